@@ -1,0 +1,155 @@
+//! NUL-terminated frames cut from a byte stream; no I/O happens here, so that the daemon's readiness loop, the workers and the
+//! blocking client share one implementation.
+//!
+//! ```
+//! let mut decoder = pool_proto::frame::Decoder::new(1024);
+//! decoder.extend(b"{\"method\":\"a\"}\0{\"met").unwrap();
+//! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"a\"}");
+//! assert_eq!(decoder.next_frame(), None);
+//! decoder.extend(b"hod\":\"b\"}\0").unwrap();
+//! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"b\"}");
+//! ```
+
+use serde::Serialize;
+
+/// The largest frame that the daemon accepts, in bytes, its terminating NUL not counted.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// A buffer that has grown beyond this gives its memory back once it is empty.
+const KEEP_CAPACITY: usize = 64 * 1024;
+
+/// A frame was longer than the decoder's cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a frame is longer than {limit} bytes")]
+pub struct TooLarge {
+    /// The cap, in bytes.
+    pub limit: usize,
+}
+
+/// Cuts frames from the bytes that it is fed.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// Bytes at the front of the buffer that were handed out already.
+    consumed: usize,
+    /// Bytes from `consumed` on that are known to hold no NUL, so that a long frame is searched once, not once per read.
+    searched: usize,
+    limit: usize,
+}
+
+impl Decoder {
+    /// A decoder that refuses frames longer than `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: Vec::new(), consumed: 0, searched: 0, limit }
+    }
+
+    /// Takes in bytes as they came.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the frame under construction has passed the cap. The stream cannot be used any further.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        self.discard_consumed();
+        self.buffer.extend_from_slice(bytes);
+        let too_large = self.buffer.len() > self.limit && self.longest_frame() > self.limit;
+        if too_large { Err(TooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+
+    /// The next whole frame, without its NUL.
+    pub fn next_frame(&mut self) -> Option<&[u8]> {
+        let start = self.consumed;
+        let from = start + self.searched;
+        match self.buffer[from..].iter().position(|&byte| byte == 0) {
+            Some(offset) => {
+                let end = from + offset;
+                self.consumed = end + 1;
+                self.searched = 0;
+                Some(&self.buffer[start..end])
+            }
+            None => {
+                self.searched = self.buffer.len() - start;
+                None
+            }
+        }
+    }
+
+    /// Bytes held that belong to no frame handed out yet.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.consumed
+    }
+
+    fn longest_frame(&self) -> usize {
+        self.buffer[self.consumed..].split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0)
+    }
+
+    fn discard_consumed(&mut self) {
+        if self.consumed == self.buffer.len() {
+            self.buffer.clear();
+            if self.buffer.capacity() > KEEP_CAPACITY {
+                self.buffer = Vec::new();
+            }
+        } else {
+            self.buffer.drain(..self.consumed);
+        }
+        self.consumed = 0;
+    }
+}
+
+/// `message` as one frame, its NUL included.
+///
+/// JSON cannot hold a raw NUL byte (RFC 8259, section 7), so the terminator is unambiguous.
+///
+/// # Panics
+/// When `message` cannot be written as JSON (a map with keys that are not strings); none of ours is such.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(message).expect("protocol types have string keys only");
+    bytes.push(0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(decoder: &mut Decoder) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| decoder.next_frame().map(<[u8]>::to_vec)).collect()
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_are_split() {
+        let stream = b"one\0two\0\0three\0";
+        for split in 0..=stream.len() {
+            let mut decoder = Decoder::new(16);
+            let (head, tail) = stream.split_at(split);
+            decoder.extend(head).unwrap();
+            let mut got = frames(&mut decoder);
+            decoder.extend(tail).unwrap();
+            got.extend(frames(&mut decoder));
+            assert_eq!(got, [b"one".to_vec(), b"two".to_vec(), b"".to_vec(), b"three".to_vec()], "split at {split}");
+        }
+    }
+
+    #[test]
+    fn the_cap_holds_for_a_frame_not_for_the_stream() {
+        let mut decoder = Decoder::new(4);
+        decoder.extend(b"1234\x001234\x00").unwrap();
+        assert_eq!(frames(&mut decoder).len(), 2);
+        decoder.extend(b"1234").unwrap();
+        assert_eq!(decoder.extend(b"5"), Err(TooLarge { limit: 4 }));
+    }
+
+    #[test]
+    fn a_too_long_frame_is_refused_even_when_whole() {
+        assert_eq!(Decoder::new(4).extend(b"12345\0"), Err(TooLarge { limit: 4 }));
+    }
+
+    #[test]
+    fn a_large_frame_gives_its_memory_back() {
+        let mut decoder = Decoder::new(MAX_FRAME);
+        decoder.extend(&vec![b'x'; 1 << 20]).unwrap();
+        decoder.extend(b"\0").unwrap();
+        assert_eq!(frames(&mut decoder).len(), 1);
+        decoder.extend(b"y").unwrap();
+        assert!(decoder.buffer.capacity() <= KEEP_CAPACITY);
+        assert_eq!(decoder.pending(), 1);
+    }
+}

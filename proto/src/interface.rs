@@ -1,0 +1,557 @@
+//! The interface `io.poold`: its types and methods as Rust has them. The promise itself is [`DESCRIPTION`]; what a field means is
+//! said there, once.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The interface's name.
+pub const INTERFACE: &str = "io.poold";
+
+/// The interface's description in Varlink's language, as `org.varlink.service.GetInterfaceDescription` serves it.
+pub const DESCRIPTION: &str = include_str!("io.poold.varlink");
+
+/// The version of the record's shape.
+pub const SCHEMA: u32 = 1;
+
+/// The pool that runs a job which names none.
+pub const DEFAULT_POOL: &str = "default";
+
+/// A method's parameters, tied to its name and its reply.
+pub trait Method: Serialize {
+    /// The full name.
+    const NAME: &'static str;
+    /// The reply's parameters.
+    type Reply: DeserializeOwned;
+}
+
+macro_rules! method {
+    ($parameters:ty, $name:literal, $reply:ty) => {
+        impl Method for $parameters {
+            const NAME: &'static str = concat!("io.poold.", $name);
+            type Reply = $reply;
+        }
+    };
+}
+
+method!(Ping, "Ping", Pong);
+method!(Submit, "Submit", Progress);
+method!(SubmitMany, "SubmitMany", Submitted);
+method!(Spool, "Spool", Spooled);
+method!(Wait, "Wait", Progress);
+method!(Get, "Get", Got);
+method!(List, "List", Listed);
+method!(Output, "Output", OutputOpened);
+method!(Cancel, "Cancel", Canceled);
+method!(Signal, "Signal", Empty);
+method!(Pools, "Pools", PoolsListed);
+method!(Shutdown, "Shutdown", ShuttingDown);
+
+/// A job as a client submits it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Job {
+    pub argv: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_after_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_done: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Vec<String>>,
+}
+
+/// Where a job stands; the last five are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Accepted, waits for a slot.
+    Queued,
+    /// An attempt runs.
+    Running,
+    /// An attempt is being ended from outside.
+    Stopping,
+    /// An attempt could not be started for now and is tried again.
+    Retrying,
+    /// Ended by itself with code 0.
+    Succeeded,
+    /// Ended by itself otherwise, or could not be started.
+    Failed,
+    /// Ended, or never started, because a client asked so.
+    Canceled,
+    /// Ended because its time was up.
+    TimedOut,
+    /// Given up: worker or daemon died under it too often.
+    Lost,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Running,
+        Self::Stopping,
+        Self::Retrying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+        Self::TimedOut,
+        Self::Lost,
+    ];
+
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Nothing follows any more.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::Stopping | Self::Retrying => false,
+            Self::Succeeded | Self::Failed | Self::Canceled | Self::TimedOut | Self::Lost => true,
+        }
+    }
+}
+
+/// How a job ended, after systemd's `$SERVICE_RESULT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResultKind {
+    /// Exit code 0.
+    Success,
+    /// Another exit code; 126 and 127 where the command could not be executed or found.
+    ExitCode,
+    /// Ended by a signal.
+    Signal,
+    /// Ended by a signal, with a core dump.
+    CoreDump,
+    /// Its time was up.
+    Timeout,
+    /// A client asked so.
+    Canceled,
+    /// Worker or daemon died under it too often.
+    Lost,
+    /// It could not be started: its directory is gone, its output cannot be written.
+    Error,
+}
+
+impl ResultKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] =
+        [Self::Success, Self::ExitCode, Self::Signal, Self::CoreDump, Self::Timeout, Self::Canceled, Self::Lost, Self::Error];
+
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ExitCode => "exit-code",
+            Self::Signal => "signal",
+            Self::CoreDump => "core-dump",
+            Self::Timeout => "timeout",
+            Self::Canceled => "canceled",
+            Self::Lost => "lost",
+            Self::Error => "error",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A job's record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Record {
+    pub schema: u32,
+    pub id: u64,
+    pub state: State,
+    pub result: Option<ResultKind>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+    pub pool: String,
+    pub slot: Option<u32>,
+    pub name: Option<String>,
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub attempt: u32,
+    pub crashes: u32,
+    pub worker_pid: Option<i32>,
+    pub pid: Option<i32>,
+    pub submitted_at: String,
+    pub started_at: Option<String>,
+    pub ended_at: Option<String>,
+    pub wall_s: Option<f64>,
+    pub usage: Option<Usage>,
+    pub stdout: Option<OutputFile>,
+    pub stderr: Option<OutputFile>,
+    pub callbacks: Vec<Callback>,
+}
+
+/// What the job and all that it started used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Usage {
+    pub user_s: f64,
+    pub sys_s: f64,
+    pub max_rss_bytes: u64,
+}
+
+/// Where the latest attempt's output went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct OutputFile {
+    pub path: String,
+    pub bytes: Option<u64>,
+}
+
+/// Which ends a callback is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// Every end.
+    Done,
+    /// A succeeded one.
+    Success,
+    /// Every other one.
+    Failure,
+}
+
+impl On {
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Done, Self::Success, Self::Failure].into_iter().find(|on| on.as_str() == name)
+    }
+
+    /// Whether a callback of this kind runs after an end in `state`.
+    pub fn matches(self, state: State) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Success => state == State::Succeeded,
+            Self::Failure => state != State::Succeeded,
+        }
+    }
+}
+
+/// A callback as the record shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Callback {
+    pub id: u64,
+    pub on: On,
+    pub state: String,
+    pub attempts: u32,
+    pub exit_code: Option<i32>,
+}
+
+/// A pool and its slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Pool {
+    pub name: String,
+    pub workers: u32,
+    pub queued: u64,
+    pub running: u32,
+    pub slots: Vec<Slot>,
+}
+
+/// A slot of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Slot {
+    pub slot: u32,
+    pub pid: Option<i32>,
+    pub state: SlotState,
+    pub job: Option<u64>,
+}
+
+/// What a slot does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Its worker waits for work.
+    Idle,
+    /// Its worker has an attempt.
+    Busy,
+    /// It has no worker for the moment.
+    Down,
+}
+
+/// Parameters of `Ping`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ping {}
+
+/// Reply of `Ping`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Pong {
+    pub version: String,
+    pub pid: i32,
+    pub state_dir: String,
+}
+
+/// What becomes of a job whose waiting client goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// It goes on.
+    #[default]
+    Detach,
+    /// It is canceled.
+    Cancel,
+}
+
+/// Parameters of `Submit`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Submit {
+    pub job: Job,
+    #[serde(default)]
+    pub on_disconnect: Option<OnDisconnect>,
+}
+
+/// Replies of `Submit` and `Wait`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Progress {
+    pub event: ProgressEvent,
+    pub id: u64,
+    #[serde(default)]
+    pub attempt: Option<u32>,
+    #[serde(default)]
+    pub descriptors: Option<u32>,
+    #[serde(default)]
+    pub record: Option<Box<Record>>,
+}
+
+/// What a [`Progress`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgressEvent {
+    /// The job is on disk.
+    Accepted,
+    /// An attempt has started; two descriptors come along.
+    Started,
+    /// The job is over; the record comes along.
+    Ended,
+}
+
+/// Parameters of `SubmitMany`; each job is an object with the members of [`Job`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct SubmitMany {
+    pub jobs: Vec<Job>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Job>,
+}
+
+/// Reply of `SubmitMany`: the ids, in the order of the jobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Submitted {
+    pub ids: Vec<u64>,
+}
+
+/// Parameters of `Spool`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Spool {}
+
+/// Reply of `Spool`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Spooled {
+    pub token: String,
+    pub descriptors: u32,
+}
+
+/// Parameters of `Wait`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Wait {
+    pub ids: Vec<u64>,
+    #[serde(default)]
+    pub any: Option<bool>,
+    #[serde(default)]
+    pub output: Option<bool>,
+}
+
+/// Parameters of `Get`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Get {
+    pub id: u64,
+}
+
+/// Reply of `Get`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Got {
+    pub record: Box<Record>,
+}
+
+/// Parameters of `List`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct List {
+    #[serde(default)]
+    pub states: Option<Vec<State>>,
+    #[serde(default)]
+    pub pool: Option<String>,
+    #[serde(default)]
+    pub after: Option<u64>,
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Reply of `List`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Listed {
+    pub jobs: Vec<Record>,
+    #[serde(default)]
+    pub next: Option<u64>,
+}
+
+/// Parameters of `Output`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Output {
+    pub id: u64,
+}
+
+/// Reply of `Output`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct OutputOpened {
+    pub attempt: u32,
+    pub descriptors: u32,
+}
+
+/// Parameters of `Cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Cancel {
+    pub ids: Vec<u64>,
+}
+
+/// Reply of `Cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Canceled {
+    pub jobs: Vec<Record>,
+}
+
+/// Parameters of `Signal`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Signal {
+    pub id: u64,
+    pub signal: i32,
+}
+
+/// A reply without parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Parameters of `Pools`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pools {}
+
+/// Reply of `Pools`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct PoolsListed {
+    pub pools: Vec<Pool>,
+}
+
+/// How the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownMode {
+    /// When all jobs have ended and all callbacks are delivered.
+    Drain,
+    /// As soon as the running attempts are ended; they stay queued for the next start.
+    Now,
+}
+
+/// Parameters of `Shutdown`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Shutdown {
+    pub mode: ShutdownMode,
+}
+
+/// Reply of `Shutdown`: the pid whose end is the daemon's end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct ShuttingDown {
+    pub pid: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_agree_with_the_wire() {
+        for state in State::ALL {
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("{:?}", state.as_str()));
+            assert_eq!(State::parse(state.as_str()), Some(state));
+            assert!(DESCRIPTION.contains(state.as_str()), "{state:?} is not described");
+        }
+        for kind in ResultKind::ALL {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.as_str()));
+            assert_eq!(ResultKind::parse(kind.as_str()), Some(kind));
+            assert!(DESCRIPTION.contains(kind.as_str()), "{kind:?} is not described");
+        }
+    }
+
+    #[test]
+    fn a_jobs_misspelt_member_is_an_error() {
+        let error = serde_json::from_str::<Job>(r#"{"argv":["true"],"tiemout_s":1}"#).unwrap_err();
+        assert!(error.to_string().contains("tiemout_s"), "{error}");
+    }
+}

@@ -1,0 +1,52 @@
+//! Durations and times as people and JSON write them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A duration as people write it: `90`, `1.5` (seconds), `500ms`, `30m`, `1h30m`, `2 days`.
+///
+/// # Errors
+/// What is wrong with the text, as a sentence.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok() {
+        let seconds: f64 = text.parse().expect("it has just been parsed");
+        return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{text:?} is no duration: {error}"));
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration ({error}); write seconds, or 500ms, 30m, 1h30m"))
+}
+
+/// A point in time in RFC 3339, UTC, to the microsecond: `2026-11-23T18:09:00.000000Z`.
+pub fn rfc3339(unix_micros: i64) -> String {
+    let since_epoch = Duration::from_micros(unix_micros.max(0).unsigned_abs());
+    humantime::format_rfc3339_micros(UNIX_EPOCH + since_epoch).to_string()
+}
+
+/// The other way round; what cannot be read is none.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        let cases =
+            [("90", 90_000), ("1.5", 1_500), ("500ms", 500), ("1h30m", 5_400_000), ("2 days", 172_800_000), (" 7 ", 7_000)];
+        for (text, millis) in cases {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "soon", "-1", "1e400", "nan", "3 parsecs"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_in_utc_and_read_back() {
+        let text = rfc3339(1_700_000_000_123_456);
+        assert_eq!(text, "2023-11-14T22:13:20.123456Z");
+        assert_eq!(parse_rfc3339(&text), Some(UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456)));
+    }
+}
