@@ -1,1 +1,45 @@
-fn main() {}
+//! poold's processes: which of them this one is.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use poold::cli::{Cli, Command, SupervisorOptions, WorkerOptions};
+use poold::config::Config;
+use poold::supervisor::{self, End, Failure};
+use poold::{guardian, startup, worker};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => startup::run(cli.options),
+        Some(Command::Supervisor(options)) => supervise(options),
+        Some(Command::Worker(WorkerOptions { name: _, nofile })) => {
+            worker::run(worker::Options { nofile }).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("poold: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
+    let config = match &options.config {
+        Some(path) => Config::read(path, options.config_optional)?,
+        None => Config::default(),
+    };
+    startup::log_to_stderr(options.log.unwrap_or(config.log));
+    let inherited = guardian::inherited(&options)?;
+    match supervisor::run(options, config, inherited) {
+        Ok(End::Orderly) => Ok(ExitCode::SUCCESS),
+        Ok(End::Orphaned) => Ok(ExitCode::FAILURE),
+        Err(Failure::Start(error)) => {
+            tracing::error!("cannot start: {error:#}");
+            Ok(ExitCode::from(guardian::FATAL_EXIT))
+        }
+        Err(Failure::Running(error)) => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

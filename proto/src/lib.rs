@@ -10,6 +10,8 @@
 //!
 //! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix stream socket.
 
+#![warn(missing_docs)]
+
 pub mod frame;
 pub mod message;
 

@@ -1,1 +1,362 @@
-//! x
+//! The harness of the integration tests: real binaries, each daemon in a temporary directory of its own, nothing shared between tests.
+//!
+//! A test waits for conditions, never for time: the daemon's readiness comes as a service manager would get it, everything else through
+//! [`wait_until`]. Each daemon and all that it starts carry a mark in their environment, by which [`Daemon::processes`] finds them
+//! whoever their parent is by now; when a [`Daemon`] is dropped nothing of it is left, or the test fails.
+
+mod cargo;
+mod processes;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pool_proto::interface::Get;
+use pool_proto::{Client, Record};
+use tempfile::TempDir;
+
+pub use cargo::{poolctl, poold};
+pub use processes::{alive, children, marked};
+
+/// The variable that marks a daemon's processes.
+pub const MARK: &str = "POOL_TEST_MARK";
+
+/// No condition takes longer on any machine that works.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// With `what` when it never does.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Waits until `probe` gives a value.
+///
+/// # Panics
+/// With `what` when it never does.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a command has said and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The exit code; 128 + N for signal N.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(command: &mut Command) -> Said {
+    use std::os::unix::process::ExitStatusExt;
+    let output = command.stdin(Stdio::null()).output().expect("the command can be started");
+    Said {
+        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// How a daemon is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    dir: TempDir,
+    mark: String,
+    workers: u32,
+    config: String,
+    arguments: Vec<String>,
+    wrapper: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// Two workers, an empty configuration.
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::Builder::new().prefix("poold-").tempdir().expect("a temporary directory");
+        Self { dir, mark, workers: 2, config: String::new(), arguments: Vec::new(), wrapper: Vec::new() }
+    }
+
+    /// The number of slots of the pool "default".
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The configuration, in TOML.
+    pub fn config(mut self, text: &str) -> Self {
+        self.config = text.to_owned();
+        self
+    }
+
+    /// One more argument for poold.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A command that poold is started through, such as `prlimit --nproc=20`.
+    pub fn wrapper(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Where everything of this daemon is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// poold's command line, not yet run.
+    pub fn command(&self) -> Command {
+        let config = self.dir().join("config.toml");
+        fs::write(&config, &self.config).expect("the configuration can be written");
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => Command::new(program),
+            None => Command::new(poold()),
+        };
+        command.args(words);
+        if !self.wrapper.is_empty() {
+            command.arg(poold());
+        }
+        command
+            .arg("--socket")
+            .arg(self.dir().join("socket"))
+            .arg("--state-dir")
+            .arg(self.dir().join("state"))
+            .arg("--config")
+            .arg(config)
+            .args(["--workers", &self.workers.to_string(), "--log", "debug"])
+            .args(&self.arguments)
+            .env(MARK, &self.mark)
+            .env_remove("POOL_SOCKET");
+        command
+    }
+
+    /// Starts the daemon and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not, with its log.
+    pub fn start(self) -> Daemon {
+        let child = spawn_and_wait(&self);
+        Daemon { setup: self, child }
+    }
+}
+
+fn spawn_and_wait(setup: &Setup) -> Child {
+    let notify_path = setup.dir().join("notify");
+    let _ = fs::remove_file(&notify_path);
+    let notify = UnixDatagram::bind(&notify_path).expect("a notification socket");
+    notify.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let log = File::options().create(true).append(true).open(setup.dir().join("log")).expect("a log file");
+    let mut command = setup.command();
+    let child = command.env("NOTIFY_SOCKET", &notify_path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut child = child.spawn().expect("poold can be started");
+    let mut buffer = [0; 1024];
+    loop {
+        match notify.recv(&mut buffer) {
+            Ok(count) if String::from_utf8_lossy(&buffer[..count]).contains("READY=1") => return child,
+            Ok(_) => {}
+            Err(error) => {
+                let log = fs::read_to_string(setup.dir().join("log")).unwrap_or_default();
+                let _ = child.kill();
+                panic!("poold does not get ready ({error}); its log:\n{log}");
+            }
+        }
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    setup: Setup,
+    child: Child,
+}
+
+impl Daemon {
+    /// With `workers` slots and nothing else set.
+    pub fn start(workers: u32) -> Self {
+        Setup::new().workers(workers).start()
+    }
+
+    /// Where everything of this daemon is; tests may keep their own files there.
+    pub fn dir(&self) -> &Path {
+        self.setup.dir()
+    }
+
+    /// A path in [`dir`](Self::dir).
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// The same as text, for command lines.
+    pub fn path_text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("temporary paths are UTF-8").to_owned()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("socket")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// What poold has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// poolctl with its socket set and these arguments, not yet run.
+    pub fn ctl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(poolctl());
+        command.env_remove("POOL_SOCKET").env(MARK, &self.setup.mark).arg("--socket").arg(self.socket()).args(arguments);
+        command
+    }
+
+    /// Runs poolctl to its end.
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        run(&mut self.ctl(arguments))
+    }
+
+    /// Runs poolctl, which is to succeed; returns its stdout.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "poolctl {arguments:?}: {said:?}\nlog:\n{}", self.log());
+        said.stdout
+    }
+
+    /// Submits a job; returns its id.
+    pub fn submit(&self, arguments: &[&str]) -> u64 {
+        let stdout = self.ok(&[&["submit", "--async"], arguments].concat());
+        stdout.trim_end().parse().expect("submit prints an id")
+    }
+
+    /// Submits a shell command; returns its id.
+    pub fn submit_sh(&self, script: &str) -> u64 {
+        self.submit(&["--", "sh", "-c", script])
+    }
+
+    /// A connection of the protocol's own.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket()).expect("the daemon accepts clients")
+    }
+
+    /// A job's record.
+    pub fn record(&self, id: u64) -> Record {
+        *self.client().call(&Get { id }).expect("the job exists").record
+    }
+
+    /// Waits until the job's record satisfies `condition`.
+    pub fn wait_record(&self, id: u64, what: &str, condition: impl Fn(&Record) -> bool) -> Record {
+        wait_for(&format!("job {id}: {what}"), || Some(self.record(id)).filter(|record| condition(record)))
+    }
+
+    /// The main process.
+    pub fn guardian(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("pids fit")
+    }
+
+    /// The guardian's child; waits until there is one.
+    pub fn supervisor(&self) -> i32 {
+        wait_for("a supervisor", || children(self.guardian()).first().copied())
+    }
+
+    /// The supervisor's children.
+    pub fn workers(&self) -> Vec<i32> {
+        children(self.supervisor())
+    }
+
+    /// Every process that this daemon or a job of it has started and that is alive, itself included.
+    pub fn processes(&self) -> Vec<i32> {
+        marked(&self.setup.mark)
+    }
+
+    /// Sends a signal to the main process.
+    pub fn signal(&self, signal: Signal) {
+        send(self.guardian(), signal);
+    }
+
+    /// Waits for the end of the main process; its exit code, 128 + N for signal N.
+    pub fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let status = wait_for("the end of poold", || self.child.try_wait().expect("poold is our child"));
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    }
+
+    /// Starts it anew in the same place, after [`wait`](Self::wait).
+    pub fn restart(&mut self) {
+        self.child = spawn_and_wait(&self.setup);
+    }
+
+    /// Kills the daemon's main process, waits until nothing is left.
+    pub fn kill_all(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        self.wait();
+        wait_until("the end of every process of the daemon", || self.processes().is_empty());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let start = Instant::now();
+        while !self.processes().is_empty() && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let left = self.processes();
+        for &pid in &left {
+            send(pid, Signal::SIGKILL);
+        }
+        if std::thread::panicking() {
+            // The directory goes with the test: its log is all that can tell why.
+            let _ = writeln!(io::stderr(), "poold's log:\n{}", self.log());
+        } else {
+            assert!(left.is_empty(), "left over after the daemon's end: {left:?}");
+        }
+    }
+}
+
+/// Sends a signal; a process that is gone is no error.
+pub fn send(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Reads a file that a job writes, once it is there and holds a whole line.
+pub fn line_of(path: &Path) -> String {
+    wait_for(&format!("a line in {}", path.display()), || {
+        let mut text = String::new();
+        File::open(path).ok()?.read_to_string(&mut text).ok()?;
+        text.lines().next().filter(|_| text.ends_with('\n')).map(ToOwned::to_owned)
+    })
+}

@@ -1,0 +1,291 @@
+//! poolctl's command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pool_proto::State;
+use pool_proto::text::parse_duration;
+
+/// A command line that clap accepts and that makes no sense all the same.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Submits jobs to poold, waits for them, shows them.
+///
+/// Without --socket and POOL_SOCKET it speaks to your own poold, which it starts where there is none.
+#[derive(Debug, Parser)]
+#[command(name = "poolctl", version, max_term_width = 100)]
+pub struct Cli {
+    /// poold's socket
+    #[arg(long, global = true, value_name = "PATH", env = pool_proto::location::SOCKET_VARIABLE)]
+    pub socket: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Never start a poold
+    #[arg(long, global = true)]
+    pub no_start: bool,
+
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Submit a job; prints its id, or with --wait runs it as if in place
+    #[command(visible_alias = "add")]
+    Submit(SubmitOptions),
+
+    /// The same as submit --wait
+    Run(SubmitOptions),
+
+    /// Wait for jobs to end; exits with 0 if all succeeded, else with the code of the first that did not
+    Wait(WaitOptions),
+
+    /// Show all that is known of a job
+    Show {
+        /// The job's id
+        id: u64,
+    },
+
+    /// List jobs, oldest first
+    Ls(ListOptions),
+
+    /// Print a job's output
+    Logs(LogsOptions),
+
+    /// End jobs, whatever their state; returns when they are over
+    #[command(visible_alias = "kill")]
+    Cancel {
+        /// Ids, or ranges like 3-9
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<IdRange>,
+    },
+
+    /// Look at the pools
+    Pool {
+        #[command(subcommand)]
+        verb: PoolVerb,
+    },
+
+    /// Ask whether poold is there
+    Ping,
+
+    /// End poold
+    Shutdown {
+        /// Accept nothing more, finish all jobs, deliver all callbacks, end [default]
+        #[arg(long, conflicts_with = "now")]
+        drain: bool,
+        /// End running jobs now (SIGTERM, a grace, SIGKILL); they and the queue wait for the next start
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PoolVerb {
+    /// List pools and their slots
+    Ls,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitOptions {
+    /// Wait: pass the job's output through, exit with its code
+    #[arg(short = 'W', long)]
+    pub wait: bool,
+
+    /// Do not wait: print the id as soon as the job is on disk [default]
+    #[arg(long = "async", conflicts_with = "wait")]
+    pub detach: bool,
+
+    /// Submit many: one JSON object a line with the members of the protocol's Job, from a file or - for stdin
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command"])]
+    pub from: Option<PathBuf>,
+
+    /// The pool that runs the job
+    #[arg(short, long)]
+    pub pool: Option<String>,
+
+    /// A name for people
+    #[arg(short, long)]
+    pub name: Option<String>,
+
+    /// Where the job starts [default: here]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+
+    /// Set a variable, or with --env-mode clean pass one on
+    #[arg(short = 'E', long, value_name = "K[=V]")]
+    pub env: Vec<String>,
+
+    /// Pass on the whole environment, or only what --env names
+    #[arg(long, value_enum, default_value_t = EnvMode::All)]
+    pub env_mode: EnvMode,
+
+    /// End the job after so long, with code 124 (90, 500ms, 30m, 1h30m)
+    #[arg(short, long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// From SIGTERM to SIGKILL when the job is ended from outside
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub kill_after: Option<Duration>,
+
+    /// Feed the job from a file, or - for our own stdin [default: nothing]
+    #[arg(long, value_name = "FILE|-")]
+    pub stdin: Option<PathBuf>,
+
+    /// Run a shell command when the job has ended, however; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_done: Vec<String>,
+
+    /// Run a shell command when the job has succeeded; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_success: Vec<String>,
+
+    /// Run a shell command when the job has ended otherwise; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_failure: Vec<String>,
+
+    /// With --wait: what becomes of the job when poolctl dies
+    #[arg(long, value_enum, default_value_t = OnDisconnect::Detach)]
+    pub on_disconnect: OnDisconnect,
+
+    /// The command and its arguments; no shell is put between
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvMode {
+    All,
+    Clean,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnDisconnect {
+    /// It goes on
+    Detach,
+    /// It is canceled
+    Cancel,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitOptions {
+    /// Ids, or ranges like 3-9
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<IdRange>,
+
+    /// Until any one has ended, and exit with its code
+    #[arg(long)]
+    pub any: bool,
+
+    /// Give up after so long, with code 124
+    #[arg(short, long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// Only jobs in this state; may be repeated
+    #[arg(short, long, value_parser = parse_state)]
+    pub state: Vec<State>,
+
+    /// Only jobs of this pool
+    #[arg(short, long)]
+    pub pool: Option<String>,
+
+    /// At most so many
+    #[arg(short, long, value_name = "N")]
+    pub limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsOptions {
+    /// The job's id
+    pub id: u64,
+
+    /// Wait for the start, follow until the end
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// The job's stderr instead of its stdout
+    #[arg(long)]
+    pub stderr: bool,
+}
+
+/// An id, or a range of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    first: u64,
+    last: u64,
+}
+
+/// One command line can name so many jobs.
+const MAX_IDS: u64 = 1_000_000;
+
+impl std::str::FromStr for IdRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| part.parse::<u64>().map_err(|_| format!("{text:?} is no id: write 12, or 3-9"));
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(text)?, number(text)?),
+        };
+        if last < first || last - first >= MAX_IDS {
+            return Err(format!("{text:?} is no range of at most {MAX_IDS} ids: write the smaller one first"));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+/// All ids, in the order given.
+pub fn ids_of(ranges: &[IdRange]) -> Vec<u64> {
+    ranges.iter().flat_map(|range| range.first..=range.last).collect()
+}
+
+fn parse_state(name: &str) -> Result<State, String> {
+    State::parse(name).ok_or_else(|| {
+        let names: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+        format!("there is no state {name:?}: {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ids_and_ranges() {
+        let ids = |text: &str| text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges));
+        assert_eq!(ids("12 3-5 12"), Ok(vec![12, 3, 4, 5, 12]));
+        for text in ["", "x", "5-3", "3-", "-3", "1-99999999999"] {
+            assert!(ids(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_belongs_to_it() {
+        let cli = Cli::try_parse_from(["poolctl", "submit", "--wait", "make", "-j4", "--json"]).unwrap();
+        let Verb::Submit(options) = cli.verb else { panic!("another verb") };
+        assert_eq!(options.command, ["make", "-j4", "--json"]);
+        assert!(!cli.json && options.wait);
+    }
+}

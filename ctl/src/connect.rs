@@ -1,0 +1,111 @@
+//! Finding poold, and starting the user's own where there is none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::{Context, bail};
+use pool_proto::location::{check_socket_path, default_socket};
+use pool_proto::{Client, ClientError};
+
+/// How long a restarting poold is waited for.
+const RECONNECT: Duration = Duration::from_secs(30);
+
+/// Where poold is, and what to do when it is not there.
+#[derive(Debug)]
+pub struct Link {
+    socket: PathBuf,
+    may_start: bool,
+}
+
+impl Link {
+    /// `named`: the socket that the user named. Only their own daemon is ever started, never one that they named.
+    pub fn new(named: Option<PathBuf>, no_start: bool) -> Self {
+        let may_start = named.is_none() && !no_start;
+        Self { socket: named.unwrap_or_else(default_socket), may_start }
+    }
+
+    /// Where poold listens, or should.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Connects, and starts poold if need be.
+    ///
+    /// # Errors
+    /// When there is none, with what to do.
+    pub fn connect(&self) -> anyhow::Result<Client> {
+        check_socket_path(&self.socket).map_err(anyhow::Error::msg)?;
+        match Client::connect(&self.socket) {
+            Ok(client) => Ok(client),
+            Err(error) if is_absent(&error) && self.may_start => self.start(),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Connects to a poold that is there.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn connect_only(&self) -> anyhow::Result<Client> {
+        check_socket_path(&self.socket).map_err(anyhow::Error::msg)?;
+        Client::connect(&self.socket).map_err(|error| self.explain(error))
+    }
+
+    /// Connects again after the connection was lost: poold is being restarted, or is gone for good.
+    ///
+    /// # Errors
+    /// When it has not come back.
+    pub fn reconnect(&self) -> anyhow::Result<Client> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match Client::connect(&self.socket) {
+                Ok(client) => return Ok(client),
+                Err(error) if is_absent(&error) && start.elapsed() < RECONNECT => {
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                Err(error) => return Err(error).context(ClientError::Disconnected(None)),
+            }
+        }
+    }
+
+    fn explain(&self, error: io::Error) -> anyhow::Error {
+        let socket = self.socket.display();
+        if is_absent(&error) {
+            return anyhow::anyhow!("no poold listens at {socket}: start it with `poold --socket {socket}`");
+        }
+        anyhow::Error::from(error).context(format!("cannot connect to poold at {socket}"))
+    }
+
+    fn start(&self) -> anyhow::Result<Client> {
+        let program = beside_us("poold").unwrap_or_else(|| "poold".into());
+        let said = Command::new(&program).arg("--daemonize").stdin(Stdio::null()).output();
+        let said = said.with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
+        // Another poolctl may have been quicker, so that ours found its place taken; what counts is that one is there.
+        match Client::connect(&self.socket) {
+            Ok(client) => {
+                if said.status.success() {
+                    eprintln!("poolctl: started poold, socket {}", self.socket.display());
+                }
+                Ok(client)
+            }
+            Err(_) if !said.status.success() => {
+                bail!("no poold is running, and it could not be started: {}", String::from_utf8_lossy(&said.stderr).trim_end())
+            }
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn beside_us(name: &str) -> Option<PathBuf> {
+    let path = env::current_exe().ok()?.with_file_name(name);
+    path.exists().then_some(path)
+}

@@ -1,0 +1,259 @@
+//! Following a job: its output as it comes, its end when it comes, over restarts of poold and of the job.
+//!
+//! For each attempt poold hands over descriptors of the two files that the attempt writes. They are read here, woken by inotify(7); poold
+//! takes no part. Nothing is watched before it is needed: a job that has ended by the time its start is told costs two reads.
+//!
+//! When the connection breaks, poold is being restarted: the wait is taken up again by the job's id, and the output where it was left, or
+//! from the beginning of the next attempt.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::unistd::write;
+use pool_proto::interface::{Progress, ProgressEvent, Wait};
+use pool_proto::{Client, ClientError, Record, Refusal};
+
+use crate::connect::Link;
+use crate::interrupt::Interrupts;
+
+/// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
+const WITHOUT_INOTIFY_MS: u16 = 100;
+
+/// Which of a job's streams go to our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Sinks {
+    /// The job's stdout goes to our stdout.
+    stdout: bool,
+    /// The job's stderr goes to...
+    stderr: Option<Target>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Stdout,
+    Stderr,
+}
+
+impl Sinks {
+    /// Each to its own.
+    pub fn both() -> Self {
+        Self { stdout: true, stderr: Some(Target::Stderr) }
+    }
+
+    /// One of them, to our stdout.
+    pub fn one(stderr: bool) -> Self {
+        Self { stdout: !stderr, stderr: stderr.then_some(Target::Stdout) }
+    }
+}
+
+/// One growing file, and where it goes.
+#[derive(Debug)]
+struct Tail {
+    file: File,
+    offset: u64,
+    /// None once the reader of our output has gone: the job goes on, unheard.
+    target: Option<Target>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    number: u32,
+    tails: Vec<Tail>,
+    watched: bool,
+}
+
+/// See the module's description.
+pub struct Follower<'a> {
+    link: &'a Link,
+    client: Client,
+    sinks: Sinks,
+    id: Option<u64>,
+    attempt: Option<Attempt>,
+    inotify: Option<Inotify>,
+    interrupts: Option<Interrupts>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Follower<'a> {
+    /// Follows the replies to a `Submit` or `Wait` that has been sent with `more`.
+    pub fn new(link: &'a Link, client: Client, sinks: Sinks) -> Self {
+        let buffer = vec![0; 256 * 1024];
+        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, buffer }
+    }
+
+    /// For a job that is there already.
+    pub fn of_job(link: &'a Link, client: Client, sinks: Sinks, id: u64) -> Self {
+        Self { id: Some(id), ..Self::new(link, client, sinks) }
+    }
+
+    /// Returns the job's record when it has ended and all its output is out. With `forward_signals`, what [`Interrupts`] says.
+    ///
+    /// # Errors
+    /// When poold refuses, or is gone and does not come back.
+    pub fn attend(mut self, forward_signals: bool) -> anyhow::Result<Record> {
+        loop {
+            while let Some(progress) = self.next_progress()? {
+                if let Some(record) = self.on_progress(progress)? {
+                    self.pump()?;
+                    return Ok(record);
+                }
+            }
+            if forward_signals
+                && self.interrupts.is_none()
+                && let Some(id) = self.id
+            {
+                self.interrupts = Some(Interrupts::of_job(id, self.link.socket())?);
+            }
+            self.pump()?;
+            if self.watch() {
+                // What was written before the watch was set.
+                self.pump()?;
+            }
+            self.wait()?;
+        }
+    }
+
+    fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {
+        match self.client.next_reply::<Wait>() {
+            Ok(reply) => Ok(reply.map(|(progress, _)| progress)),
+            Err(ClientError::Refused(Refusal::ShuttingDown {})) if self.id.is_some() => {
+                let id = self.id.unwrap_or_default();
+                Err(ClientError::Refused(Refusal::ShuttingDown {})).with_context(|| format!("job {id} has not ended"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Record>> {
+        match progress.event {
+            ProgressEvent::Accepted => self.id = Some(progress.id),
+            ProgressEvent::Started => self.on_started(&progress)?,
+            ProgressEvent::Ended => {
+                let record = progress.record.context("poold told of an end without a record")?;
+                return Ok(Some(*record));
+            }
+        }
+        Ok(None)
+    }
+
+    fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        let number = progress.attempt.unwrap_or_default();
+        if progress.descriptors != Some(2) {
+            eprintln!("poolctl: the output of job {} cannot be followed: poold could not open it", progress.id);
+            return Ok(());
+        }
+        let stdout = File::from(self.client.take_descriptor()?);
+        let stderr = File::from(self.client.take_descriptor()?);
+        // What the attempt before had still to say.
+        self.pump()?;
+        let known = self.attempt.take().filter(|attempt| attempt.number == number);
+        let offsets: Vec<u64> = known.iter().flat_map(|attempt| attempt.tails.iter().map(|tail| tail.offset)).collect();
+        let targets = [self.sinks.stdout.then_some(Target::Stdout), self.sinks.stderr];
+        let tails = [stdout, stderr].into_iter().zip(targets).enumerate();
+        let tails = tails.map(|(index, (file, target))| Tail { file, target, offset: offsets.get(index).copied().unwrap_or(0) });
+        self.attempt = Some(Attempt { number, tails: tails.collect(), watched: false });
+        Ok(())
+    }
+
+    /// Passes on what there is.
+    fn pump(&mut self) -> anyhow::Result<()> {
+        for tail in self.attempt.iter_mut().flat_map(|attempt| &mut attempt.tails) {
+            while let Some(target) = tail.target {
+                let count = tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
+                if count == 0 {
+                    break;
+                }
+                tail.offset += count as u64;
+                match pass_on(target, &self.buffer[..count]) {
+                    Err(Errno::EPIPE) => tail.target = None,
+                    other => other.context("cannot write the job's output")?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the attempt's files watched; true when that is new.
+    fn watch(&mut self) -> bool {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.watched) else { return false };
+        attempt.watched = true;
+        if self.inotify.is_none() {
+            self.inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        }
+        let Some(inotify) = &self.inotify else { return true };
+        let watch = |tail: &Tail| {
+            let path = format!("/proc/self/fd/{}", tail.file.as_raw_fd());
+            inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).is_ok()
+        };
+        if !attempt.tails.iter().filter(|tail| tail.target.is_some()).all(watch) {
+            self.inotify = None;
+        }
+        true
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let mut fds = vec![PollFd::new(self.client.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.interrupts.iter().flat_map(Interrupts::poll_fds));
+        let blind = self.attempt.is_some() && self.inotify.is_none();
+        let timeout = if blind { PollTimeout::from(WITHOUT_INOTIFY_MS) } else { PollTimeout::NONE };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("cannot wait"),
+        }
+        let from_poold = fds[0].any().unwrap_or(false);
+        if let Some(inotify) = &self.inotify {
+            // What has changed is read anyway; this only empties the queue.
+            let _ = inotify.read_events();
+        }
+        if let Some(interrupts) = &mut self.interrupts {
+            interrupts.handle()?;
+        }
+        if from_poold { self.fill() } else { Ok(()) }
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        match (self.client.fill(), self.id) {
+            (Ok(true), _) => Ok(()),
+            (Ok(false) | Err(ClientError::Disconnected(_)), Some(id)) => self.resume(id),
+            (Ok(false), None) => Err(crate::submit::not_known_whether_accepted(ClientError::Disconnected(None))),
+            (Err(error), _) => Err(crate::submit::not_known_whether_accepted(error)),
+        }
+    }
+
+    fn resume(&mut self, id: u64) -> anyhow::Result<()> {
+        self.client = self.link.reconnect().with_context(|| format!("job {id} was accepted and will run when poold is back"))?;
+        self.client.send(&Wait { ids: vec![id], any: None, output: Some(true) }, true)?;
+        Ok(())
+    }
+}
+
+fn pass_on(target: Target, mut bytes: &[u8]) -> nix::Result<()> {
+    while !bytes.is_empty() {
+        let result = match target {
+            Target::Stdout => write(io::stdout(), bytes),
+            Target::Stderr => write(io::stderr(), bytes),
+        };
+        match result {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                // Somebody has made our stream non-blocking; it is still ours to wait for.
+                let stream = match target {
+                    Target::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+                    Target::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+                };
+                let stream = stream.map_err(|_| Errno::EBADF)?;
+                poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! One job: its record, its output.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io;
+
+use pool_proto::Record;
+use pool_proto::interface::{Get, Output, Wait};
+
+use crate::cli::LogsOptions;
+use crate::connect::Link;
+use crate::follow::{Follower, Sinks};
+use crate::list::command_line;
+use crate::{outcome, print};
+
+/// Prints a job's record.
+///
+/// # Errors
+/// When there is no such job.
+pub fn run(link: &Link, id: u64, as_json: bool) -> anyhow::Result<u8> {
+    let record = link.connect()?.call(&Get { id })?.record;
+    if as_json {
+        print::json(&record)?
+    } else {
+        print::text(&describe(&record))?
+    }
+    Ok(0)
+}
+
+/// Prints a job's output.
+///
+/// # Errors
+/// When there is no such job, or it has not started and is not to be followed.
+pub fn logs(link: &Link, options: &LogsOptions) -> anyhow::Result<u8> {
+    let mut client = link.connect()?;
+    if options.follow {
+        client.send(&Wait { ids: vec![options.id], any: None, output: Some(true) }, true)?;
+        Follower::of_job(link, client, Sinks::one(options.stderr), options.id).attend(false)?;
+        return Ok(0);
+    }
+    client.call(&Output { id: options.id })?;
+    let stdout = client.take_descriptor()?;
+    let stderr = client.take_descriptor()?;
+    let mut file = File::from(if options.stderr { stderr } else { stdout });
+    io::copy(&mut file, &mut io::stdout().lock())?;
+    Ok(0)
+}
+
+fn describe(record: &Record) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            writeln!(text, "{name:<10} {value}").expect("a string takes everything");
+        }
+    };
+    line("id", Some(record.id.to_string()));
+    line("name", record.name.clone());
+    line("state", Some(record.state.as_str().to_owned()));
+    line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
+    line("reason", record.reason.clone());
+    line("command", Some(command_line(&record.argv)));
+    line("directory", Some(record.cwd.clone()));
+    line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
+    line("attempt", Some(record.attempt.to_string()));
+    line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
+    line("pid", record.pid.map(|pid| pid.to_string()));
+    line("worker", record.worker_pid.map(|pid| pid.to_string()));
+    line("submitted", Some(record.submitted_at.clone()));
+    line("started", record.started_at.clone());
+    line("ended", record.ended_at.clone());
+    line("duration", record.wall_s.map(|seconds| format!("{seconds:.3} s")));
+    line(
+        "usage",
+        record.usage.map(|usage| {
+            let mebibytes = usage.max_rss_bytes as f64 / f64::from(1 << 20);
+            format!("{:.3} s user, {:.3} s system, {mebibytes:.1} MiB at most", usage.user_s, usage.sys_s)
+        }),
+    );
+    for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {
+        let describe = |file: &pool_proto::interface::OutputFile| match file.bytes {
+            Some(bytes) => format!("{} ({bytes} bytes)", file.path),
+            None => file.path.clone(),
+        };
+        line(name, file.as_ref().map(describe));
+    }
+    for callback in &record.callbacks {
+        let code = callback.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+        let (id, on, state, attempts) = (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
+        line("callback", Some(format!("{id}, on {on}: {state} after {attempts} attempts{code}")));
+    }
+    text
+}

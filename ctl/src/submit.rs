@@ -1,0 +1,160 @@
+//! Submitting one job: what is taken over from the caller, and how its end comes back.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use nix::sys::stat::{Mode, umask};
+use pool_proto::Client;
+use pool_proto::interface::{Job, OnDisconnect, Spool, Submit};
+
+use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
+use crate::connect::Link;
+use crate::follow::{Follower, Sinks};
+use crate::{bulk, outcome, print};
+
+/// Submits what the command line says.
+///
+/// # Errors
+/// Whatever kept the job from being accepted, or its end from being told.
+pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result<u8> {
+    if let Some(file) = &options.from {
+        let defaults = job_of(&options, Vec::new())?;
+        return bulk::run(link, file, defaults, as_json);
+    }
+    let command = options.command.iter().map(|argument| utf8("argument", argument)).collect::<anyhow::Result<Vec<String>>>()?;
+    let mut job = job_of(&options, command)?;
+    let mut client = link.connect()?;
+    if let Some(path) = &options.stdin {
+        job.stdin = Some(spool(&mut client, path)?);
+    }
+    let on_disconnect = match options.on_disconnect {
+        cli::OnDisconnect::Detach => OnDisconnect::Detach,
+        cli::OnDisconnect::Cancel => OnDisconnect::Cancel,
+    };
+    let submit = Submit { job, on_disconnect: Some(on_disconnect) };
+    if options.wait { wait(link, client, &submit) } else { detach(client, &submit, as_json) }
+}
+
+fn detach(mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<u8> {
+    let accepted = client.call(submit).map_err(not_known_whether_accepted)?;
+    if as_json {
+        print::json(&serde_json::json!({ "id": accepted.id }))?;
+    } else {
+        print::text(&format!("{}\n", accepted.id))?;
+    }
+    Ok(0)
+}
+
+fn wait(link: &Link, mut client: Client, submit: &Submit) -> anyhow::Result<u8> {
+    client.send(submit, true)?;
+    let record = Follower::new(link, client, Sinks::both()).attend(true)?;
+    if let Some(remark) = outcome::remark(&record) {
+        eprintln!("poolctl: {remark}");
+    }
+    Ok(outcome::exit_code(&record))
+}
+
+/// For a connection that broke before the reply came.
+pub fn not_known_whether_accepted(error: pool_proto::ClientError) -> anyhow::Error {
+    match error {
+        pool_proto::ClientError::Disconnected(_) => {
+            anyhow::Error::from(error).context("it is not known whether the job was accepted; `poolctl ls` tells")
+        }
+        other => other.into(),
+    }
+}
+
+/// The job, with all that it takes over from the caller.
+fn job_of(options: &SubmitOptions, argv: Vec<String>) -> anyhow::Result<Job> {
+    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
+    Ok(Job {
+        argv,
+        name: options.name.clone(),
+        pool: options.pool.clone(),
+        cwd: Some(cwd(options.cwd.as_deref())?),
+        env: Some(environment(options)?),
+        umask: Some(own_umask()),
+        stdin: None,
+        timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
+        kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
+        on_done: some(&options.on_done),
+        on_success: some(&options.on_success),
+        on_failure: some(&options.on_failure),
+    })
+}
+
+fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
+    let path = match named {
+        Some(path) => {
+            let path = std::path::absolute(path).with_context(|| format!("cannot tell the whole path of {}", path.display()))?;
+            if !path.is_dir() {
+                bail!(UsageError(format!("{} is no directory: name one with --cwd", path.display())));
+            }
+            path
+        }
+        None => env::current_dir().context("your current directory is gone: cd elsewhere, or name one with --cwd")?,
+    };
+    utf8("directory", path.as_os_str())
+}
+
+fn environment(options: &SubmitOptions) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut variables = BTreeMap::new();
+    if options.env_mode == EnvMode::All {
+        for (name, value) in env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => _ = variables.insert(name, value),
+                (Ok(name), Err(_)) => eprintln!("poolctl: the variable {name} is left out: its value is not UTF-8"),
+                (Err(name), _) => eprintln!("poolctl: the variable {} is left out: its name is not UTF-8", name.display()),
+            }
+        }
+    }
+    for setting in &options.env {
+        let (name, value) = match setting.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => match env::var_os(setting) {
+                Some(value) => (setting.as_str(), utf8("variable", &value)?),
+                None => bail!(UsageError(format!("--env {setting}: there is no such variable; write {setting}=VALUE to set it"))),
+            },
+        };
+        variables.insert(name.to_owned(), value);
+    }
+    Ok(variables)
+}
+
+/// There is no way to read it without setting it; nothing else runs yet.
+fn own_umask() -> u32 {
+    let own = umask(Mode::empty());
+    umask(own);
+    own.bits()
+}
+
+fn utf8(what: &str, text: &std::ffi::OsStr) -> anyhow::Result<String> {
+    OsString::from(text).into_string().map_err(|text| {
+        let message = format!(
+            "the {what} {} is not UTF-8, which is all that poold carries: pass it through a file or --stdin",
+            text.display()
+        );
+        UsageError(message).into()
+    })
+}
+
+/// Hands the job's standard input to poold, which keeps it until the job has run; returns its token.
+fn spool(client: &mut Client, path: &Path) -> anyhow::Result<String> {
+    let is_ours = path == Path::new("-");
+    let source = if is_ours { None } else { Some(File::open(path).with_context(|| format!("cannot read {}", path.display()))?) };
+    let spooled = client.call(&Spool {})?;
+    let mut target = File::from(client.take_descriptor()?);
+    let copied = match source {
+        Some(mut file) => io::copy(&mut file, &mut target),
+        None => io::copy(&mut io::stdin().lock(), &mut target),
+    };
+    copied
+        .and_then(|_| target.sync_data())
+        .with_context(|| format!("cannot hand over the standard input from {}", path.display()))?;
+    Ok(spooled.token)
+}

@@ -1,0 +1,293 @@
+//! The configuration: a TOML file, every member optional, every unknown member an error.
+//!
+//! ```toml
+//! workers = 4                 # slots of the pool "default"; without it, the number of CPUs
+//! durability = "power"        # or "crash": outlives the death of every process of poold's, not a power cut
+//! log = "info"                # error, warn, info, debug
+//! timeout = "1h"              # of jobs that name none; without it, none
+//! kill_after = "10s"          # from SIGTERM to SIGKILL
+//! stop_grace = "10s"          # the same at most, when poold itself is told to end
+//! crash_limit = 3             # attempts that may die with their worker or daemon before a job is lost
+//! max_clients = 16384
+//!
+//! [callbacks]
+//! workers = 1                 # with one, in the order in which the jobs ended
+//! attempts = 5
+//! backoff = "1s"              # doubled after each failed attempt
+//! timeout = "5m"
+//!
+//! [history]                   # ended jobs beyond any of these go, the oldest first
+//! max_jobs = 100000
+//! max_age = "30d"
+//! max_output_bytes = 10737418240
+//!
+//! [pool.build]                # further pools; [pool.default] has the same members
+//! workers = 2
+//! timeout = "2h"
+//! kill_after = "30s"
+//! ```
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use anyhow::{Context, bail};
+use pool_proto::interface::DEFAULT_POOL;
+use serde::{Deserialize, Deserializer};
+
+use crate::scheduler::{CallbackSettings, PoolSettings, Settings};
+use crate::store::Durability;
+
+/// A pool cannot have more workers than this.
+const MAX_WORKERS: u32 = 4096;
+
+/// The whole configuration, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub workers: Option<NonZeroU32>,
+    pub durability: DurabilityName,
+    pub log: LogLevel,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub kill_after: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub stop_grace: Duration,
+    pub crash_limit: NonZeroU32,
+    pub max_clients: usize,
+    pub callbacks: Callbacks,
+    pub history: History,
+    pub pool: BTreeMap<String, Pool>,
+}
+
+/// See [`Durability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityName {
+    Power,
+    Crash,
+}
+
+impl From<DurabilityName> for Durability {
+    fn from(name: DurabilityName) -> Self {
+        match name {
+            DurabilityName::Power => Self::Power,
+            DurabilityName::Crash => Self::Crash,
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// How callbacks are run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Callbacks {
+    pub workers: NonZeroU32,
+    pub attempts: NonZeroU32,
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+/// How much of what has ended is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    pub max_jobs: u64,
+    #[serde(deserialize_with = "duration")]
+    pub max_age: Duration,
+    pub max_output_bytes: u64,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    pub workers: Option<NonZeroU32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub kill_after: Option<Duration>,
+}
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            durability: DurabilityName::Power,
+            log: LogLevel::Info,
+            timeout: None,
+            kill_after: DEFAULT_GRACE,
+            stop_grace: DEFAULT_GRACE,
+            crash_limit: const { NonZeroU32::new(3).unwrap() },
+            max_clients: 16_384,
+            callbacks: Callbacks::default(),
+            history: History::default(),
+            pool: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Callbacks {
+    fn default() -> Self {
+        Self {
+            workers: const { NonZeroU32::new(1).unwrap() },
+            attempts: const { NonZeroU32::new(5).unwrap() },
+            backoff: Duration::from_secs(1),
+            timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { max_jobs: 100_000, max_age: Duration::from_secs(30 * 24 * 3600), max_output_bytes: 10 << 30 }
+    }
+}
+
+impl Config {
+    /// Reads a file. With `optional`, one that does not exist stands for the defaults.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line and column.
+    pub fn read(path: &Path, optional: bool) -> anyhow::Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).with_context(|| format!("in the configuration {}", path.display())),
+            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read the configuration {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+        for (name, pool) in &config.pool {
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+                bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.'");
+            }
+            if pool.workers.is_none() && name != DEFAULT_POOL {
+                bail!("[pool.{name}] lacks `workers`, the number of its slots");
+            }
+        }
+        if config.workers.is_some() && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some()) {
+            bail!("`workers` and `workers` of [pool.default] mean the same: leave one out");
+        }
+        let all_workers = config.pool.values().filter_map(|pool| pool.workers).chain(config.workers);
+        if let Some(workers) = all_workers.chain([config.callbacks.workers]).find(|workers| workers.get() > MAX_WORKERS) {
+            bail!("{workers} workers are too many: at most {MAX_WORKERS} a pool");
+        }
+        Ok(config)
+    }
+
+    /// What the scheduler needs to know. `workers` is the command line's word on the pool "default".
+    pub fn settings(&self, workers: Option<NonZeroU32>) -> Settings {
+        let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);
+        let default = workers.or(default).or(self.workers).map_or_else(cpus, NonZeroU32::get);
+        let others = self.pool.iter().filter(|(name, _)| *name != DEFAULT_POOL);
+        let others = others.map(|(name, pool)| (name.as_str(), pool.workers.map_or(0, NonZeroU32::get)));
+        let pools = [(DEFAULT_POOL, default)].into_iter().chain(others);
+        Settings {
+            pools: pools.map(|(name, workers)| PoolSettings { name: Arc::from(name), workers }).collect(),
+            callbacks: CallbackSettings {
+                workers: self.callbacks.workers.get(),
+                attempts: self.callbacks.attempts.get(),
+                backoff: self.callbacks.backoff,
+                timeout: self.callbacks.timeout,
+            },
+            crash_limit: self.crash_limit.get(),
+            stop_grace: self.stop_grace,
+        }
+    }
+
+    /// The timeout of a pool's jobs that name none.
+    pub fn timeout_of(&self, pool: &str) -> Option<Duration> {
+        self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
+    }
+
+    /// From SIGTERM to SIGKILL for a pool's jobs that name none.
+    pub fn kill_after_of(&self, pool: &str) -> Duration {
+        self.pool.get(pool).and_then(|pool| pool.kill_after).unwrap_or(self.kill_after)
+    }
+}
+
+fn cpus() -> u32 {
+    thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(MAX_WORKERS))
+}
+
+/// A duration is text as on the command line, or a number of seconds.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a duration is a number of seconds, or text like \"500ms\", \"30m\", \"1h30m\"")]
+enum DurationValue {
+    Text(String),
+    Seconds(f64),
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let result = match DurationValue::deserialize(deserializer)? {
+        DurationValue::Text(text) => pool_proto::text::parse_duration(&text),
+        DurationValue::Seconds(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+    };
+    result.map_err(serde::de::Error::custom)
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_modules_example_is_valid() {
+        let source = include_str!("config.rs");
+        let example = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
+        let example: Vec<&str> = example.take_while(|line| *line != "//! ```").map(|line| &line[3..]).collect();
+        let config = Config::parse(&example.join("\n")).unwrap();
+        assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
+        assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.callbacks, Callbacks::default());
+        assert_eq!(config.history, History::default());
+        assert_eq!(config.settings(None).pools.len(), 2);
+        assert_eq!(config.settings(NonZeroU32::new(7)).pools[0].workers, 7);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            ("wrokers = 2", "wrokers"),
+            ("workers = 0", "zero"),
+            ("workers = 100000", "too many"),
+            ("[pool.build]", "lacks `workers`"),
+            ("[pool.\"a b\"]\nworkers = 1", "cannot be named"),
+            ("workers = 1\n[pool.default]\nworkers = 2", "mean the same"),
+            ("kill_after = \"soon\"", "soon"),
+            ("kill_after = true", "a duration is"),
+            ("durability = \"none\"", "none"),
+        ];
+        for (text, wanted) in cases {
+            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+}

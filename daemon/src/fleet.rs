@@ -1,0 +1,230 @@
+//! The workers as the supervisor sees them: starts them, talks to them, buries them.
+//!
+//! A worker is lost when it is dead *and* nothing that it ran is left: what it leaves behind falls to the supervisor, which is a
+//! subreaper, and is killed before anybody is told.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+use pool_proto::frame::{Decoder, encode};
+
+use crate::job::{Environment, Exit};
+use crate::process;
+use crate::scheduler::{LaneId, SlotId};
+use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
+
+/// Reports are small; the cap only catches a worker gone mad.
+const MAX_REPORT: usize = 1024 * 1024;
+
+/// What a worker, or its end, has to say.
+#[derive(Debug)]
+pub enum FleetEvent {
+    Report { slot: SlotId, report: WorkerReport },
+    Lost { slot: SlotId, pid: i32, how: String },
+}
+
+#[derive(Debug)]
+struct Link {
+    slot: SlotId,
+    pid: i32,
+    /// None once the worker has closed it or has been let go.
+    stream: Option<UnixStream>,
+    decoder: Decoder,
+    out: Vec<u8>,
+    /// What the worker knows already.
+    environment: Option<Arc<Environment>>,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Fleet {
+    registry: Registry,
+    links: HashMap<Token, Link>,
+    slots: HashMap<SlotId, Token>,
+    dirty: HashSet<Token>,
+    /// Dead, with perhaps something left of what they ran.
+    dying: Vec<(SlotId, i32, String)>,
+    next_token: usize,
+    /// The soft limit of open files that jobs are to have.
+    nofile: u64,
+}
+
+impl Fleet {
+    /// `first_token`: tokens from there on are the fleet's.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn new(registry: &Registry, first_token: usize, nofile: u64) -> io::Result<Self> {
+        Ok(Self {
+            registry: registry.try_clone()?,
+            links: HashMap::new(),
+            slots: HashMap::new(),
+            dirty: HashSet::new(),
+            dying: Vec::new(),
+            next_token: first_token,
+            nofile,
+        })
+    }
+
+    /// Starts a worker; returns its pid.
+    ///
+    /// # Errors
+    /// Those of socketpair(2), fork(2) and execve(2).
+    pub fn spawn(&mut self, slot: SlotId, pool: &str) -> io::Result<i32> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut stream = UnixStream::from_std(ours);
+        let token = Token(self.next_token);
+        self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.next_token += 1;
+        let child = Command::new("/proc/self/exe")
+            .arg0("poold")
+            .args(["worker", "--name", &format!("{pool}/{}", slot.index), "--nofile", &self.nofile.to_string()])
+            // Meant for the supervisor alone.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let pid = i32::try_from(child.id()).expect("pids are positive and fit pid_t");
+        let link =
+            Link { slot, pid, stream: Some(stream), decoder: Decoder::new(MAX_REPORT), out: Vec::new(), environment: None };
+        self.links.insert(token, link);
+        self.slots.insert(slot, token);
+        Ok(pid)
+    }
+
+    /// Lets a worker go: it ends when its socket closes.
+    pub fn retire(&mut self, slot: SlotId) {
+        if let Some(link) = self.link_mut(slot) {
+            link.stream = None;
+        }
+    }
+
+    /// Hands a worker an attempt.
+    pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>) {
+        let Some(link) = self.link_mut(slot) else { return };
+        // The link keeps the value alive, so that the same address means the same value.
+        if !link.environment.as_ref().is_some_and(|known| Arc::ptr_eq(known, environment)) {
+            link.environment = Some(environment.clone());
+            link.out.extend(encode(&WorkerCommand::Environment(environment.clone())));
+        }
+        self.send(slot, &WorkerCommand::Run(run));
+    }
+
+    /// Tells a worker something; goes out with the next [`flush`](Self::flush).
+    pub fn send(&mut self, slot: SlotId, command: &WorkerCommand) {
+        let Some(&token) = self.slots.get(&slot) else { return };
+        if let Some(link) = self.links.get_mut(&token) {
+            link.out.extend(encode(command));
+            self.dirty.insert(token);
+        }
+    }
+
+    /// Sends what the sockets take.
+    pub fn flush(&mut self) {
+        for token in std::mem::take(&mut self.dirty) {
+            if let Some(link) = self.links.get_mut(&token) {
+                link.flush();
+            }
+        }
+    }
+
+    /// A worker's socket is ready for something.
+    pub fn on_ready(&mut self, token: Token, events: &mut Vec<FleetEvent>) {
+        if let Some(link) = self.links.get_mut(&token) {
+            link.read(events);
+            link.flush();
+        }
+    }
+
+    /// Children have ended: buries workers and kills what they have left behind.
+    pub fn collect(&mut self, events: &mut Vec<FleetEvent>) {
+        let workers: HashSet<i32> = self.links.values().map(|link| link.pid).collect();
+        let collected = process::collect(&workers);
+        for (pid, exit) in collected.dead_workers {
+            let Some((&token, _)) = self.links.iter().find(|(_, link)| link.pid == pid) else { continue };
+            let mut link = self.links.remove(&token).expect("it has just been found");
+            // What it had said before it died still counts.
+            link.read(events);
+            if self.slots.get(&link.slot) == Some(&token) {
+                self.slots.remove(&link.slot);
+            }
+            self.dying.push((link.slot, pid, describe(exit)));
+        }
+        if !collected.orphans_left {
+            events.extend(self.dying.drain(..).map(|(slot, pid, how)| FleetEvent::Lost { slot, pid, how }));
+        }
+    }
+
+    fn link_mut(&mut self, slot: SlotId) -> Option<&mut Link> {
+        self.links.get_mut(self.slots.get(&slot)?)
+    }
+}
+
+impl Link {
+    fn read(&mut self, events: &mut Vec<FleetEvent>) {
+        let Some(stream) = &mut self.stream else { return };
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break self.stream = None,
+                Ok(count) => {
+                    if self.decoder.extend(&buffer[..count]).is_err() {
+                        tracing::error!(pid = self.pid, "a worker sent an endless report and is let go");
+                        break self.stream = None;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => break self.stream = None,
+            }
+        }
+        while let Some(frame) = self.decoder.next_frame() {
+            match serde_json::from_slice(frame) {
+                Ok(report) => events.push(FleetEvent::Report { slot: self.slot, report }),
+                Err(error) => {
+                    tracing::error!(pid = self.pid, %error, "a worker sent an unreadable report and is let go");
+                    self.stream = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(stream) = &mut self.stream else { return self.out.clear() };
+        while !self.out.is_empty() {
+            match stream.write(&self.out) {
+                Ok(count) => _ = self.out.drain(..count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Not now; or never, which its SIGCHLD tells.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn describe(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with code {code}"),
+        Exit::Signal { signal, .. } => format!("was killed by signal {signal}"),
+    }
+}
+
+/// The name under which a slot's worker is seen in the process list.
+pub fn lane_name(lane: LaneId, pool_names: &[Arc<str>]) -> &str {
+    match lane {
+        LaneId::Pool(index) => pool_names.get(index).map_or("?", |name| name),
+        LaneId::Callbacks => "callbacks",
+    }
+}

@@ -1,0 +1,170 @@
+//! The nouns that every layer of the daemon shares, as plain data: jobs, attempts, claims, outcomes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::interface::{On, ResultKind, State, Usage};
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+id!(
+    /// A job's id; only ever grows, for the life of the state directory.
+    JobId
+);
+id!(
+    /// A callback's id; only ever grows, for the life of the state directory.
+    CallbackId
+);
+id!(
+    /// A client's call that has not been replied to in full; unique for the life of the supervisor.
+    CallId
+);
+
+/// What a worker can be given an attempt of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    Job(JobId),
+    Callback(CallbackId),
+}
+
+/// One attempt, the fence that every report of a worker carries: a report with an old one is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Claim {
+    pub unit: Unit,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            Unit::Job(id) => write!(formatter, "job {id} attempt {}", self.attempt),
+            Unit::Callback(id) => write!(formatter, "callback {id} attempt {}", self.attempt),
+        }
+    }
+}
+
+/// The variables and the umask of a submitting shell: one value, shared by all jobs that came with it.
+#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Environment {
+    pub variables: BTreeMap<String, String>,
+    pub umask: u32,
+}
+
+/// A callback as submitted: a command for `/bin/sh -c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCallback {
+    pub on: On,
+    pub command: String,
+}
+
+/// What a job is to do: checked when it was submitted, never changed afterwards.
+#[derive(Debug, PartialEq)]
+pub struct Work {
+    pub pool: Arc<str>,
+    pub name: Option<String>,
+    /// Never empty, no NUL anywhere.
+    pub argv: Vec<String>,
+    /// Absolute.
+    pub cwd: String,
+    pub environment: Arc<Environment>,
+    /// The token of a spooled standard input.
+    pub stdin: Option<String>,
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL when the attempt is ended from outside.
+    pub kill_after: Duration,
+    /// Empty once the job is stored: the outbox has them.
+    pub callbacks: Vec<NewCallback>,
+}
+
+/// A job that waits for a slot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    pub id: JobId,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// Attempts that a dying worker, daemon or machine has taken along.
+    pub crashes: u32,
+    pub work: Arc<Work>,
+}
+
+/// How a process ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    Code(i32),
+    Signal { signal: i32, core: bool },
+}
+
+/// What a worker reports of a finished attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub exit: Exit,
+    /// Summed over the job and every orphan of it.
+    pub usage: Usage,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+}
+
+/// The step at which an attempt could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// No new process.
+    Fork,
+    /// Its files for standard input, output and error.
+    Files,
+    /// Session, limits, descriptors.
+    Setup,
+    /// Its working directory.
+    Cwd,
+    /// The command itself.
+    Exec,
+}
+
+/// Why an attempt could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnFailure {
+    pub stage: Stage,
+    pub errno: i32,
+}
+
+/// Why an attempt is being ended from outside. Its result, whatever the process makes of its last moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    Canceled,
+    TimedOut,
+    /// The daemon ends; the job stays queued.
+    Shutdown,
+}
+
+/// A job's final state, with all that is known about its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub state: State,
+    pub result: ResultKind,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+    pub usage: Option<Usage>,
+    pub stdout_bytes: Option<u64>,
+    pub stderr_bytes: Option<u64>,
+    pub ended_us: i64,
+}

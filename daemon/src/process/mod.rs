@@ -1,0 +1,121 @@
+//! Everything that concerns processes as the kernel has them: starting them, signalling whole trees of them, burying them. The only
+//! module with raw system calls and with `unsafe`, and the only one that calls waitpid(2).
+
+mod reap;
+mod spawn;
+mod tree;
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{Backlog, listen};
+
+pub use reap::{Collected, Reaped, collect, reap_one, sweep};
+pub use spawn::{EnvironmentBlock, Launch, Spawner};
+pub use tree::{signal_group, signal_tree};
+
+/// Orphaned descendants become this process's children instead of init's.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn set_child_subreaper() -> io::Result<()> {
+    // SAFETY: this prctl takes an integer and touches no memory of ours.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Raises the soft limit of open files to the hard one, for thousands of clients; returns the old one.
+///
+/// # Errors
+/// Those of getrlimit(2) and setrlimit(2).
+pub fn raise_nofile() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(soft)
+}
+
+/// Sets the soft limit of open files.
+///
+/// # Errors
+/// Those of getrlimit(2) and setrlimit(2).
+pub fn set_nofile(soft: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
+}
+
+/// Makes the kernel's out-of-memory killer prefer others; returns the value that this process had, where that was allowed.
+pub fn lower_oom_score() -> Option<String> {
+    const PATH: &str = "/proc/self/oom_score_adj";
+    const LOWERED: &str = "-900";
+    let old = fs::read_to_string(PATH).ok()?.trim().to_owned();
+    let already_lower = old.parse::<i32>().is_ok_and(|value| value <= -900);
+    let mut file = OpenOptions::new().write(true).open(PATH).ok()?;
+    (!already_lower && file.write_all(LOWERED.as_bytes()).is_ok()).then_some(old)
+}
+
+/// Whether a descriptor is closed by execve(2).
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn close_on_exec(descriptor: &impl AsFd, close: bool) -> io::Result<()> {
+    let flags = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(descriptor, FcntlArg::F_SETFD(flags))?;
+    Ok(())
+}
+
+/// Takes over a descriptor that the parent process has passed by its number; no child of ours inherits it.
+///
+/// # Errors
+/// When there is none of that number.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the parent passes each number once, on the command line, for us to own; nothing else in this process has it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    if let Err(error) = close_on_exec(&descriptor, true) {
+        // Dropping it would close what is not there, which the standard library takes for a bug.
+        std::mem::forget(descriptor);
+        return Err(error);
+    }
+    Ok(descriptor)
+}
+
+/// A longer queue of connections than the standard library asks for.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn widen_backlog(listener: &impl AsFd) -> io::Result<()> {
+    Ok(listen(listener, Backlog::new(4096).expect("the kernel caps it to net.core.somaxconn"))?)
+}
+
+/// Puts a copy of `descriptor` in the place of `number`, which is closed first.
+///
+/// # Errors
+/// Those of dup2(2).
+pub fn replace(number: RawFd, descriptor: &impl AsFd) -> io::Result<()> {
+    // SAFETY: only called for the standard streams, which no object of ours owns.
+    let result = unsafe { libc::dup2(descriptor.as_fd().as_raw_fd(), number) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A folder that only we can enter; one that is there already is made so.
+///
+/// # Errors
+/// Those of mkdir(2) and chmod(2).
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if metadata.permissions().mode() & 0o777 != 0o700 {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}

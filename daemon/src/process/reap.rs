@@ -1,0 +1,121 @@
+//! Burying children: the one place that calls waitpid(2), so that no status is stolen from anybody.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use pool_proto::interface::Usage;
+
+use super::tree::{children, descendants, freeze, signal_descendant};
+use crate::job::Exit;
+
+/// A child that has been reaped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reaped {
+    pub pid: i32,
+    pub exit: Exit,
+    /// Its own and that of the children that it had waited for.
+    pub usage: Usage,
+}
+
+/// What [`collect`] has found.
+#[derive(Debug)]
+pub struct Collected {
+    pub dead_workers: Vec<(i32, Exit)>,
+    /// Something that a dead worker had started is still there.
+    pub orphans_left: bool,
+}
+
+/// Reaps one child that has ended, if any has.
+///
+/// # Errors
+/// `ECHILD`: there are no children at all, and so, for a subreaper, no descendants.
+pub fn reap_one() -> nix::Result<Option<Reaped>> {
+    wait4(-1, libc::WNOHANG)
+}
+
+/// Kills every descendant of this process, which is a subreaper, and reaps until there is none left. Returns what was reaped.
+///
+/// With nothing to kill this is a single system call. Otherwise all are stopped before any is killed, so that none can start others
+/// faster than they are killed; each killed generation makes the next one our children, and the round begins again.
+pub fn sweep() -> Vec<Reaped> {
+    let mut reaped = Vec::new();
+    loop {
+        match reap_one() {
+            Err(_) => return reaped,
+            Ok(Some(child)) => reaped.push(child),
+            Ok(None) => reaped.extend(kill_round(&[])),
+        }
+    }
+}
+
+fn kill_round(except: &[i32]) -> Vec<Reaped> {
+    freeze(except);
+    let ours = children(except);
+    for process in descendants(except) {
+        signal_descendant(process, Signal::SIGKILL);
+    }
+    // Only those that are certain to end: a child that has come to us since is the next round's.
+    ours.into_iter().filter_map(|pid| wait4(pid, 0).ok().flatten()).collect()
+}
+
+/// For the supervisor, at each SIGCHLD: reaps what has ended, and kills children that are no workers, with all below them: they are what
+/// dead workers have left behind. Never blocks; each one killed brings the next SIGCHLD.
+pub fn collect(workers: &HashSet<i32>) -> Collected {
+    let mut dead_workers = Vec::new();
+    let mut living = workers.clone();
+    while let Ok(Some(child)) = reap_one() {
+        if living.remove(&child.pid) {
+            dead_workers.push((child.pid, child.exit));
+        }
+    }
+    let living: Vec<i32> = living.into_iter().collect();
+    let orphans_left = !children(&living).is_empty();
+    if orphans_left {
+        freeze(&living);
+        for process in descendants(&living) {
+            signal_descendant(process, Signal::SIGKILL);
+        }
+    }
+    Collected { dead_workers, orphans_left }
+}
+
+fn wait4(pid: i32, options: i32) -> nix::Result<Option<Reaped>> {
+    let mut status = 0;
+    // SAFETY: rusage is a plain C struct, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to locals of the right types.
+        let result = unsafe { libc::wait4(pid, &raw mut status, options, &raw mut usage) };
+        match Errno::result(result) {
+            Ok(0) => return Ok(None),
+            Ok(pid) => return Ok(Some(Reaped { pid, exit: exit_of(status), usage: usage_of(&usage) })),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn exit_of(status: i32) -> Exit {
+    if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+    }
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Usage {
+        user_s: seconds(usage.ru_utime),
+        sys_s: seconds(usage.ru_stime),
+        // In KiB, see getrusage(2).
+        max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }
+}
+
+/// Reaps a child that is known to have ended or to be about to.
+pub(super) fn bury(pid: i32) {
+    // It is ours and not reaped yet, so there is nothing that could fail.
+    let _ = wait4(pid, 0);
+}

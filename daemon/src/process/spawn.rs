@@ -1,0 +1,288 @@
+//! Starting a job's process from a worker, with the semantics of vfork(2): the child borrows the worker's memory until it executes the
+//! command, so that nothing is copied and its failure can be told by writing it down.
+//!
+//! All that the child needs is made beforehand. Between clone(2) and execve(2) it makes system calls and nothing else: no allocation, no
+//! lock, no destructor. The worker has one thread, which waits meanwhile, and all its signals are blocked.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::{c_char, c_int, c_void};
+use nix::errno::Errno;
+
+use crate::job::{Environment, SpawnFailure, Stage};
+
+const STACK_SIZE: usize = 64 * 1024;
+
+/// Where a command without a slash is looked for when its environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// An environment as execve(2) takes it, made once for many jobs.
+#[derive(Debug, Default)]
+pub struct EnvironmentBlock {
+    variables: Vec<(String, CString)>,
+    path: String,
+    umask: u32,
+}
+
+impl EnvironmentBlock {
+    /// Variables with a NUL in them cannot be passed on; admission has refused such.
+    pub fn new(environment: &Environment) -> Self {
+        let entry = |(name, value): (&String, &String)| Some((name.clone(), assignment(name, value)?));
+        Self {
+            variables: environment.variables.iter().filter_map(entry).collect(),
+            path: environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str).to_owned(),
+            umask: environment.umask,
+        }
+    }
+}
+
+fn assignment(name: &str, value: &str) -> Option<CString> {
+    CString::new(format!("{name}={value}")).ok()
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    pub argv: &'a [String],
+    pub environment: &'a EnvironmentBlock,
+    /// On top of the environment; they win.
+    pub variables: &'a [(String, String)],
+    pub cwd: &'a str,
+    /// Where `cwd` cannot be entered, `/` will do.
+    pub cwd_optional: bool,
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Starts processes.
+#[derive(Debug)]
+pub struct Spawner {
+    stack: Stack,
+    /// Signals that this process ignores: the one disposition that execve(2) would hand on.
+    ignored: Vec<c_int>,
+    /// What the job's `oom_score_adj` is to be, where the worker's own is another.
+    oom_score_adj: Option<CString>,
+}
+
+/// What the child reads, and where it writes its failure.
+struct Plan<'a> {
+    parent: libc::pid_t,
+    candidates: &'a [*const c_char],
+    argv: *const *const c_char,
+    /// `/bin/sh`, the command, its arguments: for a script without an interpreter line. The second is filled in by the child.
+    shell_argv: *mut *const c_char,
+    environment: *const *const c_char,
+    cwd: *const c_char,
+    cwd_optional: bool,
+    umask: libc::mode_t,
+    stdio: [c_int; 3],
+    ignored: &'a [c_int],
+    oom_score_adj: Option<&'a CString>,
+    failure: Option<(Stage, c_int)>,
+}
+
+impl Spawner {
+    /// `oom_score_adj`: what a job's is to be, where this process has changed its own.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn new(oom_score_adj: Option<String>) -> io::Result<Self> {
+        let ignored = (1..=libc::SIGRTMAX()).filter(|&signal| is_ignored(signal)).collect();
+        let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value).ok());
+        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj })
+    }
+
+    /// Starts a process; returns its pid once the command has been executed. All signals must be blocked.
+    ///
+    /// # Errors
+    /// The step that failed. Nothing is left of the process then.
+    pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<i32, SpawnFailure> {
+        let invalid = |_| SpawnFailure { stage: Stage::Setup, errno: Errno::EINVAL as i32 };
+        let argv: Vec<CString> =
+            launch.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>().map_err(invalid)?;
+        let cwd = CString::new(launch.cwd).map_err(invalid)?;
+        let own: Vec<CString> = launch.variables.iter().filter_map(|(name, value)| assignment(name, value)).collect();
+        let inherited = launch.environment.variables.iter();
+        let inherited = inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
+        let environment = pointers(inherited.map(|(_, entry)| entry).chain(&own));
+        let candidates = candidates(&launch.argv[0], &launch.environment.path).map_err(invalid)?;
+        let candidates: Vec<*const c_char> = candidates.iter().map(|path| path.as_ptr()).collect();
+        let mut shell_argv = vec![c"/bin/sh".as_ptr(), ptr::null()];
+        shell_argv.extend(pointers(argv[1..].iter()));
+        let argv = pointers(argv.iter());
+
+        let mut plan = Plan {
+            parent: std::process::id() as libc::pid_t,
+            candidates: &candidates,
+            argv: argv.as_ptr(),
+            shell_argv: shell_argv.as_mut_ptr(),
+            environment: environment.as_ptr(),
+            cwd: cwd.as_ptr(),
+            cwd_optional: launch.cwd_optional,
+            umask: launch.environment.umask as libc::mode_t,
+            stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
+            ignored: &self.ignored,
+            oom_score_adj: self.oom_score_adj.as_ref(),
+            failure: None,
+        };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: `run_child` runs on a stack of its own, big enough for it; `plan` and all that it points to outlive the call, which
+        // with CLONE_VFORK returns only after the child has executed the command or ended.
+        let pid = unsafe { libc::clone(run_child, self.stack.top(), flags, (&raw mut plan).cast()) };
+        if pid < 0 {
+            return Err(SpawnFailure { stage: Stage::Fork, errno: Errno::last_raw() });
+        }
+        // SAFETY: the child wrote through a raw pointer, which the compiler cannot know of.
+        let failure = unsafe { ptr::read_volatile(&raw const plan.failure) };
+        match failure {
+            None => Ok(pid),
+            Some((stage, errno)) => {
+                super::reap::bury(pid);
+                Err(SpawnFailure { stage, errno })
+            }
+        }
+    }
+}
+
+fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char> {
+    strings.map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// The paths to try in turn, as execvp(3) does.
+fn candidates(program: &str, path: &str) -> Result<Vec<CString>, std::ffi::NulError> {
+    if program.contains('/') {
+        return Ok(vec![CString::new(program)?]);
+    }
+    let candidate =
+        |folder: &str| CString::new(if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") });
+    path.split(':').map(candidate).collect()
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: sigaction is a plain C struct, for which all zeroes is a value; with no new action the call only reads.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The child, from clone(2) to execve(2).
+extern "C" fn run_child(argument: *mut c_void) -> c_int {
+    // SAFETY: `argument` is the plan that `spawn` passed, and `spawn` is suspended. Only system calls are made, on pointers that `spawn`
+    // has prepared.
+    unsafe {
+        let plan = &mut *argument.cast::<Plan<'_>>();
+        let stage = set_up(plan);
+        plan.failure = Some((stage, Errno::last_raw()));
+        libc::_exit(127)
+    }
+}
+
+/// Returns only when something has failed, with the step; errno tells why.
+unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
+    // SAFETY: see `run_child`.
+    unsafe {
+        // Dies with the worker; which may have died already.
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != plan.parent || libc::setsid() < 0 {
+            return Stage::Setup;
+        }
+        let mut default: libc::sigaction = std::mem::zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        for &signal in plan.ignored {
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+        if let Some(value) = plan.oom_score_adj {
+            restore_oom_score(value);
+        }
+        if libc::chdir(plan.cwd) != 0 && !(plan.cwd_optional && libc::chdir(c"/".as_ptr()) == 0) {
+            return Stage::Cwd;
+        }
+        libc::umask(plan.umask);
+        for (number, &descriptor) in (0..).zip(&plan.stdio) {
+            if libc::dup2(descriptor, number) < 0 {
+                return Stage::Setup;
+            }
+        }
+        // All of ours are close-on-exec anyway; this is for those that somebody else's code has opened. Older kernels lack it.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        execute(plan);
+        Stage::Exec
+    }
+}
+
+/// The job is as likely to be killed when memory runs out as it would be without us. Best effort: it is the job's life, not ours.
+unsafe fn restore_oom_score(value: &CString) {
+    // SAFETY: see `run_child`.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, value.as_ptr().cast(), value.count_bytes());
+            libc::close(fd);
+        }
+    }
+}
+
+/// As execvp(3): the first candidate that can be executed; a file that may not be executed is reported if there is no better one.
+unsafe fn execute(plan: &mut Plan<'_>) {
+    // SAFETY: see `run_child`.
+    unsafe {
+        let mut denied = false;
+        for &candidate in plan.candidates {
+            libc::execve(candidate, plan.argv, plan.environment);
+            match Errno::last() {
+                Errno::ENOEXEC => {
+                    *plan.shell_argv.add(1) = candidate;
+                    libc::execve(c"/bin/sh".as_ptr(), plan.shell_argv, plan.environment);
+                    return;
+                }
+                Errno::EACCES => denied = true,
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+                _ => return,
+            }
+        }
+        if denied {
+            Errno::EACCES.set();
+        } else if plan.candidates.len() > 1 {
+            // The last folder of PATH may not be one at all; what matters is that the command was nowhere.
+            Errno::ENOENT.set();
+        }
+    }
+}
+
+/// The child's stack, with a page below it that faults rather than let it grow into something else.
+#[derive(Debug)]
+struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: a new mapping, wherever the kernel likes; the guard page lies within it.
+        unsafe {
+            let base = libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            if base == libc::MAP_FAILED || libc::mprotect(base, 4096, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self { base })
+        }
+    }
+
+    /// Stacks grow downwards; the ABI wants 16 bytes' alignment, which the end of a page has.
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping.
+        unsafe { self.base.byte_add(STACK_SIZE) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which no child uses: each has executed its command or ended.
+        unsafe { libc::munmap(self.base, STACK_SIZE) };
+    }
+}

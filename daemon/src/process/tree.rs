@@ -1,0 +1,118 @@
+//! The descendants of this process, and signals to them.
+//!
+//! A bare pid is only ever signalled while it cannot have been reused: a child that has not been reaped. Every other process is pinned by a
+//! pidfd first, and signalled through it after a second look at who its parent is.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+
+/// A process with its parent, as last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
+}
+
+/// Sends a signal to a process group whose leader is a child of ours that has not been reaped.
+pub fn signal_group(leader: i32, signal: i32) {
+    // SAFETY: kill takes two integers. Not nix's, which knows no real-time signals.
+    unsafe { libc::kill(-leader, signal) };
+}
+
+/// Sends a signal to every descendant of this process.
+pub fn signal_tree(signal: Signal) {
+    for process in descendants(&[]) {
+        signal_descendant(process, signal);
+    }
+}
+
+/// Children of this process, but for those in `except`.
+pub fn children(except: &[i32]) -> Vec<i32> {
+    let mut children = children_of(getpid().as_raw());
+    children.retain(|pid| !except.contains(pid));
+    children
+}
+
+/// Descendants of this process, parents before children, without those in `except` and what is below them.
+pub fn descendants(except: &[i32]) -> Vec<Process> {
+    let own = getpid().as_raw();
+    let mut found: Vec<Process> = children(except).into_iter().map(|pid| Process { pid, parent: own }).collect();
+    let mut next = 0;
+    while let Some(&Process { pid: parent, .. }) = found.get(next) {
+        found.extend(children_of(parent).into_iter().map(|pid| Process { pid, parent }));
+        next += 1;
+    }
+    found
+}
+
+/// Stops every descendant outside `except`, until a pass finds none that has not been told to stop: what is stopped cannot start others
+/// while the rest is being dealt with. A process that forks is found by its next pass, or is dealt with in the caller's next round.
+pub fn freeze(except: &[i32]) {
+    const PASSES: usize = 64;
+    let mut told: Vec<i32> = Vec::new();
+    for _ in 0..PASSES {
+        let fresh: Vec<Process> = descendants(except).into_iter().filter(|process| !told.contains(&process.pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for process in fresh {
+            signal_descendant(process, Signal::SIGSTOP);
+            told.push(process.pid);
+        }
+    }
+}
+
+/// Sends a signal to a descendant, unless the pid has come to mean another process meanwhile.
+pub fn signal_descendant(process: Process, signal: Signal) {
+    let own = getpid().as_raw();
+    if process.parent == own {
+        // Our own child: the pid is its own until we reap it.
+        let _ = kill(Pid::from_raw(process.pid), signal);
+        return;
+    }
+    let Some(pidfd) = open_pidfd(process.pid) else { return };
+    // Its parent may have died since, which makes it our child.
+    let is_ours = parent_of(process.pid).is_some_and(|parent| parent == process.parent || parent == own);
+    if is_ours {
+        // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
+        unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, std::ptr::null::<libc::siginfo_t>(), 0)
+        };
+    }
+}
+
+fn open_pidfd(pid: i32) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes integers and returns a new descriptor, which nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// From proc(5): the fourth field, after the command's name in parentheses, which may hold anything.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn children_of(pid: i32) -> Vec<i32> {
+    let mut children = Vec::new();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return children };
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok())),
+            // The thread has ended; or the kernel lacks CONFIG_PROC_CHILDREN.
+            Err(_) if thread.path().exists() => return children_by_scan(pid),
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+fn children_by_scan(parent: i32) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| parent_of(pid) == Some(parent)).collect()
+}

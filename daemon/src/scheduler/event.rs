@@ -1,0 +1,170 @@
+//! What the scheduler is told and what it has done: two closed enums of plain data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::interface::OnDisconnect;
+use pool_proto::{Record, Refusal};
+
+use super::store_op::{CallbackRun, StoreAnswer, StoreOp};
+use crate::job::{CallId, Claim, Ended, JobId, SpawnFailure, Work};
+
+/// The time of an event, as the shell read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment; never goes back. Deadlines are counted in it.
+    pub monotonic: Duration,
+    /// Microseconds since 1970; for the record only.
+    pub wall_us: i64,
+}
+
+/// Where a worker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    pub lane: LaneId,
+    pub index: u32,
+}
+
+/// A pool of jobs, by its place in the configuration, or the lane of the callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneId {
+    Pool(usize),
+    Callbacks,
+}
+
+/// A pool as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    pub name: Arc<str>,
+    pub workers: u32,
+}
+
+/// What the scheduler needs to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The default pool first.
+    pub pools: Vec<PoolSettings>,
+    pub callbacks: CallbackSettings,
+    /// Attempts that may die with their worker or daemon before the job is given up.
+    pub crash_limit: u32,
+    /// From SIGTERM to SIGKILL at most, when the daemon ends.
+    pub stop_grace: Duration,
+}
+
+/// How callbacks are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallbackSettings {
+    /// With one, callbacks run in the order in which their jobs ended.
+    pub workers: u32,
+    /// Attempts before a callback is given up.
+    pub attempts: u32,
+    /// From a failed attempt to the next; doubled each time.
+    pub backoff: Duration,
+    /// After so long an attempt is ended and counts as failed.
+    pub timeout: Duration,
+}
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A client submits jobs that have been checked. `attached`: it waits for the end of the one job, and this is what becomes of
+    /// the job should the client go.
+    Submit { call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
+    /// A client waits for jobs; with `output` it wants to know of each attempt's start.
+    Wait { call: CallId, ids: Vec<JobId>, any: bool, output: bool },
+    /// A client wants jobs ended and waits for that.
+    Cancel { call: CallId, ids: Vec<JobId> },
+    /// A client sends a signal to a running job.
+    Signal { call: CallId, id: JobId, signal: i32 },
+    /// The client of that call is gone.
+    Disconnected { call: CallId },
+    /// Accept nothing more, finish everything, then end.
+    Drain,
+    /// End soon; told a second time: at once.
+    Stop,
+    /// The configuration has been read anew.
+    Configure(Settings),
+    /// The store has answered.
+    Store(StoreAnswer),
+    /// The store cannot be written, or can be again.
+    StoreFailing(bool),
+    /// A slot has a worker.
+    WorkerUp { slot: SlotId, pid: i32 },
+    /// A slot's worker could not be started.
+    WorkerFailed { slot: SlotId },
+    /// A slot's worker is dead, and nothing that it ran is left.
+    WorkerLost { slot: SlotId, pid: i32, how: String },
+    /// An attempt's command has been executed.
+    Started { slot: SlotId, claim: Claim, pid: i32 },
+    /// An attempt is over, and nothing of it is left.
+    Ended { slot: SlotId, claim: Claim, ended: Ended },
+    /// An attempt could not be started.
+    SpawnFailed { slot: SlotId, claim: Claim, failure: SpawnFailure },
+    /// The deadline given out has passed.
+    Tick,
+}
+
+/// Something to be done, in the order given.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    Store(StoreOp),
+    /// Start a worker for the slot; answered by `WorkerUp` or `WorkerFailed`.
+    SpawnWorker {
+        slot: SlotId,
+    },
+    /// Let the slot's worker go; answered by `WorkerLost`.
+    RetireWorker {
+        slot: SlotId,
+    },
+    Run {
+        slot: SlotId,
+        claim: Claim,
+        work: Arc<Work>,
+    },
+    RunCallback {
+        slot: SlotId,
+        run: Box<CallbackRun>,
+    },
+    /// To the process group of the attempt's first process.
+    Signal {
+        slot: SlotId,
+        claim: Claim,
+        signal: i32,
+    },
+    /// SIGTERM to every process of the attempt.
+    Terminate {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// SIGKILL to every process of the attempt.
+    Kill {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// `last`: nothing more follows to this call.
+    Reply {
+        call: CallId,
+        reply: Reply,
+        last: bool,
+    },
+    /// All is done: end the daemon.
+    Exit,
+}
+
+/// What a client is told.
+#[derive(Debug, PartialEq)]
+pub enum Reply {
+    /// `count` jobs from `first` on are on disk.
+    Accepted {
+        first: JobId,
+        count: usize,
+    },
+    Started {
+        id: JobId,
+        attempt: u32,
+    },
+    Ended(Box<Record>),
+    Canceled(Vec<Record>),
+    Done,
+    Refused(Refusal),
+}

@@ -1,0 +1,161 @@
+//! The verbs of the seam between scheduler and store. The store carries them out in the order in which they were given and answers
+//! in that order, each answer only after what it speaks of has been committed. Another engine may take the store's place behind them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pool_proto::Record;
+use pool_proto::interface::State;
+
+use crate::job::{CallId, CallbackId, JobId, Outcome, Ready, StopReason, Work};
+
+/// What the store is asked to do.
+#[derive(Debug, PartialEq)]
+pub enum StoreOp {
+    /// Adds jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on, all or none.
+    /// Answered by [`StoreAnswer::Inserted`] or [`StoreAnswer::Refused`].
+    Insert { call: CallId, first: JobId, first_callback: CallbackId, jobs: Vec<Arc<Work>>, submitted_us: i64 },
+    /// An attempt runs, or has been tried: without a pid its command could not be executed.
+    Start { id: JobId, attempt: u32, slot: u32, worker_pid: i32, pid: Option<i32>, started_us: i64 },
+    /// An attempt is being ended, and why; never with [`StopReason::Shutdown`].
+    Stopping { id: JobId, reason: StopReason },
+    /// An attempt could not be started for now. The job stays in the queue, as one in state `retrying`: it is fetched, counted, listed
+    /// and restored like a queued one.
+    Retrying { id: JobId, reason: String },
+    /// Back into the queue, under its old id.
+    Requeue { id: JobId, crashes: u32, reason: Option<String> },
+    /// A final state, and with it the callbacks that match it become pending, the others skipped.
+    /// Answered by [`StoreAnswer::Finished`].
+    Finish { id: JobId, outcome: Box<Outcome>, want_record: bool },
+    /// The same for a job that the scheduler does not hold, provided that it is still queued.
+    /// Answered by [`StoreAnswer::Finished`], or [`StoreAnswer::NotQueued`] when it is not, or not there.
+    FinishQueued { id: JobId, outcome: Box<Outcome>, want_record: bool },
+    /// The next queued jobs of a pool by id. Answered by [`StoreAnswer::Fetched`].
+    Fetch { pool: Arc<str>, after: Option<JobId>, limit: u32 },
+    /// Records by id. Answered by [`StoreAnswer::Got`].
+    Get { call: CallId, ids: Vec<JobId> },
+    /// One page of records. Answered by [`StoreAnswer::Listed`].
+    List { call: CallId, query: ListQuery },
+    /// Marks a pending callback as running and counts the attempt. Answered by [`StoreAnswer::CallbackClaimed`].
+    ClaimCallback { id: CallbackId },
+    /// How an attempt of a callback ended.
+    CallbackEnded { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
+    /// Removes ended jobs beyond the limits, oldest first, at most `batch` of them. Answered by [`StoreAnswer::Pruned`].
+    Prune { max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32 },
+}
+
+/// What became of a callback's attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackEnd {
+    /// It has done its work.
+    Delivered,
+    /// It failed and is to be run again at `due_us`.
+    Again { due_us: i64 },
+    /// It failed for the last time.
+    Failed,
+}
+
+/// Which records to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Any state when empty.
+    pub states: Vec<State>,
+    pub pool: Option<String>,
+    pub after: Option<JobId>,
+    pub limit: u32,
+}
+
+/// What the store answers.
+#[derive(Debug, PartialEq)]
+pub enum StoreAnswer {
+    Inserted {
+        call: CallId,
+        first: JobId,
+        jobs: Vec<Arc<Work>>,
+    },
+    /// Nothing of an [`StoreOp::Insert`] was stored.
+    Refused {
+        call: CallId,
+        reason: String,
+    },
+    /// `complete`: the pool's queue holds nothing beyond these.
+    Fetched {
+        pool: Arc<str>,
+        jobs: Vec<Ready>,
+        complete: bool,
+    },
+    /// `callbacks`: those that are now pending, in order.
+    Finished {
+        id: JobId,
+        record: Option<Box<Record>>,
+        callbacks: Vec<CallbackId>,
+    },
+    NotQueued {
+        id: JobId,
+    },
+    /// Records in the order of the ids asked for, and the ids that there are not.
+    Got {
+        call: CallId,
+        records: Vec<Record>,
+        missing: Vec<JobId>,
+    },
+    /// `next`: where the listing goes on.
+    Listed {
+        call: CallId,
+        records: Vec<Record>,
+        next: Option<JobId>,
+    },
+    CallbackClaimed(Box<CallbackRun>),
+    /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `more`: the limits are not met yet.
+    Pruned {
+        jobs: Vec<(JobId, u32)>,
+        callbacks: Vec<(CallbackId, u32)>,
+        stdin: Vec<String>,
+        more: bool,
+    },
+}
+
+/// A callback ready to run.
+#[derive(Debug, PartialEq)]
+pub struct CallbackRun {
+    pub id: CallbackId,
+    /// Counted from 1, this one included.
+    pub attempt: u32,
+    pub command: String,
+    /// The job that has ended: its work without callbacks, for cwd and environment, and its record.
+    pub work: Arc<Work>,
+    pub record: Box<Record>,
+}
+
+/// What a start finds in the store.
+#[derive(Debug, Default, PartialEq)]
+pub struct Restored {
+    /// The first ids that were never given out.
+    pub next_job: u64,
+    pub next_callback: u64,
+    /// Jobs queued, by pool.
+    pub queued: BTreeMap<String, u64>,
+    /// Jobs with an attempt that ended with the last daemon.
+    pub interrupted: Vec<Interrupted>,
+    /// Callbacks not yet delivered, in the order in which their jobs ended.
+    pub callbacks: Vec<PendingCallback>,
+}
+
+/// A job with an attempt that ended with the last daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interrupted {
+    pub id: JobId,
+    pub pool: String,
+    pub attempt: u32,
+    pub crashes: u32,
+    /// It was being ended, for this reason.
+    pub stopping: Option<StopReason>,
+}
+
+/// A callback not yet delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingCallback {
+    pub id: CallbackId,
+    /// Not before this time, in microseconds since 1970.
+    pub due_us: i64,
+}

@@ -1,0 +1,128 @@
+//! The calls that wait for the ends of jobs, and which jobs somebody waits for.
+
+use std::collections::{HashMap, HashSet};
+
+use pool_proto::Record;
+use pool_proto::interface::OnDisconnect;
+
+use super::event::Reply;
+use crate::job::{CallId, JobId};
+
+/// What a waiting call is told, and when it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Told of each start and of the end of its one job.
+    Attached(OnDisconnect),
+    /// Told of each end, with `output` of each start; over with the last end, with `any` with the first.
+    Wait { any: bool, output: bool },
+    /// Told of all ends at once.
+    Cancel,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    kind: Kind,
+    remaining: HashSet<JobId>,
+    /// Records kept for one reply at the end.
+    collected: Vec<Record>,
+}
+
+/// All waiting calls.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    calls: HashMap<CallId, Waiter>,
+    jobs: HashMap<JobId, Vec<CallId>>,
+}
+
+impl Waiters {
+    pub fn add(&mut self, call: CallId, kind: Kind, ids: &[JobId]) {
+        let remaining: HashSet<JobId> = ids.iter().copied().collect();
+        for &id in &remaining {
+            self.jobs.entry(id).or_default().push(call);
+        }
+        self.calls.insert(call, Waiter { kind, remaining, collected: Vec::new() });
+    }
+
+    /// Whether anybody waits for the job.
+    pub fn watch(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    pub fn kind(&self, call: CallId) -> Option<Kind> {
+        self.calls.get(&call).map(|waiter| waiter.kind)
+    }
+
+    /// Whether the call still waits for the job.
+    pub fn waits_for(&self, call: CallId, id: JobId) -> bool {
+        self.calls.get(&call).is_some_and(|waiter| waiter.remaining.contains(&id))
+    }
+
+    /// The calls that want to know of a start of the job.
+    pub fn output_watchers(&self, id: JobId) -> Vec<CallId> {
+        let wants = |call: &&CallId| match self.calls[*call].kind {
+            Kind::Attached(_) => true,
+            Kind::Wait { output, .. } => output,
+            Kind::Cancel => false,
+        };
+        self.jobs.get(&id).into_iter().flatten().filter(wants).copied().collect()
+    }
+
+    /// Forgets a call; returns its kind and the jobs it still waited for.
+    pub fn remove(&mut self, call: CallId) -> Option<(Kind, Vec<JobId>)> {
+        let waiter = self.calls.remove(&call)?;
+        for id in &waiter.remaining {
+            self.forget(*id, call);
+        }
+        Some((waiter.kind, waiter.remaining.into_iter().collect()))
+    }
+
+    /// All calls are over.
+    pub fn drain(&mut self) -> Vec<CallId> {
+        self.jobs.clear();
+        let mut calls: Vec<CallId> = self.calls.drain().map(|(call, _)| call).collect();
+        calls.sort_unstable();
+        calls
+    }
+
+    /// A job has ended: the replies to everybody who waits for it.
+    pub fn ended(&mut self, id: JobId, record: &Record) -> Vec<(CallId, Reply, bool)> {
+        let calls = self.jobs.get(&id).cloned().unwrap_or_default();
+        calls.into_iter().filter_map(|call| self.ended_for(call, id, record)).collect()
+    }
+
+    /// A job has ended: the reply to one call, if it still waits for it and is to be told now; true when it is the last.
+    pub fn ended_for(&mut self, call: CallId, id: JobId, record: &Record) -> Option<(CallId, Reply, bool)> {
+        let waiter = self.calls.get_mut(&call)?;
+        if !waiter.remaining.remove(&id) {
+            return None;
+        }
+        let done = waiter.remaining.is_empty();
+        let (reply, last) = match waiter.kind {
+            Kind::Attached(_) => (Some(Reply::Ended(Box::new(record.clone()))), true),
+            Kind::Wait { any, .. } => (Some(Reply::Ended(Box::new(record.clone()))), any || done),
+            Kind::Cancel => {
+                waiter.collected.push(record.clone());
+                let all = done.then(|| {
+                    let mut records = std::mem::take(&mut waiter.collected);
+                    records.sort_unstable_by_key(|record| record.id);
+                    Reply::Canceled(records)
+                });
+                (all, done)
+            }
+        };
+        self.forget(id, call);
+        if last {
+            self.remove(call);
+        }
+        reply.map(|reply| (call, reply, last))
+    }
+
+    fn forget(&mut self, id: JobId, call: CallId) {
+        if let Some(calls) = self.jobs.get_mut(&id) {
+            calls.retain(|&other| other != call);
+            if calls.is_empty() {
+                self.jobs.remove(&id);
+            }
+        }
+    }
+}

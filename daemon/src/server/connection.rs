@@ -1,0 +1,234 @@
+//! One client's connection: bytes in, calls out; replies in, bytes out.
+//!
+//! Calls on one connection are carried out as they come, without waiting for each other, and replied to in their order: what belongs to
+//! a later call is held back until the earlier ones are over. A client that does not read its replies, or has too many calls under way,
+//! is not read from until that has changed, so it can hold up nobody but itself.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::net::UnixStream;
+use pool_proto::Refusal;
+use pool_proto::frame::{Decoder, MAX_FRAME, encode};
+use pool_proto::message::{Call, Reply};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::outbox::Outbox;
+use super::request::{Parsed, Request, parse};
+use crate::job::CallId;
+
+/// Calls under way on one connection.
+const MAX_CALLS: usize = 256;
+
+/// With so many bytes unread by the client, no further calls are read.
+const OUT_HIGH: usize = 256 * 1024;
+
+/// With so many, pushed by waits, the client is dropped: it does not read at all.
+const OUT_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes read from one connection before the others get their turn.
+const TURN: usize = 1024 * 1024;
+
+#[derive(Debug)]
+struct Pending {
+    id: CallId,
+    more: bool,
+    oneway: bool,
+    /// Held back until the calls before it are over.
+    replies: Vec<(Vec<u8>, Vec<OwnedFd>)>,
+    done: bool,
+}
+
+/// What has become of a connection after it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing more to read for now.
+    Idle,
+    /// There may be more: other connections first.
+    Unfinished,
+    /// The client is gone.
+    Gone,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    decoder: Decoder,
+    outbox: Outbox,
+    calls: VecDeque<Pending>,
+    /// The client has said all that it will say.
+    read_closed: bool,
+    /// Nothing is read any more; closed as soon as the outbox is empty.
+    closing: bool,
+    /// Reading stopped for want of room, with perhaps more to read.
+    stalled: bool,
+}
+
+impl Connection {
+    pub fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(MAX_FRAME),
+            outbox: Outbox::default(),
+            calls: VecDeque::new(),
+            read_closed: false,
+            closing: false,
+            stalled: false,
+        }
+    }
+
+    pub fn stream_mut(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
+    /// The calls that have not been replied to in full.
+    pub fn calls(&self) -> impl Iterator<Item = CallId> + '_ {
+        self.calls.iter().map(|call| call.id)
+    }
+
+    /// Reads what there is, and passes each call to `on_request`; `next_id` names them.
+    pub fn read(&mut self, mut next_id: impl FnMut() -> CallId, mut on_request: impl FnMut(CallId, Request)) -> Progress {
+        self.stalled = false;
+        let mut buffer = [0; 64 * 1024];
+        let mut taken = 0;
+        loop {
+            while self.has_room()
+                && let Some(frame) = self.decoder.next_frame()
+            {
+                let call = serde_json::from_slice::<Call<&RawValue>>(frame);
+                match call {
+                    Ok(call) => accept(&call, &mut self.calls, &mut next_id, &mut on_request),
+                    Err(error) => {
+                        self.refuse(&Refusal::InvalidMessage { reason: error.to_string() });
+                        return Progress::Idle;
+                    }
+                }
+                self.release();
+            }
+            if self.closing || self.read_closed {
+                return Progress::Idle;
+            }
+            if !self.has_room() {
+                self.stalled = true;
+                return Progress::Idle;
+            }
+            if taken >= TURN {
+                return Progress::Unfinished;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.read_closed = true,
+                Ok(count) => {
+                    taken += count;
+                    if let Err(too_large) = self.decoder.extend(&buffer[..count]) {
+                        self.refuse(&Refusal::FrameTooLarge { limit: too_large.limit });
+                        return Progress::Idle;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Idle,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Progress::Gone,
+            }
+        }
+    }
+
+    /// Replies to a call; `last`: nothing more follows to it.
+    pub fn reply(&mut self, id: CallId, parameters: &impl Serialize, descriptors: Vec<OwnedFd>, last: bool) {
+        let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
+        // A client that did not ask for more than one reply gets the last one.
+        let wanted = !call.oneway && (last || call.more);
+        if wanted {
+            let frame = encode(&Reply { parameters: Some(parameters), continues: !last, error: None });
+            call.replies.push((frame, descriptors));
+        }
+        call.done = last;
+        self.release();
+    }
+
+    /// Replies with a named error, which is always the last.
+    pub fn reply_refusal(&mut self, id: CallId, refusal: &Refusal) {
+        let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
+        if !call.oneway {
+            call.replies.push((encode(refusal), Vec::new()));
+        }
+        call.done = true;
+        self.release();
+    }
+
+    /// Tells the client, outside any call, why it is being dropped.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        self.outbox.push(encode(refusal), Vec::new());
+        self.closing = true;
+    }
+
+    /// Whether the call is the one whose replies go out now, all of them sent.
+    pub fn is_drained_for(&self, id: CallId) -> bool {
+        self.outbox.is_empty() && self.calls.front().is_some_and(|call| call.id == id)
+    }
+
+    /// Whether the call wants any number of replies.
+    pub fn wants_more(&self, id: CallId) -> bool {
+        self.calls.iter().any(|call| call.id == id && call.more)
+    }
+
+    /// Sends what the socket takes; true when reading, which had stopped for want of room, can go on.
+    ///
+    /// # Errors
+    /// When the client is gone, or has read so little that it has to go.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        self.outbox.flush(self.stream.as_raw_fd())?;
+        if self.outbox.len() > OUT_MAX {
+            return Err(io::Error::other("the client does not read its replies"));
+        }
+        Ok(self.stalled && self.has_room())
+    }
+
+    /// Nothing more is to be expected from this client, and nothing owed to it.
+    pub fn is_over(&self) -> bool {
+        self.outbox.is_empty() && (self.closing || self.read_closed && self.calls.is_empty())
+    }
+
+    fn has_room(&self) -> bool {
+        !self.closing && self.calls.len() < MAX_CALLS && self.outbox.len() < OUT_HIGH
+    }
+
+    /// Moves what may go out now into the outbox.
+    fn release(&mut self) {
+        while let Some(call) = self.calls.front_mut() {
+            for (frame, descriptors) in call.replies.drain(..) {
+                self.outbox.push(frame, descriptors);
+            }
+            if !call.done {
+                break;
+            }
+            self.calls.pop_front();
+        }
+    }
+}
+
+fn accept(
+    call: &Call<&RawValue>,
+    calls: &mut VecDeque<Pending>,
+    next_id: &mut impl FnMut() -> CallId,
+    on_request: &mut impl FnMut(CallId, Request),
+) {
+    let id = next_id();
+    let mut pending = Pending { id, more: call.more, oneway: call.oneway, replies: Vec::new(), done: false };
+    match parse(call) {
+        Ok(Parsed::Request(request)) => {
+            calls.push_back(pending);
+            return on_request(id, request);
+        }
+        Ok(Parsed::Service(reply)) => {
+            pending.replies.push((encode(&Reply { parameters: Some(reply), continues: false, error: None }), Vec::new()));
+        }
+        Err(refusal) => pending.replies.push((encode(&refusal), Vec::new())),
+    }
+    if pending.oneway {
+        pending.replies.clear();
+    }
+    pending.done = true;
+    calls.push_back(pending);
+}

@@ -1,0 +1,81 @@
+//! Bytes on their way to one client, with the descriptors that travel beside them. Nothing here ever blocks.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+/// Frames are gathered into chunks of about this size, so that a burst of small ones goes out in one system call.
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Go out with the chunk's first byte.
+    descriptors: Vec<OwnedFd>,
+}
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    size: usize,
+}
+
+impl Outbox {
+    /// Appends a frame.
+    pub fn push(&mut self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+        self.size += frame.len();
+        match self.chunks.back_mut() {
+            Some(last) if descriptors.is_empty() && last.bytes.len() + frame.len() <= CHUNK => {
+                last.bytes.extend_from_slice(&frame)
+            }
+            _ => self.chunks.push_back(Chunk { bytes: frame, sent: 0, descriptors }),
+        }
+    }
+
+    /// Bytes not sent yet.
+    pub fn len(&self) -> usize {
+        self.size
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Sends what the socket takes.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2), but for a full socket, which is none.
+    pub fn flush(&mut self, socket: RawFd) -> io::Result<()> {
+        while let Some(chunk) = self.chunks.front_mut() {
+            match send(socket, chunk) {
+                Ok(count) => {
+                    // With the first byte the descriptors are on their way; ours can be closed.
+                    chunk.descriptors.clear();
+                    chunk.sent += count;
+                    self.size -= count;
+                    if chunk.sent == chunk.bytes.len() {
+                        self.chunks.pop_front();
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send(socket: RawFd, chunk: &Chunk) -> nix::Result<usize> {
+    let slices = [IoSlice::new(&chunk.bytes[chunk.sent..])];
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let descriptors: Vec<RawFd> = chunk.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let control: &[ControlMessage] = if descriptors.is_empty() { &[] } else { &rights };
+    sendmsg::<()>(socket, &slices, control, flags, None)
+}

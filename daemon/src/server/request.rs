@@ -1,0 +1,111 @@
+//! From a frame to a typed request: the one place that knows the methods' names.
+
+use pool_proto::Refusal;
+use pool_proto::interface::{self, DESCRIPTION, INTERFACE, Method};
+use pool_proto::message::Call;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// A call of `io.poold`, with its parameters read.
+#[derive(Debug)]
+pub enum Request {
+    Ping,
+    Submit(Box<interface::Submit>),
+    SubmitMany(Box<interface::SubmitMany>),
+    Spool,
+    Wait(interface::Wait),
+    Get(interface::Get),
+    List(interface::List),
+    Output(interface::Output),
+    Cancel(interface::Cancel),
+    Signal(interface::Signal),
+    Pools,
+    Shutdown(interface::Shutdown),
+}
+
+/// What a call of `org.varlink.service` is answered with.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum ServiceReply {
+    Info { vendor: &'static str, product: &'static str, version: &'static str, url: &'static str, interfaces: [&'static str; 2] },
+    Description { description: &'static str },
+}
+
+/// A call, read.
+#[derive(Debug)]
+pub enum Parsed {
+    Request(Request),
+    /// Answered without the daemon's help.
+    Service(ServiceReply),
+}
+
+const SERVICE: &str = "org.varlink.service";
+
+/// The description of <https://varlink.org/Service>, which every Varlink service serves.
+const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
+
+/// Reads a call's method and parameters.
+///
+/// # Errors
+/// The refusal to reply with.
+pub fn parse(call: &Call<&RawValue>) -> Result<Parsed, Refusal> {
+    let (interface, method) = call.method.rsplit_once('.').unwrap_or(("", &call.method));
+    if call.upgrade {
+        return Err(Refusal::MethodNotImplemented { method: call.method.clone() });
+    }
+    match interface {
+        SERVICE => parse_service(method, call).map(Parsed::Service),
+        INTERFACE => parse_request(call).map(Parsed::Request),
+        _ => Err(Refusal::InterfaceNotFound { interface: interface.to_owned() }),
+    }
+}
+
+fn parse_service(method: &str, call: &Call<&RawValue>) -> Result<ServiceReply, Refusal> {
+    #[derive(Deserialize)]
+    struct GetInterfaceDescription {
+        interface: String,
+    }
+    match method {
+        "GetInfo" => Ok(ServiceReply::Info {
+            vendor: "poold",
+            product: "poold",
+            version: env!("CARGO_PKG_VERSION"),
+            url: env!("CARGO_PKG_REPOSITORY"),
+            interfaces: [SERVICE, INTERFACE],
+        }),
+        "GetInterfaceDescription" => {
+            let GetInterfaceDescription { interface } = parameters(call)?;
+            match interface.as_str() {
+                INTERFACE => Ok(ServiceReply::Description { description: DESCRIPTION }),
+                SERVICE => Ok(ServiceReply::Description { description: SERVICE_DESCRIPTION }),
+                _ => Err(Refusal::InterfaceNotFound { interface }),
+            }
+        }
+        _ => Err(Refusal::MethodNotFound { method: call.method.clone() }),
+    }
+}
+
+fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
+    use interface::{Cancel, Get, List, Output, Ping, Pools, Shutdown, Signal, Spool, Submit, SubmitMany, Wait};
+    Ok(match call.method.as_str() {
+        Ping::NAME => Request::Ping,
+        Submit::NAME => Request::Submit(parameters(call)?),
+        SubmitMany::NAME => Request::SubmitMany(parameters(call)?),
+        Spool::NAME => Request::Spool,
+        Wait::NAME => Request::Wait(parameters(call)?),
+        Get::NAME => Request::Get(parameters(call)?),
+        List::NAME => Request::List(parameters(call)?),
+        Output::NAME => Request::Output(parameters(call)?),
+        Cancel::NAME => Request::Cancel(parameters(call)?),
+        Signal::NAME => Request::Signal(parameters(call)?),
+        Pools::NAME => Request::Pools,
+        Shutdown::NAME => Request::Shutdown(parameters(call)?),
+        _ => return Err(Refusal::MethodNotFound { method: call.method.clone() }),
+    })
+}
+
+fn parameters<P: DeserializeOwned>(call: &Call<&RawValue>) -> Result<P, Refusal> {
+    let text = call.parameters.map_or("{}", RawValue::get);
+    serde_json::from_str(text).map_err(|error| Refusal::InvalidParameter { parameter: error.to_string() })
+}

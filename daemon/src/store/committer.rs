@@ -1,0 +1,287 @@
+//! The store's thread: gathers operations into batches, commits them, and sends the answers; and what it does when it cannot.
+//!
+//! ```text
+//! healthy ── a batch fails ──▶ failing: new jobs are refused, reads are answered from what is committed, every other change is kept,
+//!    ▲                            │      in order, and tried again with the next batch or after a second
+//!    └── a write of some size ────┘
+//! ```
+//!
+//! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not written.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::database::{BatchError, Database};
+use super::{CloseError, StoreEvent, fault};
+use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+
+/// Operations in one batch, each job counted, so that the first one of it does not wait for long.
+const BATCH: usize = 4096;
+
+/// How long what is kept rests when nothing comes.
+const RETRY: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
+
+/// Between failed attempts at least so many times what one takes, so that refusing does not become the thread's whole work.
+const REST: u32 = 10;
+
+/// What the thread is sent.
+pub enum Message {
+    Ops(Vec<StoreOp>),
+    /// Something that a test does to the database.
+    #[cfg(test)]
+    Inspect(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
+}
+
+/// The database cannot be written.
+#[derive(Debug)]
+struct Failing {
+    reason: String,
+    /// A batch that comes earlier is not tried.
+    rest_until: Instant,
+    /// When it is tried again though nothing comes.
+    retry_at: Instant,
+}
+
+/// See the module's description.
+pub struct Committer {
+    database: Database,
+    state_dir: PathBuf,
+    inbox: Receiver<Message>,
+    outbox: Sender<StoreEvent>,
+    notify: Box<dyn Fn() + Send>,
+    /// What is to be written, in order; empty between batches while healthy.
+    kept: Vec<StoreOp>,
+    failing: Option<Failing>,
+    /// Something was sent that `notify` has not told of.
+    sent: bool,
+}
+
+impl Committer {
+    pub fn new(database: Database, inbox: Receiver<Message>, outbox: Sender<StoreEvent>, notify: Box<dyn Fn() + Send>) -> Self {
+        let state_dir = database.state_dir().to_owned();
+        Self { database, state_dir, inbox, outbox, notify, kept: Vec::new(), failing: None, sent: false }
+    }
+
+    /// Until every handle is gone and everything submitted has been carried out.
+    pub fn run(mut self) -> Result<(), CloseError> {
+        loop {
+            match self.wait() {
+                Ok(message) => {
+                    let batch = self.gather(message);
+                    self.process(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            if self.failing.as_ref().is_some_and(|failing| Instant::now() >= failing.retry_at) {
+                self.retry();
+            }
+            self.tell();
+            self.database.checkpoint();
+        }
+    }
+
+    fn wait(&self) -> Result<Message, RecvTimeoutError> {
+        match &self.failing {
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(failing) => self.inbox.recv_timeout(failing.retry_at.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// What has come meanwhile goes into the same batch.
+    fn gather(&mut self, first: Message) -> Vec<StoreOp> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Ops(ops) => {
+                    size += ops.iter().map(weight).sum::<usize>();
+                    batch.extend(ops);
+                }
+                #[cfg(test)]
+                Message::Inspect(inspect) => inspect(self.database.connection()),
+            }
+            next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
+        }
+        batch
+    }
+
+    fn process(&mut self, batch: Vec<StoreOp>) {
+        if batch.iter().all(is_read) {
+            return self.set_aside(batch);
+        }
+        let now = Instant::now();
+        if self.failing.as_ref().is_some_and(|failing| now < failing.rest_until) {
+            return self.set_aside(batch);
+        }
+        let has_insert = batch.iter().any(|op| matches!(op, StoreOp::Insert { .. }));
+        self.kept.extend(batch);
+        match self.write() {
+            // Small changes may find room where nothing else does; only new jobs prove that there is some.
+            Ok(()) if has_insert => self.recovered(),
+            Ok(()) => {}
+            Err(error) => {
+                self.failed(&error);
+                let batch = std::mem::take(&mut self.kept);
+                self.set_aside(batch);
+                if has_insert && let Err(error) = self.write() {
+                    self.failed(&error);
+                }
+                if let Some(failing) = &mut self.failing {
+                    failing.rest_until = Instant::now() + (now.elapsed() * REST).min(RETRY);
+                }
+            }
+        }
+    }
+
+    /// Without the disk: new jobs are refused, reads answered, everything else kept. Reads alone never need more than this.
+    fn set_aside(&mut self, batch: Vec<StoreOp>) {
+        for op in batch {
+            match op {
+                StoreOp::Insert { call, .. } => {
+                    let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
+                    self.answer(StoreAnswer::Refused { call, reason });
+                }
+                op if is_read(&op) => match self.database.apply(&op) {
+                    Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
+                    Err(error) if fault::is_of_database(&error) => {
+                        self.failed(&error);
+                        self.kept.push(op);
+                    }
+                    Err(error) => self.reject(op, &error),
+                },
+                op => self.kept.push(op),
+            }
+        }
+    }
+
+    /// Writes what is kept, and answers it.
+    fn write(&mut self) -> rusqlite::Result<()> {
+        while !self.kept.is_empty() {
+            match self.database.commit(&self.kept) {
+                Ok(answers) => {
+                    self.kept.clear();
+                    answers.into_iter().for_each(|answer| self.answer(answer));
+                }
+                // The one at fault must not hold up the others.
+                Err(BatchError { at: Some(index), error }) if !fault::is_of_database(&error) => {
+                    let op = self.kept.remove(index);
+                    self.reject(op, &error);
+                }
+                Err(BatchError { error, .. }) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn retry(&mut self) {
+        match self.write().and_then(|()| self.database.probe()) {
+            Ok(()) => self.recovered(),
+            Err(error) => {
+                self.failed(&error);
+                if let Some(failing) = &mut self.failing {
+                    failing.retry_at = Instant::now() + RETRY;
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        let reason = fault::explain(error, &self.state_dir);
+        match &mut self.failing {
+            Some(failing) => failing.reason = reason,
+            None => {
+                self.send(StoreEvent::Failing { reason: reason.clone() });
+                let now = Instant::now();
+                self.failing = Some(Failing { reason, rest_until: now, retry_at: now + RETRY });
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.failing.take().is_some() {
+            self.send(StoreEvent::Recovered);
+        }
+    }
+
+    /// A mistake of ours: whoever waits for an answer gets one that does not promise anything.
+    fn reject(&mut self, op: StoreOp, error: &rusqlite::Error) {
+        let verb = verb(&op);
+        tracing::error!(%error, verb, "the store cannot carry out an operation; it is dropped");
+        let answer = match op {
+            StoreOp::Insert { call, .. } => Some(StoreAnswer::Refused { call, reason: fault::explain(error, &self.state_dir) }),
+            StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } => {
+                Some(StoreAnswer::Finished { id, record: None, callbacks: Vec::new() })
+            }
+            StoreOp::Fetch { pool, .. } => Some(StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true }),
+            StoreOp::Get { call, ids } => Some(StoreAnswer::Got { call, records: Vec::new(), missing: ids }),
+            StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
+            StoreOp::Prune { .. } => {
+                Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), stdin: Vec::new(), more: false })
+            }
+            StoreOp::Start { .. }
+            | StoreOp::Stopping { .. }
+            | StoreOp::Retrying { .. }
+            | StoreOp::Requeue { .. }
+            | StoreOp::ClaimCallback { .. }
+            | StoreOp::CallbackEnded { .. } => None,
+        };
+        answer.into_iter().for_each(|answer| self.answer(answer));
+    }
+
+    fn answer(&mut self, answer: StoreAnswer) {
+        self.send(StoreEvent::Answer(answer));
+    }
+
+    fn send(&mut self, event: StoreEvent) {
+        // Nobody listens any more while the store is being closed.
+        self.sent |= self.outbox.send(event).is_ok();
+    }
+
+    fn tell(&mut self) {
+        if std::mem::take(&mut self.sent) {
+            (self.notify)();
+        }
+    }
+
+    fn finish(mut self) -> Result<(), CloseError> {
+        let written = self.write().map_err(|error| CloseError::Unwritten {
+            changes: self.kept.iter().filter(|op| !is_read(op)).count(),
+            reason: fault::explain(&error, &self.state_dir),
+        });
+        self.database.close();
+        written
+    }
+}
+
+/// Whether an operation changes nothing.
+fn is_read(op: &StoreOp) -> bool {
+    matches!(op, StoreOp::Fetch { .. } | StoreOp::Get { .. } | StoreOp::List { .. })
+}
+
+fn weight(op: &StoreOp) -> usize {
+    match op {
+        StoreOp::Insert { jobs, .. } => jobs.len().max(1),
+        _ => 1,
+    }
+}
+
+fn verb(op: &StoreOp) -> &'static str {
+    match op {
+        StoreOp::Insert { .. } => "insert",
+        StoreOp::Start { .. } => "start",
+        StoreOp::Stopping { .. } => "stopping",
+        StoreOp::Retrying { .. } => "retrying",
+        StoreOp::Requeue { .. } => "requeue",
+        StoreOp::Finish { .. } => "finish",
+        StoreOp::FinishQueued { .. } => "finish-queued",
+        StoreOp::Fetch { .. } => "fetch",
+        StoreOp::Get { .. } => "get",
+        StoreOp::List { .. } => "list",
+        StoreOp::ClaimCallback { .. } => "claim-callback",
+        StoreOp::CallbackEnded { .. } => "callback-ended",
+        StoreOp::Prune { .. } => "prune",
+    }
+}

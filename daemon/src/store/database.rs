@@ -1,0 +1,211 @@
+//! The database as the operations see it: one transaction for a batch of them, and what is kept in memory beside it.
+//!
+//! Which operations make a batch, and what happens when one cannot be written, is the committer's business.
+
+use rusqlite::{Connection, Error, Result};
+
+use super::environments::Environments;
+use super::jobs::{self, Provided};
+pub use super::prune::History;
+use super::prune::{self, Limits};
+use super::records::{self, Layout};
+use super::{callbacks, queries};
+use crate::job::{CallId, CallbackId, JobId, Outcome};
+use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+
+/// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is written from its beginning
+/// again, and overwriting syncs faster than growing does.
+const WAL_PAGES: i64 = 2048;
+
+/// How much room there must be on the disk for it not to count as full.
+const PROBE_BYTES: i64 = 64 << 10;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    layout: Layout,
+    environments: Environments,
+    history: History,
+    /// The length of the log, in pages, at which it is next written back.
+    checkpoint_at: i64,
+}
+
+/// A batch that was rolled back.
+#[derive(Debug)]
+pub struct BatchError {
+    /// The operation at which it failed, unless it was the commit.
+    pub at: Option<usize>,
+    pub error: Error,
+}
+
+impl Database {
+    pub fn new(connection: Connection, layout: Layout, history: History) -> Self {
+        Self { connection, layout, environments: Environments::default(), history, checkpoint_at: WAL_PAGES }
+    }
+
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.layout.state_dir
+    }
+
+    #[cfg(test)]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Carries out all operations in one transaction, or none.
+    pub fn commit(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
+        let history = self.history;
+        self.transact(ops).inspect_err(|_| {
+            self.history = history;
+            self.environments.clear();
+            // After some errors SQLite has rolled back by itself.
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.run("ROLLBACK")
+            {
+                tracing::error!(%error, "cannot roll back");
+            }
+        })
+    }
+
+    fn transact(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
+        let whole = |error| BatchError { at: None, error };
+        self.run("BEGIN IMMEDIATE").map_err(whole)?;
+        let mut answers = Vec::with_capacity(ops.len());
+        for (index, op) in ops.iter().enumerate() {
+            let answer = self.apply(op).map_err(|error| BatchError { at: Some(index), error })?;
+            answers.extend(answer);
+        }
+        self.run("COMMIT").map_err(whole)?;
+        Ok(answers)
+    }
+
+    fn run(&self, statement: &str) -> Result<()> {
+        self.connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+
+    /// Carries out one operation: a change only within [`commit`](Self::commit), a read anywhere.
+    pub fn apply(&mut self, op: &StoreOp) -> Result<Option<StoreAnswer>> {
+        let Self { connection, layout, environments, history, .. } = self;
+        match op {
+            StoreOp::Insert { call, first, first_callback, jobs, submitted_us } => {
+                let inserted = jobs::insert(connection, environments, *first, *first_callback, jobs, *submitted_us)?;
+                Ok(Some(if inserted {
+                    StoreAnswer::Inserted { call: *call, first: *first, jobs: jobs.clone() }
+                } else {
+                    ids_given_out_before(*call, *first, *first_callback)
+                }))
+            }
+            StoreOp::Start { id, attempt, slot, worker_pid, pid, started_us } => {
+                jobs::start(connection, *id, *attempt, *slot, (*worker_pid, *pid), *started_us)?;
+                Ok(None)
+            }
+            StoreOp::Stopping { id, reason } => jobs::stopping(connection, *id, *reason).map(|()| None),
+            StoreOp::Retrying { id, reason } => jobs::retrying(connection, *id, reason).map(|()| None),
+            StoreOp::Requeue { id, crashes, reason } => {
+                jobs::requeue(connection, *id, *crashes, reason.as_deref()).map(|()| None)
+            }
+            StoreOp::Finish { id, outcome, want_record } => {
+                let finished = self.finish(*id, outcome, *want_record, Provided::NotEnded)?;
+                Ok(Some(match finished {
+                    Some(answer) => answer,
+                    None => self.ended_before(*id, *want_record)?,
+                }))
+            }
+            StoreOp::FinishQueued { id, outcome, want_record } => {
+                let finished = self.finish(*id, outcome, *want_record, Provided::Queued)?;
+                Ok(Some(finished.unwrap_or(StoreAnswer::NotQueued { id: *id })))
+            }
+            StoreOp::Fetch { pool, after, limit } => {
+                let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
+                Ok(Some(StoreAnswer::Fetched { pool: pool.clone(), jobs, complete }))
+            }
+            StoreOp::Get { call, ids } => {
+                let (records, missing) = queries::get(connection, layout, ids)?;
+                Ok(Some(StoreAnswer::Got { call: *call, records, missing }))
+            }
+            StoreOp::List { call, query } => {
+                let (records, next) = queries::list(connection, layout, query)?;
+                Ok(Some(StoreAnswer::Listed { call: *call, records, next }))
+            }
+            StoreOp::ClaimCallback { id } => {
+                let run = callbacks::claim(connection, environments, layout, *id)?;
+                Ok(run.map(|run| StoreAnswer::CallbackClaimed(Box::new(run))))
+            }
+            StoreOp::CallbackEnded { id, end, exit_code } => callbacks::ended(connection, *id, *end, *exit_code).map(|()| None),
+            StoreOp::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
+                let (max_jobs, ended_before_us, max_output_bytes) = (*max_jobs, *ended_before_us, *max_output_bytes);
+                let limits = Limits { max_jobs, ended_before_us, max_output_bytes };
+                prune::prune(connection, environments, history, limits, *batch).map(Some)
+            }
+        }
+    }
+
+    fn finish(&mut self, id: JobId, outcome: &Outcome, want_record: bool, provided: Provided) -> Result<Option<StoreAnswer>> {
+        if !jobs::finish(&self.connection, id, outcome, provided)? {
+            return Ok(None);
+        }
+        self.history.add(outcome);
+        let callbacks = callbacks::release(&self.connection, id, outcome.state, outcome.ended_us)?;
+        let record = self.record_if(want_record, id)?;
+        Ok(Some(StoreAnswer::Finished { id, record, callbacks }))
+    }
+
+    /// The answer to a mistake: the first end stands, and its callbacks are not run again.
+    fn ended_before(&self, id: JobId, want_record: bool) -> Result<StoreAnswer> {
+        tracing::error!(job = %id, "a job that has ended, or that there is not, was to be ended; it stays as it is");
+        Ok(StoreAnswer::Finished { id, record: self.record_if(want_record, id)?, callbacks: Vec::new() })
+    }
+
+    fn record_if(&self, wanted: bool, id: JobId) -> Result<Option<Box<pool_proto::Record>>> {
+        if !wanted {
+            return Ok(None);
+        }
+        Ok(records::record(&self.connection, &self.layout, id)?.map(Box::new))
+    }
+
+    /// Whether there is room on the disk again: writes something and takes it back.
+    pub fn probe(&self) -> Result<()> {
+        self.connection.prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?.execute([PROBE_BYTES])?;
+        self.run("UPDATE meta SET probe = NULL")
+    }
+
+    /// Writes the log back into the database once it has become long. For when nobody waits for an answer.
+    pub fn checkpoint(&mut self) {
+        match self.checkpoint_if_long() {
+            Ok(()) => {}
+            // Nothing is lost, the log only grows on. Should there be no room for that either, the next commit fails and says so.
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the log back into the database");
+                self.checkpoint_at += WAL_PAGES;
+            }
+        }
+    }
+
+    fn checkpoint_if_long(&mut self) -> Result<()> {
+        let length = |mode: &str| {
+            let mut checkpoint = self.connection.prepare_cached(mode)?;
+            checkpoint.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+        };
+        let (pages, written_back) = length("PRAGMA wal_checkpoint(NOOP)")?;
+        if pages >= self.checkpoint_at && pages > written_back {
+            length("PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.checkpoint_at = WAL_PAGES;
+        }
+        Ok(())
+    }
+
+    /// Closes the database. The log is written back and removed; where that fails, the next start does it.
+    pub fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "cannot close the database in order; the next start mends that");
+        }
+    }
+}
+
+fn ids_given_out_before(call: CallId, first: JobId, first_callback: CallbackId) -> StoreAnswer {
+    tracing::error!(job = %first, callback = %first_callback, "ids that were given out before were to be given out again");
+    let reason = format!("the ids from {first} on were given out before; please report this as a defect of poold");
+    StoreAnswer::Refused { call, reason }
+}

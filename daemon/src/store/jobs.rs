@@ -1,0 +1,174 @@
+//! A job's life in its row: insertion, and every transition up to its final state.
+//!
+//! `ended_us` is set with the final state and never cleared, so `ended_us IS NULL` guards each change: what has ended stays as it is.
+
+use std::sync::Arc;
+
+use pool_proto::ResultKind;
+use rusqlite::{Connection, Error, Result, named_params, params};
+
+use super::columns::{micros, signed};
+use super::environments::Environments;
+use crate::job::{CallbackId, JobId, Outcome, StopReason, Work};
+
+/// Where a job must stand to be finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provided {
+    NotEnded,
+    Queued,
+}
+
+/// Adds jobs and their callbacks with ids from these on. False, and nothing is done, when such ids have been given out before.
+pub fn insert(
+    connection: &Connection,
+    environments: &mut Environments,
+    first: JobId,
+    first_callback: CallbackId,
+    jobs: &[Arc<Work>],
+    submitted_us: i64,
+) -> Result<bool> {
+    let callbacks: usize = jobs.iter().map(|work| work.callbacks.len()).sum();
+    if !reserve_ids(connection, first, jobs.len(), first_callback, callbacks)? {
+        return Ok(false);
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    let mut insert_callback =
+        connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut callback_ids = (first_callback.0..).map(CallbackId);
+    for (id, work) in (first.0..).map(JobId).zip(jobs) {
+        let environment = environments.intern(connection, &work.environment)?;
+        let argv = serde_json::to_string(&work.argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
+        insert.execute(params![
+            id,
+            work.pool,
+            work.name,
+            argv,
+            work.cwd,
+            environment,
+            work.stdin,
+            work.timeout.map(micros),
+            micros(work.kill_after),
+            submitted_us,
+        ])?;
+        for (callback_id, callback) in callback_ids.by_ref().zip(&work.callbacks) {
+            insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
+        }
+    }
+    Ok(true)
+}
+
+/// In the jobs' own transaction, so that ids only ever grow, whatever is removed later.
+fn reserve_ids(connection: &Connection, first: JobId, jobs: usize, first_callback: CallbackId, callbacks: usize) -> Result<bool> {
+    let next = JobId(first.0 + jobs as u64);
+    let next_callback = CallbackId(first_callback.0 + callbacks as u64);
+    let mut update = connection
+        .prepare_cached("UPDATE meta SET next_job = ?2, next_callback = ?4 WHERE next_job <= ?1 AND next_callback <= ?3")?;
+    Ok(update.execute((first, next, first_callback, next_callback))? > 0)
+}
+
+/// An attempt runs.
+pub fn start(
+    connection: &Connection,
+    id: JobId,
+    attempt: u32,
+    slot: u32,
+    pids: (i32, Option<i32>),
+    started_us: i64,
+) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'running', attempt = ?2, slot = ?3, worker_pid = ?4, pid = ?5, started_us = ?6,
+                         result = NULL, exit_code = NULL, signal = NULL, reason = NULL
+         WHERE id = ?1 AND ended_us IS NULL",
+    )?;
+    let (worker_pid, pid) = pids;
+    let changed = update.execute((id, attempt, slot, worker_pid, pid, started_us))?;
+    expect_one(changed, id, "start");
+    Ok(())
+}
+
+/// An attempt is being ended; why is kept for the next start, should this one not live to see the end.
+pub fn stopping(connection: &Connection, id: JobId, reason: StopReason) -> Result<()> {
+    let Some(result) = stop_result(reason) else {
+        tracing::error!(job = %id, "the end of the daemon is no state of a job");
+        return Ok(());
+    };
+    let mut update =
+        connection.prepare_cached("UPDATE jobs SET state = 'stopping', result = ?2 WHERE id = ?1 AND ended_us IS NULL")?;
+    expect_one(update.execute((id, result.as_str()))?, id, "stop");
+    Ok(())
+}
+
+fn stop_result(reason: StopReason) -> Option<ResultKind> {
+    match reason {
+        StopReason::Canceled => Some(ResultKind::Canceled),
+        StopReason::TimedOut => Some(ResultKind::Timeout),
+        StopReason::Shutdown => None,
+    }
+}
+
+/// The reason that [`stopping`] has written.
+pub fn stop_reason(result: ResultKind) -> Option<StopReason> {
+    [StopReason::Canceled, StopReason::TimedOut].into_iter().find(|&reason| stop_result(reason) == Some(result))
+}
+
+/// An attempt could not be started for now.
+pub fn retrying(connection: &Connection, id: JobId, reason: &str) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'retrying', reason = ?2, slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL
+         WHERE id = ?1 AND ended_us IS NULL",
+    )?;
+    expect_one(update.execute((id, reason))?, id, "retry");
+    Ok(())
+}
+
+/// Back into the queue. When the attempt started is forgotten, or an end without another one would seem to have run for hours.
+pub fn requeue(connection: &Connection, id: JobId, crashes: u32, reason: Option<&str>) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'queued', crashes = ?2, reason = ?3,
+                         slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL
+         WHERE id = ?1 AND ended_us IS NULL",
+    )?;
+    expect_one(update.execute((id, crashes, reason))?, id, "requeue");
+    Ok(())
+}
+
+macro_rules! finish {
+    () => {
+        "UPDATE jobs SET state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
+                         user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes,
+                         stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, ended_us = :ended_us
+         WHERE id = :id AND "
+    };
+}
+
+/// A final state. False when the job does not stand where it must.
+pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: Provided) -> Result<bool> {
+    let mut update = match provided {
+        Provided::NotEnded => connection.prepare_cached(concat!(finish!(), "ended_us IS NULL")),
+        Provided::Queued => connection.prepare_cached(concat!(finish!(), "state IN ('queued', 'retrying')")),
+    }?;
+    let changed = update.execute(named_params! {
+        ":id": id,
+        ":state": outcome.state.as_str(),
+        ":result": outcome.result.as_str(),
+        ":exit_code": outcome.exit_code,
+        ":signal": outcome.signal,
+        ":reason": outcome.reason,
+        ":user_s": outcome.usage.map(|usage| usage.user_s),
+        ":sys_s": outcome.usage.map(|usage| usage.sys_s),
+        ":max_rss_bytes": outcome.usage.map(|usage| signed(usage.max_rss_bytes)),
+        ":stdout_bytes": outcome.stdout_bytes.map(signed),
+        ":stderr_bytes": outcome.stderr_bytes.map(signed),
+        ":ended_us": outcome.ended_us,
+    })?;
+    Ok(changed > 0)
+}
+
+fn expect_one(changed: usize, id: JobId, change: &str) {
+    if changed == 0 {
+        tracing::error!(job = %id, change, "a job that has ended, or that there is not, was to be changed; it stays as it is");
+    }
+}

@@ -1,0 +1,131 @@
+//! The store: jobs, callbacks and environments on disk, and the only module that speaks SQL.
+//!
+//! A [`Store`] is the supervisor's handle of a thread that owns the database (SQLite). Changes go down as [`StoreOp`]s and are written
+//! by group commit: while one batch is in its fsync, the next gathers. Answers come up in the same order, each after what it speaks of
+//! is on disk, and a callback of the supervisor's tells that there are some.
+//!
+//! ```text
+//! supervisor ── submit ──▶ channel ──▶ committer: one batch, one transaction ──▶ answers ──▶ supervisor
+//!                                        │ cannot be written
+//!                                        └──▶ new jobs are refused, reads go on, other changes are kept and written later
+//! ```
+//!
+//! It decides nothing: which job runs when, and what an interrupted one becomes, is the scheduler's business. It touches no file but
+//! its database: output and spooled input belong to others, who are told when they can go.
+
+mod callbacks;
+mod columns;
+mod committer;
+mod database;
+mod environments;
+mod fault;
+mod jobs;
+mod opening;
+mod prune;
+mod queries;
+mod records;
+mod restore;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use committer::{Committer, Message};
+pub use opening::OpenError;
+
+use crate::job::JobId;
+use crate::scheduler::store_op::{Restored, StoreAnswer, StoreOp};
+
+/// The database's name in the state directory.
+pub const FILE_NAME: &str = "poold.db";
+
+/// What an answered change survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: every batch is synced.
+    Power,
+    /// The death of every process of ours, but not that of the machine: the kernel writes when it likes.
+    Crash,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub durability: Durability,
+    /// The files of an attempt's stdout and stderr below the state directory, as records name them.
+    pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+}
+
+/// What comes from the store.
+#[derive(Debug, PartialEq)]
+pub enum StoreEvent {
+    Answer(StoreAnswer),
+    /// The database cannot be written. Told once, until [`Recovered`](Self::Recovered).
+    Failing {
+        reason: String,
+    },
+    /// It can be written again, and everything that was kept has been.
+    Recovered,
+}
+
+/// What went wrong at the end.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    #[error("{changes} changes could not be written, so the next start runs their jobs or callbacks again: {reason}")]
+    Unwritten { changes: usize, reason: String },
+    #[error("the store's thread has panicked")]
+    Panicked,
+}
+
+/// The handle of the store's thread.
+#[derive(Debug)]
+pub struct Store {
+    ops: Sender<Message>,
+    events: Receiver<StoreEvent>,
+    thread: JoinHandle<Result<(), CloseError>>,
+}
+
+impl Store {
+    /// Opens the database in `state_dir`, or creates it, and starts the thread. `notify` is called on that thread after answers have
+    /// become available.
+    ///
+    /// # Errors
+    /// What is wrong with the directory or the file, and what to do about it. The file is then as it was.
+    pub fn open(state_dir: &Path, options: Options, notify: impl Fn() + Send + 'static) -> Result<(Self, Restored), OpenError> {
+        let (database, restored) = opening::open(state_dir, options)?;
+        let (ops, inbox) = mpsc::channel();
+        let (outbox, events) = mpsc::channel();
+        let committer = Committer::new(database, inbox, outbox, Box::new(notify));
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || committer.run()).map_err(OpenError::Thread)?;
+        Ok((Self { ops, events, thread }, restored))
+    }
+
+    /// Hands over operations, to be carried out in this order. Never blocks.
+    pub fn submit(&self, ops: Vec<StoreOp>) {
+        if self.ops.send(Message::Ops(ops)).is_err() {
+            tracing::error!("the store's thread is gone: changes are lost");
+        }
+    }
+
+    /// The next event that is there. Never blocks.
+    pub fn answer(&self) -> Option<StoreEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// All events that are there, in order. Never blocks.
+    pub fn answers(&self) -> impl Iterator<Item = StoreEvent> {
+        self.events.try_iter()
+    }
+
+    /// Carries out everything submitted, writes what was kept if that is possible now, and closes the database.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn close(self) -> Result<(), CloseError> {
+        drop(self.ops);
+        self.thread.join().unwrap_or(Err(CloseError::Panicked))
+    }
+}

@@ -1,0 +1,151 @@
+//! Opening the database: creating the file, refusing what is not ours to write, the settings, and bringing an older one up to date.
+//!
+//! A file that is refused is left exactly as it was. Damage is found where it is read; a full check would take as long as the history.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::database::{self, Database};
+use super::records::Layout;
+use super::{Durability, FILE_NAME, Options, restore, schema};
+use crate::scheduler::store_op::Restored;
+
+/// For another process that has the file: a database tool may be about to finish.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The write-ahead log is cut to this size when a burst is over.
+const WAL_SIZE_LIMIT: i64 = 64 << 20;
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot use the state directory {dir:?}; create it, or name another with --state-dir")]
+    Directory { dir: PathBuf, source: io::Error },
+    #[error("cannot create {file:?}; make its directory writable, or name another with --state-dir")]
+    Create { file: PathBuf, source: io::Error },
+    #[error("cannot open {file:?}; it must be a plain file that may be read and written, in a directory that may be written")]
+    Access { file: PathBuf, source: rusqlite::Error },
+    #[error("{file:?} may only be read; make it and its directory writable, or name another with --state-dir")]
+    ReadOnly { file: PathBuf },
+    #[error("{file:?} is in use by another process; end that one first (`fuser` names it)")]
+    InUse { file: PathBuf },
+    #[error("{file:?} belongs to another program; move it away, or name another directory with --state-dir")]
+    Foreign { file: PathBuf },
+    #[error(
+        "{file:?} was written by a newer poold (its format is {found}, this one knows {known}); \
+         start that one, or name another directory with --state-dir"
+    )]
+    Newer { file: PathBuf, found: i64, known: usize },
+    #[error("{file:?} is damaged or no database; restore it from a backup, or move it away to begin anew")]
+    Damaged { file: PathBuf, source: rusqlite::Error },
+    #[error("cannot read or write {file:?}; check the disk and the room on it")]
+    Failed { file: PathBuf, source: rusqlite::Error },
+    #[error("cannot start the store's thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Opens or creates the database, and reads what a start needs.
+pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), OpenError> {
+    // SQLite's own refusal to follow links goes for the whole path, and a link on the way to the directory is the user's own affair.
+    let dir = fs::canonicalize(state_dir).map_err(|source| OpenError::Directory { dir: state_dir.to_owned(), source })?;
+    let file = dir.join(FILE_NAME);
+    create(&dir, &file).map_err(|source| OpenError::Create { file: file.clone(), source })?;
+    let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths };
+    let mut connection = connect(&file)?;
+    let version = check_version(&connection, &file)?;
+    let mut prepare = || {
+        configure(&connection, options.durability)?;
+        schema::migrate(&mut connection, version)?;
+        let restored = restore::read(&connection)?;
+        Ok((restored, database::History::read(&connection)?))
+    };
+    let (restored, history) = prepare().map_err(|error| explain(error, &file))?;
+    Ok((Database::new(connection, layout, history), restored))
+}
+
+/// Creates an empty file that only its owner may read; SQLite gives the files that it puts beside it the same permissions.
+fn create(dir: &Path, file: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    match options.open(file) {
+        Ok(_) => File::open(dir)?.sync_all(), // A synced file is lost all the same when its name is not on disk.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let open = || {
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        // Until its version is known, not even the log of a daemon that died is to be written back into the file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Before anything is read. Nobody else can hold up a commit or keep the log from being reset, no second daemon can open the
+        // file, and no index of the log has to be shared through a file. Looking in with `sqlite3` takes a copy of *.db and *.db-wal.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        Ok(connection)
+    };
+    let connection = open().map_err(|source| OpenError::Access { file: file.to_owned(), source })?;
+    match connection.is_readonly("main") {
+        Ok(false) => Ok(connection),
+        Ok(true) => Err(OpenError::ReadOnly { file: file.to_owned() }),
+        Err(error) => Err(explain(error, file)),
+    }
+}
+
+/// The version of a database that is ours, 0 for an empty one.
+fn check_version(connection: &Connection, file: &Path) -> Result<usize, OpenError> {
+    let read = || {
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((version, application, tables))
+    };
+    let file = file.to_owned();
+    match read().map_err(|error| explain(error, &file))? {
+        (0, _, 0) => Ok(0),
+        (_, application, _) if application != schema::APPLICATION_ID => Err(OpenError::Foreign { file }),
+        (found, ..) => match usize::try_from(found) {
+            Ok(version) if version <= schema::current() => Ok(version),
+            Ok(_) | Err(_) => Err(OpenError::Newer { file, found, known: schema::current() }),
+        },
+    }
+}
+
+fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Power => "FULL",
+        Durability::Crash => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // The committer writes the log back itself, after the answers have gone out.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // An I/O error on a mapped page is a SIGBUS instead of an error code.
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -4096)?; // KiB
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn explain(source: rusqlite::Error, file: &Path) -> OpenError {
+    let file = file.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) | None => OpenError::Damaged { file, source },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { file },
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => OpenError::Access { file, source },
+        Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { file },
+        Some(_) => OpenError::Failed { file, source },
+    }
+}

@@ -1,0 +1,103 @@
+//! What is read page by page: the queue of a pool, and listings. No page is long, and none looks at more than a bounded number of rows,
+//! since commits wait for it.
+
+use std::sync::Arc;
+
+use pool_proto::{Record, State};
+use rusqlite::{Connection, Result, params};
+
+use super::columns::Columns;
+use super::environments::Environments;
+use super::records::{self, Layout, ready_columns};
+use crate::job::{JobId, Ready};
+use crate::scheduler::store_op::ListQuery;
+
+/// Jobs on a page at most.
+const PAGE: u32 = 1000;
+
+/// Rows that one page may look at: some 10 ms. A filter that lets few jobs through makes pages short, even empty, not long.
+const LOOKED_AT: usize = 20_000;
+
+/// The next queued jobs of a pool, and whether there are none beyond them.
+pub fn fetch(
+    connection: &Connection,
+    environments: &mut Environments,
+    pool: &Arc<str>,
+    after: Option<JobId>,
+    limit: u32,
+) -> Result<(Vec<Ready>, bool)> {
+    let limit = limit.clamp(1, PAGE) as usize;
+    let mut select = connection.prepare_cached(concat!(
+        "SELECT ",
+        ready_columns!(),
+        " FROM jobs INDEXED BY jobs_queue WHERE state IN ('queued', 'retrying') AND pool = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+    ))?;
+    let mut rows = select.query(params![pool, after.unwrap_or(JobId(0)), i64::try_from(limit).unwrap_or(0) + 1])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        if jobs.len() == limit {
+            return Ok((jobs, false));
+        }
+        jobs.push(records::read_ready(row, connection, environments, Some(pool))?);
+    }
+    Ok((jobs, true))
+}
+
+/// Records in the order of the ids, and the ids that there are not.
+pub fn get(connection: &Connection, layout: &Layout, ids: &[JobId]) -> Result<(Vec<Record>, Vec<JobId>)> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for &id in ids {
+        match records::record(connection, layout, id)? {
+            Some(record) => found.push(record),
+            None => missing.push(id),
+        }
+    }
+    Ok((found, missing))
+}
+
+/// One page of records, and where the listing goes on.
+pub fn list(connection: &Connection, layout: &Layout, query: &ListQuery) -> Result<(Vec<Record>, Option<JobId>)> {
+    let (ids, next) = list_ids(connection, query)?;
+    let (records, _) = get(connection, layout, &ids)?;
+    Ok((records, next))
+}
+
+fn list_ids(connection: &Connection, query: &ListQuery) -> Result<(Vec<JobId>, Option<JobId>)> {
+    let limit = query.limit.clamp(1, PAGE) as usize;
+    let after = query.after.unwrap_or(JobId(0));
+    let mut select = select_for(connection, query)?;
+    let mut rows = match &query.pool {
+        Some(pool) if select.parameter_count() == 2 => select.query(params![after, pool])?,
+        Some(_) | None => select.query(params![after])?,
+    };
+    let mut ids = Vec::new();
+    let mut last = after;
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        let mut columns = Columns::new(row);
+        let id: JobId = columns.take()?;
+        let state = columns.parse(State::parse)?;
+        let is_listed = (query.states.is_empty() || query.states.contains(&state))
+            && query.pool.as_deref().map_or(Ok(true), |pool| columns.parse(|name| Some(name == pool)))?;
+        if (is_listed && ids.len() == limit) || looked_at == LOOKED_AT {
+            return Ok((ids, Some(last)));
+        }
+        ids.extend(is_listed.then_some(id));
+        last = id;
+        looked_at += 1;
+    }
+    Ok((ids, None))
+}
+
+/// The narrowest way to the jobs asked for: through an index where one fits, or else past all of them.
+fn select_for<'c>(connection: &'c Connection, query: &ListQuery) -> Result<rusqlite::CachedStatement<'c>> {
+    let only = |wanted: [State; 2]| !query.states.is_empty() && query.states.iter().all(|state| wanted.contains(state));
+    connection.prepare_cached(if only([State::Running, State::Stopping]) {
+        "SELECT id, state, pool FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id"
+    } else if only([State::Queued, State::Retrying]) && query.pool.is_some() {
+        "SELECT id, state, pool FROM jobs INDEXED BY jobs_queue
+         WHERE state IN ('queued', 'retrying') AND pool = ?2 AND id > ?1 ORDER BY id"
+    } else {
+        "SELECT id, state, pool FROM jobs WHERE id > ?1 ORDER BY id"
+    })
+}

@@ -1,0 +1,130 @@
+//! Rows to values: the record that clients see, and the work that an attempt needs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pool_proto::interface::{OutputFile, SCHEMA, Usage};
+use pool_proto::text::rfc3339;
+use pool_proto::{Record, ResultKind, State};
+use rusqlite::{Connection, OptionalExtension, Result, Row};
+
+use super::callbacks;
+use super::columns::Columns;
+use super::environments::Environments;
+use crate::job::{JobId, Ready, Work};
+
+/// Where the output of attempts is.
+#[derive(Debug)]
+pub struct Layout {
+    pub state_dir: PathBuf,
+    pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+}
+
+/// The columns that [`read_ready`] takes, in its order.
+macro_rules! ready_columns {
+    () => {
+        "id, attempt, crashes, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us"
+    };
+}
+pub(super) use ready_columns;
+
+/// A job's record, if there is such a job.
+pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Option<Record>> {
+    let mut select = connection.prepare_cached(
+        "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
+                pool, slot, name, argv, cwd, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes
+         FROM jobs WHERE id = ?1",
+    )?;
+    let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
+    let Some(mut record) = record else { return Ok(None) };
+    record.callbacks = callbacks::of_job(connection, id)?;
+    Ok(Some(record))
+}
+
+fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
+    let mut columns = Columns::new(row);
+    let state = columns.parse(State::parse)?;
+    let attempt = columns.take()?;
+    let (stdout, stderr) = output_files(layout, id, attempt, columns.size()?, columns.size()?);
+    let started_us: Option<i64> = columns.take()?;
+    let ended_us: Option<i64> = columns.take()?;
+    Ok(Record {
+        schema: SCHEMA,
+        id: id.0,
+        state,
+        submitted_at: rfc3339(columns.take()?),
+        started_at: started_us.map(rfc3339),
+        ended_at: ended_us.map(rfc3339),
+        wall_s: started_us.zip(ended_us).map(|(started_us, ended_us)| (ended_us - started_us).max(0) as f64 / 1e6),
+        // What a stopping job is going to become is an intent, not yet a result.
+        result: columns.parse_optional(ResultKind::parse)?.filter(|_| state.is_terminal()),
+        exit_code: columns.take()?,
+        signal: columns.take()?,
+        reason: columns.take()?,
+        pool: columns.take()?,
+        slot: columns.take()?,
+        name: columns.take()?,
+        argv: columns.parse(|argv| serde_json::from_str(argv).ok())?,
+        cwd: columns.take()?,
+        attempt,
+        crashes: columns.take()?,
+        worker_pid: columns.take()?,
+        pid: columns.take()?,
+        usage: read_usage(&mut columns)?,
+        stdout,
+        stderr,
+        callbacks: Vec::new(),
+    })
+}
+
+/// The files of the latest attempt, once there was one.
+fn output_files(
+    layout: &Layout,
+    id: JobId,
+    attempt: u32,
+    stdout_bytes: Option<u64>,
+    stderr_bytes: Option<u64>,
+) -> (Option<OutputFile>, Option<OutputFile>) {
+    if attempt == 0 {
+        return (None, None);
+    }
+    let (stdout, stderr) = (layout.output_paths)(&layout.state_dir, id, attempt);
+    let file = |path: &Path, bytes| Some(OutputFile { path: path.to_string_lossy().into_owned(), bytes });
+    (file(&stdout, stdout_bytes), file(&stderr, stderr_bytes))
+}
+
+fn read_usage(columns: &mut Columns<'_>) -> Result<Option<Usage>> {
+    let user_s: Option<f64> = columns.take()?;
+    let sys_s: Option<f64> = columns.take()?;
+    let max_rss_bytes = columns.size()?;
+    Ok(user_s.zip(sys_s).zip(max_rss_bytes).map(|((user_s, sys_s), max_rss_bytes)| Usage { user_s, sys_s, max_rss_bytes }))
+}
+
+/// A job with its work, as a slot would get it, if there is such a job.
+pub fn ready(connection: &Connection, environments: &mut Environments, id: JobId) -> Result<Option<Ready>> {
+    let mut select = connection.prepare_cached(concat!("SELECT ", ready_columns!(), " FROM jobs WHERE id = ?1"))?;
+    select.query_row([id], |row| read_ready(row, connection, environments, None)).optional()
+}
+
+/// Reads [`ready_columns`]. `pool`: its name, to be shared instead of made anew.
+pub fn read_ready(
+    row: &Row<'_>,
+    connection: &Connection,
+    environments: &mut Environments,
+    pool: Option<&Arc<str>>,
+) -> Result<Ready> {
+    let mut columns = Columns::new(row);
+    let (id, attempts, crashes) = (columns.take()?, columns.take()?, columns.take()?);
+    let work = Work {
+        pool: columns.parse(|name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
+        name: columns.take()?,
+        argv: columns.parse(|argv| serde_json::from_str(argv).ok())?,
+        cwd: columns.take()?,
+        environment: environments.load(connection, columns.take()?)?,
+        stdin: columns.take()?,
+        timeout: columns.duration()?,
+        kill_after: columns.duration()?.unwrap_or_default(),
+        callbacks: Vec::new(),
+    };
+    Ok(Ready { id, attempts, crashes, work: Arc::new(work) })
+}

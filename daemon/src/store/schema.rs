@@ -1,0 +1,90 @@
+//! The tables, as an append-only list of migrations keyed on SQLite's `user_version`: a migration that has been released is never
+//! edited, a change is a new one at the end.
+//!
+//! Times are microseconds since 1970, durations microseconds. Indexes are partial, so that a job is only in those that its state needs:
+//! what waits, what runs and what has ended cost nothing to each other. An index ends with the row's id without saying so.
+
+use rusqlite::Connection;
+
+/// "pool": tells our databases from those of other programs.
+pub const APPLICATION_ID: i32 = 0x706f_6f6c;
+
+/// Migration `n` leads from version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &["
+    -- One row. The first ids that were never given out; `probe` is for finding out whether there is room on the disk.
+    CREATE TABLE meta (next_job INTEGER NOT NULL, next_callback INTEGER NOT NULL, probe BLOB) STRICT;
+    INSERT INTO meta (next_job, next_callback) VALUES (1, 1);
+
+    -- `value`: JSON; `hash`: its SHA-256.
+    CREATE TABLE environments (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, value TEXT NOT NULL) STRICT;
+
+    -- `argv`: JSON. `attempt`: attempts made so far. `result`: while the state is stopping, what it is going to be.
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY,
+        state TEXT NOT NULL DEFAULT 'queued',
+        pool TEXT NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        crashes INTEGER NOT NULL DEFAULT 0,
+        name TEXT,
+        argv TEXT NOT NULL,
+        cwd TEXT NOT NULL,
+        environment INTEGER NOT NULL,
+        stdin TEXT,
+        timeout_us INTEGER,
+        kill_after_us INTEGER NOT NULL,
+        submitted_us INTEGER NOT NULL,
+        slot INTEGER,
+        worker_pid INTEGER,
+        pid INTEGER,
+        started_us INTEGER,
+        result TEXT,
+        exit_code INTEGER,
+        signal INTEGER,
+        reason TEXT,
+        user_s REAL,
+        sys_s REAL,
+        max_rss_bytes INTEGER,
+        stdout_bytes INTEGER,
+        stderr_bytes INTEGER,
+        ended_us INTEGER
+    ) STRICT;
+    CREATE INDEX jobs_queue ON jobs (pool) WHERE state IN ('queued', 'retrying');
+    CREATE INDEX jobs_active ON jobs (id) WHERE state IN ('running', 'stopping');
+    -- The bytes are in it so that their sum is read from the index alone.
+    CREATE INDEX jobs_history ON jobs (ended_us, stdout_bytes, stderr_bytes) WHERE ended_us IS NOT NULL;
+    CREATE INDEX jobs_environment ON jobs (environment);
+
+    -- `due_us` and `ended_us`, when its job ended, are set once that has happened.
+    CREATE TABLE callbacks (
+        id INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        command TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        exit_code INTEGER,
+        due_us INTEGER,
+        ended_us INTEGER
+    ) STRICT;
+    CREATE INDEX callbacks_job ON callbacks (job);
+    CREATE INDEX callbacks_outbox ON callbacks (ended_us) WHERE state IN ('pending', 'running');
+"];
+
+/// The version that this program writes.
+pub fn current() -> usize {
+    MIGRATIONS.len()
+}
+
+/// Brings a database of an older version, or an empty one, up to date: all of it or nothing.
+pub fn migrate(connection: &mut Connection, from: usize) -> rusqlite::Result<()> {
+    if from == current() {
+        return Ok(()); // A start on a full disk must not need to write.
+    }
+    let transaction = connection.transaction()?;
+    for migration in &MIGRATIONS[from..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", current() as i64)?;
+    transaction.commit()
+}

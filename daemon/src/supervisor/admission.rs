@@ -1,0 +1,230 @@
+//! What a client asks for, checked and completed: from the protocol's job to the scheduler's work. A job that cannot be accepted is
+//! refused with the member at fault and what to do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::{User, geteuid};
+use pool_proto::Refusal;
+use pool_proto::interface::{DEFAULT_POOL, Job, On};
+
+use crate::config::Config;
+use crate::job::{Environment, NewCallback, Work};
+
+/// Environments remembered, so that jobs of the same shell share one.
+const REMEMBERED: usize = 16;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Checks and completes jobs.
+#[derive(Debug)]
+pub struct Admission {
+    recent: VecDeque<Arc<Environment>>,
+    /// For jobs that bring no environment and no directory.
+    minimal: BTreeMap<String, String>,
+    home: String,
+}
+
+/// A member at fault, and why.
+struct Fault(&'static str, String);
+
+impl Admission {
+    pub fn new() -> Self {
+        let user = User::from_uid(geteuid()).ok().flatten();
+        let text = |path: std::path::PathBuf| path.into_os_string().into_string().ok();
+        let home = user.as_ref().and_then(|user| text(user.dir.clone())).filter(|home| home.starts_with('/'));
+        let home = home.unwrap_or_else(|| "/".to_owned());
+        let mut minimal = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), home.clone())]);
+        if let Some(user) = user {
+            minimal.insert("USER".to_owned(), user.name.clone());
+            minimal.insert("LOGNAME".to_owned(), user.name);
+            minimal.extend(text(user.shell).map(|shell| ("SHELL".to_owned(), shell)));
+        }
+        Self { recent: VecDeque::new(), minimal, home }
+    }
+
+    /// Checks one job.
+    ///
+    /// # Errors
+    /// The refusal to reply with; `index` is the job's place in the message.
+    pub fn admit(
+        &mut self,
+        job: Job,
+        index: usize,
+        config: &Config,
+        pool_named: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Result<Arc<Work>, Refusal> {
+        let name = job.pool.as_deref().unwrap_or(DEFAULT_POOL);
+        let pool = pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
+        let work = self.check(job, pool, config);
+        let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
+        work.map(Arc::new).map_err(invalid)
+    }
+
+    fn check(&mut self, job: Job, pool: Arc<str>, config: &Config) -> Result<Work, Fault> {
+        check_argv(&job.argv)?;
+        let cwd = job.cwd.unwrap_or_else(|| self.home.clone());
+        if !cwd.starts_with('/') {
+            return Err(Fault("cwd", format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path")));
+        }
+        check_text("cwd", &cwd)?;
+        if let Some(name) = &job.name {
+            check_text("name", name)?;
+        }
+        let timeout = duration("timeout_s", job.timeout_s)?.or_else(|| config.timeout_of(&pool));
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Fault("timeout_s", "must be greater than 0".to_owned()));
+        }
+        let kill_after = duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
+        let mut callbacks = Vec::new();
+        for (field, on, commands) in [
+            ("on_done", On::Done, job.on_done),
+            ("on_success", On::Success, job.on_success),
+            ("on_failure", On::Failure, job.on_failure),
+        ] {
+            for command in commands.into_iter().flatten() {
+                check_text(field, &command)?;
+                if command.trim().is_empty() {
+                    return Err(Fault(field, "the command is empty".to_owned()));
+                }
+                callbacks.push(NewCallback { on, command });
+            }
+        }
+        let environment = self.environment(job.env, job.umask)?;
+        Ok(Work { pool, name: job.name, argv: job.argv, cwd, environment, stdin: job.stdin, timeout, kill_after, callbacks })
+    }
+
+    fn environment(
+        &mut self,
+        variables: Option<BTreeMap<String, String>>,
+        umask: Option<u32>,
+    ) -> Result<Arc<Environment>, Fault> {
+        let umask = umask.unwrap_or(DEFAULT_UMASK);
+        if umask > 0o777 {
+            return Err(Fault("umask", format!("{umask:#o} is no umask: use 0 to 0o777")));
+        }
+        for (name, value) in variables.iter().flatten() {
+            if name.is_empty() || name.contains('=') {
+                return Err(Fault("env", format!("{name:?} cannot be a variable's name")));
+            }
+            check_text("env", name)?;
+            check_text("env", value)?;
+        }
+        let environment = Environment { variables: variables.unwrap_or_else(|| self.minimal.clone()), umask };
+        if let Some(known) = self.recent.iter().find(|known| ***known == environment) {
+            return Ok(known.clone());
+        }
+        let environment = Arc::new(environment);
+        self.recent.push_front(environment.clone());
+        self.recent.truncate(REMEMBERED);
+        Ok(environment)
+    }
+}
+
+/// What `job` leaves out is taken from `defaults`.
+pub fn complete(job: Job, defaults: &Job) -> Job {
+    Job {
+        argv: if job.argv.is_empty() { defaults.argv.clone() } else { job.argv },
+        name: job.name.or_else(|| defaults.name.clone()),
+        pool: job.pool.or_else(|| defaults.pool.clone()),
+        cwd: job.cwd.or_else(|| defaults.cwd.clone()),
+        env: job.env.or_else(|| defaults.env.clone()),
+        umask: job.umask.or(defaults.umask),
+        stdin: job.stdin.or_else(|| defaults.stdin.clone()),
+        timeout_s: job.timeout_s.or(defaults.timeout_s),
+        kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
+        on_done: job.on_done.or_else(|| defaults.on_done.clone()),
+        on_success: job.on_success.or_else(|| defaults.on_success.clone()),
+        on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
+    }
+}
+
+fn check_argv(argv: &[String]) -> Result<(), Fault> {
+    match argv.first() {
+        None => return Err(Fault("argv", "the command is empty: name a program to run".to_owned())),
+        Some(program) if program.is_empty() => {
+            return Err(Fault("argv", "the program's name is empty: name a program to run".to_owned()));
+        }
+        Some(_) => {}
+    }
+    argv.iter().try_for_each(|argument| check_text("argv", argument))
+}
+
+/// System calls end strings at a NUL.
+fn check_text(field: &'static str, text: &str) -> Result<(), Fault> {
+    if text.contains('\0') { Err(Fault(field, format!("{text:?} holds a NUL character"))) } else { Ok(()) }
+}
+
+fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
+    let convert = |seconds| Duration::try_from_secs_f64(seconds).map_err(|error| Fault(field, format!("{seconds} s: {error}")));
+    seconds.map(convert).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
+        Admission::new().admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| Arc::from(name)))
+    }
+
+    fn job() -> Job {
+        Job { argv: vec!["true".into()], ..Job::default() }
+    }
+
+    #[test]
+    fn a_bare_command_gets_a_minimal_setting() {
+        let work = admit(job()).unwrap();
+        assert!(work.cwd.starts_with('/'));
+        assert_eq!(work.environment.variables["PATH"], DEFAULT_PATH);
+        assert_eq!(work.environment.umask, DEFAULT_UMASK);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let faults: [(&str, Job); 11] = [
+            ("argv", Job::default()),
+            ("argv", Job { argv: vec![String::new()], ..job() }),
+            ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
+            ("cwd", Job { cwd: Some("src".into()), ..job() }),
+            ("env", Job { env: Some(BTreeMap::from([("A=B".into(), String::new())])), ..job() }),
+            ("umask", Job { umask: Some(0o1000), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(-1.0), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(0.0), ..job() }),
+            ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
+            ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
+            ("name", Job { name: Some("\0".into()), ..job() }),
+        ];
+        for (wanted, job) in faults {
+            match admit(job) {
+                Err(Refusal::InvalidJob { index: 3, field, .. }) => assert_eq!(field, wanted),
+                other => panic!("{wanted}: {other:?}"),
+            }
+        }
+        let refusal = admit(Job { pool: Some("gpu".into()), ..job() }).unwrap_err();
+        assert_eq!(refusal, Refusal::NoSuchPool { pool: "gpu".into() });
+    }
+
+    #[test]
+    fn jobs_of_one_shell_share_its_environment() {
+        let mut admission = Admission::new();
+        let mut admit =
+            |job| admission.admit(job, 0, &Config::default(), |name| Some(Arc::from(name))).unwrap().environment.clone();
+        let shell = Job { env: Some(BTreeMap::from([("A".into(), "1".into())])), ..job() };
+        let other = Job { env: Some(BTreeMap::from([("A".into(), "2".into())])), ..job() };
+        let (first, second, third) = (admit(shell.clone()), admit(other), admit(shell));
+        assert!(Arc::ptr_eq(&first, &third));
+        assert!(!Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn defaults_fill_what_is_left_out() {
+        let defaults =
+            Job { pool: Some("build".into()), timeout_s: Some(5.0), on_done: Some(vec!["a".into()]), ..Job::default() };
+        let merged = complete(Job { timeout_s: Some(1.0), ..job() }, &defaults);
+        assert_eq!((merged.pool.as_deref(), merged.timeout_s, merged.argv.len()), (Some("build"), Some(1.0), 1));
+        assert_eq!(merged.on_done, Some(vec!["a".into()]));
+    }
+}

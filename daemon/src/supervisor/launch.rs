@@ -1,0 +1,84 @@
+//! What a worker is told of an attempt: command, files, and the variables that tell the attempt who it is.
+
+use std::path::Path;
+
+use pool_proto::Record;
+use pool_proto::location::SOCKET_VARIABLE;
+
+use crate::job::{Claim, Unit, Work};
+use crate::output;
+use crate::scheduler::SlotId;
+use crate::scheduler::store_op::CallbackRun;
+use crate::worker::protocol::{Run, Stdin};
+
+/// Where this daemon is.
+#[derive(Debug)]
+pub struct Place {
+    pub state_dir: std::path::PathBuf,
+    /// Absolute; in every job's environment.
+    pub socket: String,
+}
+
+/// A job's attempt.
+pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work) -> Box<Run> {
+    let id = match claim.unit {
+        Unit::Job(id) => id.0,
+        Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
+    };
+    let stdin = work.stdin.as_ref().map_or(Stdin::Null, |token| Stdin::File(output::stdin_path(&place.state_dir, token)));
+    let variables = vec![
+        ("POOL_JOB_ID".to_owned(), id.to_string()),
+        ("POOL_ATTEMPT".to_owned(), claim.attempt.to_string()),
+        ("POOL_NAME".to_owned(), work.name.clone().unwrap_or_default()),
+        ("POOL_SLOT".to_owned(), slot.index.to_string()),
+        (SOCKET_VARIABLE.to_owned(), place.socket.clone()),
+        ("POOL_SUBMIT_DIR".to_owned(), work.cwd.clone()),
+    ];
+    run(&place.state_dir, claim, work.argv.clone(), work.cwd.clone(), false, variables, stdin)
+}
+
+/// A callback's attempt: what the job had, and how it ended.
+pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run> {
+    let CallbackRun { id, attempt, command, work, record } = callback;
+    let record_text = serde_json::to_string(record).expect("a record has string keys only");
+    let number = |value: Option<i32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let path = |file: &Option<pool_proto::interface::OutputFile>| file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+    let variables = [
+        ("POOL_JOB_ID", record.id.to_string()),
+        ("POOL_ATTEMPT", record.attempt.to_string()),
+        ("POOL_NAME", record.name.clone().unwrap_or_default()),
+        ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default()),
+        (SOCKET_VARIABLE, place.socket.clone()),
+        ("POOL_SUBMIT_DIR", work.cwd.clone()),
+        ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).to_owned()),
+        ("POOL_STATE", record.state.as_str().to_owned()),
+        ("POOL_EXIT_CODE", number(record.exit_code)),
+        ("POOL_SIGNAL", number(record.signal)),
+        ("POOL_STDOUT_PATH", path(&record.stdout)),
+        ("POOL_STDERR_PATH", path(&record.stderr)),
+        ("POOL_DURATION_MS", duration_ms(record)),
+        ("POOL_MAX_RSS", record.usage.map(|usage| usage.max_rss_bytes.to_string()).unwrap_or_default()),
+        ("POOL_CALLBACK_ID", id.to_string()),
+        ("POOL_CALLBACK_ATTEMPT", attempt.to_string()),
+    ];
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()];
+    run(&place.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
+}
+
+fn duration_ms(record: &Record) -> String {
+    record.wall_s.map(|seconds| format!("{:.0}", seconds * 1000.0)).unwrap_or_default()
+}
+
+fn run(
+    state_dir: &Path,
+    claim: Claim,
+    argv: Vec<String>,
+    cwd: String,
+    cwd_optional: bool,
+    variables: Vec<(String, String)>,
+    stdin: Stdin,
+) -> Box<Run> {
+    let (stdout, stderr) = output::paths(state_dir, claim);
+    Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr })
+}

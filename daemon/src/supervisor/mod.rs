@@ -1,0 +1,484 @@
+//! The supervisor: the one process, and but for the store's the one thread, in which everything meets. A readiness loop turns what has
+//! happened into the scheduler's events and the scheduler's effects into what is done; it decides nothing itself.
+//!
+//! ```text
+//!   clients ──▶ server ──┐                     ┌──▶ server ──▶ replies
+//!   workers ──▶ fleet ───┼──▶ scheduler.handle ┼──▶ fleet ───▶ attempts
+//!   store's answers ─────┤                     └──▶ store ───▶ changes
+//!   signals, deadlines ──┘
+//! ```
+//!
+//! All changes of one turn go to the store before any bytes go out, so that its fsync begins as early as it can.
+
+mod admission;
+mod launch;
+mod requests;
+mod spool;
+mod status;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use mio::net::UnixListener;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::unistd::getppid;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::cli::SupervisorOptions;
+use crate::config::Config;
+use crate::fleet::{Fleet, FleetEvent, lane_name};
+use crate::guardian::Inherited;
+use crate::job::{CallId, Claim, JobId, Unit};
+use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
+use crate::server::{Server, ServerEvent};
+use crate::store::{Options as StoreOptions, Store, StoreEvent};
+use crate::worker::protocol::{WorkerCommand, WorkerReport};
+use crate::{output, process};
+use admission::Admission;
+use launch::Place;
+use spool::Spool;
+use status::ServiceManager;
+
+const LISTENER: Token = Token(0);
+const STORE: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const LIFELINE: Token = Token(3);
+const FIRST_WORKER: usize = 16;
+
+/// After so many ends the history is looked at.
+const PRUNE_EVERY: u32 = 256;
+
+/// Jobs that are forgotten at once; their files are removed between two turns.
+const PRUNE_BATCH: u32 = 100;
+
+/// How the supervisor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to, and all is written.
+    Orderly,
+    /// The guardian is dead, and now so is all else.
+    Orphaned,
+}
+
+/// Why the supervisor ended without being told to.
+#[derive(Debug)]
+pub enum Failure {
+    /// It never served: another start would end in the same way.
+    Start(anyhow::Error),
+    /// It did serve: another start may help.
+    Running(anyhow::Error),
+}
+
+/// See the module's description.
+struct Supervisor {
+    options: SupervisorOptions,
+    config: Config,
+    place: Place,
+    clock: Clock,
+    scheduler: Scheduler,
+    pool_names: Vec<Arc<str>>,
+    store: Store,
+    server: Server,
+    fleet: Fleet,
+    admission: Admission,
+    spool: Spool,
+    service_manager: ServiceManager,
+    guardian_pid: i32,
+    /// Calls that wait for the store and are none of the scheduler's business.
+    queries: HashMap<CallId, requests::Query>,
+    /// Submissions that are answered with a list of ids, even of one.
+    bulk: HashSet<CallId>,
+    /// Changes of this turn.
+    ops: Vec<StoreOp>,
+    ends_since_prune: u32,
+    exiting: bool,
+    /// The lifeline and the locks, open for as long as we live.
+    _held: (OwnedFd, Vec<OwnedFd>),
+}
+
+/// Serves until told to end.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(options: SupervisorOptions, config: Config, inherited: Inherited) -> Result<End, Failure> {
+    let (mut supervisor, mut poll, mut signals) = Supervisor::start(options, config, inherited).map_err(Failure::Start)?;
+    let end = supervisor.serve(&mut poll, &mut signals).map_err(Failure::Running)?;
+    supervisor.close(end).map_err(Failure::Running)
+}
+
+impl Supervisor {
+    fn start(options: SupervisorOptions, config: Config, inherited: Inherited) -> anyhow::Result<(Self, Poll, Signals)> {
+        process::set_child_subreaper().context("cannot become a subreaper")?;
+        let nofile = process::raise_nofile().context("cannot raise the limit of open files")?;
+        let poll = Poll::new().context("cannot make a poll")?;
+        let registry = poll.registry();
+
+        // Before the first child, so that no end of one goes unnoticed.
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).context("cannot handle signals")?;
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
+        let waker = Waker::new(registry, STORE)?;
+
+        create_folders(&options.state_dir)?;
+        let store_options = StoreOptions { durability: config.durability.into(), output_paths: output::job_paths };
+        let notify = move || {
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "cannot wake the supervisor");
+            }
+        };
+        let (store, restored) = Store::open(&options.state_dir, store_options, notify)?;
+
+        let clock = Clock::start();
+        let settings = config.settings(options.workers);
+        let pool_names = settings.pools.iter().map(|pool| pool.name.clone()).collect();
+        for (pool, queued) in restored.queued.iter().filter(|(name, _)| !settings.pools.iter().any(|pool| *pool.name == ***name))
+        {
+            tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
+        }
+        let interrupted = restored.interrupted.len();
+        let (scheduler, effects) = Scheduler::restore(settings, restored, clock.now());
+
+        let listener = StdUnixListener::from(inherited.listener);
+        listener.set_nonblocking(true)?;
+        let mut supervisor = Supervisor {
+            server: Server::new(UnixListener::from_std(listener), LISTENER, registry, config.max_clients)?,
+            fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
+            admission: Admission::new(),
+            spool: Spool::new(&options.state_dir, clock.now().wall_us),
+            service_manager: ServiceManager::from_environment(),
+            place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned() },
+            guardian_pid: getppid().as_raw(),
+            queries: HashMap::new(),
+            bulk: HashSet::new(),
+            ops: Vec::new(),
+            ends_since_prune: 0,
+            exiting: false,
+            _held: (inherited.lifeline, inherited.locks),
+            options,
+            config,
+            clock,
+            scheduler,
+            pool_names,
+            store,
+        };
+        for effect in effects {
+            supervisor.perform(effect);
+        }
+        supervisor.prune();
+        supervisor.end_turn();
+        tracing::info!(socket = %supervisor.options.socket.display(), interrupted, "ready");
+        supervisor.service_manager.ready();
+        Ok((supervisor, poll, signals))
+    }
+}
+
+fn create_folders(state_dir: &Path) -> anyhow::Result<()> {
+    for folder in ["output", "output/callbacks", "stdin"] {
+        let path = state_dir.join(folder);
+        process::create_private_folder(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    }
+    Ok(())
+}
+
+impl Supervisor {
+    fn serve(&mut self, poll: &mut Poll, signals: &mut Signals) -> anyhow::Result<End> {
+        let mut events = Events::with_capacity(256);
+        let mut clients = Vec::new();
+        while !self.exiting {
+            match poll.poll(&mut events, self.patience()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot wait for events"),
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.server.accept(&mut clients),
+                    STORE => {} // Its answers are taken below, in every turn.
+                    SIGNALS => self.on_signals(signals),
+                    LIFELINE => return Ok(End::Orphaned),
+                    token if token.0 >= crate::server::FIRST_TOKEN => {
+                        self.server.on_ready(token, event.is_readable(), event.is_write_closed(), &mut clients);
+                    }
+                    token => self.on_workers(|fleet, out| fleet.on_ready(token, out)),
+                }
+            }
+            self.server.read_unfinished(&mut clients);
+            for event in clients.drain(..) {
+                self.on_client(event);
+            }
+            self.take_answers();
+            if self.scheduler.next_deadline().is_some_and(|at| at <= self.clock.now().monotonic) {
+                self.handle(Event::Tick);
+            }
+            self.service_manager.alive(self.clock.now().monotonic);
+            self.end_turn();
+            self.server.flush(&mut clients);
+        }
+        Ok(End::Orderly)
+    }
+
+    /// How long the next turn may wait.
+    fn patience(&self) -> Option<Duration> {
+        if self.server.has_unfinished() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = [self.scheduler.next_deadline(), self.service_manager.deadline()].into_iter().flatten().min()?;
+        // Rounded up, since a poll that ends a little early would only be done again.
+        Some(deadline.saturating_sub(self.clock.now().monotonic) + Duration::from_millis(1))
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(event) = self.store.answer() {
+            match event {
+                StoreEvent::Answer(answer) => self.on_answer(answer),
+                StoreEvent::Failing { reason } => {
+                    tracing::error!(
+                        reason,
+                        "the store cannot be written: new jobs are refused, running ones go on, their ends are kept"
+                    );
+                    self.handle(Event::StoreFailing(true));
+                }
+                StoreEvent::Recovered => {
+                    tracing::warn!("the store can be written again; nothing is missing");
+                    self.handle(Event::StoreFailing(false));
+                }
+            }
+        }
+    }
+
+    fn on_answer(&mut self, answer: StoreAnswer) {
+        match answer {
+            StoreAnswer::Got { call, .. } | StoreAnswer::Listed { call, .. } if self.queries.contains_key(&call) => {
+                self.on_query_answer(call, answer);
+            }
+            StoreAnswer::Pruned { jobs, callbacks, stdin, more } => self.on_pruned(&jobs, &callbacks, &stdin, more),
+            StoreAnswer::Finished { .. } => {
+                self.ends_since_prune += 1;
+                if self.ends_since_prune >= PRUNE_EVERY {
+                    self.prune();
+                }
+                self.handle(Event::Store(answer));
+            }
+            StoreAnswer::Inserted { call, .. } => {
+                self.spool.settle(call, true);
+                self.handle(Event::Store(answer));
+            }
+            StoreAnswer::Refused { call, .. } => {
+                self.spool.settle(call, false);
+                self.handle(Event::Store(answer));
+            }
+            StoreAnswer::Fetched { .. }
+            | StoreAnswer::NotQueued { .. }
+            | StoreAnswer::Got { .. }
+            | StoreAnswer::CallbackClaimed(_) => self.handle(Event::Store(answer)),
+            // Its client has gone.
+            StoreAnswer::Listed { .. } => {}
+        }
+    }
+
+    fn on_workers(&mut self, read: impl FnOnce(&mut Fleet, &mut Vec<FleetEvent>)) {
+        let mut events = Vec::new();
+        read(&mut self.fleet, &mut events);
+        for event in events {
+            match event {
+                FleetEvent::Report { slot, report } => self.on_report(slot, report),
+                FleetEvent::Lost { slot, pid, how } => {
+                    if !self.exiting {
+                        tracing::debug!(worker = %self.slot_name(slot), pid, how, "worker lost");
+                    }
+                    self.handle(Event::WorkerLost { slot, pid, how });
+                }
+            }
+        }
+    }
+
+    fn on_report(&mut self, slot: SlotId, report: WorkerReport) {
+        tracing::debug!(worker = %self.slot_name(slot), ?report, "report");
+        self.handle(match report {
+            WorkerReport::Started { claim, pid } => Event::Started { slot, claim, pid },
+            WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
+            WorkerReport::Failed { claim, failure } => Event::SpawnFailed { slot, claim, failure },
+        });
+    }
+
+    fn on_client(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::Request { connection, call, request } => self.on_request(connection, call, request),
+            ServerEvent::Drained { call } => self.continue_listing(call),
+            ServerEvent::Disconnected { call } => {
+                self.queries.remove(&call);
+                self.bulk.remove(&call);
+                self.handle(Event::Disconnected { call });
+            }
+            ServerEvent::Closed { connection } => self.spool.close(connection),
+        }
+    }
+
+    fn on_signals(&mut self, signals: &mut Signals) {
+        for signal in signals.pending() {
+            match signal {
+                SIGCHLD => self.on_workers(Fleet::collect),
+                SIGHUP => self.reload(),
+                _ => {
+                    tracing::info!(signal, "told to end");
+                    self.service_manager.stopping();
+                    self.handle(Event::Stop);
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let Some(path) = self.options.config.clone() else { return };
+        match Config::read(&path, self.options.config_optional) {
+            Ok(config) => {
+                if (config.durability, config.log) != (self.config.durability, self.config.log) {
+                    tracing::warn!("`durability` and `log` take effect with the next start");
+                }
+                let settings = config.settings(self.options.workers);
+                self.server.set_max_clients(config.max_clients);
+                self.config = config;
+                for pool in &settings.pools {
+                    if !self.pool_names.contains(&pool.name) {
+                        self.pool_names.push(pool.name.clone());
+                    }
+                }
+                self.handle(Event::Configure(settings));
+                self.prune();
+                tracing::info!(path = %path.display(), "configuration read anew");
+            }
+            Err(error) => tracing::error!("{error:#}; the old configuration stays in force"),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let effects = self.scheduler.handle(self.clock.now(), event);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Store(op) => {
+                tracing::debug!(?op, "store");
+                self.ops.push(op);
+            }
+            Effect::SpawnWorker { slot } => self.spawn_worker(slot),
+            Effect::RetireWorker { slot } => self.fleet.retire(slot),
+            Effect::Run { slot, claim, work } => {
+                self.fleet.run(slot, &work.environment, launch::job(&self.place, slot, claim, &work));
+            }
+            Effect::RunCallback { slot, run } => {
+                let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
+                self.fleet.run(slot, &run.work.environment, launch::callback(&self.place, claim, &run));
+            }
+            Effect::Signal { slot, claim, signal } => self.fleet.send(slot, &WorkerCommand::Signal { claim, signal }),
+            Effect::Terminate { slot, claim } => self.fleet.send(slot, &WorkerCommand::Terminate { claim }),
+            Effect::Kill { slot, claim } => self.fleet.send(slot, &WorkerCommand::Kill { claim }),
+            Effect::Reply { call, reply, last } => self.reply(call, reply, last),
+            Effect::Exit => self.exiting = true,
+        }
+    }
+
+    fn spawn_worker(&mut self, slot: SlotId) {
+        match self.fleet.spawn(slot, lane_name(slot.lane, &self.pool_names)) {
+            Ok(pid) => {
+                tracing::debug!(worker = %self.slot_name(slot), pid, "worker started");
+                self.handle(Event::WorkerUp { slot, pid });
+            }
+            Err(error) => {
+                tracing::warn!(worker = %self.slot_name(slot), %error, "cannot start a worker for now");
+                self.handle(Event::WorkerFailed { slot });
+            }
+        }
+    }
+
+    fn slot_name(&self, slot: SlotId) -> String {
+        format!("{}/{}", lane_name(slot.lane, &self.pool_names), slot.index)
+    }
+
+    fn prune(&mut self) {
+        self.ends_since_prune = 0;
+        let history = &self.config.history;
+        let max_age_us = i64::try_from(history.max_age.as_micros()).unwrap_or(i64::MAX);
+        self.ops.push(StoreOp::Prune {
+            max_jobs: history.max_jobs,
+            ended_before_us: self.clock.now().wall_us.saturating_sub(max_age_us),
+            max_output_bytes: history.max_output_bytes,
+            batch: PRUNE_BATCH,
+        });
+    }
+
+    fn on_pruned(&mut self, jobs: &[(JobId, u32)], callbacks: &[(crate::job::CallbackId, u32)], stdin: &[String], more: bool) {
+        let jobs = jobs.iter().map(|&(id, attempts)| (Unit::Job(id), attempts));
+        let callbacks = callbacks.iter().map(|&(id, attempts)| (Unit::Callback(id), attempts));
+        for (unit, attempts) in jobs.chain(callbacks) {
+            for attempt in 1..=attempts {
+                let (stdout, stderr) = output::paths(&self.place.state_dir, Claim { unit, attempt });
+                for path in [stdout, stderr] {
+                    if let Err(error) = fs::remove_file(&path)
+                        && error.kind() != io::ErrorKind::NotFound
+                    {
+                        tracing::warn!(%error, path = %path.display(), "cannot remove old output");
+                    }
+                }
+            }
+        }
+        stdin.iter().for_each(|token| self.spool.remove(token));
+        if more {
+            self.prune();
+        }
+    }
+
+    fn end_turn(&mut self) {
+        if !self.ops.is_empty() {
+            self.store.submit(std::mem::take(&mut self.ops));
+        }
+        self.fleet.flush();
+    }
+
+    fn close(mut self, end: End) -> anyhow::Result<End> {
+        if end == End::Orphaned {
+            tracing::error!("the guardian is dead: everything that runs is killed; the next start goes on with it");
+            process::sweep();
+            // Interrupted attempts are found by the next start as they are; what has ended is still written.
+            self.end_turn();
+            self.store.close()?;
+            return Ok(end);
+        }
+        self.end_turn();
+        self.server.flush(&mut Vec::new());
+        drop(self.fleet);
+        self.store.close().context("something could not be written at the end")?;
+        tracing::info!("ended in order");
+        Ok(end)
+    }
+}
+
+/// The two clocks that the scheduler is told.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.start.elapsed(), wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+    }
+}

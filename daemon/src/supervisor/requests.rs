@@ -1,0 +1,271 @@
+//! What clients ask for, passed to whom it concerns, and the replies on their way back.
+
+use std::os::fd::OwnedFd;
+
+use mio::Token;
+use nix::libc::SIGRTMAX;
+use pool_proto::interface::{
+    self, Empty, Got, Listed, OutputOpened, Pong, PoolsListed, Progress, ProgressEvent, ShutdownMode, ShuttingDown, Spooled,
+    Submitted,
+};
+use pool_proto::{Record, Refusal};
+
+use super::Supervisor;
+use super::admission::complete;
+use crate::job::{CallId, Claim, JobId, Unit};
+use crate::output;
+use crate::scheduler::store_op::{ListQuery, StoreAnswer, StoreOp};
+use crate::scheduler::{Event, Reply};
+use crate::server::Request;
+
+/// Records in one reply of a listing.
+const PAGE: u32 = 500;
+
+/// Without `more`, a listing is one reply; this is its greatest length.
+const SINGLE_PAGE: u32 = 1000;
+
+/// A question to the store that a client's call waits for.
+#[derive(Debug)]
+pub enum Query {
+    Get,
+    Output,
+    /// `left`: how many records the client still wants.
+    List {
+        query: ListQuery,
+        left: u32,
+    },
+}
+
+impl Supervisor {
+    pub(super) fn on_request(&mut self, connection: Token, call: CallId, request: Request) {
+        match request {
+            Request::Ping => self.on_ping(call),
+            Request::Submit(submit) => self.on_submit(connection, call, *submit),
+            Request::SubmitMany(many) => self.on_submit_many(call, *many),
+            Request::Spool => self.on_spool(connection, call),
+            Request::Wait(wait) => {
+                let (any, output) = (wait.any.unwrap_or(false), wait.output.unwrap_or(false));
+                self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, output });
+            }
+            Request::Get(get) => self.ask(call, Query::Get, StoreOp::Get { call, ids: vec![JobId(get.id)] }),
+            Request::Output(output) => self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![JobId(output.id)] }),
+            Request::List(list) => self.on_list(call, list),
+            Request::Cancel(cancel) => self.handle(Event::Cancel { call, ids: job_ids(cancel.ids) }),
+            Request::Signal(signal) => self.on_signal_request(call, &signal),
+            Request::Pools => self.server.reply(call, &PoolsListed { pools: self.scheduler.pools() }, Vec::new(), true),
+            Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
+        }
+    }
+
+    fn on_ping(&mut self, call: CallId) {
+        let pong = Pong {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: self.guardian_pid,
+            state_dir: self.place.state_dir.to_string_lossy().into_owned(),
+        };
+        self.server.reply(call, &pong, Vec::new(), true);
+    }
+
+    fn on_submit(&mut self, connection: Token, call: CallId, submit: interface::Submit) {
+        let attached = self.server.wants_more(call).then(|| submit.on_disconnect.unwrap_or_default());
+        let token = submit.job.stdin.clone();
+        let admitted = self.admission.admit(submit.job, 0, &self.config, |name| self.scheduler.pool_name(name));
+        let admitted = admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
+        match admitted {
+            Ok(work) => self.handle(Event::Submit { call, jobs: vec![work], attached }),
+            Err(refusal) => self.server.refuse(call, &refusal),
+        }
+        self.settle_unless_taken(call);
+    }
+
+    fn on_submit_many(&mut self, call: CallId, many: interface::SubmitMany) {
+        if many.jobs.is_empty() {
+            return self.server.reply(call, &Submitted { ids: Vec::new() }, Vec::new(), true);
+        }
+        let defaults = many.defaults.unwrap_or_default();
+        let mut jobs = Vec::with_capacity(many.jobs.len());
+        for (index, job) in many.jobs.into_iter().enumerate() {
+            let job = complete(job, &defaults);
+            if job.stdin.is_some() {
+                let reason = "several jobs cannot share one standard input: submit such a job by itself".to_owned();
+                let refusal = Refusal::InvalidJob { index, field: "stdin".to_owned(), reason };
+                return self.server.refuse(call, &refusal);
+            }
+            match self.admission.admit(job, index, &self.config, |name| self.scheduler.pool_name(name)) {
+                Ok(work) => jobs.push(work),
+                Err(refusal) => return self.server.refuse(call, &refusal),
+            }
+        }
+        self.bulk.insert(call);
+        self.handle(Event::Submit { call, jobs, attached: None });
+    }
+
+    fn claim_stdin(&mut self, connection: Token, call: CallId, index: usize, token: Option<&str>) -> Result<(), Refusal> {
+        match token {
+            Some(token) if !self.spool.claim(connection, call, token) => {
+                let reason = format!("{token:?} is no token that Spool gave on this connection");
+                Err(Refusal::InvalidJob { index, field: "stdin".to_owned(), reason })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A submission that the scheduler refused at once leaves no file behind.
+    fn settle_unless_taken(&mut self, call: CallId) {
+        if !self.scheduler.is_serving() {
+            self.spool.settle(call, false);
+        }
+    }
+
+    fn on_spool(&mut self, connection: Token, call: CallId) {
+        match self.spool.open(connection) {
+            Ok((token, file)) => self.server.reply(call, &Spooled { token, descriptors: 1 }, vec![file.into()], true),
+            Err(error) => {
+                let reason = format!("no file for the standard input in {}: {error}", self.place.state_dir.display());
+                self.server.refuse(call, &Refusal::StoreFailed { reason });
+            }
+        }
+    }
+
+    fn on_signal_request(&mut self, call: CallId, signal: &interface::Signal) {
+        if signal.signal < 1 || signal.signal > SIGRTMAX() {
+            let parameter = format!("signal: {} is none, see signal(7)", signal.signal);
+            return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
+        }
+        self.handle(Event::Signal { call, id: JobId(signal.id), signal: signal.signal });
+    }
+
+    fn on_shutdown(&mut self, call: CallId, mode: ShutdownMode) {
+        self.server.reply(call, &ShuttingDown { pid: self.guardian_pid }, Vec::new(), true);
+        self.service_manager.stopping();
+        tracing::info!(?mode, "told to end by a client");
+        self.handle(match mode {
+            ShutdownMode::Drain => Event::Drain,
+            ShutdownMode::Now => Event::Stop,
+        });
+    }
+
+    fn on_list(&mut self, call: CallId, list: interface::List) {
+        let wanted = list.limit.unwrap_or(if self.server.wants_more(call) { u32::MAX } else { SINGLE_PAGE });
+        let page = if self.server.wants_more(call) { PAGE } else { SINGLE_PAGE };
+        let query = ListQuery {
+            states: list.states.unwrap_or_default(),
+            pool: list.pool,
+            after: list.after.map(JobId),
+            limit: wanted.min(page),
+        };
+        self.ask(call, Query::List { query: query.clone(), left: wanted }, StoreOp::List { call, query });
+    }
+
+    fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
+        self.queries.insert(call, query);
+        self.ops.push(op);
+    }
+
+    /// The store's answer to [`ask`](Self::ask).
+    pub(super) fn on_query_answer(&mut self, call: CallId, answer: StoreAnswer) {
+        let query = self.queries.remove(&call);
+        match (query, answer) {
+            (Some(Query::Get), StoreAnswer::Got { mut records, missing, .. }) => match records.pop() {
+                Some(record) => self.server.reply(call, &Got { record: Box::new(record) }, Vec::new(), true),
+                None => self.refuse_missing(call, &missing),
+            },
+            (Some(Query::Output), StoreAnswer::Got { records, missing, .. }) => match records.first() {
+                Some(record) => self.reply_output(call, record),
+                None => self.refuse_missing(call, &missing),
+            },
+            (Some(Query::List { query, left }), StoreAnswer::Listed { records, next, .. }) => {
+                self.reply_page(call, query, left, records, next);
+            }
+            (_, _) => tracing::error!(%call, "the store answered what was not asked"),
+        }
+    }
+
+    fn refuse_missing(&mut self, call: CallId, missing: &[JobId]) {
+        let id = missing.first().map_or(0, |id| id.0);
+        self.server.refuse(call, &Refusal::NoSuchJob { id });
+    }
+
+    fn reply_page(&mut self, call: CallId, query: ListQuery, left: u32, records: Vec<Record>, next: Option<JobId>) {
+        let left = left.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        let goes_on = next.is_some() && left > 0 && self.server.wants_more(call);
+        let page = Listed { jobs: records, next: next.map(|id| id.0) };
+        self.server.reply(call, &page, Vec::new(), !goes_on);
+        if goes_on {
+            let query = ListQuery { after: next, limit: left.min(PAGE), ..query };
+            self.queries.insert(call, Query::List { query, left });
+            // The next page is read when the client has read this one.
+            self.server.notify_drained(call);
+        }
+    }
+
+    /// The client has read the last page.
+    pub(super) fn continue_listing(&mut self, call: CallId) {
+        if let Some(Query::List { query, .. }) = self.queries.get(&call) {
+            self.ops.push(StoreOp::List { call, query: query.clone() });
+        }
+    }
+
+    fn reply_output(&mut self, call: CallId, record: &Record) {
+        let id = JobId(record.id);
+        if record.started_at.is_none() {
+            let reason = format!("it is {} and has not started", record.state.as_str());
+            return self.server.refuse(call, &Refusal::NoOutput { id: id.0, reason });
+        }
+        match self.open_output(id, record.attempt) {
+            Ok(files) => {
+                let opened = OutputOpened { attempt: record.attempt, descriptors: 2 };
+                self.server.reply(call, &opened, files, true);
+            }
+            Err(error) => {
+                let reason = format!("its files cannot be opened: {error}");
+                self.server.refuse(call, &Refusal::NoOutput { id: id.0, reason });
+            }
+        }
+    }
+
+    fn open_output(&self, id: JobId, attempt: u32) -> std::io::Result<Vec<OwnedFd>> {
+        let (stdout, stderr) = output::paths(&self.place.state_dir, Claim { unit: Unit::Job(id), attempt });
+        Ok(vec![output::open(&stdout)?.into(), output::open(&stderr)?.into()])
+    }
+
+    /// What the scheduler has to tell a client.
+    pub(super) fn reply(&mut self, call: CallId, reply: Reply, last: bool) {
+        let progress = |event, id: JobId| Progress { event, id: id.0, attempt: None, descriptors: None, record: None };
+        match reply {
+            Reply::Accepted { first, count: 1 } if !self.bulk.remove(&call) => {
+                self.server.reply(call, &progress(ProgressEvent::Accepted, first), Vec::new(), last);
+            }
+            Reply::Accepted { first, count } => {
+                let ids = (first.0..).take(count).collect();
+                self.server.reply(call, &Submitted { ids }, Vec::new(), last);
+            }
+            Reply::Started { id, attempt } => {
+                // Where the files cannot be opened the client still learns of the start, and later of the end.
+                let files = self.open_output(id, attempt).unwrap_or_else(|error| {
+                    tracing::warn!(job = %id, attempt, %error, "cannot open the output for a client");
+                    Vec::new()
+                });
+                let descriptors = u32::try_from(files.len()).ok();
+                let started = Progress { attempt: Some(attempt), descriptors, ..progress(ProgressEvent::Started, id) };
+                self.server.reply(call, &started, files, last);
+            }
+            Reply::Ended(record) => {
+                let id = JobId(record.id);
+                let ended =
+                    Progress { attempt: Some(record.attempt), record: Some(record), ..progress(ProgressEvent::Ended, id) };
+                self.server.reply(call, &ended, Vec::new(), last);
+            }
+            Reply::Canceled(jobs) => self.server.reply(call, &interface::Canceled { jobs }, Vec::new(), last),
+            Reply::Done => self.server.reply(call, &Empty {}, Vec::new(), last),
+            Reply::Refused(refusal) => {
+                self.bulk.remove(&call);
+                self.server.refuse(call, &refusal);
+            }
+        }
+    }
+}
+
+fn job_ids(ids: Vec<u64>) -> Vec<JobId> {
+    ids.into_iter().map(JobId).collect()
+}

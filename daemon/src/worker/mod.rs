@@ -1,0 +1,226 @@
+//! A worker: the small process that fills a slot. It runs one attempt at a time, knows all that the attempt has started, being a subreaper,
+//! and reports the end only when nothing of it is left. It decides nothing, keeps nothing, and never outlives its supervisor: at the end of
+//! its socket it kills what it runs and ends.
+
+mod files;
+pub mod protocol;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pool_proto::frame::{Decoder, encode};
+use pool_proto::interface::Usage;
+
+use crate::job::{Claim, Ended, Environment, Exit, SpawnFailure};
+use crate::process::{self, EnvironmentBlock, Launch, Reaped, Spawner};
+use files::Files;
+use protocol::{Run, WorkerCommand, WorkerReport};
+
+/// A command with its whole environment fits well into this: the kernel takes about 2 MiB of both (execve(2)).
+const MAX_COMMAND: usize = 64 * 1024 * 1024;
+
+/// What the supervisor's command line says.
+#[derive(Debug)]
+pub struct Options {
+    /// The soft limit of open files that jobs are to have.
+    pub nofile: Option<u64>,
+}
+
+/// An attempt that runs.
+#[derive(Debug)]
+struct Attempt {
+    claim: Claim,
+    /// Its first process, which has not been reaped.
+    pid: i32,
+    files: Files,
+    /// Of those that have been reaped.
+    usage: Usage,
+}
+
+struct Worker {
+    socket: UnixStream,
+    decoder: Decoder,
+    children: SignalFd,
+    spawner: Spawner,
+    environment: EnvironmentBlock,
+    attempt: Option<Attempt>,
+}
+
+/// Works until the supervisor closes the socket, which is the standard input.
+///
+/// # Errors
+/// What keeps it from working at all.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    // Ends by the end of its socket, never by a signal meant for the terminal or the whole service.
+    SigSet::all().thread_block().context("cannot block signals")?;
+    process::set_child_subreaper().context("cannot become a subreaper")?;
+    if let Some(soft) = options.nofile {
+        process::set_nofile(soft).context("cannot set the limit of open files")?;
+    }
+    let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot take over the socket")?;
+    process::replace(0, &File::open("/dev/null")?)?;
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGCHLD);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let mut worker = Worker {
+        socket: UnixStream::from(socket),
+        decoder: Decoder::new(MAX_COMMAND),
+        children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
+        spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
+        environment: EnvironmentBlock::default(),
+        attempt: None,
+    };
+    // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
+    let result = worker.work();
+    process::sweep();
+    result
+}
+
+impl Worker {
+    fn work(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut ready =
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("cannot wait"),
+            }
+            let [commands, children] = ready.map(|fd| fd.any().unwrap_or(false));
+            if children {
+                self.on_children()?;
+            }
+            if commands && !self.on_commands()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// False at the end of the stream.
+    fn on_commands(&mut self) -> anyhow::Result<bool> {
+        let mut buffer = [0; 64 * 1024];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(count) => self.decoder.extend(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Ok(false),
+        }
+        while let Some(frame) = self.decoder.next_frame() {
+            let command = serde_json::from_slice(frame).context("the supervisor sent an unreadable command")?;
+            if !self.on_command(command)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn on_command(&mut self, command: WorkerCommand) -> anyhow::Result<bool> {
+        match command {
+            WorkerCommand::Environment(environment) => self.set_environment(&environment),
+            WorkerCommand::Run(run) => return self.on_run(&run),
+            WorkerCommand::Signal { claim, signal } => {
+                if let Some(attempt) = self.attempt_of(claim) {
+                    process::signal_group(attempt.pid, signal);
+                }
+            }
+            WorkerCommand::Terminate { claim } => {
+                if self.attempt_of(claim).is_some() {
+                    process::signal_tree(Signal::SIGTERM);
+                    // A stopped process would not notice.
+                    process::signal_tree(Signal::SIGCONT);
+                }
+            }
+            WorkerCommand::Kill { claim } => {
+                if self.attempt_of(claim).is_some() {
+                    return self.end(None);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn set_environment(&mut self, environment: &Arc<Environment>) {
+        self.environment = EnvironmentBlock::new(environment);
+    }
+
+    /// A command may come when its attempt has just ended.
+    fn attempt_of(&self, claim: Claim) -> Option<&Attempt> {
+        self.attempt.as_ref().filter(|attempt| attempt.claim == claim)
+    }
+
+    fn on_run(&mut self, run: &Run) -> anyhow::Result<bool> {
+        let claim = run.claim;
+        let report = match self.start(run) {
+            Ok(attempt) => {
+                let pid = attempt.pid;
+                self.attempt = Some(attempt);
+                WorkerReport::Started { claim, pid }
+            }
+            Err(failure) => WorkerReport::Failed { claim, failure },
+        };
+        Ok(self.report(&report))
+    }
+
+    fn start(&mut self, run: &Run) -> Result<Attempt, SpawnFailure> {
+        let files = Files::open(run)?;
+        let launch = Launch {
+            argv: &run.argv,
+            environment: &self.environment,
+            variables: &run.variables,
+            cwd: &run.cwd,
+            cwd_optional: run.cwd_optional,
+            stdio: files.stdio(),
+        };
+        let pid = self.spawner.spawn(&launch)?;
+        Ok(Attempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
+    }
+
+    fn on_children(&mut self) -> anyhow::Result<()> {
+        // Many ends may share one signal: all are looked for.
+        while let Ok(Some(_)) = self.children.read_signal() {}
+        while let Ok(Some(reaped)) = process::reap_one() {
+            let Some(attempt) = &mut self.attempt else { continue };
+            add(&mut attempt.usage, &reaped);
+            if reaped.pid == attempt.pid {
+                self.end(Some(reaped.exit))?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The attempt's first process has ended with `exit`, or is to be killed; with it goes all that it has started.
+    fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
+        let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
+        let mut exit = exit;
+        for reaped in process::sweep() {
+            add(&mut attempt.usage, &reaped);
+            if reaped.pid == attempt.pid {
+                exit = Some(reaped.exit);
+            }
+        }
+        let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
+        let exit = exit.context("the attempt's first process was nobody's child")?;
+        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes };
+        Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
+    }
+
+    /// False when the supervisor is gone.
+    fn report(&mut self, report: &WorkerReport) -> bool {
+        debug_assert!(self.socket.as_raw_fd() > 2);
+        self.socket.write_all(&encode(report)).is_ok()
+    }
+}
+
+fn add(usage: &mut Usage, reaped: &Reaped) {
+    usage.user_s += reaped.usage.user_s;
+    usage.sys_s += reaped.usage.sys_s;
+    usage.max_rss_bytes = usage.max_rss_bytes.max(reaped.usage.max_rss_bytes);
+}

@@ -1,0 +1,66 @@
+//! What the supervisor and a worker say to each other: frames of JSON over a socketpair, cut by [`pool_proto::frame`].
+//!
+//! One attempt at a time: after `Run` the supervisor sends no other `Run` before it has got `Ended` or `Failed`. The end of the
+//! stream means that the other side is gone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{Claim, Ended, Environment, SpawnFailure};
+
+/// From the supervisor.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerCommand {
+    /// The environment of the attempts that follow, until another comes: many jobs share one, so it travels once.
+    Environment(Arc<Environment>),
+    /// Start an attempt.
+    Run(Box<Run>),
+    /// Send a signal to the process group of the attempt's first process.
+    Signal { claim: Claim, signal: i32 },
+    /// Send SIGTERM to every process of the attempt.
+    Terminate { claim: Claim },
+    /// Send SIGKILL to every process of the attempt.
+    Kill { claim: Claim },
+}
+
+/// An attempt to start.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub claim: Claim,
+    pub argv: Vec<String>,
+    pub cwd: String,
+    /// Where the working directory is gone, go on in `/`: a callback is to be delivered whatever the job has removed.
+    pub cwd_optional: bool,
+    /// Variables on top of the environment; they win.
+    pub variables: Vec<(String, String)>,
+    pub stdin: Stdin,
+    /// Created anew by the worker, mode 0600.
+    pub stdout: PathBuf,
+    pub stderr: PathBuf,
+}
+
+/// An attempt's standard input.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// `/dev/null`
+    Null,
+    File(PathBuf),
+    /// This text, from an unnamed file in memory.
+    Text(String),
+}
+
+/// From a worker.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerReport {
+    /// The attempt's command has been executed.
+    Started { claim: Claim, pid: i32 },
+    /// The attempt is over, and nothing that it started is left.
+    Ended { claim: Claim, ended: Ended },
+    /// The attempt could not be started; nothing of it is left.
+    Failed { claim: Claim, failure: SpawnFailure },
+}

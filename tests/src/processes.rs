@@ -1,0 +1,29 @@
+//! Looking at processes from outside, through proc(5).
+
+use std::fs;
+
+/// Whether the process exists and is more than a zombie.
+pub fn alive(pid: i32) -> bool {
+    // The state follows the command's name, which is in parentheses and may hold anything.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The children of all threads of a process.
+pub fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<i32>>()).collect()
+}
+
+/// All living processes whose environment holds the mark, whoever their parent is.
+pub fn marked(mark: &str) -> Vec<i32> {
+    let wanted = format!("{}={mark}", crate::MARK);
+    let is_marked = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(is_marked).filter(|&pid| alive(pid)).collect()
+}
