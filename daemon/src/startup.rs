@@ -206,7 +206,7 @@ fn bind(socket: &Path, is_default: bool) -> anyhow::Result<(UnixListener, Lock)>
     lock_path.push(".lock");
     let lock = lock(Path::new(&lock_path), &format!("the socket {}", socket.display()), "--socket")?;
     remove_stale(socket)?;
-    let old_umask = umask(Mode::from_bits_truncate(0o077));
+    let old_umask = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(socket);
     umask(old_umask);
     let listener = bound.with_context(|| format!("cannot listen on {}", socket.display()))?;
