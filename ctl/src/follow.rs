@@ -1,7 +1,8 @@
 //! Following a job: its output as it comes, its end when it comes, over restarts of poold and of the job.
 //!
 //! For each attempt poold hands over descriptors of the two files that the attempt writes. They are read here, woken by inotify(7); poold
-//! takes no part. Nothing is watched before it is needed: a job that has ended by the time its start is told costs two reads.
+//! takes no part. Files are watched only once an attempt has run for a moment ([`UNWATCHED_MS`]): to close an inotify instance takes the
+//! kernel some 10 ms, several times what a short job takes.
 //!
 //! When the connection breaks, poold is being restarted: the wait is taken up again by the job's id, and the output where it was left, or
 //! from the beginning of the next attempt.
@@ -24,6 +25,9 @@ use crate::interrupt::Interrupts;
 
 /// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
 const WITHOUT_INOTIFY_MS: u16 = 100;
+
+/// For so long after its start an attempt's files are not watched, so its first output may come so much late.
+const UNWATCHED_MS: u16 = 10;
 
 /// Which of a job's streams go to our own.
 #[derive(Debug, Clone, Copy)]
@@ -111,11 +115,10 @@ impl<'a> Follower<'a> {
                 self.interrupts = Some(Interrupts::of_job(id, self.link.socket())?);
             }
             self.pump()?;
-            if self.watch() {
+            if !self.wait()? && self.watch() {
                 // What was written before the watch was set.
                 self.pump()?;
             }
-            self.wait()?;
         }
     }
 
@@ -197,13 +200,18 @@ impl<'a> Follower<'a> {
         true
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
+    /// Until something has happened; false when nothing has for as long as it makes sense to wait.
+    fn wait(&mut self) -> anyhow::Result<bool> {
         let mut fds = vec![PollFd::new(self.client.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.interrupts.iter().flat_map(Interrupts::poll_fds));
-        let blind = self.attempt.is_some() && self.inotify.is_none();
-        let timeout = if blind { PollTimeout::from(WITHOUT_INOTIFY_MS) } else { PollTimeout::NONE };
+        let timeout = match &self.attempt {
+            Some(Attempt { watched: false, .. }) => PollTimeout::from(UNWATCHED_MS),
+            Some(_) if self.inotify.is_none() => PollTimeout::from(WITHOUT_INOTIFY_MS),
+            Some(_) | None => PollTimeout::NONE,
+        };
         match poll(&mut fds, timeout) {
+            Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait"),
         }
@@ -215,7 +223,10 @@ impl<'a> Follower<'a> {
         if let Some(interrupts) = &mut self.interrupts {
             interrupts.handle()?;
         }
-        if from_poold { self.fill() } else { Ok(()) }
+        if from_poold {
+            self.fill()?;
+        }
+        Ok(true)
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use super::jobs::{self, Provided};
 pub use super::prune::History;
 use super::prune::{self, Limits};
 use super::records::{self, Layout};
-use super::{callbacks, queries};
+use super::{Durability, callbacks, queries};
 use crate::job::{CallId, CallbackId, JobId, Outcome};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
@@ -29,6 +29,9 @@ pub struct Database {
     history: History,
     /// The length of the log, in pages, at which it is next written back.
     checkpoint_at: i64,
+    durability: Durability,
+    /// Whether the next commit is synced; SQLite's own default.
+    syncs: bool,
 }
 
 /// A batch that was rolled back.
@@ -40,8 +43,9 @@ pub struct BatchError {
 }
 
 impl Database {
-    pub fn new(connection: Connection, layout: Layout, history: History) -> Self {
-        Self { connection, layout, environments: Environments::default(), history, checkpoint_at: WAL_PAGES }
+    pub fn new(connection: Connection, layout: Layout, history: History, durability: Durability) -> Self {
+        let (environments, checkpoint_at) = (Environments::default(), WAL_PAGES);
+        Self { connection, layout, environments, history, checkpoint_at, durability, syncs: true }
     }
 
     pub fn state_dir(&self) -> &std::path::Path {
@@ -70,6 +74,7 @@ impl Database {
 
     fn transact(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
         let whole = |error| BatchError { at: None, error };
+        self.set_sync(self.durability == Durability::Power && ops.iter().any(promises)).map_err(whole)?;
         self.run("BEGIN IMMEDIATE").map_err(whole)?;
         let mut answers = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
@@ -78,6 +83,16 @@ impl Database {
         }
         self.run("COMMIT").map_err(whole)?;
         Ok(answers)
+    }
+
+    /// Whether commits from now on wait for the disk. One that does takes all that came before it along.
+    fn set_sync(&mut self, sync: bool) -> Result<()> {
+        if self.syncs != sync {
+            // Never through the statement cache: this pragma takes effect when it is compiled.
+            self.connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+            self.syncs = sync;
+        }
+        Ok(())
     }
 
     fn run(&self, statement: &str) -> Result<()> {
@@ -201,6 +216,23 @@ impl Database {
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "cannot close the database in order; the next start mends that");
         }
+    }
+}
+
+/// Whether somebody is told, when it is written, that it will not be lost. The others only say how far things have come: when a power
+/// cut takes one of them away, a job or a callback runs again, which it would have had to anyway.
+fn promises(op: &StoreOp) -> bool {
+    match op {
+        StoreOp::Insert { .. } | StoreOp::Finish { .. } | StoreOp::FinishQueued { .. } | StoreOp::Prune { .. } => true,
+        StoreOp::Start { .. }
+        | StoreOp::Stopping { .. }
+        | StoreOp::Retrying { .. }
+        | StoreOp::Requeue { .. }
+        | StoreOp::Fetch { .. }
+        | StoreOp::Get { .. }
+        | StoreOp::List { .. }
+        | StoreOp::ClaimCallback { .. }
+        | StoreOp::CallbackEnded { .. } => false,
     }
 }
 

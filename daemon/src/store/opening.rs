@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database::{self, Database};
 use super::records::Layout;
-use super::{Durability, FILE_NAME, Options, restore, schema};
+use super::{FILE_NAME, Options, restore, schema};
 use crate::scheduler::store_op::Restored;
 
 /// For another process that has the file: a database tool may be about to finish.
@@ -61,13 +61,13 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let mut connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let mut prepare = || {
-        configure(&connection, options.durability)?;
+        configure(&connection)?;
         schema::migrate(&mut connection, version)?;
         let restored = restore::read(&connection)?;
         Ok((restored, database::History::read(&connection)?))
     };
     let (restored, history) = prepare().map_err(|error| explain(error, &file))?;
-    Ok((Database::new(connection, layout, history), restored))
+    Ok((Database::new(connection, layout, history, options.durability), restored))
 }
 
 /// Creates an empty file that only its owner may read; SQLite gives the files that it puts beside it the same permissions.
@@ -120,14 +120,10 @@ fn check_version(connection: &Connection, file: &Path) -> Result<usize, OpenErro
     }
 }
 
-fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    let synchronous = match durability {
-        Durability::Power => "FULL",
-        Durability::Crash => "NORMAL",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
     // The committer writes the log back itself, after the answers have gone out.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
