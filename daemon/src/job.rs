@@ -76,7 +76,7 @@ pub struct NewCallback {
 }
 
 /// What a job is to do: checked when it was submitted, never changed afterwards.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     pub pool: Arc<str>,
     pub name: Option<String>,

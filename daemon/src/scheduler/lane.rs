@@ -66,9 +66,10 @@ impl CallbackLane {
         Some(id)
     }
 
-    /// The store has marked it as running: it is to run in the slot returned, until `deadline`. None when it has lost its slot.
+    /// The store has marked it as running: it is to run in the slot returned, until `deadline`. None when it has lost its slot, or when
+    /// it has since been given another and runs there already.
     pub fn claimed(&mut self, id: CallbackId, claim: Claim, deadline: Duration) -> Option<SlotId> {
-        let current = self.current.get_mut(&id)?;
+        let current = self.current.get_mut(&id).filter(|current| current.claim.is_none())?;
         current.claim = Some(claim);
         current.deadline = Some(deadline);
         Some(current.slot)

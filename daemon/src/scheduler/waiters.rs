@@ -17,6 +17,8 @@ pub enum Kind {
     Wait { any: bool, output: bool },
     /// Told of all ends at once.
     Cancel,
+    /// Waits for no end, only to hear from the store why a job cannot be sent a signal.
+    Signal,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Waiters {
         let wants = |call: &&CallId| match self.calls[*call].kind {
             Kind::Attached(_) => true,
             Kind::Wait { output, .. } => output,
-            Kind::Cancel => false,
+            Kind::Cancel | Kind::Signal => false,
         };
         self.jobs.get(&id).into_iter().flatten().filter(wants).copied().collect()
     }
@@ -109,6 +111,7 @@ impl Waiters {
                 });
                 (all, done)
             }
+            Kind::Signal => (None, false),
         };
         self.forget(id, call);
         if last {

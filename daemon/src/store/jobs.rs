@@ -53,7 +53,7 @@ pub fn insert(
             micros(work.kill_after),
             submitted_us,
         ])?;
-        for (callback_id, callback) in callback_ids.by_ref().zip(&work.callbacks) {
+        for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
         }
     }

@@ -295,6 +295,20 @@ fn ids_are_never_given_out_again() {
 }
 
 #[test]
+fn callbacks_are_numbered_without_gaps_whichever_jobs_have_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (none, one, two) = (vec![], vec![(On::Done, "x")], vec![(On::Done, "x"), (On::Failure, "y")]);
+    let jobs = [&none, &one, &none, &two, &none].map(|callbacks| work(&["a"], callbacks));
+    store.answer(insert(1, 1, jobs.to_vec()));
+    assert!(matches!(store.answer(insert(6, 4, vec![work(&["a"], &one)])), StoreAnswer::Inserted { .. }));
+    let numbered: Vec<Vec<u64>> =
+        (1..=6).map(|id| store.record(id).callbacks.iter().map(|callback| callback.id).collect()).collect();
+    assert_eq!(numbered, [vec![], vec![1], vec![], vec![2, 3], vec![], vec![4]]);
+    store.close();
+}
+
+#[test]
 fn equal_environments_are_one_row() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -1,0 +1,260 @@
+//! The life of an attempt: started, ended, failed to start, died with its worker or daemon, and ended from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::interface::{ResultKind, State};
+
+use super::event::{Effect, LaneId, Reply, SlotId};
+use super::slots::Slot;
+use super::store_op::{Interrupted, StoreOp};
+use super::{Scheduler, Timer, outcome};
+use crate::job::{Claim, Ended, JobId, Ready, SpawnFailure, Stage, StopReason, Unit, Work};
+
+/// A job's attempt that a worker has.
+#[derive(Debug)]
+pub struct Active {
+    pub slot: SlotId,
+    pub worker_pid: i32,
+    pub attempt: u32,
+    pub crashes: u32,
+    pub work: Arc<Work>,
+    /// The attempt's command has been executed.
+    pub started: bool,
+    pub phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Running { deadline: Option<Duration> },
+    Stopping { reason: StopReason, kill_at: Option<Duration> },
+}
+
+impl Scheduler {
+    pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, pid: i32) {
+        let Unit::Job(id) = claim.unit else { return };
+        let started_us = self.now.wall_us;
+        let now = self.now.monotonic;
+        let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
+        active.started = true;
+        let (attempt, worker_pid) = (active.attempt, active.worker_pid);
+        let stopping = match &mut active.phase {
+            Phase::Running { deadline } => {
+                *deadline = active.work.timeout.map(|timeout| now + timeout);
+                self.timers.extend(deadline.map(|at| (at, Timer::Attempt(claim.unit))));
+                None
+            }
+            Phase::Stopping { reason, .. } => Some(*reason),
+        };
+        let LaneId::Pool(pool) = slot.lane else { return };
+        self.pools[pool].queue.has_room();
+        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: Some(pid), started_us });
+        if let Some(reason) = stopping {
+            self.store_stopping(id, reason);
+        }
+        for call in self.waiters.output_watchers(id) {
+            self.reply(call, Reply::Started { id, attempt }, false);
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, slot: SlotId, claim: Claim, ended: &Ended) {
+        let id = match claim.unit {
+            Unit::Job(id) => id,
+            Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, Some(ended.exit)),
+        };
+        let Some(active) = self.take_active(id, slot, claim) else { return };
+        match outcome::of_end(ended, active.stop_reason(), self.now.wall_us) {
+            Some(outcome) => self.finish(id, outcome),
+            None => self.requeue(id, active, None),
+        }
+        self.vacate(slot);
+    }
+
+    pub(super) fn on_spawn_failed(&mut self, slot: SlotId, claim: Claim, failure: SpawnFailure) {
+        let id = match claim.unit {
+            Unit::Job(id) => id,
+            Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, None),
+        };
+        let Some(active) = self.take_active(id, slot, claim) else { return };
+        self.job_not_started(id, active, failure);
+        self.vacate(slot);
+    }
+
+    fn job_not_started(&mut self, id: JobId, active: Active, failure: SpawnFailure) {
+        match active.stop_reason() {
+            Some(StopReason::Canceled | StopReason::TimedOut) => self.finish(id, outcome::canceled(self.now.wall_us)),
+            Some(StopReason::Shutdown) => self.requeue_untried(id, active, None),
+            None if outcome::is_shortage(failure) => {
+                let reason = outcome::explain(failure, &active.work);
+                self.pause(self.pool_of(&active.work));
+                self.requeue_untried(id, active, Some(reason));
+            }
+            None => {
+                let outcome = outcome::of_failure(failure, &active.work, self.now.wall_us);
+                // A command that cannot be executed has been tried: the attempt counts, and its empty output is there to be read.
+                if failure.stage == Stage::Exec {
+                    let Active { slot, worker_pid, attempt, .. } = active;
+                    let started_us = self.now.wall_us;
+                    self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: None, started_us });
+                }
+                self.finish(id, outcome);
+            }
+        }
+    }
+
+    pub(super) fn on_worker_lost(&mut self, slot: SlotId, pid: i32, how: &str) {
+        let unit = match self.slots(slot.lane).get(slot.index) {
+            Slot::Busy { unit, .. } => Some(unit),
+            Slot::Down { .. } | Slot::Idle { .. } | Slot::Retired { .. } => None,
+        };
+        self.respawn_later(slot);
+        match unit {
+            Some(Unit::Job(id)) => {
+                let Some(active) = self.active.remove(&id) else { return };
+                self.forget_deadline(Unit::Job(id), active.phase);
+                self.job_crashed(id, active, &format!("its worker {pid} {how}"));
+            }
+            Some(Unit::Callback(id)) => self.callback_over(id, None),
+            None => {}
+        }
+    }
+
+    fn job_crashed(&mut self, id: JobId, mut active: Active, how: &str) {
+        active.crashes += 1;
+        let ended_us = self.now.wall_us;
+        match active.stop_reason() {
+            Some(StopReason::Canceled) => self.finish(id, outcome::canceled(ended_us)),
+            Some(StopReason::TimedOut) => {
+                self.finish(id, outcome::without_process(State::TimedOut, ResultKind::Timeout, None, ended_us));
+            }
+            // It was on its way back into the queue.
+            Some(StopReason::Shutdown) => {
+                active.crashes -= 1;
+                self.requeue(id, active, None);
+            }
+            None if active.crashes >= self.settings.crash_limit => self.finish(id, outcome::lost(active.crashes, how, ended_us)),
+            None => self.requeue(id, active, Some(how.to_owned())),
+        }
+    }
+
+    /// Decides on an attempt that ended with the last daemon; true when its job is queued again.
+    pub(super) fn recover(&mut self, job: &Interrupted) -> bool {
+        let crashes = job.crashes + 1;
+        let how = "poold or the machine died";
+        let ended_us = self.now.wall_us;
+        let outcome = match job.stopping {
+            Some(StopReason::Canceled) => outcome::canceled(ended_us),
+            Some(StopReason::TimedOut) => outcome::without_process(State::TimedOut, ResultKind::Timeout, None, ended_us),
+            Some(StopReason::Shutdown) | None if crashes >= self.settings.crash_limit => outcome::lost(crashes, how, ended_us),
+            Some(StopReason::Shutdown) | None => {
+                self.store(StoreOp::Requeue { id: job.id, crashes, reason: Some(how.to_owned()) });
+                return true;
+            }
+        };
+        self.finish(job.id, outcome);
+        false
+    }
+
+    pub(super) fn on_attempt_deadline(&mut self, id: JobId) {
+        match self.active.get(&id).map(|active| active.phase) {
+            Some(Phase::Running { .. }) => self.stop(id, StopReason::TimedOut),
+            Some(Phase::Stopping { .. }) => self.kill(id),
+            None => {}
+        }
+    }
+
+    /// Begins to end an attempt: SIGTERM now, SIGKILL when its time is up. A client's wish outranks the daemon's.
+    pub(super) fn stop(&mut self, id: JobId, reason: StopReason) {
+        let (now, stop_grace) = (self.now.monotonic, self.settings.stop_grace);
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (slot, claim, old_phase) = (active.slot, active.claim(id), active.phase);
+        match old_phase {
+            Phase::Running { .. } => {
+                let grace = match reason {
+                    StopReason::Shutdown => active.work.kill_after.min(stop_grace),
+                    StopReason::Canceled | StopReason::TimedOut => active.work.kill_after,
+                };
+                let kill_at = now + grace;
+                active.phase = Phase::Stopping { reason, kill_at: Some(kill_at) };
+                let started = active.started;
+                self.forget_deadline(Unit::Job(id), old_phase);
+                self.timers.insert((kill_at, Timer::Attempt(Unit::Job(id))));
+                self.effects.push(Effect::Terminate { slot, claim });
+                if started {
+                    self.store_stopping(id, reason);
+                }
+            }
+            Phase::Stopping { reason: StopReason::Shutdown, kill_at } if reason == StopReason::Canceled => {
+                active.phase = Phase::Stopping { reason, kill_at };
+                self.store_stopping(id, reason);
+            }
+            Phase::Stopping { .. } => {}
+        }
+    }
+
+    /// The grace is over.
+    pub(super) fn kill(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let Phase::Stopping { reason, kill_at: Some(_) } = active.phase else { return };
+        let (slot, claim, old_phase) = (active.slot, active.claim(id), active.phase);
+        active.phase = Phase::Stopping { reason, kill_at: None };
+        self.forget_deadline(Unit::Job(id), old_phase);
+        self.effects.push(Effect::Kill { slot, claim });
+    }
+
+    fn store_stopping(&mut self, id: JobId, reason: StopReason) {
+        if reason != StopReason::Shutdown {
+            self.store(StoreOp::Stopping { id, reason });
+        }
+    }
+
+    fn take_active(&mut self, id: JobId, slot: SlotId, claim: Claim) -> Option<Active> {
+        self.active.get(&id).filter(|active| active.is(slot, claim))?;
+        let active = self.active.remove(&id)?;
+        self.forget_deadline(claim.unit, active.phase);
+        Some(active)
+    }
+
+    fn forget_deadline(&mut self, unit: Unit, phase: Phase) {
+        let (Phase::Running { deadline: at } | Phase::Stopping { kill_at: at, .. }) = phase;
+        if let Some(at) = at {
+            self.timers.remove(&(at, Timer::Attempt(unit)));
+        }
+    }
+
+    /// The attempt counts, the job is queued again.
+    fn requeue(&mut self, id: JobId, active: Active, reason: Option<String>) {
+        self.store(StoreOp::Requeue { id, crashes: active.crashes, reason });
+        let pool = self.pool_of(&active.work);
+        let Active { attempt, crashes, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, work });
+    }
+
+    /// The attempt was not started and does not count.
+    fn requeue_untried(&mut self, id: JobId, active: Active, reason: Option<String>) {
+        if let Some(reason) = reason {
+            self.store(StoreOp::Retrying { id, reason });
+        }
+        let pool = self.pool_of(&active.work);
+        let Active { attempt, crashes, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, work });
+    }
+}
+
+impl Active {
+    pub fn claim(&self, id: JobId) -> Claim {
+        Claim { unit: Unit::Job(id), attempt: self.attempt }
+    }
+
+    /// Whether a report speaks of this attempt.
+    pub fn is(&self, slot: SlotId, claim: Claim) -> bool {
+        self.slot == slot && self.attempt == claim.attempt
+    }
+
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.phase {
+            Phase::Running { .. } => None,
+            Phase::Stopping { reason, .. } => Some(reason),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The life of a callback: due, marked as running by the store, run, and judged.
+
+use std::time::Duration;
+
+use super::event::{Effect, SlotId};
+use super::store_op::{CallbackEnd, CallbackRun, StoreOp};
+use super::{Mode, Scheduler, Timer, lane};
+use crate::job::{CallbackId, Claim, Exit, Unit};
+
+impl Scheduler {
+    pub(super) fn schedule_callback(&mut self, id: CallbackId, due_us: i64) {
+        let wait = Duration::from_micros((due_us - self.now.wall_us).max(0).unsigned_abs());
+        if wait.is_zero() {
+            self.lane.push(id);
+        } else {
+            self.lane.wait(id);
+            self.timers.insert((self.now.monotonic + wait, Timer::Callback(id)));
+        }
+    }
+
+    pub(super) fn on_callback_claimed(&mut self, run: Box<CallbackRun>) {
+        if self.mode >= Mode::Stopping {
+            // It stays marked as running, which the next start takes up again.
+            if let Some(current) = self.lane.remove(run.id) {
+                self.vacate(current.slot);
+            }
+            return;
+        }
+        let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
+        let deadline = self.now.monotonic + self.settings.callbacks.timeout;
+        // Without a slot its worker has died meanwhile, and it is in the queue again.
+        let Some(slot) = self.lane.claimed(run.id, claim, deadline) else { return };
+        self.timers.insert((deadline, Timer::Attempt(claim.unit)));
+        self.effects.push(Effect::RunCallback { slot, run });
+    }
+
+    pub(super) fn on_callback_ended(&mut self, id: CallbackId, slot: SlotId, claim: Claim, exit: Option<Exit>) {
+        if !self.lane.get(id).is_some_and(|current| current.slot == slot && current.claim == Some(claim)) {
+            return;
+        }
+        let exit_code = match exit {
+            Some(Exit::Code(code)) => Some(code),
+            Some(Exit::Signal { .. }) | None => None,
+        };
+        self.callback_over(id, exit_code);
+        self.vacate(slot);
+    }
+
+    pub(super) fn callback_over(&mut self, id: CallbackId, exit_code: Option<i32>) {
+        let Some(current) = self.lane.remove(id) else { return };
+        if let Some(deadline) = current.deadline {
+            self.timers.remove(&(deadline, Timer::Attempt(Unit::Callback(id))));
+        }
+        let Some(claim) = current.claim else { return self.lane.push_front(id) };
+        let end = self.lane.judge(claim.attempt, exit_code == Some(0), self.now.wall_us);
+        self.store(StoreOp::CallbackEnded { id, end, exit_code });
+        if let CallbackEnd::Again { due_us } = end {
+            self.schedule_callback(id, due_us);
+        }
+    }
+
+    pub(super) fn stop_callback(&mut self, id: CallbackId, current: lane::Current) {
+        let (slot, Some(claim)) = (current.slot, current.claim) else { return };
+        let timer = Timer::Attempt(Unit::Callback(id));
+        if self.hurried {
+            return self.effects.push(Effect::Kill { slot, claim });
+        }
+        let kill_at = self.now.monotonic + self.settings.stop_grace;
+        if let Some(deadline) = self.lane.hasten(id, kill_at) {
+            self.timers.remove(&(deadline, timer));
+        }
+        self.timers.insert((kill_at, timer));
+        self.effects.push(Effect::Terminate { slot, claim });
+    }
+}

@@ -1,0 +1,154 @@
+//! What clients ask for, and what the store answers them: submitting, waiting, signals, cancels.
+
+use std::sync::Arc;
+
+use pool_proto::interface::{OnDisconnect, State};
+use pool_proto::{Record, Refusal};
+
+use super::event::{Effect, Reply};
+use super::store_op::StoreOp;
+use super::waiters::Kind;
+use super::{Ending, Mode, Scheduler, outcome};
+use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Work};
+
+/// A submission that the store has not answered yet.
+#[derive(Debug)]
+pub struct Submission {
+    attached: Option<OnDisconnect>,
+    /// Its client has gone in between.
+    orphaned: bool,
+}
+
+impl Scheduler {
+    pub(super) fn on_submit(&mut self, call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect>) {
+        if self.mode != Mode::Serving {
+            return self.reply(call, Reply::Refused(Refusal::Draining {}), true);
+        }
+        let op = StoreOp::Insert {
+            call,
+            first: JobId(self.next_job),
+            first_callback: CallbackId(self.next_callback),
+            submitted_us: self.now.wall_us,
+            jobs,
+        };
+        if let StoreOp::Insert { jobs, .. } = &op {
+            self.next_job += jobs.len() as u64;
+            self.next_callback += jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
+        }
+        self.submissions.insert(call, Submission { attached, orphaned: false });
+        self.store(op);
+    }
+
+    /// The call waits from now on, so that no end can slip through; the store then tells what has ended already, and what there is not.
+    pub(super) fn on_wait(&mut self, call: CallId, mut ids: Vec<JobId>, kind: Kind) {
+        if ids.is_empty() {
+            let parameter = "ids: at least one is needed".to_owned();
+            return self.reply(call, Reply::Refused(Refusal::InvalidParameter { parameter }), true);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        self.waiters.add(call, kind, &ids);
+        self.store(StoreOp::Get { call, ids });
+    }
+
+    pub(super) fn on_signal(&mut self, call: CallId, id: JobId, signal: i32) {
+        match self.active.get(&id) {
+            Some(active) if active.started => {
+                let (slot, claim) = (active.slot, active.claim(id));
+                self.effects.push(Effect::Signal { slot, claim, signal });
+                self.reply(call, Reply::Done, true);
+            }
+            Some(_) => self.refuse_signal(call, id, State::Queued),
+            // Not held here: the store knows whether it has ended, is queued, or never was.
+            None => {
+                self.waiters.add(call, Kind::Signal, &[]);
+                self.store(StoreOp::Get { call, ids: vec![id] });
+            }
+        }
+    }
+
+    fn refuse_signal(&mut self, call: CallId, id: JobId, state: State) {
+        let refusal = Refusal::NotRunning { id: id.0, state: state.as_str().to_owned() };
+        self.reply(call, Reply::Refused(refusal), true);
+    }
+
+    pub(super) fn on_disconnected(&mut self, call: CallId) {
+        if let Some(submission) = self.submissions.get_mut(&call) {
+            submission.orphaned = true;
+        }
+        if let Some((Kind::Attached(OnDisconnect::Cancel), ids)) = self.waiters.remove(call) {
+            ids.into_iter().for_each(|id| self.cancel(id));
+        }
+    }
+
+    pub(super) fn on_inserted(&mut self, call: CallId, first: JobId, jobs: Vec<Arc<Work>>) {
+        let Some(submission) = self.submissions.remove(&call) else { return };
+        let count = jobs.len();
+        for (id, work) in (first.0..).map(JobId).zip(jobs) {
+            let pool = self.pool_of(&work);
+            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, work });
+        }
+        match submission {
+            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true } => self.cancel(first),
+            Submission { orphaned: true, .. } => {}
+            Submission { attached: Some(on_disconnect), .. } => {
+                self.waiters.add(call, Kind::Attached(on_disconnect), &[first]);
+                self.reply(call, Reply::Accepted { first, count }, false);
+            }
+            Submission { attached: None, .. } => self.reply(call, Reply::Accepted { first, count }, true),
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, call: CallId, reason: String) {
+        if self.submissions.remove(&call).is_some_and(|submission| !submission.orphaned) {
+            self.reply(call, Reply::Refused(Refusal::StoreFailed { reason }), true);
+        }
+    }
+
+    pub(super) fn on_got(&mut self, call: CallId, records: &[Record], missing: Option<JobId>) {
+        // Without a kind the call is over: its client has gone, or has been told by an end that came in between.
+        let Some(kind) = self.waiters.kind(call) else { return };
+        if let Some(id) = missing {
+            self.waiters.remove(call);
+            return self.reply(call, Reply::Refused(Refusal::NoSuchJob { id: id.0 }), true);
+        }
+        for record in records {
+            let id = JobId(record.id);
+            if kind == Kind::Signal {
+                self.waiters.remove(call);
+                return self.refuse_signal(call, id, record.state);
+            }
+            if !self.waiters.waits_for(call, id) {
+                continue; // It was told of already, or is asked for twice.
+            }
+            let is_queued = matches!(record.state, State::Queued | State::Retrying);
+            if matches!(kind, Kind::Wait { output: true, .. }) && record.started_at.is_some() && !is_queued {
+                self.reply(call, Reply::Started { id, attempt: record.attempt }, false);
+            }
+            if record.state.is_terminal() {
+                if let Some((call, reply, last)) = self.waiters.ended_for(call, id, record) {
+                    self.reply(call, reply, last);
+                }
+            } else if kind == Kind::Cancel {
+                self.cancel(id);
+            }
+        }
+    }
+
+    /// Ends a job, whatever its state.
+    pub(super) fn cancel(&mut self, id: JobId) {
+        if self.active.contains_key(&id) {
+            return self.stop(id, StopReason::Canceled);
+        }
+        if self.ending.contains_key(&id) {
+            return; // Its end is on its way already.
+        }
+        let outcome = outcome::canceled(self.now.wall_us);
+        if self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some()) {
+            self.finish(id, outcome);
+        } else {
+            self.ending.insert(id, Ending::InStore);
+            self.store(StoreOp::FinishQueued { id, outcome: Box::new(outcome), want_record: true });
+        }
+    }
+}

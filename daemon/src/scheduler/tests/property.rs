@@ -1,0 +1,264 @@
+//! Chance tells the story: clients, workers, store, time and crashes in any order, with a crash possible between any two effects. The
+//! [`World`] checks every step; what is checked here is that everything comes to its end when the world is at last left to run on.
+//!
+//! `PROPTEST_CASES=100000 cargo test -p poold --release property` runs it for longer.
+
+use std::time::Duration;
+
+use pool_proto::interface::{On, OnDisconnect};
+use proptest::prelude::*;
+
+use super::store::Delivery;
+use super::world::{Sent, Worker, World, settings, work};
+use crate::job::{CallId, Exit, JobId, NewCallback, Stage, Unit, Work};
+use crate::scheduler::queue::WINDOW;
+use crate::scheduler::{Event, SlotId};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Submit { count: usize, spec: Spec },
+    SubmitAttached { spec: Spec, cancel: bool },
+    Wait { ids: Vec<u64>, any: bool, output: bool },
+    Cancel { ids: Vec<u64> },
+    Signal { id: u64 },
+    Disconnect { which: usize },
+    StoreWorks { times: usize },
+    StoreRefuses,
+    Answers { times: usize },
+    WorkerUp { which: usize },
+    WorkerDies { which: usize },
+    Starts { which: usize },
+    Ends { which: usize, exit: Exit },
+    CannotStart { which: usize, stage: Stage, errno: i32 },
+    Time { ms: u64 },
+    Deadline,
+    Resize { workers: u32 },
+    Crash,
+}
+
+#[derive(Debug, Clone)]
+struct Spec {
+    other_pool: bool,
+    timeout: bool,
+    callbacks: Vec<On>,
+}
+
+impl Spec {
+    fn work(&self) -> Work {
+        let callback = |&on: &On| NewCallback { on, command: "callback".to_owned() };
+        Work {
+            pool: if self.other_pool { "other".into() } else { "default".into() },
+            timeout: self.timeout.then_some(Duration::from_secs(2)),
+            callbacks: self.callbacks.iter().map(callback).collect(),
+            ..work()
+        }
+    }
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let on = prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop::collection::vec(on, 0..3))
+        .prop_map(|(other_pool, timeout, callbacks)| Spec { other_pool, timeout, callbacks })
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        3 => Just(Exit::Code(0)),
+        1 => Just(Exit::Code(1)),
+        1 => Just(Exit::Signal { signal: 9, core: false }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let count = prop_oneof![8 => 1..4usize, 1 => Just(WINDOW + 50)];
+    let some_ids = || prop::collection::vec(1..30u64, 1..4);
+    let failure = prop_oneof![
+        Just((Stage::Fork, libc::EAGAIN)),
+        Just((Stage::Files, libc::ENOSPC)),
+        Just((Stage::Exec, libc::ENOENT)),
+        Just((Stage::Cwd, libc::ENOENT)),
+    ];
+    prop_oneof![
+        4 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
+        3 => (spec(), any::<bool>()).prop_map(|(spec, cancel)| Step::SubmitAttached { spec, cancel }),
+        2 => (some_ids(), any::<bool>(), any::<bool>()).prop_map(|(ids, any, output)| Step::Wait { ids, any, output }),
+        2 => some_ids().prop_map(|ids| Step::Cancel { ids }),
+        1 => (1..30u64).prop_map(|id| Step::Signal { id }),
+        1 => (0..9usize).prop_map(|which| Step::Disconnect { which }),
+        9 => (1..6usize).prop_map(|times| Step::StoreWorks { times }),
+        1 => Just(Step::StoreRefuses),
+        9 => (1..6usize).prop_map(|times| Step::Answers { times }),
+        6 => (0..9usize).prop_map(|which| Step::WorkerUp { which }),
+        1 => (0..9usize).prop_map(|which| Step::WorkerDies { which }),
+        6 => (0..9usize).prop_map(|which| Step::Starts { which }),
+        8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
+        2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
+        2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
+        2 => Just(Step::Deadline),
+        1 => (0..4u32).prop_map(|workers| Step::Resize { workers }),
+        1 => Just(Step::Crash),
+    ]
+}
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Submit { count, spec } => _ = world.submit(vec![spec.work(); count]),
+        Step::SubmitAttached { spec, cancel } => {
+            let call = world.call();
+            let attached = Some(if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach });
+            world.handle(Event::Submit { call, jobs: vec![spec.work().into()], attached });
+        }
+        Step::Wait { ids, any, output } => {
+            let call = world.call();
+            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, output });
+        }
+        Step::Cancel { ids } => {
+            let call = world.call();
+            world.handle(Event::Cancel { call, ids: ids.into_iter().map(JobId).collect() });
+        }
+        Step::Signal { id } => {
+            let call = world.call();
+            world.handle(Event::Signal { call, id: JobId(id), signal: 10 });
+        }
+        Step::Disconnect { which } => {
+            let open: Vec<CallId> = world.told.iter().filter(|(_, (_, last))| !last).map(|(&call, _)| call).collect();
+            if let Some(&call) = open.get(which) {
+                world.told.remove(&call);
+                world.handle(Event::Disconnected { call });
+            }
+        }
+        Step::StoreWorks { times } => (0..times).for_each(|_| _ = world.store_step()),
+        Step::StoreRefuses => world.store_refuses(),
+        Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
+        Step::WorkerUp { which } => on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up),
+        Step::WorkerDies { which } => on_worker(world, which, |_| true, World::worker_lost),
+        Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
+        Step::Ends { which, exit } => {
+            on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));
+        }
+        Step::CannotStart { which, stage, errno } => {
+            on_worker(world, which, is_unstarted, |world, slot| world.attempt_failed(slot, stage, errno));
+        }
+        Step::Time { ms } => world.advance(Duration::from_millis(ms)),
+        Step::Deadline => pass_deadline(world),
+        Step::Resize { workers } => {
+            world.settings = settings(workers);
+            world.handle(Event::Configure(settings(workers)));
+        }
+        Step::Crash => world.crash(),
+    }
+}
+
+fn on_worker(world: &mut World, which: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut World, SlotId)) {
+    let fitting: Vec<SlotId> = world.workers.iter().filter(|(_, (_, worker))| fits(worker)).map(|(&slot, _)| slot).collect();
+    if !fitting.is_empty() {
+        act(world, fitting[which % fitting.len()]);
+    }
+}
+
+fn is_busy(worker: &Worker) -> bool {
+    matches!(worker, Worker::Busy { .. })
+}
+
+fn is_unstarted(worker: &Worker) -> bool {
+    matches!(worker, Worker::Busy { started: false, .. })
+}
+
+fn pass_deadline(world: &mut World) {
+    if let Some(at) = world.scheduler.next_deadline() {
+        world.advance(at - world.now.monotonic);
+    }
+}
+
+/// Lets everything end by itself.
+fn run_on(world: &mut World) {
+    for _ in 0..100_000 {
+        world.settle();
+        let running = world.running();
+        if running.is_empty() && world.scheduler.next_deadline().is_none() {
+            return;
+        }
+        for (slot, _) in running {
+            world.attempt_ended(slot, Exit::Code(0));
+        }
+        pass_deadline(world);
+    }
+    panic!("the world does not come to rest: {:?}", world.running());
+}
+
+fn check_ends(world: &World) {
+    for (&id, row) in &world.store.jobs {
+        assert!(row.state.is_terminal(), "job {id} has not ended: {row:?}");
+    }
+    for &id in &world.accepted {
+        assert!(world.store.jobs.contains_key(&id), "job {id} was accepted and is gone");
+    }
+    for (id, callback) in &world.store.callbacks {
+        let state = world.store.jobs[&callback.job].state;
+        let is_due = callback.callback.on.matches(state);
+        let is_settled = matches!(callback.delivery, Delivery::Delivered | Delivery::Failed);
+        let fits = if is_due { is_settled } else { callback.delivery == Delivery::Skipped };
+        assert!(fits, "callback {id} of a job that is {state:?}: {callback:?}");
+    }
+    for (claim, sent) in &world.signals {
+        assert!(!matches!((claim.unit, sent), (Unit::Callback(_), Sent::Signal(_))), "a client's signal for {claim}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_job_comes_to_one_end_and_everybody_is_told(workers in 0..4u32, steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new(settings(workers));
+        for step in steps {
+            take(&mut world, step);
+        }
+        // A pool without workers would wait for them for ever.
+        world.settings = settings(2);
+        world.handle(Event::Configure(settings(2)));
+        run_on(&mut world);
+        check_ends(&world);
+        world.assert_idle();
+        world.handle(Event::Drain);
+        prop_assert!(world.exited, "there is nothing left to drain");
+    }
+
+    #[test]
+    fn a_stop_comes_to_its_end_and_loses_nothing(steps in prop::collection::vec(step(), 1..80), hurry in any::<bool>()) {
+        let mut world = World::new(settings(2));
+        for step in steps {
+            take(&mut world, step);
+        }
+        world.handle(Event::Stop);
+        if hurry && !world.exited {
+            world.handle(Event::Stop);
+        }
+        for _ in 0..100 {
+            if world.exited {
+                break;
+            }
+            stop_on(&mut world);
+        }
+        prop_assert!(world.exited, "it does not end: {:?}", world.running());
+        // What the scheduler handed to the store before it left is written by the store's close.
+        while world.store_step() {}
+        world.settings = settings(2);
+        world.crash();
+        run_on(&mut world);
+        check_ends(&world);
+        world.assert_idle();
+    }
+}
+
+/// Those that are asked to end do so.
+fn stop_on(world: &mut World) {
+    while world.store_step() || (!world.exited && world.answer_step()) {}
+    for (slot, _) in world.running() {
+        if world.exited {
+            return;
+        }
+        world.attempt_ended(slot, Exit::Signal { signal: 15, core: false });
+    }
+    if !world.exited {
+        pass_deadline(world);
+    }
+}

@@ -1,0 +1,283 @@
+//! A store in memory that keeps the contract of [`store_op`](crate::scheduler::store_op), for tests, and holds the scheduler to it: what a
+//! store would have to drop with an error is a failed test here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pool_proto::interface::{OutputFile, SCHEMA, State};
+use pool_proto::text::rfc3339;
+use pool_proto::{Record, interface};
+
+use crate::job::{CallbackId, JobId, NewCallback, Outcome, Ready, StopReason, Work};
+use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, StoreAnswer, StoreOp};
+
+/// A job as stored.
+#[derive(Debug)]
+pub struct Row {
+    pub work: Arc<Work>,
+    pub state: State,
+    pub stopping: Option<StopReason>,
+    pub attempt: u32,
+    pub crashes: u32,
+    pub started_us: Option<i64>,
+    pub reason: Option<String>,
+    pub outcome: Option<Outcome>,
+}
+
+/// Where a callback stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Waiting,
+    Pending,
+    Running,
+    Delivered,
+    Failed,
+    Skipped,
+}
+
+/// A callback as stored.
+#[derive(Debug)]
+pub struct CallbackRow {
+    pub job: JobId,
+    pub callback: NewCallback,
+    pub delivery: Delivery,
+    pub attempts: u32,
+    due_us: i64,
+    /// The place of its job's end among all ends.
+    order: u64,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    pub jobs: BTreeMap<JobId, Row>,
+    pub callbacks: BTreeMap<CallbackId, CallbackRow>,
+    queued: BTreeMap<Arc<str>, BTreeSet<JobId>>,
+    next_job: u64,
+    next_callback: u64,
+    ends: u64,
+}
+
+impl MemoryStore {
+    /// Carries out and commits; the answer, where there is one.
+    pub fn apply(&mut self, op: StoreOp) -> Option<StoreAnswer> {
+        match op {
+            StoreOp::Insert { call, first, first_callback, jobs, .. } => {
+                self.insert(first, first_callback, &jobs);
+                return Some(StoreAnswer::Inserted { call, first, jobs });
+            }
+            StoreOp::Start { id, attempt, started_us, .. } => {
+                let row = self.leave_queue(id);
+                assert!(attempt > row.attempt, "job {id}: attempt {attempt} starts after attempt {}", row.attempt);
+                (row.state, row.stopping, row.attempt) = (State::Running, None, attempt);
+                (row.started_us, row.reason) = (Some(started_us), None);
+            }
+            StoreOp::Stopping { id, reason } => {
+                assert_ne!(reason, StopReason::Shutdown, "job {id}");
+                let row = self.leave_queue(id);
+                (row.state, row.stopping) = (State::Stopping, Some(reason));
+            }
+            StoreOp::Retrying { id, reason } => {
+                let row = self.enter_queue(id);
+                (row.state, row.reason, row.started_us) = (State::Retrying, Some(reason), None);
+            }
+            StoreOp::Requeue { id, crashes, reason } => {
+                let row = self.enter_queue(id);
+                (row.state, row.reason, row.started_us, row.crashes) = (State::Queued, reason, None, crashes);
+            }
+            StoreOp::Finish { id, outcome, want_record } => return Some(self.finish(id, *outcome, want_record)),
+            StoreOp::FinishQueued { id, outcome, want_record } => {
+                let is_queued = |row: &Row| matches!(row.state, State::Queued | State::Retrying);
+                if !self.jobs.get(&id).is_some_and(is_queued) {
+                    return Some(StoreAnswer::NotQueued { id });
+                }
+                return Some(self.finish(id, *outcome, want_record));
+            }
+            StoreOp::Fetch { .. } | StoreOp::Get { .. } => return Some(self.read(&op)),
+            StoreOp::ClaimCallback { id } => return Some(self.claim(id)),
+            StoreOp::CallbackEnded { id, end, .. } => {
+                let row = self.callbacks.get_mut(&id).expect("there is such a callback");
+                assert_eq!(row.delivery, Delivery::Running, "callback {id}");
+                match end {
+                    CallbackEnd::Delivered => row.delivery = Delivery::Delivered,
+                    CallbackEnd::Failed => row.delivery = Delivery::Failed,
+                    CallbackEnd::Again { due_us } => (row.delivery, row.due_us) = (Delivery::Pending, due_us),
+                }
+            }
+            StoreOp::List { .. } | StoreOp::Prune { .. } => unreachable!("the scheduler asks for neither"),
+        }
+        None
+    }
+
+    /// The answer to an operation that changes nothing.
+    pub fn read(&self, op: &StoreOp) -> StoreAnswer {
+        match op {
+            StoreOp::Fetch { pool, after, limit } => {
+                let ids = self.queued.get(pool).into_iter().flat_map(|ids| ids.range(JobId(after.map_or(0, |id| id.0 + 1))..));
+                let page: Vec<JobId> = ids.copied().take(*limit as usize + 1).collect();
+                let complete = page.len() <= *limit as usize;
+                let jobs = page.iter().take(*limit as usize).map(|&id| self.ready(id)).collect();
+                StoreAnswer::Fetched { pool: pool.clone(), jobs, complete }
+            }
+            StoreOp::Get { call, ids } => {
+                let (found, missing): (Vec<JobId>, Vec<JobId>) = ids.iter().partition(|id| self.jobs.contains_key(id));
+                StoreAnswer::Got { call: *call, records: found.iter().map(|&id| self.record(id)).collect(), missing }
+            }
+            other => unreachable!("{other:?} is no read"),
+        }
+    }
+
+    /// What a start finds.
+    pub fn restored(&self) -> Restored {
+        let queued = self.queued.iter().filter(|(_, ids)| !ids.is_empty());
+        let active = self.jobs.iter().filter(|(_, row)| matches!(row.state, State::Running | State::Stopping));
+        let interrupted = active.map(|(&id, row)| Interrupted {
+            id,
+            pool: row.work.pool.to_string(),
+            attempt: row.attempt,
+            crashes: row.crashes,
+            stopping: row.stopping,
+        });
+        let mut outbox: Vec<(u64, PendingCallback)> = self
+            .callbacks
+            .iter()
+            .filter(|(_, row)| matches!(row.delivery, Delivery::Pending | Delivery::Running))
+            .map(|(&id, row)| (row.order, PendingCallback { id, due_us: row.due_us }))
+            .collect();
+        outbox.sort_by_key(|(order, callback)| (*order, callback.id));
+        Restored {
+            next_job: self.next_job.max(1),
+            next_callback: self.next_callback.max(1),
+            queued: queued.map(|(pool, ids)| (pool.to_string(), ids.len() as u64)).collect(),
+            interrupted: interrupted.collect(),
+            callbacks: outbox.into_iter().map(|(_, callback)| callback).collect(),
+        }
+    }
+
+    pub fn state(&self, id: JobId) -> State {
+        self.jobs[&id].state
+    }
+
+    /// Jobs that are in a pool's queue before this one.
+    pub fn queued_before(&self, pool: &Arc<str>, id: JobId) -> impl Iterator<Item = JobId> {
+        self.queued.get(pool).into_iter().flat_map(move |ids| ids.range(..id)).copied()
+    }
+
+    /// Jobs whose work somebody holds besides the store.
+    pub fn count_held_elsewhere(&self) -> usize {
+        self.jobs.values().filter(|row| Arc::strong_count(&row.work) > 1).count()
+    }
+
+    fn insert(&mut self, first: JobId, first_callback: CallbackId, jobs: &[Arc<Work>]) {
+        assert!(first.0 >= self.next_job && first_callback.0 >= self.next_callback, "ids only ever grow");
+        let mut callback_ids = (first_callback.0..).map(CallbackId);
+        for (id, work) in (first.0..).map(JobId).zip(jobs) {
+            for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
+                let callback = callback.clone();
+                let row = CallbackRow { job: id, callback, delivery: Delivery::Waiting, attempts: 0, due_us: 0, order: 0 };
+                self.callbacks.insert(callback_id, row);
+                self.next_callback = callback_id.0 + 1;
+            }
+            let row = Row {
+                work: work.clone(),
+                state: State::Queued,
+                stopping: None,
+                attempt: 0,
+                crashes: 0,
+                started_us: None,
+                reason: None,
+                outcome: None,
+            };
+            self.queued.entry(work.pool.clone()).or_default().insert(id);
+            self.jobs.insert(id, row);
+            self.next_job = id.0 + 1;
+        }
+    }
+
+    fn leave_queue(&mut self, id: JobId) -> &mut Row {
+        let row = self.jobs.get_mut(&id).expect("there is such a job");
+        assert!(!row.state.is_terminal(), "job {id} has ended");
+        self.queued.entry(row.work.pool.clone()).or_default().remove(&id);
+        row
+    }
+
+    fn enter_queue(&mut self, id: JobId) -> &mut Row {
+        let row = self.jobs.get_mut(&id).expect("there is such a job");
+        assert!(!row.state.is_terminal(), "job {id} has ended");
+        self.queued.entry(row.work.pool.clone()).or_default().insert(id);
+        row
+    }
+
+    fn finish(&mut self, id: JobId, outcome: Outcome, want_record: bool) -> StoreAnswer {
+        self.ends += 1;
+        let order = self.ends;
+        let row = self.leave_queue(id);
+        row.state = outcome.state;
+        let (state, ended_us) = (outcome.state, outcome.ended_us);
+        row.outcome = Some(outcome);
+        let mut due = Vec::new();
+        for (&callback_id, callback) in self.callbacks.iter_mut().filter(|(_, callback)| callback.job == id) {
+            let is_due = callback.callback.on.matches(state);
+            callback.delivery = if is_due { Delivery::Pending } else { Delivery::Skipped };
+            (callback.due_us, callback.order) = (ended_us, order);
+            due.extend(is_due.then_some(callback_id));
+        }
+        let record = want_record.then(|| Box::new(self.record(id)));
+        StoreAnswer::Finished { id, record, callbacks: due }
+    }
+
+    fn claim(&mut self, id: CallbackId) -> StoreAnswer {
+        let row = self.callbacks.get_mut(&id).expect("there is such a callback");
+        assert!(matches!(row.delivery, Delivery::Pending | Delivery::Running), "callback {id} is {:?}", row.delivery);
+        row.delivery = Delivery::Running;
+        row.attempts += 1;
+        let (job, attempt, command) = (row.job, row.attempts, row.callback.command.clone());
+        let (work, record) = (self.jobs[&job].work.clone(), Box::new(self.record(job)));
+        StoreAnswer::CallbackClaimed(Box::new(CallbackRun { id, attempt, command, work, record }))
+    }
+
+    fn ready(&self, id: JobId) -> Ready {
+        let row = &self.jobs[&id];
+        Ready { id, attempts: row.attempt, crashes: row.crashes, work: row.work.clone() }
+    }
+
+    fn record(&self, id: JobId) -> Record {
+        let row = &self.jobs[&id];
+        let outcome = row.outcome.as_ref();
+        let output = || (row.attempt > 0).then(|| OutputFile { path: format!("{id}.{}", row.attempt), bytes: None });
+        let callbacks = self.callbacks.iter().filter(|(_, callback)| callback.job == id);
+        let callbacks = callbacks.map(|(callback_id, callback)| interface::Callback {
+            id: callback_id.0,
+            on: callback.callback.on,
+            state: format!("{:?}", callback.delivery).to_lowercase(),
+            attempts: callback.attempts,
+            exit_code: None,
+        });
+        Record {
+            schema: SCHEMA,
+            id: id.0,
+            state: row.state,
+            result: outcome.map(|outcome| outcome.result),
+            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            signal: outcome.and_then(|outcome| outcome.signal),
+            reason: outcome.map_or_else(|| row.reason.clone(), |outcome| outcome.reason.clone()),
+            pool: row.work.pool.to_string(),
+            slot: None,
+            name: row.work.name.clone(),
+            argv: row.work.argv.clone(),
+            cwd: row.work.cwd.clone(),
+            attempt: row.attempt,
+            crashes: row.crashes,
+            worker_pid: None,
+            pid: None,
+            submitted_at: rfc3339(0),
+            started_at: row.started_us.map(rfc3339),
+            ended_at: outcome.map(|outcome| rfc3339(outcome.ended_us)),
+            wall_s: None,
+            usage: outcome.and_then(|outcome| outcome.usage),
+            stdout: output(),
+            stderr: output(),
+            callbacks: callbacks.collect(),
+        }
+    }
+}

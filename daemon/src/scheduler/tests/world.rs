@@ -1,0 +1,454 @@
+//! What surrounds the scheduler, simulated: the store's queue of operations, its answers on their way back, and the workers. Nothing
+//! happens by itself; a test says what happens next. Whatever would be wrong in any story is checked at each step.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::interface::{On, State, Usage};
+use pool_proto::{Record, Refusal};
+
+use super::store::MemoryStore;
+use crate::job::{
+    CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, SpawnFailure, Stage, StopReason, Unit, Work,
+};
+use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+use crate::scheduler::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId};
+
+pub const DEFAULT: LaneId = LaneId::Pool(0);
+
+/// A simulated worker.
+#[derive(Debug, Clone)]
+pub enum Worker {
+    Starting,
+    Idle,
+    /// It has been given an attempt.
+    Busy {
+        claim: Claim,
+        started: bool,
+        asked_to_end: bool,
+    },
+    /// It has been let go.
+    Leaving,
+}
+
+/// See the module's description.
+pub struct World {
+    pub scheduler: Scheduler,
+    pub store: MemoryStore,
+    /// Operations that the store has not carried out yet.
+    pub ops: VecDeque<StoreOp>,
+    /// Answers that the scheduler has not heard yet.
+    pub answers: VecDeque<StoreAnswer>,
+    pub workers: BTreeMap<SlotId, (i32, Worker)>,
+    /// What each call has been told, and whether that was all.
+    pub told: BTreeMap<CallId, (Vec<Reply>, bool)>,
+    /// Ids that some client knows to be accepted.
+    pub accepted: BTreeSet<JobId>,
+    /// Ids that some client has been told the end of, and how.
+    pub ended: BTreeMap<JobId, State>,
+    /// Signals sent to attempts, in order.
+    pub signals: Vec<(Claim, Sent)>,
+    pub exited: bool,
+    pub settings: Settings,
+    pub now: Now,
+    next_call: u64,
+    next_pid: i32,
+}
+
+/// What an attempt is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Signal(i32),
+    Terminate,
+    Kill,
+}
+
+pub fn settings(workers: u32) -> Settings {
+    Settings {
+        pools: vec![pool("default", workers), pool("other", 1)],
+        callbacks: CallbackSettings {
+            workers: 1,
+            attempts: 3,
+            backoff: Duration::from_secs(1),
+            timeout: Duration::from_secs(60),
+        },
+        crash_limit: 3,
+        stop_grace: Duration::from_secs(5),
+    }
+}
+
+pub fn pool(name: &str, workers: u32) -> PoolSettings {
+    PoolSettings { name: Arc::from(name), workers }
+}
+
+/// Work for the default pool.
+pub fn work() -> Work {
+    Work {
+        pool: Arc::from("default"),
+        name: None,
+        argv: vec!["true".to_owned()],
+        cwd: "/".to_owned(),
+        environment: Arc::new(Environment::default()),
+        stdin: None,
+        timeout: None,
+        kill_after: Duration::from_secs(10),
+        callbacks: Vec::new(),
+    }
+}
+
+pub fn with_callback(on: On) -> Work {
+    Work { callbacks: vec![NewCallback { on, command: "callback".to_owned() }], ..work() }
+}
+
+pub const EXITED: Exit = Exit::Code(0);
+
+impl World {
+    pub fn new(settings: Settings) -> Self {
+        Self::start(settings, MemoryStore::default(), Now { monotonic: Duration::from_secs(1), wall_us: 1_000_000_000 })
+    }
+
+    /// A world of `workers` in the default pool, all of them up.
+    pub fn up(workers: u32) -> Self {
+        let mut world = Self::new(settings(workers));
+        world.settle();
+        world
+    }
+
+    fn start(settings: Settings, store: MemoryStore, now: Now) -> Self {
+        let (scheduler, effects) = Scheduler::restore(settings.clone(), store.restored(), now);
+        let mut world = Self {
+            scheduler,
+            store,
+            ops: VecDeque::new(),
+            answers: VecDeque::new(),
+            workers: BTreeMap::new(),
+            told: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            signals: Vec::new(),
+            exited: false,
+            settings,
+            now,
+            next_call: 1,
+            next_pid: 100,
+        };
+        world.perform(effects);
+        world
+    }
+
+    /// SIGKILL for everything, and a new start: what the store had not carried out is gone, and so are calls and workers.
+    pub fn crash(&mut self) {
+        let store = std::mem::take(&mut self.store);
+        let (accepted, ended) = (std::mem::take(&mut self.accepted), std::mem::take(&mut self.ended));
+        let next_call = self.next_call;
+        *self = Self { accepted, ended, next_call, ..Self::start(self.settings.clone(), store, self.now) };
+    }
+
+    // ---- what happens ----
+
+    pub fn call(&mut self) -> CallId {
+        self.next_call += 1;
+        let call = CallId(self.next_call);
+        self.told.insert(call, (Vec::new(), false));
+        call
+    }
+
+    pub fn handle(&mut self, event: Event) {
+        let effects = self.scheduler.handle(self.now, event);
+        self.perform(effects);
+    }
+
+    /// Submits without waiting for the ends.
+    pub fn submit(&mut self, jobs: Vec<Work>) -> CallId {
+        let call = self.call();
+        self.handle(Event::Submit { call, jobs: jobs.into_iter().map(Arc::new).collect(), attached: None });
+        call
+    }
+
+    /// The store carries out its next operation.
+    pub fn store_step(&mut self) -> bool {
+        let Some(op) = self.ops.pop_front() else { return false };
+        self.answers.extend(self.store.apply(op));
+        true
+    }
+
+    /// The disk is full: the store refuses the next operation, if it is an insertion.
+    pub fn store_refuses(&mut self) {
+        if let Some(StoreOp::Insert { .. }) = self.ops.front()
+            && let Some(StoreOp::Insert { call, .. }) = self.ops.pop_front()
+        {
+            self.answers.push_back(StoreAnswer::Refused { call, reason: "full".to_owned() });
+        }
+    }
+
+    /// The scheduler hears the store's next answer.
+    pub fn answer_step(&mut self) -> bool {
+        let Some(answer) = self.answers.pop_front() else { return false };
+        self.handle(Event::Store(answer));
+        true
+    }
+
+    /// Store and starting workers do all they can; attempts go on as they are, and time stands still.
+    pub fn settle(&mut self) {
+        loop {
+            let starting = self.workers.iter().find(|(_, (_, worker))| matches!(worker, Worker::Starting | Worker::Leaving));
+            if let Some((&slot, (_, worker))) = starting {
+                match worker {
+                    Worker::Starting => self.worker_up(slot),
+                    _ => self.worker_lost(slot),
+                }
+            } else if !self.store_step() && !self.answer_step() {
+                return;
+            }
+        }
+    }
+
+    pub fn worker_up(&mut self, slot: SlotId) {
+        let (pid, worker) = self.workers.get_mut(&slot).expect("there is such a worker");
+        *worker = Worker::Idle;
+        let pid = *pid;
+        self.handle(Event::WorkerUp { slot, pid });
+    }
+
+    /// A worker dies, and its attempt with it.
+    pub fn worker_lost(&mut self, slot: SlotId) {
+        let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
+        match worker {
+            Worker::Starting => self.handle(Event::WorkerFailed { slot }),
+            Worker::Idle | Worker::Busy { .. } | Worker::Leaving => {
+                self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned() });
+            }
+        }
+    }
+
+    /// The command of an attempt is executed.
+    pub fn attempt_started(&mut self, slot: SlotId) {
+        let (pid, claim) = self.busy(slot, |started, _| *started = true);
+        self.handle(Event::Started { slot, claim, pid: pid + 1000 });
+    }
+
+    /// An attempt ends; it starts before, if it has not.
+    pub fn attempt_ended(&mut self, slot: SlotId, exit: Exit) {
+        if let Some((_, Worker::Busy { started: false, .. })) = self.workers.get(&slot) {
+            self.attempt_started(slot);
+        }
+        let claim = self.vacate(slot);
+        let usage = Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
+        self.handle(Event::Ended { slot, claim, ended: Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0 } });
+    }
+
+    /// An attempt cannot be started.
+    pub fn attempt_failed(&mut self, slot: SlotId, stage: Stage, errno: i32) {
+        let claim = self.vacate(slot);
+        self.handle(Event::SpawnFailed { slot, claim, failure: SpawnFailure { stage, errno } });
+    }
+
+    fn vacate(&mut self, slot: SlotId) -> Claim {
+        let (_, claim) = self.busy(slot, |_, _| ());
+        self.workers.get_mut(&slot).expect("it is busy").1 = Worker::Idle;
+        claim
+    }
+
+    fn busy(&mut self, slot: SlotId, change: impl FnOnce(&mut bool, &mut bool)) -> (i32, Claim) {
+        match self.workers.get_mut(&slot) {
+            Some((pid, Worker::Busy { claim, started, asked_to_end })) => {
+                change(started, asked_to_end);
+                (*pid, *claim)
+            }
+            other => panic!("{slot:?} is not busy: {other:?}"),
+        }
+    }
+
+    pub fn advance(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.wall_us += time.as_micros() as i64;
+        if self.scheduler.next_deadline().is_some_and(|at| at <= self.now.monotonic) {
+            self.handle(Event::Tick);
+        }
+        let next = self.scheduler.next_deadline();
+        assert!(next.is_none_or(|at| at > self.now.monotonic), "a deadline that has passed stands: {next:?}");
+    }
+
+    // ---- what is to be seen ----
+
+    /// Slots with an attempt, and which.
+    pub fn running(&self) -> Vec<(SlotId, Claim)> {
+        let busy = |(&slot, (_, worker)): (&SlotId, &(i32, Worker))| match worker {
+            Worker::Busy { claim, .. } => Some((slot, *claim)),
+            Worker::Starting | Worker::Idle | Worker::Leaving => None,
+        };
+        self.workers.iter().filter_map(busy).collect()
+    }
+
+    /// Ids of the jobs that run, in the order of the slots.
+    pub fn running_jobs(&self) -> Vec<u64> {
+        let job = |(_, claim): (SlotId, Claim)| match claim.unit {
+            Unit::Job(id) => Some(id.0),
+            Unit::Callback(_) => None,
+        };
+        self.running().into_iter().filter_map(job).collect()
+    }
+
+    pub fn slot_of(&self, unit: Unit) -> SlotId {
+        let (slot, _) = self.running().into_iter().find(|(_, claim)| claim.unit == unit).expect("it runs");
+        slot
+    }
+
+    pub fn state(&self, id: u64) -> State {
+        self.store.state(JobId(id))
+    }
+
+    pub fn replies(&self, call: CallId) -> &[Reply] {
+        &self.told[&call].0
+    }
+
+    pub fn is_answered(&self, call: CallId) -> bool {
+        self.told[&call].1
+    }
+
+    /// Nothing is left to do, and nothing is held for it.
+    pub fn assert_idle(&self) {
+        assert_eq!(self.scheduler.next_deadline(), None, "an idle scheduler wants no wake-up");
+        assert_eq!(self.store.count_held_elsewhere(), 0, "and holds no work");
+        for pool in self.scheduler.pools() {
+            assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
+        }
+        let open: Vec<&CallId> = self.told.iter().filter(|(_, (_, last))| !last).map(|(call, _)| call).collect();
+        assert!(open.is_empty(), "calls {open:?} wait for nothing");
+    }
+
+    // ---- effects ----
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            assert!(!self.exited, "{effect:?} after the exit");
+            self.perform_one(effect);
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Store(op) => self.ops.push_back(op),
+            Effect::SpawnWorker { slot } => {
+                self.next_pid += 1;
+                let before = self.workers.insert(slot, (self.next_pid, Worker::Starting));
+                assert!(before.is_none(), "{slot:?} gets a second worker beside {before:?}");
+            }
+            Effect::RetireWorker { slot } => {
+                let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
+                assert!(matches!(worker, Worker::Idle), "{slot:?} is let go while {worker:?}");
+                *worker = Worker::Leaving;
+            }
+            Effect::Run { slot, claim, work } => {
+                assert!(!work.argv.is_empty());
+                self.run(slot, claim);
+            }
+            Effect::RunCallback { slot, run } => {
+                assert_eq!(slot.lane, LaneId::Callbacks);
+                self.run(slot, Claim { unit: Unit::Callback(run.id), attempt: run.attempt });
+            }
+            Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
+            Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
+            Effect::Kill { slot, claim } => self.send(slot, claim, Sent::Kill),
+            Effect::Reply { call, reply, last } => self.hear(call, reply, last),
+            Effect::Exit => self.exited = true,
+        }
+    }
+
+    fn run(&mut self, slot: SlotId, claim: Claim) {
+        assert!(!self.running().iter().any(|(_, other)| other.unit == claim.unit), "{claim} runs already");
+        if let Unit::Job(id) = claim.unit {
+            let row = self.store.jobs.get(&id).unwrap_or_else(|| panic!("{claim} runs before it is on disk"));
+            assert!(!row.state.is_terminal(), "{claim} runs after its end");
+            assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
+            self.assert_first_in_line(id, &row.work.pool);
+        }
+        let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
+        assert!(matches!(worker, Worker::Idle), "{claim} is given to {worker:?}");
+        *worker = Worker::Busy { claim, started: false, asked_to_end: false };
+    }
+
+    /// No job that came before it waits in the same pool, unless the scheduler is about to end it.
+    fn assert_first_in_line(&self, id: JobId, pool: &Arc<str>) {
+        let is_leaving = |other: JobId| {
+            self.ops.iter().any(|op| match op {
+                StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } | StoreOp::Start { id, .. } => *id == other,
+                _ => false,
+            })
+        };
+        let runs = |other: JobId| self.running().iter().any(|(_, claim)| claim.unit == Unit::Job(other));
+        let queued = self.store.queued_before(pool, id);
+        let overtaken: Vec<JobId> = queued.filter(|&other| !is_leaving(other) && !runs(other)).collect();
+        assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
+    }
+
+    fn send(&mut self, slot: SlotId, claim: Claim, sent: Sent) {
+        let mut is_meant = false;
+        if let Some((_, Worker::Busy { claim: current, asked_to_end, .. })) = self.workers.get_mut(&slot) {
+            is_meant = *current == claim;
+            *asked_to_end |= is_meant && sent != Sent::Signal(0);
+        }
+        assert!(is_meant, "{sent:?} is sent to {claim}, which {slot:?} does not run");
+        self.signals.push((claim, sent));
+    }
+
+    fn hear(&mut self, call: CallId, reply: Reply, last: bool) {
+        match &reply {
+            Reply::Accepted { first, count } => {
+                for id in (first.0..).take(*count).map(JobId) {
+                    assert!(self.store.jobs.contains_key(&id), "job {id} is accepted before it is on disk");
+                    self.accepted.insert(id);
+                }
+            }
+            Reply::Ended(record) => self.hear_end(record),
+            Reply::Canceled(records) => records.iter().for_each(|record| self.hear_end(record)),
+            Reply::Started { .. } | Reply::Done | Reply::Refused(_) => {}
+        }
+        // A call whose client has gone is unknown here.
+        if let Some((replies, over)) = self.told.get_mut(&call) {
+            assert!(!*over, "{reply:?} after the last reply to {call}");
+            if let Reply::Started { id, .. } = reply {
+                let has_ended = |earlier: &Reply| matches!(earlier, Reply::Ended(record) if record.id == id.0);
+                assert!(!replies.iter().any(has_ended), "{call} is told that job {id} starts after its end");
+            }
+            replies.push(reply);
+            *over = last;
+        }
+    }
+
+    fn hear_end(&mut self, record: &Record) {
+        let id = JobId(record.id);
+        assert!(record.state.is_terminal(), "{record:?}");
+        assert_eq!(self.store.state(id), record.state, "an end is told as it is on disk");
+        let before = self.ended.insert(id, record.state);
+        assert!(before.is_none_or(|state| state == record.state), "job {id} has ended twice: {before:?}, {:?}", record.state);
+    }
+}
+
+/// Refusals as a test names them.
+pub fn refused(reply: Option<&Reply>) -> &Refusal {
+    match reply {
+        Some(Reply::Refused(refusal)) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+/// The outbox's next callback runs and ends.
+pub fn run_callback(world: &mut World, id: u64, exit: Exit) {
+    world.settle();
+    let slot = world.slot_of(Unit::Callback(CallbackId(id)));
+    world.attempt_ended(slot, exit);
+    world.settle();
+}
+
+/// For stories about attempts that are being ended.
+pub fn sent_to(world: &World, id: u64) -> Vec<Sent> {
+    let is_meant = |(claim, sent): &(Claim, Sent)| (claim.unit == Unit::Job(JobId(id))).then_some(*sent);
+    world.signals.iter().filter_map(is_meant).collect()
+}
+
+/// What the store has written down about the end of a running job.
+pub fn stopping(world: &World, id: u64) -> Option<StopReason> {
+    world.store.jobs[&JobId(id)].stopping
+}
