@@ -62,10 +62,17 @@ impl fmt::Display for Claim {
 }
 
 /// The variables and the umask of a submitting shell: one value, shared by all jobs that came with it.
-#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Environment {
     pub variables: BTreeMap<String, String>,
     pub umask: u32,
+}
+
+/// Without the values, which are nobody's business: what is logged is logged through this.
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} variables, umask {:03o}", self.variables.len(), self.umask)
+    }
 }
 
 /// A callback as submitted: a command for `/bin/sh -c`.

@@ -55,8 +55,11 @@ const SIGNALS: Token = Token(2);
 const LIFELINE: Token = Token(3);
 const FIRST_WORKER: usize = 16;
 
-/// After so many ends the history is looked at.
-const PRUNE_EVERY: u32 = 256;
+/// After so many ends at most the history is looked at.
+const PRUNE_EVERY: u64 = 256;
+
+/// And whenever it may have grown by this part of what is allowed.
+const PRUNE_PART: u64 = 16;
 
 /// Jobs that are forgotten at once; their files are removed between two turns.
 const PRUNE_BATCH: u32 = 100;
@@ -100,7 +103,9 @@ struct Supervisor {
     bulk: HashSet<CallId>,
     /// Changes of this turn.
     ops: Vec<StoreOp>,
-    ends_since_prune: u32,
+    /// What has been added to the history since it was last looked at.
+    ends_since_prune: u64,
+    bytes_since_prune: u64,
     exiting: bool,
     /// The lifeline and the locks, open for as long as we live.
     _held: (OwnedFd, Vec<OwnedFd>),
@@ -162,6 +167,7 @@ impl Supervisor {
             bulk: HashSet::new(),
             ops: Vec::new(),
             ends_since_prune: 0,
+            bytes_since_prune: 0,
             exiting: false,
             _held: (inherited.lifeline, inherited.locks),
             options,
@@ -264,9 +270,7 @@ impl Supervisor {
             StoreAnswer::Pruned { jobs, callbacks, stdin, more } => self.on_pruned(&jobs, &callbacks, &stdin, more),
             StoreAnswer::Finished { .. } => {
                 self.ends_since_prune += 1;
-                if self.ends_since_prune >= PRUNE_EVERY {
-                    self.prune();
-                }
+                self.prune_if_due();
                 self.handle(Event::Store(answer));
             }
             StoreAnswer::Inserted { call, .. } => {
@@ -304,6 +308,9 @@ impl Supervisor {
 
     fn on_report(&mut self, slot: SlotId, report: WorkerReport) {
         tracing::debug!(worker = %self.slot_name(slot), ?report, "report");
+        if let WorkerReport::Ended { ended, .. } = &report {
+            self.bytes_since_prune += ended.stdout_bytes + ended.stderr_bytes;
+        }
         self.handle(match report {
             WorkerReport::Started { claim, pid } => Event::Started { slot, claim, pid },
             WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
@@ -408,8 +415,16 @@ impl Supervisor {
         format!("{}/{}", lane_name(slot.lane, &self.pool_names), slot.index)
     }
 
+    fn prune_if_due(&mut self) {
+        let history = &self.config.history;
+        let ends = (history.max_jobs / PRUNE_PART).clamp(1, PRUNE_EVERY);
+        if self.ends_since_prune >= ends || self.bytes_since_prune > history.max_output_bytes / PRUNE_PART {
+            self.prune();
+        }
+    }
+
     fn prune(&mut self) {
-        self.ends_since_prune = 0;
+        (self.ends_since_prune, self.bytes_since_prune) = (0, 0);
         let history = &self.config.history;
         let max_age_us = i64::try_from(history.max_age.as_micros()).unwrap_or(i64::MAX);
         self.ops.push(StoreOp::Prune {
