@@ -322,6 +322,7 @@ pub enum SlotState {
 
 /// Parameters of `Ping`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ping {}
 
 /// Reply of `Ping`.
@@ -346,6 +347,7 @@ pub enum OnDisconnect {
 
 /// Parameters of `Submit`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Submit {
     pub job: Job,
@@ -381,6 +383,7 @@ pub enum ProgressEvent {
 
 /// Parameters of `SubmitMany`; each job is an object with the members of [`Job`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct SubmitMany {
     pub jobs: Vec<Job>,
@@ -397,6 +400,7 @@ pub struct Submitted {
 
 /// Parameters of `Spool`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Spool {}
 
 /// Reply of `Spool`.
@@ -409,6 +413,7 @@ pub struct Spooled {
 
 /// Parameters of `Wait`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Wait {
     pub ids: Vec<u64>,
@@ -420,6 +425,7 @@ pub struct Wait {
 
 /// Parameters of `Get`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Get {
     pub id: u64,
@@ -434,6 +440,7 @@ pub struct Got {
 
 /// Parameters of `List`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct List {
     #[serde(default)]
@@ -457,6 +464,7 @@ pub struct Listed {
 
 /// Parameters of `Output`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Output {
     pub id: u64,
@@ -472,6 +480,7 @@ pub struct OutputOpened {
 
 /// Parameters of `Cancel`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Cancel {
     pub ids: Vec<u64>,
@@ -486,6 +495,7 @@ pub struct Canceled {
 
 /// Parameters of `Signal`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Signal {
     pub id: u64,
@@ -498,6 +508,7 @@ pub struct Empty {}
 
 /// Parameters of `Pools`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pools {}
 
 /// Reply of `Pools`.
@@ -519,6 +530,7 @@ pub enum ShutdownMode {
 
 /// Parameters of `Shutdown`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Shutdown {
     pub mode: ShutdownMode,

@@ -1,8 +1,9 @@
 //! One client's connection: bytes in, calls out; replies in, bytes out.
 //!
-//! Calls on one connection are carried out as they come, without waiting for each other, and replied to in their order: what belongs to
-//! a later call is held back until the earlier ones are over. A client that does not read its replies, or has too many calls under way,
-//! is not read from until that has changed, so it can hold up nobody but itself.
+//! Calls on one connection are carried out as they come and replied to in their order: what belongs to a later call is held back until
+//! the earlier ones are over. A call whose replies may be many or long holds its connection: the next one is read when it is over. A
+//! client that does not read its replies, or has too many calls under way, is not read from until that has changed, so it can hold up
+//! nobody but itself.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -36,6 +37,8 @@ struct Pending {
     id: CallId,
     more: bool,
     oneway: bool,
+    /// No further call is read before this one is over.
+    holds: bool,
     /// Held back until the calls before it are over.
     replies: Vec<(Vec<u8>, Vec<OwnedFd>)>,
     done: bool,
@@ -191,7 +194,8 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        !self.closing && self.calls.len() < MAX_CALLS && self.outbox.len() < OUT_HIGH
+        let is_held = self.calls.back().is_some_and(|call| call.holds);
+        !self.closing && !is_held && self.calls.len() < MAX_CALLS && self.outbox.len() < OUT_HIGH
     }
 
     /// Moves what may go out now into the outbox.
@@ -215,9 +219,10 @@ fn accept(
     on_request: &mut impl FnMut(CallId, Request),
 ) {
     let id = next_id();
-    let mut pending = Pending { id, more: call.more, oneway: call.oneway, replies: Vec::new(), done: false };
+    let mut pending = Pending { id, more: call.more, oneway: call.oneway, holds: false, replies: Vec::new(), done: false };
     match parse(call) {
         Ok(Parsed::Request(request)) => {
+            pending.holds = call.more || request.has_long_reply();
             calls.push_back(pending);
             return on_request(id, request);
         }

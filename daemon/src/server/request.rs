@@ -24,6 +24,23 @@ pub enum Request {
     Shutdown(interface::Shutdown),
 }
 
+impl Request {
+    /// Whether even a single reply may be as long as all records that were asked for.
+    pub fn has_long_reply(&self) -> bool {
+        match self {
+            Self::Wait(_) | Self::Get(_) | Self::List(_) | Self::Cancel(_) => true,
+            Self::Ping
+            | Self::Submit(_)
+            | Self::SubmitMany(_)
+            | Self::Spool
+            | Self::Output(_)
+            | Self::Signal(_)
+            | Self::Pools
+            | Self::Shutdown(_) => false,
+        }
+    }
+}
+
 /// What a call of `org.varlink.service` is answered with.
 #[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
@@ -107,5 +124,8 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
 
 fn parameters<P: DeserializeOwned>(call: &Call<&RawValue>) -> Result<P, Refusal> {
     let text = call.parameters.map_or("{}", RawValue::get);
+    if !text.starts_with('{') {
+        return Err(Refusal::InvalidParameter { parameter: "parameters: an object is needed".to_owned() });
+    }
     serde_json::from_str(text).map_err(|error| Refusal::InvalidParameter { parameter: error.to_string() })
 }

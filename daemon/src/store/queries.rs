@@ -15,6 +15,9 @@ use crate::scheduler::store_op::ListQuery;
 /// Jobs on a page at most.
 const PAGE: u32 = 1000;
 
+/// Bytes of commands on a page at most, the last one's apart.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// Rows that one page may look at: some 10 ms. A filter that lets few jobs through makes pages short, even empty, not long.
 const LOOKED_AT: usize = 20_000;
 
@@ -58,7 +61,17 @@ pub fn get(connection: &Connection, layout: &Layout, ids: &[JobId]) -> Result<(V
 /// One page of records, and where the listing goes on.
 pub fn list(connection: &Connection, layout: &Layout, query: &ListQuery) -> Result<(Vec<Record>, Option<JobId>)> {
     let (ids, next) = list_ids(connection, query)?;
-    let (records, _) = get(connection, layout, &ids)?;
+    let mut records = Vec::with_capacity(ids.len());
+    let mut bytes = 0;
+    for id in ids {
+        if bytes > PAGE_BYTES {
+            let next = records.last().map(|record: &Record| JobId(record.id));
+            return Ok((records, next));
+        }
+        let Some(record) = records::record(connection, layout, id)? else { continue };
+        bytes += record.argv.iter().map(String::len).sum::<usize>();
+        records.push(record);
+    }
     Ok((records, next))
 }
 
