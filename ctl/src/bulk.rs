@@ -2,7 +2,7 @@
 //! printed as they come, so that the input may be endless.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -30,30 +30,39 @@ struct Batch {
 /// # Errors
 /// What is wrong with a line, and how many jobs before it were accepted.
 pub fn run(link: &Link, path: &Path, defaults: Job, as_json: bool) -> anyhow::Result<u8> {
-    let source: Box<dyn BufRead> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
     } else {
-        Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
+        Box::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
     };
+    let mut source = BufReader::with_capacity(BATCH_BYTES, source);
     let mut bulk = Bulk { client: link.connect()?, name: path.display().to_string(), defaults, as_json, accepted: 0 };
     let mut batch = Batch::default();
-    for (index, line) in source.lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-        if line.trim().is_empty() {
-            continue;
+    let mut line = String::new();
+    for number in 1.. {
+        line.clear();
+        let count = source.read_line(&mut line).with_context(|| format!("cannot read {}, line {number}", path.display()))?;
+        if !line.trim().is_empty() {
+            let job = serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
+            batch.jobs.push(job);
+            batch.lines.push(number);
+            batch.bytes += line.len();
         }
-        let job = serde_json::from_str(&line).map_err(|error| bulk.wrong(index + 1, &error.to_string()))?;
-        batch.jobs.push(job);
-        batch.lines.push(index + 1);
-        batch.bytes += line.len();
-        if batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES {
+        // What has come is not kept waiting for what may come.
+        let is_full = batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES || source.buffer().is_empty();
+        if is_full && !batch.jobs.is_empty() {
             bulk.send(std::mem::take(&mut batch))?;
         }
-    }
-    if !batch.jobs.is_empty() {
-        bulk.send(batch)?;
+        if count == 0 {
+            break;
+        }
     }
     Ok(0)
+}
+
+/// serde_json counts lines, too, but it is given only one.
+fn without_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", ", column ")
 }
 
 struct Bulk {

@@ -85,6 +85,7 @@ pub struct Setup {
     config: String,
     arguments: Vec<String>,
     wrapper: Vec<String>,
+    user: Option<u32>,
 }
 
 impl Default for Setup {
@@ -99,7 +100,7 @@ impl Setup {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("poold-").tempdir().expect("a temporary directory");
-        Self { dir, mark, workers: 2, config: String::new(), arguments: Vec::new(), wrapper: Vec::new() }
+        Self { dir, mark, workers: 2, config: String::new(), arguments: Vec::new(), wrapper: Vec::new(), user: None }
     }
 
     /// The number of slots of the pool "default".
@@ -126,24 +127,47 @@ impl Setup {
         self
     }
 
+    /// As another user, who gets copies of the binaries; only root can.
+    pub fn user(mut self, uid: u32) -> Self {
+        let binaries = [poold(), poolctl()].map(|path| {
+            let copy = self.dir().join(path.file_name().expect("a binary has a name"));
+            fs::copy(path, &copy).expect("the binaries can be copied");
+            copy
+        });
+        for path in binaries.iter().map(PathBuf::as_path).chain([self.dir()]) {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("root gives things away");
+        }
+        self.user = Some(uid);
+        self
+    }
+
     /// Where everything of this daemon is.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A command as the daemon's user: `name` is poold or poolctl.
+    pub fn program(&self, name: &str) -> Command {
+        let Some(uid) = self.user else { return Command::new(if name == "poold" { poold() } else { poolctl() }) };
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]);
+        command.arg(self.dir().join(name));
+        command
     }
 
     /// poold's command line, not yet run.
     pub fn command(&self) -> Command {
         let config = self.dir().join("config.toml");
         fs::write(&config, &self.config).expect("the configuration can be written");
-        let mut words = self.wrapper.iter();
-        let mut command = match words.next() {
-            Some(program) => Command::new(program),
-            None => Command::new(poold()),
+        let plain = self.program("poold");
+        let mut command = match self.wrapper.split_first() {
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(plain.get_program()).args(plain.get_args());
+                command
+            }
+            None => plain,
         };
-        command.args(words);
-        if !self.wrapper.is_empty() {
-            command.arg(poold());
-        }
         command
             .arg("--socket")
             .arg(self.dir().join("socket"))
@@ -234,7 +258,7 @@ impl Daemon {
 
     /// poolctl with its socket set and these arguments, not yet run.
     pub fn ctl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(poolctl());
+        let mut command = self.setup.program("poolctl");
         command.env_remove("POOL_SOCKET").env(MARK, &self.setup.mark).arg("--socket").arg(self.socket()).args(arguments);
         command
     }
