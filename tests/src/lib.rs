@@ -9,6 +9,7 @@ mod processes;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -197,6 +198,8 @@ fn spawn_and_wait(setup: &Setup) -> Child {
     let _ = fs::remove_file(&notify_path);
     let notify = UnixDatagram::bind(&notify_path).expect("a notification socket");
     notify.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    // The daemon may be somebody else.
+    fs::set_permissions(&notify_path, fs::Permissions::from_mode(0o777)).expect("it is ours");
     let log = File::options().create(true).append(true).open(setup.dir().join("log")).expect("a log file");
     let mut command = setup.command();
     let child = command.env("NOTIFY_SOCKET", &notify_path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

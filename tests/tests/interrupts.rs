@@ -1,0 +1,169 @@
+//! What users see of signals to a poolctl that waits, and of a poolctl that has to start the daemon itself.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use pool_proto::State;
+use pool_tests::{Daemon, Setup, alive, line_of, run, send, wait_until};
+
+/// A blocking submit whose job is up.
+fn waiting(daemon: &Daemon, script: &str) -> Child {
+    let ready = daemon.path_text("ready");
+    let _ = fs::remove_file(&ready);
+    let script = format!("{script}\necho $$ >{ready}; while :; do sleep 0.02; done");
+    let mut client = daemon.ctl(&["submit", "--wait", "--kill-after", "100ms", "--", "sh", "-c", &script]);
+    let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    line_of(ready.as_ref());
+    client
+}
+
+fn pid(client: &Child) -> i32 {
+    i32::try_from(client.id()).unwrap()
+}
+
+/// Sends a signal again and again until the client has taken it over: before, it does what it always does, which ends the test.
+fn interrupt(daemon: &Daemon, client: &Child, signal: Signal) {
+    wait_until("the client has taken over its signals", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal as i32 - 1)) != 0
+    });
+    assert!(daemon.client().call(&pool_proto::interface::Ping {}).is_ok());
+    send(pid(client), signal);
+}
+
+#[test]
+fn the_first_interrupt_goes_to_the_job() {
+    let daemon = Daemon::start(1);
+    let mut client = waiting(&daemon, "trap 'exit 42' INT");
+    interrupt(&daemon, &client, Signal::SIGINT);
+    assert_eq!(client.wait().unwrap().code(), Some(42));
+    let mut client = waiting(&daemon, "");
+    interrupt(&daemon, &client, Signal::SIGINT);
+    assert_eq!(client.wait().unwrap().code(), Some(128 + 2), "as if it had been run in place");
+}
+
+#[test]
+fn the_second_interrupt_ends_the_job_whatever_it_does() {
+    let daemon = Daemon::start(1);
+    let noticed = daemon.path_text("noticed");
+    let mut client = waiting(&daemon, &format!("trap 'echo >{noticed}' INT; trap '' TERM"));
+    interrupt(&daemon, &client, Signal::SIGINT);
+    line_of(noticed.as_ref());
+    send(pid(&client), Signal::SIGINT);
+    assert_eq!(client.wait().unwrap().code(), Some(128 + 9));
+    assert_eq!(daemon.record(1).state, State::Canceled);
+}
+
+#[test]
+fn a_termination_goes_to_the_job() {
+    let daemon = Daemon::start(1);
+    let mut client = waiting(&daemon, "trap 'exit 43' TERM");
+    interrupt(&daemon, &client, Signal::SIGTERM);
+    assert_eq!(client.wait().unwrap().code(), Some(43));
+}
+
+#[test]
+fn an_interrupt_while_the_job_is_queued_cancels_it() {
+    let daemon = Daemon::start(1);
+    let blocker = daemon.submit_sh("exec sleep 600");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut client = daemon.ctl(&["submit", "--wait", "--", "true"]).stderr(Stdio::null()).spawn().unwrap();
+        interrupt(&daemon, &client, signal);
+        assert_eq!(client.wait().unwrap().code(), Some(125));
+    }
+    for id in [2, 3] {
+        let record = daemon.record(id);
+        assert_eq!((record.state, record.attempt), (State::Canceled, 0));
+    }
+    assert_eq!(daemon.record(blocker).state, State::Running);
+}
+
+#[test]
+fn a_hangup_leaves_the_job_alone() {
+    let daemon = Daemon::start(1);
+    let mut client = waiting(&daemon, "");
+    let job: i32 = line_of(&daemon.path("ready")).parse().unwrap();
+    send(pid(&client), Signal::SIGHUP);
+    assert_eq!(client.wait().unwrap().signal(), Some(1));
+    daemon.ok(&["ping"]);
+    assert!(alive(job));
+    assert_eq!(daemon.record(1).state, State::Running);
+}
+
+#[test]
+fn interrupting_logs_and_wait_leaves_the_job_alone() {
+    let daemon = Daemon::start(1);
+    let id = daemon.submit_sh("echo line; exec sleep 600").to_string();
+    for arguments in [["logs", "-f", &id], ["wait", "--any", &id]] {
+        let mut client = daemon.ctl(&arguments).stdout(Stdio::null()).spawn().unwrap();
+        send(pid(&client), Signal::SIGINT);
+        client.wait().unwrap();
+    }
+    daemon.wait_record(1, "it runs", |record| record.state == State::Running);
+}
+
+#[test]
+fn poolctl_starts_the_users_own_daemon() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become a user with an empty home");
+        return;
+    }
+    let setup = Setup::new().user(54_323);
+    let home = setup.dir().to_str().unwrap().to_owned();
+    let runtime = format!("{home}/runtime");
+    fs::create_dir(&runtime).unwrap();
+    std::os::unix::fs::chown(&runtime, Some(54_323), None).unwrap();
+    let ctl = |arguments: &[&str]| {
+        let mut command = setup.program("poolctl");
+        command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home);
+        command.env(pool_tests::MARK, "auto-start").env("XDG_RUNTIME_DIR", &runtime).current_dir("/");
+        run(&mut command)
+    };
+    let first = ctl(&["submit", "--wait", "--", "uname", "-s"]);
+    assert_eq!((first.code, first.stdout.as_str()), (0, "Linux\n"), "{first:?}");
+    assert!(first.stderr.contains("started poold, socket"), "{first:?}");
+    let second = ctl(&["submit", "--wait", "--", "sh", "-c", "echo $POOL_SOCKET; exit 7"]);
+    assert_eq!((second.code, second.stderr.as_str()), (7, ""), "{second:?}");
+    assert_eq!(second.stdout.trim(), format!("{runtime}/poold/poold.sock"));
+    assert!(fs::exists(format!("{home}/.local/state/poold/poold.db")).unwrap());
+
+    // Ten at once on a machine where none runs: one daemon, and everybody is served.
+    assert_eq!(ctl(&["shutdown", "--drain"]).code, 0);
+    std::thread::scope(|scope| {
+        let said: Vec<_> = (0..10).map(|_| scope.spawn(|| ctl(&["submit", "--wait", "--", "echo", "hello"]))).collect();
+        for said in said {
+            let said = said.join().unwrap();
+            assert_eq!((said.code, said.stdout.as_str()), (0, "hello\n"), "{said:?}");
+        }
+    });
+    assert_eq!(ctl(&["--no-start", "shutdown", "--now"]).code, 0);
+    wait_until("nothing is left", || pool_tests::marked("auto-start").is_empty());
+    let said = ctl(&["--no-start", "ls"]);
+    assert_eq!(said.code, 125, "{said:?}");
+}
+
+#[test]
+fn a_daemonized_poold_writes_its_pid_and_lets_its_terminal_go() {
+    let setup = Setup::new().argument("--daemonize").argument("--pid-file");
+    let pid_file = setup.dir().join("pid");
+    let setup = setup.argument(pid_file.to_str().unwrap());
+    let said = run(&mut setup.command());
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{said:?}");
+    let ctl = |arguments: &[&str]| {
+        let mut command = Command::new(pool_tests::poolctl());
+        run(command.arg("--no-start").arg("--socket").arg(setup.dir().join("socket")).args(arguments))
+    };
+    // It is ready when the command has returned.
+    assert_eq!(ctl(&["ping"]).code, 0);
+    let pid: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    assert_eq!(fields[4], "0", "it has no terminal");
+    assert_eq!(ctl(&["submit", "--wait", "--", "sh", "-c", "exit 5"]).code, 5);
+    send(pid, Signal::SIGTERM);
+    wait_until("it has ended", || !alive(pid));
+    assert!(fs::read_to_string(setup.dir().join("state/poold.log")).unwrap().contains("ended in order"));
+}

@@ -1,0 +1,184 @@
+//! What users see when the machine runs short of something: disk, processes, room for one client more. Nothing is lost, and it is said.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pool_proto::State;
+use pool_proto::interface::{List, ProgressEvent, Wait};
+use pool_tests::{Daemon, Setup, line_of, run, wait_until};
+
+/// Somebody who runs nothing else on this machine.
+const LONELY: u32 = 54_322;
+
+fn is_root(what: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: only root can {what}");
+    }
+    is_root
+}
+
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// A daemon whose state is on a disk of four megabytes, and the way to that disk, which is only to be seen through the daemon's eyes.
+fn on_a_small_disk() -> (Daemon, PathBuf) {
+    let setup = Setup::new().workers(1);
+    let state_dir = setup.dir().join("state");
+    fs::create_dir(&state_dir).unwrap();
+    let mount = format!("mount -t tmpfs -o size=4m,mode=700 tmpfs {} && exec \"$@\"", state_dir.display());
+    let daemon = setup.wrapper(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]).start();
+    let inside = PathBuf::from(format!("/proc/{}/root", daemon.guardian())).join(state_dir.strip_prefix("/").unwrap());
+    (daemon, inside)
+}
+
+#[test]
+fn a_full_disk_refuses_new_jobs_runs_on_and_is_overcome() {
+    if !is_root("mount a small disk") {
+        return;
+    }
+    let (daemon, inside) = on_a_small_disk();
+    let (go, told) = (daemon.path_text("go"), daemon.path_text("told"));
+    let script = format!("until [ -e {go} ]; do sleep 0.01; done; exit 3");
+    let running = daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
+    daemon.wait_record(running, "it runs", |record| record.state == State::Running);
+
+    let filler = inside.join("filler");
+    fill(&filler);
+    // A log that has room left takes some more; then it is over.
+    let mut accepted = 1;
+    let refused = (0..10_000).map(|_| daemon.run(&["submit", "--", "true", &"x".repeat(2000)])).find(|said| {
+        accepted += u64::from(said.code == 0);
+        said.code != 0
+    });
+    let refused = refused.expect("a full disk takes no more jobs");
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(refused.stderr.contains("nothing was accepted: the disk is full; free space in"), "{refused:?}");
+    daemon.ok(&["ls"]);
+    fs::write(&go, "").unwrap();
+    wait_until("the running job has ended", || daemon.ok(&["pool", "ls", "--json"]).contains("\"running\":0") || accepted > 1);
+
+    fs::remove_file(&filler).unwrap();
+    wait_until("jobs are accepted again", || {
+        let said = daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 4"]);
+        assert!(said.code == 4 || said.stderr.contains("disk is full"), "{said:?}");
+        said.code == 4
+    });
+    assert_eq!(line_of(told.as_ref()), "3", "its end was kept, and its callback run");
+    assert_eq!(daemon.record(running).exit_code, Some(3));
+    // Whatever was accepted has run.
+    for id in 2..=accepted {
+        assert_eq!(daemon.record(id).state, State::Succeeded, "job {id}");
+    }
+}
+
+#[test]
+fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
+    if !is_root("mount a small disk") {
+        return;
+    }
+    let (daemon, inside) = on_a_small_disk();
+    let mut client = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", "head -c 8000000 /dev/zero; exit 5"]);
+    let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the disk is full", || daemon.log().contains("the store cannot be written"));
+    // The end of the job is known and cannot be written, so it is not told: after a power cut it would have to be unsaid.
+    daemon.ok(&["ping"]);
+    assert!(client.try_wait().unwrap().is_none());
+    File::options().write(true).open(inside.join("output/0/1.1.out")).unwrap().set_len(0).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(5));
+    assert!(daemon.log().contains("the store can be written again"));
+}
+
+#[test]
+fn a_limit_on_processes_is_waited_out() {
+    if !is_root("limit somebody else") {
+        return;
+    }
+    // Guardian, supervisor, its store's thread, one worker, and that of the callbacks.
+    let daemon = Setup::new().workers(1).user(LONELY).wrapper(&["prlimit", "--nproc=5:1000"]).start();
+    let id: u64 = daemon.ok(&["submit", "--", "sh", "-c", "exit 3"]).trim().parse().unwrap();
+    let shown = || daemon.ok(&["show", &id.to_string(), "--json"]);
+    wait_until("the attempt waits", || shown().contains("\"state\":\"retrying\""));
+    assert!(shown().contains("no new process could be started"), "{}", shown());
+    assert!(shown().contains("\"attempt\":0"), "nothing is counted");
+    // They wait in turn, too.
+    let next: u64 = daemon.ok(&["submit", "--", "true"]).trim().parse().unwrap();
+    for pid in daemon.processes() {
+        let lonely = LONELY.to_string();
+        let mut raise = Command::new("setpriv");
+        raise.args(["--reuid", &lonely, "--regid", &lonely, "--clear-groups"]);
+        let raised = run(raise.args(["prlimit", "--nproc=1000", "--pid", &pid.to_string()]));
+        assert_eq!(raised.code, 0, "{raised:?}");
+    }
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 3);
+    assert_eq!(daemon.run(&["wait", &next.to_string()]).code, 0);
+    assert!(shown().contains("\"attempt\":1"));
+}
+
+#[test]
+fn a_thousand_clients_wait_at_once() {
+    // Ours are descriptors of one process.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
+    let daemon = Daemon::start(1);
+    let go = daemon.path_text("go");
+    let id = daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done; exit 3"));
+    let mut clients: Vec<_> = (0..1000).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.send(&Wait { ids: vec![id], any: None, output: None }, true).unwrap();
+    }
+    // Nobody else is held up.
+    assert_eq!(daemon.client().call(&List::default()).unwrap().jobs.len(), 1);
+    fs::write(&go, "").unwrap();
+    for client in &mut clients {
+        let (progress, goes_on) = client.receive::<Wait>().unwrap();
+        assert_eq!((progress.event, goes_on), (ProgressEvent::Ended, false));
+        assert_eq!(progress.record.unwrap().exit_code, Some(3));
+    }
+}
+
+#[test]
+fn many_blocking_submits_at_once_each_get_their_own() {
+    let daemon = Daemon::start(2);
+    let children: Vec<_> = (0..100)
+        .map(|index| {
+            let script = format!("echo {index}; exit {index}");
+            let mut command = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", &script]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for (index, child) in children.into_iter().enumerate() {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), i32::try_from(index).ok());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{index}\n"));
+    }
+}
+
+#[test]
+fn fifty_megabytes_come_through_unchanged() {
+    let daemon = Daemon::start(1);
+    let script = "i=0; while [ $i -lt 50 ]; do head -c 1048576 /dev/urandom; i=$((i+1)); done";
+    let copy = daemon.path("copy");
+    let script = format!("({script}) | tee {}", copy.display());
+    let mut child = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", &script]);
+    let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let mut bytes = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(bytes.len(), 50 << 20);
+    assert!(bytes == fs::read(copy).unwrap(), "the bytes differ");
+}
+
+#[test]
+fn a_million_ids_in_one_wait_are_answered() {
+    let daemon = Daemon::start(1);
+    daemon.submit(&["--", "true"]);
+    let said = daemon.run(&["wait", "1-1000000"]);
+    assert_eq!(said.code, 125);
+    assert!(said.stderr.contains("there is no job 2"), "{said:?}");
+}
