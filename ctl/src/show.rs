@@ -86,7 +86,7 @@ fn describe(record: &Record) -> String {
     for callback in &record.callbacks {
         let code = callback.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
         let (id, on, state, attempts) = (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
-        line("callback", Some(format!("{id}, on {on}: {state} after {attempts} attempts{code}")));
+        line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
     }
     text
 }
