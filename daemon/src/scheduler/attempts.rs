@@ -93,9 +93,7 @@ impl Scheduler {
                 let outcome = outcome::of_failure(failure, &active.work, self.now.wall_us);
                 // A command that cannot be executed has been tried: the attempt counts, and its empty output is there to be read.
                 if failure.stage == Stage::Exec {
-                    let Active { slot, worker_pid, attempt, .. } = active;
-                    let started_us = self.now.wall_us;
-                    self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: None, started_us });
+                    self.store_tried(id, &active);
                 }
                 self.finish(id, outcome);
             }
@@ -122,6 +120,10 @@ impl Scheduler {
     fn job_crashed(&mut self, id: JobId, mut active: Active, how: &str) {
         active.crashes += 1;
         let ended_us = self.now.wall_us;
+        if !active.started {
+            // It may have been executed, and its worker killed before it could say so.
+            self.store_tried(id, &active);
+        }
         match active.stop_reason() {
             Some(StopReason::Canceled) => self.finish(id, outcome::canceled(ended_us)),
             Some(StopReason::TimedOut) => {
@@ -200,6 +202,12 @@ impl Scheduler {
         active.phase = Phase::Stopping { reason, kill_at: None };
         self.forget_deadline(Unit::Job(id), old_phase);
         self.effects.push(Effect::Kill { slot, claim });
+    }
+
+    /// The attempt counts though nobody has told of its start.
+    fn store_tried(&mut self, id: JobId, active: &Active) {
+        let &Active { slot, worker_pid, attempt, .. } = active;
+        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: None, started_us: self.now.wall_us });
     }
 
     fn store_stopping(&mut self, id: JobId, reason: StopReason) {

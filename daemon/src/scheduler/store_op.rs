@@ -15,7 +15,7 @@ pub enum StoreOp {
     /// Adds jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on, all or none.
     /// Answered by [`StoreAnswer::Inserted`] or [`StoreAnswer::Refused`].
     Insert { call: CallId, first: JobId, first_callback: CallbackId, jobs: Vec<Arc<Work>>, submitted_us: i64 },
-    /// An attempt runs, or has been tried: without a pid its command could not be executed.
+    /// An attempt runs; without a pid, it was tried: its command could not be executed, or its worker died before it could tell.
     Start { id: JobId, attempt: u32, slot: u32, worker_pid: i32, pid: Option<i32>, started_us: i64 },
     /// An attempt is being ended, and why; never with [`StopReason::Shutdown`].
     Stopping { id: JobId, reason: StopReason },

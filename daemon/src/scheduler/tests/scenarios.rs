@@ -485,6 +485,21 @@ fn a_job_whose_worker_dies_runs_again_before_all_that_came_later_until_the_limit
 }
 
 #[test]
+fn an_attempt_whose_worker_dies_before_it_can_tell_of_the_start_counts_too() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    for attempt in 1..=3 {
+        world.worker_lost(slot(0));
+        world.settle();
+        assert_eq!(world.store.jobs[&JobId(1)].attempt, attempt);
+        world.advance(10 * SECOND);
+        world.settle();
+    }
+    assert_eq!(world.state(1), State::Lost);
+}
+
+#[test]
 fn a_dead_worker_is_replaced_at_once_and_one_that_keeps_dying_ever_later() {
     let mut world = World::up(1);
     world.worker_lost(slot(0));
