@@ -54,6 +54,21 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says that a test cannot be run here, past the test harness, which keeps what passing tests print to itself.
+pub fn skip(why: &str) {
+    let test = std::thread::current();
+    let _ = writeln!(io::stderr(), "SKIPPED {}: {why}", test.name().unwrap_or("a test"));
+}
+
+/// Whether root runs this; says that the test is skipped where not.
+pub fn is_root_or_skip(what: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        skip(&format!("only root can {what}"));
+    }
+    is_root
+}
+
 /// What a command has said and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use pool_proto::State;
 use pool_proto::interface::List;
-use pool_tests::{Daemon, Said, Setup, line_of, poolctl, poold, run, wait_until};
+use pool_tests::{Daemon, Said, Setup, is_root_or_skip, line_of, poolctl, poold, run, wait_until};
 
 fn assert_says(said: &Said, code: i32, words: &[&str]) {
     assert_eq!(said.code, code, "{said:?}");
@@ -161,8 +161,7 @@ fn a_state_directory_that_cannot_be_used_is_named() {
 
 #[test]
 fn an_unwritable_state_directory_is_named() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can give a directory away");
+    if !is_root_or_skip("give a directory away") {
         return;
     }
     let setup = Setup::new().user(54_321);

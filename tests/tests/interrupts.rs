@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, alive, line_of, run, send, wait_until};
+use pool_tests::{Daemon, Setup, alive, is_root_or_skip, line_of, run, send, wait_until};
 
 /// A blocking submit whose job is up.
 fn waiting(daemon: &Daemon, script: &str) -> Child {
@@ -107,8 +107,7 @@ fn interrupting_logs_and_wait_leaves_the_job_alone() {
 
 #[test]
 fn poolctl_starts_the_users_own_daemon() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become a user with an empty home");
+    if !is_root_or_skip("become a user with an empty home") {
         return;
     }
     let setup = Setup::new().user(54_323);

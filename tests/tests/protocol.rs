@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use pool_proto::interface::{Get, Job, List, Output, Ping, Pools, ProgressEvent, Submit, SubmitMany, Wait};
 use pool_proto::{Client, ClientError, Refusal};
-use pool_tests::{Daemon, PATIENCE, Setup, poolctl, run, wait_until};
+use pool_tests::{Daemon, PATIENCE, Setup, is_root_or_skip, poolctl, run, skip, wait_until};
 use serde_json::{Value, json};
 
 /// A client that knows nothing but bytes.
@@ -90,7 +90,7 @@ fn the_service_describes_itself() {
 fn pythons_varlink_speaks_with_it() {
     let has_varlink = Command::new("python3").args(["-c", "import varlink"]).output().is_ok_and(|output| output.status.success());
     if !has_varlink {
-        eprintln!("SKIPPED: python3 has no package `varlink` (python3 -m pip install varlink)");
+        skip("python3 has no package `varlink` (python3 -m pip install varlink)");
         return;
     }
     let daemon = Daemon::start(1);
@@ -379,8 +379,7 @@ fn there_is_a_limit_to_clients_and_it_is_told() {
 
 #[test]
 fn another_user_is_told_that_this_daemon_is_not_theirs() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become somebody else");
+    if !is_root_or_skip("become somebody else") {
         return;
     }
     let daemon = Daemon::start(1);

@@ -8,18 +8,10 @@ use std::process::{Command, Stdio};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool_proto::State;
 use pool_proto::interface::{List, ProgressEvent, Wait};
-use pool_tests::{Daemon, Setup, line_of, run, wait_until};
+use pool_tests::{Daemon, Setup, is_root_or_skip, line_of, run, wait_until};
 
 /// Somebody who runs nothing else on this machine.
 const LONELY: u32 = 54_322;
-
-fn is_root(what: &str) -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED: only root can {what}");
-    }
-    is_root
-}
 
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
@@ -39,7 +31,7 @@ fn on_a_small_disk() -> (Daemon, PathBuf) {
 
 #[test]
 fn a_full_disk_refuses_new_jobs_runs_on_and_is_overcome() {
-    if !is_root("mount a small disk") {
+    if !is_root_or_skip("mount a small disk") {
         return;
     }
     let (daemon, inside) = on_a_small_disk();
@@ -79,7 +71,7 @@ fn a_full_disk_refuses_new_jobs_runs_on_and_is_overcome() {
 
 #[test]
 fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
-    if !is_root("mount a small disk") {
+    if !is_root_or_skip("mount a small disk") {
         return;
     }
     let (daemon, inside) = on_a_small_disk();
@@ -96,7 +88,7 @@ fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
 
 #[test]
 fn a_limit_on_processes_is_waited_out() {
-    if !is_root("limit somebody else") {
+    if !is_root_or_skip("limit somebody else") {
         return;
     }
     // Guardian, supervisor, its store's thread, one worker, and that of the callbacks.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pool_tests::{Said, poolctl, poold, run, wait_until};
+use pool_tests::{Said, poolctl, poold, run, skip, wait_until};
 use serde_json::Value;
 
 /// A booted systemd with the units installed.
@@ -20,7 +20,7 @@ impl Box {
         let script = std::env::var_os("POOL_TEST_SYSTEMD").map(PathBuf::from);
         let script = script.unwrap_or_else(|| root.join("../shared/tools/systemd-box"));
         if !nix::unistd::geteuid().is_root() || !script.exists() || !Path::new("/lib/systemd/systemd").exists() {
-            eprintln!("SKIPPED: a systemd to test with needs root, systemd, and a script that boots it ({})", script.display());
+            skip(&format!("a systemd to test with needs root, systemd, and a script that boots it ({})", script.display()));
             return None;
         }
         let dir = PathBuf::from(format!("/dev/shm/poold-box-{}", std::process::id()));
@@ -28,7 +28,7 @@ impl Box {
         let this = Self { script, dir };
         let booted = run(Command::new(&this.script).arg("start").arg(&this.dir));
         if booted.code != 0 {
-            eprintln!("SKIPPED: systemd does not boot here: {booted:?}");
+            skip(&format!("systemd does not boot here: {booted:?}"));
             return None;
         }
         this.sh(&format!("cp {} {} /usr/bin/", poold().display(), poolctl().display()));
