@@ -102,6 +102,7 @@ pub struct Setup {
     arguments: Vec<String>,
     wrapper: Vec<String>,
     user: Option<u32>,
+    log: &'static str,
 }
 
 impl Default for Setup {
@@ -116,7 +117,16 @@ impl Setup {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("poold-").tempdir().expect("a temporary directory");
-        Self { dir, mark, workers: 2, config: String::new(), arguments: Vec::new(), wrapper: Vec::new(), user: None }
+        Self {
+            dir,
+            mark,
+            workers: 2,
+            config: String::new(),
+            arguments: Vec::new(),
+            wrapper: Vec::new(),
+            user: None,
+            log: "debug",
+        }
     }
 
     /// The number of slots of the pool "default".
@@ -140,6 +150,12 @@ impl Setup {
     /// A command that poold is started through, such as `prlimit --nproc=20`.
     pub fn wrapper(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Logs only what somebody has to look at.
+    pub fn quiet(mut self) -> Self {
+        self.log = "error";
         self
     }
 
@@ -191,7 +207,7 @@ impl Setup {
             .arg(self.dir().join("state"))
             .arg("--config")
             .arg(config)
-            .args(["--workers", &self.workers.to_string(), "--log", "debug"])
+            .args(["--workers", &self.workers.to_string(), "--log", self.log])
             .args(&self.arguments)
             .env(MARK, &self.mark)
             .env_remove("POOL_SOCKET");
@@ -259,6 +275,11 @@ impl Daemon {
     /// The same as text, for command lines.
     pub fn path_text(&self, name: &str) -> String {
         self.path(name).to_str().expect("temporary paths are UTF-8").to_owned()
+    }
+
+    /// The value of [`MARK`] in the environment of all its processes.
+    pub fn mark(&self) -> &str {
+        &self.setup.mark
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -345,6 +366,17 @@ impl Daemon {
     /// Sends a signal to the main process.
     pub fn signal(&self, signal: Signal) {
         send(self.guardian(), signal);
+    }
+
+    /// Whether the main process has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What of [`processes`](Self::processes) is not a poolctl.
+    pub fn owned_processes(&self) -> Vec<i32> {
+        let is_client = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "poolctl\n");
+        self.processes().into_iter().filter(|pid| !is_client(pid)).collect()
     }
 
     /// Waits for the end of the main process; its exit code, 128 + N for signal N.
