@@ -26,8 +26,17 @@ const MAX_REPORT: usize = 1024 * 1024;
 /// What a worker, or its end, has to say.
 #[derive(Debug)]
 pub enum FleetEvent {
-    Report { slot: SlotId, report: WorkerReport },
-    Lost { slot: SlotId, pid: i32, how: String },
+    Report {
+        slot: SlotId,
+        report: WorkerReport,
+    },
+    /// `unsent`: it never got the attempt that it was handed last.
+    Lost {
+        slot: SlotId,
+        pid: i32,
+        how: String,
+        unsent: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -51,6 +60,8 @@ pub struct Fleet {
     dirty: HashSet<Token>,
     /// Dead, with perhaps something left of what they ran.
     dying: Vec<(SlotId, i32, String)>,
+    /// Slots whose worker was dead already when it was handed an attempt.
+    unsent: HashSet<SlotId>,
     next_token: usize,
     /// The soft limit of open files that jobs are to have.
     nofile: u64,
@@ -68,6 +79,7 @@ impl Fleet {
             slots: HashMap::new(),
             dirty: HashSet::new(),
             dying: Vec::new(),
+            unsent: HashSet::new(),
             next_token: first_token,
             nofile,
         })
@@ -112,7 +124,10 @@ impl Fleet {
 
     /// Hands a worker an attempt.
     pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>) {
-        let Some(link) = self.link_mut(slot) else { return };
+        let Some(link) = self.link_mut(slot) else {
+            self.unsent.insert(slot);
+            return;
+        };
         // The link keeps the value alive, so that the same address means the same value.
         if !link.environment.as_ref().is_some_and(|known| Arc::ptr_eq(known, environment)) {
             link.environment = Some(environment.clone());
@@ -162,7 +177,8 @@ impl Fleet {
             self.dying.push((link.slot, pid, describe(exit)));
         }
         if !collected.orphans_left {
-            events.extend(self.dying.drain(..).map(|(slot, pid, how)| FleetEvent::Lost { slot, pid, how }));
+            let lost = self.dying.drain(..);
+            events.extend(lost.map(|(slot, pid, how)| FleetEvent::Lost { slot, pid, how, unsent: self.unsent.remove(&slot) }));
         }
     }
 

@@ -26,11 +26,14 @@ use crate::process;
 /// The supervisor's exit code for an end that another start would only repeat (`EX_CONFIG` of sysexits.h).
 pub const FATAL_EXIT: u8 = 78;
 
+/// Signals that are passed on to the supervisor, which is started with them blocked.
+pub const PASSED_ON: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
 /// A supervisor that dies so often within [`DEATHS_WITHIN`] is not started again.
 const MAX_DEATHS: usize = 5;
 const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 
-/// From a death to the next start, times the deaths of late.
+/// From the second death of late to the next start, four times as long after each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the guardian keeps for the supervisor.
@@ -88,15 +91,20 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 fn guard(options: &Options, lifeline: &OwnedFd, signals: &mut Signals) -> anyhow::Result<ExitCode> {
     let mut deaths: Vec<Instant> = Vec::with_capacity(MAX_DEATHS);
+    let mut is_first = true;
     loop {
-        let supervisor = start(options, lifeline).context("cannot start the supervisor")?;
-        match wait_for_end(supervisor, signals) {
-            Exit::Code(0) => return Ok(ExitCode::SUCCESS),
-            Exit::Code(code) if code == i32::from(FATAL_EXIT) => return Ok(ExitCode::FAILURE),
-            how => {
-                tracing::error!(pid = supervisor, ?how, "the supervisor has died: what it ran is killed, and it is started anew")
-            }
+        let mut told_to_end = false;
+        match start(options, lifeline) {
+            Ok(supervisor) => match wait_for_end(supervisor, signals, &mut told_to_end) {
+                Exit::Code(0) => return Ok(ExitCode::SUCCESS),
+                Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => return Ok(ExitCode::FAILURE),
+                how => tracing::error!(pid = supervisor, ?how, "the supervisor has died: what it ran is killed"),
+            },
+            Err(error) if is_first => return Err(error).context("cannot start the supervisor"),
+            // What there was room for once there may be room for again.
+            Err(error) => tracing::error!(%error, "the supervisor cannot be started"),
         }
+        is_first = false;
         process::sweep();
         deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
         deaths.push(Instant::now());
@@ -104,8 +112,13 @@ fn guard(options: &Options, lifeline: &OwnedFd, signals: &mut Signals) -> anyhow
             tracing::error!("the supervisor has died {MAX_DEATHS} times within {} s: giving up", DEATHS_WITHIN.as_secs());
             return Ok(ExitCode::FAILURE);
         }
-        // The first death is made good at once; a signal that comes meanwhile is taken up with the next supervisor.
-        std::thread::sleep(BACKOFF * (deaths.len() - 1) as u32);
+        if let Some(longer) = deaths.len().checked_sub(2) {
+            std::thread::sleep(BACKOFF * 4u32.pow(longer as u32)); // The first death is made good at once.
+        }
+        if told_to_end || signals.pending().any(is_end) {
+            tracing::info!("told to end: the supervisor is not started again");
+            return Ok(ExitCode::FAILURE);
+        }
     }
 }
 
@@ -120,6 +133,8 @@ fn start(options: &Options, lifeline: &OwnedFd) -> io::Result<i32> {
         command.arg(flag).arg(descriptor.as_raw_fd().to_string());
         process::close_on_exec(descriptor, false)?;
     }
+    // What comes before it can handle it waits for it.
+    process::block_signals_of_child(&mut command, &PASSED_ON);
     // A group of its own: what a terminal sends to ours reaches the supervisor once, through us.
     let child = command.process_group(0).spawn();
     for (_, descriptor) in &passed {
@@ -129,20 +144,26 @@ fn start(options: &Options, lifeline: &OwnedFd) -> io::Result<i32> {
 }
 
 /// Passes signals on until the supervisor has ended. Orphans that fall to us meanwhile are reaped.
-fn wait_for_end(supervisor: i32, signals: &mut Signals) -> Exit {
+fn wait_for_end(supervisor: i32, signals: &mut Signals, told_to_end: &mut bool) -> Exit {
     loop {
+        let mut has_child_ended = false;
         for signal in signals.wait() {
-            match signal {
-                SIGCHLD => {
-                    while let Ok(Some(reaped)) = process::reap_one() {
-                        if reaped.pid == supervisor {
-                            return reaped.exit;
-                        }
-                    }
-                }
-                // Not reaped yet, so the pid is its own.
-                other => _ = kill(Pid::from_raw(supervisor), Signal::try_from(other).expect("one of those handled")),
+            if signal == SIGCHLD {
+                has_child_ended = true;
+                continue;
+            }
+            *told_to_end |= is_end(signal);
+            // Not reaped yet, so the pid is its own.
+            let _ = kill(Pid::from_raw(supervisor), Signal::try_from(signal).expect("one of those handled"));
+        }
+        while has_child_ended && let Ok(Some(reaped)) = process::reap_one() {
+            if reaped.pid == supervisor {
+                return reaped.exit;
             }
         }
     }
+}
+
+fn is_end(signal: i32) -> bool {
+    matches!(signal, SIGTERM | SIGINT)
 }

@@ -1,5 +1,6 @@
 //! poold's processes: which of them this one is.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("poold: {error:#}");
+        // Where nobody can be told, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "poold: {error:#}");
         ExitCode::FAILURE
     })
 }

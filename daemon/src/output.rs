@@ -41,10 +41,15 @@ pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
     state_dir.join("stdin").join(token)
 }
 
-/// Opens one of the files for reading; a link in its place is not followed.
+/// Opens one of the files for reading. Whatever a job may have put in its place is not followed, and not waited for.
 ///
 /// # Errors
-/// Those of open(2).
+/// Those of open(2); `InvalidData` where it is no plain file.
 pub fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no plain file any more"));
+    }
+    Ok(file)
 }

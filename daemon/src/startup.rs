@@ -29,7 +29,11 @@ use crate::{guardian, process};
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
-    let activated = activation_socket()?;
+    // Who goes into the background by itself was not started by a service manager, whatever it has inherited from whom.
+    if options.daemonize {
+        process::close_inherited();
+    }
+    let activated = if options.daemonize { None } else { activation_socket()? };
     let socket = match &activated {
         Some(listener) => socket_of(listener)?,
         None => absolute(options.socket.clone().unwrap_or_else(location::default_socket))
@@ -39,6 +43,7 @@ pub fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     let state_dir = match &options.state_dir {
         Some(dir) => absolute(dir).context("cannot tell the state directory's whole path")?,
         None => state_dir_of_service_manager()
+            .filter(|_| !options.daemonize)
             .or_else(location::default_state_dir)
             .context("you have no home directory: name a state directory with --state-dir")?,
     };
@@ -114,6 +119,8 @@ pub fn log_to_stderr(level: LogLevel) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
+        // It would be told on stderr, which is what has failed, and take the process along.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -141,9 +148,10 @@ fn socket_of(listener: &UnixListener) -> anyhow::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// `StateDirectory=` of a unit.
+/// `StateDirectory=` of a unit, the first where there are several.
 fn state_dir_of_service_manager() -> Option<PathBuf> {
-    env::var_os("STATE_DIRECTORY").map(PathBuf::from).filter(|path| path.is_absolute())
+    let directories = env::var("STATE_DIRECTORY").ok()?;
+    directories.split(':').next().map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 // ---- files ----
@@ -257,7 +265,10 @@ fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<()> {
     if let Some(path) = pid_file {
         // Tried beforehand: once in the background there is nobody left to tell.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        file.with_context(|| format!("cannot write the pid file {}", path.display()))?;
+        let file = file.with_context(|| format!("cannot write the pid file {}", path.display()))?;
+        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
+            bail!("another daemon uses the pid file {}: choose another with --pid-file", path.display());
+        }
         daemon = daemon.pid_file(path);
     }
     daemon.start().context("cannot go into the background")

@@ -9,10 +9,13 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{Backlog, listen};
 
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
@@ -81,6 +84,27 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
         return Err(error);
     }
     Ok(descriptor)
+}
+
+/// Closes every descriptor but the standard streams. To be called before anything is opened.
+pub fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor yet. It cannot fail with these arguments.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+/// Has a child start with signals blocked, so that one that comes before it can handle them waits for it.
+pub fn block_signals_of_child(command: &mut Command, signals: &[Signal]) {
+    let set: SigSet = signals.iter().copied().collect();
+    // SAFETY: what runs between fork and exec is one system call.
+    unsafe { command.pre_exec(move || Ok(set.thread_block()?)) };
+}
+
+/// Handles signals that were blocked until now.
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn unblock_signals(signals: &[Signal]) -> io::Result<()> {
+    Ok(signals.iter().copied().collect::<SigSet>().thread_unblock()?)
 }
 
 /// A longer queue of connections than the standard library asks for.

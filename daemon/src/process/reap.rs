@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use pool_proto::interface::Usage;
 
-use super::tree::{children, descendants, freeze, signal_descendant};
+use super::tree::{Process, children, descendants, freeze, signal_descendant};
 use crate::job::Exit;
 
 /// A child that has been reaped.
@@ -44,19 +44,29 @@ pub fn sweep() -> Vec<Reaped> {
         match reap_one() {
             Err(_) => return reaped,
             Ok(Some(child)) => reaped.push(child),
-            Ok(None) => reaped.extend(kill_round(&[])),
+            Ok(None) => match kill_round() {
+                Some(killed) => reaped.extend(killed),
+                None => {
+                    tracing::warn!("processes are left that belong to another user and cannot be killed");
+                    return reaped;
+                }
+            },
         }
     }
 }
 
-fn kill_round(except: &[i32]) -> Vec<Reaped> {
-    freeze(except);
-    let ours = children(except);
-    for process in descendants(except) {
-        signal_descendant(process, Signal::SIGKILL);
+/// None when nothing is left that can be killed.
+fn kill_round() -> Option<Vec<Reaped>> {
+    freeze(&[]);
+    let ours = children(&[]);
+    let (killed, spared): (Vec<Process>, Vec<Process>) =
+        descendants(&[]).into_iter().partition(|&process| signal_descendant(process, Signal::SIGKILL));
+    if killed.is_empty() && !spared.is_empty() {
+        return None;
     }
     // Only those that are certain to end: a child that has come to us since is the next round's.
-    ours.into_iter().filter_map(|pid| wait4(pid, 0).ok().flatten()).collect()
+    let certain = ours.into_iter().filter(|&pid| !spared.iter().any(|process| process.pid == pid));
+    Some(certain.filter_map(|pid| wait4(pid, 0).ok().flatten()).collect())
 }
 
 /// For the supervisor, at each SIGCHLD: reaps what has ended, and kills children that are no workers, with all below them: they are what
@@ -70,11 +80,12 @@ pub fn collect(workers: &HashSet<i32>) -> Collected {
         }
     }
     let living: Vec<i32> = living.into_iter().collect();
-    let orphans_left = !children(&living).is_empty();
-    if orphans_left {
+    let mut orphans_left = false;
+    if !children(&living).is_empty() {
         freeze(&living);
         for process in descendants(&living) {
-            signal_descendant(process, Signal::SIGKILL);
+            // One that we may not kill is not waited for, or no worker could be replaced any more.
+            orphans_left |= signal_descendant(process, Signal::SIGKILL);
         }
     }
     Collected { dead_workers, orphans_left }

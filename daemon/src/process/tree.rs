@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -65,23 +66,27 @@ pub fn freeze(except: &[i32]) {
     }
 }
 
-/// Sends a signal to a descendant, unless the pid has come to mean another process meanwhile.
-pub fn signal_descendant(process: Process, signal: Signal) {
+/// Sends a signal to a descendant, unless the pid has come to mean another process meanwhile. False when that is not allowed: it has
+/// become somebody else's, by a set-uid program such as sudo.
+pub fn signal_descendant(process: Process, signal: Signal) -> bool {
     let own = getpid().as_raw();
     if process.parent == own {
         // Our own child: the pid is its own until we reap it.
-        let _ = kill(Pid::from_raw(process.pid), signal);
-        return;
+        return kill(Pid::from_raw(process.pid), signal) != Err(Errno::EPERM);
     }
-    let Some(pidfd) = open_pidfd(process.pid) else { return };
+    let Some(pidfd) = open_pidfd(process.pid) else { return true };
     // Its parent may have died since, which makes it our child.
     let is_ours = parent_of(process.pid).is_some_and(|parent| parent == process.parent || parent == own);
-    if is_ours {
+    if !is_ours {
+        return true;
+    }
+    let result = {
         // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
         unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, std::ptr::null::<libc::siginfo_t>(), 0)
-        };
-    }
+        }
+    };
+    Errno::result(result) != Err(Errno::EPERM)
 }
 
 fn open_pidfd(pid: i32) -> Option<OwnedFd> {

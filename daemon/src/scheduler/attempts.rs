@@ -100,7 +100,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_worker_lost(&mut self, slot: SlotId, pid: i32, how: &str) {
+    pub(super) fn on_worker_lost(&mut self, slot: SlotId, pid: i32, how: &str, unsent: bool) {
         let unit = match self.slots(slot.lane).get(slot.index) {
             Slot::Busy { unit, .. } => Some(unit),
             Slot::Down { .. } | Slot::Idle { .. } | Slot::Retired { .. } => None,
@@ -110,7 +110,10 @@ impl Scheduler {
             Some(Unit::Job(id)) => {
                 let Some(active) = self.active.remove(&id) else { return };
                 self.forget_deadline(Unit::Job(id), active.phase);
-                self.job_crashed(id, active, &format!("its worker {pid} {how}"));
+                match active.stop_reason() {
+                    None | Some(StopReason::Shutdown) if unsent => self.requeue_untried(id, active, None),
+                    _ => self.job_crashed(id, active, &format!("its worker {pid} {how}")),
+                }
             }
             Some(Unit::Callback(id)) => self.callback_over(id, None),
             None => {}

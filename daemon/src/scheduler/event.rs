@@ -92,8 +92,8 @@ pub enum Event {
     WorkerUp { slot: SlotId, pid: i32 },
     /// A slot's worker could not be started.
     WorkerFailed { slot: SlotId },
-    /// A slot's worker is dead, and nothing that it ran is left.
-    WorkerLost { slot: SlotId, pid: i32, how: String },
+    /// A slot's worker is dead, and nothing that it ran is left. `unsent`: it never got the attempt that it was handed last.
+    WorkerLost { slot: SlotId, pid: i32, how: String, unsent: bool },
     /// An attempt's command has been executed.
     Started { slot: SlotId, claim: Claim, pid: i32 },
     /// An attempt is over, and nothing of it is left.

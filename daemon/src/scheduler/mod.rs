@@ -162,7 +162,7 @@ impl Scheduler {
             Event::StoreFailing(failing) => self.store_failing = failing,
             Event::WorkerUp { slot, pid } => self.slots_mut(slot.lane).up(slot.index, pid),
             Event::WorkerFailed { slot } => self.respawn_later(slot),
-            Event::WorkerLost { slot, pid, how } => self.on_worker_lost(slot, pid, &how),
+            Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
             Event::Started { slot, claim, pid } => self.on_started(slot, claim, pid),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),

@@ -1,7 +1,7 @@
 //! The verbs of the seam between scheduler and store. The store carries them out in the order in which they were given and answers
 //! in that order, each answer only after what it speaks of has been committed. Another engine may take the store's place behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use pool_proto::Record;
@@ -139,6 +139,8 @@ pub struct Restored {
     pub interrupted: Vec<Interrupted>,
     /// Callbacks not yet delivered, in the order in which their jobs ended.
     pub callbacks: Vec<PendingCallback>,
+    /// Tokens of the spooled inputs that some job needs.
+    pub stdin: HashSet<String>,
 }
 
 /// A job with an attempt that ended with the last daemon.

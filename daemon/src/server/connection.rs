@@ -26,6 +26,9 @@ const MAX_CALLS: usize = 256;
 /// With so many bytes unread by the client, no further calls are read.
 const OUT_HIGH: usize = 256 * 1024;
 
+/// Nor with so many descriptors, each of which is one of ours until it is read.
+const MAX_DESCRIPTORS: usize = 16;
+
 /// With so many, pushed by waits, the client is dropped: it does not read at all.
 const OUT_MAX: usize = 64 * 1024 * 1024;
 
@@ -195,7 +198,8 @@ impl Connection {
 
     fn has_room(&self) -> bool {
         let is_held = self.calls.back().is_some_and(|call| call.holds);
-        !self.closing && !is_held && self.calls.len() < MAX_CALLS && self.outbox.len() < OUT_HIGH
+        let has_unread = self.outbox.len() >= OUT_HIGH || self.outbox.descriptors() >= MAX_DESCRIPTORS;
+        !self.closing && !is_held && !has_unread && self.calls.len() < MAX_CALLS
     }
 
     /// Moves what may go out now into the outbox.

@@ -109,6 +109,18 @@ impl Server {
         }
     }
 
+    /// Whether clients wait that could not be accepted.
+    pub fn is_accept_stalled(&self) -> bool {
+        self.accept_stalled
+    }
+
+    /// Tries it once more, if clients wait that could not be accepted.
+    pub fn accept_again(&mut self, events: &mut Vec<ServerEvent>) {
+        if std::mem::take(&mut self.accept_stalled) {
+            self.accept(events);
+        }
+    }
+
     fn add(&mut self, mut connection: Connection, events: &mut Vec<ServerEvent>) {
         let token = Token(self.next_token);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -250,8 +262,6 @@ impl Server {
         }
         events.push(ServerEvent::Closed { connection: token });
         drop(connection);
-        if std::mem::take(&mut self.accept_stalled) {
-            self.accept(events);
-        }
+        self.accept_again(events);
     }
 }

@@ -23,12 +23,14 @@ struct Chunk {
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
     size: usize,
+    descriptors: usize,
 }
 
 impl Outbox {
     /// Appends a frame.
     pub fn push(&mut self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
         self.size += frame.len();
+        self.descriptors += descriptors.len();
         match self.chunks.back_mut() {
             Some(last) if descriptors.is_empty() && last.bytes.len() + frame.len() <= CHUNK => {
                 last.bytes.extend_from_slice(&frame)
@@ -40,6 +42,11 @@ impl Outbox {
     /// Bytes not sent yet.
     pub fn len(&self) -> usize {
         self.size
+    }
+
+    /// Descriptors not sent yet.
+    pub fn descriptors(&self) -> usize {
+        self.descriptors
     }
 
     pub fn is_empty(&self) -> bool {
@@ -55,6 +62,7 @@ impl Outbox {
             match send(socket, chunk) {
                 Ok(count) => {
                     // With the first byte the descriptors are on their way; ours can be closed.
+                    self.descriptors -= chunk.descriptors.len();
                     chunk.descriptors.clear();
                     chunk.sent += count;
                     self.size -= count;

@@ -1,7 +1,7 @@
 //! What a start needs to know, read once. Nothing is changed: what an interrupted job becomes is the scheduler's decision, and a start
 //! on a full disk must not fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use pool_proto::{ResultKind, State};
 use rusqlite::{Connection, Result, Row};
@@ -16,7 +16,13 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         Ok((columns.size()?.unwrap_or(1), columns.size()?.unwrap_or(1)))
     })?;
     let (queued, interrupted) = (count_queued(connection)?, read_interrupted(connection)?);
-    Ok(Restored { next_job, next_callback, queued, interrupted, callbacks: read_outbox(connection)? })
+    let (callbacks, stdin) = (read_outbox(connection)?, read_stdin(connection)?);
+    Ok(Restored { next_job, next_callback, queued, interrupted, callbacks, stdin })
+}
+
+fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
+    let mut select = connection.prepare("SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL")?;
+    select.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.

@@ -10,7 +10,8 @@ use rusqlite::Connection;
 pub const APPLICATION_ID: i32 = 0x706f_6f6c;
 
 /// Migration `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row. The first ids that were never given out; `probe` is for finding out whether there is room on the disk.
     CREATE TABLE meta (next_job INTEGER NOT NULL, next_callback INTEGER NOT NULL, probe BLOB) STRICT;
     INSERT INTO meta (next_job, next_callback) VALUES (1, 1);
@@ -68,7 +69,11 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX callbacks_job ON callbacks (job);
     CREATE INDEX callbacks_outbox ON callbacks (ended_us) WHERE state IN ('pending', 'running');
-"];
+",
+    "
+    CREATE INDEX jobs_stdin ON jobs (stdin) WHERE stdin IS NOT NULL;
+",
+];
 
 /// The version that this program writes.
 pub fn current() -> usize {

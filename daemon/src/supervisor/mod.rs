@@ -43,7 +43,7 @@ use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use crate::server::{Server, ServerEvent};
 use crate::store::{Options as StoreOptions, Store, StoreEvent};
 use crate::worker::protocol::{WorkerCommand, WorkerReport};
-use crate::{output, process};
+use crate::{guardian, output, process};
 use admission::Admission;
 use launch::Place;
 use spool::Spool;
@@ -63,6 +63,9 @@ const PRUNE_PART: u64 = 16;
 
 /// Jobs that are forgotten at once; their files are removed between two turns.
 const PRUNE_BATCH: u32 = 100;
+
+/// After running out of descriptors clients are accepted again so much later, should none be closed before.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How the supervisor ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +133,7 @@ impl Supervisor {
 
         // Before the first child, so that no end of one goes unnoticed.
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).context("cannot handle signals")?;
+        process::unblock_signals(&guardian::PASSED_ON).context("cannot handle signals")?;
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
         let waker = Waker::new(registry, STORE)?;
@@ -151,6 +155,8 @@ impl Supervisor {
             tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
         }
         let interrupted = restored.interrupted.len();
+        let spool = Spool::new(&options.state_dir, clock.now().wall_us);
+        spool.remove_all_but(&restored.stdin);
         let (scheduler, effects) = Scheduler::restore(settings, restored, clock.now());
 
         let listener = StdUnixListener::from(inherited.listener);
@@ -159,7 +165,7 @@ impl Supervisor {
             server: Server::new(UnixListener::from_std(listener), LISTENER, registry, config.max_clients)?,
             fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
             admission: Admission::new(),
-            spool: Spool::new(&options.state_dir, clock.now().wall_us),
+            spool,
             service_manager: ServiceManager::from_environment(),
             place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned() },
             guardian_pid: getppid().as_raw(),
@@ -201,7 +207,7 @@ impl Supervisor {
         let mut events = Events::with_capacity(256);
         let mut clients = Vec::new();
         while !self.exiting {
-            match poll.poll(&mut events, self.patience()) {
+            match poll.poll(&mut events, self.patience(&clients)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
@@ -219,6 +225,7 @@ impl Supervisor {
                 }
             }
             self.server.read_unfinished(&mut clients);
+            self.server.accept_again(&mut clients);
             for event in clients.drain(..) {
                 self.on_client(event);
             }
@@ -234,13 +241,15 @@ impl Supervisor {
     }
 
     /// How long the next turn may wait.
-    fn patience(&self) -> Option<Duration> {
-        if self.server.has_unfinished() {
+    fn patience(&self, clients: &[ServerEvent]) -> Option<Duration> {
+        if self.server.has_unfinished() || !clients.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = [self.scheduler.next_deadline(), self.service_manager.deadline()].into_iter().flatten().min()?;
+        let now = self.clock.now().monotonic;
+        let accept = self.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
+        let deadline = [self.scheduler.next_deadline(), self.service_manager.deadline(), accept].into_iter().flatten().min()?;
         // Rounded up, since a poll that ends a little early would only be done again.
-        Some(deadline.saturating_sub(self.clock.now().monotonic) + Duration::from_millis(1))
+        Some(deadline.saturating_sub(now) + Duration::from_millis(1))
     }
 
     fn take_answers(&mut self) {
@@ -296,11 +305,11 @@ impl Supervisor {
         for event in events {
             match event {
                 FleetEvent::Report { slot, report } => self.on_report(slot, report),
-                FleetEvent::Lost { slot, pid, how } => {
+                FleetEvent::Lost { slot, pid, how, unsent } => {
                     if !self.exiting {
                         tracing::debug!(worker = %self.slot_name(slot), pid, how, "worker lost");
                     }
-                    self.handle(Event::WorkerLost { slot, pid, how });
+                    self.handle(Event::WorkerLost { slot, pid, how, unsent });
                 }
             }
         }

@@ -137,12 +137,17 @@ impl Supervisor {
 
     fn on_shutdown(&mut self, call: CallId, mode: ShutdownMode) {
         self.server.reply(call, &ShuttingDown { pid: self.guardian_pid }, Vec::new(), true);
-        self.service_manager.stopping();
         tracing::info!(?mode, "told to end by a client");
-        self.handle(match mode {
-            ShutdownMode::Drain => Event::Drain,
-            ShutdownMode::Now => Event::Stop,
-        });
+        match mode {
+            ShutdownMode::Drain => {
+                self.service_manager.draining();
+                self.handle(Event::Drain);
+            }
+            ShutdownMode::Now => {
+                self.service_manager.stopping();
+                self.handle(Event::Stop);
+            }
+        }
     }
 
     fn on_list(&mut self, call: CallId, list: interface::List) {

@@ -2,7 +2,7 @@
 //!
 //! A file belongs to the connection that opened it until a job names its token; what no job has named goes with its connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,6 +31,16 @@ impl Spool {
     pub fn new(state_dir: &Path, started_us: i64) -> Self {
         let prefix = format!("{started_us:x}");
         Self { state_dir: state_dir.to_owned(), prefix, next: 1, unclaimed: HashMap::new(), submitted: HashMap::new() }
+    }
+
+    /// Removes what an earlier start has left that no job needs.
+    pub fn remove_all_but(&self, needed: &HashSet<String>) {
+        let folder = output::stdin_path(&self.state_dir, "");
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if let Some(token) = entry.file_name().to_str().filter(|token| !needed.contains(*token)) {
+                self.remove(token);
+            }
+        }
     }
 
     /// A new file for a connection's client to write: its token, and the file.

@@ -26,6 +26,11 @@ impl ServiceManager {
         notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
+    /// Not yet stopping: from then on a manager's patience is short.
+    pub fn draining(&self) {
+        notify(&[NotifyState::Status("Draining: finishes what it has accepted, then ends")]);
+    }
+
     pub fn stopping(&self) {
         notify(&[NotifyState::Stopping]);
     }

@@ -265,10 +265,22 @@ fn restart(daemon: &mut Daemon, known: &Mutex<Known>) {
     }
     let left = daemon.owned_processes();
     if !left.is_empty() {
-        known.lock().expect("nobody panics").breaches.push(format!("orphans of a dead daemon: {left:?}"));
+        known.lock().expect("nobody panics").breaches.push(format!("orphans of a dead daemon: {}", describe(&left)));
         left.iter().for_each(|&pid| send(pid, Signal::SIGKILL));
     }
     daemon.restart();
+}
+
+/// What they are, for whoever has to find out why they are there.
+fn describe(pids: &[i32]) -> String {
+    let read = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let one = |&pid: &i32| {
+        let stat = read(pid, "stat");
+        let state: String = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).chars().take(8).collect();
+        let command = read(pid, "cmdline").replace('\0', " ").replace('\n', " ");
+        format!("\n  {pid} ({state}, in {}) {command:.80}", read(pid, "wchan"))
+    };
+    pids.iter().map(one).collect()
 }
 
 fn waiting_client(daemon: &Daemon) -> Child {
@@ -344,7 +356,7 @@ fn reconcile(daemon: &mut Daemon, ledgers: &Ledgers, known: Known, kills: &BTree
     }
     let orphans = orphans(daemon);
     if !orphans.is_empty() {
-        breaches.push(format!("orphans: {orphans:?}"));
+        breaches.push(format!("orphans: {}", describe(&orphans)));
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

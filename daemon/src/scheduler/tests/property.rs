@@ -26,7 +26,7 @@ enum Step {
     StoreRefuses,
     Answers { times: usize },
     WorkerUp { which: usize },
-    WorkerDies { which: usize },
+    WorkerDies { which: usize, unsent: bool },
     Starts { which: usize },
     Ends { which: usize, exit: Exit },
     CannotStart { which: usize, stage: Stage, errno: i32 },
@@ -89,7 +89,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::StoreRefuses),
         9 => (1..6usize).prop_map(|times| Step::Answers { times }),
         6 => (0..9usize).prop_map(|which| Step::WorkerUp { which }),
-        1 => (0..9usize).prop_map(|which| Step::WorkerDies { which }),
+        1 => (0..9usize, prop::bool::weighted(0.2)).prop_map(|(which, unsent)| Step::WorkerDies { which, unsent }),
         6 => (0..9usize).prop_map(|which| Step::Starts { which }),
         8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
         2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
@@ -131,7 +131,7 @@ fn take(world: &mut World, step: Step) {
         Step::StoreRefuses => world.store_refuses(),
         Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
         Step::WorkerUp { which } => on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up),
-        Step::WorkerDies { which } => on_worker(world, which, |_| true, World::worker_lost),
+        Step::WorkerDies { which, unsent } => on_worker(world, which, |_| true, |world, slot| world.worker_died(slot, unsent)),
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
         Step::Ends { which, exit } => {
             on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));

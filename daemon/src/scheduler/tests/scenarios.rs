@@ -749,3 +749,17 @@ fn a_page_of_the_queue_that_comes_late_brings_nothing_back_that_was_canceled() {
     }
     world.assert_idle();
 }
+
+#[test]
+fn an_attempt_that_its_dead_worker_never_got_does_not_count() {
+    let mut world = World::up(1);
+    world.submit(vec![work(); 2]);
+    world.settle();
+    world.worker_died(slot(0), true);
+    world.settle();
+    let row = &world.store.jobs[&JobId(1)];
+    assert_eq!((row.attempt, row.crashes, world.running_jobs()), (0, 0, vec![1]));
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    assert_eq!(world.state(1), State::Succeeded);
+}

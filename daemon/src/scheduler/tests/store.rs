@@ -151,6 +151,7 @@ impl MemoryStore {
             queued: queued.map(|(pool, ids)| (pool.to_string(), ids.len() as u64)).collect(),
             interrupted: interrupted.collect(),
             callbacks: outbox.into_iter().map(|(_, callback)| callback).collect(),
+            ..Restored::default()
         }
     }
 

@@ -213,11 +213,17 @@ impl World {
 
     /// A worker dies, and its attempt with it.
     pub fn worker_lost(&mut self, slot: SlotId) {
+        self.worker_died(slot, false);
+    }
+
+    /// A worker dies; `unsent`: before it got its attempt.
+    pub fn worker_died(&mut self, slot: SlotId, unsent: bool) {
         let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
         match worker {
             Worker::Starting => self.handle(Event::WorkerFailed { slot }),
             Worker::Idle | Worker::Busy { .. } | Worker::Leaving => {
-                self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned() });
+                let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
+                self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent });
             }
         }
     }
