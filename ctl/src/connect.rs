@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context, bail};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::geteuid;
 use pool_proto::location::{check_socket_path, default_socket};
 use pool_proto::{Client, ClientError};
 
@@ -14,17 +17,18 @@ use pool_proto::{Client, ClientError};
 const RECONNECT: Duration = Duration::from_secs(30);
 
 /// Where poold is, and what to do when it is not there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Link {
     socket: PathBuf,
+    is_named: bool,
     may_start: bool,
 }
 
 impl Link {
     /// `named`: the socket that the user named. Only their own daemon is ever started, never one that they named.
     pub fn new(named: Option<PathBuf>, no_start: bool) -> Self {
-        let may_start = named.is_none() && !no_start;
-        Self { socket: named.unwrap_or_else(default_socket), may_start }
+        let is_named = named.is_some();
+        Self { socket: named.unwrap_or_else(default_socket), is_named, may_start: !is_named && !no_start }
     }
 
     /// Where poold listens, or should.
@@ -38,11 +42,24 @@ impl Link {
     /// When there is none, with what to do.
     pub fn connect(&self) -> anyhow::Result<Client> {
         check_socket_path(&self.socket).map_err(anyhow::Error::msg)?;
-        match Client::connect(&self.socket) {
+        match self.open() {
             Ok(client) => Ok(client),
             Err(error) if is_absent(&error) && self.may_start => self.start(),
             Err(error) => Err(self.explain(error)),
         }
+    }
+
+    /// Nobody else's server is taken for the user's own poold: it would be told their whole environment. Whoever names a socket has
+    /// chosen whom to trust.
+    fn open(&self) -> io::Result<Client> {
+        let client = Client::connect(&self.socket)?;
+        if !self.is_named {
+            let server = getsockopt(&client, PeerCredentials)?.uid();
+            if server != geteuid().as_raw() && server != 0 {
+                return Err(io::Error::other(format!("it is served by uid {server}, not by you")));
+            }
+        }
+        Ok(client)
     }
 
     /// Connects to a poold that is there.
@@ -51,7 +68,7 @@ impl Link {
     /// When there is none.
     pub fn connect_only(&self) -> anyhow::Result<Client> {
         check_socket_path(&self.socket).map_err(anyhow::Error::msg)?;
-        Client::connect(&self.socket).map_err(|error| self.explain(error))
+        self.open().map_err(|error| self.explain(error))
     }
 
     /// Connects again after the connection was lost: poold is being restarted, or is gone for good.
@@ -62,7 +79,7 @@ impl Link {
         let start = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
-            match Client::connect(&self.socket) {
+            match self.open() {
                 Ok(client) => return Ok(client),
                 Err(error) if is_absent(&error) && start.elapsed() < RECONNECT => {
                     thread::sleep(pause);
@@ -83,10 +100,18 @@ impl Link {
 
     fn start(&self) -> anyhow::Result<Client> {
         let program = beside_us("poold").unwrap_or_else(|| "poold".into());
-        let said = Command::new(&program).arg("--daemonize").stdin(Stdio::null()).output();
+        let mut command = Command::new(&program);
+        command.arg("--daemonize").stdin(Stdio::null());
+        // What a service manager has told our own service is not meant for it.
+        for name in
+            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "STATE_DIRECTORY"]
+        {
+            command.env_remove(name);
+        }
+        let said = command.output();
         let said = said.with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
         // Another poolctl may have been quicker, so that ours found its place taken; what counts is that one is there.
-        match Client::connect(&self.socket) {
+        match self.open() {
             Ok(client) => {
                 if said.status.success() {
                     eprintln!("poolctl: started poold, socket {}", self.socket.display());

@@ -104,7 +104,7 @@ impl<'a> Follower<'a> {
         loop {
             while let Some(progress) = self.next_progress()? {
                 if let Some(record) = self.on_progress(progress)? {
-                    self.pump()?;
+                    while self.pump()? {}
                     return Ok(record);
                 }
             }
@@ -112,14 +112,21 @@ impl<'a> Follower<'a> {
                 && self.interrupts.is_none()
                 && let Some(id) = self.id
             {
-                self.interrupts = Some(Interrupts::of_job(id, self.link.socket())?);
+                self.interrupts = Some(Interrupts::of_job(id, self.link)?);
             }
-            self.pump()?;
-            if !self.wait()? && self.watch() {
-                // What was written before the watch was set.
-                self.pump()?;
+            let has_more = self.pump()?;
+            if !self.wait(has_more)? && !has_more {
+                self.settle_in();
             }
         }
+    }
+
+    /// The job takes its time: from now on signals are acted on, and its files are watched.
+    fn settle_in(&mut self) {
+        if let Some(interrupts) = &mut self.interrupts {
+            interrupts.attend();
+        }
+        self.watch();
     }
 
     fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {
@@ -154,7 +161,7 @@ impl<'a> Follower<'a> {
         let stdout = File::from(self.client.take_descriptor()?);
         let stderr = File::from(self.client.take_descriptor()?);
         // What the attempt before had still to say.
-        self.pump()?;
+        while self.pump()? {}
         let known = self.attempt.take().filter(|attempt| attempt.number == number);
         let offsets: Vec<u64> = known.iter().flat_map(|attempt| attempt.tails.iter().map(|tail| tail.offset)).collect();
         let targets = [self.sinks.stdout.then_some(Target::Stdout), self.sinks.stderr];
@@ -164,32 +171,43 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Passes on what there is.
-    fn pump(&mut self) -> anyhow::Result<()> {
+    /// Passes on what there is, a buffer of each stream; true when there may be more.
+    fn pump(&mut self) -> anyhow::Result<bool> {
+        let mut has_more = false;
         for tail in self.attempt.iter_mut().flat_map(|attempt| &mut attempt.tails) {
-            while let Some(target) = tail.target {
-                let count = tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
-                if count == 0 {
-                    break;
-                }
-                tail.offset += count as u64;
-                match pass_on(target, &self.buffer[..count]) {
-                    Err(Errno::EPIPE) => tail.target = None,
-                    other => other.context("cannot write the job's output")?,
-                }
+            let Some(target) = tail.target else { continue };
+            let count = tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
+            if count == 0 {
+                // Smaller than it was: the job has emptied it, as a shell does for `> /dev/stderr`.
+                let size = tail.file.metadata().context("cannot look at the job's output")?.len();
+                has_more |= size < tail.offset && size > 0;
+                tail.offset = tail.offset.min(if size < tail.offset { 0 } else { size });
+                continue;
+            }
+            has_more |= count == self.buffer.len();
+            tail.offset += count as u64;
+            // Whoever reads our output may take their time, which is no reason to be deaf.
+            if let Some(interrupts) = &mut self.interrupts
+                && (has_more || !is_ready(target))
+            {
+                interrupts.attend();
+            }
+            match pass_on(target, &self.buffer[..count]) {
+                Err(Errno::EPIPE) => tail.target = None,
+                other => other.context("cannot write the job's output")?,
             }
         }
-        Ok(())
+        Ok(has_more)
     }
 
-    /// Has the attempt's files watched; true when that is new.
-    fn watch(&mut self) -> bool {
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.watched) else { return false };
+    /// Has the attempt's files watched.
+    fn watch(&mut self) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.watched) else { return };
         attempt.watched = true;
         if self.inotify.is_none() {
             self.inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         }
-        let Some(inotify) = &self.inotify else { return true };
+        let Some(inotify) = &self.inotify else { return };
         let watch = |tail: &Tail| {
             let path = format!("/proc/self/fd/{}", tail.file.as_raw_fd());
             inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).is_ok()
@@ -197,17 +215,18 @@ impl<'a> Follower<'a> {
         if !attempt.tails.iter().filter(|tail| tail.target.is_some()).all(watch) {
             self.inotify = None;
         }
-        true
     }
 
-    /// Until something has happened; false when nothing has for as long as it makes sense to wait.
-    fn wait(&mut self) -> anyhow::Result<bool> {
+    /// Until something has happened; false when nothing has for as long as it makes sense to wait, which with output at hand is not at all.
+    fn wait(&mut self, has_more: bool) -> anyhow::Result<bool> {
         let mut fds = vec![PollFd::new(self.client.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.interrupts.iter().flat_map(Interrupts::poll_fds));
         let timeout = match &self.attempt {
+            _ if has_more => PollTimeout::ZERO,
             Some(Attempt { watched: false, .. }) => PollTimeout::from(UNWATCHED_MS),
             Some(_) if self.inotify.is_none() => PollTimeout::from(WITHOUT_INOTIFY_MS),
+            // One that waits for a slot.
+            None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => PollTimeout::from(UNWATCHED_MS),
             Some(_) | None => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
@@ -219,9 +238,6 @@ impl<'a> Follower<'a> {
         if let Some(inotify) = &self.inotify {
             // What has changed is read anyway; this only empties the queue.
             let _ = inotify.read_events();
-        }
-        if let Some(interrupts) = &mut self.interrupts {
-            interrupts.handle()?;
         }
         if from_poold {
             self.fill()?;
@@ -245,6 +261,16 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Whether a write would not block.
+fn is_ready(target: Target) -> bool {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let stream = match target {
+        Target::Stdout => stdout.as_fd(),
+        Target::Stderr => stderr.as_fd(),
+    };
+    poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 fn pass_on(target: Target, mut bytes: &[u8]) -> nix::Result<()> {
     while !bytes.is_empty() {
         let result = match target {
@@ -261,7 +287,10 @@ fn pass_on(target: Target, mut bytes: &[u8]) -> nix::Result<()> {
                     Target::Stderr => io::stderr().as_fd().try_clone_to_owned(),
                 };
                 let stream = stream.map_err(|_| Errno::EBADF)?;
-                poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+                match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Err(error) => return Err(error),
         }

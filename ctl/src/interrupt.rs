@@ -7,96 +7,120 @@
 //! | SIGTERM | gets SIGTERM; one that still waits for a slot is canceled |
 //! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
-//! In all but the last case poolctl goes on waiting, and exits as the job does. Before the job has been accepted, signals do what they
-//! always do.
+//! In all but the last case poolctl goes on waiting, and exits as the job does. Before the job has been accepted, and once it has ended,
+//! signals do what they always do.
+//!
+//! They are taken over in two steps, so that a short job does not pay for a thread: first they are only noted, then threads of their own
+//! act on them, whatever the rest of poolctl is blocked by.
 
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::poll::{PollFd, PollFlags};
-use pool_proto::interface::{Cancel, Signal};
-use pool_proto::{Client, ClientError, Refusal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use pool_proto::interface::{self, Cancel};
+use pool_proto::{ClientError, Refusal, State};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
+use signal_hook::low_level::{emulate_default_handler, pipe};
+
+use crate::connect::Link;
 
 const TWICE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Signals turned into something to poll, and what they mean for one job.
+/// The signals of one job's waiter.
 #[derive(Debug)]
 pub struct Interrupts {
+    /// Until threads read it.
+    noted: Option<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
     id: u64,
-    socket: PathBuf,
-    int: UnixStream,
-    term: UnixStream,
-    last_int: Option<Instant>,
-    /// A cancel under way; its reply is not waited for, since the job's end is.
-    canceling: Option<Client>,
+    link: Link,
+    /// Of each signal, a byte each time it comes.
+    streams: [(i32, UnixStream); 2],
 }
 
 impl Interrupts {
-    /// Takes over SIGINT and SIGTERM.
+    /// Notes SIGINT and SIGTERM from now on, but for one that whoever started us has had ignored.
     ///
     /// # Errors
     /// Those of sigaction(2) and socketpair(2).
-    pub fn of_job(id: u64, socket: &std::path::Path) -> anyhow::Result<Self> {
-        let int = handle(SIGINT).context("cannot handle SIGINT")?;
-        let term = handle(SIGTERM).context("cannot handle SIGTERM")?;
-        Ok(Self { id, socket: socket.to_owned(), int, term, last_int: None, canceling: None })
+    pub fn of_job(id: u64, link: &Link) -> anyhow::Result<Self> {
+        let note = |signal| note(signal).with_context(|| format!("cannot handle signal {signal}"));
+        let streams = [(SIGINT, note(SIGINT)?), (SIGTERM, note(SIGTERM)?)];
+        Ok(Self { noted: Some(Noted { id, link: link.clone(), streams }) })
     }
 
-    /// What becomes readable when a signal has come.
-    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        [&self.int, &self.term].into_iter().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN))
+    /// Whether nobody acts on them yet.
+    pub fn are_only_noted(&self) -> bool {
+        self.noted.is_some()
     }
 
-    /// Does what the signals that have come mean.
-    ///
-    /// # Errors
-    /// When poold cannot be told.
-    pub fn handle(&mut self) -> anyhow::Result<()> {
-        if has_come(&mut self.int) {
-            let twice = self.last_int.replace(Instant::now()).is_some_and(|last| last.elapsed() < TWICE_WITHIN);
-            if twice { self.cancel()? } else { self.forward(SIGINT)? }
+    /// Acts on them from now on, on threads that end with poolctl.
+    pub fn attend(&mut self) {
+        let Some(Noted { id, link, streams }) = self.noted.take() else { return };
+        for (signal, noted) in streams {
+            let link = link.clone();
+            thread::spawn(move || attend(signal, noted, id, &link));
         }
-        if has_come(&mut self.term) {
-            self.forward(SIGTERM)?;
-        }
-        Ok(())
-    }
-
-    fn forward(&mut self, signal: i32) -> anyhow::Result<()> {
-        let mut client = self.connect()?;
-        match client.call(&Signal { id: self.id, signal }) {
-            Ok(_) => Ok(()),
-            Err(ClientError::Refused(Refusal::NotRunning { .. })) => self.cancel(),
-            Err(error) => Err(error).with_context(|| format!("cannot pass the signal on to job {}", self.id)),
-        }
-    }
-
-    fn cancel(&mut self) -> anyhow::Result<()> {
-        let mut client = self.connect()?;
-        client.send(&Cancel { ids: vec![self.id] }, false).with_context(|| format!("cannot cancel job {}", self.id))?;
-        self.canceling = Some(client);
-        Ok(())
-    }
-
-    fn connect(&self) -> anyhow::Result<Client> {
-        Client::connect(&self.socket).with_context(|| format!("cannot reach poold; job {} goes on", self.id))
     }
 }
 
-fn handle(signal: i32) -> io::Result<UnixStream> {
+fn note(signal: i32) -> anyhow::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    pipe::register(signal, write)?;
+    if !is_ignored(signal)? {
+        pipe::register(signal, write)?;
+    }
     Ok(read)
 }
 
-fn has_come(stream: &mut UnixStream) -> bool {
+/// As a shell does for what it runs in the background.
+fn is_ignored(signal: i32) -> anyhow::Result<bool> {
+    let signal = Signal::try_from(signal)?;
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed, only the disposition that was there is put back.
+    let old = unsafe { sigaction(signal, &ignore)? };
+    if matches!(old.handler(), SigHandler::SigIgn) {
+        return Ok(true);
+    }
+    // SAFETY: as above.
+    unsafe { sigaction(signal, &old)? };
+    Ok(false)
+}
+
+/// Passes signals on for as long as there are any to come.
+fn attend(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
+    let mut last: Option<Instant> = None;
     let mut buffer = [0; 64];
-    stream.read(&mut buffer).is_ok_and(|count| count > 0)
+    while noted.read(&mut buffer).is_ok_and(|count| count > 0) {
+        let twice = last.replace(Instant::now()).is_some_and(|last| last.elapsed() < TWICE_WITHIN);
+        let result = if twice && signal == SIGINT { cancel(id, link) } else { forward(signal, id, link) };
+        if let Err(error) = result {
+            eprintln!("poolctl: the signal cannot be passed on to job {id}: {error:#}");
+        }
+    }
+}
+
+fn forward(signal: i32, id: u64, link: &Link) -> anyhow::Result<()> {
+    match link.reconnect()?.call(&interface::Signal { id, signal }) {
+        Ok(_) => Ok(()),
+        // What is left is our own: output that nobody takes.
+        Err(ClientError::Refused(Refusal::NotRunning { state, .. })) if State::parse(&state).is_some_and(State::is_terminal) => {
+            Ok(emulate_default_handler(signal)?)
+        }
+        Err(ClientError::Refused(Refusal::NotRunning { .. })) => cancel(id, link),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Its reply comes when the job has ended, which is waited for anyway.
+fn cancel(id: u64, link: &Link) -> anyhow::Result<()> {
+    let mut client = link.reconnect()?;
+    client.send(&Cancel { ids: vec![id] }, false)?;
+    thread::spawn(move || client.receive::<Cancel>());
+    Ok(())
 }

@@ -122,6 +122,13 @@ impl Fleet {
         }
     }
 
+    /// Kills a worker.
+    pub fn kill(&mut self, slot: SlotId) {
+        if let Some(link) = self.link_mut(slot) {
+            process::kill_child(link.pid);
+        }
+    }
+
     /// Hands a worker an attempt.
     pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>) {
         let Some(link) = self.link_mut(slot) else {

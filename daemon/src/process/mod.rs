@@ -20,7 +20,7 @@ use nix::sys::socket::{Backlog, listen};
 
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
 pub use spawn::{EnvironmentBlock, Launch, Spawner};
-pub use tree::{signal_group, signal_tree};
+pub use tree::{kill_child, signal_group, signal_tree};
 
 /// Orphaned descendants become this process's children instead of init's.
 ///

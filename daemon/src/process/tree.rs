@@ -17,6 +17,12 @@ pub struct Process {
     pub parent: i32,
 }
 
+/// Kills a child of ours that has not been reaped.
+pub fn kill_child(pid: i32) {
+    // It may have ended already.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
 /// Sends a signal to a process group whose leader is a child of ours that has not been reaped.
 pub fn signal_group(leader: i32, signal: i32) {
     // SAFETY: kill takes two integers. Not nix's, which knows no real-time signals.

@@ -26,9 +26,26 @@ pub struct Active {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    Running { deadline: Option<Duration> },
-    Stopping { reason: StopReason, kill_at: Option<Duration> },
+    Running {
+        deadline: Option<Duration>,
+    },
+    /// It has been sent SIGTERM.
+    Stopping {
+        reason: StopReason,
+        kill_at: Duration,
+    },
+    /// Its worker has been told to kill it, and is itself killed should it not do so.
+    Killing {
+        reason: StopReason,
+        kill_worker_at: Option<Duration>,
+    },
 }
+
+/// A worker that has been told to kill its attempt takes this long at most; one that was stopped would take for ever.
+pub const WORKER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// From handing out an attempt with a timeout to its start, at most, on top of that timeout. Only a worker that hangs needs so long.
+pub const START_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Scheduler {
     pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, pid: i32) {
@@ -38,14 +55,13 @@ impl Scheduler {
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
         active.started = true;
         let (attempt, worker_pid) = (active.attempt, active.worker_pid);
-        let stopping = match &mut active.phase {
-            Phase::Running { deadline } => {
-                *deadline = active.work.timeout.map(|timeout| now + timeout);
-                self.timers.extend(deadline.map(|at| (at, Timer::Attempt(claim.unit))));
-                None
-            }
-            Phase::Stopping { reason, .. } => Some(*reason),
-        };
+        let stopping = active.stop_reason();
+        if let Phase::Running { deadline } = &mut active.phase {
+            let old = std::mem::replace(deadline, active.work.timeout.map(|timeout| now + timeout));
+            let new = *deadline;
+            self.timers.extend(new.map(|at| (at, Timer::Attempt(claim.unit))));
+            self.forget_deadline(claim.unit, Phase::Running { deadline: old.filter(|_| old != new) });
+        }
         let LaneId::Pool(pool) = slot.lane else { return };
         self.pools[pool].queue.has_room();
         self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: Some(pid), started_us });
@@ -164,6 +180,7 @@ impl Scheduler {
         match self.active.get(&id).map(|active| active.phase) {
             Some(Phase::Running { .. }) => self.stop(id, StopReason::TimedOut),
             Some(Phase::Stopping { .. }) => self.kill(id),
+            Some(Phase::Killing { .. }) => self.kill_worker(id),
             None => {}
         }
     }
@@ -180,7 +197,7 @@ impl Scheduler {
                     StopReason::Canceled | StopReason::TimedOut => active.work.kill_after,
                 };
                 let kill_at = now + grace;
-                active.phase = Phase::Stopping { reason, kill_at: Some(kill_at) };
+                active.phase = Phase::Stopping { reason, kill_at };
                 let started = active.started;
                 self.forget_deadline(Unit::Job(id), old_phase);
                 self.timers.insert((kill_at, Timer::Attempt(Unit::Job(id))));
@@ -193,18 +210,28 @@ impl Scheduler {
                 active.phase = Phase::Stopping { reason, kill_at };
                 self.store_stopping(id, reason);
             }
-            Phase::Stopping { .. } => {}
+            Phase::Stopping { .. } | Phase::Killing { .. } => {}
         }
     }
 
     /// The grace is over.
     pub(super) fn kill(&mut self, id: JobId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let Phase::Stopping { reason, kill_at: Some(_) } = active.phase else { return };
+        let Phase::Stopping { reason, .. } = active.phase else { return };
         let (slot, claim, old_phase) = (active.slot, active.claim(id), active.phase);
-        active.phase = Phase::Stopping { reason, kill_at: None };
+        let kill_worker_at = self.now.monotonic + WORKER_PATIENCE;
+        active.phase = Phase::Killing { reason, kill_worker_at: Some(kill_worker_at) };
         self.forget_deadline(Unit::Job(id), old_phase);
+        self.timers.insert((kill_worker_at, Timer::Attempt(Unit::Job(id))));
         self.effects.push(Effect::Kill { slot, claim });
+    }
+
+    /// The worker has not done as it was told. Its end is reported when nothing is left of it, and of the attempt.
+    fn kill_worker(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let Phase::Killing { kill_worker_at, .. } = &mut active.phase else { return };
+        *kill_worker_at = None;
+        self.effects.push(Effect::KillWorker { slot: active.slot });
     }
 
     /// The attempt counts though nobody has told of its start.
@@ -227,7 +254,10 @@ impl Scheduler {
     }
 
     fn forget_deadline(&mut self, unit: Unit, phase: Phase) {
-        let (Phase::Running { deadline: at } | Phase::Stopping { kill_at: at, .. }) = phase;
+        let at = match phase {
+            Phase::Running { deadline: at } | Phase::Killing { kill_worker_at: at, .. } => at,
+            Phase::Stopping { kill_at, .. } => Some(kill_at),
+        };
         if let Some(at) = at {
             self.timers.remove(&(at, Timer::Attempt(unit)));
         }
@@ -265,7 +295,7 @@ impl Active {
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self.phase {
             Phase::Running { .. } => None,
-            Phase::Stopping { reason, .. } => Some(reason),
+            Phase::Stopping { reason, .. } | Phase::Killing { reason, .. } => Some(reason),
         }
     }
 }

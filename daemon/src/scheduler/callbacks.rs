@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::attempts::WORKER_PATIENCE;
 use super::event::{Effect, SlotId};
 use super::store_op::{CallbackEnd, CallbackRun, StoreOp};
 use super::{Mode, Scheduler, Timer, lane};
@@ -34,6 +35,19 @@ impl Scheduler {
         self.effects.push(Effect::RunCallback { slot, run });
     }
 
+    /// Its time is up: it is killed, and should its worker not do that, its worker.
+    pub(super) fn on_callback_deadline(&mut self, id: CallbackId) {
+        let Some(lane::Current { slot, claim: Some(claim), .. }) = self.lane.get(id) else { return };
+        if self.lane.begin_kill(id) {
+            self.effects.push(Effect::Kill { slot, claim });
+            let deadline = self.now.monotonic + WORKER_PATIENCE;
+            self.lane.set_deadline(id, deadline);
+            self.timers.insert((deadline, Timer::Attempt(Unit::Callback(id))));
+        } else {
+            self.effects.push(Effect::KillWorker { slot });
+        }
+    }
+
     pub(super) fn on_callback_ended(&mut self, id: CallbackId, slot: SlotId, claim: Claim, exit: Option<Exit>) {
         if !self.lane.get(id).is_some_and(|current| current.slot == slot && current.claim == Some(claim)) {
             return;
@@ -62,12 +76,13 @@ impl Scheduler {
     pub(super) fn stop_callback(&mut self, id: CallbackId, current: lane::Current) {
         let (slot, Some(claim)) = (current.slot, current.claim) else { return };
         let timer = Timer::Attempt(Unit::Callback(id));
-        if self.hurried {
-            return self.effects.push(Effect::Kill { slot, claim });
-        }
-        let kill_at = self.now.monotonic + self.settings.stop_grace;
-        if let Some(deadline) = self.lane.hasten(id, kill_at) {
+        let grace = if self.hurried { Duration::ZERO } else { self.settings.stop_grace };
+        let kill_at = self.now.monotonic + grace;
+        if let Some(deadline) = self.lane.set_deadline(id, kill_at) {
             self.timers.remove(&(deadline, timer));
+        }
+        if self.hurried {
+            return self.on_callback_deadline(id);
         }
         self.timers.insert((kill_at, timer));
         self.effects.push(Effect::Terminate { slot, claim });

@@ -141,6 +141,10 @@ pub enum Effect {
         slot: SlotId,
         claim: Claim,
     },
+    /// SIGKILL to the slot's worker, which does not do as it is told; answered by `WorkerLost`.
+    KillWorker {
+        slot: SlotId,
+    },
     /// `last`: nothing more follows to this call.
     Reply {
         call: CallId,

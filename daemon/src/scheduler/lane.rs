@@ -17,6 +17,8 @@ pub struct Current {
     /// None while the store is still marking it as running.
     pub claim: Option<Claim>,
     pub deadline: Option<Duration>,
+    /// Its worker has been told to kill it.
+    pub killing: bool,
 }
 
 /// The lane's slots, and the callbacks due, waiting for their next attempt, and running.
@@ -62,7 +64,7 @@ impl CallbackLane {
         let id = self.due.pop_front()?;
         let (index, _) = self.slots.take(Unit::Callback(id)).expect("a slot is idle");
         let slot = SlotId { lane: LaneId::Callbacks, index };
-        self.current.insert(id, Current { slot, claim: None, deadline: None });
+        self.current.insert(id, Current { slot, claim: None, deadline: None, killing: false });
         Some(id)
     }
 
@@ -90,8 +92,13 @@ impl CallbackLane {
         self.current.iter().filter(|(_, current)| current.claim.is_some()).map(|(&id, &current)| (id, current)).collect()
     }
 
-    /// An attempt's deadline is brought forward; returns the old one.
-    pub fn hasten(&mut self, id: CallbackId, deadline: Duration) -> Option<Duration> {
+    /// An attempt is to be killed; false when its worker has been told so before.
+    pub fn begin_kill(&mut self, id: CallbackId) -> bool {
+        self.current.get_mut(&id).is_some_and(|current| !std::mem::replace(&mut current.killing, true))
+    }
+
+    /// An attempt has another deadline; returns the old one.
+    pub fn set_deadline(&mut self, id: CallbackId, deadline: Duration) -> Option<Duration> {
         self.current.get_mut(&id)?.deadline.replace(deadline)
     }
 

@@ -37,7 +37,7 @@ use std::time::Duration;
 use pool_proto::interface::{self, SlotState};
 use pool_proto::{Record, Refusal};
 
-use attempts::{Active, Phase};
+use attempts::{Active, Phase, START_PATIENCE};
 use clients::Submission;
 pub use event::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Settings, SlotId};
 use lane::CallbackLane;
@@ -283,11 +283,7 @@ impl Scheduler {
             self.timers.pop_first();
             match timer {
                 Timer::Attempt(Unit::Job(id)) => self.on_attempt_deadline(id),
-                Timer::Attempt(Unit::Callback(id)) => {
-                    if let Some(lane::Current { slot, claim: Some(claim), .. }) = self.lane.get(id) {
-                        self.effects.push(Effect::Kill { slot, claim });
-                    }
-                }
+                Timer::Attempt(Unit::Callback(id)) => self.on_callback_deadline(id),
                 Timer::Respawn(slot) => {
                     let now = self.now.monotonic;
                     if self.slots_mut(slot.lane).respawn(slot.index, now) {
@@ -324,6 +320,7 @@ impl Scheduler {
             let (slot, worker_pid) = pool.slots.take(unit).expect("a slot is idle");
             let slot = SlotId { lane: LaneId::Pool(index), index: slot };
             let claim = Claim { unit, attempt: ready.attempts + 1 };
+            let deadline = ready.work.timeout.map(|timeout| self.now.monotonic + timeout + START_PATIENCE);
             self.effects.push(Effect::Run { slot, claim, work: ready.work.clone() });
             let active = Active {
                 slot,
@@ -332,8 +329,9 @@ impl Scheduler {
                 crashes: ready.crashes,
                 work: ready.work,
                 started: false,
-                phase: Phase::Running { deadline: None },
+                phase: Phase::Running { deadline },
             };
+            self.timers.extend(deadline.map(|at| (at, Timer::Attempt(unit))));
             self.active.insert(ready.id, active);
         }
         if let Some((after, limit)) = pool.queue.fetch() {

@@ -402,6 +402,10 @@ impl Supervisor {
             Effect::Signal { slot, claim, signal } => self.fleet.send(slot, &WorkerCommand::Signal { claim, signal }),
             Effect::Terminate { slot, claim } => self.fleet.send(slot, &WorkerCommand::Terminate { claim }),
             Effect::Kill { slot, claim } => self.fleet.send(slot, &WorkerCommand::Kill { claim }),
+            Effect::KillWorker { slot } => {
+                tracing::warn!(worker = %self.slot_name(slot), "a worker hangs and is killed");
+                self.fleet.kill(slot);
+            }
             Effect::Reply { call, reply, last } => self.reply(call, reply, last),
             Effect::Exit => self.exiting = true,
         }

@@ -763,3 +763,53 @@ fn an_attempt_that_its_dead_worker_never_got_does_not_count() {
     world.settle();
     assert_eq!(world.state(1), State::Succeeded);
 }
+
+#[test]
+fn a_worker_that_does_not_do_as_it_is_told_is_killed() {
+    let mut world = World::up(1);
+    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
+    world.attempt_started(slot(0));
+    world.advance(SECOND);
+    world.advance(SECOND);
+    assert_eq!(sent_to(&world, 1), [Sent::Terminate, Sent::Kill]);
+    world.advance(4 * SECOND);
+    assert!(world.killed_workers.is_empty());
+    world.advance(SECOND);
+    assert!(world.killed_workers.contains(&slot(0)));
+    world.worker_lost(slot(0));
+    world.settle();
+    assert_eq!(ended_as(world.replies(call).last()), (State::TimedOut, Some(ResultKind::Timeout)));
+    world.assert_idle();
+}
+
+#[test]
+fn a_worker_that_never_tells_of_the_start_does_not_escape_the_timeout() {
+    let mut world = World::up(1);
+    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
+    world.advance(11 * SECOND);
+    assert_eq!(sent_to(&world, 1), [Sent::Terminate]);
+    world.advance(SECOND);
+    world.advance(5 * SECOND);
+    assert!(world.killed_workers.contains(&slot(0)));
+    world.worker_lost(slot(0));
+    world.settle();
+    assert_eq!(ended_as(world.replies(call).last()), (State::TimedOut, Some(ResultKind::Timeout)));
+}
+
+#[test]
+fn a_callbacks_worker_that_hangs_is_killed() {
+    let mut world = World::up(1);
+    world.submit(vec![with_callback(On::Done)]);
+    world.settle();
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    let callback = world.slot_of(Unit::Callback(CallbackId(1)));
+    world.advance(60 * SECOND);
+    world.advance(5 * SECOND);
+    assert!(world.killed_workers.contains(&callback));
+    world.worker_lost(callback);
+    world.settle();
+    world.advance(SECOND);
+    run_callback(&mut world, 1, EXITED);
+    world.assert_idle();
+}

@@ -49,6 +49,8 @@ pub struct World {
     pub ended: BTreeMap<JobId, State>,
     /// Signals sent to attempts, in order.
     pub signals: Vec<(Claim, Sent)>,
+    /// Killed, and not dead yet.
+    pub killed_workers: BTreeSet<SlotId>,
     pub exited: bool,
     pub settings: Settings,
     pub now: Now,
@@ -127,6 +129,7 @@ impl World {
             accepted: BTreeSet::new(),
             ended: BTreeMap::new(),
             signals: Vec::new(),
+            killed_workers: BTreeSet::new(),
             exited: false,
             settings,
             now,
@@ -218,6 +221,7 @@ impl World {
 
     /// A worker dies; `unsent`: before it got its attempt.
     pub fn worker_died(&mut self, slot: SlotId, unsent: bool) {
+        self.killed_workers.remove(&slot);
         let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
         match worker {
             Worker::Starting => self.handle(Event::WorkerFailed { slot }),
@@ -357,6 +361,10 @@ impl World {
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
             Effect::Kill { slot, claim } => self.send(slot, claim, Sent::Kill),
+            Effect::KillWorker { slot } => {
+                assert!(matches!(self.workers[&slot].1, Worker::Busy { .. }), "{slot:?} is killed and has nothing to do");
+                self.killed_workers.insert(slot);
+            }
             Effect::Reply { call, reply, last } => self.hear(call, reply, last),
             Effect::Exit => self.exited = true,
         }
