@@ -128,6 +128,8 @@ pub struct Ended {
     pub usage: Usage,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    /// When its first process was found to have ended, in microseconds since 1970.
+    pub ended_us: i64,
 }
 
 /// The step at which an attempt could not be started.

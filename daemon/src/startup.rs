@@ -201,7 +201,8 @@ fn lock(path: &Path, what: &str, flag: &str) -> anyhow::Result<Lock> {
             let _ = file.read_to_string(&mut pid);
             let pid = pid.trim();
             let who = if pid.is_empty() { "another poold".to_owned() } else { format!("another poold (pid {pid})") };
-            bail!("{who} uses {what}: end it with `poolctl shutdown`, or choose another with {flag}");
+            let kill = if pid.is_empty() { String::new() } else { format!(" or `kill {pid}`") };
+            bail!("{who} uses {what}: end it with `poolctl shutdown`{kill}, or choose another with {flag}");
         }
         Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }

@@ -1,6 +1,7 @@
 //! Everything that concerns processes as the kernel has them: starting them, signalling whole trees of them, burying them. The only
 //! module with raw system calls and with `unsafe`, and the only one that calls waitpid(2).
 
+mod leftovers;
 mod reap;
 mod spawn;
 mod tree;
@@ -18,6 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{Backlog, listen};
 
+pub use leftovers::kill_leftovers;
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
 pub use spawn::{EnvironmentBlock, Launch, Spawner};
 pub use tree::{kill_child, signal_group, signal_tree};

@@ -66,6 +66,12 @@ pub struct Spawner {
     oom_score_adj: Option<CString>,
 }
 
+/// Signals are numbered from 1 to this, those that the C library keeps to itself included.
+const SIGNALS: c_int = 64;
+
+/// In bytes.
+const KERNEL_SIGSET_SIZE: usize = 8;
+
 /// What the child reads, and where it writes its failure.
 struct Plan<'a> {
     parent: libc::pid_t,
@@ -89,7 +95,7 @@ impl Spawner {
     /// # Errors
     /// Those of mmap(2).
     pub fn new(oom_score_adj: Option<String>) -> io::Result<Self> {
-        let ignored = (1..=libc::SIGRTMAX()).filter(|&signal| is_ignored(signal)).collect();
+        let ignored = (1..=SIGNALS).filter(|&signal| is_ignored(signal)).collect();
         let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value).ok());
         Ok(Self { stack: Stack::new()?, ignored, oom_score_adj })
     }
@@ -161,11 +167,12 @@ fn candidates(program: &str, path: &str) -> Result<Vec<CString>, std::ffi::NulEr
 }
 
 fn is_ignored(signal: c_int) -> bool {
-    // SAFETY: sigaction is a plain C struct, for which all zeroes is a value; with no new action the call only reads.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
-    }
+    // Handler, flags, restorer and mask, as the kernel has them; the handler comes first.
+    let mut action = [0_u64; 4];
+    // SAFETY: with no new action the call only writes the old one, for which there is room.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<c_void>(), action.as_mut_ptr(), KERNEL_SIGSET_SIZE) };
+    result == 0 && action[0] == libc::SIG_IGN as u64
 }
 
 /// The child, from clone(2) to execve(2).
@@ -188,10 +195,10 @@ unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != plan.parent || libc::setsid() < 0 {
             return Stage::Setup;
         }
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
+        // The system call itself: the library keeps two of the signals to itself. All zeroes is SIG_DFL, without flags.
+        let default = [0_u64; 4];
         for &signal in plan.ignored {
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET_SIZE);
         }
         if let Some(value) = plan.oom_score_adj {
             restore_oom_score(value);

@@ -86,16 +86,19 @@ pub fn signal_descendant(process: Process, signal: Signal) -> bool {
     if !is_ours {
         return true;
     }
-    let result = {
-        // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
-        unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, std::ptr::null::<libc::siginfo_t>(), 0)
-        }
+    send_signal(&pidfd, signal)
+}
+
+/// Sends a signal to the process that the descriptor pins; false when that is not allowed.
+pub(super) fn send_signal(pidfd: &OwnedFd, signal: Signal) -> bool {
+    // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, std::ptr::null::<libc::siginfo_t>(), 0)
     };
     Errno::result(result) != Err(Errno::EPERM)
 }
 
-fn open_pidfd(pid: i32) -> Option<OwnedFd> {
+pub(super) fn open_pidfd(pid: i32) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes integers and returns a new descriptor, which nobody else owns.
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
@@ -104,7 +107,7 @@ fn open_pidfd(pid: i32) -> Option<OwnedFd> {
 }
 
 /// From proc(5): the fourth field, after the command's name in parentheses, which may hold anything.
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }

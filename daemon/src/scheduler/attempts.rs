@@ -48,9 +48,8 @@ pub const WORKER_PATIENCE: Duration = Duration::from_secs(5);
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Scheduler {
-    pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, pid: i32) {
+    pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, pid: i32, started_us: i64) {
         let Unit::Job(id) = claim.unit else { return };
-        let started_us = self.now.wall_us;
         let now = self.now.monotonic;
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
         active.started = true;
@@ -79,7 +78,7 @@ impl Scheduler {
             Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, Some(ended.exit)),
         };
         let Some(active) = self.take_active(id, slot, claim) else { return };
-        match outcome::of_end(ended, active.stop_reason(), self.now.wall_us) {
+        match outcome::of_end(ended, active.stop_reason()) {
             Some(outcome) => self.finish(id, outcome),
             None => self.requeue(id, active, None),
         }

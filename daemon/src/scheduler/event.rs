@@ -95,7 +95,7 @@ pub enum Event {
     /// A slot's worker is dead, and nothing that it ran is left. `unsent`: it never got the attempt that it was handed last.
     WorkerLost { slot: SlotId, pid: i32, how: String, unsent: bool },
     /// An attempt's command has been executed.
-    Started { slot: SlotId, claim: Claim, pid: i32 },
+    Started { slot: SlotId, claim: Claim, pid: i32, started_us: i64 },
     /// An attempt is over, and nothing of it is left.
     Ended { slot: SlotId, claim: Claim, ended: Ended },
     /// An attempt could not be started.

@@ -163,7 +163,7 @@ impl Scheduler {
             Event::WorkerUp { slot, pid } => self.slots_mut(slot.lane).up(slot.index, pid),
             Event::WorkerFailed { slot } => self.respawn_later(slot),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
-            Event::Started { slot, claim, pid } => self.on_started(slot, claim, pid),
+            Event::Started { slot, claim, pid, started_us } => self.on_started(slot, claim, pid, started_us),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
             Event::Tick => self.on_tick(),

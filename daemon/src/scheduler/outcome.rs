@@ -9,7 +9,7 @@ use crate::job::{Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Work};
 ///
 /// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM. Only when the daemon
 /// ends, a job that still managed to finish with code 0 has succeeded.
-pub fn of_end(ended: &Ended, stopping: Option<StopReason>, ended_us: i64) -> Option<Outcome> {
+pub fn of_end(ended: &Ended, stopping: Option<StopReason>) -> Option<Outcome> {
     let (exit_code, signal) = match ended.exit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal { signal, .. } => (None, Some(signal)),
@@ -32,7 +32,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, ended_us: i64) -> Opt
         usage: Some(ended.usage),
         stdout_bytes: Some(ended.stdout_bytes),
         stderr_bytes: Some(ended.stderr_bytes),
-        ended_us,
+        ended_us: ended.ended_us,
     })
 }
 

@@ -26,14 +26,14 @@ pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work) -> Box<Run> {
         Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
     };
     let stdin = work.stdin.as_ref().map_or(Stdin::Null, |token| Stdin::File(output::stdin_path(&place.state_dir, token)));
-    let variables = vec![
+    let mut variables = vec![
         ("POOL_JOB_ID".to_owned(), id.to_string()),
         ("POOL_ATTEMPT".to_owned(), claim.attempt.to_string()),
         ("POOL_NAME".to_owned(), work.name.clone().unwrap_or_default()),
         ("POOL_SLOT".to_owned(), slot.index.to_string()),
         (SOCKET_VARIABLE.to_owned(), place.socket.clone()),
-        ("POOL_SUBMIT_DIR".to_owned(), work.cwd.clone()),
     ];
+    variables.extend(submit_dir(work));
     run(&place.state_dir, claim, work.argv.clone(), work.cwd.clone(), false, variables, stdin)
 }
 
@@ -49,7 +49,6 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
         ("POOL_NAME", record.name.clone().unwrap_or_default()),
         ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default()),
         (SOCKET_VARIABLE, place.socket.clone()),
-        ("POOL_SUBMIT_DIR", work.cwd.clone()),
         ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).to_owned()),
         ("POOL_STATE", record.state.as_str().to_owned()),
         ("POOL_EXIT_CODE", number(record.exit_code)),
@@ -61,9 +60,24 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
         ("POOL_CALLBACK_ID", id.to_string()),
         ("POOL_CALLBACK_ATTEMPT", attempt.to_string()),
     ];
-    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(submit_dir(work)).collect();
     let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()];
     run(&place.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
+}
+
+/// Where it was submitted: poolctl says so in the environment, since the job may have been told to start elsewhere.
+fn submit_dir(work: &Work) -> Option<(String, String)> {
+    const NAME: &str = "POOL_SUBMIT_DIR";
+    (!work.environment.variables.contains_key(NAME)).then(|| (NAME.to_owned(), work.cwd.clone()))
+}
+
+/// Whether variables, each as `NAME=value`, are those of an attempt of the daemon with that socket.
+pub fn is_of_attempt(variables: &[&[u8]], socket: &Path) -> bool {
+    let has_name = |name: &str| {
+        variables.iter().any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+    };
+    let socket = [SOCKET_VARIABLE.as_bytes(), b"=", socket.as_os_str().as_encoded_bytes()].concat();
+    has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT") && variables.contains(&socket.as_slice())
 }
 
 fn duration_ms(record: &Record) -> String {

@@ -138,6 +138,10 @@ impl Supervisor {
         registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
         let waker = Waker::new(registry, STORE)?;
 
+        let leftovers = process::kill_leftovers(|variables| launch::is_of_attempt(variables, &options.socket));
+        if leftovers > 0 {
+            tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
+        }
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions { durability: config.durability.into(), output_paths: output::job_paths };
         let notify = move || {
@@ -321,7 +325,7 @@ impl Supervisor {
             self.bytes_since_prune += ended.stdout_bytes + ended.stderr_bytes;
         }
         self.handle(match report {
-            WorkerReport::Started { claim, pid } => Event::Started { slot, claim, pid },
+            WorkerReport::Started { claim, pid, started_us } => Event::Started { slot, claim, pid, started_us },
             WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
             WorkerReport::Failed { claim, failure } => Event::SpawnFailed { slot, claim, failure },
         });

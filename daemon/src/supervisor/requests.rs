@@ -151,12 +151,16 @@ impl Supervisor {
     }
 
     fn on_list(&mut self, call: CallId, list: interface::List) {
+        if list.limit == Some(0) {
+            let parameter = "limit: at least 1, or none".to_owned();
+            return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
+        }
         let wanted = list.limit.unwrap_or(if self.server.wants_more(call) { u32::MAX } else { SINGLE_PAGE });
         let page = if self.server.wants_more(call) { PAGE } else { SINGLE_PAGE };
         let query = ListQuery {
             states: list.states.unwrap_or_default(),
             pool: list.pool,
-            after: list.after.map(JobId),
+            after: list.after.map(|after| JobId(after.min(i64::MAX as u64))),
             limit: wanted.min(page),
         };
         self.ask(call, Query::List { query: query.clone(), left: wanted }, StoreOp::List { call, query });

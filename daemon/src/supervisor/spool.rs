@@ -12,7 +12,7 @@ use mio::Token;
 use nix::fcntl::OFlag;
 
 use crate::job::CallId;
-use crate::output;
+use crate::{output, process};
 
 /// All spooled files that belong to no job yet.
 #[derive(Debug)]
@@ -52,7 +52,16 @@ impl Spool {
         self.next += 1;
         let path = output::stdin_path(&self.state_dir, &token);
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(flags);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody has removed the folder.
+                process::create_private_folder(path.parent().ok_or(error)?)?;
+                options.open(&path)?
+            }
+            other => other?,
+        };
         self.unclaimed.entry(connection).or_default().push(token.clone());
         Ok((token, file))
     }

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -157,11 +158,12 @@ impl Worker {
 
     fn on_run(&mut self, run: &Run) -> anyhow::Result<bool> {
         let claim = run.claim;
+        let started_us = now_us();
         let report = match self.start(run) {
             Ok(attempt) => {
                 let pid = attempt.pid;
                 self.attempt = Some(attempt);
-                WorkerReport::Started { claim, pid }
+                WorkerReport::Started { claim, pid, started_us }
             }
             Err(failure) => WorkerReport::Failed { claim, failure },
         };
@@ -199,6 +201,7 @@ impl Worker {
     /// The attempt's first process has ended with `exit`, or is to be killed; with it goes all that it has started.
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
+        let ended_us = now_us();
         let mut exit = exit;
         for reaped in process::sweep() {
             add(&mut attempt.usage, &reaped);
@@ -208,7 +211,7 @@ impl Worker {
         }
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
         let exit = exit.context("the attempt's first process was nobody's child")?;
-        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes };
+        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
     }
 
@@ -217,6 +220,12 @@ impl Worker {
         debug_assert!(self.socket.as_raw_fd() > 2);
         self.socket.write_all(&encode(report)).is_ok()
     }
+}
+
+/// For the record: microseconds since 1970.
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn add(usage: &mut Usage, reaped: &Reaped) {

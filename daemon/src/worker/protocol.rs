@@ -58,7 +58,7 @@ pub enum Stdin {
 #[serde(rename_all = "snake_case")]
 pub enum WorkerReport {
     /// The attempt's command has been executed.
-    Started { claim: Claim, pid: i32 },
+    Started { claim: Claim, pid: i32, started_us: i64 },
     /// The attempt is over, and nothing that it started is left.
     Ended { claim: Claim, ended: Ended },
     /// The attempt could not be started; nothing of it is left.

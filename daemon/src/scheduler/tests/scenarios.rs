@@ -529,9 +529,9 @@ fn reports_of_an_attempt_that_is_over_are_ignored() {
     assert_eq!(world.running_jobs(), [1]);
     let ended = |exit| {
         let usage = pool_proto::interface::Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
-        crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0 }
+        crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: 0 }
     };
-    world.handle(Event::Started { slot: slot(0), claim: stale, pid: 1 });
+    world.handle(Event::Started { slot: slot(0), claim: stale, pid: 1, started_us: 0 });
     world.handle(Event::Ended { slot: slot(0), claim: stale, ended: ended(EXITED) });
     world.settle();
     assert_eq!((world.state(1), world.running_jobs()), (State::Queued, vec![1]));

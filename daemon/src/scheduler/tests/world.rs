@@ -235,7 +235,8 @@ impl World {
     /// The command of an attempt is executed.
     pub fn attempt_started(&mut self, slot: SlotId) {
         let (pid, claim) = self.busy(slot, |started, _| *started = true);
-        self.handle(Event::Started { slot, claim, pid: pid + 1000 });
+        let started_us = self.now.wall_us;
+        self.handle(Event::Started { slot, claim, pid: pid + 1000, started_us });
     }
 
     /// An attempt ends; it starts before, if it has not.
@@ -245,7 +246,8 @@ impl World {
         }
         let claim = self.vacate(slot);
         let usage = Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
-        self.handle(Event::Ended { slot, claim, ended: Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0 } });
+        let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: self.now.wall_us };
+        self.handle(Event::Ended { slot, claim, ended });
     }
 
     /// An attempt cannot be started.
