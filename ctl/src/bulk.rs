@@ -41,7 +41,7 @@ pub fn run(link: &Link, path: &Path, defaults: Job, as_json: bool) -> anyhow::Re
     let mut line = String::new();
     for number in 1.. {
         line.clear();
-        let count = source.read_line(&mut line).with_context(|| format!("cannot read {}, line {number}", path.display()))?;
+        let count = source.read_line(&mut line).map_err(|error| bulk.wrong(number, &error.to_string()))?;
         if !line.trim().is_empty() {
             let job = serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
             batch.jobs.push(job);

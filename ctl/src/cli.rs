@@ -1,5 +1,6 @@
 //! poolctl's command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -207,7 +208,7 @@ pub struct ListOptions {
 
     /// At most so many
     #[arg(short, long, value_name = "N")]
-    pub limit: Option<u32>,
+    pub limit: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ use pool_proto::interface::{Progress, ProgressEvent, Wait};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::Link;
-use crate::interrupt::Interrupts;
+use crate::interrupt::{self, Interrupts};
 
 /// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
 const WITHOUT_INOTIFY_MS: u16 = 100;
@@ -61,7 +61,7 @@ impl Sinks {
 struct Tail {
     file: File,
     offset: u64,
-    /// None once the reader of our output has gone: the job goes on, unheard.
+    /// None once the reader of our output has gone.
     target: Option<Target>,
 }
 
@@ -81,6 +81,8 @@ pub struct Follower<'a> {
     attempt: Option<Attempt>,
     inotify: Option<Inotify>,
     interrupts: Option<Interrupts>,
+    /// What becomes of us becomes of the job: signals, and the end of whoever reads our output.
+    is_in_place: bool,
     buffer: Vec<u8>,
 }
 
@@ -88,7 +90,7 @@ impl<'a> Follower<'a> {
     /// Follows the replies to a `Submit` or `Wait` that has been sent with `more`.
     pub fn new(link: &'a Link, client: Client, sinks: Sinks) -> Self {
         let buffer = vec![0; 256 * 1024];
-        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, buffer }
+        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, is_in_place: false, buffer }
     }
 
     /// For a job that is there already.
@@ -101,6 +103,7 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// When poold refuses, or is gone and does not come back.
     pub fn attend(mut self, forward_signals: bool) -> anyhow::Result<Record> {
+        self.is_in_place = forward_signals;
         loop {
             while let Some(progress) = self.next_progress()? {
                 if let Some(record) = self.on_progress(progress)? {
@@ -108,7 +111,7 @@ impl<'a> Follower<'a> {
                     return Ok(record);
                 }
             }
-            if forward_signals
+            if self.is_in_place
                 && self.interrupts.is_none()
                 && let Some(id) = self.id
             {
@@ -174,6 +177,7 @@ impl<'a> Follower<'a> {
     /// Passes on what there is, a buffer of each stream; true when there may be more.
     fn pump(&mut self) -> anyhow::Result<bool> {
         let mut has_more = false;
+        let mut is_unheard = false;
         for tail in self.attempt.iter_mut().flat_map(|attempt| &mut attempt.tails) {
             let Some(target) = tail.target else { continue };
             let count = tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
@@ -193,11 +197,26 @@ impl<'a> Follower<'a> {
                 interrupts.attend();
             }
             match pass_on(target, &self.buffer[..count]) {
-                Err(Errno::EPIPE) => tail.target = None,
+                Err(Errno::EPIPE) => {
+                    tail.target = None;
+                    is_unheard = true;
+                }
                 other => other.context("cannot write the job's output")?,
             }
         }
+        if is_unheard {
+            self.on_unheard()?;
+        }
         Ok(has_more)
+    }
+
+    /// Whoever reads our output has had enough: in place, the job's next write would have brought it SIGPIPE.
+    fn on_unheard(&self) -> anyhow::Result<()> {
+        match self.id {
+            Some(id) if self.is_in_place => interrupt::break_pipe(id, self.link),
+            Some(_) | None => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
+        Ok(())
     }
 
     /// Has the attempt's files watched.

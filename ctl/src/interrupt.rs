@@ -5,6 +5,7 @@
 //! | SIGINT (Ctrl-C) | gets SIGINT; one that still waits for a slot is canceled |
 //! | a second SIGINT within two seconds | is canceled: SIGTERM, its grace, SIGKILL |
 //! | SIGTERM | gets SIGTERM; one that still waits for a slot is canceled |
+//! | no more reader of its output | gets SIGPIPE |
 //! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
 //! In all but the last case poolctl goes on waiting, and exits as the job does. Before the job has been accepted, and once it has ended,
@@ -22,7 +23,7 @@ use anyhow::Context;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use pool_proto::interface::{self, Cancel};
 use pool_proto::{ClientError, Refusal, State};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::low_level::{emulate_default_handler, pipe};
 
 use crate::connect::Link;
@@ -115,6 +116,15 @@ fn forward(signal: i32, id: u64, link: &Link) -> anyhow::Result<()> {
         Err(ClientError::Refused(Refusal::NotRunning { .. })) => cancel(id, link),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Sends the job SIGPIPE, on a thread that ends with poolctl.
+pub fn break_pipe(id: u64, link: &Link) {
+    let link = link.clone();
+    thread::spawn(move || {
+        // It may have ended meanwhile, or poold; then there is nobody left to tell.
+        let _ = link.reconnect().map(|mut client| client.call(&interface::Signal { id, signal: SIGPIPE }));
+    });
 }
 
 /// Its reply comes when the job has ended, which is waited for anyway.

@@ -1,6 +1,7 @@
 //! Many jobs, or the pools, as tables for people and documents for programs.
 
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use pool_proto::Record;
@@ -17,7 +18,7 @@ use crate::{outcome, print};
 pub fn run(link: &Link, options: ListOptions, as_json: bool) -> anyhow::Result<u8> {
     let mut client = link.connect()?;
     let states = (!options.state.is_empty()).then_some(options.state);
-    client.send(&List { states, pool: options.pool, after: None, limit: options.limit }, true)?;
+    client.send(&List { states, pool: options.pool, after: None, limit: options.limit.map(NonZeroU32::get) }, true)?;
     let mut listing = if as_json { Listing::json()? } else { Listing::Table { first: true } };
     loop {
         let (page, more) = client.receive::<List>()?;
@@ -81,6 +82,19 @@ impl Listing {
     }
 }
 
+/// Longer commands and names are cut, here and nowhere else.
+const LONGEST: usize = 500;
+
+/// Text of somebody else's making, so that it can neither leave its line nor tell the terminal what to do.
+pub fn printable(text: &str, longest: usize) -> String {
+    let escaped = text.chars().take(longest).flat_map(|c| {
+        let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        escaped.chars().collect::<Vec<char>>()
+    });
+    let cut = if text.chars().nth(longest).is_some() { "..." } else { "" };
+    escaped.collect::<String>() + cut
+}
+
 fn table_of(jobs: &[Record], with_header: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -91,7 +105,7 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
     for job in jobs {
         let result = if job.state.is_terminal() { outcome_of(job) } else { String::new() };
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
-        let command = job.name.clone().unwrap_or_else(|| command_line(&job.argv));
+        let command = printable(&job.name.clone().unwrap_or_else(|| command_line(&job.argv)), LONGEST);
         let cells = [job.id.to_string(), job.state.as_str().to_owned(), result, job.pool.clone(), duration, command];
         table.add_row(pad(&cells, &widths));
     }

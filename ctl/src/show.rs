@@ -10,7 +10,7 @@ use pool_proto::interface::{Get, Output, Wait};
 use crate::cli::LogsOptions;
 use crate::connect::Link;
 use crate::follow::{Follower, Sinks};
-use crate::list::command_line;
+use crate::list::{command_line, printable};
 use crate::{outcome, print};
 
 /// Prints a job's record.
@@ -50,7 +50,7 @@ fn describe(record: &Record) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            writeln!(text, "{name:<10} {value}").expect("a string takes everything");
+            writeln!(text, "{name:<10} {}", printable(&value, usize::MAX)).expect("a string takes everything");
         }
     };
     line("id", Some(record.id.to_string()));

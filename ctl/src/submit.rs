@@ -23,6 +23,11 @@ use crate::{bulk, outcome, print};
 /// Whatever kept the job from being accepted, or its end from being told.
 pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result<u8> {
     if let Some(file) = &options.from {
+        if options.wait {
+            bail!(UsageError(
+                "many jobs cannot be waited for as if they were one: submit them, then `poolctl wait` for the ids".to_owned()
+            ));
+        }
         let defaults = job_of(&options, Vec::new())?;
         return bulk::run(link, file, defaults, as_json);
     }
@@ -107,11 +112,16 @@ fn environment(options: &SubmitOptions) -> anyhow::Result<BTreeMap<String, Strin
     if options.env_mode == EnvMode::All {
         for (name, value) in env::vars_os() {
             match (name.into_string(), value.into_string()) {
+                // Such as Wine makes, `=C:`; no shell passes them on either.
+                (Ok(name), Ok(_)) if name.is_empty() || name.contains('=') => {}
                 (Ok(name), Ok(value)) => _ = variables.insert(name, value),
                 (Ok(name), Err(_)) => eprintln!("poolctl: the variable {name} is left out: its value is not UTF-8"),
                 (Err(name), _) => eprintln!("poolctl: the variable {} is left out: its name is not UTF-8", name.display()),
             }
         }
+    }
+    if let Some(here) = env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok()) {
+        variables.insert("POOL_SUBMIT_DIR".to_owned(), here);
     }
     for setting in &options.env {
         let (name, value) = match setting.split_once('=') {

@@ -21,7 +21,8 @@ use crate::print;
 /// When one of them does not exist, or poold is gone for good.
 pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<u8> {
     let ids = ids_of(&options.ids);
-    let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+    // One that is never reached is none.
+    let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut ended: HashMap<u64, u8> = HashMap::new();
     let mut client = begin(link.connect()?, &ids, options.any)?;
     loop {

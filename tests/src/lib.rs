@@ -23,7 +23,7 @@ use pool_proto::{Client, Record};
 use tempfile::TempDir;
 
 pub use cargo::{poolctl, poold};
-pub use processes::{alive, children, marked};
+pub use processes::{alive, children, handles, marked};
 
 /// The variable that marks a daemon's processes.
 pub const MARK: &str = "POOL_TEST_MARK";
@@ -103,6 +103,7 @@ pub struct Setup {
     wrapper: Vec<String>,
     user: Option<u32>,
     log: &'static str,
+    log_file: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -126,6 +127,7 @@ impl Setup {
             wrapper: Vec::new(),
             user: None,
             log: "debug",
+            log_file: None,
         }
     }
 
@@ -156,6 +158,12 @@ impl Setup {
     /// Logs only what somebody has to look at.
     pub fn quiet(mut self) -> Self {
         self.log = "error";
+        self
+    }
+
+    /// Logs into that file instead of one of its own.
+    pub fn log_to(mut self, path: &str) -> Self {
+        self.log_file = Some(PathBuf::from(path));
         self
     }
 
@@ -231,7 +239,11 @@ fn spawn_and_wait(setup: &Setup) -> Child {
     notify.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     // The daemon may be somebody else.
     fs::set_permissions(&notify_path, fs::Permissions::from_mode(0o777)).expect("it is ours");
-    let log = File::options().create(true).append(true).open(setup.dir().join("log")).expect("a log file");
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(setup.log_file.clone().unwrap_or_else(|| setup.dir().join("log")))
+        .expect("a log file");
     let mut command = setup.command();
     let child = command.env("NOTIFY_SOCKET", &notify_path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut child = child.spawn().expect("poold can be started");

@@ -2,11 +2,20 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 /// Whether the process exists and is more than a zombie.
 pub fn alive(pid: i32) -> bool {
     // The state follows the command's name, which is in parentheses and may hold anything.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Whether the process handles a signal itself.
+pub fn handles(pid: i32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).is_ok_and(|caught| caught & (1 << (signal as i32 - 1)) != 0)
 }
 
 /// The children of all threads of a process.

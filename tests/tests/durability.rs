@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::Signal;
 use pool_proto::State;
 use pool_proto::interface::List;
-use pool_tests::{Daemon, Setup, line_of, send, wait_until};
+use pool_tests::{Daemon, Setup, handles, line_of, send, wait_until};
 
 /// How often each job has written its line.
 fn ledger(daemon: &Daemon, name: &str) -> BTreeMap<u64, usize> {
@@ -133,14 +133,16 @@ fn a_waiting_client_outlives_the_supervisor() {
     line_of(ready.as_ref());
     daemon.wait_record(1, "it runs", |record| record.state == State::Running);
     let queued = waiting_client(&daemon, "echo queued; exit 8");
-    wait_until("both are accepted", || daemon.client().call(&List::default()).unwrap().jobs.len() == 2);
+    // From then on it takes over signals: that it has been told, not only that it is so.
+    let pid = i32::try_from(queued.id()).unwrap();
+    wait_until("the second one knows that it is accepted", || handles(pid, Signal::SIGTERM));
     send(daemon.supervisor(), Signal::SIGKILL);
     daemon.wait_record(1, "it runs again", |record| record.state == State::Running && record.attempt == 2);
     fs::write(&go, "").unwrap();
     let output = running.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stdout), (Some(7), b"attempt 1\nattempt 2\n".as_slice()));
     let output = queued.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), &*output.stdout), (Some(8), b"queued\n".as_slice()));
+    assert_eq!((output.status.code(), &*output.stdout), (Some(8), b"queued\n".as_slice()), "{output:?}");
 }
 
 #[test]
@@ -168,6 +170,34 @@ fn a_callback_that_was_running_is_delivered_after_the_restart() {
     let record = daemon.wait_record(id, "delivered", |record| record.callbacks[0].state == "delivered");
     assert_eq!(record.callbacks[0].attempts, 2);
     assert_eq!(fs::read_to_string(&ledger).unwrap(), "1 1\n1 2\n", "the id tells of the repeat");
+}
+
+#[test]
+fn an_input_that_was_on_its_way_is_not_left_behind() {
+    let mut daemon = Daemon::start(1);
+    let mut client = daemon.ctl(&["submit", "--wait", "--stdin", "-", "--", "cat"]);
+    let mut client = client.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    input.write_all(&[b'x'; 100_000]).unwrap();
+    let spooled = || fs::read_dir(daemon.state_dir().join("stdin")).map_or(0, Iterator::count);
+    wait_until("there is a file for it", || spooled() == 1);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    wait_until("nothing is left", || daemon.owned_processes().is_empty());
+    daemon.restart();
+    assert_eq!(fs::read_dir(daemon.state_dir().join("stdin")).unwrap().count(), 0);
+    drop(input);
+    client.wait().unwrap();
+}
+
+#[test]
+fn a_signal_that_comes_when_there_is_no_supervisor_is_not_lost() {
+    let mut daemon = Daemon::start(1);
+    send(daemon.supervisor(), Signal::SIGKILL);
+    daemon.signal(Signal::SIGTERM);
+    // It ends, whichever of the two came first; it neither goes on nor hangs.
+    daemon.wait();
+    wait_until("nothing is left", || daemon.processes().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, alive, is_root_or_skip, line_of, run, send, wait_until};
+use pool_tests::{Daemon, Setup, alive, handles, is_root_or_skip, line_of, run, send, wait_until};
 
 /// A blocking submit whose job is up.
 fn waiting(daemon: &Daemon, script: &str) -> Child {
@@ -25,11 +25,7 @@ fn pid(client: &Child) -> i32 {
 
 /// Sends a signal again and again until the client has taken it over: before, it does what it always does, which ends the test.
 fn interrupt(daemon: &Daemon, client: &Child, signal: Signal) {
-    wait_until("the client has taken over its signals", || {
-        let status = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal as i32 - 1)) != 0
-    });
+    wait_until("the client has taken over its signals", || handles(pid(client), signal));
     assert!(daemon.client().call(&pool_proto::interface::Ping {}).is_ok());
     send(pid(client), signal);
 }
@@ -63,6 +59,22 @@ fn a_termination_goes_to_the_job() {
     let mut client = waiting(&daemon, "trap 'exit 43' TERM");
     interrupt(&daemon, &client, Signal::SIGTERM);
     assert_eq!(client.wait().unwrap().code(), Some(43));
+}
+
+#[test]
+fn an_interrupt_reaches_the_job_though_nobody_reads_its_output() {
+    let daemon = Daemon::start(1);
+    let mut client = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", "head -c 3000000 /dev/zero; exec sleep 600"]);
+    let mut client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let record = daemon.wait_record(1, "it runs", |record| record.state == State::Running);
+    wait_until("there is more output than a pipe holds", || {
+        fs::metadata(&record.stdout.as_ref().unwrap().path).is_ok_and(|file| file.len() == 3_000_000)
+    });
+    interrupt(&daemon, &client, Signal::SIGINT);
+    daemon.wait_record(1, "it has been interrupted", |record| record.signal == Some(2));
+    let mut output = Vec::new();
+    std::io::Read::read_to_end(client.stdout.as_mut().unwrap(), &mut output).unwrap();
+    assert_eq!((output.len(), client.wait().unwrap().code()), (3_000_000, Some(128 + 2)));
 }
 
 #[test]

@@ -183,6 +183,36 @@ fn every_worker_and_the_supervisor_are_killed() {
     survives(|daemon, _| [daemon.workers(), vec![daemon.supervisor()]].concat());
 }
 
+#[test]
+fn a_worker_that_is_stopped_cannot_keep_its_job_alive() {
+    let daemon = Daemon::start(1);
+    let pid_file = daemon.path_text("pid");
+    let script = format!("echo $$ >{pid_file}; sleep 0.1; kill -STOP $PPID; exec sleep 600");
+    let id = daemon.submit(&["--timeout", "300ms", "--kill-after", "50ms", "--", "sh", "-c", &script]);
+    let record = ended(&daemon, id);
+    assert_eq!(record.state, State::TimedOut);
+    assert!(!alive(line_of(pid_file.as_ref()).parse().unwrap()));
+    assert_eq!(daemon.run(&["submit", "--wait", "--", "true"]).code, 0);
+}
+
+#[test]
+fn what_nobody_was_left_to_kill_goes_with_the_next_start() {
+    let mut daemon = Daemon::start(1);
+    let family = Family::start(&daemon, &[]);
+    // All of ours in one instant: stopped first, so that none can act on the end of another.
+    let ours = [vec![daemon.guardian(), daemon.supervisor()], daemon.workers()].concat();
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        ours.iter().for_each(|&pid| send(pid, signal));
+    }
+    daemon.wait();
+    wait_until("all of ours are gone", || !ours.iter().any(|&pid| alive(pid)));
+    assert!(alive(family.grandchild), "there is something to be swept");
+    daemon.restart();
+    family.assert_gone();
+    let record = ended(&daemon, family.id);
+    assert_eq!((record.state, record.attempt), (State::Succeeded, 2));
+}
+
 // ---- a client is killed ----
 
 #[test]

@@ -87,6 +87,14 @@ fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_takes_nothing_along() {
+    let daemon = Setup::new().workers(1).log_to("/dev/full").start();
+    assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]).code, 3);
+    pool_tests::send(daemon.supervisor(), nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 4"]).code, 4);
+}
+
+#[test]
 fn a_limit_on_processes_is_waited_out() {
     if !is_root_or_skip("limit somebody else") {
         return;

@@ -76,10 +76,38 @@ fn standard_input_is_empty_unless_given() {
     fs::write(&go, "").unwrap();
     daemon.ok(&["wait", &id.to_string()]);
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "before");
-    // Nothing is kept of an input that no job has taken.
+    // Nothing is kept of an input that its job has read, nor of one that no job has taken.
     let spooled = daemon.run(&["submit", "--wait", "--pool", "nowhere", "--stdin", &file, "--", "cat"]);
     assert_eq!(spooled.code, 125);
-    wait_until("the unclaimed input is gone", || fs::read_dir(daemon.state_dir().join("stdin")).unwrap().count() == 2);
+    wait_until("no input is left", || fs::read_dir(daemon.state_dir().join("stdin")).unwrap().count() == 0);
+}
+
+#[test]
+fn a_job_that_empties_its_output_is_followed_all_the_same() {
+    let daemon = Daemon::start(1);
+    let go = daemon.path_text("go");
+    // As scripts do it: the shell opens the file anew, and empties it.
+    let script = format!("echo first of all >&2; until [ -e {go} ]; do sleep 0.01; done; echo second >/dev/stderr");
+    let mut child = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert_eq!(stderr.next().unwrap().unwrap(), "first of all");
+    fs::write(&go, "").unwrap();
+    assert_eq!(stderr.next().unwrap().unwrap(), "second");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn names_and_commands_cannot_forge_a_listing() {
+    let daemon = Daemon::start(1);
+    let name = "evil\n99        succeeded   \u{1b}]0;pwn\u{7}";
+    daemon.submit(&["--name", name, "--", "true"]);
+    let id = daemon.submit(&["--", "true", &"x".repeat(100_000)]).to_string();
+    for arguments in [["ls"].as_slice(), &["show", "1"]] {
+        let text = daemon.ok(arguments);
+        assert!(!text.contains('\u{1b}') && text.contains("evil\\n99"), "{text}");
+        assert!(text.len() < 10_000 && text.lines().all(|line| !line.starts_with("99")), "{text}");
+    }
+    assert!(daemon.ok(&["show", &id]).len() > 100_000, "it is all there for those who want it");
 }
 
 #[test]

@@ -249,7 +249,7 @@ impl Scheduler {
                     pool.queue.fetched(jobs, complete, |id| self.ending.contains_key(&id));
                 }
             }
-            StoreAnswer::Finished { id, record, callbacks } => self.on_finished(id, record.as_deref(), callbacks),
+            StoreAnswer::Finished { id, record, callbacks, stdin: _ } => self.on_finished(id, record.as_deref(), callbacks),
             // It has ended meanwhile; whoever waits for it learns so from `Got`.
             StoreAnswer::NotQueued { id } => _ = self.ending.remove(&id),
             StoreAnswer::Got { call, records, missing } => self.on_got(call, &records, missing.first().copied()),

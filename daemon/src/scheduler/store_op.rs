@@ -84,11 +84,12 @@ pub enum StoreAnswer {
         jobs: Vec<Ready>,
         complete: bool,
     },
-    /// `callbacks`: those that are now pending, in order.
+    /// `callbacks`: those that are now pending, in order. `stdin`: the token of its spooled input, which nobody needs any more.
     Finished {
         id: JobId,
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
+        stdin: Option<String>,
     },
     NotQueued {
         id: JobId,
@@ -110,7 +111,6 @@ pub enum StoreAnswer {
     Pruned {
         jobs: Vec<(JobId, u32)>,
         callbacks: Vec<(CallbackId, u32)>,
-        stdin: Vec<String>,
         more: bool,
     },
 }

@@ -213,14 +213,12 @@ impl Committer {
         let answer = match op {
             StoreOp::Insert { call, .. } => Some(StoreAnswer::Refused { call, reason: fault::explain(error, &self.state_dir) }),
             StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } => {
-                Some(StoreAnswer::Finished { id, record: None, callbacks: Vec::new() })
+                Some(StoreAnswer::Finished { id, record: None, callbacks: Vec::new(), stdin: None })
             }
             StoreOp::Fetch { pool, .. } => Some(StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true }),
             StoreOp::Get { call, ids } => Some(StoreAnswer::Got { call, records: Vec::new(), missing: ids }),
             StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
-            StoreOp::Prune { .. } => {
-                Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), stdin: Vec::new(), more: false })
-            }
+            StoreOp::Prune { .. } => Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }),
             StoreOp::Start { .. }
             | StoreOp::Stopping { .. }
             | StoreOp::Retrying { .. }

@@ -158,19 +158,17 @@ impl Database {
     }
 
     fn finish(&mut self, id: JobId, outcome: &Outcome, want_record: bool, provided: Provided) -> Result<Option<StoreAnswer>> {
-        if !jobs::finish(&self.connection, id, outcome, provided)? {
-            return Ok(None);
-        }
+        let Some(stdin) = jobs::finish(&self.connection, id, outcome, provided)? else { return Ok(None) };
         self.history.add(outcome);
         let callbacks = callbacks::release(&self.connection, id, outcome.state, outcome.ended_us)?;
         let record = self.record_if(want_record, id)?;
-        Ok(Some(StoreAnswer::Finished { id, record, callbacks }))
+        Ok(Some(StoreAnswer::Finished { id, record, callbacks, stdin }))
     }
 
     /// The answer to a mistake: the first end stands, and its callbacks are not run again.
     fn ended_before(&self, id: JobId, want_record: bool) -> Result<StoreAnswer> {
         tracing::error!(job = %id, "a job that has ended, or that there is not, was to be ended; it stays as it is");
-        Ok(StoreAnswer::Finished { id, record: self.record_if(want_record, id)?, callbacks: Vec::new() })
+        Ok(StoreAnswer::Finished { id, record: self.record_if(want_record, id)?, callbacks: Vec::new(), stdin: None })
     }
 
     fn record_if(&self, wanted: bool, id: JobId) -> Result<Option<Box<pool_proto::Record>>> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use pool_proto::ResultKind;
-use rusqlite::{Connection, Error, Result, named_params, params};
+use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, params};
 
 use super::columns::{micros, signed};
 use super::environments::Environments;
@@ -144,13 +144,13 @@ macro_rules! finish {
     };
 }
 
-/// A final state. False when the job does not stand where it must.
-pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: Provided) -> Result<bool> {
+/// A final state. None when the job does not stand where it must; otherwise the token of its spooled input, if it had one.
+pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: Provided) -> Result<Option<Option<String>>> {
     let mut update = match provided {
-        Provided::NotEnded => connection.prepare_cached(concat!(finish!(), "ended_us IS NULL")),
-        Provided::Queued => connection.prepare_cached(concat!(finish!(), "state IN ('queued', 'retrying')")),
+        Provided::NotEnded => connection.prepare_cached(concat!(finish!(), "ended_us IS NULL RETURNING stdin")),
+        Provided::Queued => connection.prepare_cached(concat!(finish!(), "state IN ('queued', 'retrying') RETURNING stdin")),
     }?;
-    let changed = update.execute(named_params! {
+    let values = named_params! {
         ":id": id,
         ":state": outcome.state.as_str(),
         ":result": outcome.result.as_str(),
@@ -163,8 +163,8 @@ pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: P
         ":stdout_bytes": outcome.stdout_bytes.map(signed),
         ":stderr_bytes": outcome.stderr_bytes.map(signed),
         ":ended_us": outcome.ended_us,
-    })?;
-    Ok(changed > 0)
+    };
+    update.query_row(values, |row| row.get(0)).optional()
 }
 
 fn expect_one(changed: usize, id: JobId, change: &str) {

@@ -30,7 +30,6 @@ pub struct Limits {
 struct Victim {
     id: JobId,
     attempt: u32,
-    stdin: Option<String>,
     environment: i64,
     ended_us: i64,
     output_bytes: u64,
@@ -86,14 +85,13 @@ pub fn prune(
         environments.remove_unused(connection, environment)?;
     }
     let jobs = victims.iter().map(|victim| (victim.id, victim.attempt)).collect();
-    let stdin = victims.into_iter().filter_map(|victim| victim.stdin).collect();
-    Ok(StoreAnswer::Pruned { jobs, callbacks, stdin, more })
+    Ok(StoreAnswer::Pruned { jobs, callbacks, more })
 }
 
 /// The oldest jobs that are too much, taken off the totals; and whether more of them could go.
 fn choose(connection: &Connection, history: &mut History, limits: Limits, batch: u32) -> Result<(Vec<Victim>, bool)> {
     let mut select = connection.prepare_cached(
-        "SELECT id, attempt, stdin, environment, ended_us, ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0)
+        "SELECT id, attempt, environment, ended_us, ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0)
          FROM jobs INDEXED BY jobs_history
          WHERE ended_us IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM callbacks WHERE job = jobs.id AND callbacks.state IN ('pending', 'running'))
@@ -120,7 +118,6 @@ fn read_victim(row: &Row<'_>) -> Result<Victim> {
     Ok(Victim {
         id: columns.take()?,
         attempt: columns.take()?,
-        stdin: columns.take()?,
         environment: columns.take()?,
         ended_us: columns.take()?,
         output_bytes: columns.size()?.unwrap_or(0),

@@ -21,7 +21,8 @@ pub fn read(connection: &Connection) -> Result<Restored> {
 }
 
 fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
-    let mut select = connection.prepare("SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL")?;
+    let mut select =
+        connection.prepare("SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL AND ended_us IS NULL")?;
     select.query_map([], |row| row.get(0))?.collect()
 }
 

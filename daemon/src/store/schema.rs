@@ -71,7 +71,7 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX callbacks_outbox ON callbacks (ended_us) WHERE state IN ('pending', 'running');
 ",
     "
-    CREATE INDEX jobs_stdin ON jobs (stdin) WHERE stdin IS NOT NULL;
+    CREATE INDEX jobs_stdin ON jobs (stdin) WHERE stdin IS NOT NULL AND ended_us IS NULL;
 ",
 ];
 

@@ -171,6 +171,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     store.close();
     store = open(dir.path());
     assert_eq!((store.restored.next_job, store.restored.next_callback), (2, 4));
+    assert_eq!(store.restored.stdin, ["token".to_owned()].into(), "its input is needed until it has ended");
     assert_eq!(store.restored.queued, [("default".to_owned(), 1)].into());
     let pool = Arc::from("default");
     let StoreAnswer::Fetched { jobs, complete: true, .. } = store.answer(StoreOp::Fetch { pool, after: None, limit: 10 }) else {
@@ -195,12 +196,12 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let interrupted = &store.restored.interrupted[0];
     assert_eq!((interrupted.attempt, interrupted.crashes, interrupted.stopping), (2, 1, Some(StopReason::Canceled)));
     assert_eq!(store.record(1).result, None, "what it is going to become is no result yet");
-    let StoreAnswer::Finished { id: JobId(1), record: Some(record), callbacks } = store.answer(finish(1)) else {
+    let StoreAnswer::Finished { id: JobId(1), record: Some(record), callbacks, stdin } = store.answer(finish(1)) else {
         panic!("it has not been finished");
     };
     assert_eq!((record.state, record.result, record.exit_code), (State::Failed, Some(ResultKind::ExitCode), Some(3)));
     assert_eq!((record.wall_s, record.stderr.clone().unwrap().bytes), (Some(2.0), Some(20)));
-    assert_eq!(callbacks, [CallbackId(1), CallbackId(3)]);
+    assert_eq!((callbacks, stdin.as_deref()), (vec![CallbackId(1), CallbackId(3)], Some("token")));
     let states: Vec<&str> = record.callbacks.iter().map(|callback| callback.state.as_str()).collect();
     assert_eq!(states, ["pending", "skipped", "pending"]);
 
@@ -209,6 +210,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let due_us = NOW_US + 3_000_000;
     let pending = |id| PendingCallback { id: CallbackId(id), due_us };
     assert_eq!(store.restored.callbacks, [pending(1), pending(3)]);
+    assert!(store.restored.stdin.is_empty());
     let StoreAnswer::CallbackClaimed(run) = store.answer(StoreOp::ClaimCallback { id: CallbackId(1) }) else {
         panic!("it has not been claimed");
     };
@@ -262,7 +264,10 @@ fn an_end_is_final() {
         outcome: outcome(State::Succeeded, ResultKind::Success, NOW_US + 1),
         want_record: true,
     });
-    assert_eq!(second, StoreAnswer::Finished { id: JobId(1), record: Some(Box::new(ended.clone())), callbacks: vec![] });
+    assert_eq!(
+        second,
+        StoreAnswer::Finished { id: JobId(1), record: Some(Box::new(ended.clone())), callbacks: vec![], stdin: None }
+    );
     let other = outcome(State::Canceled, ResultKind::Canceled, NOW_US + 1);
     let canceled = store.answer(StoreOp::FinishQueued { id: JobId(1), outcome: other, want_record: true });
     assert_eq!(canceled, StoreAnswer::NotQueued { id: JobId(1) });
@@ -337,10 +342,7 @@ fn history_is_pruned_by_number_age_and_bytes_oldest_end_first() {
         max_output_bytes,
         batch,
     }) {
-        StoreAnswer::Pruned { jobs, stdin, more, .. } => {
-            assert_eq!(stdin, vec!["token"; jobs.len()]);
-            (jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more)
-        }
+        StoreAnswer::Pruned { jobs, more, .. } => (jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more),
         other => panic!("{other:?}"),
     };
     assert_eq!(prune(4, 0, 480, 10), (vec![], false), "nothing is beyond the limits");
@@ -359,17 +361,12 @@ fn a_job_whose_callback_is_not_delivered_is_not_pruned() {
     store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")])]));
     store.run(vec![finish(1)]);
     let all = || StoreOp::Prune { max_jobs: 0, ended_before_us: i64::MAX, max_output_bytes: 0, batch: 10 };
-    let nothing = StoreAnswer::Pruned { jobs: vec![], callbacks: vec![], stdin: vec![], more: false };
+    let nothing = StoreAnswer::Pruned { jobs: vec![], callbacks: vec![], more: false };
     assert_eq!(store.answer(all()), nothing);
     store.run(vec![StoreOp::ClaimCallback { id: CallbackId(1) }]);
     assert_eq!(store.answer(all()), nothing);
     store.run(vec![StoreOp::CallbackEnded { id: CallbackId(1), end: CallbackEnd::Delivered, exit_code: Some(0) }]);
-    let pruned = StoreAnswer::Pruned {
-        jobs: vec![(JobId(1), 0)],
-        callbacks: vec![(CallbackId(1), 1)],
-        stdin: vec!["token".to_owned()],
-        more: false,
-    };
+    let pruned = StoreAnswer::Pruned { jobs: vec![(JobId(1), 0)], callbacks: vec![(CallbackId(1), 1)], more: false };
     assert_eq!(store.answer(all()), pruned);
     store.close();
 }

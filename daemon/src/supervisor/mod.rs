@@ -280,8 +280,9 @@ impl Supervisor {
             StoreAnswer::Got { call, .. } | StoreAnswer::Listed { call, .. } if self.queries.contains_key(&call) => {
                 self.on_query_answer(call, answer);
             }
-            StoreAnswer::Pruned { jobs, callbacks, stdin, more } => self.on_pruned(&jobs, &callbacks, &stdin, more),
-            StoreAnswer::Finished { .. } => {
+            StoreAnswer::Pruned { jobs, callbacks, more } => self.on_pruned(&jobs, &callbacks, more),
+            StoreAnswer::Finished { ref stdin, .. } => {
+                stdin.iter().for_each(|token| self.spool.remove(token));
                 self.ends_since_prune += 1;
                 self.prune_if_due();
                 self.handle(Event::Store(answer));
@@ -452,7 +453,7 @@ impl Supervisor {
         });
     }
 
-    fn on_pruned(&mut self, jobs: &[(JobId, u32)], callbacks: &[(crate::job::CallbackId, u32)], stdin: &[String], more: bool) {
+    fn on_pruned(&mut self, jobs: &[(JobId, u32)], callbacks: &[(crate::job::CallbackId, u32)], more: bool) {
         let jobs = jobs.iter().map(|&(id, attempts)| (Unit::Job(id), attempts));
         let callbacks = callbacks.iter().map(|&(id, attempts)| (Unit::Callback(id), attempts));
         for (unit, attempts) in jobs.chain(callbacks) {
@@ -467,7 +468,6 @@ impl Supervisor {
                 }
             }
         }
-        stdin.iter().for_each(|token| self.spool.remove(token));
         if more {
             self.prune();
         }

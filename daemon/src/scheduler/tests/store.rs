@@ -224,7 +224,7 @@ impl MemoryStore {
             due.extend(is_due.then_some(callback_id));
         }
         let record = want_record.then(|| Box::new(self.record(id)));
-        StoreAnswer::Finished { id, record, callbacks: due }
+        StoreAnswer::Finished { id, record, callbacks: due, stdin: None }
     }
 
     fn claim(&mut self, id: CallbackId) -> StoreAnswer {
