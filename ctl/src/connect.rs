@@ -10,11 +10,14 @@ use anyhow::{Context, bail};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::geteuid;
-use pool_proto::location::{check_socket_path, default_socket};
+use pool_proto::location::{PLACE_TAKEN, check_socket_path, default_socket};
 use pool_proto::{Client, ClientError};
 
 /// How long a restarting poold is waited for.
 const RECONNECT: Duration = Duration::from_secs(30);
+
+/// How long a poold that somebody else is starting is waited for.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Where poold is, and what to do when it is not there.
 #[derive(Debug, Clone)]
@@ -76,12 +79,16 @@ impl Link {
     /// # Errors
     /// When it has not come back.
     pub fn reconnect(&self) -> anyhow::Result<Client> {
+        self.reconnect_within(RECONNECT)
+    }
+
+    fn reconnect_within(&self, patience: Duration) -> anyhow::Result<Client> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
             match self.open() {
                 Ok(client) => return Ok(client),
-                Err(error) if is_absent(&error) && start.elapsed() < RECONNECT => {
+                Err(error) if is_absent(&error) && start.elapsed() < patience => {
                     thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
@@ -110,19 +117,18 @@ impl Link {
         }
         let said = command.output();
         let said = said.with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
-        // Another poolctl may have been quicker, so that ours found its place taken; what counts is that one is there.
-        match self.open() {
-            Ok(client) => {
-                if said.status.success() {
-                    eprintln!("poolctl: started poold, socket {}", self.socket.display());
-                }
-                Ok(client)
-            }
-            Err(_) if !said.status.success() => {
-                bail!("no poold is running, and it could not be started: {}", String::from_utf8_lossy(&said.stderr).trim_end())
-            }
-            Err(error) => Err(self.explain(error)),
+        if said.status.success() {
+            eprintln!("poolctl: started poold, socket {}", self.socket.display());
+            return self.open().map_err(|error| self.explain(error));
         }
+        let message = String::from_utf8_lossy(&said.stderr);
+        // Another poolctl was quicker; the poold that it has started may still be on its way.
+        if message.contains(PLACE_TAKEN)
+            && let Ok(client) = self.reconnect_within(STARTING)
+        {
+            return Ok(client);
+        }
+        bail!("no poold is running, and it could not be started: {}", message.trim_end())
     }
 }
 

@@ -9,6 +9,7 @@
 //! stop_grace = "10s"          # the same at most, when poold itself is told to end
 //! crash_limit = 3             # attempts that may die with their worker or daemon before a job is lost
 //! max_clients = 16384
+//! max_queued = 10000000       # jobs that wait in one pool; more are refused
 //!
 //! [callbacks]
 //! workers = 1                 # with one, in the order in which the jobs ended
@@ -59,6 +60,7 @@ pub struct Config {
     pub stop_grace: Duration,
     pub crash_limit: NonZeroU32,
     pub max_clients: usize,
+    pub max_queued: u64,
     pub callbacks: Callbacks,
     pub history: History,
     pub pool: BTreeMap<String, Pool>,
@@ -137,6 +139,7 @@ impl Default for Config {
             stop_grace: DEFAULT_GRACE,
             crash_limit: const { NonZeroU32::new(3).unwrap() },
             max_clients: 16_384,
+            max_queued: 10_000_000,
             callbacks: Callbacks::default(),
             history: History::default(),
             pool: BTreeMap::new(),
@@ -211,6 +214,7 @@ impl Config {
             },
             crash_limit: self.crash_limit.get(),
             stop_grace: self.stop_grace,
+            max_queued: self.max_queued,
         }
     }
 

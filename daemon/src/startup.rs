@@ -200,7 +200,8 @@ fn lock(path: &Path, what: &str, flag: &str) -> anyhow::Result<Lock> {
             // Only for the message.
             let _ = file.read_to_string(&mut pid);
             let pid = pid.trim();
-            let who = if pid.is_empty() { "another poold".to_owned() } else { format!("another poold (pid {pid})") };
+            let taken = location::PLACE_TAKEN;
+            let who = if pid.is_empty() { taken.to_owned() } else { format!("{taken} (pid {pid})") };
             let kill = if pid.is_empty() { String::new() } else { format!(" or `kill {pid}`") };
             bail!("{who} uses {what}: end it with `poolctl shutdown`{kill}, or choose another with {flag}");
         }

@@ -17,6 +17,9 @@ pub const SOCKET_VARIABLE: &str = "POOL_SOCKET";
 /// The longest path that a Unix socket can have, in bytes: `sun_path` is 108 with its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
+/// So begins what poold says when its place is taken.
+pub const PLACE_TAKEN: &str = "another poold";
+
 /// The user's own socket.
 pub fn default_socket() -> PathBuf {
     let uid = geteuid();

@@ -59,6 +59,11 @@ pub enum Refusal {
     #[error("poold is shutting down and accepts nothing more: try again when it has been started anew")]
     Draining {},
 
+    /// A pool's queue is as long as it may be; nothing of the message was accepted.
+    #[serde(rename = "io.poold.QueueFull")]
+    #[error("{limit} jobs are queued in the pool {pool:?}, which is its limit (max_queued): try again later")]
+    QueueFull { pool: String, limit: u64 },
+
     /// The store cannot be written.
     #[serde(rename = "io.poold.StoreFailed")]
     #[error("poold cannot write its store, nothing was accepted: {reason}")]
@@ -98,7 +103,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the same call may succeed later: poolctl then exits with 75 (`EX_TEMPFAIL` of sysexits.h).
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining {} | Self::TooManyClients { .. })
+        matches!(self, Self::Draining {} | Self::TooManyClients { .. } | Self::QueueFull { .. })
     }
 }
 

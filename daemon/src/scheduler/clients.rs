@@ -8,12 +8,14 @@ use pool_proto::{Record, Refusal};
 use super::event::{Effect, Reply};
 use super::store_op::StoreOp;
 use super::waiters::Kind;
-use super::{Ending, Mode, Scheduler, outcome};
+use super::{Ending, Mode, Pool, Scheduler, outcome};
 use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Work};
 
 /// A submission that the store has not answered yet.
 #[derive(Debug)]
 pub struct Submission {
+    /// How many jobs for each pool.
+    added: Vec<u64>,
     attached: Option<OnDisconnect>,
     /// Its client has gone in between.
     orphaned: bool,
@@ -24,6 +26,10 @@ impl Scheduler {
         if self.mode != Mode::Serving {
             return self.reply(call, Reply::Refused(Refusal::Draining {}), true);
         }
+        let added = match self.make_room(&jobs) {
+            Ok(added) => added,
+            Err(refusal) => return self.reply(call, Reply::Refused(refusal), true),
+        };
         let op = StoreOp::Insert {
             call,
             first: JobId(self.next_job),
@@ -35,8 +41,31 @@ impl Scheduler {
             self.next_job += jobs.len() as u64;
             self.next_callback += jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
         }
-        self.submissions.insert(call, Submission { attached, orphaned: false });
+        self.submissions.insert(call, Submission { added, attached, orphaned: false });
         self.store(op);
+    }
+
+    /// How many jobs for each pool, unless that is too many. What is on its way to the store counts as queued.
+    fn make_room(&mut self, jobs: &[Arc<Work>]) -> Result<Vec<u64>, Refusal> {
+        let mut added = vec![0; self.pools.len()];
+        for work in jobs {
+            added[self.pool_of(work)] += 1;
+        }
+        let limit = self.settings.max_queued;
+        let is_full = |pool: &Pool, added: u64| added > 0 && pool.queue.total() + pool.inserting + added > limit;
+        let full = self.pools.iter().zip(&added).find(|&(pool, &added)| is_full(pool, added));
+        if let Some((pool, _)) = full {
+            return Err(Refusal::QueueFull { pool: pool.name.to_string(), limit });
+        }
+        self.pools.iter_mut().zip(&added).for_each(|(pool, added)| pool.inserting += added);
+        Ok(added)
+    }
+
+    /// The store has answered.
+    fn take_submission(&mut self, call: CallId) -> Option<Submission> {
+        let submission = self.submissions.remove(&call)?;
+        self.pools.iter_mut().zip(&submission.added).for_each(|(pool, added)| pool.inserting -= added);
+        Some(submission)
     }
 
     /// The call waits from now on, so that no end can slip through; the store then tells what has ended already, and what there is not.
@@ -82,14 +111,14 @@ impl Scheduler {
     }
 
     pub(super) fn on_inserted(&mut self, call: CallId, first: JobId, jobs: Vec<Arc<Work>>) {
-        let Some(submission) = self.submissions.remove(&call) else { return };
+        let Some(submission) = self.take_submission(call) else { return };
         let count = jobs.len();
         for (id, work) in (first.0..).map(JobId).zip(jobs) {
             let pool = self.pool_of(&work);
             self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, work });
         }
         match submission {
-            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true } => self.cancel(first),
+            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true, .. } => self.cancel(first),
             Submission { orphaned: true, .. } => {}
             Submission { attached: Some(on_disconnect), .. } => {
                 self.waiters.add(call, Kind::Attached(on_disconnect), &[first]);
@@ -100,7 +129,7 @@ impl Scheduler {
     }
 
     pub(super) fn on_refused(&mut self, call: CallId, reason: String) {
-        if self.submissions.remove(&call).is_some_and(|submission| !submission.orphaned) {
+        if self.take_submission(call).is_some_and(|submission| !submission.orphaned) {
             self.reply(call, Reply::Refused(Refusal::StoreFailed { reason }), true);
         }
     }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub crash_limit: u32,
     /// From SIGTERM to SIGKILL at most, when the daemon ends.
     pub stop_grace: Duration,
+    /// Jobs that may be queued in one pool.
+    pub max_queued: u64,
 }
 
 /// How callbacks are run.

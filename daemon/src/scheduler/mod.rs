@@ -54,6 +54,8 @@ struct Pool {
     name: Arc<str>,
     slots: Slots,
     queue: Queue,
+    /// Jobs that the store has been given and has not answered.
+    inserting: u64,
 }
 
 /// Where a job was when the store was given its end.
@@ -215,7 +217,7 @@ impl Scheduler {
                 None => {
                     let total = queued.get(&*wanted.name).copied().unwrap_or(0);
                     let queue = Queue::restored(total);
-                    self.pools.push(Pool { name: wanted.name.clone(), slots: Slots::default(), queue });
+                    self.pools.push(Pool { name: wanted.name.clone(), slots: Slots::default(), queue, inserting: 0 });
                     self.pools.len() - 1
                 }
             };

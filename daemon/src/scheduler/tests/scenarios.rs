@@ -813,3 +813,29 @@ fn a_callbacks_worker_that_hangs_is_killed() {
     run_callback(&mut world, 1, EXITED);
     world.assert_idle();
 }
+
+#[test]
+fn a_queue_that_is_full_takes_nothing_of_a_batch_and_goes_on_when_there_is_room() {
+    let mut limits = settings(0);
+    limits.max_queued = 3;
+    let mut world = World::new(limits);
+    world.submit(vec![work(); 2]);
+    // Two are on their way to the store, and count.
+    let call = world.submit(vec![work(); 2]);
+    assert_eq!(refused(world.replies(call).first()), &Refusal::QueueFull { pool: "default".to_owned(), limit: 3 });
+    let call = world.submit(vec![Work { pool: "other".into(), ..work() }; 3]);
+    world.settle();
+    assert!(matches!(world.replies(call), [Reply::Accepted { first: JobId(3), count: 3 }]), "each pool has its own");
+    world.submit(vec![work()]);
+    world.store_refuses();
+    world.settle();
+    let call = world.submit(vec![work()]);
+    world.settle();
+    assert!(matches!(world.replies(call), [Reply::Accepted { count: 1, .. }]), "what was refused takes no room");
+    let cancel = world.call();
+    world.handle(Event::Cancel { call: cancel, ids: ids(&[1]) });
+    world.settle();
+    let call = world.submit(vec![work()]);
+    world.settle();
+    assert!(world.is_answered(call) && matches!(world.replies(call), [Reply::Accepted { .. }]));
+}

@@ -77,6 +77,7 @@ pub fn settings(workers: u32) -> Settings {
         },
         crash_limit: 3,
         stop_grace: Duration::from_secs(5),
+        max_queued: 1_000,
     }
 }
 
