@@ -350,9 +350,10 @@ impl Daemon {
         *self.client().call(&Get { id }).expect("the job exists").record
     }
 
-    /// Waits until the job's record satisfies `condition`.
+    /// Waits until there is such a job, and its record satisfies `condition`.
     pub fn wait_record(&self, id: u64, what: &str, condition: impl Fn(&Record) -> bool) -> Record {
-        wait_for(&format!("job {id}: {what}"), || Some(self.record(id)).filter(|record| condition(record)))
+        let record = || self.client().call(&Get { id }).ok().map(|got| *got.record);
+        wait_for(&format!("job {id}: {what}"), || record().filter(|record| condition(record)))
     }
 
     /// The main process.

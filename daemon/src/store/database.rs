@@ -17,9 +17,6 @@ use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 /// again, and overwriting syncs faster than growing does.
 const WAL_PAGES: i64 = 2048;
 
-/// The length of such a log: a header, and a header before each page (SQLite, file format, 4.1).
-pub const LOG_BYTES: u64 = 32 + WAL_PAGES as u64 * (24 + 4096);
-
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;
 

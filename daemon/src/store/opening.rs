@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,9 +67,6 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
         Ok((restored, database::History::read(&connection)?))
     };
     let (restored, history) = prepare().map_err(|error| explain(error, &file))?;
-    if let Err(error) = lengthen_log(&file) {
-        tracing::debug!(%error, "the log is not lengthened beforehand");
-    }
     Ok((Database::new(connection, layout, history, options.durability), restored))
 }
 
@@ -136,22 +133,6 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -4096)?; // KiB
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
-}
-
-/// Writes zeroes behind the log, as far as it is going to be written before it is begun anew: overwriting syncs in about half the time that
-/// growing takes, and what has its place already can still be written on a full disk. Zeroes are no frames: to SQLite the log ends where
-/// they begin.
-fn lengthen_log(file: &Path) -> io::Result<()> {
-    let mut path = file.as_os_str().to_owned();
-    path.push("-wal");
-    let log = OpenOptions::new().write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
-    let old = log.metadata()?.len();
-    let zeroes = vec![0; (database::LOG_BYTES.saturating_sub(old)) as usize];
-    let written = log.write_all_at(&zeroes, old).and_then(|()| log.sync_all());
-    if written.is_err() {
-        log.set_len(old)?;
-    }
-    written
 }
 
 fn explain(source: rusqlite::Error, file: &Path) -> OpenError {
