@@ -434,6 +434,16 @@ impl Drop for Daemon {
     }
 }
 
+/// Kills whatever carries a mark when a test is over, for daemons that are nobody's [`Daemon`].
+#[derive(Debug)]
+pub struct Cleanup(pub String);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        marked(&self.0).into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
+    }
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);

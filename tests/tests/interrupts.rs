@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, alive, handles, is_root_or_skip, line_of, run, send, wait_until};
+use pool_tests::{Cleanup, Daemon, Setup, alive, handles, is_root_or_skip, line_of, run, send, wait_until};
 
 /// A blocking submit whose job is up.
 fn waiting(daemon: &Daemon, script: &str) -> Child {
@@ -125,12 +125,14 @@ fn poolctl_starts_the_users_own_daemon() {
     let setup = Setup::new().user(54_323);
     let home = setup.dir().to_str().unwrap().to_owned();
     let runtime = format!("{home}/runtime");
+    let mark = format!("auto-start-{}", std::process::id());
+    let _cleanup = Cleanup(mark.clone());
     fs::create_dir(&runtime).unwrap();
     std::os::unix::fs::chown(&runtime, Some(54_323), None).unwrap();
     let ctl = |arguments: &[&str]| {
         let mut command = setup.program("poolctl");
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home);
-        command.env(pool_tests::MARK, "auto-start").env("XDG_RUNTIME_DIR", &runtime).current_dir("/");
+        command.env(pool_tests::MARK, &mark).env("XDG_RUNTIME_DIR", &runtime).current_dir("/");
         run(&mut command)
     };
     let first = ctl(&["submit", "--wait", "--", "uname", "-s"]);
@@ -151,7 +153,7 @@ fn poolctl_starts_the_users_own_daemon() {
         }
     });
     assert_eq!(ctl(&["--no-start", "shutdown", "--now"]).code, 0);
-    wait_until("nothing is left", || pool_tests::marked("auto-start").is_empty());
+    wait_until("nothing is left", || pool_tests::marked(&mark).is_empty());
     let said = ctl(&["--no-start", "ls"]);
     assert_eq!(said.code, 125, "{said:?}");
 }

@@ -474,10 +474,11 @@ impl Supervisor {
     }
 
     fn end_turn(&mut self) {
+        // The workers first: they may be idle.
+        self.fleet.flush();
         if !self.ops.is_empty() {
             self.store.submit(std::mem::take(&mut self.ops));
         }
-        self.fleet.flush();
     }
 
     fn close(mut self, end: End) -> anyhow::Result<End> {

@@ -28,6 +28,10 @@ use protocol::{Run, WorkerCommand, WorkerReport};
 /// A command with its whole environment fits well into this: the kernel takes about 2 MiB of both (execve(2)).
 const MAX_COMMAND: usize = 64 * 1024 * 1024;
 
+/// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor one wake-up and the store one
+/// transaction, not two.
+const TELL_START_MS: u8 = 1;
+
 /// What the supervisor's command line says.
 #[derive(Debug)]
 pub struct Options {
@@ -53,6 +57,8 @@ struct Worker {
     spawner: Spawner,
     environment: EnvironmentBlock,
     attempt: Option<Attempt>,
+    /// Reports that have not been sent.
+    untold: Vec<u8>,
 }
 
 /// Works until the supervisor closes the socket, which is the standard input.
@@ -78,6 +84,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
         environment: EnvironmentBlock::default(),
         attempt: None,
+        untold: Vec::new(),
     };
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
@@ -90,11 +97,16 @@ impl Worker {
         loop {
             let mut ready =
                 [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
+            let timeout = if self.untold.is_empty() { PollTimeout::NONE } else { PollTimeout::from(TELL_START_MS) };
+            let is_time_up = match poll(&mut ready, timeout) {
+                Ok(count) => count == 0,
+                Err(Errno::EINTR) => false,
                 Err(error) => return Err(error).context("cannot wait"),
-            }
+            };
             let [commands, children] = ready.map(|fd| fd.any().unwrap_or(false));
+            if is_time_up && !self.tell() {
+                return Ok(());
+            }
             if children {
                 self.on_children()?;
             }
@@ -159,15 +171,14 @@ impl Worker {
     fn on_run(&mut self, run: &Run) -> anyhow::Result<bool> {
         let claim = run.claim;
         let started_us = now_us();
-        let report = match self.start(run) {
+        match self.start(run) {
             Ok(attempt) => {
-                let pid = attempt.pid;
+                self.untold = encode(&WorkerReport::Started { claim, pid: attempt.pid, started_us });
                 self.attempt = Some(attempt);
-                WorkerReport::Started { claim, pid, started_us }
+                Ok(true)
             }
-            Err(failure) => WorkerReport::Failed { claim, failure },
-        };
-        Ok(self.report(&report))
+            Err(failure) => Ok(self.report(&WorkerReport::Failed { claim, failure })),
+        }
     }
 
     fn start(&mut self, run: &Run) -> Result<Attempt, SpawnFailure> {
@@ -217,8 +228,13 @@ impl Worker {
 
     /// False when the supervisor is gone.
     fn report(&mut self, report: &WorkerReport) -> bool {
+        self.untold.extend(encode(report));
+        self.tell()
+    }
+
+    fn tell(&mut self) -> bool {
         debug_assert!(self.socket.as_raw_fd() > 2);
-        self.socket.write_all(&encode(report)).is_ok()
+        self.socket.write_all(&std::mem::take(&mut self.untold)).is_ok()
     }
 }
 
