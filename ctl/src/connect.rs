@@ -132,6 +132,16 @@ impl Link {
     }
 }
 
+/// For a connection that broke before the reply came.
+pub fn not_known_whether_accepted(error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::Disconnected(_) => {
+            anyhow::Error::from(error).context("it is not known whether the job was accepted; `poolctl ls` tells")
+        }
+        other => other.into(),
+    }
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

@@ -20,7 +20,7 @@ use nix::unistd::write;
 use pool_proto::interface::{Progress, ProgressEvent, Wait};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
-use crate::connect::Link;
+use crate::connect::{Link, not_known_whether_accepted};
 use crate::interrupt::{self, Interrupts};
 
 /// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
@@ -268,8 +268,8 @@ impl<'a> Follower<'a> {
         match (self.client.fill(), self.id) {
             (Ok(true), _) => Ok(()),
             (Ok(false) | Err(ClientError::Disconnected(_)), Some(id)) => self.resume(id),
-            (Ok(false), None) => Err(crate::submit::not_known_whether_accepted(ClientError::Disconnected(None))),
-            (Err(error), _) => Err(crate::submit::not_known_whether_accepted(error)),
+            (Ok(false), None) => Err(not_known_whether_accepted(ClientError::Disconnected(None))),
+            (Err(error), _) => Err(not_known_whether_accepted(error)),
         }
     }
 

@@ -13,7 +13,7 @@ use pool_proto::Client;
 use pool_proto::interface::{Job, OnDisconnect, Spool, Submit};
 
 use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
-use crate::connect::Link;
+use crate::connect::{Link, not_known_whether_accepted};
 use crate::follow::{Follower, Sinks};
 use crate::{bulk, outcome, print};
 
@@ -62,16 +62,6 @@ fn wait(link: &Link, mut client: Client, submit: &Submit) -> anyhow::Result<u8> 
         eprintln!("poolctl: {remark}");
     }
     Ok(outcome::exit_code(&record))
-}
-
-/// For a connection that broke before the reply came.
-pub fn not_known_whether_accepted(error: pool_proto::ClientError) -> anyhow::Error {
-    match error {
-        pool_proto::ClientError::Disconnected(_) => {
-            anyhow::Error::from(error).context("it is not known whether the job was accepted; `poolctl ls` tells")
-        }
-        other => other.into(),
-    }
 }
 
 /// The job, with all that it takes over from the caller.

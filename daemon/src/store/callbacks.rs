@@ -8,7 +8,7 @@
 //! One that was running when the daemon died is run again: delivery is at least once.
 
 use pool_proto::State;
-use pool_proto::interface::{Callback, On};
+use pool_proto::interface::On;
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::Columns;
@@ -80,21 +80,4 @@ pub fn ended(connection: &Connection, id: CallbackId, end: CallbackEnd, exit_cod
         tracing::error!(callback = %id, state, "a callback that is not running was to be ended");
     }
     Ok(())
-}
-
-/// A job's callbacks as its record shows them.
-pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
-    let mut select =
-        connection.prepare_cached("SELECT id, kind, state, attempts, exit_code FROM callbacks WHERE job = ?1 ORDER BY id")?;
-    let callbacks = select.query_map([job], |row| {
-        let mut columns = Columns::new(row);
-        Ok(Callback {
-            id: columns.take::<CallbackId>()?.0,
-            on: columns.parse(On::parse)?,
-            state: columns.take()?,
-            attempts: columns.take()?,
-            exit_code: columns.take()?,
-        })
-    })?;
-    callbacks.collect()
 }

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pool_proto::interface::{OutputFile, SCHEMA, Usage};
+use pool_proto::interface::{Callback, On, OutputFile, SCHEMA, Usage};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
-use super::callbacks;
 use super::columns::Columns;
 use super::environments::Environments;
-use crate::job::{JobId, Ready, Work};
+use crate::job::{CallbackId, JobId, Ready, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
     )?;
     let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
     let Some(mut record) = record else { return Ok(None) };
-    record.callbacks = callbacks::of_job(connection, id)?;
+    record.callbacks = callbacks_of(connection, id)?;
     Ok(Some(record))
 }
 
@@ -75,6 +74,22 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         stderr,
         callbacks: Vec::new(),
     })
+}
+
+fn callbacks_of(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
+    let mut select =
+        connection.prepare_cached("SELECT id, kind, state, attempts, exit_code FROM callbacks WHERE job = ?1 ORDER BY id")?;
+    let callbacks = select.query_map([job], |row| {
+        let mut columns = Columns::new(row);
+        Ok(Callback {
+            id: columns.take::<CallbackId>()?.0,
+            on: columns.parse(On::parse)?,
+            state: columns.take()?,
+            attempts: columns.take()?,
+            exit_code: columns.take()?,
+        })
+    })?;
+    callbacks.collect()
 }
 
 /// The files of the latest attempt, once there was one.

@@ -1,8 +1,9 @@
 //! The scheduler, tested as what it is: events in, effects out, no clock, no disk.
 //!
-//! [`world`] is everything around it, simulated: a store in memory and workers that do what a test says. [`scenarios`] are stories told
-//! through it; [`property`] lets chance tell them, and compares what clients were told with what the store holds.
+//! [`world`] is everything around it, simulated: a store in memory and workers that do what a test says. [`scenarios`] and
+//! [`deaths`] are stories told through it; [`property`] lets chance tell them, and compares what clients were told with what the store holds.
 
+mod deaths;
 mod property;
 mod scenarios;
 mod store;

@@ -12,25 +12,25 @@ use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreAnswer;
 use crate::scheduler::{Event, LaneId, Reply, SlotId};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
-fn slot(index: u32) -> SlotId {
+pub fn slot(index: u32) -> SlotId {
     SlotId { lane: DEFAULT, index }
 }
 
-fn ids(ids: &[u64]) -> Vec<JobId> {
+pub fn ids(ids: &[u64]) -> Vec<JobId> {
     ids.iter().copied().map(JobId).collect()
 }
 
 /// Submits and waits for the end.
-fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> CallId {
+pub fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> CallId {
     let call = world.call();
     world.handle(Event::Submit { call, jobs: vec![work.into()], attached: Some(on_disconnect) });
     world.settle();
     call
 }
 
-fn ended_as(reply: Option<&Reply>) -> (State, Option<ResultKind>) {
+pub fn ended_as(reply: Option<&Reply>) -> (State, Option<ResultKind>) {
     match reply {
         Some(Reply::Ended(record)) => (record.state, record.result),
         other => panic!("an end was expected, not {other:?}"),
@@ -460,135 +460,6 @@ fn a_slow_callback_holds_up_no_job() {
     assert_eq!(world.state(2), State::Succeeded);
 }
 
-// ---- deaths ----
-
-#[test]
-fn a_job_whose_worker_dies_runs_again_before_all_that_came_later_until_the_limit() {
-    let mut world = World::up(1);
-    let call = submit_attached(&mut world, with_callback(On::Failure), OnDisconnect::Detach);
-    world.submit(vec![work()]);
-    world.settle();
-    for attempt in 1..=3 {
-        assert_eq!(world.running_jobs(), [1]);
-        world.attempt_started(slot(0));
-        assert_eq!(world.replies(call).last(), Some(&Reply::Started { id: JobId(1), attempt }));
-        world.worker_lost(slot(0));
-        world.settle();
-        world.advance(10 * SECOND);
-        world.settle();
-    }
-    let Some(Reply::Ended(record)) = world.replies(call).last() else { panic!("it has ended") };
-    assert_eq!((record.state, record.result, record.crashes, record.attempt), (State::Lost, Some(ResultKind::Lost), 2, 3));
-    assert!(record.reason.as_ref().unwrap().contains("given up after 3 crashes"));
-    assert_eq!(world.running_jobs(), [2]);
-    assert_eq!(world.store.callbacks[&CallbackId(1)].delivery, Delivery::Running);
-}
-
-#[test]
-fn an_attempt_whose_worker_dies_before_it_can_tell_of_the_start_counts_too() {
-    let mut world = World::up(1);
-    world.submit(vec![work()]);
-    world.settle();
-    for attempt in 1..=3 {
-        world.worker_lost(slot(0));
-        world.settle();
-        assert_eq!(world.store.jobs[&JobId(1)].attempt, attempt);
-        world.advance(10 * SECOND);
-        world.settle();
-    }
-    assert_eq!(world.state(1), State::Lost);
-}
-
-#[test]
-fn a_dead_worker_is_replaced_at_once_and_one_that_keeps_dying_ever_later() {
-    let mut world = World::up(1);
-    world.worker_lost(slot(0));
-    assert!(world.workers.contains_key(&slot(0)), "the first death is no condition that lasts");
-    world.settle();
-    for pause_ms in [50, 100, 200] {
-        world.worker_lost(slot(0));
-        assert!(!world.workers.contains_key(&slot(0)));
-        world.advance(Duration::from_millis(pause_ms));
-        world.settle();
-    }
-    world.submit(vec![work()]);
-    world.settle();
-    world.attempt_ended(slot(0), EXITED);
-    world.worker_lost(slot(0));
-    assert!(world.workers.contains_key(&slot(0)), "it has worked in between");
-}
-
-#[test]
-fn reports_of_an_attempt_that_is_over_are_ignored() {
-    let mut world = World::up(1);
-    world.submit(vec![work()]);
-    world.settle();
-    let (_, stale) = world.running()[0];
-    world.worker_lost(slot(0));
-    world.settle();
-    assert_eq!(world.running_jobs(), [1]);
-    let ended = |exit| {
-        let usage = pool_proto::interface::Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
-        crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: 0 }
-    };
-    world.handle(Event::Started { slot: slot(0), claim: stale, pid: 1, started_us: 0 });
-    world.handle(Event::Ended { slot: slot(0), claim: stale, ended: ended(EXITED) });
-    world.settle();
-    assert_eq!((world.state(1), world.running_jobs()), (State::Queued, vec![1]));
-}
-
-#[test]
-fn a_restart_takes_up_everything_where_it_was() {
-    let mut world = World::up(2);
-    world.submit(vec![with_callback(On::Done); 5]);
-    world.settle();
-    world.attempt_ended(slot(0), EXITED);
-    world.settle();
-    world.attempt_started(slot(0));
-    world.settle();
-    // 1 has ended and its callback runs, 2 has been given out but not started, 3 runs, 4 and 5 wait.
-    world.crash();
-    assert_eq!(world.store.jobs[&JobId(3)].state, State::Running);
-    world.settle();
-    assert_eq!(world.running_jobs(), [2, 3]);
-    assert_eq!((world.store.jobs[&JobId(2)].crashes, world.store.jobs[&JobId(3)].crashes), (0, 1));
-    assert_eq!(world.running().last().map(|(_, claim)| claim.attempt), Some(2), "the callback's second attempt");
-    run_callback(&mut world, 1, EXITED);
-    let call = world.submit(vec![work()]);
-    world.settle();
-    assert_eq!(world.replies(call), [Reply::Accepted { first: JobId(6), count: 1 }]);
-}
-
-#[test]
-fn a_job_that_was_being_ended_at_the_crash_is_not_run_again() {
-    let mut world = World::up(1);
-    world.submit(vec![work()]);
-    world.settle();
-    world.attempt_started(slot(0));
-    let call = world.call();
-    world.handle(Event::Cancel { call, ids: ids(&[1]) });
-    world.settle();
-    world.crash();
-    world.settle();
-    assert_eq!(world.state(1), State::Canceled);
-    world.assert_idle();
-}
-
-#[test]
-fn a_job_that_crashes_the_daemon_each_time_is_given_up() {
-    let mut world = World::up(1);
-    world.submit(vec![work()]);
-    for _ in 0..3 {
-        world.settle();
-        world.attempt_started(slot(0));
-        world.settle();
-        world.crash();
-    }
-    world.settle();
-    assert_eq!(world.state(1), State::Lost);
-    world.assert_idle();
-}
-
 // ---- the end ----
 
 #[test]
@@ -747,70 +618,6 @@ fn a_page_of_the_queue_that_comes_late_brings_nothing_back_that_was_canceled() {
         world.attempt_ended(slot(0), EXITED);
         world.settle();
     }
-    world.assert_idle();
-}
-
-#[test]
-fn an_attempt_that_its_dead_worker_never_got_does_not_count() {
-    let mut world = World::up(1);
-    world.submit(vec![work(); 2]);
-    world.settle();
-    world.worker_died(slot(0), true);
-    world.settle();
-    let row = &world.store.jobs[&JobId(1)];
-    assert_eq!((row.attempt, row.crashes, world.running_jobs()), (0, 0, vec![1]));
-    world.attempt_ended(slot(0), EXITED);
-    world.settle();
-    assert_eq!(world.state(1), State::Succeeded);
-}
-
-#[test]
-fn a_worker_that_does_not_do_as_it_is_told_is_killed() {
-    let mut world = World::up(1);
-    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
-    world.attempt_started(slot(0));
-    world.advance(SECOND);
-    world.advance(SECOND);
-    assert_eq!(sent_to(&world, 1), [Sent::Terminate, Sent::Kill]);
-    world.advance(4 * SECOND);
-    assert!(world.killed_workers.is_empty());
-    world.advance(SECOND);
-    assert!(world.killed_workers.contains(&slot(0)));
-    world.worker_lost(slot(0));
-    world.settle();
-    assert_eq!(ended_as(world.replies(call).last()), (State::TimedOut, Some(ResultKind::Timeout)));
-    world.assert_idle();
-}
-
-#[test]
-fn a_worker_that_never_tells_of_the_start_does_not_escape_the_timeout() {
-    let mut world = World::up(1);
-    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
-    world.advance(11 * SECOND);
-    assert_eq!(sent_to(&world, 1), [Sent::Terminate]);
-    world.advance(SECOND);
-    world.advance(5 * SECOND);
-    assert!(world.killed_workers.contains(&slot(0)));
-    world.worker_lost(slot(0));
-    world.settle();
-    assert_eq!(ended_as(world.replies(call).last()), (State::TimedOut, Some(ResultKind::Timeout)));
-}
-
-#[test]
-fn a_callbacks_worker_that_hangs_is_killed() {
-    let mut world = World::up(1);
-    world.submit(vec![with_callback(On::Done)]);
-    world.settle();
-    world.attempt_ended(slot(0), EXITED);
-    world.settle();
-    let callback = world.slot_of(Unit::Callback(CallbackId(1)));
-    world.advance(60 * SECOND);
-    world.advance(5 * SECOND);
-    assert!(world.killed_workers.contains(&callback));
-    world.worker_lost(callback);
-    world.settle();
-    world.advance(SECOND);
-    run_callback(&mut world, 1, EXITED);
     world.assert_idle();
 }
 
