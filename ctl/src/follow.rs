@@ -184,8 +184,10 @@ impl<'a> Follower<'a> {
             if count == 0 {
                 // Smaller than it was: the job has emptied it, as a shell does for `> /dev/stderr`.
                 let size = tail.file.metadata().context("cannot look at the job's output")?.len();
-                has_more |= size < tail.offset && size > 0;
-                tail.offset = tail.offset.min(if size < tail.offset { 0 } else { size });
+                if size < tail.offset {
+                    tail.offset = 0;
+                    has_more |= size > 0;
+                }
                 continue;
             }
             has_more |= count == self.buffer.len();
