@@ -128,7 +128,7 @@ fn a_draining_daemon_takes_nothing_more_and_says_so() {
     assert_eq!(refused.code, 75, "{refused:?}");
     assert!(refused.stderr.contains("try again"), "{refused:?}");
     // Waiting and looking still work.
-    assert_eq!(daemon.record(id).state, State::Running);
+    daemon.wait_record(id, "it runs", |record| record.state == State::Running);
     fs::write(&go, "").unwrap();
     assert!(shutdown.wait().unwrap().success());
 }

@@ -90,7 +90,7 @@ fn an_interrupt_while_the_job_is_queued_cancels_it() {
         let record = daemon.record(id);
         assert_eq!((record.state, record.attempt), (State::Canceled, 0));
     }
-    assert_eq!(daemon.record(blocker).state, State::Running);
+    daemon.wait_record(blocker, "it runs", |record| record.state == State::Running);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_hangup_leaves_the_job_alone() {
     assert_eq!(client.wait().unwrap().signal(), Some(1));
     daemon.ok(&["ping"]);
     assert!(alive(job));
-    assert_eq!(daemon.record(1).state, State::Running);
+    daemon.wait_record(1, "it runs", |record| record.state == State::Running);
 }
 
 #[test]

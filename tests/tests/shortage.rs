@@ -11,7 +11,9 @@ use pool_proto::interface::{List, ProgressEvent, Wait};
 use pool_tests::{Daemon, Setup, is_root_or_skip, line_of, run, wait_until};
 
 /// Somebody who runs nothing else on this machine.
-const LONELY: u32 = 54_322;
+fn lonely() -> u32 {
+    100_000 + std::process::id()
+}
 
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
@@ -100,7 +102,7 @@ fn a_limit_on_processes_is_waited_out() {
         return;
     }
     // Guardian, supervisor, its store's thread, one worker, and that of the callbacks.
-    let daemon = Setup::new().workers(1).user(LONELY).wrapper(&["prlimit", "--nproc=5:1000"]).start();
+    let daemon = Setup::new().workers(1).user(lonely()).wrapper(&["prlimit", "--nproc=5:1000"]).start();
     let id: u64 = daemon.ok(&["submit", "--", "sh", "-c", "exit 3"]).trim().parse().unwrap();
     let shown = || daemon.ok(&["show", &id.to_string(), "--json"]);
     wait_until("the attempt waits", || shown().contains("\"state\":\"retrying\""));
@@ -109,7 +111,7 @@ fn a_limit_on_processes_is_waited_out() {
     // They wait in turn, too.
     let next: u64 = daemon.ok(&["submit", "--", "true"]).trim().parse().unwrap();
     for pid in daemon.processes() {
-        let lonely = LONELY.to_string();
+        let lonely = lonely().to_string();
         let mut raise = Command::new("setpriv");
         raise.args(["--reuid", &lonely, "--regid", &lonely, "--clear-groups"]);
         let raised = run(raise.args(["prlimit", "--nproc=1000", "--pid", &pid.to_string()]));
