@@ -81,29 +81,32 @@ pub struct Follower<'a> {
     attempt: Option<Attempt>,
     inotify: Option<Inotify>,
     interrupts: Option<Interrupts>,
-    /// What becomes of us becomes of the job: signals, and the end of whoever reads our output.
+    /// The job gets our signals (see [`Interrupts`]), and learns of the end of whoever reads our output.
     is_in_place: bool,
     buffer: Vec<u8>,
 }
 
 impl<'a> Follower<'a> {
-    /// Follows the replies to a `Submit` or `Wait` that has been sent with `more`.
-    pub fn new(link: &'a Link, client: Client, sinks: Sinks) -> Self {
-        let buffer = vec![0; 256 * 1024];
-        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, is_in_place: false, buffer }
+    /// The job of a `Submit` that has been sent with `more`, as if it had been run in place: what becomes of us becomes of it.
+    pub fn in_place(link: &'a Link, client: Client) -> Self {
+        Self { is_in_place: true, ..Self::new(link, client, Sinks::both()) }
     }
 
-    /// For a job that is there already.
+    /// A job that is there already, for which a `Wait` has been sent with `more` and `output`.
     pub fn of_job(link: &'a Link, client: Client, sinks: Sinks, id: u64) -> Self {
         Self { id: Some(id), ..Self::new(link, client, sinks) }
     }
 
-    /// Returns the job's record when it has ended and all its output is out. With `forward_signals`, what [`Interrupts`] says.
+    fn new(link: &'a Link, client: Client, sinks: Sinks) -> Self {
+        let buffer = vec![0; 256 * 1024];
+        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, is_in_place: false, buffer }
+    }
+
+    /// Returns the job's record when it has ended and all its output is out.
     ///
     /// # Errors
     /// When poold refuses, or is gone and does not come back.
-    pub fn attend(mut self, forward_signals: bool) -> anyhow::Result<Record> {
-        self.is_in_place = forward_signals;
+    pub fn attend(mut self) -> anyhow::Result<Record> {
         loop {
             while let Some(progress) = self.next_progress()? {
                 if let Some(record) = self.on_progress(progress)? {
@@ -194,7 +197,7 @@ impl<'a> Follower<'a> {
             tail.offset += count as u64;
             // Whoever reads our output may take their time, which is no reason to be deaf.
             if let Some(interrupts) = &mut self.interrupts
-                && (has_more || !is_ready(target))
+                && (has_more || !is_ready(target, PollTimeout::ZERO).unwrap_or(false))
             {
                 interrupts.attend();
             }
@@ -282,14 +285,18 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Whether a write would not block.
-fn is_ready(target: Target) -> bool {
+/// Waits until a write would not block; false when that is not so in time.
+fn is_ready(target: Target, timeout: PollTimeout) -> nix::Result<bool> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let stream = match target {
         Target::Stdout => stdout.as_fd(),
         Target::Stderr => stderr.as_fd(),
     };
-    poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    match poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn pass_on(target: Target, mut bytes: &[u8]) -> nix::Result<()> {
@@ -301,18 +308,8 @@ fn pass_on(target: Target, mut bytes: &[u8]) -> nix::Result<()> {
         match result {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                // Somebody has made our stream non-blocking; it is still ours to wait for.
-                let stream = match target {
-                    Target::Stdout => io::stdout().as_fd().try_clone_to_owned(),
-                    Target::Stderr => io::stderr().as_fd().try_clone_to_owned(),
-                };
-                let stream = stream.map_err(|_| Errno::EBADF)?;
-                match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            // Somebody has made our stream non-blocking; it is still ours to wait for.
+            Err(Errno::EAGAIN) => _ = is_ready(target, PollTimeout::NONE)?,
             Err(error) => return Err(error),
         }
     }

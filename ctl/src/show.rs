@@ -35,7 +35,7 @@ pub fn logs(link: &Link, options: &LogsOptions) -> anyhow::Result<u8> {
     let mut client = link.connect()?;
     if options.follow {
         client.send(&Wait { ids: vec![options.id], any: None, output: Some(true) }, true)?;
-        Follower::of_job(link, client, Sinks::one(options.stderr), options.id).attend(false)?;
+        Follower::of_job(link, client, Sinks::one(options.stderr), options.id).attend()?;
         return Ok(0);
     }
     client.call(&Output { id: options.id })?;

@@ -11,10 +11,11 @@ use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
 use pool_proto::Client;
 use pool_proto::interface::{Job, OnDisconnect, Spool, Submit};
+use pool_proto::location::SUBMIT_DIR_VARIABLE;
 
 use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
 use crate::connect::{Link, not_known_whether_accepted};
-use crate::follow::{Follower, Sinks};
+use crate::follow::Follower;
 use crate::{bulk, outcome, print};
 
 /// Submits what the command line says.
@@ -57,7 +58,7 @@ fn detach(mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<
 
 fn wait(link: &Link, mut client: Client, submit: &Submit) -> anyhow::Result<u8> {
     client.send(submit, true)?;
-    let record = Follower::new(link, client, Sinks::both()).attend(true)?;
+    let record = Follower::in_place(link, client).attend()?;
     if let Some(remark) = outcome::remark(&record) {
         eprintln!("poolctl: {remark}");
     }
@@ -111,7 +112,7 @@ fn environment(options: &SubmitOptions) -> anyhow::Result<BTreeMap<String, Strin
         }
     }
     if let Some(here) = env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok()) {
-        variables.insert("POOL_SUBMIT_DIR".to_owned(), here);
+        variables.insert(SUBMIT_DIR_VARIABLE.to_owned(), here);
     }
     for setting in &options.env {
         let (name, value) = match setting.split_once('=') {

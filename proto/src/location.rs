@@ -17,6 +17,9 @@ pub const SOCKET_VARIABLE: &str = "POOL_SOCKET";
 /// The longest path that a Unix socket can have, in bytes: `sun_path` is 108 with its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
+/// The variable that tells a job where it was submitted.
+pub const SUBMIT_DIR_VARIABLE: &str = "POOL_SUBMIT_DIR";
+
 /// So begins what poold says when its place is taken.
 pub const PLACE_TAKEN: &str = "another poold";
 

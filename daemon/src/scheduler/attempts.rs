@@ -54,12 +54,12 @@ impl Scheduler {
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
         active.started = true;
         let (attempt, worker_pid) = (active.attempt, active.worker_pid);
-        let stopping = active.stop_reason();
-        if let Phase::Running { deadline } = &mut active.phase {
-            let old = std::mem::replace(deadline, active.work.timeout.map(|timeout| now + timeout));
-            let new = *deadline;
-            self.timers.extend(new.map(|at| (at, Timer::Attempt(claim.unit))));
-            self.forget_deadline(claim.unit, Phase::Running { deadline: old.filter(|_| old != new) });
+        let (stopping, old_phase) = (active.stop_reason(), active.phase);
+        if stopping.is_none() {
+            let deadline = active.work.timeout.map(|timeout| now + timeout);
+            active.phase = Phase::Running { deadline };
+            self.forget_deadline(claim.unit, old_phase);
+            self.timers.extend(deadline.map(|at| (at, Timer::Attempt(claim.unit))));
         }
         let LaneId::Pool(pool) = slot.lane else { return };
         self.pools[pool].queue.has_room();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pool_proto::Record;
-use pool_proto::location::SOCKET_VARIABLE;
+use pool_proto::location::{SOCKET_VARIABLE, SUBMIT_DIR_VARIABLE};
 
 use crate::job::{Claim, Unit, Work};
 use crate::output;
@@ -67,8 +67,8 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
 
 /// Where it was submitted: poolctl says so in the environment, since the job may have been told to start elsewhere.
 fn submit_dir(work: &Work) -> Option<(String, String)> {
-    const NAME: &str = "POOL_SUBMIT_DIR";
-    (!work.environment.variables.contains_key(NAME)).then(|| (NAME.to_owned(), work.cwd.clone()))
+    let is_known = work.environment.variables.contains_key(SUBMIT_DIR_VARIABLE);
+    (!is_known).then(|| (SUBMIT_DIR_VARIABLE.to_owned(), work.cwd.clone()))
 }
 
 /// Whether variables, each as `NAME=value`, are those of an attempt of the daemon with that socket.
