@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pool_proto::ClientError;
-use pool_proto::interface::{Cancel, Ping, SCHEMA, Shutdown, ShutdownMode};
+use pool_proto::interface::{Cancel, Ping, Release, SCHEMA, Shutdown, ShutdownMode};
 
 use crate::cli::{IdRange, ids_of};
 use crate::connect::Link;
@@ -21,6 +21,15 @@ pub fn cancel(link: &Link, ids: &[IdRange], as_json: bool) -> anyhow::Result<u8>
     if as_json {
         print::json(&JobsDocument { schema: SCHEMA, jobs: &canceled.jobs })?;
     }
+    Ok(0)
+}
+
+/// Queues held jobs again.
+///
+/// # Errors
+/// When one of them is not held: then none is released.
+pub fn release(link: &Link, ids: &[IdRange]) -> anyhow::Result<u8> {
+    link.connect()?.call(&Release { ids: ids_of(ids) })?;
     Ok(0)
 }
 

@@ -74,6 +74,13 @@ pub enum Verb {
         ids: Vec<IdRange>,
     },
 
+    /// Queue held jobs again
+    Release {
+        /// Ids, or ranges like 3-9
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<IdRange>,
+    },
+
     /// Look at the pools
     Pool {
         #[command(subcommand)]
@@ -158,9 +165,17 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "COMMAND")]
     pub on_failure: Vec<String>,
 
-    /// With --wait: what becomes of the job when poolctl dies
+    /// With --wait: what becomes of the job when poolctl dies; cancel is the same as --tie client
     #[arg(long, value_enum, default_value_t = OnDisconnect::Detach)]
     pub on_disconnect: OnDisconnect,
+
+    /// End the job with something else: client (poolctl, with --wait), job:ID, or pool (all other work, when poold shuts down)
+    #[arg(long, value_name = "client|job:ID|pool")]
+    pub tie: Option<String>,
+
+    /// When its worker, poold or the machine dies under it: run it again, or count it as failed, or hold it until `release`
+    #[arg(long, value_enum, default_value_t = OnCrash::Requeue)]
+    pub on_crash: OnCrash,
 
     /// The command and its arguments; no shell is put between
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
@@ -179,6 +194,17 @@ pub enum OnDisconnect {
     Detach,
     /// It is canceled
     Cancel,
+}
+
+/// See [`pool_proto::interface::OnCrash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnCrash {
+    /// Run it again, up to poold's crash limit
+    Requeue,
+    /// It has failed
+    Fail,
+    /// Wait for `release` or `cancel`
+    Hold,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::write;
-use pool_proto::interface::{Progress, ProgressEvent, Wait};
+use pool_proto::interface::{OnDisconnect, Progress, ProgressEvent, Wait};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::{Link, not_known_whether_accepted};
@@ -83,13 +83,15 @@ pub struct Follower<'a> {
     interrupts: Option<Interrupts>,
     /// The job gets our signals (see [`Interrupts`]), and learns of the end of whoever reads our output.
     is_in_place: bool,
+    /// The job is tied to us: when poold is back, we take up the tie again.
+    on_disconnect: OnDisconnect,
     buffer: Vec<u8>,
 }
 
 impl<'a> Follower<'a> {
     /// The job of a `Submit` that has been sent with `more`, as if it had been run in place: what becomes of us becomes of it.
-    pub fn in_place(link: &'a Link, client: Client) -> Self {
-        Self { is_in_place: true, ..Self::new(link, client, Sinks::both()) }
+    pub fn in_place(link: &'a Link, client: Client, on_disconnect: OnDisconnect) -> Self {
+        Self { is_in_place: true, on_disconnect, ..Self::new(link, client, Sinks::both()) }
     }
 
     /// A job that is there already, for which a `Wait` has been sent with `more` and `output`.
@@ -98,8 +100,18 @@ impl<'a> Follower<'a> {
     }
 
     fn new(link: &'a Link, client: Client, sinks: Sinks) -> Self {
-        let buffer = vec![0; 256 * 1024];
-        Self { link, client, sinks, id: None, attempt: None, inotify: None, interrupts: None, is_in_place: false, buffer }
+        Self {
+            link,
+            client,
+            sinks,
+            id: None,
+            attempt: None,
+            inotify: None,
+            interrupts: None,
+            is_in_place: false,
+            on_disconnect: OnDisconnect::Detach,
+            buffer: vec![0; 256 * 1024],
+        }
     }
 
     /// Returns the job's record when it has ended and all its output is out.
@@ -280,7 +292,8 @@ impl<'a> Follower<'a> {
 
     fn resume(&mut self, id: u64) -> anyhow::Result<()> {
         self.client = self.link.reconnect().with_context(|| format!("job {id} was accepted and will run when poold is back"))?;
-        self.client.send(&Wait { ids: vec![id], any: None, output: Some(true) }, true)?;
+        let on_disconnect = Some(self.on_disconnect);
+        self.client.send(&Wait { ids: vec![id], any: None, output: Some(true), on_disconnect }, true)?;
         Ok(())
     }
 }

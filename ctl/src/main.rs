@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Ls(options) => list::run(&link, options, json),
         Verb::Logs(options) => show::logs(&link, &options),
         Verb::Cancel { ids } => admin::cancel(&link, &ids, json),
+        Verb::Release { ids } => admin::release(&link, &ids),
         Verb::Pool { verb: PoolVerb::Ls } => list::pools(&link, json),
         Verb::Ping => admin::ping(&link, json),
         Verb::Shutdown { drain: _, now } => admin::shutdown(&link, now),

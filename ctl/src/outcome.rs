@@ -40,7 +40,8 @@ pub fn remark(record: &Record) -> Option<String> {
         (ResultKind::Success, _) => None,
         (ResultKind::ExitCode | ResultKind::Signal | ResultKind::CoreDump, None) => None,
         (ResultKind::Timeout, _) => Some(format!("job {id} was ended: its time was up")),
-        (ResultKind::Canceled, _) => Some(format!("job {id} was canceled")),
+        (ResultKind::Canceled, None) => Some(format!("job {id} was canceled")),
+        (ResultKind::Canceled, Some(reason)) => Some(format!("job {id} was canceled: {reason}")),
         (_, Some(reason)) => Some(format!("job {id}: {reason}")),
         (kind, None) => Some(format!("job {id}: {}", kind.as_str())),
     }
@@ -63,7 +64,7 @@ mod tests {
 
     fn record(state: State, result: ResultKind, exit_code: Option<i32>, signal: Option<i32>, reason: Option<&str>) -> Record {
         let mut value = serde_json::json!({
-            "schema": 1, "id": 7, "pool": "default", "argv": ["a"], "cwd": "/", "attempt": 1, "crashes": 0,
+            "schema": 1, "id": 7, "pool": "default", "argv": ["a"], "cwd": "/", "attempt": 1, "crashes": 0, "on_crash": "requeue",
             "submitted_at": "", "callbacks": [], "state": "failed",
         });
         value["exit_code"] = exit_code.into();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 
 use pool_proto::Record;
-use pool_proto::interface::{Get, Output, Wait};
+use pool_proto::interface::{Get, OnCrash, Output, Wait};
 
 use crate::cli::LogsOptions;
 use crate::connect::Link;
@@ -34,7 +34,7 @@ pub fn run(link: &Link, id: u64, as_json: bool) -> anyhow::Result<u8> {
 pub fn logs(link: &Link, options: &LogsOptions) -> anyhow::Result<u8> {
     let mut client = link.connect()?;
     if options.follow {
-        client.send(&Wait { ids: vec![options.id], any: None, output: Some(true) }, true)?;
+        client.send(&Wait { ids: vec![options.id], any: None, output: Some(true), on_disconnect: None }, true)?;
         Follower::of_job(link, client, Sinks::one(options.stderr), options.id).attend()?;
         return Ok(0);
     }
@@ -63,6 +63,8 @@ fn describe(record: &Record) -> String {
     line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
     line("attempt", Some(record.attempt.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
+    line("tie", record.tie.clone());
+    line("on crash", (record.on_crash != OnCrash::Requeue).then(|| record.on_crash.as_str().to_owned()));
     line("pid", record.pid.map(|pid| pid.to_string()));
     line("worker", record.worker_pid.map(|pid| pid.to_string()));
     line("submitted", Some(record.submitted_at.clone()));
@@ -72,8 +74,11 @@ fn describe(record: &Record) -> String {
     line(
         "usage",
         record.usage.map(|usage| {
-            let mebibytes = usage.max_rss_bytes as f64 / f64::from(1 << 20);
-            format!("{:.3} s user, {:.3} s system, {mebibytes:.1} MiB at most", usage.user_s, usage.sys_s)
+            let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let largest = mebibytes(usage.max_rss_bytes);
+            let all = usage.memory_peak_bytes.map(|bytes| format!(", {:.1} MiB all together", mebibytes(bytes)));
+            let all = all.unwrap_or_default();
+            format!("{:.3} s user, {:.3} s system, {largest:.1} MiB the largest process{all}", usage.user_s, usage.sys_s)
         }),
     );
     for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {

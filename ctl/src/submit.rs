@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
 use pool_proto::Client;
-use pool_proto::interface::{Job, OnDisconnect, Spool, Submit};
+use pool_proto::interface::{Job, OnCrash, OnDisconnect, Spool, Submit, TIE_TO_CLIENT};
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
 
 use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
@@ -38,9 +38,13 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
     if let Some(path) = &options.stdin {
         job.stdin = Some(spool(&mut client, path)?);
     }
+    let is_tied = options.tie.as_deref() == Some(TIE_TO_CLIENT);
+    if is_tied && !options.wait {
+        bail!(UsageError("--tie client goes with --wait: without it there is no client to be tied to".to_owned()));
+    }
     let on_disconnect = match options.on_disconnect {
-        cli::OnDisconnect::Detach => OnDisconnect::Detach,
-        cli::OnDisconnect::Cancel => OnDisconnect::Cancel,
+        cli::OnDisconnect::Detach if !is_tied => OnDisconnect::Detach,
+        cli::OnDisconnect::Detach | cli::OnDisconnect::Cancel => OnDisconnect::Cancel,
     };
     let submit = Submit { job, on_disconnect: Some(on_disconnect) };
     if options.wait { wait(link, client, &submit) } else { detach(client, &submit, as_json) }
@@ -58,7 +62,7 @@ fn detach(mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<
 
 fn wait(link: &Link, mut client: Client, submit: &Submit) -> anyhow::Result<u8> {
     client.send(submit, true)?;
-    let record = Follower::in_place(link, client).attend()?;
+    let record = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default()).attend()?;
     if let Some(remark) = outcome::remark(&record) {
         eprintln!("poolctl: {remark}");
     }
@@ -78,6 +82,12 @@ fn job_of(options: &SubmitOptions, argv: Vec<String>) -> anyhow::Result<Job> {
         stdin: None,
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
+        tie: options.tie.clone(),
+        on_crash: Some(match options.on_crash {
+            cli::OnCrash::Requeue => OnCrash::Requeue,
+            cli::OnCrash::Fail => OnCrash::Fail,
+            cli::OnCrash::Hold => OnCrash::Hold,
+        }),
         on_done: some(&options.on_done),
         on_success: some(&options.on_success),
         on_failure: some(&options.on_failure),

@@ -52,7 +52,9 @@ pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<
 }
 
 fn begin(mut client: Client, ids: &[u64], any: bool) -> anyhow::Result<Client> {
-    client.send(&Wait { ids: ids.to_vec(), any: Some(any), output: None }, true).context("cannot ask poold")?;
+    client
+        .send(&Wait { ids: ids.to_vec(), any: Some(any), output: None, on_disconnect: None }, true)
+        .context("cannot ask poold")?;
     Ok(client)
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{On, ResultKind, State, Usage};
+use pool_proto::interface::{On, OnCrash, ResultKind, State, Usage};
 use serde::{Deserialize, Serialize};
 
 macro_rules! id {
@@ -35,6 +36,42 @@ id!(
     /// A client's call that has not been replied to in full; unique for the life of the supervisor.
     CallId
 );
+
+/// What a job's life hangs on besides the daemon; as text `client`, `job:7`, `pool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tie {
+    /// The connection of the client that waits for it.
+    Client,
+    /// Another job: it ends when that one has ended.
+    Job(JobId),
+    /// All other work: a drain does not wait for it, and ends it when nothing else is left.
+    Pool,
+}
+
+impl fmt::Display for Tie {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => formatter.write_str("client"),
+            Self::Job(id) => write!(formatter, "job:{id}"),
+            Self::Pool => formatter.write_str("pool"),
+        }
+    }
+}
+
+impl FromStr for Tie {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "client" => Ok(Self::Client),
+            "pool" => Ok(Self::Pool),
+            _ => match text.strip_prefix("job:").and_then(|id| id.parse().ok()) {
+                Some(id) => Ok(Self::Job(JobId(id))),
+                None => Err(format!("{text:?} is nothing to be tied to: use \"client\", \"job:ID\" or \"pool\"")),
+            },
+        }
+    }
+}
 
 /// What a worker can be given an attempt of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,6 +134,8 @@ pub struct Work {
     pub timeout: Option<Duration>,
     /// From SIGTERM to SIGKILL when the attempt is ended from outside.
     pub kill_after: Duration,
+    pub tie: Option<Tie>,
+    pub on_crash: OnCrash,
     /// Empty once the job is stored: the outbox has them.
     pub callbacks: Vec<NewCallback>,
 }
@@ -120,6 +159,14 @@ pub enum Exit {
     Signal { signal: i32, core: bool },
 }
 
+/// A process, told from all others of this boot of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    /// Its start, in clock ticks since the boot (proc(5)); none where it had ended before anybody looked.
+    pub start_ticks: Option<u64>,
+}
+
 /// What a worker reports of a finished attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
@@ -130,6 +177,18 @@ pub struct Ended {
     pub stderr_bytes: u64,
     /// When its first process was found to have ended, in microseconds since 1970.
     pub ended_us: i64,
+    /// Killed by whom besides those who were asked to.
+    pub verdict: Option<Verdict>,
+}
+
+/// Why an attempt was ended from outside though nobody had asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The kernel has killed something of it because memory had run out.
+    OomKill,
+    /// It has written more output than it may, in bytes.
+    TooMuchOutput { limit: u64 },
 }
 
 /// The step at which an attempt could not be started.
@@ -160,7 +219,9 @@ pub struct SpawnFailure {
 pub enum StopReason {
     Canceled,
     TimedOut,
-    /// The daemon ends; the job stays queued.
+    /// What it was tied to has ended.
+    Untied(Tie),
+    /// The daemon ends; the job stays queued, unless it is not to be repeated.
     Shutdown,
 }
 

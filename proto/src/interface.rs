@@ -18,6 +18,9 @@ pub const SCHEMA: u32 = 1;
 /// The pool that runs a job which names none.
 pub const DEFAULT_POOL: &str = "default";
 
+/// The [`tie`](Job::tie) to the client that waits for the job.
+pub const TIE_TO_CLIENT: &str = "client";
+
 /// A method's parameters, tied to its name and its reply.
 pub trait Method: Serialize {
     /// The full name.
@@ -45,6 +48,7 @@ method!(List, "List", Listed);
 method!(Output, "Output", OutputOpened);
 method!(Cancel, "Cancel", Canceled);
 method!(Signal, "Signal", Empty);
+method!(Release, "Release", Empty);
 method!(Pools, "Pools", PoolsListed);
 method!(Shutdown, "Shutdown", ShuttingDown);
 
@@ -71,6 +75,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_after_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub tie: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_crash: Option<OnCrash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_done: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_success: Option<Vec<String>>,
@@ -82,6 +90,8 @@ pub struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Died with its worker or daemon, and waits for somebody to release or cancel it.
+    Held,
     /// Accepted, waits for a slot.
     Queued,
     /// An attempt runs.
@@ -104,7 +114,8 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::Held,
         Self::Queued,
         Self::Running,
         Self::Stopping,
@@ -119,6 +130,7 @@ impl State {
     /// The name on the wire and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -139,7 +151,7 @@ impl State {
     /// Nothing follows any more.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Queued | Self::Running | Self::Stopping | Self::Retrying => false,
+            Self::Held | Self::Queued | Self::Running | Self::Stopping | Self::Retrying => false,
             Self::Succeeded | Self::Failed | Self::Canceled | Self::TimedOut | Self::Lost => true,
         }
     }
@@ -159,18 +171,29 @@ pub enum ResultKind {
     CoreDump,
     /// Its time was up.
     Timeout,
-    /// A client asked so.
+    /// It, or something that it had started, was killed because memory had run out.
+    OomKill,
+    /// A client asked so, or what it was tied to has ended.
     Canceled,
-    /// Worker or daemon died under it too often.
+    /// Worker or daemon died under it too often, or once where it was not to be repeated.
     Lost,
-    /// It could not be started: its directory is gone, its output cannot be written.
+    /// It could not be started, or broke a limit: its directory is gone, its output cannot be written, is too long.
     Error,
 }
 
 impl ResultKind {
     /// Every kind.
-    pub const ALL: [Self; 8] =
-        [Self::Success, Self::ExitCode, Self::Signal, Self::CoreDump, Self::Timeout, Self::Canceled, Self::Lost, Self::Error];
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::ExitCode,
+        Self::Signal,
+        Self::CoreDump,
+        Self::Timeout,
+        Self::OomKill,
+        Self::Canceled,
+        Self::Lost,
+        Self::Error,
+    ];
 
     /// The name on the wire and in the store.
     pub fn as_str(self) -> &'static str {
@@ -180,6 +203,7 @@ impl ResultKind {
             Self::Signal => "signal",
             Self::CoreDump => "core-dump",
             Self::Timeout => "timeout",
+            Self::OomKill => "oom-kill",
             Self::Canceled => "canceled",
             Self::Lost => "lost",
             Self::Error => "error",
@@ -208,6 +232,8 @@ pub struct Record {
     pub name: Option<String>,
     pub argv: Vec<String>,
     pub cwd: String,
+    pub tie: Option<String>,
+    pub on_crash: OnCrash,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,
@@ -229,6 +255,8 @@ pub struct Usage {
     pub user_s: f64,
     pub sys_s: f64,
     pub max_rss_bytes: u64,
+    #[serde(default)]
+    pub memory_peak_bytes: Option<u64>,
 }
 
 /// Where the latest attempt's output went.
@@ -237,6 +265,35 @@ pub struct Usage {
 pub struct OutputFile {
     pub path: String,
     pub bytes: Option<u64>,
+}
+
+/// What becomes of a job whose attempt died with its worker or daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCrash {
+    /// It is queued again, up to a limit.
+    #[default]
+    Requeue,
+    /// It has failed.
+    Fail,
+    /// It is held until somebody decides.
+    Hold,
+}
+
+impl OnCrash {
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requeue => "requeue",
+            Self::Fail => "fail",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Requeue, Self::Fail, Self::Hold].into_iter().find(|policy| policy.as_str() == name)
+    }
 }
 
 /// Which ends a callback is for.
@@ -421,6 +478,8 @@ pub struct Wait {
     pub any: Option<bool>,
     #[serde(default)]
     pub output: Option<bool>,
+    #[serde(default)]
+    pub on_disconnect: Option<OnDisconnect>,
 }
 
 /// Parameters of `Get`.
@@ -500,6 +559,14 @@ pub struct Canceled {
 pub struct Signal {
     pub id: u64,
     pub signal: i32,
+}
+
+/// Parameters of `Release`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Release {
+    pub ids: Vec<u64>,
 }
 
 /// A reply without parameters.

@@ -49,6 +49,11 @@ pub enum Refusal {
     #[error("job {id} is {state}, not running")]
     NotRunning { id: u64, state: String },
 
+    /// A job that is not held cannot be released.
+    #[serde(rename = "io.poold.NotHeld")]
+    #[error("job {id} is not held, so there is nothing to release; nothing was changed")]
+    NotHeld { id: u64 },
+
     /// A job's output cannot be read.
     #[serde(rename = "io.poold.NoOutput")]
     #[error("job {id} has no output: {reason}")]

@@ -22,7 +22,7 @@ use nix::sys::socket::{Backlog, listen};
 pub use leftovers::kill_leftovers;
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
 pub use spawn::{EnvironmentBlock, Launch, Spawner};
-pub use tree::{kill_child, signal_group, signal_tree};
+pub use tree::{kill_child, signal_group, signal_tree, start_ticks_of};
 
 /// Orphaned descendants become this process's children instead of init's.
 ///

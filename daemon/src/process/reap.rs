@@ -122,6 +122,7 @@ fn usage_of(usage: &libc::rusage) -> Usage {
         sys_s: seconds(usage.ru_stime),
         // In KiB, see getrusage(2).
         max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        memory_peak_bytes: None,
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{ResultKind, State};
+use pool_proto::interface::OnCrash;
 
 use super::event::{Effect, LaneId, Reply, SlotId};
 use super::slots::Slot;
 use super::store_op::{Interrupted, StoreOp};
 use super::{Scheduler, Timer, outcome};
-use crate::job::{Claim, Ended, JobId, Ready, SpawnFailure, Stage, StopReason, Unit, Work};
+use crate::job::{Claim, Ended, JobId, Process, Ready, SpawnFailure, Stage, StopReason, Unit, Work};
 
 /// A job's attempt that a worker has.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Active {
     pub attempt: u32,
     pub crashes: u32,
     pub work: Arc<Work>,
+    /// Its worker has been given it.
+    pub handed: bool,
     /// The attempt's command has been executed.
     pub started: bool,
     pub phase: Phase,
@@ -48,7 +50,15 @@ pub const WORKER_PATIENCE: Duration = Duration::from_secs(5);
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Scheduler {
-    pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, pid: i32, started_us: i64) {
+    /// The start of an attempt that must not run twice is on disk.
+    pub(super) fn on_claimed(&mut self, id: JobId, attempt: u32, worker_pid: i32) {
+        let is_meant = |active: &Active| !active.handed && active.attempt == attempt && active.worker_pid == worker_pid;
+        if self.active.get(&id).is_some_and(is_meant) {
+            self.hand_over(id);
+        }
+    }
+
+    pub(super) fn on_started(&mut self, slot: SlotId, claim: Claim, process: Process, started_us: i64) {
         let Unit::Job(id) = claim.unit else { return };
         let now = self.now.monotonic;
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
@@ -63,7 +73,7 @@ impl Scheduler {
         }
         let LaneId::Pool(pool) = slot.lane else { return };
         self.pools[pool].queue.has_room();
-        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: Some(pid), started_us });
+        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, process: Some(process), started_us });
         if let Some(reason) = stopping {
             self.store_stopping(id, reason);
         }
@@ -78,8 +88,9 @@ impl Scheduler {
             Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, Some(ended.exit)),
         };
         let Some(active) = self.take_active(id, slot, claim) else { return };
-        match outcome::of_end(ended, active.stop_reason()) {
+        match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
             Some(outcome) => self.finish(id, outcome),
+            None if active.work.on_crash == OnCrash::Hold => self.hold(id, active.crashes, "poold was told to end while it ran"),
             None => self.requeue(id, active, None),
         }
         self.vacate(slot);
@@ -97,8 +108,7 @@ impl Scheduler {
 
     fn job_not_started(&mut self, id: JobId, active: Active, failure: SpawnFailure) {
         match active.stop_reason() {
-            Some(StopReason::Canceled | StopReason::TimedOut) => self.finish(id, outcome::canceled(self.now.wall_us)),
-            Some(StopReason::Shutdown) => self.requeue_untried(id, active, None),
+            Some(reason) => self.end_unstarted(id, active, reason),
             None if outcome::is_shortage(failure) => {
                 let reason = outcome::explain(failure, &active.work);
                 self.pause(self.pool_of(&active.work));
@@ -126,6 +136,7 @@ impl Scheduler {
                 let Some(active) = self.active.remove(&id) else { return };
                 self.forget_deadline(Unit::Job(id), active.phase);
                 match active.stop_reason() {
+                    _ if !active.handed => self.requeue_untried(id, active, None),
                     None | Some(StopReason::Shutdown) if unsent => self.requeue_untried(id, active, None),
                     _ => self.job_crashed(id, active, &format!("its worker {pid} {how}")),
                 }
@@ -142,18 +153,22 @@ impl Scheduler {
             // It may have been executed, and its worker killed before it could say so.
             self.store_tried(id, &active);
         }
-        match active.stop_reason() {
-            Some(StopReason::Canceled) => self.finish(id, outcome::canceled(ended_us)),
-            Some(StopReason::TimedOut) => {
-                self.finish(id, outcome::without_process(State::TimedOut, ResultKind::Timeout, None, ended_us));
-            }
+        let stopping = active.stop_reason();
+        if let Some(outcome) = stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
+            return self.finish(id, outcome);
+        }
+        match active.work.on_crash {
+            OnCrash::Fail => self.finish(id, outcome::crashed(how, ended_us)),
+            OnCrash::Hold => self.hold(id, active.crashes, how),
             // It was on its way back into the queue.
-            Some(StopReason::Shutdown) => {
+            OnCrash::Requeue if stopping == Some(StopReason::Shutdown) => {
                 active.crashes -= 1;
                 self.requeue(id, active, None);
             }
-            None if active.crashes >= self.settings.crash_limit => self.finish(id, outcome::lost(active.crashes, how, ended_us)),
-            None => self.requeue(id, active, Some(how.to_owned())),
+            OnCrash::Requeue if active.crashes >= self.settings.crash_limit => {
+                self.finish(id, outcome::lost(active.crashes, how, ended_us));
+            }
+            OnCrash::Requeue => self.requeue(id, active, Some(how.to_owned())),
         }
     }
 
@@ -162,17 +177,29 @@ impl Scheduler {
         let crashes = job.crashes + 1;
         let how = "poold or the machine died";
         let ended_us = self.now.wall_us;
-        let outcome = match job.stopping {
-            Some(StopReason::Canceled) => outcome::canceled(ended_us),
-            Some(StopReason::TimedOut) => outcome::without_process(State::TimedOut, ResultKind::Timeout, None, ended_us),
-            Some(StopReason::Shutdown) | None if crashes >= self.settings.crash_limit => outcome::lost(crashes, how, ended_us),
-            Some(StopReason::Shutdown) | None => {
+        if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
+            self.finish(job.id, outcome);
+            return false;
+        }
+        match job.on_crash {
+            OnCrash::Fail => self.finish(job.id, outcome::crashed(how, ended_us)),
+            OnCrash::Hold => self.hold(job.id, crashes, how),
+            OnCrash::Requeue if crashes >= self.settings.crash_limit => {
+                self.finish(job.id, outcome::lost(crashes, how, ended_us));
+            }
+            OnCrash::Requeue => {
                 self.store(StoreOp::Requeue { id: job.id, crashes, reason: Some(how.to_owned()) });
                 return true;
             }
-        };
-        self.finish(job.id, outcome);
+        }
         false
+    }
+
+    /// The job waits for somebody to decide.
+    fn hold(&mut self, id: JobId, crashes: u32, how: &str) {
+        let reason = format!("{how}; `poolctl release {id}` runs it again, `poolctl cancel {id}` does not (on crash: hold)");
+        self.store(StoreOp::Hold { id, crashes, reason });
+        self.held.insert(id);
     }
 
     pub(super) fn on_attempt_deadline(&mut self, id: JobId) {
@@ -189,11 +216,14 @@ impl Scheduler {
         let (now, stop_grace) = (self.now.monotonic, self.settings.stop_grace);
         let Some(active) = self.active.get_mut(&id) else { return };
         let (slot, claim, old_phase) = (active.slot, active.claim(id), active.phase);
+        if !active.handed {
+            return self.withdraw(id, reason);
+        }
         match old_phase {
             Phase::Running { .. } => {
                 let grace = match reason {
                     StopReason::Shutdown => active.work.kill_after.min(stop_grace),
-                    StopReason::Canceled | StopReason::TimedOut => active.work.kill_after,
+                    StopReason::Canceled | StopReason::TimedOut | StopReason::Untied(_) => active.work.kill_after,
                 };
                 let kill_at = now + grace;
                 active.phase = Phase::Stopping { reason, kill_at };
@@ -205,11 +235,29 @@ impl Scheduler {
                     self.store_stopping(id, reason);
                 }
             }
-            Phase::Stopping { reason: StopReason::Shutdown, kill_at } if reason == StopReason::Canceled => {
+            Phase::Stopping { reason: StopReason::Shutdown, kill_at } if reason != StopReason::Shutdown => {
                 active.phase = Phase::Stopping { reason, kill_at };
-                self.store_stopping(id, reason);
+                if active.started {
+                    self.store_stopping(id, reason);
+                }
             }
             Phase::Stopping { .. } | Phase::Killing { .. } => {}
+        }
+    }
+
+    /// Its worker has not been given the attempt, and does not get it.
+    fn withdraw(&mut self, id: JobId, reason: StopReason) {
+        let Some(active) = self.active.remove(&id) else { return };
+        let slot = active.slot;
+        self.end_unstarted(id, active, reason);
+        self.vacate(slot);
+    }
+
+    /// Nothing of the attempt has run.
+    fn end_unstarted(&mut self, id: JobId, active: Active, reason: StopReason) {
+        match outcome::of_stop(reason, self.now.wall_us) {
+            Some(outcome) => self.finish(id, outcome),
+            None => self.requeue_untried(id, active, None),
         }
     }
 
@@ -236,7 +284,7 @@ impl Scheduler {
     /// The attempt counts though nobody has told of its start.
     fn store_tried(&mut self, id: JobId, active: &Active) {
         let &Active { slot, worker_pid, attempt, .. } = active;
-        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, pid: None, started_us: self.now.wall_us });
+        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, process: None, started_us: self.now.wall_us });
     }
 
     fn store_stopping(&mut self, id: JobId, reason: StopReason) {
@@ -272,8 +320,13 @@ impl Scheduler {
 
     /// The attempt was not started and does not count.
     fn requeue_untried(&mut self, id: JobId, active: Active, reason: Option<String>) {
-        if let Some(reason) = reason {
-            self.store(StoreOp::Retrying { id, reason });
+        match reason {
+            Some(reason) => self.store(StoreOp::Retrying { id, reason }),
+            // The store takes it for running.
+            None if active.work.on_crash != OnCrash::Requeue => {
+                self.store(StoreOp::Requeue { id, crashes: active.crashes, reason: None });
+            }
+            None => {}
         }
         let pool = self.pool_of(&active.work);
         let Active { attempt, crashes, work, .. } = active;

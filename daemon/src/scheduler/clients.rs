@@ -9,7 +9,7 @@ use super::event::{Effect, Reply};
 use super::store_op::StoreOp;
 use super::waiters::Kind;
 use super::{Ending, Mode, Pool, Scheduler, outcome};
-use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Work};
+use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Tie, Work};
 
 /// A submission that the store has not answered yet.
 #[derive(Debug)]
@@ -77,6 +77,9 @@ impl Scheduler {
         ids.sort_unstable();
         ids.dedup();
         self.waiters.add(call, kind, &ids);
+        if let Kind::Wait { attached: true, .. } = kind {
+            ids.iter().for_each(|&id| self.attend(id));
+        }
         self.store(StoreOp::Get { call, ids });
     }
 
@@ -105,20 +108,49 @@ impl Scheduler {
         if let Some(submission) = self.submissions.get_mut(&call) {
             submission.orphaned = true;
         }
-        if let Some((Kind::Attached(OnDisconnect::Cancel), ids)) = self.waiters.remove(call) {
-            ids.into_iter().for_each(|id| self.cancel(id));
+        let (kind, ids) = self.waiters.remove(call).unwrap_or((Kind::Signal, Vec::new()));
+        if matches!(kind, Kind::Attached(OnDisconnect::Cancel) | Kind::Wait { attached: true, .. }) {
+            let tied = ids.into_iter().filter(|&id| self.ties.of(id) == Some(Tie::Client)).collect::<Vec<JobId>>();
+            tied.into_iter().for_each(|id| self.end(id, StopReason::Untied(Tie::Client)));
         }
     }
 
-    pub(super) fn on_inserted(&mut self, call: CallId, first: JobId, jobs: Vec<Arc<Work>>) {
+    pub(super) fn on_release(&mut self, call: CallId, ids: Vec<JobId>) {
+        if let Some(id) = ids.iter().find(|id| !self.held.contains(id)) {
+            return self.reply(call, Reply::Refused(Refusal::NotHeld { id: id.0 }), true);
+        }
+        ids.iter().for_each(|id| _ = self.held.remove(id));
+        self.store(StoreOp::Release { call, ids });
+    }
+
+    pub(super) fn on_released(&mut self, call: CallId, jobs: Vec<Ready>) {
+        for ready in jobs {
+            // One that has been ended in between does not come back.
+            if let Some(ending) = self.ending.get_mut(&ready.id) {
+                *ending = Ending::Held;
+            } else if let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == ready.work.pool) {
+                pool.queue.requeued(ready);
+            } else {
+                *self.unserved.entry(ready.work.pool.to_string()).or_default() += 1;
+            }
+        }
+        self.reply(call, Reply::Done, true);
+    }
+
+    pub(super) fn on_inserted(&mut self, call: CallId, first: JobId, jobs: Vec<Arc<Work>>, untied: &[JobId]) {
         let Some(submission) = self.take_submission(call) else { return };
         let count = jobs.len();
         for (id, work) in (first.0..).map(JobId).zip(jobs) {
             let pool = self.pool_of(&work);
+            if let Some(tie) = work.tie {
+                self.ties.add(id, tie);
+            }
             self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, work });
         }
         match submission {
-            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true, .. } => self.cancel(first),
+            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true, .. } => {
+                self.end(first, StopReason::Untied(Tie::Client));
+            }
             Submission { orphaned: true, .. } => {}
             Submission { attached: Some(on_disconnect), .. } => {
                 self.waiters.add(call, Kind::Attached(on_disconnect), &[first]);
@@ -126,11 +158,15 @@ impl Scheduler {
             }
             Submission { attached: None, .. } => self.reply(call, Reply::Accepted { first, count }, true),
         }
+        for &id in untied {
+            let tie = self.ties.of(id).expect("it has just been tied");
+            self.end(id, StopReason::Untied(tie));
+        }
     }
 
-    pub(super) fn on_refused(&mut self, call: CallId, reason: String) {
+    pub(super) fn on_refused(&mut self, call: CallId, refusal: Refusal) {
         if self.take_submission(call).is_some_and(|submission| !submission.orphaned) {
-            self.reply(call, Reply::Refused(Refusal::StoreFailed { reason }), true);
+            self.reply(call, Reply::Refused(refusal), true);
         }
     }
 
@@ -159,21 +195,22 @@ impl Scheduler {
                     self.reply(call, reply, last);
                 }
             } else if kind == Kind::Cancel {
-                self.cancel(id);
+                self.end(id, StopReason::Canceled);
             }
         }
     }
 
     /// Ends a job, whatever its state.
-    pub(super) fn cancel(&mut self, id: JobId) {
+    pub(super) fn end(&mut self, id: JobId, reason: StopReason) {
         if self.active.contains_key(&id) {
-            return self.stop(id, StopReason::Canceled);
+            return self.stop(id, reason);
         }
         if self.ending.contains_key(&id) {
             return; // Its end is on its way already.
         }
-        let outcome = outcome::canceled(self.now.wall_us);
-        if self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some()) {
+        let Some(outcome) = outcome::of_stop(reason, self.now.wall_us) else { return };
+        let was_set_aside = self.forget_unattended(id).is_some();
+        if was_set_aside || self.held.remove(&id) || self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some()) {
             self.finish(id, outcome);
         } else {
             self.ending.insert(id, Ending::InStore);

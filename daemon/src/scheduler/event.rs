@@ -7,7 +7,7 @@ use pool_proto::interface::OnDisconnect;
 use pool_proto::{Record, Refusal};
 
 use super::store_op::{CallbackRun, StoreAnswer, StoreOp};
-use crate::job::{CallId, Claim, Ended, JobId, SpawnFailure, Work};
+use crate::job::{CallId, Claim, Ended, JobId, Process, SpawnFailure, Work};
 
 /// The time of an event, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,15 @@ pub enum Event {
     /// A client submits jobs that have been checked. `attached`: it waits for the end of the one job, and this is what becomes of
     /// the job should the client go.
     Submit { call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
-    /// A client waits for jobs; with `output` it wants to know of each attempt's start.
-    Wait { call: CallId, ids: Vec<JobId>, any: bool, output: bool },
+    /// A client waits for jobs; with `output` it wants to know of each attempt's start. `attached`: it is the client that those tied to
+    /// their client are tied to.
+    Wait { call: CallId, ids: Vec<JobId>, any: bool, output: bool, attached: bool },
     /// A client wants jobs ended and waits for that.
     Cancel { call: CallId, ids: Vec<JobId> },
     /// A client sends a signal to a running job.
     Signal { call: CallId, id: JobId, signal: i32 },
+    /// A client wants held jobs queued again, all or none.
+    Release { call: CallId, ids: Vec<JobId> },
     /// The client of that call is gone.
     Disconnected { call: CallId },
     /// Accept nothing more, finish everything, then end.
@@ -97,7 +100,7 @@ pub enum Event {
     /// A slot's worker is dead, and nothing that it ran is left. `unsent`: it never got the attempt that it was handed last.
     WorkerLost { slot: SlotId, pid: i32, how: String, unsent: bool },
     /// An attempt's command has been executed.
-    Started { slot: SlotId, claim: Claim, pid: i32, started_us: i64 },
+    Started { slot: SlotId, claim: Claim, process: Process, started_us: i64 },
     /// An attempt is over, and nothing of it is left.
     Ended { slot: SlotId, claim: Claim, ended: Ended },
     /// An attempt could not be started.

@@ -10,11 +10,11 @@
 //!            ┌────────── no room for a process ──────────┐
 //!            ▼                                           │
 //!  Insert ▶ queued ── slot free ──▶ running ── command executed, ended ──▶ succeeded | failed
-//!            │ ▲                     │  │
-//!            │ │                     │  └─ timeout, cancel, stop ─▶ stopping ──▶ timed_out | canceled | queued
-//!            │ └── worker died ──────┴───────────────────────────────┘ │
-//!            │                                                         └─ crash limit ──▶ lost
-//!            └─ cancel ──▶ canceled
+//!            │ ▲ ▲                   │  │
+//!            │ │ │                   │  └─ timeout, cancel, tie, stop ─▶ stopping ──▶ timed_out | canceled | queued
+//!            │ │ └── worker died ────┴──────────────────────────────────┘ │ │
+//!            │ └─ release ── held ◀── on crash: hold ─────────────────────┤ └─ crash limit ──▶ lost
+//!            └─ cancel, tie ──▶ canceled         on crash: fail ──────────┴──▶ failed
 //! ```
 
 mod attempts;
@@ -28,13 +28,14 @@ mod slots;
 pub mod store_op;
 #[cfg(test)]
 mod tests;
+mod ties;
 mod waiters;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{self, SlotState};
+use pool_proto::interface::{self, OnCrash, SlotState};
 use pool_proto::{Record, Refusal};
 
 use attempts::{Active, Phase, START_PATIENCE};
@@ -44,9 +45,10 @@ use lane::CallbackLane;
 use queue::Queue;
 use slots::{Slot, Slots};
 use store_op::{Restored, StoreAnswer, StoreOp};
+use ties::{Ties, Unattended};
 use waiters::{Kind, Waiters};
 
-use crate::job::{CallId, CallbackId, Claim, JobId, Outcome, StopReason, Unit, Work};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Ready, StopReason, Tie, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ enum Timer {
     Resume(usize),
     /// A failed callback's next attempt.
     Callback(CallbackId),
+    /// The client of a job that is tied to it has not come back.
+    Unattended(JobId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +105,12 @@ pub struct Scheduler {
     submissions: HashMap<CallId, Submission>,
     /// Jobs whose end the store has been given and has not confirmed.
     ending: HashMap<JobId, Ending>,
+    /// Jobs in the state held.
+    held: HashSet<JobId>,
+    /// Jobs queued for pools that are not configured.
+    unserved: BTreeMap<String, u64>,
+    ties: Ties,
+    unattended: HashMap<JobId, Unattended>,
     store_failing: bool,
     /// Told to stop for a second time.
     hurried: bool,
@@ -124,6 +134,10 @@ impl Scheduler {
             waiters: Waiters::default(),
             submissions: HashMap::new(),
             ending: HashMap::new(),
+            held: restored.held.into_iter().collect(),
+            unserved: BTreeMap::new(),
+            ties: Ties::default(),
+            unattended: HashMap::new(),
             store_failing: false,
             hurried: false,
             timers: BTreeSet::new(),
@@ -133,16 +147,17 @@ impl Scheduler {
             now,
             effects: Vec::new(),
         };
-        let mut queued = restored.queued;
+        scheduler.unserved = restored.queued;
         for job in restored.interrupted {
             if scheduler.recover(&job) {
-                *queued.entry(job.pool).or_default() += 1;
+                *scheduler.unserved.entry(job.pool).or_default() += 1;
             }
         }
         for callback in restored.callbacks {
             scheduler.schedule_callback(callback.id, callback.due_us);
         }
-        scheduler.configure(settings, &queued);
+        scheduler.configure(settings);
+        scheduler.restore_ties(&restored.tied);
         scheduler.dispatch();
         let effects = std::mem::take(&mut scheduler.effects);
         (scheduler, effects)
@@ -153,24 +168,26 @@ impl Scheduler {
         self.now = now;
         match event {
             Event::Submit { call, jobs, attached } => self.on_submit(call, jobs, attached),
-            Event::Wait { call, ids, any, output } => self.on_wait(call, ids, Kind::Wait { any, output }),
+            Event::Wait { call, ids, any, output, attached } => self.on_wait(call, ids, Kind::Wait { any, output, attached }),
             Event::Cancel { call, ids } => self.on_wait(call, ids, Kind::Cancel),
             Event::Signal { call, id, signal } => self.on_signal(call, id, signal),
+            Event::Release { call, ids } => self.on_release(call, ids),
             Event::Disconnected { call } => self.on_disconnected(call),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
             Event::Stop => self.on_stop(),
-            Event::Configure(settings) => self.configure(settings, &BTreeMap::new()),
+            Event::Configure(settings) => self.configure(settings),
             Event::Store(answer) => self.on_store(answer),
             Event::StoreFailing(failing) => self.store_failing = failing,
             Event::WorkerUp { slot, pid } => self.slots_mut(slot.lane).up(slot.index, pid),
             Event::WorkerFailed { slot } => self.respawn_later(slot),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
-            Event::Started { slot, claim, pid, started_us } => self.on_started(slot, claim, pid, started_us),
+            Event::Started { slot, claim, process, started_us } => self.on_started(slot, claim, process, started_us),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
             Event::Tick => self.on_tick(),
         }
         self.dispatch();
+        self.end_what_no_drain_waits_for();
         self.exit_when_done();
         std::mem::take(&mut self.effects)
     }
@@ -210,12 +227,12 @@ impl Scheduler {
         }
     }
 
-    fn configure(&mut self, settings: Settings, queued: &BTreeMap<String, u64>) {
+    fn configure(&mut self, settings: Settings) {
         for wanted in &settings.pools {
             let index = match self.pools.iter().position(|pool| pool.name == wanted.name) {
                 Some(index) => index,
                 None => {
-                    let total = queued.get(&*wanted.name).copied().unwrap_or(0);
+                    let total = self.unserved.remove(&*wanted.name).unwrap_or(0);
                     let queue = Queue::restored(total);
                     self.pools.push(Pool { name: wanted.name.clone(), slots: Slots::default(), queue, inserting: 0 });
                     self.pools.len() - 1
@@ -244,8 +261,10 @@ impl Scheduler {
 
     fn on_store(&mut self, answer: StoreAnswer) {
         match answer {
-            StoreAnswer::Inserted { call, first, jobs } => self.on_inserted(call, first, jobs),
-            StoreAnswer::Refused { call, reason } => self.on_refused(call, reason),
+            StoreAnswer::Inserted { call, first, jobs, untied } => self.on_inserted(call, first, jobs, &untied),
+            StoreAnswer::Refused { call, refusal } => self.on_refused(call, refusal),
+            StoreAnswer::Claimed { id, attempt, worker_pid } => self.on_claimed(id, attempt, worker_pid),
+            StoreAnswer::Released { call, jobs } => self.on_released(call, jobs),
             StoreAnswer::Fetched { pool, jobs, complete } => {
                 if let Some(pool) = self.pools.iter_mut().find(|other| other.name == pool) {
                     pool.queue.fetched(jobs, complete, |id| self.ending.contains_key(&id));
@@ -264,12 +283,17 @@ impl Scheduler {
     fn on_finished(&mut self, id: JobId, record: Option<&Record>, callbacks: Vec<CallbackId>) {
         if self.ending.remove(&id) == Some(Ending::InStore)
             && let Some(record) = record
-            && let Some(pool) = self.pools.iter_mut().find(|pool| *pool.name == *record.pool)
         {
-            pool.queue.removed_from_store();
+            match self.pools.iter_mut().find(|pool| *pool.name == *record.pool) {
+                Some(pool) => pool.queue.removed_from_store(),
+                None => _ = self.unserved.get_mut(&record.pool).map(|queued| *queued = queued.saturating_sub(1)),
+            }
         }
         for callback in callbacks {
             self.lane.push(callback);
+        }
+        for tied in self.ties.ended(id) {
+            self.end(tied, StopReason::Untied(Tie::Job(id)));
         }
         if let Some(record) = record {
             for (call, reply, last) in self.waiters.ended(id, record) {
@@ -294,6 +318,7 @@ impl Scheduler {
                 }
                 Timer::Resume(_) => {} // The dispatch that follows every event goes on with the pool.
                 Timer::Callback(id) => self.lane.push(id),
+                Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
             }
         }
     }
@@ -314,32 +339,42 @@ impl Scheduler {
     }
 
     fn dispatch_pool(&mut self, index: usize) {
-        let pool = &mut self.pools[index];
-        while pool.slots.has_idle()
-            && let Some(ready) = pool.queue.pop(self.now.monotonic)
+        while self.pools[index].slots.has_idle()
+            && let Some(ready) = self.pools[index].queue.pop(self.now.monotonic)
         {
-            let unit = Unit::Job(ready.id);
-            let (slot, worker_pid) = pool.slots.take(unit).expect("a slot is idle");
-            let slot = SlotId { lane: LaneId::Pool(index), index: slot };
-            let claim = Claim { unit, attempt: ready.attempts + 1 };
-            let deadline = ready.work.timeout.map(|timeout| self.now.monotonic + timeout + START_PATIENCE);
-            self.effects.push(Effect::Run { slot, claim, work: ready.work.clone() });
-            let active = Active {
-                slot,
-                worker_pid,
-                attempt: claim.attempt,
-                crashes: ready.crashes,
-                work: ready.work,
-                started: false,
-                phase: Phase::Running { deadline },
-            };
-            self.timers.extend(deadline.map(|at| (at, Timer::Attempt(unit))));
-            self.active.insert(ready.id, active);
+            if let Some(unattended) = self.unattended.get_mut(&ready.id) {
+                unattended.ready = Some(ready);
+                continue;
+            }
+            let (slot, worker_pid) = self.pools[index].slots.take(Unit::Job(ready.id)).expect("a slot is idle");
+            let Ready { id, attempts, crashes, work } = ready;
+            let (slot, attempt) = (SlotId { lane: LaneId::Pool(index), index: slot }, attempts + 1);
+            let is_claimed = work.on_crash != OnCrash::Requeue;
+            let phase = Phase::Running { deadline: None };
+            let active = Active { slot, worker_pid, attempt, crashes, work, handed: false, started: false, phase };
+            self.active.insert(id, active);
+            if is_claimed {
+                // It must not run twice, so its start is written down before it starts.
+                let started_us = self.now.wall_us;
+                self.store(StoreOp::Claim { id, attempt, slot: slot.index, worker_pid, started_us });
+            } else {
+                self.hand_over(id);
+            }
         }
+        let pool = &mut self.pools[index];
         if let Some((after, limit)) = pool.queue.fetch() {
             let pool = pool.name.clone();
             self.store(StoreOp::Fetch { pool, after, limit });
         }
+    }
+
+    /// The worker gets the attempt.
+    fn hand_over(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let deadline = active.work.timeout.map(|timeout| self.now.monotonic + timeout + START_PATIENCE);
+        (active.handed, active.phase) = (true, Phase::Running { deadline });
+        self.timers.extend(deadline.map(|at| (at, Timer::Attempt(Unit::Job(id)))));
+        self.effects.push(Effect::Run { slot: active.slot, claim: active.claim(id), work: active.work.clone() });
     }
 
     fn finish(&mut self, id: JobId, outcome: Outcome) {
@@ -377,7 +412,7 @@ impl Scheduler {
         }
         let settled = self.submissions.is_empty() && self.ending.is_empty() && !self.lane.is_claiming();
         let done = match self.mode {
-            Mode::Draining => settled && self.lane.is_empty() && self.pools.iter().all(|pool| pool.queue.total() == 0),
+            Mode::Draining => settled && self.lane.is_empty() && self.waiting_jobs() == 0,
             // A store that cannot be written must not keep the daemon alive; what it holds is tried once more at its close.
             Mode::Stopping => settled || self.store_failing || self.hurried,
             Mode::Serving | Mode::Exited => false,
@@ -389,6 +424,12 @@ impl Scheduler {
             }
             self.effects.push(Effect::Exit);
         }
+    }
+
+    /// Jobs that wait for their turn.
+    fn waiting_jobs(&self) -> u64 {
+        let unattended = self.unattended.values().filter(|unattended| unattended.ready.is_some()).count();
+        self.pools.iter().map(|pool| pool.queue.total()).sum::<u64>() + unattended as u64
     }
 
     fn slots(&self, lane: LaneId) -> &Slots {

@@ -1,39 +1,57 @@
 //! What the end of a process means for its job.
 
 use nix::errno::Errno;
-use pool_proto::interface::{ResultKind, State};
+use pool_proto::interface::{OnCrash, ResultKind, State};
 
-use crate::job::{Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Work};
+use crate::job::{Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work};
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
 ///
 /// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM. Only when the daemon
 /// ends, a job that still managed to finish with code 0 has succeeded.
-pub fn of_end(ended: &Ended, stopping: Option<StopReason>) -> Option<Outcome> {
+pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) -> Option<Outcome> {
     let (exit_code, signal) = match ended.exit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal { signal, .. } => (None, Some(signal)),
     };
+    let verdict = ended.verdict.filter(|_| matches!(stopping, None | Some(StopReason::Shutdown)));
     let (state, result) = match (stopping, ended.exit) {
-        (Some(StopReason::Canceled), _) => (State::Canceled, ResultKind::Canceled),
+        (Some(StopReason::Canceled | StopReason::Untied(_)), _) => (State::Canceled, ResultKind::Canceled),
         (Some(StopReason::TimedOut), _) => (State::TimedOut, ResultKind::Timeout),
+        (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => (State::Failed, ResultKind::OomKill),
+        (Some(StopReason::Shutdown) | None, _) if verdict.is_some() => (State::Failed, ResultKind::Error),
         (Some(StopReason::Shutdown) | None, Exit::Code(0)) => (State::Succeeded, ResultKind::Success),
-        (Some(StopReason::Shutdown), Exit::Code(_) | Exit::Signal { .. }) => return None,
-        (None, Exit::Code(_)) => (State::Failed, ResultKind::ExitCode),
-        (None, Exit::Signal { core: false, .. }) => (State::Failed, ResultKind::Signal),
-        (None, Exit::Signal { core: true, .. }) => (State::Failed, ResultKind::CoreDump),
+        (Some(StopReason::Shutdown), Exit::Code(_) | Exit::Signal { .. }) if on_crash != OnCrash::Fail => return None,
+        (Some(StopReason::Shutdown) | None, Exit::Code(_)) => (State::Failed, ResultKind::ExitCode),
+        (Some(StopReason::Shutdown) | None, Exit::Signal { core: false, .. }) => (State::Failed, ResultKind::Signal),
+        (Some(StopReason::Shutdown) | None, Exit::Signal { core: true, .. }) => (State::Failed, ResultKind::CoreDump),
+    };
+    let reason = match stopping {
+        _ if verdict.is_some() => verdict.map(explain_verdict),
+        Some(StopReason::Untied(tie)) => Some(untied(tie)),
+        Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
+        Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
     };
     Some(Outcome {
         state,
         result,
         exit_code,
         signal,
-        reason: None,
+        reason,
         usage: Some(ended.usage),
         stdout_bytes: Some(ended.stdout_bytes),
         stderr_bytes: Some(ended.stderr_bytes),
         ended_us: ended.ended_us,
     })
+}
+
+fn explain_verdict(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::OomKill => "memory ran out, and the kernel killed a process of it".to_owned(),
+        Verdict::TooMuchOutput { limit } => {
+            format!("it was ended when its output had exceeded {limit} bytes (max_output_bytes of its pool)")
+        }
+    }
 }
 
 /// The outcome of a job that has ended without a process to tell of it.
@@ -51,9 +69,32 @@ pub fn without_process(state: State, result: ResultKind, reason: Option<String>,
     }
 }
 
-/// The outcome of a job that a client canceled before it ran.
-pub fn canceled(ended_us: i64) -> Outcome {
-    without_process(State::Canceled, ResultKind::Canceled, None, ended_us)
+/// The outcome of a job that was to be ended, and has no process any more, or never had one. None when it stays queued.
+pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
+    let (state, result, reason) = match stopping {
+        StopReason::Canceled => (State::Canceled, ResultKind::Canceled, None),
+        StopReason::Untied(tie) => (State::Canceled, ResultKind::Canceled, Some(untied(tie))),
+        StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
+        StopReason::Shutdown => return None,
+    };
+    Some(without_process(state, result, reason, ended_us))
+}
+
+fn untied(tie: Tie) -> String {
+    match tie {
+        Tie::Client => "the client that it was tied to has gone".to_owned(),
+        Tie::Job(id) => format!("job {id}, which it was tied to, has ended"),
+        Tie::Pool => "poold was shutting down, and all that it was tied to had ended".to_owned(),
+    }
+}
+
+/// The outcome of a job that died with its worker or daemon and is not to be repeated.
+pub fn crashed(how: &str, ended_us: i64) -> Outcome {
+    without_process(State::Failed, ResultKind::Lost, Some(not_repeated(how)), ended_us)
+}
+
+fn not_repeated(how: &str) -> String {
+    format!("{how} while it ran; it may have done its work in part, and is not run again (on crash: fail)")
 }
 
 /// The outcome of a job that died with its worker or daemon once too often.

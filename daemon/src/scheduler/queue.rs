@@ -61,6 +61,11 @@ impl Queue {
         self.window.insert(ready.id, ready);
     }
 
+    /// How many of the next jobs fit.
+    pub fn count_in_window(&self, fits: impl Fn(&JobId) -> bool) -> u64 {
+        self.window.keys().filter(|id| fits(id)).count() as u64
+    }
+
     /// What to ask the store for, if anything: jobs after this id, at most so many.
     pub fn fetch(&mut self) -> Option<(Option<JobId>, u32)> {
         if !self.behind || self.fetching || self.window.len() >= REFILL {

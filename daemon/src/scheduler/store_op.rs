@@ -4,19 +4,28 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use pool_proto::Record;
-use pool_proto::interface::State;
+use pool_proto::interface::{OnCrash, State};
+use pool_proto::{Record, Refusal};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Ready, StopReason, Work};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Process, Ready, StopReason, Tie, Work};
 
 /// What the store is asked to do.
 #[derive(Debug, PartialEq)]
 pub enum StoreOp {
-    /// Adds jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on, all or none.
+    /// Adds jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on, all or none. Refused when one
+    /// is tied to a job that there is not.
     /// Answered by [`StoreAnswer::Inserted`] or [`StoreAnswer::Refused`].
     Insert { call: CallId, first: JobId, first_callback: CallbackId, jobs: Vec<Arc<Work>>, submitted_us: i64 },
-    /// An attempt runs; without a pid, it was tried: its command could not be executed, or its worker died before it could tell.
-    Start { id: JobId, attempt: u32, slot: u32, worker_pid: i32, pid: Option<i32>, started_us: i64 },
+    /// Processes named from here on are of this boot of the machine.
+    Booted { boot_id: String },
+    /// An attempt runs; without a process, it was tried: its command could not be executed, or its worker died before it could tell.
+    Start { id: JobId, attempt: u32, slot: u32, worker_pid: i32, process: Option<Process>, started_us: i64 },
+    /// An attempt is about to run that must not run twice. Answered by [`StoreAnswer::Claimed`], before which it must not start.
+    Claim { id: JobId, attempt: u32, slot: u32, worker_pid: i32, started_us: i64 },
+    /// Out of the queue, until somebody releases or cancels it.
+    Hold { id: JobId, crashes: u32, reason: String },
+    /// Held jobs go back into the queue, their crashes forgiven. Answered by [`StoreAnswer::Released`].
+    Release { call: CallId, ids: Vec<JobId> },
     /// An attempt is being ended, and why; never with [`StopReason::Shutdown`].
     Stopping { id: JobId, reason: StopReason },
     /// An attempt could not be started for now. The job stays in the queue, as one in state `retrying`: it is fetched, counted, listed
@@ -68,15 +77,26 @@ pub struct ListQuery {
 /// What the store answers.
 #[derive(Debug, PartialEq)]
 pub enum StoreAnswer {
+    /// `untied`: those that are tied to a job which has ended already.
     Inserted {
         call: CallId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
+        untied: Vec<JobId>,
     },
     /// Nothing of an [`StoreOp::Insert`] was stored.
     Refused {
         call: CallId,
-        reason: String,
+        refusal: Refusal,
+    },
+    Claimed {
+        id: JobId,
+        attempt: u32,
+        worker_pid: i32,
+    },
+    Released {
+        call: CallId,
+        jobs: Vec<Ready>,
     },
     /// `complete`: the pool's queue holds nothing beyond these.
     Fetched {
@@ -137,6 +157,11 @@ pub struct Restored {
     pub queued: BTreeMap<String, u64>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
+    /// The boot of the machine that the processes named are of.
+    pub boot_id: Option<String>,
+    pub held: Vec<JobId>,
+    /// Jobs that have not ended and are tied to something.
+    pub tied: Vec<Tied>,
     /// Callbacks not yet delivered, in the order in which their jobs ended.
     pub callbacks: Vec<PendingCallback>,
     /// Tokens of the spooled inputs that some job needs.
@@ -150,8 +175,20 @@ pub struct Interrupted {
     pub pool: String,
     pub attempt: u32,
     pub crashes: u32,
+    pub on_crash: OnCrash,
+    /// The attempt's first process.
+    pub process: Option<Process>,
     /// It was being ended, for this reason.
     pub stopping: Option<StopReason>,
+}
+
+/// A job that is tied to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tied {
+    pub id: JobId,
+    pub tie: Tie,
+    /// It is tied to a job, and that has ended.
+    pub untied: bool,
 }
 
 /// A callback not yet delivered.

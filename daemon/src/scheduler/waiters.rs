@@ -14,7 +14,8 @@ pub enum Kind {
     /// Told of each start and of the end of its one job.
     Attached(OnDisconnect),
     /// Told of each end, with `output` of each start; over with the last end, with `any` with the first.
-    Wait { any: bool, output: bool },
+    /// With `attached`, jobs that are tied to their client end with it.
+    Wait { any: bool, output: bool, attached: bool },
     /// Told of all ends at once.
     Cancel,
     /// Waits for no end, only to hear from the store why a job cannot be sent a signal.

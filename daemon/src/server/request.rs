@@ -20,6 +20,7 @@ pub enum Request {
     Output(interface::Output),
     Cancel(interface::Cancel),
     Signal(interface::Signal),
+    Release(interface::Release),
     Pools,
     Shutdown(interface::Shutdown),
 }
@@ -35,6 +36,7 @@ impl Request {
             | Self::Spool
             | Self::Output(_)
             | Self::Signal(_)
+            | Self::Release(_)
             | Self::Pools
             | Self::Shutdown(_) => false,
         }
@@ -104,7 +106,7 @@ fn parse_service(method: &str, call: &Call<&RawValue>) -> Result<ServiceReply, R
 }
 
 fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
-    use interface::{Cancel, Get, List, Output, Ping, Pools, Shutdown, Signal, Spool, Submit, SubmitMany, Wait};
+    use interface::{Cancel, Get, List, Output, Ping, Pools, Release, Shutdown, Signal, Spool, Submit, SubmitMany, Wait};
     Ok(match call.method.as_str() {
         Ping::NAME => Request::Ping,
         Submit::NAME => Request::Submit(parameters(call)?),
@@ -116,6 +118,7 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
         Output::NAME => Request::Output(parameters(call)?),
         Cancel::NAME => Request::Cancel(parameters(call)?),
         Signal::NAME => Request::Signal(parameters(call)?),
+        Release::NAME => Request::Release(parameters(call)?),
         Pools::NAME => Request::Pools,
         Shutdown::NAME => Request::Shutdown(parameters(call)?),
         _ => return Err(Refusal::MethodNotFound { method: call.method.clone() }),

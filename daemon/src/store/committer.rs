@@ -12,8 +12,11 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use pool_proto::Refusal;
+
 use super::database::{BatchError, Database};
 use super::{CloseError, StoreEvent, fault};
+use crate::job::CallId;
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
 /// Operations in one batch, each job counted, so that the first one of it does not wait for long.
@@ -142,7 +145,7 @@ impl Committer {
             match op {
                 StoreOp::Insert { call, .. } => {
                     let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
-                    self.answer(StoreAnswer::Refused { call, reason });
+                    self.answer(refused(call, reason));
                 }
                 op if is_read(&op) => match self.database.apply(&op) {
                     Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
@@ -211,7 +214,10 @@ impl Committer {
         let verb = verb(&op);
         tracing::error!(%error, verb, "the store cannot carry out an operation; it is dropped");
         let answer = match op {
-            StoreOp::Insert { call, .. } => Some(StoreAnswer::Refused { call, reason: fault::explain(error, &self.state_dir) }),
+            StoreOp::Insert { call, .. } => Some(refused(call, fault::explain(error, &self.state_dir))),
+            // It has not been promised, and so never starts; the next start of poold finds it queued.
+            StoreOp::Claim { .. } => None,
+            StoreOp::Release { call, .. } => Some(StoreAnswer::Released { call, jobs: Vec::new() }),
             StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } => {
                 Some(StoreAnswer::Finished { id, record: None, callbacks: Vec::new(), stdin: None })
             }
@@ -219,7 +225,9 @@ impl Committer {
             StoreOp::Get { call, ids } => Some(StoreAnswer::Got { call, records: Vec::new(), missing: ids }),
             StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
             StoreOp::Prune { .. } => Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }),
-            StoreOp::Start { .. }
+            StoreOp::Booted { .. }
+            | StoreOp::Start { .. }
+            | StoreOp::Hold { .. }
             | StoreOp::Stopping { .. }
             | StoreOp::Retrying { .. }
             | StoreOp::Requeue { .. }
@@ -254,6 +262,10 @@ impl Committer {
     }
 }
 
+fn refused(call: CallId, reason: String) -> StoreAnswer {
+    StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason } }
+}
+
 /// Whether an operation changes nothing.
 fn is_read(op: &StoreOp) -> bool {
     matches!(op, StoreOp::Fetch { .. } | StoreOp::Get { .. } | StoreOp::List { .. })
@@ -269,7 +281,11 @@ fn weight(op: &StoreOp) -> usize {
 fn verb(op: &StoreOp) -> &'static str {
     match op {
         StoreOp::Insert { .. } => "insert",
+        StoreOp::Booted { .. } => "booted",
         StoreOp::Start { .. } => "start",
+        StoreOp::Claim { .. } => "claim",
+        StoreOp::Hold { .. } => "hold",
+        StoreOp::Release { .. } => "release",
         StoreOp::Stopping { .. } => "stopping",
         StoreOp::Retrying { .. } => "retrying",
         StoreOp::Requeue { .. } => "requeue",

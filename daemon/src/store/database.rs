@@ -2,10 +2,11 @@
 //!
 //! Which operations make a batch, and what happens when one cannot be written, is the committer's business.
 
+use pool_proto::Refusal;
 use rusqlite::{Connection, Error, Result};
 
 use super::environments::Environments;
-use super::jobs::{self, Provided};
+use super::jobs::{self, Inserted, Provided};
 pub use super::prune::History;
 use super::prune::{self, Limits};
 use super::records::{self, Layout};
@@ -105,16 +106,26 @@ impl Database {
         let Self { connection, layout, environments, history, .. } = self;
         match op {
             StoreOp::Insert { call, first, first_callback, jobs, submitted_us } => {
-                let inserted = jobs::insert(connection, environments, *first, *first_callback, jobs, *submitted_us)?;
-                Ok(Some(if inserted {
-                    StoreAnswer::Inserted { call: *call, first: *first, jobs: jobs.clone() }
-                } else {
-                    ids_given_out_before(*call, *first, *first_callback)
+                let (call, first) = (*call, *first);
+                Ok(Some(match jobs::insert(connection, environments, first, *first_callback, jobs, *submitted_us)? {
+                    Inserted::All { untied } => StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied },
+                    Inserted::TiedToNothing(JobId(id)) => StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id } },
+                    Inserted::IdsGivenOut => ids_given_out_before(call, first, *first_callback),
                 }))
             }
-            StoreOp::Start { id, attempt, slot, worker_pid, pid, started_us } => {
-                jobs::start(connection, *id, *attempt, *slot, (*worker_pid, *pid), *started_us)?;
+            StoreOp::Booted { boot_id } => jobs::booted(connection, boot_id).map(|()| None),
+            StoreOp::Start { id, attempt, slot, worker_pid, process, started_us } => {
+                jobs::start(connection, *id, *attempt, (*slot, *worker_pid), *process, *started_us)?;
                 Ok(None)
+            }
+            StoreOp::Claim { id, attempt, slot, worker_pid, started_us } => {
+                jobs::start(connection, *id, *attempt, (*slot, *worker_pid), None, *started_us)?;
+                Ok(Some(StoreAnswer::Claimed { id: *id, attempt: *attempt, worker_pid: *worker_pid }))
+            }
+            StoreOp::Hold { id, crashes, reason } => jobs::hold(connection, *id, *crashes, reason).map(|()| None),
+            StoreOp::Release { call, ids } => {
+                let jobs = jobs::release(connection, environments, ids)?;
+                Ok(Some(StoreAnswer::Released { call: *call, jobs }))
             }
             StoreOp::Stopping { id, reason } => jobs::stopping(connection, *id, *reason).map(|()| None),
             StoreOp::Retrying { id, reason } => jobs::retrying(connection, *id, reason).map(|()| None),
@@ -221,8 +232,15 @@ impl Database {
 /// cut takes one of them away, a job or a callback runs again, which it would have had to anyway.
 fn promises(op: &StoreOp) -> bool {
     match op {
-        StoreOp::Insert { .. } | StoreOp::Finish { .. } | StoreOp::FinishQueued { .. } | StoreOp::Prune { .. } => true,
-        StoreOp::Start { .. }
+        StoreOp::Insert { .. }
+        | StoreOp::Claim { .. }
+        | StoreOp::Hold { .. }
+        | StoreOp::Release { .. }
+        | StoreOp::Finish { .. }
+        | StoreOp::FinishQueued { .. }
+        | StoreOp::Prune { .. } => true,
+        StoreOp::Booted { .. }
+        | StoreOp::Start { .. }
         | StoreOp::Stopping { .. }
         | StoreOp::Retrying { .. }
         | StoreOp::Requeue { .. }
@@ -237,5 +255,5 @@ fn promises(op: &StoreOp) -> bool {
 fn ids_given_out_before(call: CallId, first: JobId, first_callback: CallbackId) -> StoreAnswer {
     tracing::error!(job = %first, callback = %first_callback, "ids that were given out before were to be given out again");
     let reason = format!("the ids from {first} on were given out before; please report this as a defect of poold");
-    StoreAnswer::Refused { call, reason }
+    StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason } }
 }

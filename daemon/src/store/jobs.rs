@@ -9,7 +9,8 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, param
 
 use super::columns::{micros, signed};
 use super::environments::Environments;
-use crate::job::{CallbackId, JobId, Outcome, StopReason, Work};
+use super::records;
+use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Tie, Work};
 
 /// Where a job must stand to be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,18 @@ pub enum Provided {
     Queued,
 }
 
-/// Adds jobs and their callbacks with ids from these on. False, and nothing is done, when such ids have been given out before.
+/// What became of an insertion; but for the first, nothing was done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// `untied`: those that are tied to a job which has ended.
+    All { untied: Vec<JobId> },
+    /// One is tied to this job, which there is not.
+    TiedToNothing(JobId),
+    /// Such ids have been given out before.
+    IdsGivenOut,
+}
+
+/// Adds jobs and their callbacks with ids from these on.
 pub fn insert(
     connection: &Connection,
     environments: &mut Environments,
@@ -26,14 +38,23 @@ pub fn insert(
     first_callback: CallbackId,
     jobs: &[Arc<Work>],
     submitted_us: i64,
-) -> Result<bool> {
+) -> Result<Inserted> {
+    let mut untied = Vec::new();
+    for (id, work) in (first.0..).map(JobId).zip(jobs) {
+        let Some(Tie::Job(other)) = work.tie else { continue };
+        match has_ended(connection, other)? {
+            None => return Ok(Inserted::TiedToNothing(other)),
+            Some(has_ended) => untied.extend(has_ended.then_some(id)),
+        }
+    }
     let callbacks: usize = jobs.iter().map(|work| work.callbacks.len()).sum();
     if !reserve_ids(connection, first, jobs.len(), first_callback, callbacks)? {
-        return Ok(false);
+        return Ok(Inserted::IdsGivenOut);
     }
     let mut insert = connection.prepare_cached(
-        "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
+                           tie, on_crash)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     let mut insert_callback =
         connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -52,12 +73,20 @@ pub fn insert(
             work.timeout.map(micros),
             micros(work.kill_after),
             submitted_us,
+            work.tie.map(|tie| tie.to_string()),
+            work.on_crash.as_str(),
         ])?;
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
         }
     }
-    Ok(true)
+    Ok(Inserted::All { untied })
+}
+
+/// None when there is no such job.
+pub fn has_ended(connection: &Connection, id: JobId) -> Result<Option<bool>> {
+    let mut select = connection.prepare_cached("SELECT ended_us IS NOT NULL FROM jobs WHERE id = ?1")?;
+    select.query_row([id], |row| row.get(0)).optional()
 }
 
 /// In the jobs' own transaction, so that ids only ever grow, whatever is removed later.
@@ -69,22 +98,28 @@ fn reserve_ids(connection: &Connection, first: JobId, jobs: usize, first_callbac
     Ok(update.execute((first, next, first_callback, next_callback))? > 0)
 }
 
-/// An attempt runs.
+/// Processes are of this boot from now on.
+pub fn booted(connection: &Connection, boot_id: &str) -> Result<()> {
+    connection.prepare_cached("UPDATE meta SET boot_id = ?1 WHERE boot_id IS NOT ?1")?.execute([boot_id])?;
+    Ok(())
+}
+
+/// An attempt runs, in a slot by its worker.
 pub fn start(
     connection: &Connection,
     id: JobId,
     attempt: u32,
-    slot: u32,
-    pids: (i32, Option<i32>),
+    (slot, worker_pid): (u32, i32),
+    process: Option<Process>,
     started_us: i64,
 ) -> Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE jobs SET state = 'running', attempt = ?2, slot = ?3, worker_pid = ?4, pid = ?5, started_us = ?6,
+        "UPDATE jobs SET state = 'running', attempt = ?2, slot = ?3, worker_pid = ?4, pid = ?5, start_ticks = ?6, started_us = ?7,
                          result = NULL, exit_code = NULL, signal = NULL, reason = NULL
          WHERE id = ?1 AND ended_us IS NULL",
     )?;
-    let (worker_pid, pid) = pids;
-    let changed = update.execute((id, attempt, slot, worker_pid, pid, started_us))?;
+    let (pid, start_ticks) = (process.map(|process| process.pid), process.and_then(|process| process.start_ticks).map(signed));
+    let changed = update.execute((id, attempt, slot, worker_pid, pid, start_ticks, started_us))?;
     expect_one(changed, id, "start");
     Ok(())
 }
@@ -103,7 +138,7 @@ pub fn stopping(connection: &Connection, id: JobId, reason: StopReason) -> Resul
 
 fn stop_result(reason: StopReason) -> Option<ResultKind> {
     match reason {
-        StopReason::Canceled => Some(ResultKind::Canceled),
+        StopReason::Canceled | StopReason::Untied(_) => Some(ResultKind::Canceled),
         StopReason::TimedOut => Some(ResultKind::Timeout),
         StopReason::Shutdown => None,
     }
@@ -135,10 +170,36 @@ pub fn requeue(connection: &Connection, id: JobId, crashes: u32, reason: Option<
     Ok(())
 }
 
+/// Out of the queue, until somebody decides.
+pub fn hold(connection: &Connection, id: JobId, crashes: u32, reason: &str) -> Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'held', crashes = ?2, reason = ?3,
+                         slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL
+         WHERE id = ?1 AND ended_us IS NULL",
+    )?;
+    expect_one(update.execute((id, crashes, reason))?, id, "hold");
+    Ok(())
+}
+
+/// Held jobs go back into the queue; they are returned.
+pub fn release(connection: &Connection, environments: &mut Environments, ids: &[JobId]) -> Result<Vec<Ready>> {
+    let mut update = connection
+        .prepare_cached("UPDATE jobs SET state = 'queued', crashes = 0, reason = NULL WHERE id = ?1 AND state = 'held'")?;
+    let mut released = Vec::new();
+    for &id in ids {
+        let changed = update.execute([id])?;
+        expect_one(changed, id, "release");
+        if changed > 0 {
+            released.extend(records::ready(connection, environments, id)?);
+        }
+    }
+    Ok(released)
+}
+
 macro_rules! finish {
     () => {
         "UPDATE jobs SET state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
-                         user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes,
+                         user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes, memory_peak_bytes = :memory_peak_bytes,
                          stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, ended_us = :ended_us
          WHERE id = :id AND "
     };
@@ -160,6 +221,7 @@ pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: P
         ":user_s": outcome.usage.map(|usage| usage.user_s),
         ":sys_s": outcome.usage.map(|usage| usage.sys_s),
         ":max_rss_bytes": outcome.usage.map(|usage| signed(usage.max_rss_bytes)),
+        ":memory_peak_bytes": outcome.usage.and_then(|usage| usage.memory_peak_bytes).map(signed),
         ":stdout_bytes": outcome.stdout_bytes.map(signed),
         ":stderr_bytes": outcome.stderr_bytes.map(signed),
         ":ended_us": outcome.ended_us,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pool_proto::interface::{Callback, On, OutputFile, SCHEMA, Usage};
+use pool_proto::interface::{Callback, On, OnCrash, OutputFile, SCHEMA, Usage};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
@@ -22,7 +22,7 @@ pub struct Layout {
 /// The columns that [`read_ready`] takes, in its order.
 macro_rules! ready_columns {
     () => {
-        "id, attempt, crashes, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us"
+        "id, attempt, crashes, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, tie, on_crash"
     };
 }
 pub(super) use ready_columns;
@@ -31,7 +31,8 @@ pub(super) use ready_columns;
 pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Option<Record>> {
     let mut select = connection.prepare_cached(
         "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
-                pool, slot, name, argv, cwd, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes
+                pool, slot, name, argv, cwd, tie, on_crash, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes,
+                memory_peak_bytes
          FROM jobs WHERE id = ?1",
     )?;
     let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
@@ -65,6 +66,8 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         name: columns.take()?,
         argv: columns.parse(|argv| serde_json::from_str(argv).ok())?,
         cwd: columns.take()?,
+        tie: columns.take()?,
+        on_crash: columns.parse(OnCrash::parse)?,
         attempt,
         crashes: columns.take()?,
         worker_pid: columns.take()?,
@@ -112,7 +115,9 @@ fn read_usage(columns: &mut Columns<'_>) -> Result<Option<Usage>> {
     let user_s: Option<f64> = columns.take()?;
     let sys_s: Option<f64> = columns.take()?;
     let max_rss_bytes = columns.size()?;
-    Ok(user_s.zip(sys_s).zip(max_rss_bytes).map(|((user_s, sys_s), max_rss_bytes)| Usage { user_s, sys_s, max_rss_bytes }))
+    let memory_peak_bytes = columns.size()?;
+    let all = user_s.zip(sys_s).zip(max_rss_bytes);
+    Ok(all.map(|((user_s, sys_s), max_rss_bytes)| Usage { user_s, sys_s, max_rss_bytes, memory_peak_bytes }))
 }
 
 /// A job with its work, as a slot would get it, if there is such a job.
@@ -139,6 +144,8 @@ pub fn read_ready(
         stdin: columns.take()?,
         timeout: columns.duration()?,
         kill_after: columns.duration()?.unwrap_or_default(),
+        tie: columns.parse_optional(|tie| tie.parse().ok())?,
+        on_crash: columns.parse(OnCrash::parse)?,
         callbacks: Vec::new(),
     };
     Ok(Ready { id, attempts, crashes, work: Arc::new(work) })

@@ -3,21 +3,53 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use pool_proto::interface::OnCrash;
 use pool_proto::{ResultKind, State};
 use rusqlite::{Connection, Result, Row};
 
 use super::columns::Columns;
 use super::jobs;
-use crate::scheduler::store_op::{Interrupted, PendingCallback, Restored};
+use crate::job::{JobId, Process, Tie};
+use crate::scheduler::store_op::{Interrupted, PendingCallback, Restored, Tied};
 
 pub fn read(connection: &Connection) -> Result<Restored> {
-    let (next_job, next_callback) = connection.query_row("SELECT next_job, next_callback FROM meta", [], |row| {
+    let (next_job, next_callback, boot_id) =
+        connection.query_row("SELECT next_job, next_callback, boot_id FROM meta", [], |row| {
+            let mut columns = Columns::new(row);
+            Ok((columns.size()?.unwrap_or(1), columns.size()?.unwrap_or(1), columns.take()?))
+        })?;
+    Ok(Restored {
+        next_job,
+        next_callback,
+        boot_id,
+        queued: count_queued(connection)?,
+        interrupted: read_interrupted(connection)?,
+        held: read_held(connection)?,
+        tied: read_tied(connection)?,
+        callbacks: read_outbox(connection)?,
+        stdin: read_stdin(connection)?,
+    })
+}
+
+fn read_held(connection: &Connection) -> Result<Vec<JobId>> {
+    let mut select = connection.prepare("SELECT id FROM jobs INDEXED BY jobs_held WHERE state = 'held'")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
+fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
+    let mut select = connection
+        .prepare("SELECT id, tie FROM jobs INDEXED BY jobs_tied WHERE tie IS NOT NULL AND ended_us IS NULL ORDER BY id")?;
+    let tied = select.query_map([], |row| {
         let mut columns = Columns::new(row);
-        Ok((columns.size()?.unwrap_or(1), columns.size()?.unwrap_or(1)))
+        let (id, tie) = (columns.take()?, columns.parse(|tie| tie.parse().ok())?);
+        let untied = match tie {
+            // One that has been pruned has ended.
+            Tie::Job(other) => jobs::has_ended(connection, other)?.unwrap_or(true),
+            Tie::Client | Tie::Pool => false,
+        };
+        Ok(Tied { id, tie, untied })
     })?;
-    let (queued, interrupted) = (count_queued(connection)?, read_interrupted(connection)?);
-    let (callbacks, stdin) = (read_outbox(connection)?, read_stdin(connection)?);
-    Ok(Restored { next_job, next_callback, queued, interrupted, callbacks, stdin })
+    tied.collect()
 }
 
 fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
@@ -39,15 +71,18 @@ fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
 
 fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
     let mut select = connection.prepare(
-        "SELECT id, pool, attempt, crashes, state, result FROM jobs INDEXED BY jobs_active
+        "SELECT id, pool, attempt, crashes, on_crash, pid, start_ticks, state, result FROM jobs INDEXED BY jobs_active
          WHERE state IN ('running', 'stopping') ORDER BY id",
     )?;
     let interrupted = select.query_map([], |row| {
         let mut columns = Columns::new(row);
         let (id, pool, attempt, crashes) = (columns.take()?, columns.take()?, columns.take()?, columns.take()?);
+        let on_crash = columns.parse(OnCrash::parse)?;
+        let (pid, start_ticks): (Option<i32>, _) = (columns.take()?, columns.size()?);
+        let process = pid.map(|pid| Process { pid, start_ticks });
         let is_stopping = columns.parse(State::parse)? == State::Stopping;
         let intent = columns.parse_optional(ResultKind::parse)?.filter(|_| is_stopping);
-        Ok(Interrupted { id, pool, attempt, crashes, stopping: intent.and_then(jobs::stop_reason) })
+        Ok(Interrupted { id, pool, attempt, crashes, on_crash, process, stopping: intent.and_then(jobs::stop_reason) })
     })?;
     interrupted.collect()
 }

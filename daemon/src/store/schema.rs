@@ -73,6 +73,18 @@ const MIGRATIONS: &[&str] = &[
     "
     CREATE INDEX jobs_stdin ON jobs (stdin) WHERE stdin IS NOT NULL AND ended_us IS NULL;
 ",
+    "
+    -- Processes with a start time are of this boot.
+    ALTER TABLE meta ADD COLUMN boot_id TEXT;
+
+    -- `tie`: client, job:ID or pool. `start_ticks`: the start of the process `pid`, in clock ticks since the boot.
+    ALTER TABLE jobs ADD COLUMN tie TEXT;
+    ALTER TABLE jobs ADD COLUMN on_crash TEXT NOT NULL DEFAULT 'requeue';
+    ALTER TABLE jobs ADD COLUMN start_ticks INTEGER;
+    ALTER TABLE jobs ADD COLUMN memory_peak_bytes INTEGER;
+    CREATE INDEX jobs_tied ON jobs (tie) WHERE tie IS NOT NULL AND ended_us IS NULL;
+    CREATE INDEX jobs_held ON jobs (id) WHERE state = 'held';
+",
 ];
 
 /// The version that this program writes.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use pool_proto::Record;
-use pool_proto::interface::{On, ResultKind, State, Usage};
+use pool_proto::interface::{On, OnCrash, ResultKind, State, Usage};
+use pool_proto::{Record, Refusal};
 use rusqlite::Connection;
 
 use super::committer::Message;
 use super::{Durability, FILE_NAME, OpenError, Options, Store, StoreEvent, schema};
-use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, StopReason, Work};
+use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, StopReason, Tie, Work};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
@@ -120,6 +120,8 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
         kill_after: Duration::from_secs(3),
+        tie: Some(Tie::Pool),
+        on_crash: OnCrash::Requeue,
         callbacks: callbacks.iter().map(|&(on, command)| NewCallback { on, command: command.to_owned() }).collect(),
     })
 }
@@ -130,7 +132,14 @@ fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> StoreOp {
 }
 
 fn start(id: u64, attempt: u32) -> StoreOp {
-    StoreOp::Start { id: JobId(id), attempt, slot: 1, worker_pid: 10, pid: Some(11), started_us: NOW_US + 1_000_000 }
+    StoreOp::Start {
+        id: JobId(id),
+        attempt,
+        slot: 1,
+        worker_pid: 10,
+        process: Some(Process { pid: 11, start_ticks: Some(5) }),
+        started_us: NOW_US + 1_000_000,
+    }
 }
 
 fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> {
@@ -140,7 +149,7 @@ fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> {
         exit_code: Some(3),
         signal: None,
         reason: Some("because".to_owned()),
-        usage: Some(Usage { user_s: 0.5, sys_s: 0.25, max_rss_bytes: 4096 }),
+        usage: Some(Usage { user_s: 0.5, sys_s: 0.25, max_rss_bytes: 4096, memory_peak_bytes: Some(8192) }),
         stdout_bytes: Some(100),
         stderr_bytes: Some(20),
         ended_us,
@@ -166,7 +175,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     assert_eq!(store.restored, Restored { next_job: 1, next_callback: 1, ..Restored::default() });
     let jobs = vec![work(&["/bin/echo", "a b"], &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")])];
     let inserted = store.answer(insert(1, 1, jobs.clone()));
-    assert_eq!(inserted, StoreAnswer::Inserted { call: CallId(1), first: JobId(1), jobs });
+    assert_eq!(inserted, StoreAnswer::Inserted { call: CallId(1), first: JobId(1), jobs, untied: Vec::new() });
 
     store.close();
     store = open(dir.path());
@@ -182,7 +191,9 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
 
     store.close();
     store = open(dir.path());
-    let interrupted = Interrupted { id: JobId(1), pool: "default".to_owned(), attempt: 1, crashes: 0, stopping: None };
+    let process = Some(Process { pid: 11, start_ticks: Some(5) });
+    let (pool, on_crash) = ("default".to_owned(), OnCrash::Requeue);
+    let interrupted = Interrupted { id: JobId(1), pool, attempt: 1, crashes: 0, on_crash, process, stopping: None };
     assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
     let record = store.record(1);
     assert_eq!((record.state, record.attempt, record.pid, record.worker_pid), (State::Running, 1, Some(11), Some(10)));
@@ -419,7 +430,8 @@ fn a_full_disk_refuses_new_jobs_keeps_other_changes_and_is_overcome() {
     let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&[&long], &[])])]);
     let [StoreEvent::Failing { reason }, rest @ ..] = &events[..] else { panic!("{events:?}") };
     assert!(reason.contains("the disk is full; free space in"), "{reason}");
-    let refused = StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), reason: reason.clone() });
+    let refused =
+        StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal: Refusal::StoreFailed { reason: reason.clone() } });
     assert!(rest.contains(&refused), "{events:?}");
     // What is small may find room before that, which does not make the disk less full.
     let events = store.run(vec![insert(3, 3, vec![work(&[&long], &[])])]);

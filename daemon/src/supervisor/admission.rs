@@ -65,7 +65,7 @@ impl Admission {
 
     fn check(&mut self, job: Job, pool: Arc<str>, config: &Config) -> Result<Work, Fault> {
         check_argv(&job.argv)?;
-        let cwd = job.cwd.unwrap_or_else(|| self.home.clone());
+        let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
         if !cwd.starts_with('/') {
             return Err(Fault("cwd", format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path")));
         }
@@ -78,22 +78,25 @@ impl Admission {
             return Err(Fault("timeout_s", "must be greater than 0".to_owned()));
         }
         let kill_after = duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
+        let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
+        let on_crash = job.on_crash.unwrap_or_default();
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
-            ("on_done", On::Done, job.on_done),
-            ("on_success", On::Success, job.on_success),
-            ("on_failure", On::Failure, job.on_failure),
+            ("on_done", On::Done, &job.on_done),
+            ("on_success", On::Success, &job.on_success),
+            ("on_failure", On::Failure, &job.on_failure),
         ] {
-            for command in commands.into_iter().flatten() {
-                check_text(field, &command)?;
+            for command in commands.iter().flatten() {
+                check_text(field, command)?;
                 if command.trim().is_empty() {
                     return Err(Fault(field, "the command is empty".to_owned()));
                 }
-                callbacks.push(NewCallback { on, command });
+                callbacks.push(NewCallback { on, command: command.clone() });
             }
         }
-        let environment = self.environment(job.env, job.umask)?;
-        Ok(Work { pool, name: job.name, argv: job.argv, cwd, environment, stdin: job.stdin, timeout, kill_after, callbacks })
+        let Job { name, argv, stdin, env, umask, .. } = job;
+        let environment = self.environment(env, umask)?;
+        Ok(Work { pool, name, argv, cwd, environment, stdin, timeout, kill_after, tie, on_crash, callbacks })
     }
 
     fn environment(
@@ -135,6 +138,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
+        tie: job.tie.or_else(|| defaults.tie.clone()),
+        on_crash: job.on_crash.or(defaults.on_crash),
         on_done: job.on_done.or_else(|| defaults.on_done.clone()),
         on_success: job.on_success.or_else(|| defaults.on_success.clone()),
         on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),

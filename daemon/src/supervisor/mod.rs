@@ -296,6 +296,8 @@ impl Supervisor {
                 self.handle(Event::Store(answer));
             }
             StoreAnswer::Fetched { .. }
+            | StoreAnswer::Claimed { .. }
+            | StoreAnswer::Released { .. }
             | StoreAnswer::NotQueued { .. }
             | StoreAnswer::Got { .. }
             | StoreAnswer::CallbackClaimed(_) => self.handle(Event::Store(answer)),
@@ -326,7 +328,7 @@ impl Supervisor {
             self.bytes_since_prune += ended.stdout_bytes + ended.stderr_bytes;
         }
         self.handle(match report {
-            WorkerReport::Started { claim, pid, started_us } => Event::Started { slot, claim, pid, started_us },
+            WorkerReport::Started { claim, process, started_us } => Event::Started { slot, claim, process, started_us },
             WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
             WorkerReport::Failed { claim, failure } => Event::SpawnFailed { slot, claim, failure },
         });

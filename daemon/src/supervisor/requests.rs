@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use mio::Token;
 use nix::libc::SIGRTMAX;
 use pool_proto::interface::{
-    self, Empty, Got, Listed, OutputOpened, Pong, PoolsListed, Progress, ProgressEvent, ShutdownMode, ShuttingDown, Spooled,
-    Submitted,
+    self, Empty, Got, Listed, OnDisconnect, OutputOpened, Pong, PoolsListed, Progress, ProgressEvent, ShutdownMode, ShuttingDown,
+    Spooled, Submitted, TIE_TO_CLIENT,
 };
 use pool_proto::{Record, Refusal};
 
@@ -45,13 +45,15 @@ impl Supervisor {
             Request::Spool => self.on_spool(connection, call),
             Request::Wait(wait) => {
                 let (any, output) = (wait.any.unwrap_or(false), wait.output.unwrap_or(false));
-                self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, output });
+                let attached = wait.on_disconnect == Some(OnDisconnect::Cancel);
+                self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, output, attached });
             }
             Request::Get(get) => self.ask(call, Query::Get, StoreOp::Get { call, ids: vec![JobId(get.id)] }),
             Request::Output(output) => self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![JobId(output.id)] }),
             Request::List(list) => self.on_list(call, list),
             Request::Cancel(cancel) => self.handle(Event::Cancel { call, ids: job_ids(cancel.ids) }),
             Request::Signal(signal) => self.on_signal_request(call, &signal),
+            Request::Release(release) => self.handle(Event::Release { call, ids: job_ids(release.ids) }),
             Request::Pools => self.server.reply(call, &PoolsListed { pools: self.scheduler.pools() }, Vec::new(), true),
             Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
         }
@@ -67,9 +69,24 @@ impl Supervisor {
     }
 
     fn on_submit(&mut self, connection: Token, call: CallId, submit: interface::Submit) {
-        let attached = self.server.wants_more(call).then(|| submit.on_disconnect.unwrap_or_default());
-        let token = submit.job.stdin.clone();
-        let admitted = self.admission.admit(submit.job, 0, &self.config, |name| self.scheduler.pool_name(name));
+        let interface::Submit { mut job, on_disconnect } = submit;
+        let attached = self.server.wants_more(call).then(|| on_disconnect.unwrap_or_default());
+        if attached == Some(OnDisconnect::Cancel) {
+            if job.tie.as_deref().is_some_and(|tie| tie != TIE_TO_CLIENT) {
+                let reason =
+                    "a job has one tie, and on_disconnect \"cancel\" is that to its client: leave one of them out".to_owned();
+                return self.server.refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
+            }
+            job.tie.get_or_insert_with(|| TIE_TO_CLIENT.to_owned());
+        }
+        let is_tied = job.tie.as_deref() == Some(TIE_TO_CLIENT);
+        if is_tied && attached.is_none() {
+            let reason = "only a client that waits for the job's end can be tied to: call Submit with \"more\"".to_owned();
+            return self.server.refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
+        }
+        let attached = attached.map(|on_disconnect| if is_tied { OnDisconnect::Cancel } else { on_disconnect });
+        let token = job.stdin.clone();
+        let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.pool_name(name));
         let admitted = admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
         match admitted {
             Ok(work) => self.handle(Event::Submit { call, jobs: vec![work], attached }),
@@ -86,9 +103,16 @@ impl Supervisor {
         let mut jobs = Vec::with_capacity(many.jobs.len());
         for (index, job) in many.jobs.into_iter().enumerate() {
             let job = complete(job, &defaults);
-            if job.stdin.is_some() {
-                let reason = "several jobs cannot share one standard input: submit such a job by itself".to_owned();
-                let refusal = Refusal::InvalidJob { index, field: "stdin".to_owned(), reason };
+            let alone = [
+                ("stdin", job.stdin.is_some(), "several jobs cannot share one standard input: submit such a job by itself"),
+                (
+                    "tie",
+                    job.tie.as_deref() == Some(TIE_TO_CLIENT),
+                    "only a client that waits can be tied to: submit such a job by itself",
+                ),
+            ];
+            if let Some((field, _, reason)) = alone.into_iter().find(|&(_, is_set, _)| is_set) {
+                let refusal = Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() };
                 return self.server.refuse(call, &refusal);
             }
             match self.admission.admit(job, index, &self.config, |name| self.scheduler.pool_name(name)) {

@@ -20,7 +20,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pool_proto::frame::{Decoder, encode};
 use pool_proto::interface::Usage;
 
-use crate::job::{Claim, Ended, Environment, Exit, SpawnFailure};
+use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
 use crate::process::{self, EnvironmentBlock, Launch, Reaped, Spawner};
 use files::Files;
 use protocol::{Run, WorkerCommand, WorkerReport};
@@ -50,6 +50,14 @@ struct Attempt {
     usage: Usage,
 }
 
+/// The start of an attempt.
+#[derive(Debug)]
+struct Start {
+    claim: Claim,
+    pid: i32,
+    started_us: i64,
+}
+
 struct Worker {
     socket: UnixStream,
     decoder: Decoder,
@@ -57,8 +65,8 @@ struct Worker {
     spawner: Spawner,
     environment: EnvironmentBlock,
     attempt: Option<Attempt>,
-    /// Reports that have not been sent.
-    untold: Vec<u8>,
+    /// The start of the attempt has not been told.
+    untold: Option<Start>,
 }
 
 /// Works until the supervisor closes the socket, which is the standard input.
@@ -84,7 +92,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
         environment: EnvironmentBlock::default(),
         attempt: None,
-        untold: Vec::new(),
+        untold: None,
     };
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
@@ -97,14 +105,14 @@ impl Worker {
         loop {
             let mut ready =
                 [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
-            let timeout = if self.untold.is_empty() { PollTimeout::NONE } else { PollTimeout::from(TELL_START_MS) };
+            let timeout = if self.untold.is_none() { PollTimeout::NONE } else { PollTimeout::from(TELL_START_MS) };
             let is_time_up = match poll(&mut ready, timeout) {
                 Ok(count) => count == 0,
                 Err(Errno::EINTR) => false,
                 Err(error) => return Err(error).context("cannot wait"),
             };
             let [commands, children] = ready.map(|fd| fd.any().unwrap_or(false));
-            if is_time_up && !self.tell() {
+            if is_time_up && !self.tell_start() {
                 return Ok(());
             }
             if children {
@@ -173,7 +181,7 @@ impl Worker {
         let started_us = now_us();
         match self.start(run) {
             Ok(attempt) => {
-                self.untold = encode(&WorkerReport::Started { claim, pid: attempt.pid, started_us });
+                self.untold = Some(Start { claim, pid: attempt.pid, started_us });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -222,19 +230,33 @@ impl Worker {
         }
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
         let exit = exit.context("the attempt's first process was nobody's child")?;
-        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us };
+        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict: None };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
+    }
+
+    /// The attempt takes its time: its start is told by itself, and with it what its process will be known by, should poold die. False
+    /// when the supervisor is gone.
+    fn tell_start(&mut self) -> bool {
+        let Some(start) = self.untold.take() else { return true };
+        self.send(&encode(&start.report(process::start_ticks_of(start.pid))))
     }
 
     /// False when the supervisor is gone.
     fn report(&mut self, report: &WorkerReport) -> bool {
-        self.untold.extend(encode(report));
-        self.tell()
+        let start = self.untold.take().map(|start| encode(&start.report(None)));
+        self.send(&[start.unwrap_or_default(), encode(report)].concat())
     }
 
-    fn tell(&mut self) -> bool {
+    fn send(&mut self, bytes: &[u8]) -> bool {
         debug_assert!(self.socket.as_raw_fd() > 2);
-        self.socket.write_all(&std::mem::take(&mut self.untold)).is_ok()
+        self.socket.write_all(bytes).is_ok()
+    }
+}
+
+impl Start {
+    fn report(&self, start_ticks: Option<u64>) -> WorkerReport {
+        let process = Process { pid: self.pid, start_ticks };
+        WorkerReport::Started { claim: self.claim, process, started_us: self.started_us }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Claim, Ended, Environment, SpawnFailure};
+use crate::job::{Claim, Ended, Environment, Process, SpawnFailure};
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub enum Stdin {
 #[serde(rename_all = "snake_case")]
 pub enum WorkerReport {
     /// The attempt's command has been executed.
-    Started { claim: Claim, pid: i32, started_us: i64 },
+    Started { claim: Claim, process: Process, started_us: i64 },
     /// The attempt is over, and nothing that it started is left.
     Ended { claim: Claim, ended: Ended },
     /// The attempt could not be started; nothing of it is left.

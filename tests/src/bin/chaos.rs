@@ -196,7 +196,7 @@ fn wait_for_all(socket: &Path, mut client: Client, mut left: Vec<u64>, known: &M
         if Instant::now() > deadline {
             return known.lock().expect("nobody panics").breaches.push(format!("jobs {left:?} do not end"));
         }
-        let sent = client.send(&Wait { ids: left.clone(), any: None, output: None }, true);
+        let sent = client.send(&Wait { ids: left.clone(), any: None, output: None, on_disconnect: None }, true);
         while sent.is_ok()
             && let Ok((progress, more)) = client.receive::<Wait>()
         {

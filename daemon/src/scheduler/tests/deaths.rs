@@ -7,7 +7,7 @@ use pool_proto::interface::{On, OnDisconnect, ResultKind, State};
 use super::scenarios::{SECOND, ended_as, ids, slot, submit_attached};
 use super::store::Delivery;
 use super::world::{EXITED, Sent, World, run_callback, sent_to, with_callback, work};
-use crate::job::{CallbackId, JobId, Unit, Work};
+use crate::job::{CallbackId, JobId, Process, Unit, Work};
 use crate::scheduler::{Event, Reply};
 
 #[test]
@@ -76,10 +76,10 @@ fn reports_of_an_attempt_that_is_over_are_ignored() {
     world.settle();
     assert_eq!(world.running_jobs(), [1]);
     let ended = |exit| {
-        let usage = pool_proto::interface::Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
-        crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: 0 }
+        let usage = pool_proto::interface::Usage::default();
+        crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: 0, verdict: None }
     };
-    world.handle(Event::Started { slot: slot(0), claim: stale, pid: 1, started_us: 0 });
+    world.handle(Event::Started { slot: slot(0), claim: stale, process: Process { pid: 1, start_ticks: None }, started_us: 0 });
     world.handle(Event::Ended { slot: slot(0), claim: stale, ended: ended(EXITED) });
     world.settle();
     assert_eq!((world.state(1), world.running_jobs()), (State::Queued, vec![1]));

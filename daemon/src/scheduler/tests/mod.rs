@@ -7,6 +7,7 @@ mod deaths;
 mod property;
 mod scenarios;
 mod store;
+mod ties;
 mod world;
 
 /// What the scheduler's sources may not name: whatever does I/O, reads a clock or starts a thread.

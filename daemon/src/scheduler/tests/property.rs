@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use pool_proto::interface::{On, OnDisconnect};
+use pool_proto::interface::{On, OnCrash, OnDisconnect, State};
 use proptest::prelude::*;
 
 use super::store::Delivery;
 use super::world::{Sent, Worker, World, settings, work};
-use crate::job::{CallId, Exit, JobId, NewCallback, Stage, Unit, Work};
+use crate::job::{CallId, Exit, JobId, NewCallback, Stage, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
+use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId};
 
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ enum Step {
     Wait { ids: Vec<u64>, any: bool, output: bool },
     Cancel { ids: Vec<u64> },
     Signal { id: u64 },
+    Reattach { id: u64 },
+    Release { which: usize },
     Disconnect { which: usize },
     StoreWorks { times: usize },
     StoreRefuses,
@@ -41,6 +44,8 @@ struct Spec {
     other_pool: bool,
     timeout: bool,
     callbacks: Vec<On>,
+    tie: Option<Tie>,
+    on_crash: OnCrash,
 }
 
 impl Spec {
@@ -50,6 +55,8 @@ impl Spec {
             pool: if self.other_pool { "other".into() } else { "default".into() },
             timeout: self.timeout.then_some(Duration::from_secs(2)),
             callbacks: self.callbacks.iter().map(callback).collect(),
+            tie: self.tie,
+            on_crash: self.on_crash,
             ..work()
         }
     }
@@ -57,8 +64,15 @@ impl Spec {
 
 fn spec() -> impl Strategy<Value = Spec> {
     let on = prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
-    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop::collection::vec(on, 0..3))
-        .prop_map(|(other_pool, timeout, callbacks)| Spec { other_pool, timeout, callbacks })
+    let tie = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Tie::Pool)),
+        1 => (1..30u64).prop_map(|id| Some(Tie::Job(JobId(id)))),
+    ];
+    let on_crash = prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
+    let callbacks = prop::collection::vec(on, 0..3);
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), callbacks, tie, on_crash)
+        .prop_map(|(other_pool, timeout, callbacks, tie, on_crash)| Spec { other_pool, timeout, callbacks, tie, on_crash })
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -84,6 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (some_ids(), any::<bool>(), any::<bool>()).prop_map(|(ids, any, output)| Step::Wait { ids, any, output }),
         2 => some_ids().prop_map(|ids| Step::Cancel { ids }),
         1 => (1..30u64).prop_map(|id| Step::Signal { id }),
+        1 => (1..30u64).prop_map(|id| Step::Reattach { id }),
+        1 => (0..9usize).prop_map(|which| Step::Release { which }),
         1 => (0..9usize).prop_map(|which| Step::Disconnect { which }),
         9 => (1..6usize).prop_map(|times| Step::StoreWorks { times }),
         1 => Just(Step::StoreRefuses),
@@ -106,11 +122,12 @@ fn take(world: &mut World, step: Step) {
         Step::SubmitAttached { spec, cancel } => {
             let call = world.call();
             let attached = Some(if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach });
-            world.handle(Event::Submit { call, jobs: vec![spec.work().into()], attached });
+            let tie = if cancel { Some(Tie::Client) } else { spec.tie };
+            world.handle(Event::Submit { call, jobs: vec![Work { tie, ..spec.work() }.into()], attached });
         }
         Step::Wait { ids, any, output } => {
             let call = world.call();
-            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, output });
+            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, output, attached: false });
         }
         Step::Cancel { ids } => {
             let call = world.call();
@@ -119,6 +136,15 @@ fn take(world: &mut World, step: Step) {
         Step::Signal { id } => {
             let call = world.call();
             world.handle(Event::Signal { call, id: JobId(id), signal: 10 });
+        }
+        Step::Reattach { id } => {
+            let call = world.call();
+            world.handle(Event::Wait { call, ids: vec![JobId(id)], any: false, output: false, attached: true });
+        }
+        Step::Release { which } => {
+            if let Some(id) = held(world).get(which) {
+                world.release(id.0);
+            }
         }
         Step::Disconnect { which } => {
             let open: Vec<CallId> = world.told.iter().filter(|(_, (_, last))| !last).map(|(&call, _)| call).collect();
@@ -170,9 +196,26 @@ fn pass_deadline(world: &mut World) {
     }
 }
 
+/// What the store and the scheduler take for held; what is on its way there or back is left alone.
+fn held(world: &World) -> Vec<JobId> {
+    let is_changing = |id: JobId| {
+        world.ops.iter().any(|op| match op {
+            StoreOp::Release { ids, .. } => ids.contains(&id),
+            StoreOp::Finish { id: other, .. } => *other == id,
+            _ => false,
+        })
+    };
+    let rows = world.store.jobs.iter().filter(|(_, row)| row.state == State::Held);
+    rows.map(|(&id, _)| id).filter(|&id| !is_changing(id)).collect()
+}
+
 /// Lets everything end by itself.
 fn run_on(world: &mut World) {
     for _ in 0..100_000 {
+        world.settle();
+        for id in held(world) {
+            world.release(id.0);
+        }
         world.settle();
         let running = world.running();
         if running.is_empty() && world.scheduler.next_deadline().is_none() {

@@ -7,7 +7,7 @@ use pool_proto::interface::{On, OnDisconnect, ResultKind, State};
 
 use super::store::Delivery;
 use super::world::{DEFAULT, EXITED, Sent, World, pool, refused, run_callback, sent_to, settings, stopping, with_callback, work};
-use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Unit, Work};
+use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreAnswer;
 use crate::scheduler::{Event, LaneId, Reply, SlotId};
@@ -25,7 +25,8 @@ pub fn ids(ids: &[u64]) -> Vec<JobId> {
 /// Submits and waits for the end.
 pub fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> CallId {
     let call = world.call();
-    world.handle(Event::Submit { call, jobs: vec![work.into()], attached: Some(on_disconnect) });
+    let tie = if on_disconnect == OnDisconnect::Cancel { Some(Tie::Client) } else { work.tie };
+    world.handle(Event::Submit { call, jobs: vec![Work { tie, ..work }.into()], attached: Some(on_disconnect) });
     world.settle();
     call
 }
@@ -316,8 +317,8 @@ fn a_wait_for_all_tells_of_each_end_and_a_wait_for_any_of_the_first() {
     world.submit(vec![work(); 3]);
     world.settle();
     let (all, any) = (world.call(), world.call());
-    world.handle(Event::Wait { call: all, ids: ids(&[1, 2, 3]), any: false, output: false });
-    world.handle(Event::Wait { call: any, ids: ids(&[1, 2, 3]), any: true, output: false });
+    world.handle(Event::Wait { call: all, ids: ids(&[1, 2, 3]), any: false, output: false, attached: false });
+    world.handle(Event::Wait { call: any, ids: ids(&[1, 2, 3]), any: true, output: false, attached: false });
     world.settle();
     world.attempt_ended(slot(1), EXITED);
     world.settle();
@@ -338,12 +339,12 @@ fn a_wait_for_what_has_ended_is_answered_at_once_and_no_end_slips_through() {
     world.attempt_started(slot(0));
     world.settle();
     let call = world.call();
-    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, output: false });
+    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, output: false, attached: false });
     world.attempt_ended(slot(0), EXITED);
     world.settle();
     assert_eq!((world.replies(call).len(), world.is_answered(call)), (1, true));
     let late = world.call();
-    world.handle(Event::Wait { call: late, ids: ids(&[1]), any: false, output: true });
+    world.handle(Event::Wait { call: late, ids: ids(&[1]), any: false, output: true, attached: false });
     world.settle();
     assert!(matches!(world.replies(late), [Reply::Started { attempt: 1, .. }, Reply::Ended(_)]));
     world.assert_idle();
@@ -354,7 +355,7 @@ fn a_wait_for_nothing_or_for_something_unknown_is_refused() {
     let mut world = World::up(1);
     for (wanted, expected) in [(vec![], "InvalidParameter"), (ids(&[4]), "NoSuchJob")] {
         let call = world.call();
-        world.handle(Event::Wait { call, ids: wanted, any: false, output: false });
+        world.handle(Event::Wait { call, ids: wanted, any: false, output: false, attached: false });
         world.settle();
         assert!(format!("{:?}", world.replies(call)).contains(expected));
     }

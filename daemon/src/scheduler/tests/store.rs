@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pool_proto::interface::{OutputFile, SCHEMA, State};
+use pool_proto::interface::{OnCrash, OutputFile, SCHEMA, State};
 use pool_proto::text::rfc3339;
-use pool_proto::{Record, interface};
+use pool_proto::{Record, Refusal, interface};
 
-use crate::job::{CallbackId, JobId, NewCallback, Outcome, Ready, StopReason, Work};
-use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, StoreAnswer, StoreOp};
+use crate::job::{CallbackId, JobId, NewCallback, Outcome, Ready, StopReason, Tie, Work};
+use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, StoreAnswer, StoreOp, Tied};
 
 /// A job as stored.
 #[derive(Debug)]
@@ -63,12 +63,34 @@ impl MemoryStore {
     pub fn apply(&mut self, op: StoreOp) -> Option<StoreAnswer> {
         match op {
             StoreOp::Insert { call, first, first_callback, jobs, .. } => {
+                if let Some(id) = self.tied_to_nothing(&jobs) {
+                    return Some(StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id: id.0 } });
+                }
                 self.insert(first, first_callback, &jobs);
-                return Some(StoreAnswer::Inserted { call, first, jobs });
+                let untied = self.untied(first, &jobs);
+                return Some(StoreAnswer::Inserted { call, first, jobs, untied });
+            }
+            StoreOp::Claim { id, attempt, worker_pid, started_us, .. } => {
+                let row = self.leave_queue(id);
+                (row.state, row.stopping, row.attempt, row.started_us) = (State::Running, None, attempt, Some(started_us));
+                return Some(StoreAnswer::Claimed { id, attempt, worker_pid });
+            }
+            StoreOp::Hold { id, crashes, reason } => {
+                let row = self.leave_queue(id);
+                (row.state, row.reason, row.started_us, row.crashes) = (State::Held, Some(reason), None, crashes);
+            }
+            StoreOp::Release { call, ids } => {
+                for &id in &ids {
+                    let row = self.enter_queue(id);
+                    assert_eq!(row.state, State::Held, "job {id}");
+                    (row.state, row.reason, row.crashes) = (State::Queued, None, 0);
+                }
+                return Some(StoreAnswer::Released { call, jobs: ids.iter().map(|&id| self.ready(id)).collect() });
             }
             StoreOp::Start { id, attempt, started_us, .. } => {
                 let row = self.leave_queue(id);
-                assert!(attempt > row.attempt, "job {id}: attempt {attempt} starts after attempt {}", row.attempt);
+                let was_claimed = row.work.on_crash != OnCrash::Requeue && row.state == State::Running && attempt == row.attempt;
+                assert!(attempt > row.attempt || was_claimed, "job {id}: attempt {attempt} starts after attempt {}", row.attempt);
                 (row.state, row.stopping, row.attempt) = (State::Running, None, attempt);
                 (row.started_us, row.reason) = (Some(started_us), None);
             }
@@ -104,7 +126,7 @@ impl MemoryStore {
                     CallbackEnd::Again { due_us } => (row.delivery, row.due_us) = (Delivery::Pending, due_us),
                 }
             }
-            StoreOp::List { .. } | StoreOp::Prune { .. } => unreachable!("the scheduler asks for neither"),
+            StoreOp::List { .. } | StoreOp::Prune { .. } | StoreOp::Booted { .. } => unreachable!("the scheduler asks for none"),
         }
         None
     }
@@ -136,7 +158,15 @@ impl MemoryStore {
             pool: row.work.pool.to_string(),
             attempt: row.attempt,
             crashes: row.crashes,
+            on_crash: row.work.on_crash,
+            process: None,
             stopping: row.stopping,
+        });
+        let living = || self.jobs.iter().filter(|(_, row)| !row.state.is_terminal());
+        let tied = living().filter_map(|(&id, row)| {
+            let tie = row.work.tie?;
+            let untied = matches!(tie, Tie::Job(other) if self.jobs[&other].state.is_terminal());
+            Some(Tied { id, tie, untied })
         });
         let mut outbox: Vec<(u64, PendingCallback)> = self
             .callbacks
@@ -150,6 +180,8 @@ impl MemoryStore {
             next_callback: self.next_callback.max(1),
             queued: queued.map(|(pool, ids)| (pool.to_string(), ids.len() as u64)).collect(),
             interrupted: interrupted.collect(),
+            held: living().filter(|(_, row)| row.state == State::Held).map(|(&id, _)| id).collect(),
+            tied: tied.collect(),
             callbacks: outbox.into_iter().map(|(_, callback)| callback).collect(),
             ..Restored::default()
         }
@@ -167,6 +199,19 @@ impl MemoryStore {
     /// Jobs whose work somebody holds besides the store.
     pub fn count_held_elsewhere(&self) -> usize {
         self.jobs.values().filter(|row| Arc::strong_count(&row.work) > 1).count()
+    }
+
+    fn tied_to_nothing(&self, jobs: &[Arc<Work>]) -> Option<JobId> {
+        let target = |work: &Arc<Work>| match work.tie {
+            Some(Tie::Job(id)) if !self.jobs.contains_key(&id) => Some(id),
+            _ => None,
+        };
+        jobs.iter().find_map(target)
+    }
+
+    fn untied(&self, first: JobId, jobs: &[Arc<Work>]) -> Vec<JobId> {
+        let is_untied = |work: &Arc<Work>| matches!(work.tie, Some(Tie::Job(id)) if self.jobs[&id].state.is_terminal());
+        (first.0..).map(JobId).zip(jobs).filter(|(_, work)| is_untied(work)).map(|(id, _)| id).collect()
     }
 
     fn insert(&mut self, first: JobId, first_callback: CallbackId, jobs: &[Arc<Work>]) {
@@ -267,6 +312,8 @@ impl MemoryStore {
             name: row.work.name.clone(),
             argv: row.work.argv.clone(),
             cwd: row.work.cwd.clone(),
+            tie: row.work.tie.map(|tie| tie.to_string()),
+            on_crash: row.work.on_crash,
             attempt: row.attempt,
             crashes: row.crashes,
             worker_pid: None,

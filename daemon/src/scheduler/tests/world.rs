@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{On, State, Usage};
+use pool_proto::interface::{On, OnCrash, State, Usage};
 use pool_proto::{Record, Refusal};
 
 use super::store::MemoryStore;
 use crate::job::{
-    CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, SpawnFailure, Stage, StopReason, Unit, Work,
+    CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, SpawnFailure, Stage, StopReason, Tie, Unit,
+    Work,
 };
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId};
@@ -51,6 +52,8 @@ pub struct World {
     pub signals: Vec<(Claim, Sent)>,
     /// Killed, and not dead yet.
     pub killed_workers: BTreeSet<SlotId>,
+    /// Jobs that must not be repeated and have been given to a worker, which may have executed them.
+    pub executed: BTreeSet<JobId>,
     pub exited: bool,
     pub settings: Settings,
     pub now: Now,
@@ -96,6 +99,8 @@ pub fn work() -> Work {
         stdin: None,
         timeout: None,
         kill_after: Duration::from_secs(10),
+        tie: None,
+        on_crash: OnCrash::Requeue,
         callbacks: Vec::new(),
     }
 }
@@ -131,6 +136,7 @@ impl World {
             ended: BTreeMap::new(),
             signals: Vec::new(),
             killed_workers: BTreeSet::new(),
+            executed: BTreeSet::new(),
             exited: false,
             settings,
             now,
@@ -145,8 +151,8 @@ impl World {
     pub fn crash(&mut self) {
         let store = std::mem::take(&mut self.store);
         let (accepted, ended) = (std::mem::take(&mut self.accepted), std::mem::take(&mut self.ended));
-        let next_call = self.next_call;
-        *self = Self { accepted, ended, next_call, ..Self::start(self.settings.clone(), store, self.now) };
+        let (next_call, executed) = (self.next_call, std::mem::take(&mut self.executed));
+        *self = Self { accepted, ended, next_call, executed, ..Self::start(self.settings.clone(), store, self.now) };
     }
 
     // ---- what happens ----
@@ -170,6 +176,14 @@ impl World {
         call
     }
 
+    /// Somebody lets a held job run again.
+    pub fn release(&mut self, id: u64) -> CallId {
+        let call = self.call();
+        self.executed.remove(&JobId(id));
+        self.handle(Event::Release { call, ids: vec![JobId(id)] });
+        call
+    }
+
     /// The store carries out its next operation.
     pub fn store_step(&mut self) -> bool {
         let Some(op) = self.ops.pop_front() else { return false };
@@ -182,7 +196,7 @@ impl World {
         if let Some(StoreOp::Insert { .. }) = self.ops.front()
             && let Some(StoreOp::Insert { call, .. }) = self.ops.pop_front()
         {
-            self.answers.push_back(StoreAnswer::Refused { call, reason: "full".to_owned() });
+            self.answers.push_back(StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason: "full".to_owned() } });
         }
     }
 
@@ -228,6 +242,9 @@ impl World {
             Worker::Starting => self.handle(Event::WorkerFailed { slot }),
             Worker::Idle | Worker::Busy { .. } | Worker::Leaving => {
                 let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
+                if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) = (unsent, &worker) {
+                    self.executed.remove(id);
+                }
                 self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent });
             }
         }
@@ -237,7 +254,8 @@ impl World {
     pub fn attempt_started(&mut self, slot: SlotId) {
         let (pid, claim) = self.busy(slot, |started, _| *started = true);
         let started_us = self.now.wall_us;
-        self.handle(Event::Started { slot, claim, pid: pid + 1000, started_us });
+        let process = Process { pid: pid + 1000, start_ticks: None };
+        self.handle(Event::Started { slot, claim, process, started_us });
     }
 
     /// An attempt ends; it starts before, if it has not.
@@ -246,14 +264,17 @@ impl World {
             self.attempt_started(slot);
         }
         let claim = self.vacate(slot);
-        let usage = Usage { user_s: 0.0, sys_s: 0.0, max_rss_bytes: 0 };
-        let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: self.now.wall_us };
+        let usage = Usage::default();
+        let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: self.now.wall_us, verdict: None };
         self.handle(Event::Ended { slot, claim, ended });
     }
 
     /// An attempt cannot be started.
     pub fn attempt_failed(&mut self, slot: SlotId, stage: Stage, errno: i32) {
         let claim = self.vacate(slot);
+        if let Unit::Job(id) = claim.unit {
+            self.executed.remove(&id);
+        }
         self.handle(Event::SpawnFailed { slot, claim, failure: SpawnFailure { stage, errno } });
     }
 
@@ -355,11 +376,11 @@ impl World {
             }
             Effect::Run { slot, claim, work } => {
                 assert!(!work.argv.is_empty());
-                self.run(slot, claim);
+                self.run(slot, claim, work.on_crash);
             }
             Effect::RunCallback { slot, run } => {
                 assert_eq!(slot.lane, LaneId::Callbacks);
-                self.run(slot, Claim { unit: Unit::Callback(run.id), attempt: run.attempt });
+                self.run(slot, Claim { unit: Unit::Callback(run.id), attempt: run.attempt }, OnCrash::Requeue);
             }
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
@@ -373,14 +394,24 @@ impl World {
         }
     }
 
-    fn run(&mut self, slot: SlotId, claim: Claim) {
+    fn run(&mut self, slot: SlotId, claim: Claim, on_crash: OnCrash) {
         assert!(!self.running().iter().any(|(_, other)| other.unit == claim.unit), "{claim} runs already");
         if let Unit::Job(id) = claim.unit {
             let row = self.store.jobs.get(&id).unwrap_or_else(|| panic!("{claim} runs before it is on disk"));
             assert!(!row.state.is_terminal(), "{claim} runs after its end");
-            assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
+            if on_crash == OnCrash::Requeue {
+                assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
+            } else {
+                assert_eq!((claim.attempt, row.state), (row.attempt, State::Running), "{claim} runs before that is on disk");
+                assert!(self.executed.insert(id), "{claim} runs a job again that must not be repeated");
+                return self.occupy(slot, claim);
+            }
             self.assert_first_in_line(id, &row.work.pool);
         }
+        self.occupy(slot, claim);
+    }
+
+    fn occupy(&mut self, slot: SlotId, claim: Claim) {
         let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
         assert!(matches!(worker, Worker::Idle), "{claim} is given to {worker:?}");
         *worker = Worker::Busy { claim, started: false, asked_to_end: false };
@@ -390,13 +421,21 @@ impl World {
     fn assert_first_in_line(&self, id: JobId, pool: &Arc<str>) {
         let is_leaving = |other: JobId| {
             self.ops.iter().any(|op| match op {
-                StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } | StoreOp::Start { id, .. } => *id == other,
+                StoreOp::Finish { id, .. }
+                | StoreOp::FinishQueued { id, .. }
+                | StoreOp::Start { id, .. }
+                | StoreOp::Claim { id, .. } => *id == other,
                 _ => false,
             })
         };
+        // The scheduler has yet to hear that it is in the queue again, or it waits for its client.
+        let is_away = |other: JobId| {
+            let is_told = |answer: &StoreAnswer| matches!(answer, StoreAnswer::Released { jobs, .. } if jobs.iter().any(|ready| ready.id == other));
+            self.answers.iter().any(is_told) || self.store.jobs[&other].work.tie == Some(Tie::Client)
+        };
         let runs = |other: JobId| self.running().iter().any(|(_, claim)| claim.unit == Unit::Job(other));
         let queued = self.store.queued_before(pool, id);
-        let overtaken: Vec<JobId> = queued.filter(|&other| !is_leaving(other) && !runs(other)).collect();
+        let overtaken: Vec<JobId> = queued.filter(|&other| !is_leaving(other) && !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
     }
 

@@ -1,0 +1,218 @@
+//! Stories of jobs whose life hangs on something, and of those that must not be repeated.
+
+use std::time::Duration;
+
+use pool_proto::interface::{On, OnCrash, OnDisconnect, ResultKind, State};
+use pool_proto::{Record, Refusal};
+
+use super::scenarios::{SECOND, ids, slot, submit_attached};
+use super::world::{EXITED, Sent, World, refused, sent_to, with_callback, work};
+use crate::job::{CallId, Exit, JobId, Tie, Unit, Work};
+use crate::scheduler::store_op::StoreOp;
+use crate::scheduler::{Event, Reply};
+
+fn tied(tie: Tie) -> Work {
+    Work { tie: Some(tie), ..with_callback(On::Done) }
+}
+
+fn not_to_be_repeated(on_crash: OnCrash) -> Work {
+    Work { on_crash, ..work() }
+}
+
+fn record(world: &World, call: CallId) -> &Record {
+    match world.replies(call).last() {
+        Some(Reply::Ended(record)) => record,
+        other => panic!("an end was expected, not {other:?}"),
+    }
+}
+
+/// What was asked to end does so.
+fn obey(world: &mut World, id: u64) {
+    assert_eq!(sent_to(world, id).last(), Some(&Sent::Terminate), "job {id}");
+    world.attempt_ended(world.slot_of(Unit::Job(JobId(id))), Exit::Signal { signal: 15, core: false });
+    world.settle();
+}
+
+#[test]
+fn a_job_ends_with_the_job_that_it_is_tied_to_and_so_on() {
+    let mut world = World::up(2);
+    world.submit(vec![work()]);
+    world.settle();
+    let second = submit_attached(&mut world, tied(Tie::Job(JobId(1))), OnDisconnect::Detach);
+    let third = submit_attached(&mut world, tied(Tie::Job(JobId(2))), OnDisconnect::Detach);
+    world.settle();
+    assert_eq!(world.running_jobs(), [1, 2]);
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    obey(&mut world, 2);
+    assert_eq!(record(&world, second).reason.as_deref(), Some("job 1, which it was tied to, has ended"));
+    // It had just been given the slot of job 1.
+    obey(&mut world, 3);
+    assert_eq!((record(&world, third).state, record(&world, third).result), (State::Canceled, Some(ResultKind::Canceled)));
+}
+
+#[test]
+fn a_tie_to_what_has_ended_ends_at_once_and_one_to_nothing_is_refused() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    let late = submit_attached(&mut world, tied(Tie::Job(JobId(1))), OnDisconnect::Detach);
+    assert_eq!(record(&world, late).state, State::Canceled);
+    assert!(world.running_jobs().is_empty(), "it has not run");
+    let call = world.submit(vec![tied(Tie::Job(JobId(99)))]);
+    world.settle();
+    assert_eq!(refused(world.replies(call).last()), &Refusal::NoSuchJob { id: 99 });
+}
+
+#[test]
+fn a_tie_that_breaks_in_a_crash_is_found_broken() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.submit(vec![tied(Tie::Job(JobId(1)))]);
+    world.settle();
+    world.attempt_ended(slot(0), EXITED);
+    while world.store_step() {}
+    world.crash();
+    world.settle();
+    assert_eq!(world.state(2), State::Canceled);
+}
+
+#[test]
+fn a_drain_waits_for_no_daemonic_job_and_ends_it_last() {
+    let mut world = World::up(2);
+    let daemonic = submit_attached(&mut world, tied(Tie::Pool), OnDisconnect::Detach);
+    world.submit(vec![work(), work()]);
+    world.settle();
+    world.handle(Event::Drain);
+    world.attempt_ended(slot(1), EXITED);
+    world.settle();
+    assert!(sent_to(&world, 1).is_empty(), "job 3 still runs");
+    world.attempt_ended(slot(1), EXITED);
+    world.settle();
+    obey(&mut world, 1);
+    assert_eq!(record(&world, daemonic).state, State::Canceled);
+    assert!(record(&world, daemonic).reason.as_ref().unwrap().contains("shutting down"));
+    assert!(!world.exited, "its callback runs first");
+    super::world::run_callback(&mut world, 1, EXITED);
+    assert!(world.exited);
+}
+
+#[test]
+fn daemonic_jobs_that_hold_every_slot_give_way_to_a_drain() {
+    let mut world = World::up(1);
+    world.submit(vec![tied(Tie::Pool)]);
+    world.submit(vec![work()]);
+    world.settle();
+    assert_eq!(world.running_jobs(), [1]);
+    world.handle(Event::Drain);
+    obey(&mut world, 1);
+    assert_eq!(world.running_jobs(), [2]);
+}
+
+#[test]
+fn a_job_ends_with_its_client_and_after_a_restart_waits_for_it_a_while() {
+    let mut world = World::up(1);
+    let call = submit_attached(&mut world, tied(Tie::Client), OnDisconnect::Cancel);
+    world.attempt_started(slot(0));
+    world.settle();
+    world.crash();
+    world.settle();
+    assert!(world.running_jobs().is_empty(), "its client is not there");
+    assert!(!world.told.contains_key(&call));
+    let again = world.call();
+    world.handle(Event::Wait { call: again, ids: ids(&[1]), any: false, output: true, attached: true });
+    world.settle();
+    assert_eq!(world.running_jobs(), [1]);
+    world.advance(20 * SECOND);
+    assert!(sent_to(&world, 1).is_empty());
+    world.handle(Event::Disconnected { call: again });
+    obey(&mut world, 1);
+    assert_eq!(world.state(1), State::Canceled);
+
+    submit_attached(&mut world, tied(Tie::Client), OnDisconnect::Cancel);
+    world.crash();
+    world.settle();
+    world.advance(10 * SECOND);
+    world.settle();
+    assert_eq!(world.state(2), State::Canceled, "nobody has come back");
+    assert!(world.running_jobs().is_empty());
+}
+
+#[test]
+fn what_must_not_be_repeated_starts_when_that_is_on_disk() {
+    for on_crash in [OnCrash::Fail, OnCrash::Hold] {
+        let mut world = World::up(1);
+        world.submit(vec![not_to_be_repeated(on_crash)]);
+        while world.running_jobs().is_empty() {
+            assert!(world.store_step() || world.answer_step(), "it starts in the end");
+        }
+        assert_eq!(world.state(1), State::Running);
+        world.crash();
+        world.settle();
+        assert!(world.running_jobs().is_empty());
+        assert_eq!(world.state(1), if on_crash == OnCrash::Fail { State::Failed } else { State::Held });
+    }
+}
+
+#[test]
+fn a_held_job_is_released_or_canceled() {
+    let mut world = World::up(1);
+    world.submit(vec![not_to_be_repeated(OnCrash::Hold), not_to_be_repeated(OnCrash::Hold)]);
+    for id in [1, 2] {
+        world.settle();
+        world.worker_lost(slot(0));
+        world.settle();
+        world.advance(10 * SECOND);
+        world.settle();
+        assert_eq!(world.state(id), State::Held);
+    }
+    let row = &world.store.jobs[&JobId(1)];
+    assert!(row.reason.as_ref().unwrap().contains("poolctl release 1"), "{row:?}");
+    let call = world.release(1);
+    world.settle();
+    assert_eq!(world.replies(call), [Reply::Done]);
+    assert_eq!(world.running_jobs(), [1]);
+    let call = world.release(1);
+    assert_eq!(refused(world.replies(call).last()), &Refusal::NotHeld { id: 1 });
+    let call = world.call();
+    world.handle(Event::Cancel { call, ids: ids(&[2]) });
+    world.settle();
+    assert_eq!(world.state(2), State::Canceled);
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    world.assert_idle();
+}
+
+#[test]
+fn an_end_before_the_claim_is_written_leaves_the_slot_to_the_next() {
+    let mut world = World::up(1);
+    let call = world.call();
+    let job = Work { tie: Some(Tie::Client), ..not_to_be_repeated(OnCrash::Fail) };
+    world.handle(Event::Submit { call, jobs: vec![job.into()], attached: Some(OnDisconnect::Cancel) });
+    world.submit(vec![work()]);
+    while !matches!(world.ops.front(), Some(StoreOp::Claim { .. })) {
+        assert!(world.store_step() || world.answer_step(), "it gets a slot");
+    }
+    world.handle(Event::Disconnected { call });
+    world.settle();
+    assert_eq!(world.state(1), State::Canceled);
+    assert_eq!(world.running_jobs(), [2]);
+}
+
+#[test]
+fn an_ordered_end_repeats_nothing_that_must_not_be() {
+    for (on_crash, state) in [(OnCrash::Fail, State::Failed), (OnCrash::Hold, State::Held), (OnCrash::Requeue, State::Queued)] {
+        let mut world = World::up(1);
+        world.submit(vec![not_to_be_repeated(on_crash)]);
+        world.settle();
+        world.attempt_started(slot(0));
+        world.handle(Event::Stop);
+        world.advance(Duration::from_millis(1));
+        world.attempt_ended(slot(0), Exit::Signal { signal: 15, core: false });
+        while world.store_step() {}
+        assert_eq!(world.state(1), state, "{on_crash:?}");
+    }
+}
