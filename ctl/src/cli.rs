@@ -177,6 +177,14 @@ pub struct SubmitOptions {
     #[arg(long, value_enum, default_value_t = OnCrash::Requeue)]
     pub on_crash: OnCrash,
 
+    /// Submit at most one job of this key: where poold knows one, that one is meant, whatever its command
+    #[arg(long, visible_alias = "unique", conflicts_with = "from")]
+    pub key: Option<String>,
+
+    /// With --key: when that job has ended without success, run this one in its place
+    #[arg(long, requires = "key")]
+    pub rerun_failed: bool,
+
     /// The command and its arguments; no shell is put between
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::write;
-use pool_proto::interface::{OnDisconnect, Progress, ProgressEvent, Wait};
+use pool_proto::interface::{OnDisconnect, Progress, ProgressEvent, Submit, Wait};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::{Link, not_known_whether_accepted};
@@ -85,6 +85,8 @@ pub struct Follower<'a> {
     is_in_place: bool,
     /// The job is tied to us: when poold is back, we take up the tie again.
     on_disconnect: OnDisconnect,
+    /// What is sent again when the connection breaks before the job has been accepted.
+    submission: Option<Submit>,
     buffer: Vec<u8>,
 }
 
@@ -92,6 +94,11 @@ impl<'a> Follower<'a> {
     /// The job of a `Submit` that has been sent with `more`, as if it had been run in place: what becomes of us becomes of it.
     pub fn in_place(link: &'a Link, client: Client, on_disconnect: OnDisconnect) -> Self {
         Self { is_in_place: true, on_disconnect, ..Self::new(link, client, Sinks::both()) }
+    }
+
+    /// The same, where the submission may be sent again when its reply is lost.
+    pub fn repeating(self, submission: Submit) -> Self {
+        Self { submission: Some(submission), ..self }
     }
 
     /// A job that is there already, for which a `Wait` has been sent with `more` and `output`.
@@ -110,6 +117,7 @@ impl<'a> Follower<'a> {
             interrupts: None,
             is_in_place: false,
             on_disconnect: OnDisconnect::Detach,
+            submission: None,
             buffer: vec![0; 256 * 1024],
         }
     }
@@ -285,9 +293,18 @@ impl<'a> Follower<'a> {
         match (self.client.fill(), self.id) {
             (Ok(true), _) => Ok(()),
             (Ok(false) | Err(ClientError::Disconnected(_)), Some(id)) => self.resume(id),
+            (Ok(false) | Err(ClientError::Disconnected(_)), None) if self.submission.is_some() => self.submit_again(),
             (Ok(false), None) => Err(not_known_whether_accepted(ClientError::Disconnected(None))),
             (Err(error), _) => Err(not_known_whether_accepted(error)),
         }
+    }
+
+    fn submit_again(&mut self) -> anyhow::Result<()> {
+        self.client = self.link.reconnect()?;
+        if let Some(submission) = &self.submission {
+            self.client.send(submission, true)?;
+        }
+        Ok(())
     }
 
     fn resume(&mut self, id: u64) -> anyhow::Result<()> {

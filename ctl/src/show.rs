@@ -55,6 +55,7 @@ fn describe(record: &Record) -> String {
     };
     line("id", Some(record.id.to_string()));
     line("name", record.name.clone());
+    line("key", record.key.clone());
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
-use pool_proto::Client;
 use pool_proto::interface::{Job, OnCrash, OnDisconnect, Spool, Submit, TIE_TO_CLIENT};
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
+use pool_proto::{Client, ClientError};
 
 use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
 use crate::connect::{Link, not_known_whether_accepted};
@@ -46,23 +47,40 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
         cli::OnDisconnect::Detach if !is_tied => OnDisconnect::Detach,
         cli::OnDisconnect::Detach | cli::OnDisconnect::Cancel => OnDisconnect::Cancel,
     };
+    if job.key.is_some() && on_disconnect == OnDisconnect::Cancel {
+        bail!(UsageError(
+            "--key names a job that others may wait for, too: it goes without --tie client and --on-disconnect cancel".to_owned()
+        ));
+    }
     let submit = Submit { job, on_disconnect: Some(on_disconnect) };
-    if options.wait { wait(link, client, &submit) } else { detach(client, &submit, as_json) }
+    if options.wait { wait(link, client, submit) } else { detach(link, client, &submit, as_json) }
 }
 
-fn detach(mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<u8> {
-    let accepted = client.call(submit).map_err(not_known_whether_accepted)?;
+fn detach(link: &Link, mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<u8> {
+    let accepted = loop {
+        match client.call(submit) {
+            Err(ClientError::Disconnected(_)) if is_repeatable(submit) => client = link.reconnect()?,
+            other => break other.map_err(not_known_whether_accepted)?,
+        }
+    };
     if as_json {
-        print::json(&serde_json::json!({ "id": accepted.id }))?;
+        print::json(&serde_json::json!({ "id": accepted.id, "existing": accepted.existing.unwrap_or(false) }))?;
     } else {
         print::text(&format!("{}\n", accepted.id))?;
     }
     Ok(0)
 }
 
-fn wait(link: &Link, mut client: Client, submit: &Submit) -> anyhow::Result<u8> {
-    client.send(submit, true)?;
-    let record = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default()).attend()?;
+/// It can be sent again when its reply is lost: its key tells poold that it is the same one. A spooled input is gone with its connection.
+fn is_repeatable(submit: &Submit) -> bool {
+    submit.job.key.is_some() && submit.job.stdin.is_none()
+}
+
+fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<u8> {
+    client.send(&submit, true)?;
+    let follower = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default());
+    let follower = if is_repeatable(&submit) { follower.repeating(submit) } else { follower };
+    let record = follower.attend()?;
     if let Some(remark) = outcome::remark(&record) {
         eprintln!("poolctl: {remark}");
     }
@@ -88,10 +106,17 @@ fn job_of(options: &SubmitOptions, argv: Vec<String>) -> anyhow::Result<Job> {
             cli::OnCrash::Fail => OnCrash::Fail,
             cli::OnCrash::Hold => OnCrash::Hold,
         }),
+        key: options.key.clone(),
+        round: options.rerun_failed.then(new_round),
         on_done: some(&options.on_done),
         on_success: some(&options.on_success),
         on_failure: some(&options.on_failure),
     })
+}
+
+/// A round of submitting that nobody else is in.
+fn new_round() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 fn cwd(named: Option<&Path>) -> anyhow::Result<String> {

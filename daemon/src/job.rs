@@ -119,6 +119,15 @@ pub struct NewCallback {
     pub command: String,
 }
 
+/// What makes a submission that is repeated known as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// At most one job has it.
+    pub text: String,
+    /// A job of another round, or of none, loses the key to this one when it has ended without success.
+    pub round: Option<String>,
+}
+
 /// What a job is to do: checked when it was submitted, never changed afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
@@ -136,6 +145,8 @@ pub struct Work {
     pub kill_after: Duration,
     pub tie: Option<Tie>,
     pub on_crash: OnCrash,
+    /// None once the job is stored: the store has it.
+    pub key: Option<Key>,
     /// Empty once the job is stored: the outbox has them.
     pub callbacks: Vec<NewCallback>,
 }

@@ -18,6 +18,9 @@ pub const SCHEMA: u32 = 1;
 /// The pool that runs a job which names none.
 pub const DEFAULT_POOL: &str = "default";
 
+/// The length of a job's [`key`](Job::key) or [`round`](Job::round) at most, in bytes.
+pub const MAX_KEY: usize = 512;
+
 /// The [`tie`](Job::tie) to the client that waits for the job.
 pub const TIE_TO_CLIENT: &str = "client";
 
@@ -78,6 +81,10 @@ pub struct Job {
     pub tie: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<OnCrash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_done: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,6 +241,8 @@ pub struct Record {
     pub cwd: String,
     pub tie: Option<String>,
     pub on_crash: OnCrash,
+    #[serde(default)]
+    pub key: Option<String>,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,
@@ -424,6 +433,8 @@ pub struct Progress {
     pub descriptors: Option<u32>,
     #[serde(default)]
     pub record: Option<Box<Record>>,
+    #[serde(default)]
+    pub existing: Option<bool>,
 }
 
 /// What a [`Progress`] tells.
@@ -448,11 +459,13 @@ pub struct SubmitMany {
     pub defaults: Option<Job>,
 }
 
-/// Reply of `SubmitMany`: the ids, in the order of the jobs.
+/// Reply of `SubmitMany`: the ids, in the order of the jobs, and the places of those that existed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Submitted {
     pub ids: Vec<u64>,
+    #[serde(default)]
+    pub existing: Vec<usize>,
 }
 
 /// Parameters of `Spool`.

@@ -137,10 +137,21 @@ impl Scheduler {
         self.reply(call, Reply::Done, true);
     }
 
-    pub(super) fn on_inserted(&mut self, call: CallId, first: JobId, jobs: Vec<Arc<Work>>, untied: &[JobId]) {
+    pub(super) fn on_inserted(
+        &mut self,
+        call: CallId,
+        first: JobId,
+        jobs: Vec<Arc<Work>>,
+        untied: &[JobId],
+        existing: Vec<(usize, JobId)>,
+    ) {
         let Some(submission) = self.take_submission(call) else { return };
         let count = jobs.len();
-        for (id, work) in (first.0..).map(JobId).zip(jobs) {
+        let mut places_taken = existing.iter().map(|&(place, _)| place).peekable();
+        for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
+            if places_taken.next_if_eq(&place).is_some() {
+                continue;
+            }
             let pool = self.pool_of(&work);
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
@@ -153,10 +164,15 @@ impl Scheduler {
             }
             Submission { orphaned: true, .. } => {}
             Submission { attached: Some(on_disconnect), .. } => {
-                self.waiters.add(call, Kind::Attached(on_disconnect), &[first]);
-                self.reply(call, Reply::Accepted { first, count }, false);
+                let other = existing.first().map(|&(_, id)| id);
+                self.waiters.add(call, Kind::Attached(on_disconnect), &[other.unwrap_or(first)]);
+                self.reply(call, Reply::Accepted { first, count, existing }, false);
+                if let Some(id) = other {
+                    // It may have started, and ended, long ago.
+                    self.store(StoreOp::Get { call, ids: vec![id] });
+                }
             }
-            Submission { attached: None, .. } => self.reply(call, Reply::Accepted { first, count }, true),
+            Submission { attached: None, .. } => self.reply(call, Reply::Accepted { first, count, existing }, true),
         }
         for &id in untied {
             let tie = self.ties.of(id).expect("it has just been tied");
@@ -187,7 +203,7 @@ impl Scheduler {
                 continue; // It was told of already, or is asked for twice.
             }
             let is_queued = matches!(record.state, State::Queued | State::Retrying);
-            if matches!(kind, Kind::Wait { output: true, .. }) && record.started_at.is_some() && !is_queued {
+            if matches!(kind, Kind::Wait { output: true, .. } | Kind::Attached(_)) && record.started_at.is_some() && !is_queued {
                 self.reply(call, Reply::Started { id, attempt: record.attempt }, false);
             }
             if record.state.is_terminal() {

@@ -163,10 +163,11 @@ pub enum Effect {
 /// What a client is told.
 #[derive(Debug, PartialEq)]
 pub enum Reply {
-    /// `count` jobs from `first` on are on disk.
+    /// `count` jobs from `first` on are on disk; in place of those at the places in `existing` there are other ones, which were before.
     Accepted {
         first: JobId,
         count: usize,
+        existing: Vec<(usize, JobId)>,
     },
     Started {
         id: JobId,

@@ -261,7 +261,9 @@ impl Scheduler {
 
     fn on_store(&mut self, answer: StoreAnswer) {
         match answer {
-            StoreAnswer::Inserted { call, first, jobs, untied } => self.on_inserted(call, first, jobs, &untied),
+            StoreAnswer::Inserted { call, first, jobs, untied, existing } => {
+                self.on_inserted(call, first, jobs, &untied, existing);
+            }
             StoreAnswer::Refused { call, refusal } => self.on_refused(call, refusal),
             StoreAnswer::Claimed { id, attempt, worker_pid } => self.on_claimed(id, attempt, worker_pid),
             StoreAnswer::Released { call, jobs } => self.on_released(call, jobs),

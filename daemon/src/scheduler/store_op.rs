@@ -13,7 +13,8 @@ use crate::job::{CallId, CallbackId, JobId, Outcome, Process, Ready, StopReason,
 #[derive(Debug, PartialEq)]
 pub enum StoreOp {
     /// Adds jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on, all or none. Refused when one
-    /// is tied to a job that there is not.
+    /// is tied to a job that there is not. One whose key a job has is not added, and its id stays unused, unless that job has ended
+    /// without success and is of another round: then it loses the key.
     /// Answered by [`StoreAnswer::Inserted`] or [`StoreAnswer::Refused`].
     Insert { call: CallId, first: JobId, first_callback: CallbackId, jobs: Vec<Arc<Work>>, submitted_us: i64 },
     /// Processes named from here on are of this boot of the machine.
@@ -77,12 +78,14 @@ pub struct ListQuery {
 /// What the store answers.
 #[derive(Debug, PartialEq)]
 pub enum StoreAnswer {
-    /// `untied`: those that are tied to a job which has ended already.
+    /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in order, of those that were
+    /// not added, and who had their keys.
     Inserted {
         call: CallId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         untied: Vec<JobId>,
+        existing: Vec<(usize, JobId)>,
     },
     /// Nothing of an [`StoreOp::Insert`] was stored.
     Refused {

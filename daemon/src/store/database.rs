@@ -108,7 +108,9 @@ impl Database {
             StoreOp::Insert { call, first, first_callback, jobs, submitted_us } => {
                 let (call, first) = (*call, *first);
                 Ok(Some(match jobs::insert(connection, environments, first, *first_callback, jobs, *submitted_us)? {
-                    Inserted::All { untied } => StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied },
+                    Inserted::All { untied, existing } => {
+                        StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied, existing }
+                    }
                     Inserted::TiedToNothing(JobId(id)) => StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id } },
                     Inserted::IdsGivenOut => ids_given_out_before(call, first, *first_callback),
                 }))

@@ -9,6 +9,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, param
 
 use super::columns::{micros, signed};
 use super::environments::Environments;
+use super::keys::{self, Claims};
 use super::records;
 use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Tie, Work};
 
@@ -22,8 +23,8 @@ pub enum Provided {
 /// What became of an insertion; but for the first, nothing was done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// `untied`: those that are tied to a job which has ended.
-    All { untied: Vec<JobId> },
+    /// `untied`: those that are tied to a job which has ended. `existing`: the places of those that are not added, and who has their keys.
+    All { untied: Vec<JobId>, existing: Vec<(usize, JobId)> },
     /// One is tied to this job, which there is not.
     TiedToNothing(JobId),
     /// Such ids have been given out before.
@@ -39,8 +40,11 @@ pub fn insert(
     jobs: &[Arc<Work>],
     submitted_us: i64,
 ) -> Result<Inserted> {
+    let Claims { existing, outgoing } = keys::look_up(connection, first, jobs)?;
+    let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
+    let new = || (first.0..).map(JobId).zip(jobs).enumerate().filter(|&(place, _)| is_new(place)).map(|(_, job)| job);
     let mut untied = Vec::new();
-    for (id, work) in (first.0..).map(JobId).zip(jobs) {
+    for (id, work) in new() {
         let Some(Tie::Job(other)) = work.tie else { continue };
         match has_ended(connection, other)? {
             None => return Ok(Inserted::TiedToNothing(other)),
@@ -51,15 +55,16 @@ pub fn insert(
     if !reserve_ids(connection, first, jobs.len(), first_callback, callbacks)? {
         return Ok(Inserted::IdsGivenOut);
     }
+    keys::release(connection, &outgoing)?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
-                           tie, on_crash)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                           tie, on_crash, key, round)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     let mut insert_callback =
         connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
     let mut callback_ids = (first_callback.0..).map(CallbackId);
-    for (id, work) in (first.0..).map(JobId).zip(jobs) {
+    for (id, work) in new() {
         let environment = environments.intern(connection, &work.environment)?;
         let argv = serde_json::to_string(&work.argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
         insert.execute(params![
@@ -75,12 +80,14 @@ pub fn insert(
             submitted_us,
             work.tie.map(|tie| tie.to_string()),
             work.on_crash.as_str(),
+            work.key.as_ref().map(|key| &key.text),
+            work.key.as_ref().and_then(|key| key.round.as_ref()),
         ])?;
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
         }
     }
-    Ok(Inserted::All { untied })
+    Ok(Inserted::All { untied, existing })
 }
 
 /// None when there is no such job.

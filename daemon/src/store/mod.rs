@@ -20,6 +20,7 @@ mod database;
 mod environments;
 mod fault;
 mod jobs;
+mod keys;
 mod opening;
 mod prune;
 mod queries;

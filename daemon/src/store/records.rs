@@ -31,7 +31,7 @@ pub(super) use ready_columns;
 pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Option<Record>> {
     let mut select = connection.prepare_cached(
         "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
-                pool, slot, name, argv, cwd, tie, on_crash, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes,
+                pool, slot, name, argv, cwd, tie, on_crash, key, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes,
                 memory_peak_bytes
          FROM jobs WHERE id = ?1",
     )?;
@@ -68,6 +68,7 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         cwd: columns.take()?,
         tie: columns.take()?,
         on_crash: columns.parse(OnCrash::parse)?,
+        key: columns.take()?,
         attempt,
         crashes: columns.take()?,
         worker_pid: columns.take()?,
@@ -146,6 +147,7 @@ pub fn read_ready(
         kill_after: columns.duration()?.unwrap_or_default(),
         tie: columns.parse_optional(|tie| tie.parse().ok())?,
         on_crash: columns.parse(OnCrash::parse)?,
+        key: None,
         callbacks: Vec::new(),
     };
     Ok(Ready { id, attempts, crashes, work: Arc::new(work) })

@@ -82,6 +82,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE jobs ADD COLUMN on_crash TEXT NOT NULL DEFAULT 'requeue';
     ALTER TABLE jobs ADD COLUMN start_ticks INTEGER;
     ALTER TABLE jobs ADD COLUMN memory_peak_bytes INTEGER;
+    -- `key`: of one job at most, so that a repeated submission is known; `round`: the one that it was submitted in.
+    ALTER TABLE jobs ADD COLUMN key TEXT;
+    ALTER TABLE jobs ADD COLUMN round TEXT;
+    CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
     CREATE INDEX jobs_tied ON jobs (tie) WHERE tie IS NOT NULL AND ended_us IS NULL;
     CREATE INDEX jobs_held ON jobs (id) WHERE state = 'held';
 ",

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use nix::unistd::{User, geteuid};
 use pool_proto::Refusal;
-use pool_proto::interface::{DEFAULT_POOL, Job, On};
+use pool_proto::interface::{DEFAULT_POOL, Job, MAX_KEY, On};
 
 use crate::config::Config;
-use crate::job::{Environment, NewCallback, Work};
+use crate::job::{Environment, Key, NewCallback, Tie, Work};
 
 /// Environments remembered, so that jobs of the same shell share one.
 const REMEMBERED: usize = 16;
@@ -80,6 +80,11 @@ impl Admission {
         let kill_after = duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
         let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
         let on_crash = job.on_crash.unwrap_or_default();
+        let key = key(&job)?;
+        if key.is_some() && tie == Some(Tie::Client) {
+            let reason = "a job that is tied to its client cannot be another client's as well: leave the key or the tie out";
+            return Err(Fault("key", reason.to_owned()));
+        }
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
             ("on_done", On::Done, &job.on_done),
@@ -96,7 +101,7 @@ impl Admission {
         }
         let Job { name, argv, stdin, env, umask, .. } = job;
         let environment = self.environment(env, umask)?;
-        Ok(Work { pool, name, argv, cwd, environment, stdin, timeout, kill_after, tie, on_crash, callbacks })
+        Ok(Work { pool, name, argv, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
     }
 
     fn environment(
@@ -140,6 +145,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
         tie: job.tie.or_else(|| defaults.tie.clone()),
         on_crash: job.on_crash.or(defaults.on_crash),
+        key: job.key.or_else(|| defaults.key.clone()),
+        round: job.round.or_else(|| defaults.round.clone()),
         on_done: job.on_done.or_else(|| defaults.on_done.clone()),
         on_success: job.on_success.or_else(|| defaults.on_success.clone()),
         on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
@@ -155,6 +162,21 @@ fn check_argv(argv: &[String]) -> Result<(), Fault> {
         Some(_) => {}
     }
     argv.iter().try_for_each(|argument| check_text("argv", argument))
+}
+
+fn key(job: &Job) -> Result<Option<Key>, Fault> {
+    for (field, text) in [("key", &job.key), ("round", &job.round)] {
+        let Some(text) = text else { continue };
+        check_text(field, text)?;
+        if text.is_empty() || text.len() > MAX_KEY {
+            return Err(Fault(field, format!("takes 1 to {MAX_KEY} bytes, this has {}", text.len())));
+        }
+    }
+    match (&job.key, &job.round) {
+        (Some(text), round) => Ok(Some(Key { text: text.clone(), round: round.clone() })),
+        (None, Some(_)) => Err(Fault("round", "means nothing without a key: name one".to_owned())),
+        (None, None) => Ok(None),
+    }
 }
 
 /// System calls end strings at a NUL.
@@ -189,7 +211,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let faults: [(&str, Job); 11] = [
+        let long = "x".repeat(MAX_KEY + 1);
+        let faults: [(&str, Job); 16] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![String::new()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -201,6 +224,11 @@ mod tests {
             ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),
+            ("key", Job { key: Some(String::new()), ..job() }),
+            ("key", Job { key: Some(long.clone()), ..job() }),
+            ("key", Job { key: Some("k".into()), tie: Some("client".into()), ..job() }),
+            ("round", Job { key: Some("k".into()), round: Some(long), ..job() }),
+            ("round", Job { round: Some("r".into()), ..job() }),
         ];
         for (wanted, job) in faults {
             match admit(job) {

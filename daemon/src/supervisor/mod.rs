@@ -287,8 +287,9 @@ impl Supervisor {
                 self.prune_if_due();
                 self.handle(Event::Store(answer));
             }
-            StoreAnswer::Inserted { call, .. } => {
-                self.spool.settle(call, true);
+            StoreAnswer::Inserted { call, ref existing, .. } => {
+                // Only a job that was submitted by itself has an input to spool.
+                self.spool.settle(call, existing.is_empty());
                 self.handle(Event::Store(answer));
             }
             StoreAnswer::Refused { call, .. } => {

@@ -97,7 +97,7 @@ impl Supervisor {
 
     fn on_submit_many(&mut self, call: CallId, many: interface::SubmitMany) {
         if many.jobs.is_empty() {
-            return self.server.reply(call, &Submitted { ids: Vec::new() }, Vec::new(), true);
+            return self.server.reply(call, &Submitted { ids: Vec::new(), existing: Vec::new() }, Vec::new(), true);
         }
         let defaults = many.defaults.unwrap_or_default();
         let mut jobs = Vec::with_capacity(many.jobs.len());
@@ -264,14 +264,20 @@ impl Supervisor {
 
     /// What the scheduler has to tell a client.
     pub(super) fn reply(&mut self, call: CallId, reply: Reply, last: bool) {
-        let progress = |event, id: JobId| Progress { event, id: id.0, attempt: None, descriptors: None, record: None };
+        let progress =
+            |event, id: JobId| Progress { event, id: id.0, attempt: None, descriptors: None, record: None, existing: None };
         match reply {
-            Reply::Accepted { first, count: 1 } if !self.bulk.remove(&call) => {
-                self.server.reply(call, &progress(ProgressEvent::Accepted, first), Vec::new(), last);
+            Reply::Accepted { first, count: 1, existing } if !self.bulk.remove(&call) => {
+                let id = existing.first().map_or(first, |&(_, id)| id);
+                let existing = Some(!existing.is_empty());
+                let accepted = Progress { existing, ..progress(ProgressEvent::Accepted, id) };
+                self.server.reply(call, &accepted, Vec::new(), last);
             }
-            Reply::Accepted { first, count } => {
-                let ids = (first.0..).take(count).collect();
-                self.server.reply(call, &Submitted { ids }, Vec::new(), last);
+            Reply::Accepted { first, count, existing } => {
+                let mut ids: Vec<u64> = (first.0..).take(count).collect();
+                existing.iter().for_each(|&(place, id)| ids[place] = id.0);
+                let existing = existing.into_iter().map(|(place, _)| place).collect();
+                self.server.reply(call, &Submitted { ids, existing }, Vec::new(), last);
             }
             Reply::Started { id, attempt } => {
                 // Where the files cannot be opened the client still learns of the start, and later of the end.

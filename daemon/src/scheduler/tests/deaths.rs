@@ -6,7 +6,7 @@ use pool_proto::interface::{On, OnDisconnect, ResultKind, State};
 
 use super::scenarios::{SECOND, ended_as, ids, slot, submit_attached};
 use super::store::Delivery;
-use super::world::{EXITED, Sent, World, run_callback, sent_to, with_callback, work};
+use super::world::{EXITED, Sent, World, accepted, run_callback, sent_to, with_callback, work};
 use crate::job::{CallbackId, JobId, Process, Unit, Work};
 use crate::scheduler::{Event, Reply};
 
@@ -104,7 +104,7 @@ fn a_restart_takes_up_everything_where_it_was() {
     run_callback(&mut world, 1, EXITED);
     let call = world.submit(vec![work()]);
     world.settle();
-    assert_eq!(world.replies(call), [Reply::Accepted { first: JobId(6), count: 1 }]);
+    assert_eq!(world.replies(call), [accepted(6, 1)]);
 }
 
 #[test]

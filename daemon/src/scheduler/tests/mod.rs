@@ -4,6 +4,7 @@
 //! [`deaths`] are stories told through it; [`property`] lets chance tell them, and compares what clients were told with what the store holds.
 
 mod deaths;
+mod keys;
 mod property;
 mod scenarios;
 mod store;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::store::Delivery;
 use super::world::{Sent, Worker, World, settings, work};
-use crate::job::{CallId, Exit, JobId, NewCallback, Stage, Tie, Unit, Work};
+use crate::job::{CallId, Exit, JobId, Key, NewCallback, Stage, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId};
@@ -46,6 +46,7 @@ struct Spec {
     callbacks: Vec<On>,
     tie: Option<Tie>,
     on_crash: OnCrash,
+    key: Option<(u8, Option<u8>)>,
 }
 
 impl Spec {
@@ -57,6 +58,7 @@ impl Spec {
             callbacks: self.callbacks.iter().map(callback).collect(),
             tie: self.tie,
             on_crash: self.on_crash,
+            key: self.key.map(|(text, round)| Key { text: text.to_string(), round: round.map(|round| round.to_string()) }),
             ..work()
         }
     }
@@ -71,8 +73,10 @@ fn spec() -> impl Strategy<Value = Spec> {
     ];
     let on_crash = prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
     let callbacks = prop::collection::vec(on, 0..3);
-    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), callbacks, tie, on_crash)
-        .prop_map(|(other_pool, timeout, callbacks, tie, on_crash)| Spec { other_pool, timeout, callbacks, tie, on_crash })
+    let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), callbacks, tie, on_crash, key).prop_map(
+        |(other_pool, timeout, callbacks, tie, on_crash, key)| Spec { other_pool, timeout, callbacks, tie, on_crash, key },
+    )
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -123,7 +127,9 @@ fn take(world: &mut World, step: Step) {
             let call = world.call();
             let attached = Some(if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach });
             let tie = if cancel { Some(Tie::Client) } else { spec.tie };
-            world.handle(Event::Submit { call, jobs: vec![Work { tie, ..spec.work() }.into()], attached });
+            let work = spec.work();
+            let key = work.key.clone().filter(|_| tie != Some(Tie::Client));
+            world.handle(Event::Submit { call, jobs: vec![Work { tie, key, ..work }.into()], attached });
         }
         Step::Wait { ids, any, output } => {
             let call = world.call();

@@ -6,7 +6,9 @@ use pool_proto::Refusal;
 use pool_proto::interface::{On, OnDisconnect, ResultKind, State};
 
 use super::store::Delivery;
-use super::world::{DEFAULT, EXITED, Sent, World, pool, refused, run_callback, sent_to, settings, stopping, with_callback, work};
+use super::world::{
+    DEFAULT, EXITED, Sent, World, accepted, pool, refused, run_callback, sent_to, settings, stopping, with_callback, work,
+};
 use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreAnswer;
@@ -48,7 +50,7 @@ fn a_job_is_accepted_and_run_only_when_it_is_on_disk() {
     world.store_step();
     assert!(world.replies(call).is_empty(), "the scheduler has not heard of it yet");
     world.answer_step();
-    assert_eq!(world.replies(call), [Reply::Accepted { first: JobId(1), count: 1 }]);
+    assert_eq!(world.replies(call), [accepted(1, 1)]);
     assert_eq!(world.running_jobs(), [1]);
 }
 
@@ -61,7 +63,7 @@ fn what_the_store_refuses_is_refused_and_its_id_is_not_given_out_again() {
     assert!(matches!(refused(world.replies(call).first()), Refusal::StoreFailed { .. }));
     let call = world.submit(vec![work()]);
     world.settle();
-    assert_eq!(world.replies(call), [Reply::Accepted { first: JobId(3), count: 1 }]);
+    assert_eq!(world.replies(call), [accepted(3, 1)]);
 }
 
 #[test]
@@ -633,7 +635,7 @@ fn a_queue_that_is_full_takes_nothing_of_a_batch_and_goes_on_when_there_is_room(
     assert_eq!(refused(world.replies(call).first()), &Refusal::QueueFull { pool: "default".to_owned(), limit: 3 });
     let call = world.submit(vec![Work { pool: "other".into(), ..work() }; 3]);
     world.settle();
-    assert!(matches!(world.replies(call), [Reply::Accepted { first: JobId(3), count: 3 }]), "each pool has its own");
+    assert!(matches!(world.replies(call), [Reply::Accepted { count: 3, .. }]), "each pool has its own");
     world.submit(vec![work()]);
     world.store_refuses();
     world.settle();

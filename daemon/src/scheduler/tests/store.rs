@@ -8,13 +8,14 @@ use pool_proto::interface::{OnCrash, OutputFile, SCHEMA, State};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, interface};
 
-use crate::job::{CallbackId, JobId, NewCallback, Outcome, Ready, StopReason, Tie, Work};
+use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Ready, StopReason, Tie, Work};
 use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, StoreAnswer, StoreOp, Tied};
 
 /// A job as stored.
 #[derive(Debug)]
 pub struct Row {
     pub work: Arc<Work>,
+    pub key: Option<Key>,
     pub state: State,
     pub stopping: Option<StopReason>,
     pub attempt: u32,
@@ -66,9 +67,9 @@ impl MemoryStore {
                 if let Some(id) = self.tied_to_nothing(&jobs) {
                     return Some(StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id: id.0 } });
                 }
-                self.insert(first, first_callback, &jobs);
+                let existing = self.insert(first, first_callback, &jobs);
                 let untied = self.untied(first, &jobs);
-                return Some(StoreAnswer::Inserted { call, first, jobs, untied });
+                return Some(StoreAnswer::Inserted { call, first, jobs, untied, existing });
             }
             StoreOp::Claim { id, attempt, worker_pid, started_us, .. } => {
                 let row = self.leave_queue(id);
@@ -201,8 +202,18 @@ impl MemoryStore {
         self.jobs.values().filter(|row| Arc::strong_count(&row.work) > 1).count()
     }
 
+    /// Who has the key of such work and keeps it.
+    fn keeper(&self, work: &Work) -> Option<JobId> {
+        let key = work.key.as_ref()?;
+        let (&id, row) = self.jobs.iter().find(|(_, row)| row.key.as_ref().is_some_and(|other| other.text == key.text))?;
+        let gives_way = row.state.is_terminal() && row.state != State::Succeeded && key.round.is_some();
+        let is_of_round = row.key.as_ref().is_some_and(|other| other.round == key.round);
+        (!gives_way || is_of_round).then_some(id)
+    }
+
     fn tied_to_nothing(&self, jobs: &[Arc<Work>]) -> Option<JobId> {
         let target = |work: &Arc<Work>| match work.tie {
+            _ if self.keeper(work).is_some() => None,
             Some(Tie::Job(id)) if !self.jobs.contains_key(&id) => Some(id),
             _ => None,
         };
@@ -211,13 +222,24 @@ impl MemoryStore {
 
     fn untied(&self, first: JobId, jobs: &[Arc<Work>]) -> Vec<JobId> {
         let is_untied = |work: &Arc<Work>| matches!(work.tie, Some(Tie::Job(id)) if self.jobs[&id].state.is_terminal());
-        (first.0..).map(JobId).zip(jobs).filter(|(_, work)| is_untied(work)).map(|(id, _)| id).collect()
+        let added = (first.0..).map(JobId).zip(jobs).filter(|(id, _)| self.jobs.contains_key(id));
+        added.filter(|(_, work)| is_untied(work)).map(|(id, _)| id).collect()
     }
 
-    fn insert(&mut self, first: JobId, first_callback: CallbackId, jobs: &[Arc<Work>]) {
+    /// The places of those that are not added, and who has their keys.
+    fn insert(&mut self, first: JobId, first_callback: CallbackId, jobs: &[Arc<Work>]) -> Vec<(usize, JobId)> {
         assert!(first.0 >= self.next_job && first_callback.0 >= self.next_callback, "ids only ever grow");
+        let mut existing = Vec::new();
         let mut callback_ids = (first_callback.0..).map(CallbackId);
-        for (id, work) in (first.0..).map(JobId).zip(jobs) {
+        for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
+            if let Some(keeper) = self.keeper(work) {
+                existing.push((place, keeper));
+                continue;
+            }
+            if let Some(key) = &work.key {
+                let has_it = |row: &&mut Row| row.key.as_ref().is_some_and(|other| other.text == key.text);
+                self.jobs.values_mut().find(has_it).into_iter().for_each(|row| row.key = None);
+            }
             for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
                 let callback = callback.clone();
                 let row = CallbackRow { job: id, callback, delivery: Delivery::Waiting, attempts: 0, due_us: 0, order: 0 };
@@ -226,6 +248,7 @@ impl MemoryStore {
             }
             let row = Row {
                 work: work.clone(),
+                key: work.key.clone(),
                 state: State::Queued,
                 stopping: None,
                 attempt: 0,
@@ -236,8 +259,9 @@ impl MemoryStore {
             };
             self.queued.entry(work.pool.clone()).or_default().insert(id);
             self.jobs.insert(id, row);
-            self.next_job = id.0 + 1;
         }
+        self.next_job = first.0 + jobs.len() as u64;
+        existing
     }
 
     fn leave_queue(&mut self, id: JobId) -> &mut Row {
@@ -314,6 +338,7 @@ impl MemoryStore {
             cwd: row.work.cwd.clone(),
             tie: row.work.tie.map(|tie| tie.to_string()),
             on_crash: row.work.on_crash,
+            key: row.key.as_ref().map(|key| key.text.clone()),
             attempt: row.attempt,
             crashes: row.crashes,
             worker_pid: None,

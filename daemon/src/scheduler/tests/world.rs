@@ -101,6 +101,7 @@ pub fn work() -> Work {
         kill_after: Duration::from_secs(10),
         tie: None,
         on_crash: OnCrash::Requeue,
+        key: None,
         callbacks: Vec::new(),
     }
 }
@@ -399,6 +400,9 @@ impl World {
         if let Unit::Job(id) = claim.unit {
             let row = self.store.jobs.get(&id).unwrap_or_else(|| panic!("{claim} runs before it is on disk"));
             assert!(!row.state.is_terminal(), "{claim} runs after its end");
+            let others = self.store.jobs.iter().filter(|&(&other, row)| other != id && !row.state.is_terminal());
+            let mut keys = others.filter_map(|(_, row)| row.key.as_ref()).map(|key| &key.text);
+            assert!(row.key.as_ref().is_none_or(|key| keys.all(|other| *other != key.text)), "{claim} has another one's key");
             if on_crash == OnCrash::Requeue {
                 assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
             } else {
@@ -451,8 +455,10 @@ impl World {
 
     fn hear(&mut self, call: CallId, reply: Reply, last: bool) {
         match &reply {
-            Reply::Accepted { first, count } => {
-                for id in (first.0..).take(*count).map(JobId) {
+            Reply::Accepted { first, count, existing } => {
+                let mut ids: Vec<JobId> = (first.0..).take(*count).map(JobId).collect();
+                existing.iter().for_each(|&(place, id)| ids[place] = id);
+                for id in ids {
                     assert!(self.store.jobs.contains_key(&id), "job {id} is accepted before it is on disk");
                     self.accepted.insert(id);
                 }
@@ -480,6 +486,11 @@ impl World {
         let before = self.ended.insert(id, record.state);
         assert!(before.is_none_or(|state| state == record.state), "job {id} has ended twice: {before:?}, {:?}", record.state);
     }
+}
+
+/// `count` new jobs from `first` on are accepted.
+pub fn accepted(first: u64, count: usize) -> Reply {
+    Reply::Accepted { first: JobId(first), count, existing: Vec::new() }
 }
 
 /// Refusals as a test names them.
