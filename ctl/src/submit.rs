@@ -64,7 +64,10 @@ fn detach(link: &Link, mut client: Client, submit: &Submit, as_json: bool) -> an
         }
     };
     if as_json {
-        print::json(&serde_json::json!({ "id": accepted.id, "existing": accepted.existing.unwrap_or(false) }))?;
+        let existing = accepted.existing.filter(|_| submit.job.key.is_some());
+        let id = serde_json::json!({ "id": accepted.id });
+        let with_key = |existing| serde_json::json!({ "id": accepted.id, "existing": existing });
+        print::json(&existing.map_or(id, with_key))?;
     } else {
         print::text(&format!("{}\n", accepted.id))?;
     }
