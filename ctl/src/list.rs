@@ -140,7 +140,7 @@ pub fn pools(link: &Link, as_json: bool) -> anyhow::Result<u8> {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.add_row(["POOL", "SLOT", "STATE", "PID", "JOB", "QUEUED"]);
+    table.add_row(["POOL", "SLOT", "STATE", "PID", "JOB", "QUEUED", "CONTAINMENT", "REASON"]);
     for pool in &pools {
         for slot in &pool.slots {
             let state = match slot.state {
@@ -150,8 +150,10 @@ pub fn pools(link: &Link, as_json: bool) -> anyhow::Result<u8> {
             };
             let number = |value: Option<String>| value.unwrap_or_default();
             let (pid, job) = (number(slot.pid.map(|pid| pid.to_string())), number(slot.job.map(|job| job.to_string())));
-            let queued = if slot.slot == 0 { pool.queued.to_string() } else { String::new() };
-            table.add_row([pool.name.clone(), slot.slot.to_string(), state.to_owned(), pid, job, queued]);
+            let of_pool = |text: String| if slot.slot == 0 { text } else { String::new() };
+            let (queued, tier) = (of_pool(pool.queued.to_string()), of_pool(pool.containment.as_str().to_owned()));
+            let reason = printable(slot.reason.as_deref().unwrap_or_default(), LONGEST);
+            table.add_row([pool.name.clone(), slot.slot.to_string(), state.to_owned(), pid, job, queued, tier, reason]);
         }
     }
     print::text(&lines(&table))?;

@@ -99,4 +99,7 @@ pub struct WorkerOptions {
     /// The soft limit of open files that jobs are to have.
     #[arg(long)]
     pub nofile: Option<u64>,
+    /// The control group that attempts are started in.
+    #[arg(long)]
+    pub cgroup: Option<PathBuf>,
 }

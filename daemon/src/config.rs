@@ -10,6 +10,7 @@
 //! crash_limit = 3             # attempts that may die with their worker or daemon before a job is lost
 //! max_clients = 16384
 //! max_queued = 10000000       # jobs that wait in one pool; more are refused
+//! cgroup = "auto"             # or "off": no control groups, even where they can be had
 //!
 //! [callbacks]
 //! workers = 1                 # with one, in the order in which the jobs ended
@@ -61,6 +62,7 @@ pub struct Config {
     pub crash_limit: NonZeroU32,
     pub max_clients: usize,
     pub max_queued: u64,
+    pub cgroup: CgroupUse,
     pub callbacks: Callbacks,
     pub history: History,
     pub pool: BTreeMap<String, Pool>,
@@ -81,6 +83,15 @@ impl From<DurabilityName> for Durability {
             DurabilityName::Crash => Self::Crash,
         }
     }
+}
+
+/// Whether attempts run in control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupUse {
+    /// Wherever they can be had.
+    Auto,
+    Off,
 }
 
 /// How much is logged.
@@ -140,6 +151,7 @@ impl Default for Config {
             crash_limit: const { NonZeroU32::new(3).unwrap() },
             max_clients: 16_384,
             max_queued: 10_000_000,
+            cgroup: CgroupUse::Auto,
             callbacks: Callbacks::default(),
             history: History::default(),
             pool: BTreeMap::new(),
@@ -288,6 +300,7 @@ mod tests {
             ("kill_after = \"soon\"", "soon"),
             ("kill_after = true", "a duration is"),
             ("durability = \"none\"", "none"),
+            ("cgroup = \"on\"", "on"),
         ];
         for (text, wanted) in cases {
             let error = format!("{:#}", Config::parse(text).unwrap_err());

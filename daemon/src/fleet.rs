@@ -1,22 +1,25 @@
 //! The workers as the supervisor sees them: starts them, talks to them, buries them.
 //!
 //! A worker is lost when it is dead *and* nothing that it ran is left: what it leaves behind falls to the supervisor, which is a
-//! subreaper, and is killed before anybody is told.
+//! subreaper, and is killed before anybody is told; and so is all that is in the slot's control group, where there is one.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use mio::net::UnixStream;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pool_proto::frame::{Decoder, encode};
 
 use crate::job::{Environment, Exit};
-use crate::process;
+use crate::process::{self, Group};
 use crate::scheduler::{LaneId, SlotId};
 use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
 
@@ -49,6 +52,17 @@ struct Link {
     out: Vec<u8>,
     /// What the worker knows already.
     environment: Option<Arc<Environment>>,
+    /// The control group that its attempts run in.
+    group: Option<PathBuf>,
+}
+
+/// A worker that is dead, with perhaps something left of what it ran.
+#[derive(Debug)]
+struct Dying {
+    slot: SlotId,
+    pid: i32,
+    how: String,
+    group: Option<Group>,
 }
 
 /// All workers.
@@ -58,8 +72,7 @@ pub struct Fleet {
     links: HashMap<Token, Link>,
     slots: HashMap<SlotId, Token>,
     dirty: HashSet<Token>,
-    /// Dead, with perhaps something left of what they ran.
-    dying: Vec<(SlotId, i32, String)>,
+    dying: Vec<Dying>,
     /// Slots whose worker was dead already when it was handed an attempt.
     unsent: HashSet<SlotId>,
     next_token: usize,
@@ -85,11 +98,11 @@ impl Fleet {
         })
     }
 
-    /// Starts a worker; returns its pid.
+    /// Starts a worker; returns its pid. `group`: the control group that its attempts are to run in.
     ///
     /// # Errors
     /// Those of socketpair(2), fork(2) and execve(2).
-    pub fn spawn(&mut self, slot: SlotId, pool: &str) -> io::Result<i32> {
+    pub fn spawn(&mut self, slot: SlotId, pool: &str, group: Option<PathBuf>) -> io::Result<i32> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(ours);
@@ -99,6 +112,7 @@ impl Fleet {
         let child = Command::new("/proc/self/exe")
             .arg0("poold")
             .args(["worker", "--name", &format!("{pool}/{}", slot.index), "--nofile", &self.nofile.to_string()])
+            .args(group.iter().flat_map(|path| [OsStr::new("--cgroup"), path.as_os_str()]))
             // Meant for the supervisor alone.
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")
@@ -108,8 +122,15 @@ impl Fleet {
             .process_group(0)
             .spawn()?;
         let pid = i32::try_from(child.id()).expect("pids are positive and fit pid_t");
-        let link =
-            Link { slot, pid, stream: Some(stream), decoder: Decoder::new(MAX_REPORT), out: Vec::new(), environment: None };
+        let link = Link {
+            slot,
+            pid,
+            stream: Some(stream),
+            decoder: Decoder::new(MAX_REPORT),
+            out: Vec::new(),
+            environment: None,
+            group,
+        };
         self.links.insert(token, link);
         self.slots.insert(slot, token);
         Ok(pid)
@@ -163,9 +184,13 @@ impl Fleet {
 
     /// A worker's socket is ready for something.
     pub fn on_ready(&mut self, token: Token, events: &mut Vec<FleetEvent>) {
-        if let Some(link) = self.links.get_mut(&token) {
-            link.read(events);
-            link.flush();
+        match self.links.get_mut(&token) {
+            Some(link) => {
+                link.read(events);
+                link.flush();
+            }
+            // A dead worker's control group has something to tell.
+            None => self.collect(events),
         }
     }
 
@@ -181,12 +206,26 @@ impl Fleet {
             if self.slots.get(&link.slot) == Some(&token) {
                 self.slots.remove(&link.slot);
             }
-            self.dying.push((link.slot, pid, describe(exit)));
+            let group = link.group.and_then(|path| self.kill_group(&path));
+            self.dying.push(Dying { slot: link.slot, pid, how: describe(exit), group });
         }
         if !collected.orphans_left {
-            let lost = self.dying.drain(..);
-            events.extend(lost.map(|(slot, pid, how)| FleetEvent::Lost { slot, pid, how, unsent: self.unsent.remove(&slot) }));
+            let is_gone = |dying: &mut Dying| !dying.group.as_ref().is_some_and(Group::is_populated);
+            let gone = self.dying.extract_if(.., is_gone);
+            events.extend(gone.map(|Dying { slot, pid, how, group: _ }| {
+                let unsent = self.unsent.remove(&slot);
+                FleetEvent::Lost { slot, pid, how, unsent }
+            }));
         }
+    }
+
+    /// Kills what is left in a dead worker's control group, and has its end told. None where nothing is left.
+    fn kill_group(&mut self, path: &Path) -> Option<Group> {
+        let group = Group::open(path).ok().filter(Group::is_populated)?;
+        let token = Token(self.next_token);
+        self.registry.register(&mut SourceFd(&group.events().as_raw_fd()), token, Interest::PRIORITY).ok()?;
+        self.next_token += 1;
+        group.kill().then_some(group)
     }
 
     fn link_mut(&mut self, slot: SlotId) -> Option<&mut Link> {

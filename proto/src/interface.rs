@@ -361,7 +361,32 @@ pub struct Pool {
     pub workers: u32,
     pub queued: u64,
     pub running: u32,
+    pub containment: Tier,
+    pub containment_note: Option<String>,
     pub slots: Vec<Slot>,
+}
+
+/// What holds an attempt's processes together, each on top of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Every orphan of it falls to a process of poold's.
+    Subreaper,
+    /// It runs in a control group of its slot's.
+    Cgroup,
+    /// Its worker is process 1 of a pid namespace.
+    PidNamespace,
+}
+
+impl Tier {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Subreaper => "subreaper",
+            Self::Cgroup => "cgroup",
+            Self::PidNamespace => "pid-namespace",
+        }
+    }
 }
 
 /// A slot of a pool.
@@ -372,6 +397,7 @@ pub struct Slot {
     pub pid: Option<i32>,
     pub state: SlotState,
     pub job: Option<u64>,
+    pub reason: Option<String>,
 }
 
 /// What a slot does.

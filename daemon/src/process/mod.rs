@@ -1,8 +1,12 @@
 //! Everything that concerns processes as the kernel has them: starting them, signalling whole trees of them, burying them. The only
 //! module with raw system calls and with `unsafe`, and the only one that calls waitpid(2).
 
+mod cgroup;
+mod clone;
+mod group;
 mod leftovers;
 mod reap;
+mod slot_group;
 mod spawn;
 mod tree;
 
@@ -19,8 +23,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{Backlog, listen};
 
+pub use cgroup::{Groups, Place};
+pub use group::Group;
 pub use leftovers::kill_leftovers;
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
+pub use slot_group::SlotGroup;
 pub use spawn::{EnvironmentBlock, Launch, Spawner};
 pub use tree::{kill_child, signal_group, signal_tree, start_ticks_of};
 

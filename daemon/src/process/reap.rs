@@ -126,8 +126,7 @@ fn usage_of(usage: &libc::rusage) -> Usage {
     }
 }
 
-/// Reaps a child that is known to have ended or to be about to.
-pub(super) fn bury(pid: i32) {
-    // It is ours and not reaped yet, so there is nothing that could fail.
-    let _ = wait4(pid, 0);
+/// Reaps a child that is known to have ended or to be about to, and has not been reaped.
+pub(super) fn bury(pid: i32) -> Option<Exit> {
+    wait4(pid, 0).ok().flatten().map(|reaped| reaped.exit)
 }

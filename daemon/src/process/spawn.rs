@@ -4,7 +4,7 @@
 //! All that the child needs is made beforehand. Between clone(2) and execve(2) it makes system calls and nothing else: no allocation, no
 //! lock, no destructor. The worker has one thread, which waits meanwhile, and all its signals are blocked.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -12,6 +12,7 @@ use std::ptr;
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
 
+use super::clone::clone_into;
 use crate::job::{Environment, SpawnFailure, Stage};
 
 const STACK_SIZE: usize = 64 * 1024;
@@ -54,6 +55,16 @@ pub struct Launch<'a> {
     /// Where `cwd` cannot be entered, `/` will do.
     pub cwd_optional: bool,
     pub stdio: [BorrowedFd<'a>; 3],
+    /// The control group that it is started in.
+    pub group: Option<Home<'a>>,
+}
+
+/// A control group to start a process in.
+#[derive(Debug, Clone, Copy)]
+pub struct Home<'a> {
+    pub folder: BorrowedFd<'a>,
+    /// It can be started in it. Otherwise it moves there by itself, which takes longer.
+    pub by_clone: bool,
 }
 
 /// Starts processes.
@@ -86,6 +97,8 @@ struct Plan<'a> {
     stdio: [c_int; 3],
     ignored: &'a [c_int],
     oom_score_adj: Option<&'a CString>,
+    /// A control group that the child has to move into by itself.
+    group: Option<c_int>,
     failure: Option<(Stage, c_int)>,
 }
 
@@ -131,15 +144,14 @@ impl Spawner {
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
+            group: None,
             failure: None,
         };
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: `run_child` runs on a stack of its own, big enough for it; `plan` and all that it points to outlive the call, which
-        // with CLONE_VFORK returns only after the child has executed the command or ended.
-        let pid = unsafe { libc::clone(run_child, self.stack.top(), flags, (&raw mut plan).cast()) };
-        if pid < 0 {
-            return Err(SpawnFailure { stage: Stage::Fork, errno: Errno::last_raw() });
-        }
+        let cloned = match launch.group {
+            Some(home) => self.clone_into(home, &mut plan),
+            None => self.clone(&mut plan),
+        };
+        let pid = cloned.map_err(|errno| SpawnFailure { stage: Stage::Fork, errno: errno as i32 })?;
         // SAFETY: the child wrote through a raw pointer, which the compiler cannot know of.
         let failure = unsafe { ptr::read_volatile(&raw const plan.failure) };
         match failure {
@@ -149,6 +161,29 @@ impl Spawner {
                 Err(SpawnFailure { stage, errno })
             }
         }
+    }
+}
+
+impl Spawner {
+    fn clone(&self, plan: &mut Plan<'_>) -> nix::Result<i32> {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: `run_child` runs on a stack of its own, big enough for it; `plan` and all that it points to outlive the call, which
+        // with CLONE_VFORK returns only after the child has executed the command or ended.
+        Errno::result(unsafe { libc::clone(run_child, self.stack.top(), flags, ptr::from_mut(plan).cast()) })
+    }
+
+    /// Where the group does not take it at all, it runs outside, with the subreaper alone to hold it.
+    fn clone_into(&self, home: Home<'_>, plan: &mut Plan<'_>) -> nix::Result<i32> {
+        let group = home.folder.as_raw_fd();
+        if home.by_clone {
+            // SAFETY: as in `clone`.
+            match unsafe { clone_into(group, self.stack.whole(), run_child, ptr::from_mut(plan).cast()) } {
+                Err(error) if !matches!(error, Errno::EAGAIN | Errno::ENOMEM) => {}
+                result => return result,
+            }
+        }
+        plan.group = Some(group);
+        self.clone(plan)
     }
 }
 
@@ -195,13 +230,16 @@ unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != plan.parent || libc::setsid() < 0 {
             return Stage::Setup;
         }
+        if let Some(group) = plan.group {
+            write_into(group, c"cgroup.procs", c"0");
+        }
         // The system call itself: the library keeps two of the signals to itself. All zeroes is SIG_DFL, without flags.
         let default = [0_u64; 4];
         for &signal in plan.ignored {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET_SIZE);
         }
         if let Some(value) = plan.oom_score_adj {
-            restore_oom_score(value);
+            write_into(libc::AT_FDCWD, c"/proc/self/oom_score_adj", value);
         }
         if libc::chdir(plan.cwd) != 0 && !(plan.cwd_optional && libc::chdir(c"/".as_ptr()) == 0) {
             return Stage::Cwd;
@@ -222,11 +260,11 @@ unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
     }
 }
 
-/// The job is as likely to be killed when memory runs out as it would be without us. Best effort: it is the job's life, not ours.
-unsafe fn restore_oom_score(value: &CString) {
+/// Writes to a file; best effort. Of `oom_score_adj`: the job is as likely to be killed when memory runs out as it would be without us.
+unsafe fn write_into(folder: c_int, path: &CStr, value: &CStr) {
     // SAFETY: see `run_child`.
     unsafe {
-        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let fd = libc::openat(folder, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if fd >= 0 {
             libc::write(fd, value.as_ptr().cast(), value.count_bytes());
             libc::close(fd);
@@ -261,14 +299,14 @@ unsafe fn execute(plan: &mut Plan<'_>) {
     }
 }
 
-/// The child's stack, with a page below it that faults rather than let it grow into something else.
+/// A child's stack, with a page below it that faults rather than let it grow into something else.
 #[derive(Debug)]
-struct Stack {
+pub(super) struct Stack {
     base: *mut c_void,
 }
 
 impl Stack {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping, wherever the kernel likes; the guard page lies within it.
         unsafe {
@@ -280,8 +318,13 @@ impl Stack {
         }
     }
 
+    /// Its lowest address, and its size.
+    pub(super) fn whole(&self) -> (*mut c_void, usize) {
+        (self.base, STACK_SIZE)
+    }
+
     /// Stacks grow downwards; the ABI wants 16 bytes' alignment, which the end of a page has.
-    fn top(&self) -> *mut c_void {
+    pub(super) fn top(&self) -> *mut c_void {
         // SAFETY: one past the end of the mapping.
         unsafe { self.base.byte_add(STACK_SIZE) }
     }

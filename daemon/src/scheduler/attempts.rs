@@ -130,7 +130,7 @@ impl Scheduler {
             Slot::Busy { unit, .. } => Some(unit),
             Slot::Down { .. } | Slot::Idle { .. } | Slot::Retired { .. } => None,
         };
-        self.respawn_later(slot);
+        self.respawn_later(slot, format!("its worker {pid} {how}"));
         match unit {
             Some(Unit::Job(id)) => {
                 let Some(active) = self.active.remove(&id) else { return };

@@ -95,8 +95,8 @@ pub enum Event {
     StoreFailing(bool),
     /// A slot has a worker.
     WorkerUp { slot: SlotId, pid: i32 },
-    /// A slot's worker could not be started.
-    WorkerFailed { slot: SlotId },
+    /// A slot's worker could not be started, and why, as a sentence.
+    WorkerFailed { slot: SlotId, reason: String },
     /// A slot's worker is dead, and nothing that it ran is left. `unsent`: it never got the attempt that it was handed last.
     WorkerLost { slot: SlotId, pid: i32, how: String, unsent: bool },
     /// An attempt's command has been executed.

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{self, OnCrash, SlotState};
+use pool_proto::interface::{self, OnCrash, SlotState, Tier};
 use pool_proto::{Record, Refusal};
 
 use attempts::{Active, Phase, START_PATIENCE};
@@ -179,7 +179,7 @@ impl Scheduler {
             Event::Store(answer) => self.on_store(answer),
             Event::StoreFailing(failing) => self.store_failing = failing,
             Event::WorkerUp { slot, pid } => self.slots_mut(slot.lane).up(slot.index, pid),
-            Event::WorkerFailed { slot } => self.respawn_later(slot),
+            Event::WorkerFailed { slot, reason } => self.respawn_later(slot, reason),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
             Event::Started { slot, claim, process, started_us } => self.on_started(slot, claim, process, started_us),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
@@ -202,9 +202,9 @@ impl Scheduler {
         self.mode == Mode::Serving
     }
 
-    /// The pools as clients see them.
-    pub fn pools(&self) -> Vec<interface::Pool> {
-        self.pools.iter().map(Pool::describe).collect()
+    /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained, and why no better.
+    pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<interface::Pool> {
+        self.pools.iter().map(|pool| pool.describe(containment(&pool.name))).collect()
     }
 
     /// Whether a pool of that name takes jobs, and its own name to share.
@@ -396,9 +396,9 @@ impl Scheduler {
         }
     }
 
-    fn respawn_later(&mut self, slot: SlotId) {
+    fn respawn_later(&mut self, slot: SlotId, reason: String) {
         let now = self.now.monotonic;
-        match self.slots_mut(slot.lane).lost(slot.index, now) {
+        match self.slots_mut(slot.lane).lost(slot.index, now, reason) {
             Some(at) if at <= now => {
                 self.slots_mut(slot.lane).respawn(slot.index, now);
                 self.effects.push(Effect::SpawnWorker { slot });
@@ -463,7 +463,7 @@ impl Scheduler {
 }
 
 impl Pool {
-    fn describe(&self) -> interface::Pool {
+    fn describe(&self, (containment, containment_note): (Tier, Option<String>)) -> interface::Pool {
         let describe = |(index, slot): (u32, Slot)| {
             let (pid, state, job) = match slot {
                 Slot::Down { .. } => (None, SlotState::Down, None),
@@ -472,7 +472,8 @@ impl Pool {
                 Slot::Busy { pid, unit: Unit::Callback(_) } => (Some(pid), SlotState::Busy, None),
                 Slot::Retired { .. } => return None,
             };
-            Some(interface::Slot { slot: index, pid, state, job })
+            let reason = self.slots.reason(index).filter(|_| state == SlotState::Down);
+            Some(interface::Slot { slot: index, pid, state, job, reason })
         };
         let slots: Vec<interface::Slot> = self.slots.iter().filter_map(describe).collect();
         let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
@@ -481,6 +482,8 @@ impl Pool {
             workers: self.slots.wanted(),
             queued: self.queue.total(),
             running: running as u32,
+            containment,
+            containment_note,
             slots,
         }
     }

@@ -46,6 +46,8 @@ pub struct Slots {
     slots: Vec<Slot>,
     /// Workers in a row that a slot has lost without one finished attempt.
     failures: Vec<u32>,
+    /// What became of the worker that a slot has lost last.
+    reasons: Vec<String>,
     /// Indices of the idle slots, the longest idle first.
     turn: VecDeque<u32>,
     wanted: u32,
@@ -74,6 +76,7 @@ impl Slots {
             spawn.push(self.slots.len() as u32);
             self.slots.push(Slot::Down { retry_at: None });
             self.failures.push(0);
+            self.reasons.push(String::new());
         }
         (spawn, retire)
     }
@@ -125,8 +128,14 @@ impl Slots {
         self.turn.retain(|&other| other != index);
     }
 
-    /// The slot's worker is dead. Returns when the next one is to be started, if any.
-    pub fn lost(&mut self, index: u32, now: Duration) -> Option<Duration> {
+    /// Why the slot is down, once it has lost a worker.
+    pub fn reason(&self, index: u32) -> Option<String> {
+        Some(self.reasons[index as usize].clone()).filter(|reason| !reason.is_empty())
+    }
+
+    /// The slot's worker is dead, or could not be started, for that reason. Returns when the next one is to be started, if any.
+    pub fn lost(&mut self, index: u32, now: Duration, reason: String) -> Option<Duration> {
+        self.reasons[index as usize] = reason;
         self.turn.retain(|&other| other != index);
         if index >= self.wanted {
             self.slots[index as usize] = Slot::Retired { leaving: false };

@@ -11,6 +11,7 @@
 //! All changes of one turn go to the store before any bytes go out, so that its fsync begins as early as it can.
 
 mod admission;
+mod containment;
 mod launch;
 mod requests;
 mod spool;
@@ -45,6 +46,7 @@ use crate::store::{Options as StoreOptions, Store, StoreEvent};
 use crate::worker::protocol::{WorkerCommand, WorkerReport};
 use crate::{guardian, output, process};
 use admission::Admission;
+use containment::Containment;
 use launch::Place;
 use spool::Spool;
 use status::ServiceManager;
@@ -96,6 +98,7 @@ struct Supervisor {
     store: Store,
     server: Server,
     fleet: Fleet,
+    containment: Containment,
     admission: Admission,
     spool: Spool,
     service_manager: ServiceManager,
@@ -138,6 +141,7 @@ impl Supervisor {
         registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
         let waker = Waker::new(registry, STORE)?;
 
+        let containment = Containment::set_up(&options.state_dir, config.cgroup);
         let leftovers = process::kill_leftovers(|variables| launch::is_of_attempt(variables, &options.socket));
         if leftovers > 0 {
             tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
@@ -168,6 +172,7 @@ impl Supervisor {
         let mut supervisor = Supervisor {
             server: Server::new(UnixListener::from_std(listener), LISTENER, registry, config.max_clients)?,
             fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
+            containment,
             admission: Admission::new(),
             spool,
             service_manager: ServiceManager::from_environment(),
@@ -366,8 +371,9 @@ impl Supervisor {
         let Some(path) = self.options.config.clone() else { return };
         match Config::read(&path, self.options.config_optional) {
             Ok(config) => {
-                if (config.durability, config.log) != (self.config.durability, self.config.log) {
-                    tracing::warn!("`durability` and `log` take effect with the next start");
+                let at_start = |config: &Config| (config.durability, config.log, config.cgroup);
+                if at_start(&config) != at_start(&self.config) {
+                    tracing::warn!("`durability`, `log` and `cgroup` take effect with the next start");
                 }
                 let settings = config.settings(self.options.workers);
                 self.server.set_max_clients(config.max_clients);
@@ -420,14 +426,16 @@ impl Supervisor {
     }
 
     fn spawn_worker(&mut self, slot: SlotId) {
-        match self.fleet.spawn(slot, lane_name(slot.lane, &self.pool_names)) {
+        let lane = lane_name(slot.lane, &self.pool_names);
+        let group = self.containment.group_of(slot, lane);
+        match self.fleet.spawn(slot, lane, group) {
             Ok(pid) => {
                 tracing::debug!(worker = %self.slot_name(slot), pid, "worker started");
                 self.handle(Event::WorkerUp { slot, pid });
             }
             Err(error) => {
                 tracing::warn!(worker = %self.slot_name(slot), %error, "cannot start a worker for now");
-                self.handle(Event::WorkerFailed { slot });
+                self.handle(Event::WorkerFailed { slot, reason: format!("its worker cannot be started: {error}") });
             }
         }
     }
@@ -488,6 +496,7 @@ impl Supervisor {
         if end == End::Orphaned {
             tracing::error!("the guardian is dead: everything that runs is killed; the next start goes on with it");
             process::sweep();
+            self.containment.remove();
             // Interrupted attempts are found by the next start as they are; what has ended is still written.
             self.end_turn();
             self.store.close()?;
@@ -496,6 +505,7 @@ impl Supervisor {
         self.end_turn();
         self.server.flush(&mut Vec::new());
         drop(self.fleet);
+        self.containment.remove();
         self.store.close().context("something could not be written at the end")?;
         tracing::info!("ended in order");
         Ok(end)

@@ -54,7 +54,10 @@ impl Supervisor {
             Request::Cancel(cancel) => self.handle(Event::Cancel { call, ids: job_ids(cancel.ids) }),
             Request::Signal(signal) => self.on_signal_request(call, &signal),
             Request::Release(release) => self.handle(Event::Release { call, ids: job_ids(release.ids) }),
-            Request::Pools => self.server.reply(call, &PoolsListed { pools: self.scheduler.pools() }, Vec::new(), true),
+            Request::Pools => {
+                let pools = self.scheduler.pools(|pool| self.containment.describe(pool));
+                self.server.reply(call, &PoolsListed { pools }, Vec::new(), true);
+            }
             Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
         }
     }

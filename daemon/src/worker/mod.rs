@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,8 +21,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pool_proto::frame::{Decoder, encode};
 use pool_proto::interface::Usage;
 
-use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
-use crate::process::{self, EnvironmentBlock, Launch, Reaped, Spawner};
+use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Verdict};
+use crate::process::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner};
 use files::Files;
 use protocol::{Run, WorkerCommand, WorkerReport};
 
@@ -37,6 +38,8 @@ const TELL_START_MS: u8 = 1;
 pub struct Options {
     /// The soft limit of open files that jobs are to have.
     pub nofile: Option<u64>,
+    /// The control group that attempts are started in.
+    pub group: Option<PathBuf>,
 }
 
 /// An attempt that runs.
@@ -63,6 +66,7 @@ struct Worker {
     decoder: Decoder,
     children: SignalFd,
     spawner: Spawner,
+    group: Option<SlotGroup>,
     environment: EnvironmentBlock,
     attempt: Option<Attempt>,
     /// The start of the attempt has not been told.
@@ -90,13 +94,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         decoder: Decoder::new(MAX_COMMAND),
         children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
         spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
+        group: options.group.and_then(|path| SlotGroup::open(&path).ok()),
         environment: EnvironmentBlock::default(),
         attempt: None,
         untold: None,
     };
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
-    process::sweep();
+    worker.sweep();
     result
 }
 
@@ -191,6 +196,7 @@ impl Worker {
 
     fn start(&mut self, run: &Run) -> Result<Attempt, SpawnFailure> {
         let files = Files::open(run)?;
+        self.group.iter_mut().for_each(SlotGroup::begin);
         let launch = Launch {
             argv: &run.argv,
             environment: &self.environment,
@@ -198,6 +204,7 @@ impl Worker {
             cwd: &run.cwd,
             cwd_optional: run.cwd_optional,
             stdio: files.stdio(),
+            group: self.group.as_ref().map(SlotGroup::home),
         };
         let pid = self.spawner.spawn(&launch)?;
         Ok(Attempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
@@ -222,7 +229,7 @@ impl Worker {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
         let ended_us = now_us();
         let mut exit = exit;
-        for reaped in process::sweep() {
+        for reaped in self.sweep() {
             add(&mut attempt.usage, &reaped);
             if reaped.pid == attempt.pid {
                 exit = Some(reaped.exit);
@@ -230,8 +237,15 @@ impl Worker {
         }
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
         let exit = exit.context("the attempt's first process was nobody's child")?;
-        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict: None };
+        let ran_out = self.group.as_mut().is_some_and(|group| group.settle(&mut attempt.usage));
+        let verdict = ran_out.then_some(Verdict::OomKill);
+        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
+    }
+
+    /// Kills and reaps all that there is.
+    fn sweep(&mut self) -> Vec<Reaped> {
+        self.group.as_mut().map_or_else(process::sweep, SlotGroup::sweep)
     }
 
     /// The attempt takes its time: its start is told by itself, and with it what its process will be known by, should poold die. False

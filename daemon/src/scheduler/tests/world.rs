@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{On, OnCrash, State, Usage};
+use pool_proto::interface::{On, OnCrash, State, Tier, Usage};
 use pool_proto::{Record, Refusal};
 
 use super::store::MemoryStore;
@@ -240,7 +240,7 @@ impl World {
         self.killed_workers.remove(&slot);
         let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
         match worker {
-            Worker::Starting => self.handle(Event::WorkerFailed { slot }),
+            Worker::Starting => self.handle(Event::WorkerFailed { slot, reason: "no room".to_owned() }),
             Worker::Idle | Worker::Busy { .. } | Worker::Leaving => {
                 let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
                 if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) = (unsent, &worker) {
@@ -346,7 +346,7 @@ impl World {
     pub fn assert_idle(&self) {
         assert_eq!(self.scheduler.next_deadline(), None, "an idle scheduler wants no wake-up");
         assert_eq!(self.store.count_held_elsewhere(), 0, "and holds no work");
-        for pool in self.scheduler.pools() {
+        for pool in self.scheduler.pools(|_| (Tier::Subreaper, None)) {
             assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
         }
         let open: Vec<&CallId> = self.told.iter().filter(|(_, (_, last))| !last).map(|(call, _)| call).collect();
