@@ -26,6 +26,10 @@ use crate::process;
 /// The supervisor's exit code for an end that another start would only repeat (`EX_CONFIG` of sysexits.h).
 pub const FATAL_EXIT: u8 = 78;
 
+/// The supervisor's exit code for an end as it was told to, but for what could not be written (`EX_IOERR`): what it could not write it
+/// knows no more after another start.
+pub const UNWRITTEN_EXIT: u8 = 74;
+
 /// Signals that are passed on to the supervisor, which is started with them blocked.
 pub const PASSED_ON: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
@@ -98,6 +102,7 @@ fn guard(options: &Options, lifeline: &OwnedFd, signals: &mut Signals) -> anyhow
             Ok(supervisor) => match wait_for_end(supervisor, signals, &mut told_to_end) {
                 Exit::Code(0) => return Ok(ExitCode::SUCCESS),
                 Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => return Ok(ExitCode::FAILURE),
+                Exit::Code(code) if code == i32::from(UNWRITTEN_EXIT) => return Ok(ExitCode::FAILURE),
                 how => tracing::error!(pid = supervisor, ?how, "the supervisor has died: what it ran is killed"),
             },
             Err(error) if is_first => return Err(error).context("cannot start the supervisor"),

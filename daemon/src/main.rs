@@ -39,6 +39,10 @@ fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
             tracing::error!("cannot start: {error:#}");
             Ok(ExitCode::from(guardian::FATAL_EXIT))
         }
+        Err(Failure::Unwritten(error)) => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::from(guardian::UNWRITTEN_EXIT))
+        }
         Err(Failure::Running(error)) => {
             tracing::error!("{error:#}");
             Ok(ExitCode::FAILURE)

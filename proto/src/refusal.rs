@@ -74,6 +74,11 @@ pub enum Refusal {
     #[error("poold cannot write its store, nothing was accepted: {reason}")]
     StoreFailed { reason: String },
 
+    /// The store cannot be read.
+    #[serde(rename = "io.poold.StoreUnreadable")]
+    #[error("poold cannot read its store: {reason}")]
+    StoreUnreadable { reason: String },
+
     /// The daemon ended while the call waited.
     #[serde(rename = "io.poold.ShuttingDown")]
     #[error("poold has shut down; what has not ended stays queued for its next start")]

@@ -181,7 +181,11 @@ impl Scheduler {
     }
 
     pub(super) fn on_refused(&mut self, call: CallId, refusal: Refusal) {
-        if self.take_submission(call).is_some_and(|submission| !submission.orphaned) {
+        let is_awaited = match self.take_submission(call) {
+            Some(submission) => !submission.orphaned,
+            None => self.waiters.remove(call).is_some(),
+        };
+        if is_awaited {
             self.reply(call, Reply::Refused(refusal), true);
         }
     }

@@ -87,7 +87,7 @@ pub enum StoreAnswer {
         untied: Vec<JobId>,
         existing: Vec<(usize, JobId)>,
     },
-    /// Nothing of an [`StoreOp::Insert`] was stored.
+    /// Nothing of an [`StoreOp::Insert`] was stored; or what a [`StoreOp::Get`] or [`StoreOp::List`] asks for cannot be read.
     Refused {
         call: CallId,
         refusal: Refusal,

@@ -6,7 +6,9 @@
 //!    └── a write of some size ────┘
 //! ```
 //!
-//! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not written.
+//! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not written. Damage is for good: new
+//! jobs are refused until poold is started on a sound database. What cannot be read is told to whoever asked, so that it holds up nobody
+//! else.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -44,6 +46,8 @@ struct Failing {
     rest_until: Instant,
     /// When it is tried again though nothing comes.
     retry_at: Instant,
+    /// The database is damaged.
+    for_good: bool,
 }
 
 /// See the module's description.
@@ -77,7 +81,7 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            if self.failing.as_ref().is_some_and(|failing| Instant::now() >= failing.retry_at) {
+            if self.retry_at().is_some_and(|at| Instant::now() >= at) {
                 self.retry();
             }
             self.tell();
@@ -86,10 +90,20 @@ impl Committer {
     }
 
     fn wait(&self) -> Result<Message, RecvTimeoutError> {
-        match &self.failing {
+        match self.retry_at() {
             None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(failing) => self.inbox.recv_timeout(failing.retry_at.saturating_duration_since(Instant::now())),
+            Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
         }
+    }
+
+    /// None when there is nothing to be won by waiting.
+    fn retry_at(&self) -> Option<Instant> {
+        let failing = self.failing.as_ref()?;
+        (!failing.for_good || !self.kept.is_empty()).then_some(failing.retry_at)
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.failing.as_ref().is_some_and(|failing| failing.for_good)
     }
 
     /// What has come meanwhile goes into the same batch.
@@ -119,6 +133,7 @@ impl Committer {
         if self.failing.as_ref().is_some_and(|failing| now < failing.rest_until) {
             return self.set_aside(batch);
         }
+        let batch = if self.is_damaged() { self.refuse_inserts(batch) } else { batch };
         let has_insert = batch.iter().any(|op| matches!(op, StoreOp::Insert { .. }));
         self.kept.extend(batch);
         match self.write() {
@@ -139,19 +154,31 @@ impl Committer {
         }
     }
 
-    /// Without the disk: new jobs are refused, reads answered, everything else kept. Reads alone never need more than this.
-    fn set_aside(&mut self, batch: Vec<StoreOp>) {
+    /// The rest of a batch.
+    fn refuse_inserts(&mut self, batch: Vec<StoreOp>) -> Vec<StoreOp> {
+        let mut rest = Vec::with_capacity(batch.len());
         for op in batch {
             match op {
                 StoreOp::Insert { call, .. } => {
                     let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
                     self.answer(refused(call, reason));
                 }
+                op => rest.push(op),
+            }
+        }
+        rest
+    }
+
+    /// Without the disk: new jobs are refused, reads answered, everything else kept. Reads alone never need more than this.
+    fn set_aside(&mut self, batch: Vec<StoreOp>) {
+        for op in self.refuse_inserts(batch) {
+            match op {
                 op if is_read(&op) => match self.database.apply(&op) {
                     Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
                     Err(error) if fault::is_of_database(&error) => {
                         self.failed(&error);
-                        self.kept.push(op);
+                        let kept = self.unread(op, &error);
+                        self.kept.extend(kept);
                     }
                     Err(error) => self.reject(op, &error),
                 },
@@ -173,10 +200,35 @@ impl Committer {
                     let op = self.kept.remove(index);
                     self.reject(op, &error);
                 }
+                Err(BatchError { at: Some(index), error }) if is_read(&self.kept[index]) || fault::is_damage(&error) => {
+                    let op = self.kept.remove(index);
+                    if let Some(op) = self.unread(op, &error) {
+                        self.kept.insert(index, op);
+                    }
+                    return Err(error);
+                }
                 Err(BatchError { error, .. }) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// The database fails an operation: what can be said of it to whoever asked, or else the operation, to be tried again.
+    fn unread(&mut self, op: StoreOp, error: &rusqlite::Error) -> Option<StoreOp> {
+        let reason = fault::explain(error, &self.state_dir);
+        let answer = match op {
+            StoreOp::Get { call, .. } | StoreOp::List { call, .. } => {
+                StoreAnswer::Refused { call, refusal: Refusal::StoreUnreadable { reason } }
+            }
+            // Only what is in memory already can still be run.
+            StoreOp::Fetch { pool, .. } if fault::is_damage(error) => {
+                StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true }
+            }
+            StoreOp::Prune { .. } => StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false },
+            op => return Some(op),
+        };
+        self.answer(answer);
+        None
     }
 
     fn retry(&mut self) {
@@ -192,19 +244,22 @@ impl Committer {
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
-        let reason = fault::explain(error, &self.state_dir);
+        if self.is_damaged() {
+            return; // Whatever else is wrong, that is what has to be mended.
+        }
+        let (reason, for_good) = (fault::explain(error, &self.state_dir), fault::is_damage(error));
         match &mut self.failing {
-            Some(failing) => failing.reason = reason,
-            None => {
+            Some(failing) if !for_good => failing.reason = reason,
+            _ => {
                 self.send(StoreEvent::Failing { reason: reason.clone() });
                 let now = Instant::now();
-                self.failing = Some(Failing { reason, rest_until: now, retry_at: now + RETRY });
+                self.failing = Some(Failing { reason, rest_until: now, retry_at: now + RETRY, for_good });
             }
         }
     }
 
     fn recovered(&mut self) {
-        if self.failing.take().is_some() {
+        if !self.is_damaged() && self.failing.take().is_some() {
             self.send(StoreEvent::Recovered);
         }
     }
@@ -253,9 +308,12 @@ impl Committer {
     }
 
     fn finish(mut self) -> Result<(), CloseError> {
-        let written = self.write().map_err(|error| CloseError::Unwritten {
-            changes: self.kept.iter().filter(|op| !is_read(op)).count(),
-            reason: fault::explain(&error, &self.state_dir),
+        let written = self.write().and_then(|()| self.database.check_home()).map_err(|error| {
+            let reason = fault::explain(&error, &self.state_dir);
+            match self.kept.iter().filter(|op| !is_read(op)).count() {
+                0 => CloseError::Gone { reason },
+                changes => CloseError::Unwritten { changes, reason },
+            }
         });
         self.database.close();
         written

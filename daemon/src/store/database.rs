@@ -6,6 +6,7 @@ use pool_proto::Refusal;
 use rusqlite::{Connection, Error, Result};
 
 use super::environments::Environments;
+use super::home::Home;
 use super::jobs::{self, Inserted, Provided};
 pub use super::prune::History;
 use super::prune::{self, Limits};
@@ -26,6 +27,7 @@ const PROBE_BYTES: i64 = 64 << 10;
 pub struct Database {
     connection: Connection,
     layout: Layout,
+    home: Home,
     environments: Environments,
     history: History,
     /// The length of the log, in pages, at which it is next written back.
@@ -44,13 +46,18 @@ pub struct BatchError {
 }
 
 impl Database {
-    pub fn new(connection: Connection, layout: Layout, history: History, durability: Durability) -> Self {
+    pub fn new(connection: Connection, layout: Layout, home: Home, history: History, durability: Durability) -> Self {
         let (environments, checkpoint_at) = (Environments::default(), WAL_PAGES);
-        Self { connection, layout, environments, history, checkpoint_at, durability, syncs: true }
+        Self { connection, layout, home, environments, history, checkpoint_at, durability, syncs: true }
     }
 
     pub fn state_dir(&self) -> &std::path::Path {
         &self.layout.state_dir
+    }
+
+    /// Whether what is written now will be found by the next start.
+    pub fn check_home(&self) -> Result<()> {
+        self.home.check()
     }
 
     #[cfg(test)]
@@ -75,6 +82,7 @@ impl Database {
 
     fn transact(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
         let whole = |error| BatchError { at: None, error };
+        self.check_home().map_err(whole)?;
         self.set_sync(self.durability == Durability::Power && ops.iter().any(promises)).map_err(whole)?;
         self.run("BEGIN IMMEDIATE").map_err(whole)?;
         let mut answers = Vec::with_capacity(ops.len());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use super::FILE_NAME;
 
@@ -24,12 +24,26 @@ pub fn is_of_database(error: &Error) -> bool {
     }
 }
 
+/// Whether the file is not the one that the next start would open.
+fn is_of_home(error: &Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_DBMOVED)
+}
+
+/// Whether what is on the disk is no sound database any more, which no waiting mends.
+pub fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 /// What is wrong and what to do, as a sentence.
 pub fn explain(error: &Error, state_dir: &Path) -> String {
     let dir = state_dir.display();
     let file = state_dir.join(FILE_NAME);
     let file = file.display();
     match error.sqlite_error_code() {
+        _ if is_of_home(error) => format!(
+            "{file} or its log was removed, moved or replaced while poold had it open; put it back where it was, \
+             or save what poold knows with `poolctl backup FILE`, end poold, and start it on that"
+        ),
         Some(ErrorCode::DiskFull) => format!("the disk is full; free space in {dir} and try again"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             format!("{file} cannot be written ({error}); make it and its file system writable and try again")

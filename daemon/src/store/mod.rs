@@ -19,6 +19,7 @@ mod committer;
 mod database;
 mod environments;
 mod fault;
+mod home;
 mod jobs;
 mod keys;
 mod opening;
@@ -64,7 +65,8 @@ pub struct Options {
 #[derive(Debug, PartialEq)]
 pub enum StoreEvent {
     Answer(StoreAnswer),
-    /// The database cannot be written. Told once, until [`Recovered`](Self::Recovered).
+    /// The database cannot be written. Told once, until [`Recovered`](Self::Recovered); once more when it is found to be damaged, which is
+    /// for good.
     Failing {
         reason: String,
     },
@@ -77,6 +79,9 @@ pub enum StoreEvent {
 pub enum CloseError {
     #[error("{changes} changes could not be written, so the next start runs their jobs or callbacks again: {reason}")]
     Unwritten { changes: usize, reason: String },
+    /// All of it was, but into files that the next start does not find.
+    #[error("what is written is lost to the next start: {reason}")]
+    Gone { reason: String },
     #[error("the store's thread has panicked")]
     Panicked,
 }

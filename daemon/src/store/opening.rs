@@ -13,6 +13,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database::{self, Database};
+use super::home::Home;
 use super::records::Layout;
 use super::{FILE_NAME, Options, restore, schema};
 use crate::scheduler::store_op::Restored;
@@ -58,16 +59,23 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let file = dir.join(FILE_NAME);
     create(&dir, &file).map_err(|source| OpenError::Create { file: file.clone(), source })?;
     let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths };
-    let mut connection = connect(&file)?;
+    let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
-    let mut prepare = || {
-        configure(&connection)?;
-        schema::migrate(&mut connection, version)?;
-        let restored = restore::read(&connection)?;
-        Ok((restored, database::History::read(&connection)?))
-    };
-    let (restored, history) = prepare().map_err(|error| explain(error, &file))?;
-    Ok((Database::new(connection, layout, history, options.durability), restored))
+    let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;
+    let home = Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
+    Ok((Database::new(connection, layout, home, history, options.durability), restored))
+}
+
+/// Settings, migration and everything that a start needs to know. Only when all of it can be read is anything changed for good.
+fn prepare(connection: &Connection, version: usize) -> rusqlite::Result<(Restored, database::History)> {
+    configure(connection)?;
+    let transaction = connection.unchecked_transaction()?;
+    schema::migrate(&transaction, version)?;
+    let restored = restore::read(&transaction)?;
+    let history = database::History::read(&transaction)?;
+    transaction.commit()?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok((restored, history))
 }
 
 /// Creates an empty file that only its owner may read; SQLite gives the files that it puts beside it the same permissions.
@@ -86,7 +94,7 @@ fn connect(file: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection = Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(PATIENCE)?;
-        // Until its version is known, not even the log of a daemon that died is to be written back into the file.
+        // Until all that a start needs has been read, not even the log of a daemon that died is to be written back into the file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         // Before anything is read. Nobody else can hold up a commit or keep the log from being reset, no second daemon can open the
         // file, and no index of the log has to be shared through a file. Looking in with `sqlite3` takes a copy of *.db and *.db-wal.
@@ -121,7 +129,6 @@ fn check_version(connection: &Connection, file: &Path) -> Result<usize, OpenErro
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The committer writes the log back itself, after the answers have gone out.

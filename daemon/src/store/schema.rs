@@ -96,16 +96,24 @@ pub fn current() -> usize {
     MIGRATIONS.len()
 }
 
-/// Brings a database of an older version, or an empty one, up to date: all of it or nothing.
-pub fn migrate(connection: &mut Connection, from: usize) -> rusqlite::Result<()> {
-    if from == current() {
+#[cfg(test)]
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().copied()
+}
+
+/// Brings a database of an older version, or an empty one, up to date, within the caller's transaction.
+pub fn migrate(connection: &Connection, from: usize) -> rusqlite::Result<()> {
+    apply(connection, from, current())
+}
+
+/// Leads from one version to a later one.
+pub(super) fn apply(connection: &Connection, from: usize, to: usize) -> rusqlite::Result<()> {
+    if from == to {
         return Ok(()); // A start on a full disk must not need to write.
     }
-    let transaction = connection.transaction()?;
-    for migration in &MIGRATIONS[from..] {
-        transaction.execute_batch(migration)?;
+    for migration in &MIGRATIONS[from..to] {
+        connection.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", current() as i64)?;
-    transaction.commit()
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", to as i64)
 }

@@ -85,6 +85,8 @@ pub enum Failure {
     Start(anyhow::Error),
     /// It did serve: another start may help.
     Running(anyhow::Error),
+    /// It was told to end and did, but not all could be written.
+    Unwritten(anyhow::Error),
 }
 
 /// See the module's description.
@@ -124,7 +126,7 @@ struct Supervisor {
 pub fn run(options: SupervisorOptions, config: Config, inherited: Inherited) -> Result<End, Failure> {
     let (mut supervisor, mut poll, mut signals) = Supervisor::start(options, config, inherited).map_err(Failure::Start)?;
     let end = supervisor.serve(&mut poll, &mut signals).map_err(Failure::Running)?;
-    supervisor.close(end).map_err(Failure::Running)
+    supervisor.close(end).map_err(Failure::Unwritten)
 }
 
 impl Supervisor {
@@ -296,6 +298,9 @@ impl Supervisor {
                 // Only a job that was submitted by itself has an input to spool.
                 self.spool.settle(call, existing.is_empty());
                 self.handle(Event::Store(answer));
+            }
+            StoreAnswer::Refused { call, ref refusal } if self.queries.remove(&call).is_some() => {
+                self.server.refuse(call, refusal)
             }
             StoreAnswer::Refused { call, .. } => {
                 self.spool.settle(call, false);

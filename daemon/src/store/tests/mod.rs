@@ -1,19 +1,22 @@
 //! The store on real files: what is written is there after the next opening, what cannot be written is said and kept, and what is not
 //! ours is left alone. A read sent last is the fence by which a test knows that everything before it has been carried out.
 
-use std::fs;
+mod faults;
+mod keys;
+mod migrations;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use pool_proto::Record;
 use pool_proto::interface::{On, OnCrash, ResultKind, State, Usage};
-use pool_proto::{Record, Refusal};
 use rusqlite::Connection;
 
 use super::committer::Message;
-use super::{Durability, FILE_NAME, OpenError, Options, Store, StoreEvent, schema};
-use crate::job::{CallId, CallbackId, Environment, JobId, Key, NewCallback, Outcome, Process, StopReason, Tie, Work};
+use super::{Durability, OpenError, Options, Store, StoreEvent};
+use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, StopReason, Tie, Work};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
@@ -420,38 +423,6 @@ fn listings_and_the_queue_are_read_page_by_page() {
 }
 
 #[test]
-fn a_full_disk_refuses_new_jobs_keeps_other_changes_and_is_overcome() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
-    store.inspect(|connection| {
-        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0)).unwrap();
-    });
-    let long = "x".repeat(100_000);
-    let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&[&long], &[])])]);
-    let [StoreEvent::Failing { reason }, rest @ ..] = &events[..] else { panic!("{events:?}") };
-    assert!(reason.contains("the disk is full; free space in"), "{reason}");
-    let refused =
-        StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal: Refusal::StoreFailed { reason: reason.clone() } });
-    assert!(rest.contains(&refused), "{events:?}");
-    // What is small may find room before that, which does not make the disk less full.
-    let events = store.run(vec![insert(3, 3, vec![work(&[&long], &[])])]);
-    assert_eq!(events.last(), Some(&refused), "{events:?}");
-    store.inspect(|connection| {
-        connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |row| row.get::<_, i64>(0)).unwrap();
-    });
-    store.until(|event| *event == StoreEvent::Recovered);
-    assert_eq!(store.record(1).state, State::Failed);
-    assert!(matches!(store.answer(insert(3, 3, vec![work(&[&long], &[])])), StoreAnswer::Inserted { .. }));
-    store.close();
-    let store = open(dir.path());
-    assert_eq!(store.queued(), [2, 3]);
-    assert_eq!(store.restored.callbacks.len(), 1);
-    store.close();
-}
-
-#[test]
 fn only_what_was_promised_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -469,88 +440,4 @@ fn only_what_was_promised_waits_for_the_disk() {
     store.answer(insert(2, 1, vec![work(&["a"], &[])]));
     assert_eq!(store.inspect(synchronous), normal);
     store.close();
-}
-
-#[test]
-fn what_is_not_ours_is_refused_and_left_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    open(dir.path()).close();
-    let file = dir.path().join(FILE_NAME);
-    let raw = |sql: &str| Connection::open(&file).unwrap().execute_batch(sql).unwrap();
-    let refused = || {
-        let before = fs::read(&file).unwrap();
-        let error = refusal(dir.path());
-        assert_eq!(fs::read(&file).unwrap(), before, "{error}");
-        error
-    };
-    raw("PRAGMA user_version = 99");
-    let error = refused();
-    assert!(matches!(error, OpenError::Newer { found: 99, known, .. } if known == schema::current()), "{error}");
-    raw("PRAGMA user_version = 1; PRAGMA application_id = 7");
-    let error = refused();
-    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
-    fs::write(&file, "rubbish ".repeat(1000)).unwrap();
-    let error = refused();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    fs::remove_file(&file).unwrap();
-    std::os::unix::fs::symlink("/dev/null", &file).unwrap();
-    let error = refusal(dir.path());
-    assert!(matches!(error, OpenError::Access { .. }), "{error}");
-    let error = refusal(&dir.path().join("nowhere"));
-    assert!(matches!(error, OpenError::Directory { .. }), "{error}");
-}
-
-#[test]
-fn a_second_daemon_is_kept_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
-    let error = refusal(dir.path());
-    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
-    assert_eq!(store.queued(), [1]);
-    store.close();
-}
-
-fn keyed(key: &str, round: Option<&str>) -> Arc<Work> {
-    let key = Some(Key { text: key.to_owned(), round: round.map(ToOwned::to_owned) });
-    Arc::new(Work { key, ..Work::clone(&work(&["a"], &[(On::Done, "done")])) })
-}
-
-fn existing(fixture: &Fixture, op: StoreOp) -> Vec<(usize, JobId)> {
-    match fixture.answer(op) {
-        StoreAnswer::Inserted { existing, .. } => existing,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn one_job_at_most_has_a_key_over_openings_and_what_is_not_added_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    assert_eq!(existing(&store, insert(1, 1, vec![keyed("a", Some("r")), keyed("b", None)])), []);
-    store.close();
-    let store = open(dir.path());
-    let batch = vec![keyed("c", None), keyed("a", Some("r")), keyed("c", None)];
-    assert_eq!(existing(&store, insert(3, 3, batch)), [(1, JobId(1)), (2, JobId(3))]);
-    assert_eq!(store.queued(), [1, 2, 3]);
-    assert_eq!(store.record(3).key.as_deref(), Some("c"));
-    assert_eq!(store.record(3).callbacks.len(), 1);
-
-    store.run(vec![finish(1), finish(2)]);
-    assert_eq!(existing(&store, insert(6, 6, vec![keyed("a", Some("r")), keyed("b", None)])), [(0, JobId(1)), (1, JobId(2))]);
-    assert_eq!(existing(&store, insert(8, 8, vec![keyed("a", Some("s")), keyed("b", Some("s"))])), []);
-    assert_eq!((store.record(1).key, store.record(8).key.as_deref()), (None, Some("a")));
-    assert_eq!(existing(&store, insert(10, 10, vec![keyed("b", Some("t"))])), [(0, JobId(9))], "it has not ended");
-    store.close();
-    assert_eq!(open(dir.path()).restored.next_job, 11, "ids that were not used are not given out either");
-}
-
-#[test]
-fn the_key_of_a_job_that_is_pruned_is_free() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    store.run(vec![insert(1, 1, vec![keyed("a", None)]), finish(1), StoreOp::ClaimCallback { id: CallbackId(1) }]);
-    store.run(vec![StoreOp::CallbackEnded { id: CallbackId(1), end: CallbackEnd::Delivered, exit_code: Some(0) }]);
-    store.answer(StoreOp::Prune { max_jobs: 0, ended_before_us: 0, max_output_bytes: u64::MAX, batch: 10 });
-    assert_eq!(existing(&store, insert(2, 2, vec![keyed("a", None)])), []);
 }

@@ -1,0 +1,229 @@
+//! What happens when the files are not as they should be: at the start, and while the store works on them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use pool_proto::Refusal;
+use pool_proto::interface::{On, State};
+use rusqlite::Connection;
+
+use super::{Fixture, finish, insert, open, refusal, start, work};
+use crate::job::{CallId, JobId};
+use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+use crate::store::{CloseError, FILE_NAME, OpenError, StoreEvent, schema};
+
+#[test]
+fn a_full_disk_refuses_new_jobs_keeps_other_changes_and_is_overcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+    store.inspect(|connection| {
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0)).unwrap();
+    });
+    let long = "x".repeat(100_000);
+    let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&[&long], &[])])]);
+    let [StoreEvent::Failing { reason }, rest @ ..] = &events[..] else { panic!("{events:?}") };
+    assert!(reason.contains("the disk is full; free space in"), "{reason}");
+    let refused =
+        StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal: Refusal::StoreFailed { reason: reason.clone() } });
+    assert!(rest.contains(&refused), "{events:?}");
+    // What is small may find room before that, which does not make the disk less full.
+    let events = store.run(vec![insert(3, 3, vec![work(&[&long], &[])])]);
+    assert_eq!(events.last(), Some(&refused), "{events:?}");
+    store.inspect(|connection| {
+        connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |row| row.get::<_, i64>(0)).unwrap();
+    });
+    store.until(|event| *event == StoreEvent::Recovered);
+    assert_eq!(store.record(1).state, State::Failed);
+    assert!(matches!(store.answer(insert(3, 3, vec![work(&[&long], &[])])), StoreAnswer::Inserted { .. }));
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(store.queued(), [2, 3]);
+    assert_eq!(store.restored.callbacks.len(), 1);
+    store.close();
+}
+
+/// Every file of a directory with what is in it.
+fn snapshot(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+/// A database as a program leaves it that is killed with all that it has written still in the log.
+fn left_behind(dir: &Path, sql: &str) {
+    let work = tempfile::tempdir().unwrap();
+    let connection = Connection::open(work.path().join("db")).unwrap();
+    connection.execute_batch(&format!("PRAGMA journal_mode = WAL; CREATE TABLE work (x); {sql}")).unwrap();
+    fs::copy(work.path().join("db"), dir.join(FILE_NAME)).unwrap();
+    fs::copy(work.path().join("db-wal"), dir.join(format!("{FILE_NAME}-wal"))).unwrap();
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_as_it_was_byte_for_byte() {
+    let application = schema::APPLICATION_ID;
+    let refused = |prepare: &dyn Fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let before = snapshot(dir.path());
+        let error = refusal(dir.path());
+        assert!(snapshot(dir.path()) == before, "something was changed: {error}");
+        error
+    };
+    let newer = format!("PRAGMA application_id = {application}; PRAGMA user_version = 99;");
+    let error = refused(&|dir| left_behind(dir, &newer));
+    assert!(matches!(error, OpenError::Newer { found: 99, known, .. } if known == schema::current()), "{error}");
+    let error = refused(&|dir| {
+        Connection::open(dir.join(FILE_NAME)).unwrap().execute_batch(&format!("CREATE TABLE work (x); {newer}")).unwrap();
+    });
+    assert!(matches!(error, OpenError::Newer { .. }), "{error}");
+    for foreign in ["PRAGMA user_version = 1; PRAGMA application_id = 7", "PRAGMA user_version = 1", ""] {
+        let error = refused(&|dir| left_behind(dir, foreign));
+        assert!(matches!(error, OpenError::Foreign { .. }), "{foreign:?}: {error}");
+    }
+    let error = refused(&|dir| fs::write(dir.join(FILE_NAME), "rubbish ".repeat(1000)).unwrap());
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn what_is_no_file_or_nowhere_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.path().join(FILE_NAME)).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, OpenError::Access { .. }), "{error}");
+    let error = refusal(&dir.path().join("nowhere"));
+    assert!(matches!(error, OpenError::Directory { .. }), "{error}");
+}
+
+/// Overwrites whatever page holds the table or index of that name at its root.
+fn damage(file: &Path, connection: &Connection, name: &str) {
+    let query = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let root: u64 = connection.query_row(query, [name], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
+    File::options().write(true).open(file).unwrap().write_all_at(&[0xA5; 4096], (root - 1) * 4096).unwrap();
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_left_as_it_was_with_its_log() {
+    for (name, old) in [("jobs_active", false), ("callbacks_outbox", false), ("jobs_history", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE_NAME);
+        let store = open(dir.path());
+        store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 100]));
+        store.close();
+        // An older version is not half brought up to date, either.
+        if old {
+            let connection = Connection::open(&file).unwrap();
+            connection.execute_batch("DROP INDEX jobs_stdin; PRAGMA user_version = 1").unwrap();
+        }
+        damage(&file, &Connection::open(&file).unwrap(), name);
+        let before = fs::read(&file).unwrap();
+        let error = refusal(dir.path());
+        assert!(matches!(error, OpenError::Damaged { .. }) || old, "{name}: {error:?}");
+        assert!(fs::read(&file).unwrap() == before, "{name}");
+    }
+}
+
+#[test]
+fn damage_found_later_refuses_new_jobs_for_good_and_holds_up_nobody_who_does_not_need_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let large = "x".repeat(3000);
+    store.answer(insert(1, 1, vec![work(&[&large], &[(On::Done, "x")]); 2000]));
+    store.close();
+    let file = dir.path().join(FILE_NAME);
+    // The last leaf of the jobs' table, which job 1 is not in; and nothing of it is in the new connection's cache.
+    let leaf = "SELECT max(pageno) FROM dbstat WHERE name = 'jobs' AND pagetype = 'leaf'";
+    let leaf: i64 = Connection::open(&file).unwrap().query_row(leaf, [], |row| row.get(0)).unwrap();
+    let store = open(dir.path());
+    File::options().write(true).open(&file).unwrap().write_all_at(&[0xA5; 4096], (leaf.unsigned_abs() - 1) * 4096).unwrap();
+
+    let events = store.run(vec![StoreOp::Get { call: CallId(7), ids: vec![JobId(2000)] }]);
+    let [StoreEvent::Failing { reason }, StoreEvent::Answer(answer)] = &events[..] else { panic!("{events:?}") };
+    assert!(reason.contains("is damaged") && reason.contains("restore the file from a backup"), "{reason}");
+    let unreadable = Refusal::StoreUnreadable { reason: reason.clone() };
+    assert_eq!(*answer, StoreAnswer::Refused { call: CallId(7), refusal: unreadable });
+
+    let refused = store.answer(insert(2001, 2001, vec![work(&["a"], &[])]));
+    let refusal = Refusal::StoreFailed { reason: reason.clone() };
+    assert_eq!(refused, StoreAnswer::Refused { call: CallId(2001), refusal });
+    assert_eq!(store.record(1).state, State::Queued);
+    let finished = store.answer(finish(1));
+    assert!(matches!(finished, StoreAnswer::Finished { .. }), "what ends is written where that is possible");
+    let refused = store.answer(insert(2001, 2001, vec![work(&["a"], &[])]));
+    assert!(matches!(refused, StoreAnswer::Refused { .. }), "a write that succeeds makes nothing whole");
+    let kept = store.run(vec![StoreOp::Finish {
+        id: JobId(2000),
+        outcome: super::outcome(State::Failed, super::ResultKind::Signal, 1),
+        want_record: true,
+    }]);
+    assert_eq!(kept, [], "what cannot be written is not told");
+    let error = store.store.close().expect_err("one change is not written");
+    assert!(matches!(error, CloseError::Unwritten { changes: 1, .. }), "{error}");
+}
+
+/// New jobs are refused for a reason that names the file; what has ended is kept.
+fn assert_homeless(store: &Fixture) {
+    let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["a"], &[])])]);
+    let [StoreEvent::Failing { reason }, refused] = &events[..] else { panic!("{events:?}") };
+    assert!(reason.contains("was removed, moved or replaced") && reason.contains("poolctl backup"), "{reason}");
+    let refusal = Refusal::StoreFailed { reason: reason.clone() };
+    assert_eq!(*refused, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal }));
+    assert_eq!(store.record(1).state, State::Queued, "it can still be looked at");
+}
+
+#[test]
+fn a_state_directory_that_is_moved_away_and_back_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, elsewhere) = (dir.path().join("state"), dir.path().join("elsewhere"));
+    fs::create_dir(&state).unwrap();
+    let store = open(&state);
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+    fs::rename(&state, &elsewhere).unwrap();
+    assert_homeless(&store);
+    // A new one in its place is not it.
+    fs::create_dir(&state).unwrap();
+    open(&state).close();
+    let refused = store.answer(insert(3, 3, vec![work(&["a"], &[])]));
+    assert!(matches!(refused, StoreAnswer::Refused { .. }), "{refused:?}");
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&elsewhere, &state).unwrap();
+    store.until(|event| *event == StoreEvent::Recovered);
+    assert_eq!(store.record(1).state, State::Failed);
+    assert!(matches!(store.answer(insert(3, 3, vec![work(&["a"], &[])])), StoreAnswer::Inserted { .. }));
+    store.close();
+    let store = open(&state);
+    assert_eq!((store.queued(), store.restored.callbacks.len()), (vec![2, 3], 1));
+    store.close();
+}
+
+#[test]
+fn a_removed_database_or_log_is_not_written_to_as_if_it_lasted() {
+    for removed in ["", "-wal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store.answer(insert(1, 1, vec![work(&["a"], &[]); 2]));
+        fs::remove_file(dir.path().join(format!("{FILE_NAME}{removed}"))).unwrap();
+        assert_homeless(&store);
+        let error = store.store.close().expect_err("that is said at the end");
+        assert!(matches!(error, CloseError::Unwritten { changes: 2, .. }), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+    fs::remove_file(dir.path().join(FILE_NAME)).unwrap();
+    let error = store.store.close().expect_err("that is said at the end");
+    assert!(matches!(error, CloseError::Gone { .. }), "{error}");
+}
+
+#[test]
+fn a_second_daemon_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+    let error = refusal(dir.path());
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert_eq!(store.queued(), [1]);
+    store.close();
+}

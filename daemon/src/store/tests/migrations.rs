@@ -1,0 +1,203 @@
+//! A database of every released version, with rows of every kind, is opened by today's code, and nothing of it is missing.
+
+use std::fs;
+
+use pool_proto::interface::{OnCrash, State};
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+
+use super::{Fixture, insert, nothing_to_tell, open, start, work};
+use crate::job::{CallbackId, JobId, Process, StopReason, Tie};
+use crate::scheduler::store_op::{CallbackEnd, Interrupted, ListQuery, StoreAnswer, StoreOp, Tied};
+use crate::store::{FILE_NAME, schema};
+
+/// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a set of its own.
+const ROWS: &[&str] = &[
+    r#"
+    INSERT INTO environments (id, hash, value)
+        VALUES (5, x'00', '{"variables":{"PATH":"/bin"},"umask":23}'), (6, x'01', '{"variables":{},"umask":18}');
+    INSERT INTO jobs (id, state, pool, attempt, crashes, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
+                      slot, worker_pid, pid, started_us, result, exit_code, signal, reason, user_s, sys_s, max_rss_bytes,
+                      stdout_bytes, stderr_bytes, ended_us) VALUES
+        (1, 'queued', 'default', 0, 0, 'name', '["a","b c"]', '/tmp', 5, 'token', 1500000, 3000000, 100,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (2, 'retrying', 'default', 0, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'no room', NULL, NULL, NULL, NULL, NULL, NULL),
+        (3, 'running', 'default', 2, 1, NULL, '["a"]', '/', 5, 'other', NULL, 1, 100,
+            1, 10, 11, 200, NULL, NULL, NULL, 'died', NULL, NULL, NULL, NULL, NULL, NULL),
+        (4, 'stopping', 'other', 1, 0, NULL, '["a"]', '/', 5, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'canceled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (5, 'succeeded', 'default', 1, 0, NULL, '["a"]', '/', 5, 'gone', NULL, 1, 100,
+            0, 12, 13, 200, 'success', 0, NULL, NULL, 0.5, 0.25, 4096, 10, 20, 300),
+        (6, 'failed', 'default', 1, 0, NULL, '["a"]', '/', 5, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'signal', NULL, 9, NULL, 0.5, 0.25, 4096, 10, 20, 400),
+        (7, 'canceled', 'default', 0, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, 'canceled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 500),
+        (8, 'timed_out', 'default', 1, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'timeout', 143, NULL, NULL, 0.5, 0.25, 4096, 10, 20, 600),
+        (9, 'lost', 'default', 3, 3, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, 'lost', NULL, NULL, 'given up', NULL, NULL, NULL, NULL, NULL, 700);
+    INSERT INTO callbacks (id, job, kind, command, state, attempts, exit_code, due_us, ended_us) VALUES
+        (1, 1, 'done', 'one', 'waiting', 0, NULL, NULL, NULL),
+        (2, 5, 'done', 'two', 'delivered', 1, 0, 300, 300),
+        (3, 5, 'failure', 'three', 'skipped', 0, NULL, 300, 300),
+        (4, 6, 'failure', 'four', 'pending', 2, 1, 450, 400),
+        (5, 6, 'done', 'five', 'running', 1, NULL, 400, 400),
+        (6, 8, 'done', 'six', 'failed', 5, 1, 600, 600);
+    UPDATE meta SET next_job = 50, next_callback = 60;
+"#,
+    "",
+    "
+    UPDATE meta SET boot_id = 'boot';
+    UPDATE jobs SET start_ticks = 77 WHERE id = 3;
+    INSERT INTO jobs (id, state, pool, attempt, crashes, argv, cwd, environment, kill_after_us, submitted_us, reason, tie, on_crash)
+        VALUES (20, 'held', 'default', 1, 1, '[\"a\"]', '/', 5, 1, 100, 'died', NULL, 'hold'),
+               (21, 'queued', 'default', 0, 0, '[\"a\"]', '/', 5, 1, 100, NULL, 'job:3', 'fail');
+",
+];
+
+/// The migrations that users' databases have been through, by the SHA-256 of their text.
+const RELEASED: &[&str] = &[
+    "95a095782e5cd73509becb36185e781887ca8a92f61aa4ab3068e453c4998f75",
+    "657066293a1ea3d79d6c5b80fcf032769f85d9770b8800c0a8a3c99ac99be48a",
+];
+
+/// As the daemon of that version leaves it behind when it is killed: everything is still in the log.
+fn build(dir: &std::path::Path, version: usize) {
+    let connection = Connection::open(dir.join("building")).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    schema::apply(&connection, 0, version).unwrap();
+    for rows in &ROWS[..version] {
+        connection.execute_batch(rows).unwrap();
+    }
+    for suffix in ["", "-wal"] {
+        fs::copy(dir.join(format!("building{suffix}")), dir.join(format!("{FILE_NAME}{suffix}"))).unwrap();
+    }
+}
+
+fn shape(connection: &Connection) -> Vec<(String, String)> {
+    let mut select = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_database_of_every_version_is_brought_up_to_date_with_nothing_missing() {
+    assert_eq!(ROWS.len(), schema::current(), "a new migration needs rows of its own here");
+    for version in 1..=schema::current() {
+        let dir = tempfile::tempdir().unwrap();
+        build(dir.path(), version);
+        let store = open(dir.path());
+        assert_restored(&store, version);
+        assert_recorded(&store);
+        assert_works(&store);
+        store.close();
+        // And it is today's version from then on.
+        let store = open(dir.path());
+        assert_eq!(store.restored.next_job, 51, "from version {version}");
+        store.close();
+    }
+}
+
+fn assert_restored(store: &Fixture, version: usize) {
+    let restored = &store.restored;
+    assert_eq!((restored.next_job, restored.next_callback), (50, 60));
+    assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
+    assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
+    let due: Vec<(u64, i64)> = restored.callbacks.iter().map(|callback| (callback.id.0, callback.due_us)).collect();
+    assert_eq!(due, [(4, 450), (5, 400)]);
+    let interrupted = |id, pool: &str, attempt, crashes, process, stopping| Interrupted {
+        id: JobId(id),
+        pool: pool.to_owned(),
+        attempt,
+        crashes,
+        on_crash: OnCrash::Requeue,
+        process: Some(process),
+        stopping,
+    };
+    let ticks = (version >= 3).then_some(77);
+    let running = interrupted(3, "default", 2, 1, Process { pid: 11, start_ticks: ticks }, None);
+    let stopping = interrupted(4, "other", 1, 0, Process { pid: 13, start_ticks: None }, Some(StopReason::Canceled));
+    assert_eq!(restored.interrupted, [running, stopping]);
+    if version >= 3 {
+        assert_eq!(restored.boot_id.as_deref(), Some("boot"));
+        assert_eq!(restored.held, [JobId(20)]);
+        assert_eq!(restored.tied, [Tied { id: JobId(21), tie: Tie::Job(JobId(3)), untied: false }]);
+    }
+}
+
+fn assert_recorded(store: &Fixture) {
+    let states = [
+        State::Queued,
+        State::Retrying,
+        State::Running,
+        State::Stopping,
+        State::Succeeded,
+        State::Failed,
+        State::Canceled,
+        State::TimedOut,
+        State::Lost,
+    ];
+    for (id, state) in (1..).zip(states) {
+        assert_eq!(store.record(id).state, state, "job {id}");
+    }
+    let first = store.record(1);
+    assert_eq!(
+        (first.name.as_deref(), &first.argv[..], first.cwd.as_str()),
+        (Some("name"), &["a".into(), "b c".into()][..], "/tmp")
+    );
+    let failed = store.record(6);
+    assert_eq!((failed.signal, failed.usage.unwrap().max_rss_bytes, failed.stderr.unwrap().bytes), (Some(9), 4096, Some(20)));
+    let callbacks: Vec<(u64, u32)> = failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
+    assert_eq!(callbacks, [(4, 2), (5, 1)]);
+    assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
+}
+
+/// Each verb does its work on the old rows.
+fn assert_works(store: &Fixture) {
+    let StoreAnswer::Fetched { jobs, .. } = store.answer(StoreOp::Fetch { pool: "default".into(), after: None, limit: 10 })
+    else {
+        panic!("the queue can be read");
+    };
+    assert_eq!((jobs[0].id, jobs[0].work.environment.umask), (JobId(1), 23));
+    assert_eq!(jobs[0].work.timeout, Some(std::time::Duration::from_millis(1500)));
+    let jobs = vec![work(&["new"], &[])];
+    assert!(matches!(store.answer(insert(50, 60, jobs)), StoreAnswer::Inserted { .. }));
+    nothing_to_tell(&store.run(vec![start(1, 1), StoreOp::Requeue { id: JobId(3), crashes: 2, reason: None }]));
+    let finished = store.answer(super::finish(1));
+    assert!(matches!(finished, StoreAnswer::Finished { callbacks, .. } if callbacks == [CallbackId(1)]));
+    let claimed = store.answer(StoreOp::ClaimCallback { id: CallbackId(5) });
+    assert!(matches!(claimed, StoreAnswer::CallbackClaimed(run) if run.attempt == 2 && run.command == "five"));
+    let ended = |id| StoreOp::CallbackEnded { id: CallbackId(id), end: CallbackEnd::Delivered, exit_code: Some(0) };
+    store.run(vec![ended(5), StoreOp::ClaimCallback { id: CallbackId(4) }, ended(4)]);
+    let query = ListQuery { states: vec![State::Lost], limit: 10, ..ListQuery::default() };
+    let listed = store.answer(StoreOp::List { call: crate::job::CallId(1), query });
+    assert!(matches!(listed, StoreAnswer::Listed { records, .. } if records.len() == 1));
+    let pruned = store.answer(StoreOp::Prune { max_jobs: 0, ended_before_us: 1000, max_output_bytes: u64::MAX, batch: 10 });
+    assert!(
+        matches!(pruned, StoreAnswer::Pruned { jobs, .. } if jobs.len() == 5),
+        "all that had ended but for job 1, which has a callback"
+    );
+}
+
+#[test]
+fn the_way_to_todays_tables_does_not_matter() {
+    let new = Connection::open_in_memory().unwrap();
+    schema::apply(&new, 0, schema::current()).unwrap();
+    for version in 1..schema::current() {
+        let old = Connection::open_in_memory().unwrap();
+        schema::apply(&old, 0, version).unwrap();
+        schema::migrate(&old, version).unwrap();
+        assert_eq!(shape(&old), shape(&new), "from version {version}");
+    }
+}
+
+#[test]
+fn released_migrations_are_never_edited() {
+    let texts: Vec<String> = schema::texts().take(RELEASED.len()).map(|text| hex(&Sha256::digest(text))).collect();
+    assert_eq!(texts, RELEASED, "a change to the tables is a new migration at the end");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
