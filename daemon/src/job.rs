@@ -208,8 +208,10 @@ pub enum Verdict {
 pub enum Stage {
     /// No new process.
     Fork,
-    /// Its files for standard input, output and error.
-    Files,
+    /// The file that is its standard input.
+    Stdin,
+    /// Its files for standard output and error, which poold has to provide.
+    Output,
     /// Session, limits, descriptors.
     Setup,
     /// Its working directory.

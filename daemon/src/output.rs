@@ -1,4 +1,4 @@
-//! Where the output of attempts goes: the layout of the files below the state directory, and how they are opened for reading.
+//! Where the output of attempts goes: the layout of the files below the state directory, and how they are opened.
 //!
 //! ```text
 //! STATE/output/42/42137.1.out      job 42137, attempt 1, stdout; a thousand ids a folder
@@ -9,17 +9,23 @@
 //!
 //! The worker creates the files and hands them to the job itself; poold never copies a byte of output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, mkdirat};
 
 use crate::job::{CallbackId, Claim, JobId, Unit};
 
 /// Jobs that share a folder.
 const FOLDER: u64 = 1000;
+
+/// Names below the state directory, in the path of an output file and of a spooled input.
+const OUTPUT_DEPTH: usize = 3;
+const STDIN_DEPTH: usize = 2;
 
 /// The files of one attempt: stdout and stderr.
 pub fn paths(state_dir: &Path, claim: Claim) -> (PathBuf, PathBuf) {
@@ -41,15 +47,90 @@ pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
     state_dir.join("stdin").join(token)
 }
 
-/// Opens one of the files for reading. Whatever a job may have put in its place is not followed, and not waited for.
+/// Creates one of an attempt's files, for appending, so that two processes that write to it do not overwrite each other. Empty, whatever an
+/// attempt of the same number that could not be started has left. A missing folder is made anew, but not the state directory.
 ///
 /// # Errors
-/// Those of open(2); `InvalidData` where it is no plain file.
+/// Those of openat2(2).
+pub fn create(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
+    let file = match open_beneath(path, OUTPUT_DEPTH, flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_folders(path, OUTPUT_DEPTH)?;
+            open_beneath(path, OUTPUT_DEPTH, flags)?
+        }
+        other => other?,
+    };
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Opens one of the files for reading. Whatever a job may have put in its place is not waited for.
+///
+/// # Errors
+/// Those of openat2(2); `InvalidData` where it is no plain file.
 pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let file = open_beneath(path, OUTPUT_DEPTH, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no plain file any more"));
     }
     Ok(file)
+}
+
+/// Creates the file of a standard input that is to be spooled; there must be none.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn create_stdin(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    match open_beneath(path, STDIN_DEPTH, flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_folders(path, STDIN_DEPTH)?;
+            open_beneath(path, STDIN_DEPTH, flags)
+        }
+        other => other,
+    }
+}
+
+/// Opens a spooled standard input for reading.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_stdin(path: &Path) -> io::Result<File> {
+    open_beneath(path, STDIN_DEPTH, OFlag::O_RDONLY)
+}
+
+/// Opens a file that lies so many names below the state directory. A link may lead to that directory, but from there on none is followed.
+fn open_beneath(path: &Path, depth: usize, flags: OFlag) -> io::Result<File> {
+    let (state_dir, relative) = split(path, depth);
+    let mode = if flags.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o600) } else { Mode::empty() };
+    Ok(open_at(&open_dir(state_dir)?, relative, flags, mode)?.into())
+}
+
+/// Makes the folders on the way to such a file, those that are missing.
+fn create_folders(path: &Path, depth: usize) -> io::Result<()> {
+    let (state_dir, relative) = split(path, depth);
+    let mut dir = open_dir(state_dir)?;
+    for name in relative.parent().into_iter().flatten() {
+        match mkdirat(&dir, name, Mode::from_bits_truncate(0o700)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        dir = open_at(&dir, Path::new(name), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
+    }
+    Ok(())
+}
+
+fn split(path: &Path, depth: usize) -> (&Path, &Path) {
+    let state_dir = path.ancestors().nth(depth).unwrap_or(Path::new("/"));
+    (state_dir, path.strip_prefix(state_dir).unwrap_or(path))
+}
+
+fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn open_at(dir: &OwnedFd, relative: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode);
+    openat2(dir, relative, how.resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH))
 }

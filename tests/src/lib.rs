@@ -274,6 +274,11 @@ impl Daemon {
         Setup::new().workers(workers).start()
     }
 
+    /// How it was started.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// Where everything of this daemon is; tests may keep their own files there.
     pub fn dir(&self) -> &Path {
         self.setup.dir()

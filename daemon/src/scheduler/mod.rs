@@ -297,9 +297,17 @@ impl Scheduler {
         for tied in self.ties.ended(id) {
             self.end(tied, StopReason::Untied(Tie::Job(id)));
         }
-        if let Some(record) = record {
-            for (call, reply, last) in self.waiters.ended(id, record) {
-                self.reply(call, reply, last);
+        match record {
+            Some(record) => {
+                for (call, reply, last) in self.waiters.ended(id, record) {
+                    self.reply(call, reply, last);
+                }
+            }
+            // Nobody had waited when it ended. Who has come since, while the store could not write, was told that it still ran.
+            None => {
+                for call in self.waiters.calls_for(id) {
+                    self.store(StoreOp::Get { call, ids: vec![id] });
+                }
             }
         }
     }

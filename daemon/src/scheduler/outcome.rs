@@ -103,12 +103,13 @@ pub fn lost(crashes: u32, how: &str, ended_us: i64) -> Outcome {
     without_process(State::Lost, ResultKind::Lost, Some(reason), ended_us)
 }
 
-/// Whether the machine had no room for the attempt, so that the same may succeed later.
+/// Whether the machine had no room for the attempt, or the state directory is not as it should be, so that the same may succeed later.
 pub fn is_shortage(failure: SpawnFailure) -> bool {
     let errno = Errno::from_raw(failure.errno);
     match failure.stage {
         Stage::Fork => matches!(errno, Errno::EAGAIN | Errno::ENOMEM),
-        Stage::Files | Stage::Setup => {
+        Stage::Output => true,
+        Stage::Stdin | Stage::Setup => {
             matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
         }
         Stage::Cwd | Stage::Exec => false,
@@ -120,7 +121,8 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
     let why = Errno::from_raw(failure.errno).desc();
     match failure.stage {
         Stage::Fork => format!("no new process could be started: {why}"),
-        Stage::Files => format!("its files for standard input and output could not be opened: {why}"),
+        Stage::Stdin => format!("its standard input could not be opened: {why}"),
+        Stage::Output => format!("its output files could not be created: {why}; mend \"output\" in poold's state directory"),
         Stage::Setup => format!("its process could not be set up: {why}"),
         Stage::Cwd => format!("cannot enter the directory {:?}: {why}", work.cwd),
         Stage::Exec => format!("cannot execute {:?}: {why}", work.argv[0]),
@@ -137,7 +139,7 @@ pub fn of_failure(failure: SpawnFailure, work: &Work, ended_us: i64) -> Outcome 
             let exit_code = Some(if missing { 127 } else { 126 });
             Outcome { exit_code, ..without_process(State::Failed, ResultKind::ExitCode, reason, ended_us) }
         }
-        Stage::Fork | Stage::Files | Stage::Setup | Stage::Cwd => {
+        Stage::Fork | Stage::Stdin | Stage::Output | Stage::Setup | Stage::Cwd => {
             without_process(State::Failed, ResultKind::Error, reason, ended_us)
         }
     }

@@ -60,6 +60,11 @@ impl Waiters {
         self.calls.get(&call).is_some_and(|waiter| waiter.remaining.contains(&id))
     }
 
+    /// The calls that wait for the job's end.
+    pub fn calls_for(&self, id: JobId) -> Vec<CallId> {
+        self.jobs.get(&id).cloned().unwrap_or_default()
+    }
+
     /// The calls that want to know of a start of the job.
     pub fn output_watchers(&self, id: JobId) -> Vec<CallId> {
         let wants = |call: &&CallId| match self.calls[*call].kind {
@@ -89,8 +94,7 @@ impl Waiters {
 
     /// A job has ended: the replies to everybody who waits for it.
     pub fn ended(&mut self, id: JobId, record: &Record) -> Vec<(CallId, Reply, bool)> {
-        let calls = self.jobs.get(&id).cloned().unwrap_or_default();
-        calls.into_iter().filter_map(|call| self.ended_for(call, id, record)).collect()
+        self.calls_for(id).into_iter().filter_map(|call| self.ended_for(call, id, record)).collect()
     }
 
     /// A job has ended: the reply to one call, if it still waits for it and is to be told now; true when it is the last.

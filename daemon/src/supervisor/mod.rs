@@ -21,15 +21,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use mio::net::UnixListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::stat::fstat;
 use nix::unistd::getppid;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -148,6 +150,7 @@ impl Supervisor {
         if leftovers > 0 {
             tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
         }
+        check_state_dir(&options.state_dir, &inherited.locks)?;
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions { durability: config.durability.into(), output_paths: output::job_paths };
         let notify = move || {
@@ -203,6 +206,20 @@ impl Supervisor {
         supervisor.service_manager.ready();
         Ok((supervisor, poll, signals))
     }
+}
+
+/// The guardian's lock is in the state directory that this poold was started on. Where another has taken its place since, or none, a new
+/// supervisor must not begin anew as if nothing had been accepted.
+fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
+    let Some(lock) = locks.first() else { return Ok(()) };
+    let held = fstat(lock).context("cannot look at the state directory's lock")?;
+    let is_ours =
+        fs::metadata(state_dir.join("lock")).is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
+    if !is_ours {
+        let dir = state_dir.display();
+        bail!("the state directory {dir} was removed, moved or replaced while poold ran: put it back, then start poold again");
+    }
+    Ok(())
 }
 
 fn create_folders(state_dir: &Path) -> anyhow::Result<()> {

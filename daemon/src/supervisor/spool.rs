@@ -3,16 +3,14 @@
 //! A file belongs to the connection that opened it until a job names its token; what no job has named goes with its connection.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use mio::Token;
-use nix::fcntl::OFlag;
 
 use crate::job::CallId;
-use crate::{output, process};
+use crate::output;
 
 /// All spooled files that belong to no job yet.
 #[derive(Debug)]
@@ -46,22 +44,12 @@ impl Spool {
     /// A new file for a connection's client to write: its token, and the file.
     ///
     /// # Errors
-    /// Those of open(2).
+    /// Those of openat2(2).
     pub fn open(&mut self, connection: Token) -> io::Result<(String, File)> {
         let token = format!("{}-{}", self.prefix, self.next);
         self.next += 1;
         let path = output::stdin_path(&self.state_dir, &token);
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(flags);
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Somebody has removed the folder.
-                process::create_private_folder(path.parent().ok_or(error)?)?;
-                options.open(&path)?
-            }
-            other => other?,
-        };
+        let file = output::create_stdin(&path)?;
         self.unclaimed.entry(connection).or_default().push(token.clone());
         Ok((token, file))
     }

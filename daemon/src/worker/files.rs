@@ -1,16 +1,14 @@
 //! The files behind an attempt's standard streams.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
 
-use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::protocol::{Run, Stdin};
 use crate::job::{SpawnFailure, Stage};
+use crate::output;
 
 /// An attempt's standard streams.
 #[derive(Debug)]
@@ -24,14 +22,15 @@ impl Files {
     /// Opens all three.
     ///
     /// # Errors
-    /// With [`Stage::Files`], and what open(2) says.
+    /// With [`Stage::Output`] or [`Stage::Stdin`], and what open(2) says.
     pub fn open(run: &Run) -> Result<Self, SpawnFailure> {
         let failed =
-            |error: io::Error| SpawnFailure { stage: Stage::Files, errno: error.raw_os_error().unwrap_or(nix::libc::EIO) };
+            |stage| move |error: io::Error| SpawnFailure { stage, errno: error.raw_os_error().unwrap_or(nix::libc::EIO) };
         Ok(Self {
-            stdin: Some(open_stdin(&run.stdin).map_err(failed)?),
-            stdout: create(&run.stdout).map_err(failed)?,
-            stderr: create(&run.stderr).map_err(failed)?,
+            stdout: output::create(&run.stdout).map_err(failed(Stage::Output))?,
+            stderr: output::create(&run.stderr).map_err(failed(Stage::Output))?,
+            // Last: where the whole state directory is gone, that is not this job's fault.
+            stdin: Some(open_stdin(&run.stdin).map_err(failed(Stage::Stdin))?),
         })
     }
 
@@ -59,7 +58,7 @@ impl Files {
 fn open_stdin(stdin: &Stdin) -> io::Result<File> {
     match stdin {
         Stdin::Null => File::open("/dev/null"),
-        Stdin::File(path) => OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path),
+        Stdin::File(path) => output::open_stdin(path),
         Stdin::Text(text) => {
             let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(text.as_bytes())?;
@@ -67,21 +66,4 @@ fn open_stdin(stdin: &Stdin) -> io::Result<File> {
             Ok(file)
         }
     }
-}
-
-/// Empty, whatever an attempt of the same number that could not be started has left; never through a link. Appending, so that two
-/// processes that write to it do not overwrite each other.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    let file = match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = path.parent().ok_or(error)?;
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            options.open(path)?
-        }
-        other => other?,
-    };
-    file.set_len(0)?;
-    Ok(file)
 }

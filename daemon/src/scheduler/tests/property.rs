@@ -92,7 +92,9 @@ fn step() -> impl Strategy<Value = Step> {
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
     let failure = prop_oneof![
         Just((Stage::Fork, libc::EAGAIN)),
-        Just((Stage::Files, libc::ENOSPC)),
+        Just((Stage::Output, libc::ENOSPC)),
+        Just((Stage::Output, libc::EROFS)),
+        Just((Stage::Stdin, libc::ENOENT)),
         Just((Stage::Exec, libc::ENOENT)),
         Just((Stage::Cwd, libc::ENOENT)),
     ];
