@@ -17,7 +17,7 @@ use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
 /// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is written from its beginning
 /// again, and overwriting syncs faster than growing does.
-const WAL_PAGES: i64 = 2048;
+const WAL_PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
 
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;

@@ -4,6 +4,8 @@
 mod faults;
 mod keys;
 mod migrations;
+mod power;
+mod recorder;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
