@@ -145,12 +145,12 @@ impl Supervisor {
         registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
         let waker = Waker::new(registry, STORE)?;
 
+        check_state_dir(&options.state_dir, &inherited.locks)?;
         let containment = Containment::set_up(&options.state_dir, config.cgroup);
         let leftovers = process::kill_leftovers(|variables| launch::is_of_attempt(variables, &options.socket));
         if leftovers > 0 {
             tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
         }
-        check_state_dir(&options.state_dir, &inherited.locks)?;
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions { durability: config.durability.into(), output_paths: output::job_paths };
         let notify = move || {

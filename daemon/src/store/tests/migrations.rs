@@ -49,7 +49,7 @@ const ROWS: &[&str] = &[
     "",
     "
     UPDATE meta SET boot_id = 'boot';
-    UPDATE jobs SET start_ticks = 77 WHERE id = 3;
+    UPDATE jobs SET start_ticks = 77, memory_peak_bytes = 8192, key = 'key', round = 'round' WHERE id = 3;
     INSERT INTO jobs (id, state, pool, attempt, crashes, argv, cwd, environment, kill_after_us, submitted_us, reason, tie, on_crash)
         VALUES (20, 'held', 'default', 1, 1, '[\"a\"]', '/', 5, 1, 100, 'died', NULL, 'hold'),
                (21, 'queued', 'default', 0, 0, '[\"a\"]', '/', 5, 1, 100, NULL, 'job:3', 'fail');
@@ -122,6 +122,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     if version >= 3 {
         assert_eq!(restored.boot_id.as_deref(), Some("boot"));
         assert_eq!(restored.held, [JobId(20)]);
+        assert_eq!(store.record(3).key.as_deref(), Some("key"));
         assert_eq!(restored.tied, [Tied { id: JobId(21), tie: Tie::Job(JobId(3)), untied: false }]);
     }
 }

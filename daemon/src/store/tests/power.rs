@@ -378,7 +378,7 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn what_was_answered_survives_a_power_cut_at_any_moment() {
     let seed = number("POOL_POWER_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 1_000_003);
-    let cuts = number("POOL_POWER_CUTS").unwrap_or(CUTS) as usize;
+    let cuts = number("POOL_POWER_CUTS").map_or(CUTS, |cuts| cuts as usize);
     for (seed, cuts) in (seed..).zip((0..cuts.div_ceil(CUTS)).map(|_| CUTS)) {
         println!("POOL_POWER_SEED={seed}, {cuts} cuts");
         let broken = cut(seed, cuts, Durability::Power);
