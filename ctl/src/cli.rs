@@ -87,6 +87,14 @@ pub enum Verb {
         verb: PoolVerb,
     },
 
+    /// Copy poold's database, with every job accepted so far, into a new file
+    ///
+    /// Jobs, callbacks and environments are in it; output and spooled input, which are files of their own, are not.
+    Backup {
+        /// Must not exist yet
+        file: PathBuf,
+    },
+
     /// Ask whether poold is there
     Ping,
 

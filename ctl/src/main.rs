@@ -4,6 +4,7 @@
 //! 75 when poold refuses for now; 2 for a wrong command line.
 
 mod admin;
+mod backup;
 mod bulk;
 mod cli;
 mod connect;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Cancel { ids } => admin::cancel(&link, &ids, json),
         Verb::Release { ids } => admin::release(&link, &ids),
         Verb::Pool { verb: PoolVerb::Ls } => list::pools(&link, json),
+        Verb::Backup { file } => backup::run(&link, &file, json),
         Verb::Ping => admin::ping(&link, json),
         Verb::Shutdown { drain: _, now } => admin::shutdown(&link, now),
     };

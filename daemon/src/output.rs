@@ -100,6 +100,17 @@ pub fn open_stdin(path: &Path) -> io::Result<File> {
     open_beneath(path, STDIN_DEPTH, OFlag::O_RDONLY)
 }
 
+/// Brings a spooled standard input to the disk, and its name.
+///
+/// # Errors
+/// Those of openat2(2) and fsync(2).
+pub fn sync_stdin(state_dir: &Path, token: &str) -> io::Result<()> {
+    let path = stdin_path(state_dir, token);
+    open_stdin(&path)?.sync_all()?;
+    let folder = open_at(&open_dir(state_dir)?, Path::new("stdin"), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    File::from(folder).sync_all()
+}
+
 /// Opens a file that lies so many names below the state directory. A link may lead to that directory, but from there on none is followed.
 fn open_beneath(path: &Path, depth: usize, flags: OFlag) -> io::Result<File> {
     let (state_dir, relative) = split(path, depth);

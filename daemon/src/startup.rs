@@ -158,15 +158,35 @@ fn state_dir_of_service_manager() -> Option<PathBuf> {
 
 fn create_state_dir(dir: &Path) -> anyhow::Result<()> {
     let hint = || format!("cannot use the state directory {}: choose one that you can write with --state-dir", dir.display());
+    let is_new = !dir.exists();
     if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent).with_context(hint)?;
+        create_synced(parent).with_context(hint)?;
     }
     process::create_private_folder(dir).with_context(hint)?;
+    if is_new {
+        sync_parent(dir).with_context(hint)?;
+    }
     let owner = fs::metadata(dir).with_context(hint)?.uid();
     if owner != geteuid().as_raw() {
         bail!("the state directory {} belongs to uid {owner}: choose one of your own with --state-dir", dir.display());
     }
     Ok(())
+}
+
+/// Creates a directory and those above it, so that a power cut does not take away what is put into them.
+fn create_synced(dir: &Path) -> io::Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        create_synced(parent)?;
+    }
+    fs::create_dir_all(dir)?;
+    sync_parent(dir)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// A file that stays locked as long as any process of this daemon lives, and names the guardian's pid.

@@ -53,6 +53,8 @@ method!(Cancel, "Cancel", Canceled);
 method!(Signal, "Signal", Empty);
 method!(Release, "Release", Empty);
 method!(Pools, "Pools", PoolsListed);
+method!(Backup, "Backup", BackupBegun);
+method!(EndBackup, "EndBackup", Empty);
 method!(Shutdown, "Shutdown", ShuttingDown);
 
 /// A job as a client submits it.
@@ -623,6 +625,24 @@ pub struct Pools {}
 pub struct PoolsListed {
     pub pools: Vec<Pool>,
 }
+
+/// Parameters of `Backup`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {}
+
+/// Reply of `Backup`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct BackupBegun {
+    pub path: String,
+    pub bytes: u64,
+}
+
+/// Parameters of `EndBackup`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndBackup {}
 
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,6 +69,16 @@ pub enum Refusal {
     #[error("{limit} jobs are queued in the pool {pool:?}, which is its limit (max_queued): try again later")]
     QueueFull { pool: String, limit: u64 },
 
+    /// One backup at a time.
+    #[serde(rename = "io.poold.BackupUnderWay")]
+    #[error("another backup is under way: try again when it is done")]
+    BackupUnderWay {},
+
+    /// The copy is worthless.
+    #[serde(rename = "io.poold.BackupSpoiled")]
+    #[error("the backup is worthless: {reason}")]
+    BackupSpoiled { reason: String },
+
     /// The store cannot be written.
     #[serde(rename = "io.poold.StoreFailed")]
     #[error("poold cannot write its store, nothing was accepted: {reason}")]
@@ -113,7 +123,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the same call may succeed later: poolctl then exits with 75 (`EX_TEMPFAIL` of sysexits.h).
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining {} | Self::TooManyClients { .. } | Self::QueueFull { .. })
+        matches!(self, Self::Draining {} | Self::BackupUnderWay {} | Self::TooManyClients { .. } | Self::QueueFull { .. })
     }
 }
 

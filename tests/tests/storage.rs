@@ -1,11 +1,13 @@
 //! What users see when the state directory is not as it should be: at the start, and while poold works in it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
+use pool_proto::interface::Backup;
 use pool_tests::{Daemon, Said, Setup, line_of, run, send, wait_until};
 
 /// Runs until told to go, then ends with 3.
@@ -133,6 +135,54 @@ fn what_a_killed_attempt_had_written_stays_and_the_next_one_begins_its_own() {
     assert_ne!(first, second.path);
     assert_eq!(fs::read_to_string(&first).unwrap(), "attempt 1\n");
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "attempt 2\n");
+}
+
+#[test]
+fn a_backup_made_at_work_holds_every_job_accepted_before_and_can_be_started_on() {
+    let daemon = Daemon::start(2);
+    let running = waiting_job(&daemon, "go");
+    let ended = daemon.submit(&["--", "sh", "-c", "exit 4"]);
+    assert_eq!(daemon.run(&["wait", &ended.to_string()]).code, 4);
+    let lines = format!("{}\n", serde_json::json!({ "argv": ["true", "x".repeat(500)] })).repeat(200);
+    fs::write(daemon.path("lines"), lines).unwrap();
+    let mut feeds: Vec<_> = (0..4).map(|_| daemon.ctl(&["submit", "--from", &daemon.path_text("lines")])).collect();
+    let mut feeds: Vec<_> = feeds.iter_mut().map(|feed| feed.stdout(Stdio::null()).spawn().unwrap()).collect();
+    let accepted = daemon.submit(&["--", "true"]);
+
+    let (file, text) = (daemon.path("backup"), daemon.path_text("backup"));
+    let said = daemon.ok(&["backup", &text]);
+    assert!(said.contains("jobs, callbacks and environments, without output"), "{said}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(feeds.iter_mut().all(|feed| feed.wait().unwrap().success()), "nobody was held up or refused");
+    let before = fs::read(&file).unwrap();
+    assert_refused(&daemon.run(&["backup", &text]), &["exists already", "name a new file"]);
+    assert!(fs::read(&file).unwrap() == before && !daemon.path("backup.part").exists());
+
+    // Restored beside it: what ran then is attempted again.
+    let restored = Setup::new().workers(2);
+    let state_dir = restored.dir().join("state");
+    fs::DirBuilder::new().mode(0o700).create(&state_dir).unwrap();
+    fs::copy(&file, state_dir.join("poold.db")).unwrap();
+    let_go(&daemon, "go");
+    let restored = restored.start();
+    assert_eq!(restored.run(&["wait", &running.to_string()]).code, 3);
+    assert_eq!(restored.record(ended).exit_code, Some(4));
+    assert_eq!(restored.run(&["wait", &format!("1-{accepted}")]).code, 3, "job 1 is the first that did not succeed");
+    assert!(restored.submit(&["--", "true"]) > accepted);
+    assert_refused(&restored.run(&["logs", &ended.to_string()]), &["its files cannot be opened"]);
+}
+
+#[test]
+fn a_backup_whose_client_dies_holds_up_nobody() {
+    let daemon = Daemon::start(1);
+    let mut client = daemon.client();
+    let begun = client.call(&Backup {}).unwrap();
+    assert_eq!(Path::new(&begun.path), daemon.state_dir().join("poold.db"));
+    let said = daemon.run(&["backup", &daemon.path_text("one")]);
+    assert_eq!(said.code, 75, "{said:?}");
+    assert!(said.stderr.contains("another backup is under way") && !daemon.path("one.part").exists(), "{said:?}");
+    drop(client);
+    wait_until("the next one succeeds", || daemon.run(&["backup", &daemon.path_text("two")]).code == 0);
 }
 
 /// poold in the state directory of a daemon that has ended; it is not to start.

@@ -22,6 +22,8 @@ pub enum Request {
     Signal(interface::Signal),
     Release(interface::Release),
     Pools,
+    Backup,
+    EndBackup,
     Shutdown(interface::Shutdown),
 }
 
@@ -38,6 +40,8 @@ impl Request {
             | Self::Signal(_)
             | Self::Release(_)
             | Self::Pools
+            | Self::Backup
+            | Self::EndBackup
             | Self::Shutdown(_) => false,
         }
     }
@@ -106,7 +110,9 @@ fn parse_service(method: &str, call: &Call<&RawValue>) -> Result<ServiceReply, R
 }
 
 fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
-    use interface::{Cancel, Get, List, Output, Ping, Pools, Release, Shutdown, Signal, Spool, Submit, SubmitMany, Wait};
+    use interface::{
+        Backup, Cancel, EndBackup, Get, List, Output, Ping, Pools, Release, Shutdown, Signal, Spool, Submit, SubmitMany, Wait,
+    };
     Ok(match call.method.as_str() {
         Ping::NAME => Request::Ping,
         Submit::NAME => Request::Submit(parameters(call)?),
@@ -120,6 +126,8 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
         Signal::NAME => Request::Signal(parameters(call)?),
         Release::NAME => Request::Release(parameters(call)?),
         Pools::NAME => Request::Pools,
+        Backup::NAME => Request::Backup,
+        EndBackup::NAME => Request::EndBackup,
         Shutdown::NAME => Request::Shutdown(parameters(call)?),
         _ => return Err(Refusal::MethodNotFound { method: call.method.clone() }),
     })

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use pool_proto::Refusal;
 
+use super::backup::Hold;
 use super::database::{BatchError, Database};
 use super::{CloseError, StoreEvent, fault};
 use crate::job::CallId;
@@ -33,6 +34,9 @@ const REST: u32 = 10;
 /// What the thread is sent.
 pub enum Message {
     Ops(Vec<StoreOp>),
+    /// See [`Store::hold`](super::Store::hold) and [`Store::let_go`](super::Store::let_go).
+    Hold(usize),
+    LetGo(usize),
     /// Something that a test does to the database.
     #[cfg(test)]
     Inspect(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
@@ -60,6 +64,9 @@ pub struct Committer {
     /// What is to be written, in order; empty between batches while healthy.
     kept: Vec<StoreOp>,
     failing: Option<Failing>,
+    hold: Hold,
+    /// What is asked of it, in order.
+    holds: Vec<Message>,
     /// Something was sent that `notify` has not told of.
     sent: bool,
 }
@@ -67,7 +74,18 @@ pub struct Committer {
 impl Committer {
     pub fn new(database: Database, inbox: Receiver<Message>, outbox: Sender<StoreEvent>, notify: Box<dyn Fn() + Send>) -> Self {
         let state_dir = database.state_dir().to_owned();
-        Self { database, state_dir, inbox, outbox, notify, kept: Vec::new(), failing: None, sent: false }
+        Self {
+            database,
+            state_dir,
+            inbox,
+            outbox,
+            notify,
+            kept: Vec::new(),
+            failing: None,
+            hold: Hold::None,
+            holds: Vec::new(),
+            sent: false,
+        }
     }
 
     /// Until every handle is gone and everything submitted has been carried out.
@@ -77,6 +95,7 @@ impl Committer {
                 Ok(message) => {
                     let batch = self.gather(message);
                     self.process(batch);
+                    self.answer_holds();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
@@ -85,7 +104,24 @@ impl Committer {
                 self.retry();
             }
             self.tell();
-            self.database.checkpoint();
+            self.database.checkpoint(&mut self.hold);
+        }
+    }
+
+    /// After everything that had been asked before.
+    fn answer_holds(&mut self) {
+        for asked in std::mem::take(&mut self.holds) {
+            match asked {
+                Message::Hold(holder) => {
+                    let held = self.hold.begin(holder, &mut self.database);
+                    self.send(StoreEvent::Held(held));
+                }
+                Message::LetGo(holder) => {
+                    let let_go = self.hold.end(holder);
+                    self.send(StoreEvent::LetGo(let_go));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -117,6 +153,7 @@ impl Committer {
                     size += ops.iter().map(weight).sum::<usize>();
                     batch.extend(ops);
                 }
+                Message::Hold(_) | Message::LetGo(_) => self.holds.push(message),
                 #[cfg(test)]
                 Message::Inspect(inspect) => inspect(self.database.connection()),
             }

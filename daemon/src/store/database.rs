@@ -2,9 +2,12 @@
 //!
 //! Which operations make a batch, and what happens when one cannot be written, is the committer's business.
 
-use pool_proto::Refusal;
-use rusqlite::{Connection, Error, Result};
+use std::sync::Arc;
 
+use pool_proto::Refusal;
+use rusqlite::{Connection, Error, Result, ffi};
+
+use super::backup::Hold;
 use super::environments::Environments;
 use super::home::Home;
 use super::jobs::{self, Inserted, Provided};
@@ -12,7 +15,7 @@ pub use super::prune::History;
 use super::prune::{self, Limits};
 use super::records::{self, Layout};
 use super::{Durability, callbacks, queries};
-use crate::job::{CallId, CallbackId, JobId, Outcome};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Work};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
 /// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is written from its beginning
@@ -111,10 +114,13 @@ impl Database {
 
     /// Carries out one operation: a change only within [`commit`](Self::commit), a read anywhere.
     pub fn apply(&mut self, op: &StoreOp) -> Result<Option<StoreAnswer>> {
-        let Self { connection, layout, environments, history, .. } = self;
+        let Self { connection, layout, environments, history, durability, .. } = self;
         match op {
             StoreOp::Insert { call, first, first_callback, jobs, submitted_us } => {
                 let (call, first) = (*call, *first);
+                if let Err(refusal) = sync_stdin(layout, jobs, *durability) {
+                    return Ok(Some(StoreAnswer::Refused { call, refusal }));
+                }
                 Ok(Some(match jobs::insert(connection, environments, first, *first_callback, jobs, *submitted_us)? {
                     Inserted::All { untied, existing } => {
                         StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied, existing }
@@ -206,8 +212,8 @@ impl Database {
     }
 
     /// Writes the log back into the database once it has become long. For when nobody waits for an answer.
-    pub fn checkpoint(&mut self) {
-        match self.checkpoint_if_long() {
+    pub fn checkpoint(&mut self, hold: &mut Hold) {
+        match self.checkpoint_if_long(hold) {
             Ok(()) => {}
             // Nothing is lost, the log only grows on. Should there be no room for that either, the next commit fails and says so.
             Err(error) => {
@@ -217,17 +223,32 @@ impl Database {
         }
     }
 
-    fn checkpoint_if_long(&mut self) -> Result<()> {
-        let length = |mode: &str| {
-            let mut checkpoint = self.connection.prepare_cached(mode)?;
-            checkpoint.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-        };
-        let (pages, written_back) = length("PRAGMA wal_checkpoint(NOOP)")?;
-        if pages >= self.checkpoint_at && pages > written_back {
-            length("PRAGMA wal_checkpoint(PASSIVE)")?;
+    fn checkpoint_if_long(&mut self, hold: &mut Hold) -> Result<()> {
+        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+        hold.limit(pages);
+        if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {
+            self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
             self.checkpoint_at = WAL_PAGES;
         }
         Ok(())
+    }
+
+    /// The log's pages, and how many of them are written back, after a checkpoint of that mode.
+    fn log_length(&self, mode: &str) -> Result<(i64, i64)> {
+        let mut checkpoint = self.connection.prepare_cached(mode)?;
+        checkpoint.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+    }
+
+    /// Writes everything that is committed back into the file; its length in bytes.
+    pub fn make_whole(&mut self) -> Result<u64> {
+        self.check_home()?;
+        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
+        if pages != written_back {
+            return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+        }
+        let count: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let size: i64 = self.connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok((count * size).unsigned_abs())
     }
 
     /// Closes the database. The log is written back and removed; where that fails, the next start does it.
@@ -260,6 +281,20 @@ fn promises(op: &StoreOp) -> bool {
         | StoreOp::ClaimCallback { .. }
         | StoreOp::CallbackEnded { .. } => false,
     }
+}
+
+/// A job is not accepted before its input is as safe as it is.
+fn sync_stdin(layout: &Layout, jobs: &[Arc<Work>], durability: Durability) -> Result<(), Refusal> {
+    if durability == Durability::Crash {
+        return Ok(());
+    }
+    jobs.iter().filter_map(|work| work.stdin.as_deref()).try_for_each(|token| {
+        (layout.sync_stdin)(&layout.state_dir, token).map_err(|error| {
+            let dir = layout.state_dir.join("stdin");
+            let reason = format!("the standard input in {} cannot be synced: {error}; mend that and try again", dir.display());
+            Refusal::StoreFailed { reason }
+        })
+    })
 }
 
 fn ids_given_out_before(call: CallId, first: JobId, first_callback: CallbackId) -> StoreAnswer {

@@ -42,7 +42,7 @@ pub fn explain(error: &Error, state_dir: &Path) -> String {
     match error.sqlite_error_code() {
         _ if is_of_home(error) => format!(
             "{file} or its log was removed, moved or replaced while poold had it open; put it back where it was, \
-             or save what poold knows with `poolctl backup FILE`, end poold, and start it on that"
+             or end poold and start it anew"
         ),
         Some(ErrorCode::DiskFull) => format!("the disk is full; free space in {dir} and try again"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {

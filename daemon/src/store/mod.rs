@@ -13,6 +13,7 @@
 //! It decides nothing: which job runs when, and what an interrupted one becomes, is the scheduler's business. It touches no file but
 //! its database: output and spooled input belong to others, who are told when they can go.
 
+mod backup;
 mod callbacks;
 mod columns;
 mod committer;
@@ -31,12 +32,14 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use committer::{Committer, Message};
 pub use opening::OpenError;
+use pool_proto::Refusal;
 
 use crate::job::JobId;
 use crate::scheduler::store_op::{Restored, StoreAnswer, StoreOp};
@@ -59,6 +62,8 @@ pub struct Options {
     pub durability: Durability,
     /// The files of an attempt's stdout and stderr below the state directory, as records name them.
     pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+    /// Brings a spooled standard input to the disk, given its token, before the job that needs it is accepted.
+    pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
 }
 
 /// What comes from the store.
@@ -70,6 +75,9 @@ pub enum StoreEvent {
     Failing {
         reason: String,
     },
+    /// Answers to [`Store::hold`] and [`Store::let_go`], in the order in which they were asked.
+    Held(Result<u64, Refusal>),
+    LetGo(Result<(), Refusal>),
     /// It can be written again, and everything that was kept has been.
     Recovered,
 }
@@ -114,6 +122,17 @@ impl Store {
         if self.ops.send(Message::Ops(ops)).is_err() {
             tracing::error!("the store's thread is gone: changes are lost");
         }
+    }
+
+    /// Makes the database's file whole, and leaves it alone until [`let_go`](Self::let_go): a backup copies it, and commits go on into the
+    /// log meanwhile. Answered with [`StoreEvent::Held`] and the file's length.
+    pub fn hold(&self, holder: usize) {
+        _ = self.ops.send(Message::Hold(holder));
+    }
+
+    /// Ends the hold of that holder, if it has one. Answered with [`StoreEvent::LetGo`]: whether the file was left alone until now.
+    pub fn let_go(&self, holder: usize) {
+        _ = self.ops.send(Message::LetGo(holder));
     }
 
     /// The next event that is there. Never blocks.

@@ -58,7 +58,7 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let dir = fs::canonicalize(state_dir).map_err(|source| OpenError::Directory { dir: state_dir.to_owned(), source })?;
     let file = dir.join(FILE_NAME);
     create(&dir, &file).map_err(|source| OpenError::Create { file: file.clone(), source })?;
-    let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths };
+    let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths, sync_stdin: options.sync_stdin };
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;

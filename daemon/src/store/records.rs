@@ -17,6 +17,7 @@ use crate::job::{CallbackId, JobId, Ready, Work};
 pub struct Layout {
     pub state_dir: PathBuf,
     pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+    pub sync_stdin: fn(&Path, &str) -> std::io::Result<()>,
 }
 
 /// The columns that [`read_ready`] takes, in its order.

@@ -11,13 +11,14 @@
 //! All changes of one turn go to the store before any bytes go out, so that its fsync begins as early as it can.
 
 mod admission;
+mod backup;
 mod containment;
 mod launch;
 mod requests;
 mod spool;
 mod status;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -109,6 +110,10 @@ struct Supervisor {
     guardian_pid: i32,
     /// Calls that wait for the store and are none of the scheduler's business.
     queries: HashMap<CallId, requests::Query>,
+    /// Calls that wait for the database's file to be held or let go, in order; none where a connection was closed.
+    backups: VecDeque<Option<CallId>>,
+    /// The connection that holds it, or is about to.
+    backing_up: HashSet<Token>,
     /// Submissions that are answered with a list of ids, even of one.
     bulk: HashSet<CallId>,
     /// Changes of this turn.
@@ -152,7 +157,11 @@ impl Supervisor {
             tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
         }
         create_folders(&options.state_dir)?;
-        let store_options = StoreOptions { durability: config.durability.into(), output_paths: output::job_paths };
+        let store_options = StoreOptions {
+            durability: config.durability.into(),
+            output_paths: output::job_paths,
+            sync_stdin: output::sync_stdin,
+        };
         let notify = move || {
             if let Err(error) = waker.wake() {
                 tracing::error!(%error, "cannot wake the supervisor");
@@ -184,6 +193,8 @@ impl Supervisor {
             place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned() },
             guardian_pid: getppid().as_raw(),
             queries: HashMap::new(),
+            backups: VecDeque::new(),
+            backing_up: HashSet::new(),
             bulk: HashSet::new(),
             ops: Vec::new(),
             ends_since_prune: 0,
@@ -284,6 +295,8 @@ impl Supervisor {
         while let Some(event) = self.store.answer() {
             match event {
                 StoreEvent::Answer(answer) => self.on_answer(answer),
+                StoreEvent::Held(held) => self.on_held(held),
+                StoreEvent::LetGo(let_go) => self.on_let_go(let_go),
                 StoreEvent::Failing { reason } => {
                     tracing::error!(
                         reason,
@@ -371,7 +384,10 @@ impl Supervisor {
                 self.bulk.remove(&call);
                 self.handle(Event::Disconnected { call });
             }
-            ServerEvent::Closed { connection } => self.spool.close(connection),
+            ServerEvent::Closed { connection } => {
+                self.spool.close(connection);
+                self.abandon_backup(connection);
+            }
         }
     }
 
@@ -509,6 +525,10 @@ impl Supervisor {
     fn end_turn(&mut self) {
         // The workers first: they may be idle.
         self.fleet.flush();
+        self.submit_ops();
+    }
+
+    fn submit_ops(&mut self) {
         if !self.ops.is_empty() {
             self.store.submit(std::mem::take(&mut self.ops));
         }

@@ -58,6 +58,8 @@ impl Supervisor {
                 let pools = self.scheduler.pools(|pool| self.containment.describe(pool));
                 self.server.reply(call, &PoolsListed { pools }, Vec::new(), true);
             }
+            Request::Backup => self.on_backup(connection, call),
+            Request::EndBackup => self.on_end_backup(connection, call),
             Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
         }
     }

@@ -167,7 +167,7 @@ fn damage_found_later_refuses_new_jobs_for_good_and_holds_up_nobody_who_does_not
 fn assert_homeless(store: &Fixture) {
     let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["a"], &[])])]);
     let [StoreEvent::Failing { reason }, refused] = &events[..] else { panic!("{events:?}") };
-    assert!(reason.contains("was removed, moved or replaced") && reason.contains("poolctl backup"), "{reason}");
+    assert!(reason.contains("was removed, moved or replaced") && reason.contains("put it back"), "{reason}");
     let refusal = Refusal::StoreFailed { reason: reason.clone() };
     assert_eq!(*refused, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal }));
     assert_eq!(store.record(1).state, State::Queued, "it can still be looked at");

@@ -1,12 +1,14 @@
 //! The store on real files: what is written is there after the next opening, what cannot be written is said and kept, and what is not
 //! ours is left alone. A read sent last is the fence by which a test knows that everything before it has been carried out.
 
+mod backups;
 mod faults;
 mod keys;
 mod migrations;
 mod power;
 mod recorder;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -38,7 +40,11 @@ struct Fixture {
 }
 
 fn options(durability: Durability) -> Options {
-    Options { durability, output_paths }
+    Options {
+        durability,
+        output_paths,
+        sync_stdin: |_, token| if token == "missing" { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) },
+    }
 }
 
 fn open(dir: &Path) -> Fixture {
@@ -441,5 +447,24 @@ fn only_what_was_promised_waits_for_the_disk() {
     let store = open_with(dir.path(), Durability::Crash);
     store.answer(insert(2, 1, vec![work(&["a"], &[])]));
     assert_eq!(store.inspect(synchronous), normal);
+    store.close();
+}
+
+#[test]
+fn a_job_whose_input_is_not_on_disk_is_not_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let job = Arc::new(Work { stdin: Some("missing".to_owned()), ..Work::clone(&work(&["a"], &[])) });
+    let events = store.run(vec![insert(1, 1, vec![job.clone()]), insert(2, 1, vec![work(&["b"], &[])])]);
+    let [StoreEvent::Answer(StoreAnswer::Refused { refusal, .. }), StoreEvent::Answer(StoreAnswer::Inserted { .. })] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(refusal.to_string().contains("standard input"), "{refusal}");
+    assert_eq!(store.queued(), [2]);
+    store.close();
+    let store = open_with(dir.path(), Durability::Crash);
+    assert!(matches!(store.answer(insert(3, 1, vec![job])), StoreAnswer::Inserted { .. }));
     store.close();
 }
