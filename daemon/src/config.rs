@@ -189,7 +189,11 @@ impl Config {
         }
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
         for (name, pool) in &config.pool {
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
@@ -256,7 +260,7 @@ enum DurationValue {
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let result = match DurationValue::deserialize(deserializer)? {
         DurationValue::Text(text) => pool_proto::text::parse_duration(&text),
-        DurationValue::Seconds(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        DurationValue::Seconds(seconds) => pool_proto::text::seconds(seconds),
     };
     result.map_err(serde::de::Error::custom)
 }
@@ -298,6 +302,7 @@ mod tests {
             ("[pool.\"a b\"]\nworkers = 1", "cannot be named"),
             ("workers = 1\n[pool.default]\nworkers = 2", "mean the same"),
             ("kill_after = \"soon\"", "soon"),
+            ("kill_after = 1.8e19", "at most"),
             ("kill_after = true", "a duration is"),
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),

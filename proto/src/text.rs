@@ -2,6 +2,18 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// No duration is longer, so that none can bring a clock to overflow: a thousand years.
+pub const MAX_DURATION: Duration = Duration::from_secs(1000 * 31_557_600);
+
+/// A number of seconds as a duration.
+///
+/// # Errors
+/// Why it is none, as a sentence: it is negative, no number, or more than [`MAX_DURATION`].
+pub fn seconds(seconds: f64) -> Result<Duration, String> {
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| format!("{seconds} s is no duration: {error}"))?;
+    bounded(duration)
+}
+
 /// A duration as people write it: `90`, `1.5` (seconds), `500ms`, `30m`, `1h30m`, `2 days`.
 ///
 /// # Errors
@@ -9,11 +21,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok() {
-        let seconds: f64 = text.parse().expect("it has just been parsed");
-        return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{text:?} is no duration: {error}"));
+        return seconds(text.parse().expect("it has just been parsed"));
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{text:?} is no duration ({error}); write seconds, or 500ms, 30m, 1h30m"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration ({error}); write seconds, or 500ms, 30m, 1h30m"))?;
+    bounded(duration)
+}
+
+fn bounded(duration: Duration) -> Result<Duration, String> {
+    if duration <= MAX_DURATION { Ok(duration) } else { Err("a duration is a thousand years at most".to_owned()) }
 }
 
 /// A point in time in RFC 3339, UTC, to the microsecond: `2026-11-23T18:09:00.000000Z`.
@@ -38,7 +54,7 @@ mod tests {
         for (text, millis) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "soon", "-1", "1e400", "nan", "3 parsecs"] {
+        for text in ["", "soon", "-1", "1e400", "nan", "3 parsecs", "1e15", "2000y"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

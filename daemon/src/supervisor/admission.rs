@@ -19,7 +19,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// Checks and completes jobs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Admission {
     recent: VecDeque<Arc<Environment>>,
     /// For jobs that bring no environment and no directory.
@@ -31,7 +31,8 @@ pub struct Admission {
 struct Fault(&'static str, String);
 
 impl Admission {
-    pub fn new() -> Self {
+    /// For a daemon of the user that this process runs as.
+    pub fn for_own_user() -> Self {
         let user = User::from_uid(geteuid()).ok().flatten();
         let text = |path: std::path::PathBuf| path.into_os_string().into_string().ok();
         let home = user.as_ref().and_then(|user| text(user.dir.clone())).filter(|home| home.starts_with('/'));
@@ -185,8 +186,7 @@ fn check_text(field: &'static str, text: &str) -> Result<(), Fault> {
 }
 
 fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
-    let convert = |seconds| Duration::try_from_secs_f64(seconds).map_err(|error| Fault(field, format!("{seconds} s: {error}")));
-    seconds.map(convert).transpose()
+    seconds.map(pool_proto::text::seconds).transpose().map_err(|reason| Fault(field, reason))
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
-        Admission::new().admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| Arc::from(name)))
+        Admission::for_own_user().admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| Arc::from(name)))
     }
 
     fn job() -> Job {
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let long = "x".repeat(MAX_KEY + 1);
-        let faults: [(&str, Job); 16] = [
+        let faults: [(&str, Job); 17] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![String::new()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -221,6 +221,7 @@ mod tests {
             ("umask", Job { umask: Some(0o1000), ..job() }),
             ("timeout_s", Job { timeout_s: Some(-1.0), ..job() }),
             ("timeout_s", Job { timeout_s: Some(0.0), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(1.8e19), ..job() }),
             ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn jobs_of_one_shell_share_its_environment() {
-        let mut admission = Admission::new();
+        let mut admission = Admission::for_own_user();
         let mut admit =
             |job| admission.admit(job, 0, &Config::default(), |name| Some(Arc::from(name))).unwrap().environment.clone();
         let shell = Job { env: Some(BTreeMap::from([("A".into(), "1".into())])), ..job() };

@@ -187,7 +187,7 @@ impl Supervisor {
             server: Server::new(UnixListener::from_std(listener), LISTENER, registry, config.max_clients)?,
             fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
             containment,
-            admission: Admission::new(),
+            admission: Admission::for_own_user(),
             spool,
             service_manager: ServiceManager::from_environment(),
             place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned() },
