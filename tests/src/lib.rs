@@ -5,6 +5,7 @@
 //! whoever their parent is by now; when a [`Daemon`] is dropped nothing of it is left, or the test fails.
 
 mod cargo;
+pub mod fuzz;
 mod processes;
 
 use std::fs::{self, File};

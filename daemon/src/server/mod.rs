@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::job::CallId;
 use connection::{Connection, Progress};
-pub use request::Request;
+pub use request::{Parsed, Request, parse};
 
 /// Tokens of connections begin here; smaller ones are free for others.
 pub const FIRST_TOKEN: usize = 1 << 32;

@@ -10,7 +10,7 @@
 //!
 //! All changes of one turn go to the store before any bytes go out, so that its fsync begins as early as it can.
 
-mod admission;
+pub mod admission;
 mod backup;
 mod containment;
 mod launch;
