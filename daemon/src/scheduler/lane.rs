@@ -87,9 +87,12 @@ impl CallbackLane {
         self.current.remove(&id)
     }
 
-    /// What runs.
+    /// What runs, in order.
     pub fn running(&self) -> Vec<(CallbackId, Current)> {
-        self.current.iter().filter(|(_, current)| current.claim.is_some()).map(|(&id, &current)| (id, current)).collect()
+        let running = self.current.iter().filter(|(_, current)| current.claim.is_some());
+        let mut running: Vec<(CallbackId, Current)> = running.map(|(&id, &current)| (id, current)).collect();
+        running.sort_unstable_by_key(|&(id, _)| id);
+        running
     }
 
     /// An attempt is to be killed; false when its worker has been told so before.

@@ -215,7 +215,8 @@ impl Scheduler {
     fn on_stop(&mut self) {
         self.hurried = self.mode >= Mode::Stopping;
         self.mode = self.mode.max(Mode::Stopping);
-        let ids: Vec<JobId> = self.active.keys().copied().collect();
+        let mut ids: Vec<JobId> = self.active.keys().copied().collect();
+        ids.sort_unstable();
         for id in ids {
             self.stop(id, StopReason::Shutdown);
             if self.hurried {

@@ -75,13 +75,15 @@ impl Waiters {
         self.jobs.get(&id).into_iter().flatten().filter(wants).copied().collect()
     }
 
-    /// Forgets a call; returns its kind and the jobs it still waited for.
+    /// Forgets a call; returns its kind and the jobs it still waited for, in order.
     pub fn remove(&mut self, call: CallId) -> Option<(Kind, Vec<JobId>)> {
         let waiter = self.calls.remove(&call)?;
         for id in &waiter.remaining {
             self.forget(*id, call);
         }
-        Some((waiter.kind, waiter.remaining.into_iter().collect()))
+        let mut remaining: Vec<JobId> = waiter.remaining.into_iter().collect();
+        remaining.sort_unstable();
+        Some((waiter.kind, remaining))
     }
 
     /// All calls are over.

@@ -210,7 +210,7 @@ impl Committer {
     fn set_aside(&mut self, batch: Vec<StoreOp>) {
         for op in self.refuse_inserts(batch) {
             match op {
-                op if is_read(&op) => match self.database.apply(&op) {
+                op if is_read(&op) && !self.is_ahead(&op) => match self.database.apply(&op) {
                     Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
                     Err(error) if fault::is_of_database(&error) => {
                         self.failed(&error);
@@ -222,6 +222,12 @@ impl Committer {
                 op => self.kept.push(op),
             }
         }
+    }
+
+    /// Whether what is kept has to be written before this may be read: the scheduler takes the jobs that a start has put back into the
+    /// queue from there, and would not look for them again.
+    fn is_ahead(&self, op: &StoreOp) -> bool {
+        matches!(op, StoreOp::Fetch { .. }) && self.kept.iter().any(|kept| matches!(kept, StoreOp::Requeue { .. }))
     }
 
     /// Writes what is kept, and answers it.
