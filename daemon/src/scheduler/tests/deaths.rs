@@ -200,3 +200,34 @@ fn a_callbacks_worker_that_hangs_is_killed() {
     run_callback(&mut world, 1, EXITED);
     world.assert_idle();
 }
+
+#[test]
+fn an_end_that_was_kept_on_a_full_disk_is_told_to_those_who_have_come_meanwhile() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.set_disk_full(true);
+    world.attempt_ended(slot(0), EXITED);
+    let call = world.call();
+    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, output: false, attached: false });
+    world.settle();
+    assert!(!world.is_answered(call), "it is not written yet");
+    world.set_disk_full(false);
+    world.settle();
+    assert!(world.is_answered(call));
+}
+
+#[test]
+fn a_job_that_a_start_on_a_full_disk_finds_interrupted_runs_when_there_is_room() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.attempt_started(slot(0));
+    world.settle();
+    world.set_disk_full(true);
+    world.crash();
+    world.settle();
+    world.set_disk_full(false);
+    world.settle();
+    assert_eq!(world.running_jobs(), [1]);
+}

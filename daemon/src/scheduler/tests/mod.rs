@@ -1,12 +1,15 @@
 //! The scheduler, tested as what it is: events in, effects out, no clock, no disk.
 //!
 //! [`world`] is everything around it, simulated: a store in memory and workers that do what a test says. [`scenarios`] and
-//! [`deaths`] are stories told through it; [`property`] lets chance tell them, and compares what clients were told with what the store holds.
+//! [`deaths`] are stories told through it; [`property`] lets chance tell them, and [`simulation`] goes on with that for as long as one
+//! likes, from a seed. [`invariants`] has what is checked after each step.
 
 mod deaths;
+mod invariants;
 mod keys;
 mod property;
 mod scenarios;
+mod simulation;
 mod store;
 mod ties;
 mod world;

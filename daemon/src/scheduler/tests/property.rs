@@ -8,15 +8,14 @@ use std::time::Duration;
 use pool_proto::interface::{On, OnCrash, OnDisconnect, State};
 use proptest::prelude::*;
 
-use super::store::Delivery;
-use super::world::{Sent, Worker, World, settings, work};
-use crate::job::{CallId, Exit, JobId, Key, NewCallback, Stage, Tie, Unit, Work};
+use super::world::{Worker, World, settings, work};
+use crate::job::{CallId, Exit, JobId, Key, NewCallback, Stage, Tie, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId};
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Submit { count: usize, spec: Spec },
     SubmitAttached { spec: Spec, cancel: bool },
     Wait { ids: Vec<u64>, any: bool, output: bool },
@@ -37,10 +36,12 @@ enum Step {
     Deadline,
     Resize { workers: u32 },
     Crash,
+    CrashWithin { effects: usize, written: usize },
+    DiskFull { full: bool },
 }
 
 #[derive(Debug, Clone)]
-struct Spec {
+pub struct Spec {
     other_pool: bool,
     timeout: bool,
     callbacks: Vec<On>,
@@ -87,7 +88,7 @@ fn exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let count = prop_oneof![8 => 1..4usize, 1 => Just(WINDOW + 50)];
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
     let failure = prop_oneof![
@@ -119,10 +120,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Deadline),
         1 => (0..4u32).prop_map(|workers| Step::Resize { workers }),
         1 => Just(Step::Crash),
+        1 => (1..6usize, 0..4usize).prop_map(|(effects, written)| Step::CrashWithin { effects, written }),
+        1 => any::<bool>().prop_map(|full| Step::DiskFull { full }),
     ]
 }
 
-fn take(world: &mut World, step: Step) {
+pub fn take(world: &mut World, step: Step) {
     match step {
         Step::Submit { count, spec } => _ = world.submit(vec![spec.work(); count]),
         Step::SubmitAttached { spec, cancel } => {
@@ -180,6 +183,25 @@ fn take(world: &mut World, step: Step) {
             world.handle(Event::Configure(settings(workers)));
         }
         Step::Crash => world.crash(),
+        Step::CrashWithin { effects, written } => crash_within(world, effects, written),
+        Step::DiskFull { full } => world.set_disk_full(full),
+    }
+    world.check();
+}
+
+/// What the store and the workers do next is cut off in the middle of its effects.
+fn crash_within(world: &mut World, effects: usize, written: usize) {
+    world.cut_at = Some(world.performed + effects);
+    world.settle();
+    for (slot, _) in world.running() {
+        world.attempt_ended(slot, Exit::Code(1));
+    }
+    world.settle();
+    world.cut_at = None;
+    if world.dead {
+        world.bury(written);
+    } else {
+        world.crash();
     }
 }
 
@@ -218,13 +240,15 @@ fn held(world: &World) -> Vec<JobId> {
 }
 
 /// Lets everything end by itself.
-fn run_on(world: &mut World) {
+pub fn run_on(world: &mut World) {
+    world.set_disk_full(false);
     for _ in 0..100_000 {
         world.settle();
         for id in held(world) {
             world.release(id.0);
         }
         world.settle();
+        world.check();
         let running = world.running();
         if running.is_empty() && world.scheduler.next_deadline().is_none() {
             return;
@@ -235,25 +259,6 @@ fn run_on(world: &mut World) {
         pass_deadline(world);
     }
     panic!("the world does not come to rest: {:?}", world.running());
-}
-
-fn check_ends(world: &World) {
-    for (&id, row) in &world.store.jobs {
-        assert!(row.state.is_terminal(), "job {id} has not ended: {row:?}");
-    }
-    for &id in &world.accepted {
-        assert!(world.store.jobs.contains_key(&id), "job {id} was accepted and is gone");
-    }
-    for (id, callback) in &world.store.callbacks {
-        let state = world.store.jobs[&callback.job].state;
-        let is_due = callback.callback.on.matches(state);
-        let is_settled = matches!(callback.delivery, Delivery::Delivered | Delivery::Failed);
-        let fits = if is_due { is_settled } else { callback.delivery == Delivery::Skipped };
-        assert!(fits, "callback {id} of a job that is {state:?}: {callback:?}");
-    }
-    for (claim, sent) in &world.signals {
-        assert!(!matches!((claim.unit, sent), (Unit::Callback(_), Sent::Signal(_))), "a client's signal for {claim}");
-    }
 }
 
 proptest! {
@@ -267,7 +272,7 @@ proptest! {
         world.settings = settings(2);
         world.handle(Event::Configure(settings(2)));
         run_on(&mut world);
-        check_ends(&world);
+        world.check_ends();
         world.assert_idle();
         world.handle(Event::Drain);
         prop_assert!(world.exited, "there is nothing left to drain");
@@ -291,11 +296,12 @@ proptest! {
         }
         prop_assert!(world.exited, "it does not end: {:?}", world.running());
         // What the scheduler handed to the store before it left is written by the store's close.
+        world.disk_full = false;
         while world.store_step() {}
         world.settings = settings(2);
         world.crash();
         run_on(&mut world);
-        check_ends(&world);
+        world.check_ends();
         world.assert_idle();
     }
 }

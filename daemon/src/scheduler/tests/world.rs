@@ -8,6 +8,7 @@ use std::time::Duration;
 use pool_proto::interface::{On, OnCrash, State, Tier, Usage};
 use pool_proto::{Record, Refusal};
 
+use super::invariants::{Chronicle, assert_transition, subject};
 use super::store::MemoryStore;
 use crate::job::{
     CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, SpawnFailure, Stage, StopReason, Tie, Unit,
@@ -55,6 +56,16 @@ pub struct World {
     /// Jobs that must not be repeated and have been given to a worker, which may have executed them.
     pub executed: BTreeSet<JobId>,
     pub exited: bool,
+    /// What has happened since the first start, crashes included.
+    pub seen: Chronicle,
+    /// No insertion, and nothing else that changes anything, can be written.
+    pub disk_full: bool,
+    /// Effects performed since the first start.
+    pub performed: usize,
+    /// Everything dies right after so many effects have been performed.
+    pub cut_at: Option<usize>,
+    /// It has died so, and waits for its next start.
+    pub dead: bool,
     pub settings: Settings,
     pub now: Now,
     next_call: u64,
@@ -114,7 +125,10 @@ pub const EXITED: Exit = Exit::Code(0);
 
 impl World {
     pub fn new(settings: Settings) -> Self {
-        Self::start(settings, MemoryStore::default(), Now { monotonic: Duration::from_secs(1), wall_us: 1_000_000_000 })
+        let now = Now { monotonic: Duration::from_secs(1), wall_us: 1_000_000_000 };
+        let (mut world, effects) = Self::start(settings, MemoryStore::default(), now);
+        world.perform(effects);
+        world
     }
 
     /// A world of `workers` in the default pool, all of them up.
@@ -124,9 +138,9 @@ impl World {
         world
     }
 
-    fn start(settings: Settings, store: MemoryStore, now: Now) -> Self {
+    fn start(settings: Settings, store: MemoryStore, now: Now) -> (Self, Vec<Effect>) {
         let (scheduler, effects) = Scheduler::restore(settings.clone(), store.restored(), now);
-        let mut world = Self {
+        let world = Self {
             scheduler,
             store,
             ops: VecDeque::new(),
@@ -139,21 +153,51 @@ impl World {
             killed_workers: BTreeSet::new(),
             executed: BTreeSet::new(),
             exited: false,
+            seen: Chronicle::default(),
+            disk_full: false,
+            performed: 0,
+            cut_at: None,
+            dead: false,
             settings,
             now,
             next_call: 1,
             next_pid: 100,
         };
-        world.perform(effects);
-        world
+        (world, effects)
     }
 
     /// SIGKILL for everything, and a new start: what the store had not carried out is gone, and so are calls and workers.
     pub fn crash(&mut self) {
+        for id in self.may_have_died() {
+            self.seen.died(id);
+        }
         let store = std::mem::take(&mut self.store);
         let (accepted, ended) = (std::mem::take(&mut self.accepted), std::mem::take(&mut self.ended));
         let (next_call, executed) = (self.next_call, std::mem::take(&mut self.executed));
-        *self = Self { accepted, ended, next_call, executed, ..Self::start(self.settings.clone(), store, self.now) };
+        let seen = std::mem::take(&mut self.seen);
+        let (performed, disk_full) = (self.performed, self.disk_full);
+        let (world, effects) = Self::start(self.settings.clone(), store, self.now);
+        *self = Self { accepted, ended, next_call, executed, seen, performed, disk_full, ..world };
+        self.perform(effects);
+        if disk_full {
+            self.handle(Event::StoreFailing(true));
+        }
+    }
+
+    /// Those whose attempt a crash takes along: a worker has it, or the store believes so.
+    fn may_have_died(&self) -> BTreeSet<JobId> {
+        let is_active = |state: State| matches!(state, State::Running | State::Stopping);
+        let stored = self.store.jobs.iter().filter(|(_, row)| is_active(row.state)).map(|(&id, _)| id);
+        stored.chain(self.running_jobs().into_iter().map(JobId)).collect()
+    }
+
+    /// After [`cut_at`](Self::cut_at) has come true: the store has still carried out the next `written` operations, and all starts anew.
+    pub fn bury(&mut self, written: usize) {
+        self.dead = false;
+        for _ in 0..written {
+            self.store_step();
+        }
+        self.crash();
     }
 
     // ---- what happens ----
@@ -166,8 +210,18 @@ impl World {
     }
 
     pub fn handle(&mut self, event: Event) {
+        if self.dead {
+            return;
+        }
         let effects = self.scheduler.handle(self.now, event);
         self.perform(effects);
+    }
+
+    /// The disk is full from now on, or has room again.
+    pub fn set_disk_full(&mut self, full: bool) {
+        if std::mem::replace(&mut self.disk_full, full) != full && !self.exited {
+            self.handle(Event::StoreFailing(full));
+        }
     }
 
     /// Submits without waiting for the ends.
@@ -185,11 +239,42 @@ impl World {
         call
     }
 
-    /// The store carries out its next operation.
+    /// The store carries out its next operation; false when there is none that it can carry out.
     pub fn store_step(&mut self) -> bool {
-        let Some(op) = self.ops.pop_front() else { return false };
+        if self.dead {
+            return false;
+        }
+        let next = if self.disk_full { self.needs_no_room() } else { Some(0) };
+        let Some(op) = next.and_then(|index| self.ops.remove(index)) else { return false };
+        if let StoreOp::Insert { call, .. } = op
+            && self.disk_full
+        {
+            self.answers.push_back(StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason: "full".to_owned() } });
+            return true;
+        }
+        if let StoreOp::Claim { id, .. } = op {
+            self.seen.tried(id);
+        }
+        let before = subject(&op).and_then(|id| Some((id, self.store.jobs.get(&id)?.state)));
         self.answers.extend(self.store.apply(op));
+        if let Some((id, before)) = before
+            && self.store.state(id) != before
+        {
+            assert_transition(id, before, self.store.state(id));
+        }
         true
+    }
+
+    /// On a full disk: the first operation that is refused or only reads. Those that change something stay, in their order, and so does
+    /// a look into a queue that one of them is to change.
+    fn needs_no_room(&self) -> Option<usize> {
+        let is_ahead = |index: usize| self.ops.iter().take(index).any(|op| matches!(op, StoreOp::Requeue { .. }));
+        let fits = |(index, op): (usize, &StoreOp)| match op {
+            StoreOp::Insert { .. } | StoreOp::Get { .. } => true,
+            StoreOp::Fetch { .. } => !is_ahead(index),
+            _ => false,
+        };
+        self.ops.iter().enumerate().position(fits)
     }
 
     /// The disk is full: the store refuses the next operation, if it is an insertion.
@@ -203,6 +288,9 @@ impl World {
 
     /// The scheduler hears the store's next answer.
     pub fn answer_step(&mut self) -> bool {
+        if self.dead {
+            return false;
+        }
         let Some(answer) = self.answers.pop_front() else { return false };
         self.handle(Event::Store(answer));
         true
@@ -245,6 +333,8 @@ impl World {
                 let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
                 if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) = (unsent, &worker) {
                     self.executed.remove(id);
+                } else if let Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. } = worker {
+                    self.seen.died(id);
                 }
                 self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent });
             }
@@ -301,7 +391,7 @@ impl World {
         if self.scheduler.next_deadline().is_some_and(|at| at <= self.now.monotonic) {
             self.handle(Event::Tick);
         }
-        let next = self.scheduler.next_deadline();
+        let next = self.scheduler.next_deadline().filter(|_| !self.dead);
         assert!(next.is_none_or(|at| at > self.now.monotonic), "a deadline that has passed stands: {next:?}");
     }
 
@@ -359,6 +449,11 @@ impl World {
         for effect in effects {
             assert!(!self.exited, "{effect:?} after the exit");
             self.perform_one(effect);
+            self.performed += 1;
+            if self.cut_at.is_some_and(|at| self.performed >= at) {
+                (self.cut_at, self.dead) = (None, true);
+                return;
+            }
         }
     }
 
@@ -381,6 +476,7 @@ impl World {
             }
             Effect::RunCallback { slot, run } => {
                 assert_eq!(slot.lane, LaneId::Callbacks);
+                self.seen.called(run.id);
                 self.run(slot, Claim { unit: Unit::Callback(run.id), attempt: run.attempt }, OnCrash::Requeue);
             }
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
@@ -404,6 +500,7 @@ impl World {
             let mut keys = others.filter_map(|(_, row)| row.key.as_ref()).map(|key| &key.text);
             assert!(row.key.as_ref().is_none_or(|key| keys.all(|other| *other != key.text)), "{claim} has another one's key");
             if on_crash == OnCrash::Requeue {
+                self.seen.tried(id);
                 assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
             } else {
                 assert_eq!((claim.attempt, row.state), (row.attempt, State::Running), "{claim} runs before that is on disk");
@@ -458,6 +555,9 @@ impl World {
             Reply::Accepted { first, count, existing } => {
                 let mut ids: Vec<JobId> = (first.0..).take(*count).map(JobId).collect();
                 existing.iter().for_each(|&(place, id)| ids[place] = id);
+                let mut new = ids.iter().filter(|id| !existing.iter().any(|(_, known)| known == *id));
+                let last = self.accepted.last();
+                assert!(new.all(|id| last.is_none_or(|last| last < id)), "ids from {first} are given out after {last:?}");
                 for id in ids {
                     assert!(self.store.jobs.contains_key(&id), "job {id} is accepted before it is on disk");
                     self.accepted.insert(id);
