@@ -21,11 +21,11 @@ use crate::scheduler::Event;
 
 /// Steps of a long life, and of one that is cut at every place.
 const LONG: usize = 400;
-const SHORT: usize = 40;
+const SHORT: usize = 32;
 
 /// Seeds that are always tried, and how many fresh ones besides.
-const FIXED: std::ops::Range<u64> = 0..12;
-const FRESH: usize = 4;
+const FIXED: std::ops::Range<u64> = 0..5;
+const FRESH: usize = 2;
 
 #[test]
 fn a_long_life_keeps_every_promise() {
