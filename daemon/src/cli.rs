@@ -102,4 +102,7 @@ pub struct WorkerOptions {
     /// The control group that attempts are started in.
     #[arg(long)]
     pub cgroup: Option<PathBuf>,
+    /// It is process 1 of a pid namespace, and this the number of its descriptor of the /proc of those outside.
+    #[arg(long)]
+    pub outer_proc: Option<i32>,
 }

@@ -27,6 +27,7 @@
 //! workers = 2
 //! timeout = "2h"
 //! kill_after = "30s"
+//! isolate = "pid"             # its workers are process 1 of a pid namespace each; or "none", the default
 //! ```
 
 use std::collections::BTreeMap;
@@ -85,6 +86,16 @@ impl From<DurabilityName> for Durability {
     }
 }
 
+/// What a pool's workers have to themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolate {
+    #[default]
+    None,
+    /// A pid namespace, with a /proc of its own.
+    Pid,
+}
+
 /// Whether attempts run in control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -135,6 +146,7 @@ pub struct Pool {
     pub timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
+    pub isolate: Isolate,
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -306,6 +318,7 @@ mod tests {
             ("kill_after = true", "a duration is"),
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
+            ("[pool.default]\nisolate = \"net\"", "net"),
         ];
         for (text, wanted) in cases {
             let error = format!("{:#}", Config::parse(text).unwrap_err());

@@ -4,7 +4,7 @@
 //! subreaper, and is killed before anybody is told; and so is all that is in the slot's control group, where there is one.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -18,8 +18,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pool_proto::frame::{Decoder, encode};
 
+use crate::config::Isolate;
 use crate::job::{Environment, Exit};
-use crate::process::{self, Group};
+use crate::process::{self, Group, Isolated};
 use crate::scheduler::{LaneId, SlotId};
 use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
 
@@ -101,27 +102,26 @@ impl Fleet {
     /// Starts a worker; returns its pid. `group`: the control group that its attempts are to run in.
     ///
     /// # Errors
-    /// Those of socketpair(2), fork(2) and execve(2).
-    pub fn spawn(&mut self, slot: SlotId, pool: &str, group: Option<PathBuf>) -> io::Result<i32> {
+    /// Those of socketpair(2), fork(2) and execve(2); that it cannot be isolated.
+    pub fn spawn(&mut self, slot: SlotId, pool: &str, group: Option<PathBuf>, isolate: Isolate) -> io::Result<i32> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(ours);
         let token = Token(self.next_token);
         self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         self.next_token += 1;
-        let child = Command::new("/proc/self/exe")
-            .arg0("poold")
-            .args(["worker", "--name", &format!("{pool}/{}", slot.index), "--nofile", &self.nofile.to_string()])
-            .args(group.iter().flat_map(|path| [OsStr::new("--cgroup"), path.as_os_str()]))
-            // Meant for the supervisor alone.
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("WATCHDOG_USEC")
-            .env_remove("WATCHDOG_PID")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let pid = i32::try_from(child.id()).expect("pids are positive and fit pid_t");
+        let name = format!("{pool}/{}", slot.index);
+        let mut arguments: Vec<OsString> =
+            ["worker", "--name", &name, "--nofile", &self.nofile.to_string()].map(OsString::from).into();
+        arguments.extend(group.iter().flat_map(|path| ["--cgroup".into(), path.clone().into_os_string()]));
+        let stdin = OwnedFd::from(theirs);
+        let pid = match isolate {
+            Isolate::None => start(&arguments, stdin)?,
+            Isolate::Pid => {
+                let isolated = Isolated { arguments: &arguments, hidden: &HIDDEN, stdin: &stdin, outer_proc: "--outer-proc" };
+                isolated.spawn()?
+            }
+        };
         let link = Link {
             slot,
             pid,
@@ -274,6 +274,19 @@ impl Link {
             }
         }
     }
+}
+
+/// Variables that are meant for the supervisor alone.
+const HIDDEN: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+fn start(arguments: &[OsString], stdin: OwnedFd) -> io::Result<i32> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("poold").args(arguments);
+    for name in HIDDEN {
+        command.env_remove(name);
+    }
+    let child = command.stdin(stdin).stdout(Stdio::null()).process_group(0).spawn()?;
+    Ok(i32::try_from(child.id()).expect("pids are positive and fit pid_t"))
 }
 
 fn describe(exit: Exit) -> String {

@@ -14,8 +14,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => startup::run(cli.options),
         Some(Command::Supervisor(options)) => supervise(options),
-        Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup })) => {
-            worker::run(worker::Options { nofile, group: cgroup }).map(|()| ExitCode::SUCCESS)
+        Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup, outer_proc })) => {
+            worker::run(worker::Options { nofile, group: cgroup, outer_proc }).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

@@ -113,6 +113,21 @@ fn the_units_work_under_systemd() {
     assert_eq!(systemd.record(&id)["crashes"], 1);
     assert_eq!(systemd.show("NRestarts"), "1");
 
+    // Jobs run in control groups below the unit's, and when all of poold is killed in one instant nothing stays.
+    let pools: Value = serde_json::from_str(&systemd.sh("poolctl pool ls --json")).unwrap();
+    assert_eq!(pools["pools"][0]["containment"], "cgroup", "{pools}");
+    let script = "[ $POOL_ATTEMPT -gt 1 ] || { (env -i setsid /bin/sleep 777 >/dev/null 2>&1 &); exec /bin/sleep 777; }";
+    let id = systemd.sh(&format!("poolctl submit -- sh -c '{script}'"));
+    wait_until("both sleep", || systemd.run("pgrep -cx -f '/bin/sleep 777'").stdout == "2\n");
+    let pid = systemd.record(&id)["pid"].clone();
+    let group = systemd.sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"));
+    assert!(group.contains("/poold.service/poold-") && group.contains("/pool-default-"), "{group}");
+    systemd.sh(
+        "systemctl kill --kill-whom=all --signal=STOP poold.service; systemctl kill --kill-whom=all --signal=KILL poold.service",
+    );
+    systemd.sh(&format!("poolctl wait {id}"));
+    assert_eq!(systemd.run("pgrep -x -f '/bin/sleep 777'").stdout, "");
+
     // A supervisor that hangs is noticed.
     systemd.sh("mkdir -p /run/systemd/system/poold.service.d");
     systemd.sh("printf '[Service]\\nWatchdogSec=1s\\n' >/run/systemd/system/poold.service.d/watchdog.conf");

@@ -1,11 +1,12 @@
 //! What holds the attempts of a pool together on top of the subreapers: control groups wherever they can be had. What cannot be had is no error:
 //! it is told with the pools, and with what would help.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pool_proto::interface::Tier;
+use pool_proto::interface::{DEFAULT_POOL, Tier};
 
-use crate::config::CgroupUse;
+use crate::config::{CgroupUse, Config, Isolate};
 use crate::process::{Groups, Place};
 use crate::scheduler::{LaneId, SlotId};
 
@@ -15,29 +16,53 @@ pub struct Containment {
     groups: Option<Groups>,
     /// Why there are no groups.
     without: String,
+    /// By the pool's name. As it was when the pool was first seen: its workers are not restarted for it.
+    isolate: BTreeMap<String, Isolate>,
 }
 
 impl Containment {
     /// Kills what an earlier daemon of this state directory has left in its groups, and makes our own.
-    pub fn set_up(state_dir: &Path, usage: CgroupUse) -> Self {
+    pub fn set_up(state_dir: &Path, config: &Config) -> Self {
         let place = Place::find(state_dir);
         let killed = place.as_ref().map_or(0, Place::kill_leftovers);
         if killed > 0 {
             tracing::warn!(groups = killed, "what an earlier poold had left behind in its control groups was killed");
         }
-        let groups = match usage {
+        let groups = match config.cgroup {
             CgroupUse::Auto => place.and_then(Place::set_up),
             CgroupUse::Off => Err("the configuration says `cgroup = \"off\"`".to_owned()),
         };
+        let mut isolate: BTreeMap<String, Isolate> =
+            config.pool.iter().map(|(name, pool)| (name.clone(), pool.isolate)).collect();
+        // There even where nobody has configured it.
+        isolate.entry(DEFAULT_POOL.to_owned()).or_default();
         match groups {
             Ok(groups) => {
                 tracing::info!(memory = groups.has_memory(), "attempts run in control groups");
-                Self { groups: Some(groups), without: String::new() }
+                Self { groups: Some(groups), without: String::new(), isolate }
             }
             Err(without) => {
                 tracing::info!("attempts run without control groups: {without}");
-                Self { groups: None, without }
+                Self { groups: None, without, isolate }
             }
+        }
+    }
+
+    /// The configuration has been read anew: takes in the pools that have come.
+    pub fn configure(&mut self, config: &Config) {
+        for (name, pool) in &config.pool {
+            let known = *self.isolate.entry(name.clone()).or_insert(pool.isolate);
+            if known != pool.isolate {
+                tracing::warn!(pool = name, "`isolate` takes effect with the next start");
+            }
+        }
+    }
+
+    /// What a slot's worker is to have to itself. Callbacks' have nothing.
+    pub fn isolate_of(&self, slot: SlotId, lane: &str) -> Isolate {
+        match slot.lane {
+            LaneId::Pool(_) => self.isolate.get(lane).copied().unwrap_or_default(),
+            LaneId::Callbacks => Isolate::None,
         }
     }
 
@@ -62,11 +87,18 @@ impl Containment {
     }
 
     /// The tier in force for a pool's attempts, and why it is no higher one.
-    pub fn describe(&self, _pool: &str) -> (Tier, Option<String>) {
-        if !self.without.is_empty() {
-            return (Tier::Subreaper, Some(self.without.clone()));
+    pub fn describe(&self, pool: &str) -> (Tier, Option<String>) {
+        if self.isolate.get(pool) == Some(&Isolate::Pid) {
+            return (Tier::PidNamespace, None);
         }
-        (Tier::Cgroup, None)
+        if !self.without.is_empty() {
+            return (Tier::Subreaper, Some(format!("no control groups: {}", self.without)));
+        }
+        let raise = format!(
+            "what runs when all of poold is killed in one instant ends with the next start; with `isolate = \"pid\"` in \
+             [pool.{pool}] it would end at once"
+        );
+        (Tier::Cgroup, Some(raise))
     }
 
     /// At an orderly end: nothing runs any more.

@@ -151,7 +151,7 @@ impl Supervisor {
         let waker = Waker::new(registry, STORE)?;
 
         check_state_dir(&options.state_dir, &inherited.locks)?;
-        let containment = Containment::set_up(&options.state_dir, config.cgroup);
+        let containment = Containment::set_up(&options.state_dir, &config);
         let leftovers = process::kill_leftovers(|variables| launch::is_of_attempt(variables, &options.socket));
         if leftovers > 0 {
             tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
@@ -415,6 +415,7 @@ impl Supervisor {
                 }
                 let settings = config.settings(self.options.workers);
                 self.server.set_max_clients(config.max_clients);
+                self.containment.configure(&config);
                 self.config = config;
                 for pool in &settings.pools {
                     if !self.pool_names.contains(&pool.name) {
@@ -466,7 +467,8 @@ impl Supervisor {
     fn spawn_worker(&mut self, slot: SlotId) {
         let lane = lane_name(slot.lane, &self.pool_names);
         let group = self.containment.group_of(slot, lane);
-        match self.fleet.spawn(slot, lane, group) {
+        let isolate = self.containment.isolate_of(slot, lane);
+        match self.fleet.spawn(slot, lane, group, isolate) {
             Ok(pid) => {
                 tracing::debug!(worker = %self.slot_name(slot), pid, "worker started");
                 self.handle(Event::WorkerUp { slot, pid });

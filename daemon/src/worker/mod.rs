@@ -22,7 +22,7 @@ use pool_proto::frame::{Decoder, encode};
 use pool_proto::interface::Usage;
 
 use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Verdict};
-use crate::process::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner};
+use crate::process::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner};
 use files::Files;
 use protocol::{Run, WorkerCommand, WorkerReport};
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub nofile: Option<u64>,
     /// The control group that attempts are started in.
     pub group: Option<PathBuf>,
+    /// It is process 1 of a pid namespace, and this its descriptor of the /proc of those outside.
+    pub outer_proc: Option<i32>,
 }
 
 /// An attempt that runs.
@@ -67,6 +69,7 @@ struct Worker {
     children: SignalFd,
     spawner: Spawner,
     group: Option<SlotGroup>,
+    outer_proc: Option<OuterProc>,
     environment: EnvironmentBlock,
     attempt: Option<Attempt>,
     /// The start of the attempt has not been told.
@@ -94,6 +97,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         decoder: Decoder::new(MAX_COMMAND),
         children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
         spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
+        outer_proc: options.outer_proc.map(OuterProc::adopt).transpose().context("cannot take over /proc")?,
         group: options.group.and_then(|path| SlotGroup::open(&path).ok()),
         environment: EnvironmentBlock::default(),
         attempt: None,
@@ -186,7 +190,9 @@ impl Worker {
         let started_us = now_us();
         match self.start(run) {
             Ok(attempt) => {
-                self.untold = Some(Start { claim, pid: attempt.pid, started_us });
+                // As everybody outside knows it.
+                let pid = self.outer_proc.as_ref().and_then(|outer| outer.pid_of(attempt.pid)).unwrap_or(attempt.pid);
+                self.untold = Some(Start { claim, pid, started_us });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -252,7 +258,8 @@ impl Worker {
     /// when the supervisor is gone.
     fn tell_start(&mut self) -> bool {
         let Some(start) = self.untold.take() else { return true };
-        self.send(&encode(&start.report(process::start_ticks_of(start.pid))))
+        let start_ticks = self.attempt.as_ref().and_then(|attempt| process::start_ticks_of(attempt.pid));
+        self.send(&encode(&start.report(start_ticks)))
     }
 
     /// False when the supervisor is gone.
