@@ -127,8 +127,8 @@ fn nothing_is_left(setup: impl Fn() -> Setup, tier: Tier, at_once: AtOnce) {
     assert_eq!(ended(&daemon, family.id).attempt, 2);
 
     let family = Family::start(&daemon, at_once == AtOnce::LeftIfCleared);
-    // Stopped first, so that none can act on the end of another.
-    let ours = [vec![daemon.guardian(), daemon.supervisor()], daemon.workers()].concat();
+    // Stopped first, so that none can act on the end of another; children before parents, whose end would have the kernel continue them.
+    let ours = [daemon.workers(), vec![daemon.supervisor(), daemon.guardian()]].concat();
     for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
         ours.iter().for_each(|&pid| send(pid, signal));
     }

@@ -122,9 +122,7 @@ fn the_units_work_under_systemd() {
     let pid = systemd.record(&id)["pid"].clone();
     let group = systemd.sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"));
     assert!(group.contains("/poold.service/poold-") && group.contains("/pool-default-"), "{group}");
-    systemd.sh(
-        "systemctl kill --kill-whom=all --signal=STOP poold.service; systemctl kill --kill-whom=all --signal=KILL poold.service",
-    );
+    systemd.sh("ours=$(pgrep -f '^(/usr/bin/)?poold'); kill -STOP $ours; kill -KILL $ours");
     systemd.sh(&format!("poolctl wait {id}"));
     assert_eq!(systemd.run("pgrep -x -f '/bin/sleep 777'").stdout, "");
 
