@@ -41,6 +41,7 @@ use anyhow::{Context, bail};
 use pool_proto::interface::DEFAULT_POOL;
 use serde::{Deserialize, Deserializer};
 
+use crate::job::Isolate;
 use crate::scheduler::{CallbackSettings, PoolSettings, Settings};
 use crate::store::Durability;
 
@@ -84,16 +85,6 @@ impl From<DurabilityName> for Durability {
             DurabilityName::Crash => Self::Crash,
         }
     }
-}
-
-/// What a pool's workers have to themselves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolate {
-    #[default]
-    None,
-    /// A pid namespace, with a /proc of its own.
-    Pid,
 }
 
 /// Whether attempts run in control groups.

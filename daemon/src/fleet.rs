@@ -18,8 +18,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pool_proto::frame::{Decoder, encode};
 
-use crate::config::Isolate;
-use crate::job::{Environment, Exit};
+use crate::job::{Environment, Exit, Isolate};
 use crate::process::{self, Group, Isolated};
 use crate::scheduler::{LaneId, SlotId};
 use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};

@@ -202,6 +202,16 @@ pub enum Verdict {
     TooMuchOutput { limit: u64 },
 }
 
+/// What a pool's workers have to themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolate {
+    #[default]
+    None,
+    /// A pid namespace, with a /proc of its own.
+    Pid,
+}
+
 /// The step at which an attempt could not be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use pool_proto::interface::{DEFAULT_POOL, Tier};
 
-use crate::config::{CgroupUse, Config, Isolate};
+use crate::config::{CgroupUse, Config};
+use crate::job::Isolate;
 use crate::process::{Groups, Place};
 use crate::scheduler::{LaneId, SlotId};
 
