@@ -64,6 +64,7 @@ fn describe(record: &Record) -> String {
     line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
     line("attempt", Some(record.attempt.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
+    line("crashed", record.last_crash.clone());
     line("tie", record.tie.clone());
     line("on crash", (record.on_crash != OnCrash::Requeue).then(|| record.on_crash.as_str().to_owned()));
     line("pid", record.pid.map(|pid| pid.to_string()));

@@ -254,6 +254,8 @@ pub struct Record {
     pub ended_at: Option<String>,
     pub wall_s: Option<f64>,
     pub usage: Option<Usage>,
+    #[serde(default)]
+    pub last_crash: Option<String>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     pub callbacks: Vec<Callback>,

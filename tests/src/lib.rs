@@ -410,6 +410,17 @@ impl Daemon {
         self.child = spawn_and_wait(&self.setup);
     }
 
+    /// Kills all of poold in one instant: stopped first, so that none can act on the end of another; children before parents, whose end would
+    /// have the kernel continue them. What its jobs leave behind nobody is there to kill.
+    pub fn kill_in_one_instant(&mut self) {
+        let ours = [self.workers(), vec![self.supervisor(), self.guardian()]].concat();
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            ours.iter().for_each(|&pid| send(pid, signal));
+        }
+        self.wait();
+        wait_until("all of ours are gone", || !ours.iter().any(|&pid| alive(pid)));
+    }
+
     /// Kills the daemon's main process, waits until nothing is left.
     pub fn kill_all(&mut self) {
         // It may have ended already.

@@ -127,13 +127,7 @@ fn nothing_is_left(setup: impl Fn() -> Setup, tier: Tier, at_once: AtOnce) {
     assert_eq!(ended(&daemon, family.id).attempt, 2);
 
     let family = Family::start(&daemon, at_once == AtOnce::LeftIfCleared);
-    // Stopped first, so that none can act on the end of another; children before parents, whose end would have the kernel continue them.
-    let ours = [daemon.workers(), vec![daemon.supervisor(), daemon.guardian()]].concat();
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        ours.iter().for_each(|&pid| send(pid, signal));
-    }
-    daemon.wait();
-    wait_until("all of ours are gone", || !ours.iter().any(|&pid| alive(pid)));
+    daemon.kill_in_one_instant();
     match at_once {
         AtOnce::Gone => wait_until("nothing is left", || family.left().is_empty()),
         AtOnce::Left | AtOnce::LeftIfCleared => assert!(!family.left().is_empty(), "there is something to be swept"),

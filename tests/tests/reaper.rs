@@ -199,14 +199,7 @@ fn a_worker_that_is_stopped_cannot_keep_its_job_alive() {
 fn what_nobody_was_left_to_kill_goes_with_the_next_start() {
     let mut daemon = Daemon::start(1);
     let family = Family::start(&daemon, &[]);
-    // All of ours in one instant: stopped first, so that none can act on the end of another; children before parents, whose end would have
-    // the kernel continue them.
-    let ours = [daemon.workers(), vec![daemon.supervisor(), daemon.guardian()]].concat();
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        ours.iter().for_each(|&pid| send(pid, signal));
-    }
-    daemon.wait();
-    wait_until("all of ours are gone", || !ours.iter().any(|&pid| alive(pid)));
+    daemon.kill_in_one_instant();
     assert!(alive(family.grandchild), "there is something to be swept");
     daemon.restart();
     family.assert_gone();

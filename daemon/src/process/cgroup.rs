@@ -15,11 +15,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getpid, getppid};
 
+use super::daemon_name;
 use super::group::{Group, below, members, remove, write};
 
 const MAIN: &str = "main";
@@ -58,8 +58,7 @@ impl Place {
         let is_ours = |path: &PathBuf| members(path).contains(&getpid().as_raw());
         let here = candidates(&mounts, own).into_iter().find(is_ours);
         let here = here.ok_or("no mounted file system of type cgroup2 shows the group that poold is in")?;
-        let directory = fs::metadata(state_dir).map_err(|error| format!("cannot look at {}: {error}", state_dir.display()))?;
-        let name = format!("poold-{:x}-{:x}", directory.dev(), directory.ino());
+        let name = daemon_name(state_dir).map_err(|error| format!("cannot look at {}: {error}", state_dir.display()))?;
         // A supervisor that is started anew is where the last one has put the guardian.
         let main = Path::new(&name).join(MAIN);
         let base = here.ancestors().nth(if here.ends_with(main) { 2 } else { 0 }).unwrap_or(&here).to_owned();

@@ -14,7 +14,7 @@ mod tree;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,7 @@ use nix::sys::socket::{Backlog, listen};
 
 pub use cgroup::{Groups, Place};
 pub use group::Group;
-pub use leftovers::kill_leftovers;
+pub use leftovers::{Evidence, Leftover, Recorded, kill_leftovers};
 pub use namespace::{Isolated, OuterProc};
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
 pub use slot_group::SlotGroup;
@@ -134,6 +134,21 @@ pub fn replace(number: RawFd, descriptor: &impl AsFd) -> io::Result<()> {
     // SAFETY: only called for the standard streams, which no object of ours owns.
     let result = unsafe { libc::dup2(descriptor.as_fd().as_raw_fd(), number) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What tells this boot of the machine from all others; none where the kernel does not say.
+pub fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim_end().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The name of the daemon of a state directory: `poold-DEV-INODE`, by which no two living ones are known.
+///
+/// # Errors
+/// Those of stat(2).
+pub fn daemon_name(state_dir: &Path) -> io::Result<String> {
+    let directory = fs::metadata(state_dir)?;
+    Ok(format!("poold-{:x}-{:x}", directory.dev(), directory.ino()))
 }
 
 /// A folder that only we can enter; one that is there already is made so.

@@ -7,7 +7,7 @@ use pool_proto::interface::OnCrash;
 
 use super::event::{Effect, LaneId, Reply, SlotId};
 use super::slots::Slot;
-use super::store_op::{Interrupted, StoreOp};
+use super::store_op::{Interrupted, LastEnd, StoreOp};
 use super::{Scheduler, Timer, outcome};
 use crate::job::{Claim, Ended, JobId, Process, Ready, SpawnFailure, Stage, StopReason, Unit, Work};
 
@@ -173,9 +173,13 @@ impl Scheduler {
     }
 
     /// Decides on an attempt that ended with the last daemon; true when its job is queued again.
-    pub(super) fn recover(&mut self, job: &Interrupted) -> bool {
+    pub(super) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> bool {
         let crashes = job.crashes + 1;
-        let how = "poold or the machine died";
+        let how = match last_end {
+            LastEnd::Unknown => "poold or the machine died",
+            LastEnd::Died => "poold died",
+            LastEnd::Rebooted => "the machine was restarted or lost power",
+        };
         let ended_us = self.now.wall_us;
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
             self.finish(job.id, outcome);

@@ -149,7 +149,7 @@ impl Scheduler {
         };
         scheduler.unserved = restored.queued;
         for job in restored.interrupted {
-            if scheduler.recover(&job) {
+            if scheduler.recover(&job, restored.last_end) {
                 *scheduler.unserved.entry(job.pool).or_default() += 1;
             }
         }

@@ -99,7 +99,8 @@ fn not_repeated(how: &str) -> String {
 
 /// The outcome of a job that died with its worker or daemon once too often.
 pub fn lost(crashes: u32, how: &str, ended_us: i64) -> Outcome {
-    let reason = format!("given up after {crashes} crashes; the last: {how}");
+    let crashes = if crashes == 1 { "1 crash".to_owned() } else { format!("{crashes} crashes") };
+    let reason = format!("given up after {crashes}; the last: {how}");
     without_process(State::Lost, ResultKind::Lost, Some(reason), ended_us)
 }
 

@@ -32,7 +32,7 @@ pub enum StoreOp {
     /// An attempt could not be started for now. The job stays in the queue, as one in state `retrying`: it is fetched, counted, listed
     /// and restored like a queued one.
     Retrying { id: JobId, reason: String },
-    /// Back into the queue, under its old id.
+    /// Back into the queue, under its old id. `reason`: how the attempt died, where that is why.
     Requeue { id: JobId, crashes: u32, reason: Option<String> },
     /// A final state, and with it the callbacks that match it become pending, the others skipped.
     /// Answered by [`StoreAnswer::Finished`].
@@ -162,6 +162,8 @@ pub struct Restored {
     pub interrupted: Vec<Interrupted>,
     /// The boot of the machine that the processes named are of.
     pub boot_id: Option<String>,
+    /// What the last daemon's end is known to have been.
+    pub last_end: LastEnd,
     pub held: Vec<JobId>,
     /// Jobs that have not ended and are tied to something.
     pub tied: Vec<Tied>,
@@ -179,10 +181,23 @@ pub struct Interrupted {
     pub attempt: u32,
     pub crashes: u32,
     pub on_crash: OnCrash,
+    /// The worker that ran the attempt.
+    pub worker_pid: Option<i32>,
     /// The attempt's first process.
     pub process: Option<Process>,
     /// It was being ended, for this reason.
     pub stopping: Option<StopReason>,
+}
+
+/// How the last daemon ended, where it left interrupted attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LastEnd {
+    #[default]
+    Unknown,
+    /// In this boot of the machine.
+    Died,
+    /// With the machine.
+    Rebooted,
 }
 
 /// A job that is tied to something.

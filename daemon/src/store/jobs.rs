@@ -166,10 +166,11 @@ pub fn retrying(connection: &Connection, id: JobId, reason: &str) -> Result<()> 
     Ok(())
 }
 
-/// Back into the queue. When the attempt started is forgotten, or an end without another one would seem to have run for hours.
+/// Back into the queue, `reason` being how the attempt died, where it did. When the attempt started is forgotten, or an end without another one would seem to have run for hours.
 pub fn requeue(connection: &Connection, id: JobId, crashes: u32, reason: Option<&str>) -> Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET state = 'queued', crashes = ?2, reason = ?3,
+                         last_crash = coalesce('attempt ' || attempt || ': ' || ?3, last_crash),
                          slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL
          WHERE id = ?1 AND ended_us IS NULL",
     )?;
@@ -190,8 +191,9 @@ pub fn hold(connection: &Connection, id: JobId, crashes: u32, reason: &str) -> R
 
 /// Held jobs go back into the queue; they are returned.
 pub fn release(connection: &Connection, environments: &mut Environments, ids: &[JobId]) -> Result<Vec<Ready>> {
-    let mut update = connection
-        .prepare_cached("UPDATE jobs SET state = 'queued', crashes = 0, reason = NULL WHERE id = ?1 AND state = 'held'")?;
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'queued', crashes = 0, reason = NULL, last_crash = NULL WHERE id = ?1 AND state = 'held'",
+    )?;
     let mut released = Vec::new();
     for &id in ids {
         let changed = update.execute([id])?;

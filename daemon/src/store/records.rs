@@ -33,7 +33,7 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
     let mut select = connection.prepare_cached(
         "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
                 pool, slot, name, argv, cwd, tie, on_crash, key, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes,
-                memory_peak_bytes
+                memory_peak_bytes, last_crash
          FROM jobs WHERE id = ?1",
     )?;
     let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
@@ -75,6 +75,7 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         worker_pid: columns.take()?,
         pid: columns.take()?,
         usage: read_usage(&mut columns)?,
+        last_crash: columns.take()?,
         stdout,
         stderr,
         callbacks: Vec::new(),

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Result, Row};
 use super::columns::Columns;
 use super::jobs;
 use crate::job::{JobId, Process, Tie};
-use crate::scheduler::store_op::{Interrupted, PendingCallback, Restored, Tied};
+use crate::scheduler::store_op::{Interrupted, LastEnd, PendingCallback, Restored, Tied};
 
 pub fn read(connection: &Connection) -> Result<Restored> {
     let (next_job, next_callback, boot_id) =
@@ -22,6 +22,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         next_job,
         next_callback,
         boot_id,
+        last_end: LastEnd::Unknown,
         queued: count_queued(connection)?,
         interrupted: read_interrupted(connection)?,
         held: read_held(connection)?,
@@ -71,18 +72,20 @@ fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
 
 fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
     let mut select = connection.prepare(
-        "SELECT id, pool, attempt, crashes, on_crash, pid, start_ticks, state, result FROM jobs INDEXED BY jobs_active
+        "SELECT id, pool, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result FROM jobs INDEXED BY jobs_active
          WHERE state IN ('running', 'stopping') ORDER BY id",
     )?;
     let interrupted = select.query_map([], |row| {
         let mut columns = Columns::new(row);
         let (id, pool, attempt, crashes) = (columns.take()?, columns.take()?, columns.take()?, columns.take()?);
         let on_crash = columns.parse(OnCrash::parse)?;
+        let worker_pid = columns.take()?;
         let (pid, start_ticks): (Option<i32>, _) = (columns.take()?, columns.size()?);
         let process = pid.map(|pid| Process { pid, start_ticks });
         let is_stopping = columns.parse(State::parse)? == State::Stopping;
         let intent = columns.parse_optional(ResultKind::parse)?.filter(|_| is_stopping);
-        Ok(Interrupted { id, pool, attempt, crashes, on_crash, process, stopping: intent.and_then(jobs::stop_reason) })
+        let stopping = intent.and_then(jobs::stop_reason);
+        Ok(Interrupted { id, pool, attempt, crashes, on_crash, worker_pid, process, stopping })
     })?;
     interrupted.collect()
 }

@@ -89,6 +89,10 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX jobs_tied ON jobs (tie) WHERE tie IS NOT NULL AND ended_us IS NULL;
     CREATE INDEX jobs_held ON jobs (id) WHERE state = 'held';
 ",
+    "
+    -- How the latest attempt died that a crash has taken along and that was followed by another.
+    ALTER TABLE jobs ADD COLUMN last_crash TEXT;
+",
 ];
 
 /// The version that this program writes.

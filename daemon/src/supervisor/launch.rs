@@ -11,12 +11,17 @@ use crate::scheduler::SlotId;
 use crate::scheduler::store_op::CallbackRun;
 use crate::worker::protocol::{Run, Stdin};
 
+/// Which daemon's an attempt is, so that no start takes another one's for what is left of its own. A socket may have had other owners.
+const DAEMON_VARIABLE: &str = "POOL_DAEMON";
+
 /// Where this daemon is.
 #[derive(Debug)]
 pub struct Place {
     pub state_dir: std::path::PathBuf,
     /// Absolute; in every job's environment.
     pub socket: String,
+    /// See [`crate::process::daemon_name`]; likewise.
+    pub daemon: String,
 }
 
 /// A job's attempt.
@@ -32,6 +37,7 @@ pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work) -> Box<Run> {
         ("POOL_NAME".to_owned(), work.name.clone().unwrap_or_default()),
         ("POOL_SLOT".to_owned(), slot.index.to_string()),
         (SOCKET_VARIABLE.to_owned(), place.socket.clone()),
+        (DAEMON_VARIABLE.to_owned(), place.daemon.clone()),
     ];
     variables.extend(submit_dir(work));
     run(&place.state_dir, claim, work.argv.clone(), work.cwd.clone(), false, variables, stdin)
@@ -49,6 +55,7 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
         ("POOL_NAME", record.name.clone().unwrap_or_default()),
         ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default()),
         (SOCKET_VARIABLE, place.socket.clone()),
+        (DAEMON_VARIABLE, place.daemon.clone()),
         ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).to_owned()),
         ("POOL_STATE", record.state.as_str().to_owned()),
         ("POOL_EXIT_CODE", number(record.exit_code)),
@@ -71,13 +78,13 @@ fn submit_dir(work: &Work) -> Option<(String, String)> {
     (!is_known).then(|| (SUBMIT_DIR_VARIABLE.to_owned(), work.cwd.clone()))
 }
 
-/// Whether variables, each as `NAME=value`, are those of an attempt of the daemon with that socket.
-pub fn is_of_attempt(variables: &[&[u8]], socket: &Path) -> bool {
+/// Whether variables, each as `NAME=value`, are those of an attempt of the daemon of that name.
+pub fn is_of_attempt(variables: &[&[u8]], daemon: &str) -> bool {
     let has_name = |name: &str| {
         variables.iter().any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
     };
-    let socket = [SOCKET_VARIABLE.as_bytes(), b"=", socket.as_os_str().as_encoded_bytes()].concat();
-    has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT") && variables.contains(&socket.as_slice())
+    let daemon = format!("{DAEMON_VARIABLE}={daemon}");
+    has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT") && variables.contains(&daemon.as_bytes())
 }
 
 fn duration_ms(record: &Record) -> String {

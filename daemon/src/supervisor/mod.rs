@@ -14,6 +14,7 @@ pub mod admission;
 mod backup;
 mod containment;
 mod launch;
+mod recovery;
 mod requests;
 mod spool;
 mod status;
@@ -152,10 +153,7 @@ impl Supervisor {
 
         check_state_dir(&options.state_dir, &inherited.locks)?;
         let containment = Containment::set_up(&options.state_dir, &config);
-        let leftovers = process::kill_leftovers(|variables| launch::is_of_attempt(variables, &options.socket));
-        if leftovers > 0 {
-            tracing::warn!(leftovers, "processes that an earlier poold had left behind were killed");
-        }
+        let daemon = process::daemon_name(&options.state_dir).context("cannot look at the state directory")?;
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions {
             durability: config.durability.into(),
@@ -167,7 +165,12 @@ impl Supervisor {
                 tracing::error!(%error, "cannot wake the supervisor");
             }
         };
-        let (store, restored) = Store::open(&options.state_dir, store_options, notify)?;
+        let opened = Store::open(&options.state_dir, store_options, notify);
+        // What is left of a dead daemon goes, whatever has become of the database.
+        let known = opened.as_ref().ok().map(|(_, restored)| restored);
+        let recovery = recovery::recover(&options.state_dir, &daemon, known);
+        let (store, mut restored) = opened?;
+        restored.last_end = recovery.last_end;
 
         let clock = Clock::start();
         let settings = config.settings(options.workers);
@@ -190,7 +193,7 @@ impl Supervisor {
             admission: Admission::for_own_user(),
             spool,
             service_manager: ServiceManager::from_environment(),
-            place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned() },
+            place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned(), daemon },
             guardian_pid: getppid().as_raw(),
             queries: HashMap::new(),
             backups: VecDeque::new(),
@@ -211,6 +214,8 @@ impl Supervisor {
         for effect in effects {
             supervisor.perform(effect);
         }
+        // After what becomes of the attempts of another boot, whose processes are not of this one.
+        supervisor.ops.extend(recovery.boot_id.map(|boot_id| StoreOp::Booted { boot_id }));
         supervisor.prune();
         supervisor.end_turn();
         tracing::info!(socket = %supervisor.options.socket.display(), interrupted, "ready");

@@ -160,6 +160,7 @@ impl MemoryStore {
             attempt: row.attempt,
             crashes: row.crashes,
             on_crash: row.work.on_crash,
+            worker_pid: None,
             process: None,
             stopping: row.stopping,
         });
@@ -348,6 +349,7 @@ impl MemoryStore {
             ended_at: outcome.map(|outcome| rfc3339(outcome.ended_us)),
             wall_s: None,
             usage: outcome.and_then(|outcome| outcome.usage),
+            last_crash: None,
             stdout: output(),
             stderr: output(),
             callbacks: callbacks.collect(),

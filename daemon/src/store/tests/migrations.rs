@@ -54,6 +54,7 @@ const ROWS: &[&str] = &[
         VALUES (20, 'held', 'default', 1, 1, '[\"a\"]', '/', 5, 1, 100, 'died', NULL, 'hold'),
                (21, 'queued', 'default', 0, 0, '[\"a\"]', '/', 5, 1, 100, NULL, 'job:3', 'fail');
 ",
+    "UPDATE jobs SET last_crash = 'attempt 1: died' WHERE id = 3;",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -106,12 +107,13 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     let due: Vec<(u64, i64)> = restored.callbacks.iter().map(|callback| (callback.id.0, callback.due_us)).collect();
     assert_eq!(due, [(4, 450), (5, 400)]);
-    let interrupted = |id, pool: &str, attempt, crashes, process, stopping| Interrupted {
+    let interrupted = |id, pool: &str, attempt, crashes, process: Process, stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),
         attempt,
         crashes,
         on_crash: OnCrash::Requeue,
+        worker_pid: Some(process.pid - 1),
         process: Some(process),
         stopping,
     };
@@ -123,6 +125,7 @@ fn assert_restored(store: &Fixture, version: usize) {
         assert_eq!(restored.boot_id.as_deref(), Some("boot"));
         assert_eq!(restored.held, [JobId(20)]);
         assert_eq!(store.record(3).key.as_deref(), Some("key"));
+        assert_eq!(store.record(3).last_crash.as_deref(), (version >= 4).then_some("attempt 1: died"));
         assert_eq!(restored.tied, [Tied { id: JobId(21), tie: Tie::Job(JobId(3)), untied: false }]);
     }
 }

@@ -206,7 +206,8 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     store = open(dir.path());
     let process = Some(Process { pid: 11, start_ticks: Some(5) });
     let (pool, on_crash) = ("default".to_owned(), OnCrash::Requeue);
-    let interrupted = Interrupted { id: JobId(1), pool, attempt: 1, crashes: 0, on_crash, process, stopping: None };
+    let worker_pid = Some(10);
+    let interrupted = Interrupted { id: JobId(1), pool, attempt: 1, crashes: 0, on_crash, worker_pid, process, stopping: None };
     assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
     let record = store.record(1);
     assert_eq!((record.state, record.attempt, record.pid, record.worker_pid), (State::Running, 1, Some(11), Some(10)));
@@ -214,6 +215,8 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     nothing_to_tell(&store.run(vec![StoreOp::Requeue { id: JobId(1), crashes: 1, reason: Some("died".to_owned()) }]));
     assert_eq!((store.queued(), store.record(1).reason.as_deref()), (vec![1], Some("died")));
     nothing_to_tell(&store.run(vec![start(1, 2), StoreOp::Stopping { id: JobId(1), reason: StopReason::Canceled }]));
+    let record = store.record(1);
+    assert_eq!((record.reason, record.last_crash.as_deref()), (None, Some("attempt 1: died")));
 
     store.close();
     store = open(dir.path());
