@@ -21,12 +21,14 @@ pub const BROKEN_PIPE: u8 = 128 + 13;
 /// | was ended by signal N | 128 + N |
 /// | timed out | 124 |
 /// | was canceled | as it ended; 125 when it never ran |
-/// | could not be started, or is lost | 125 |
+/// | could not be started, is lost, or failed with code 0 | 125 |
 pub fn exit_code(record: &Record) -> u8 {
     if record.state == State::TimedOut {
         return TIMED_OUT;
     }
     match (record.exit_code, record.signal) {
+        // It ended by itself, and has failed all the same: with too much output, say.
+        (Some(0), _) if record.state == State::Failed => FAILED,
         (Some(code), _) => code.clamp(0, 255) as u8,
         (None, Some(signal)) => (128 + signal).clamp(0, 255) as u8,
         (None, None) => FAILED,
@@ -79,6 +81,7 @@ mod tests {
         let cases = [
             (record(State::Succeeded, Success, Some(0), None, None), 0, None),
             (record(State::Failed, ExitCode, Some(3), None, None), 3, None),
+            (record(State::Failed, Error, Some(0), None, Some("its output exceeded")), 125, Some("its output exceeded")),
             (record(State::Failed, ExitCode, Some(127), None, Some("cannot execute \"x\"")), 127, Some("cannot execute")),
             (record(State::Failed, Signal, None, Some(9), None), 137, None),
             (record(State::Failed, CoreDump, None, Some(11), None), 139, None),

@@ -10,6 +10,8 @@
 //! crash_limit = 3             # attempts that may die with their worker or daemon before a job is lost
 //! max_clients = 16384
 //! max_queued = 10000000       # jobs that wait in one pool; more are refused
+//! max_output_bytes = 1000000000        # of one attempt; one that writes more is ended. Without it, any number
+//! max_total_output_bytes = 50000000000 # of all jobs; beyond it new jobs are refused. Without it, any number
 //! cgroup = "auto"             # or "off": no control groups, even where they can be had
 //!
 //! [callbacks]
@@ -27,11 +29,12 @@
 //! workers = 2
 //! timeout = "2h"
 //! kill_after = "30s"
+//! max_output_bytes = 5000000
 //! isolate = "pid"             # its workers are process 1 of a pid namespace each; or "none", the default
 //! ```
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +67,8 @@ pub struct Config {
     pub crash_limit: NonZeroU32,
     pub max_clients: usize,
     pub max_queued: u64,
+    pub max_output_bytes: Option<NonZeroU64>,
+    pub max_total_output_bytes: Option<NonZeroU64>,
     pub cgroup: CgroupUse,
     pub callbacks: Callbacks,
     pub history: History,
@@ -137,6 +142,7 @@ pub struct Pool {
     pub timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
+    pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
 }
 
@@ -154,6 +160,8 @@ impl Default for Config {
             crash_limit: const { NonZeroU32::new(3).unwrap() },
             max_clients: 16_384,
             max_queued: 10_000_000,
+            max_output_bytes: None,
+            max_total_output_bytes: None,
             cgroup: CgroupUse::Auto,
             callbacks: Callbacks::default(),
             history: History::default(),
@@ -246,6 +254,18 @@ impl Config {
     pub fn kill_after_of(&self, pool: &str) -> Duration {
         self.pool.get(pool).and_then(|pool| pool.kill_after).unwrap_or(self.kill_after)
     }
+
+    /// How much an attempt of a pool's jobs may write.
+    pub fn max_output_bytes_of(&self, pool: &str) -> Option<u64> {
+        self.pool.get(pool).and_then(|pool| pool.max_output_bytes).or(self.max_output_bytes).map(NonZeroU64::get)
+    }
+
+    /// How much output of ended jobs may stay when running ones have written so much. It leaves some room for the next, so that nobody is
+    /// refused before the history is looked at again.
+    pub fn max_history_output_bytes(&self, running: u64) -> u64 {
+        let left = self.max_total_output_bytes.map_or(u64::MAX, |limit| limit.get().saturating_sub(running));
+        self.history.max_output_bytes.min(left - left / 8)
+    }
 }
 
 fn cpus() -> u32 {
@@ -289,6 +309,10 @@ mod tests {
         let config = Config::parse(&example.join("\n")).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.max_output_bytes_of("build"), Some(5_000_000));
+        assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
+        assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
+        assert_eq!(config.max_history_output_bytes(49_000_000_000), 875_000_000);
         assert_eq!(config.callbacks, Callbacks::default());
         assert_eq!(config.history, History::default());
         assert_eq!(config.settings(None).pools.len(), 2);
@@ -304,6 +328,7 @@ mod tests {
             ("[pool.build]", "lacks `workers`"),
             ("[pool.\"a b\"]\nworkers = 1", "cannot be named"),
             ("workers = 1\n[pool.default]\nworkers = 2", "mean the same"),
+            ("max_output_bytes = 0", "zero"),
             ("kill_after = \"soon\"", "soon"),
             ("kill_after = 1.8e19", "at most"),
             ("kill_after = true", "a duration is"),

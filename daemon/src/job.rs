@@ -198,7 +198,7 @@ pub struct Ended {
 pub enum Verdict {
     /// The kernel has killed something of it because memory had run out.
     OomKill,
-    /// It has written more output than it may, in bytes.
+    /// It has written more output than it may, in bytes; it was ended, unless it had ended by itself before that was noticed.
     TooMuchOutput { limit: u64 },
 }
 

@@ -69,6 +69,18 @@ pub enum Refusal {
     #[error("{limit} jobs are queued in the pool {pool:?}, which is its limit (max_queued): try again later")]
     QueueFull { pool: String, limit: u64 },
 
+    /// The output of all jobs takes as much as it may; nothing of the message was accepted.
+    #[serde(rename = "io.poold.OutputFull")]
+    #[error("the output of all jobs takes more than {limit} bytes, which is its limit (max_total_output_bytes): try again later")]
+    OutputFull { limit: u64 },
+
+    /// Clients have left too much unfinished or unread, and this one is among those that hold most for longest.
+    #[serde(rename = "io.poold.Overloaded")]
+    #[error(
+        "more than {limit} bytes of clients' messages are unfinished or unread, and this connection held up most: try again later"
+    )]
+    Overloaded { limit: usize },
+
     /// One backup at a time.
     #[serde(rename = "io.poold.BackupUnderWay")]
     #[error("another backup is under way: try again when it is done")]
@@ -123,7 +135,8 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the same call may succeed later: poolctl then exits with 75 (`EX_TEMPFAIL` of sysexits.h).
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining {} | Self::BackupUnderWay {} | Self::TooManyClients { .. } | Self::QueueFull { .. })
+        let is_full = matches!(self, Self::TooManyClients { .. } | Self::QueueFull { .. } | Self::OutputFull { .. });
+        is_full || matches!(self, Self::Draining {} | Self::BackupUnderWay {} | Self::Overloaded { .. })
     }
 }
 

@@ -202,6 +202,11 @@ impl Scheduler {
         self.mode == Mode::Serving
     }
 
+    /// The jobs that workers have, each with its attempt.
+    pub fn running(&self) -> impl Iterator<Item = (JobId, u32)> + '_ {
+        self.active.iter().map(|(&id, active)| (id, active.attempt))
+    }
+
     /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained, and why no better.
     pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<interface::Pool> {
         self.pools.iter().map(|pool| pool.describe(containment(&pool.name))).collect()

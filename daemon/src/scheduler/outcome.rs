@@ -49,7 +49,7 @@ fn explain_verdict(verdict: Verdict) -> String {
     match verdict {
         Verdict::OomKill => "memory ran out, and the kernel killed a process of it".to_owned(),
         Verdict::TooMuchOutput { limit } => {
-            format!("it was ended when its output had exceeded {limit} bytes (max_output_bytes of its pool)")
+            format!("its output exceeded {limit} bytes (max_output_bytes), so it was ended")
         }
     }
 }

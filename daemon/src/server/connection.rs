@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use pool_proto::Refusal;
@@ -71,6 +72,15 @@ pub struct Connection {
     closing: bool,
     /// Reading stopped for want of room, with perhaps more to read.
     stalled: bool,
+    backlog: Backlog,
+}
+
+/// What is held in memory for a client: the beginning of a message, replies that it has not read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Backlog {
+    bytes: usize,
+    /// When it last had none, or finished a message.
+    since: Option<Instant>,
 }
 
 impl Connection {
@@ -83,6 +93,7 @@ impl Connection {
             read_closed: false,
             closing: false,
             stalled: false,
+            backlog: Backlog::default(),
         }
     }
 
@@ -104,6 +115,7 @@ impl Connection {
             while self.has_room()
                 && let Some(frame) = self.decoder.next_frame()
             {
+                self.backlog.since = None;
                 let call = serde_json::from_slice::<Call<&RawValue>>(frame);
                 match call {
                     Ok(call) => accept(&call, &mut self.calls, &mut next_id, &mut on_request),
@@ -167,6 +179,29 @@ impl Connection {
     pub fn refuse(&mut self, refusal: &Refusal) {
         self.outbox.push(encode(refusal), Vec::new());
         self.closing = true;
+    }
+
+    /// How many bytes are held for the client now, and how many were when this was last asked.
+    pub fn recount(&mut self) -> (usize, usize) {
+        let old = self.backlog.bytes;
+        let bytes = self.decoder.pending() + self.outbox.len();
+        let since = (bytes > 0).then(|| self.backlog.since.unwrap_or_else(Instant::now));
+        self.backlog = Backlog { bytes, since };
+        (bytes, old)
+    }
+
+    /// How much of a burden the client is: the bytes held for it, times how long.
+    pub fn burden(&self, now: Instant) -> u128 {
+        let time = self.backlog.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.backlog.bytes as u128 * (time.as_micros() + 1)
+    }
+
+    /// Gives the client up, and what is held for it. False where it could not even be told why, since it does not read.
+    pub fn give_up(&mut self, refusal: &Refusal) -> bool {
+        self.decoder = Decoder::new(MAX_FRAME);
+        let can_be_told = self.outbox.is_empty();
+        self.refuse(refusal);
+        can_be_told
     }
 
     /// Whether the call is the one whose replies go out now, all of them sent.

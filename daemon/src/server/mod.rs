@@ -8,6 +8,7 @@ mod request;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
@@ -22,6 +23,9 @@ pub use request::{Parsed, Request, parse};
 
 /// Tokens of connections begin here; smaller ones are free for others.
 pub const FIRST_TOKEN: usize = 1 << 32;
+
+/// Bytes that are held in all for clients that do not finish their messages or do not read their replies.
+const MAX_BACKLOG: usize = 256 * 1024 * 1024;
 
 /// What clients want.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ pub struct Server {
     streaming: HashSet<CallId>,
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
+    backlog: usize,
 }
 
 impl Server {
@@ -85,6 +90,7 @@ impl Server {
             dirty: HashSet::new(),
             streaming: HashSet::new(),
             accept_stalled: false,
+            backlog: 0,
         })
     }
 
@@ -174,8 +180,36 @@ impl Server {
         match progress {
             Progress::Idle => {}
             Progress::Unfinished => self.unfinished.push(token),
-            Progress::Gone => self.close(token, events),
+            Progress::Gone => return self.close(token, events),
         }
+        self.recount(token, events);
+    }
+
+    /// Where too much is held for clients, the greatest burdens go.
+    fn recount(&mut self, token: Token, events: &mut Vec<ServerEvent>) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let (new, old) = connection.recount();
+        self.backlog = self.backlog + new - old;
+        while self.backlog > MAX_BACKLOG {
+            let now = Instant::now();
+            let burdens = self.connections.iter().map(|(&token, connection)| (connection.burden(now), token));
+            let Some((_, token)) = burdens.max() else { return };
+            tracing::warn!(
+                clients = self.connections.len(),
+                "too much is held for clients: the one that holds up most is dropped"
+            );
+            self.give_up(token, events);
+        }
+    }
+
+    fn give_up(&mut self, token: Token, events: &mut Vec<ServerEvent>) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if !connection.give_up(&Refusal::Overloaded { limit: MAX_BACKLOG }) {
+            return self.close(token, events);
+        }
+        let (new, old) = connection.recount();
+        self.backlog = self.backlog + new - old;
+        self.dirty.insert(token);
     }
 
     /// Whether there is more to read without waiting.
@@ -241,6 +275,7 @@ impl Server {
                     if resume {
                         self.unfinished.push(token);
                     }
+                    self.recount(token, events);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a client is dropped");
@@ -261,6 +296,8 @@ impl Server {
             }
         }
         events.push(ServerEvent::Closed { connection: token });
+        let (_, counted) = connection.recount();
+        self.backlog -= counted;
         drop(connection);
         self.accept_again(events);
     }

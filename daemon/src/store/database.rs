@@ -3,6 +3,7 @@
 //! Which operations make a batch, and what happens when one cannot be written, is the committer's business.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pool_proto::Refusal;
 use rusqlite::{Connection, Error, Result, ffi};
@@ -33,6 +34,8 @@ pub struct Database {
     home: Home,
     environments: Environments,
     history: History,
+    /// Of the history as it is committed, for others to see.
+    ended_output_bytes: Arc<AtomicU64>,
     /// The length of the log, in pages, at which it is next written back.
     checkpoint_at: i64,
     durability: Durability,
@@ -51,7 +54,13 @@ pub struct BatchError {
 impl Database {
     pub fn new(connection: Connection, layout: Layout, home: Home, history: History, durability: Durability) -> Self {
         let (environments, checkpoint_at) = (Environments::default(), WAL_PAGES);
-        Self { connection, layout, home, environments, history, checkpoint_at, durability, syncs: true }
+        let ended_output_bytes = Arc::new(AtomicU64::new(history.output_bytes));
+        Self { connection, layout, home, environments, history, ended_output_bytes, checkpoint_at, durability, syncs: true }
+    }
+
+    /// What all ended jobs have written; kept up to date.
+    pub fn ended_output_bytes(&self) -> Arc<AtomicU64> {
+        self.ended_output_bytes.clone()
     }
 
     pub fn state_dir(&self) -> &std::path::Path {
@@ -94,6 +103,7 @@ impl Database {
             answers.extend(answer);
         }
         self.run("COMMIT").map_err(whole)?;
+        self.ended_output_bytes.store(self.history.output_bytes, Ordering::Relaxed);
         Ok(answers)
     }
 

@@ -34,6 +34,8 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -99,6 +101,7 @@ pub enum CloseError {
 pub struct Store {
     ops: Sender<Message>,
     events: Receiver<StoreEvent>,
+    ended_output_bytes: Arc<AtomicU64>,
     thread: JoinHandle<Result<(), CloseError>>,
 }
 
@@ -112,9 +115,15 @@ impl Store {
         let (database, restored) = opening::open(state_dir, options)?;
         let (ops, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
+        let ended_output_bytes = database.ended_output_bytes();
         let committer = Committer::new(database, inbox, outbox, Box::new(notify));
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || committer.run()).map_err(OpenError::Thread)?;
-        Ok((Self { ops, events, thread }, restored))
+        Ok((Self { ops, events, ended_output_bytes, thread }, restored))
+    }
+
+    /// What all ended jobs have written, as of the last commit.
+    pub fn ended_output_bytes(&self) -> u64 {
+        self.ended_output_bytes.load(Ordering::Relaxed)
     }
 
     /// Hands over operations, to be carried out in this order. Never blocks.

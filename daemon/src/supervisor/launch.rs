@@ -101,5 +101,5 @@ fn run(
     stdin: Stdin,
 ) -> Box<Run> {
     let (stdout, stderr) = output::paths(state_dir, claim);
-    Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr })
+    Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr, max_output_bytes: None })
 }

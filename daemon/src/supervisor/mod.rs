@@ -14,6 +14,7 @@ pub mod admission;
 mod backup;
 mod containment;
 mod launch;
+mod output_room;
 mod recovery;
 mod requests;
 mod spool;
@@ -22,6 +23,7 @@ mod status;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -47,7 +49,7 @@ use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use crate::server::{Server, ServerEvent};
 use crate::store::{Options as StoreOptions, Store, StoreEvent};
-use crate::worker::protocol::{WorkerCommand, WorkerReport};
+use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
 use crate::{guardian, output, process};
 use admission::Admission;
 use containment::Containment;
@@ -122,6 +124,7 @@ struct Supervisor {
     /// What has been added to the history since it was last looked at.
     ends_since_prune: u64,
     bytes_since_prune: u64,
+    running_output: output_room::Running,
     exiting: bool,
     /// The lifeline and the locks, open for as long as we live.
     _held: (OwnedFd, Vec<OwnedFd>),
@@ -202,6 +205,7 @@ impl Supervisor {
             ops: Vec::new(),
             ends_since_prune: 0,
             bytes_since_prune: 0,
+            running_output: output_room::Running::default(),
             exiting: false,
             _held: (inherited.lifeline, inherited.locks),
             options,
@@ -451,11 +455,15 @@ impl Supervisor {
             Effect::SpawnWorker { slot } => self.spawn_worker(slot),
             Effect::RetireWorker { slot } => self.fleet.retire(slot),
             Effect::Run { slot, claim, work } => {
-                self.fleet.run(slot, &work.environment, launch::job(&self.place, slot, claim, &work));
+                let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
+                let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work) };
+                self.fleet.run(slot, &work.environment, Box::new(run));
             }
             Effect::RunCallback { slot, run } => {
                 let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
-                self.fleet.run(slot, &run.work.environment, launch::callback(&self.place, claim, &run));
+                let max_output_bytes = self.config.max_output_bytes.map(NonZeroU64::get);
+                let launch = Run { max_output_bytes, ..*launch::callback(&self.place, claim, &run) };
+                self.fleet.run(slot, &run.work.environment, Box::new(launch));
             }
             Effect::Signal { slot, claim, signal } => self.fleet.send(slot, &WorkerCommand::Signal { claim, signal }),
             Effect::Terminate { slot, claim } => self.fleet.send(slot, &WorkerCommand::Terminate { claim }),
@@ -490,21 +498,21 @@ impl Supervisor {
     }
 
     fn prune_if_due(&mut self) {
-        let history = &self.config.history;
-        let ends = (history.max_jobs / PRUNE_PART).clamp(1, PRUNE_EVERY);
-        if self.ends_since_prune >= ends || self.bytes_since_prune > history.max_output_bytes / PRUNE_PART {
+        let ends = (self.config.history.max_jobs / PRUNE_PART).clamp(1, PRUNE_EVERY);
+        if self.ends_since_prune >= ends || self.bytes_since_prune > self.max_history_output_bytes() / PRUNE_PART {
             self.prune();
         }
     }
 
     fn prune(&mut self) {
         (self.ends_since_prune, self.bytes_since_prune) = (0, 0);
+        let max_output_bytes = self.max_history_output_bytes();
         let history = &self.config.history;
         let max_age_us = i64::try_from(history.max_age.as_micros()).unwrap_or(i64::MAX);
         self.ops.push(StoreOp::Prune {
             max_jobs: history.max_jobs,
             ended_before_us: self.clock.now().wall_us.saturating_sub(max_age_us),
-            max_output_bytes: history.max_output_bytes,
+            max_output_bytes,
             batch: PRUNE_BATCH,
         });
     }

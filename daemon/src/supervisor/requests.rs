@@ -74,6 +74,9 @@ impl Supervisor {
     }
 
     fn on_submit(&mut self, connection: Token, call: CallId, submit: interface::Submit) {
+        if let Err(refusal) = self.check_output_room() {
+            return self.server.refuse(call, &refusal);
+        }
         let interface::Submit { mut job, on_disconnect } = submit;
         let attached = self.server.wants_more(call).then(|| on_disconnect.unwrap_or_default());
         if attached == Some(OnDisconnect::Cancel) {
@@ -101,6 +104,9 @@ impl Supervisor {
     }
 
     fn on_submit_many(&mut self, call: CallId, many: interface::SubmitMany) {
+        if let Err(refusal) = self.check_output_room() {
+            return self.server.refuse(call, &refusal);
+        }
         if many.jobs.is_empty() {
             return self.server.reply(call, &Submitted { ids: Vec::new(), existing: Vec::new() }, Vec::new(), true);
         }

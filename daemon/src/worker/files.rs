@@ -48,10 +48,30 @@ impl Files {
         Self { stdin: None, ..self }
     }
 
+    /// Standard output and error.
+    pub fn output(&self) -> [BorrowedFd<'_>; 2] {
+        [self.stdout.as_fd(), self.stderr.as_fd()]
+    }
+
+    /// Their lengths together, in bytes.
+    pub fn written(&self) -> u64 {
+        let (stdout, stderr) = self.sizes();
+        stdout.saturating_add(stderr)
+    }
+
     /// The lengths of standard output and error, in bytes.
     pub fn sizes(&self) -> (u64, u64) {
         let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.len());
         (size(&self.stdout), size(&self.stderr))
+    }
+
+    /// Without a process: the files, and what somebody writes to them through.
+    #[cfg(test)]
+    pub fn for_test(dir: &std::path::Path) -> (Self, File, File) {
+        let create = |name| File::create(dir.join(name)).unwrap();
+        let (stdout, stderr) = (create("out"), create("err"));
+        let writers = (stdout.try_clone().unwrap(), stderr.try_clone().unwrap());
+        (Self { stdin: None, stdout, stderr }, writers.0, writers.1)
     }
 }
 

@@ -3,6 +3,7 @@
 //! its socket it kills what it runs and ends.
 
 mod files;
+mod output_watch;
 pub mod protocol;
 
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -24,6 +25,7 @@ use pool_proto::interface::Usage;
 use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Verdict};
 use crate::process::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner};
 use files::Files;
+use output_watch::OutputWatch;
 use protocol::{Run, WorkerCommand, WorkerReport};
 
 /// A command with its whole environment fits well into this: the kernel takes about 2 MiB of both (execve(2)).
@@ -31,7 +33,7 @@ const MAX_COMMAND: usize = 64 * 1024 * 1024;
 
 /// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor one wake-up and the store one
 /// transaction, not two.
-const TELL_START_MS: u8 = 1;
+const TELL_START: Duration = Duration::from_millis(1);
 
 /// What the supervisor's command line says.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ struct Worker {
     attempt: Option<Attempt>,
     /// The start of the attempt has not been told.
     untold: Option<Start>,
+    output_watch: OutputWatch,
 }
 
 /// Works until the supervisor closes the socket, which is the standard input.
@@ -102,6 +105,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         environment: EnvironmentBlock::default(),
         attempt: None,
         untold: None,
+        output_watch: OutputWatch::default(),
     };
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
@@ -112,25 +116,46 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 impl Worker {
     fn work(&mut self) -> anyhow::Result<()> {
         loop {
-            let mut ready =
-                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
-            let timeout = if self.untold.is_none() { PollTimeout::NONE } else { PollTimeout::from(TELL_START_MS) };
-            let is_time_up = match poll(&mut ready, timeout) {
-                Ok(count) => count == 0,
-                Err(Errno::EINTR) => false,
-                Err(error) => return Err(error).context("cannot wait"),
-            };
-            let [commands, children] = ready.map(|fd| fd.any().unwrap_or(false));
-            if is_time_up && !self.tell_start() {
+            let [commands, children, output] = self.wait()?;
+            // Where nothing has come, the start has waited long enough.
+            let has_come = commands || children || output;
+            if !has_come && !self.tell_start() {
                 return Ok(());
             }
             if children {
                 self.on_children()?;
             }
+            if (output || self.output_watch.due().is_some_and(|due| due <= Instant::now())) && !self.on_output()? {
+                return Ok(());
+            }
             if commands && !self.on_commands()? {
                 return Ok(());
             }
         }
+    }
+
+    /// Until a command comes, a child ends, the attempt writes output that is watched, or something is due.
+    fn wait(&self) -> anyhow::Result<[bool; 3]> {
+        let sources = [Some(self.socket.as_fd()), Some(self.children.as_fd()), self.output_watch.next_write()];
+        // One that is not there is never ready.
+        let mut ready = sources.map(|source| PollFd::new(source.unwrap_or(self.socket.as_fd()), PollFlags::POLLIN));
+        let count = sources.iter().flatten().count();
+        let told = self.untold.as_ref().map(|_| TELL_START);
+        let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
+        // Rounded up, since a poll that ends a little early would only be done again.
+        let timeout = told.into_iter().chain(looked).min().map(|time| time.as_micros().div_ceil(1000));
+        let timeout = timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
+        match poll(&mut ready[..count], timeout) {
+            Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
+            Err(Errno::EINTR) => Ok([false; 3]),
+            Err(error) => Err(error).context("cannot wait"),
+        }
+    }
+
+    /// False when the supervisor is gone.
+    fn on_output(&mut self) -> anyhow::Result<bool> {
+        let is_too_much = self.attempt.as_ref().is_some_and(|attempt| self.output_watch.look(&attempt.files));
+        if is_too_much { self.end(None) } else { Ok(true) }
     }
 
     /// False at the end of the stream.
@@ -213,6 +238,7 @@ impl Worker {
             group: self.group.as_ref().map(SlotGroup::home),
         };
         let pid = self.spawner.spawn(&launch)?;
+        self.output_watch.begin(run.max_output_bytes);
         Ok(Attempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
     }
 
@@ -244,7 +270,9 @@ impl Worker {
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
         let exit = exit.context("the attempt's first process was nobody's child")?;
         let ran_out = self.group.as_mut().is_some_and(|group| group.settle(&mut attempt.usage));
-        let verdict = ran_out.then_some(Verdict::OomKill);
+        // Whoever was faster than the watch is told the same.
+        let too_much = self.output_watch.end(stdout_bytes.saturating_add(stderr_bytes));
+        let verdict = if ran_out { Some(Verdict::OomKill) } else { too_much.map(|limit| Verdict::TooMuchOutput { limit }) };
         let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
     }

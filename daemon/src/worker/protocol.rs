@@ -40,6 +40,8 @@ pub struct Run {
     /// Created anew by the worker, mode 0600.
     pub stdout: PathBuf,
     pub stderr: PathBuf,
+    /// Bytes that both may take together.
+    pub max_output_bytes: Option<u64>,
 }
 
 /// An attempt's standard input.
