@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pool_proto::State;
 use pool_proto::text::parse_duration;
 
+use crate::map::MapOptions;
+
 /// A command line that clap accepts and that makes no sense all the same.
 #[derive(Debug)]
 pub struct UsageError(pub String);
@@ -50,6 +52,9 @@ pub enum Verb {
 
     /// The same as submit --wait
     Run(SubmitOptions),
+
+    /// Run a command for each item, through a pool; items follow `:::`, or come from a file or stdin, one a line
+    Map(MapOptions),
 
     /// Wait for jobs to end; exits with 0 if all succeeded, else with the code of the first that did not
     Wait(WaitOptions),
@@ -129,6 +134,37 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command"])]
     pub from: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub job: JobOptions,
+
+    /// Feed the job from a file, or - for our own stdin [default: nothing]
+    #[arg(long, value_name = "FILE|-")]
+    pub stdin: Option<PathBuf>,
+
+    /// With --wait: what becomes of the job when poolctl dies; cancel is the same as --tie client
+    #[arg(long, value_enum, default_value_t = OnDisconnect::Detach)]
+    pub on_disconnect: OnDisconnect,
+
+    /// End the job with something else: client (poolctl, with --wait), job:ID, or pool (all other work, when poold shuts down)
+    #[arg(long, value_name = "client|job:ID|pool")]
+    pub tie: Option<String>,
+
+    /// Submit at most one job of this key: where poold knows one, that one is meant, whatever its command
+    #[arg(long, visible_alias = "unique", conflicts_with = "from")]
+    pub key: Option<String>,
+
+    /// With --key: when that job has ended without success, run this one in its place
+    #[arg(long, requires = "key")]
+    pub rerun_failed: bool,
+
+    /// The command and its arguments; no shell is put between
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// What `submit` and `map` have in common: all that a job is besides its command.
+#[derive(Debug, Args)]
+pub struct JobOptions {
     /// The pool that runs the job
     #[arg(short, long)]
     pub pool: Option<String>,
@@ -157,10 +193,6 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub kill_after: Option<Duration>,
 
-    /// Feed the job from a file, or - for our own stdin [default: nothing]
-    #[arg(long, value_name = "FILE|-")]
-    pub stdin: Option<PathBuf>,
-
     /// Run a shell command when the job has ended, however; may be repeated
     #[arg(long, value_name = "COMMAND")]
     pub on_done: Vec<String>,
@@ -173,29 +205,9 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "COMMAND")]
     pub on_failure: Vec<String>,
 
-    /// With --wait: what becomes of the job when poolctl dies; cancel is the same as --tie client
-    #[arg(long, value_enum, default_value_t = OnDisconnect::Detach)]
-    pub on_disconnect: OnDisconnect,
-
-    /// End the job with something else: client (poolctl, with --wait), job:ID, or pool (all other work, when poold shuts down)
-    #[arg(long, value_name = "client|job:ID|pool")]
-    pub tie: Option<String>,
-
     /// When its worker, poold or the machine dies under it: run it again, or count it as failed, or hold it until `release`
     #[arg(long, value_enum, default_value_t = OnCrash::Requeue)]
     pub on_crash: OnCrash,
-
-    /// Submit at most one job of this key: where poold knows one, that one is meant, whatever its command
-    #[arg(long, visible_alias = "unique", conflicts_with = "from")]
-    pub key: Option<String>,
-
-    /// With --key: when that job has ended without success, run this one in its place
-    #[arg(long, requires = "key")]
-    pub rerun_failed: bool,
-
-    /// The command and its arguments; no shell is put between
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -71,7 +71,11 @@ impl Interrupts {
     }
 }
 
-fn note(signal: i32) -> anyhow::Result<UnixStream> {
+/// Notes a signal from now on, a byte each time it comes. One that whoever started us has had ignored stays so: then the stream is at its end.
+///
+/// # Errors
+/// Those of sigaction(2) and socketpair(2).
+pub fn note(signal: i32) -> anyhow::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     if !is_ignored(signal)? {
         pipe::register(signal, write)?;

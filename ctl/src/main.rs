@@ -11,6 +11,7 @@ mod connect;
 mod follow;
 mod interrupt;
 mod list;
+mod map;
 mod outcome;
 mod print;
 mod show;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             options.wait = true;
             submit::run(&link, options, json)
         }
+        Verb::Map(options) => map::run(&link, options, json),
         Verb::Wait(options) => wait::run(&link, &options, json),
         Verb::Show { id } => show::run(&link, id, json),
         Verb::Ls(options) => list::run(&link, options, json),

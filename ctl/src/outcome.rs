@@ -30,9 +30,14 @@ pub fn exit_code(record: &Record) -> u8 {
         // It ended by itself, and has failed all the same: with too much output, say.
         (Some(0), _) if record.state == State::Failed => FAILED,
         (Some(code), _) => code.clamp(0, 255) as u8,
-        (None, Some(signal)) => (128 + signal).clamp(0, 255) as u8,
+        (None, Some(signal)) => of_signal(signal),
         (None, None) => FAILED,
     }
+}
+
+/// What a shell makes of an end by a signal.
+pub fn of_signal(signal: i32) -> u8 {
+    (128 + signal).clamp(0, 255) as u8
 }
 
 /// What is worth saying of this end beyond the exit code, which for a job that ran and ended by itself is nothing.

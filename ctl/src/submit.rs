@@ -14,7 +14,7 @@ use pool_proto::interface::{Job, OnCrash, OnDisconnect, Spool, Submit, TIE_TO_CL
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
 use pool_proto::{Client, ClientError};
 
-use crate::cli::{self, EnvMode, SubmitOptions, UsageError};
+use crate::cli::{self, EnvMode, JobOptions, SubmitOptions, UsageError};
 use crate::connect::{Link, not_known_whether_accepted};
 use crate::follow::Follower;
 use crate::{bulk, outcome, print};
@@ -30,11 +30,14 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
                 "many jobs cannot be waited for as if they were one: submit them, then `poolctl wait` for the ids".to_owned()
             ));
         }
-        let defaults = job_of(&options, Vec::new())?;
+        let defaults = Job { tie: options.tie.clone(), ..job_of(&options.job, Vec::new())? };
         return bulk::run(link, file, defaults, as_json);
     }
     let command = options.command.iter().map(|argument| utf8("argument", argument)).collect::<anyhow::Result<Vec<String>>>()?;
-    let mut job = job_of(&options, command)?;
+    let mut job = job_of(&options.job, command)?;
+    job.tie = options.tie.clone();
+    job.key = options.key.clone();
+    job.round = options.rerun_failed.then(new_round);
     let mut client = link.connect()?;
     if let Some(path) = &options.stdin {
         job.stdin = Some(spool(&mut client, path)?);
@@ -91,7 +94,10 @@ fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<u8> {
 }
 
 /// The job, with all that it takes over from the caller.
-fn job_of(options: &SubmitOptions, argv: Vec<String>) -> anyhow::Result<Job> {
+///
+/// # Errors
+/// When that is not there, or is no text.
+pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
     let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
     Ok(Job {
         argv,
@@ -100,25 +106,22 @@ fn job_of(options: &SubmitOptions, argv: Vec<String>) -> anyhow::Result<Job> {
         cwd: Some(cwd(options.cwd.as_deref())?),
         env: Some(environment(options)?),
         umask: Some(own_umask()),
-        stdin: None,
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
-        tie: options.tie.clone(),
         on_crash: Some(match options.on_crash {
             cli::OnCrash::Requeue => OnCrash::Requeue,
             cli::OnCrash::Fail => OnCrash::Fail,
             cli::OnCrash::Hold => OnCrash::Hold,
         }),
-        key: options.key.clone(),
-        round: options.rerun_failed.then(new_round),
         on_done: some(&options.on_done),
         on_success: some(&options.on_success),
         on_failure: some(&options.on_failure),
+        ..Job::default()
     })
 }
 
 /// A round of submitting that nobody else is in.
-fn new_round() -> String {
+pub fn new_round() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
@@ -136,7 +139,7 @@ fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
     utf8("directory", path.as_os_str())
 }
 
-fn environment(options: &SubmitOptions) -> anyhow::Result<BTreeMap<String, String>> {
+fn environment(options: &JobOptions) -> anyhow::Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     if options.env_mode == EnvMode::All {
         for (name, value) in env::vars_os() {
@@ -172,7 +175,9 @@ fn own_umask() -> u32 {
     own.bits()
 }
 
-fn utf8(what: &str, text: &std::ffi::OsStr) -> anyhow::Result<String> {
+/// # Errors
+/// When it is not UTF-8, with what to do.
+pub fn utf8(what: &str, text: &std::ffi::OsStr) -> anyhow::Result<String> {
     OsString::from(text).into_string().map_err(|text| {
         let message = format!(
             "the {what} {} is not UTF-8, which is all that poold carries: pass it through a file or --stdin",

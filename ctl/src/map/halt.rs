@@ -1,0 +1,178 @@
+//! How many items have ended how, when that is enough, and the exit code that comes of it. In the manner of GNU parallel's `--halt`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pool_proto::{Record, State};
+
+use crate::outcome;
+
+/// The exit code of `--fail-count` stops here: more than 100 have failed.
+const MANY_FAILED: u64 = 101;
+
+/// When to start nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    Never,
+    After { urgency: Urgency, ends: Ends, count: u64 },
+}
+
+/// What becomes of what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// It is waited for.
+    Soon,
+    /// It is canceled.
+    Now,
+}
+
+/// Which ends count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    Done,
+    Success,
+    Fail,
+}
+
+impl FromStr for Halt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?}: write never, or soon or now with fail=N, success=N or done=N, such as now,fail=1");
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let (urgency, condition) = text.split_once(',').ok_or_else(wrong)?;
+        let (ends, count) = condition.split_once('=').ok_or_else(wrong)?;
+        let urgency = match urgency {
+            "soon" => Urgency::Soon,
+            "now" => Urgency::Now,
+            _ => return Err(wrong()),
+        };
+        let ends = match ends {
+            "done" => Ends::Done,
+            "success" => Ends::Success,
+            "fail" => Ends::Fail,
+            _ => return Err(wrong()),
+        };
+        let count = count.parse().ok().filter(|&count| count > 0).ok_or_else(wrong)?;
+        Ok(Self::After { urgency, ends, count })
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::After { urgency, ends, count } = self else { return formatter.write_str("never") };
+        let urgency = match urgency {
+            Urgency::Soon => "soon",
+            Urgency::Now => "now",
+        };
+        let ends = match ends {
+            Ends::Done => "done",
+            Ends::Success => "success",
+            Ends::Fail => "fail",
+        };
+        write!(formatter, "{urgency},{ends}={count}")
+    }
+}
+
+/// The ends so far.
+#[derive(Debug)]
+pub struct Tally {
+    halt: Halt,
+    succeeded: u64,
+    failed: u64,
+    /// Of the one that failed first.
+    first_code: u8,
+    first_failure: String,
+}
+
+impl Tally {
+    pub fn new(halt: Halt) -> Self {
+        Self { halt, succeeded: 0, failed: 0, first_code: 0, first_failure: String::new() }
+    }
+
+    /// Counts an end that was the job's own; tells when that is enough.
+    pub fn count(&mut self, record: &Record, item: &str) -> Option<Urgency> {
+        if record.state == State::Succeeded {
+            self.succeeded += 1;
+        } else {
+            if self.failed == 0 {
+                self.first_code = outcome::exit_code(record);
+                self.first_failure = format!("job {} ({}), {}", record.id, item.escape_debug(), outcome::summary(record));
+            }
+            self.failed += 1;
+        }
+        match self.halt {
+            Halt::After { urgency, ends, count } if self.of(ends) >= count => Some(urgency),
+            Halt::Never | Halt::After { .. } => None,
+        }
+    }
+
+    fn of(&self, ends: Ends) -> u64 {
+        match ends {
+            Ends::Done => self.done(),
+            Ends::Success => self.succeeded,
+            Ends::Fail => self.failed,
+        }
+    }
+
+    pub fn done(&self) -> u64 {
+        self.succeeded + self.failed
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// What is to be said at the end: nothing while all goes well.
+    pub fn summary(&self) -> Option<String> {
+        let Self { failed, first_failure, .. } = self;
+        (*failed > 0).then(|| format!("{failed} of {} failed; first {first_failure}", self.done()))
+    }
+
+    /// | | code |
+    /// |---|---|
+    /// | none failed, or as many succeeded as were to | 0 |
+    /// | `--halt ...,fail=1` and one failed | that one's own |
+    /// | `--fail-count` | how many, 101 for more than 100 |
+    /// | otherwise | 1 |
+    pub fn code(&self, fail_count: bool) -> u8 {
+        match self.halt {
+            _ if self.failed == 0 => 0,
+            Halt::After { ends: Ends::Success, count, .. } if self.succeeded >= count => 0,
+            Halt::After { ends: Ends::Fail, count: 1, .. } => self.first_code,
+            Halt::Never | Halt::After { .. } if fail_count => u8::try_from(self.failed.min(MANY_FAILED)).unwrap_or(u8::MAX),
+            Halt::Never | Halt::After { .. } => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_as_text() {
+        for text in ["never", "soon,fail=1", "now,fail=3", "now,success=1", "soon,done=20"] {
+            assert_eq!(text.parse::<Halt>().map(|halt| halt.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "now", "fail=1", "now,fail", "now,fail=0", "later,fail=1", "now,fails=1", "now,fail=-1", "now,fail=5%"] {
+            assert!(text.parse::<Halt>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn codes() {
+        let code = |halt: &str, succeeded, failed, fail_count| {
+            let tally = Tally { succeeded, failed, first_code: 7, ..Tally::new(halt.parse().unwrap()) };
+            tally.code(fail_count)
+        };
+        assert_eq!(code("never", 5, 0, true), 0);
+        assert_eq!(code("never", 5, 3, false), 1);
+        assert_eq!([1, 100, 101, 70_000].map(|failed| code("never", 0, failed, true)), [1, 100, 101, 101]);
+        assert_eq!(code("now,fail=1", 5, 2, true), 7);
+        assert_eq!(code("now,fail=2", 5, 2, false), 1);
+        assert_eq!([code("now,success=1", 1, 2, true), code("now,success=2", 1, 2, true)], [0, 2]);
+    }
+}

@@ -1,0 +1,155 @@
+//! What ended jobs have said, until it is printed: in the order of the ends or of the items, each job's whole and by itself.
+//!
+//! Short output is kept in memory, longer stays in poold's files, of which we have descriptors: so what has ended can be shown whatever
+//! poold's history keeps. How much is kept is limited; whoever submits asks for [`room`](Results::has_room).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use anyhow::Context;
+
+use super::lane::Ended;
+use super::printer::{Content, Piece, Printer, Target};
+use crate::outcome;
+
+/// Output up to this length is kept in memory.
+const SHORT: u64 = 64 * 1024;
+
+/// So much may wait: items, bytes in memory, descriptors.
+const MAX_ITEMS: usize = 16 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_FILES: usize = 128;
+
+/// What each item tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    pub keep_order: bool,
+    pub tag: bool,
+    /// Records instead of output.
+    pub json: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Results {
+    style: Style,
+    /// The number of the item that is printed next, where order matters.
+    next: u64,
+    waiting: BTreeMap<u64, Vec<Piece>>,
+    bytes: usize,
+    files: usize,
+    pub printer: Printer,
+}
+
+impl Results {
+    pub fn new(style: Style) -> Self {
+        Self { style, next: 1, waiting: BTreeMap::new(), bytes: 0, files: 0, printer: Printer::default() }
+    }
+
+    /// Whether more may end.
+    pub fn has_room(&self) -> bool {
+        let (bytes, files) = self.printer.holds();
+        self.waiting.len() < MAX_ITEMS && self.bytes + bytes < MAX_BYTES && self.files + files < MAX_FILES
+    }
+
+    /// `remark`: what else is to be said of it, on stderr.
+    ///
+    /// # Errors
+    /// When its output cannot be read.
+    pub fn add(&mut self, ended: Ended, remark: Option<&str>) -> anyhow::Result<()> {
+        let number = ended.item.number;
+        let pieces = self.pieces(ended, remark)?;
+        if !self.style.keep_order {
+            self.printer.add(pieces);
+            return Ok(());
+        }
+        let (bytes, files) = held(&pieces);
+        self.bytes += bytes;
+        self.files += files;
+        self.waiting.insert(number, pieces);
+        while let Some(pieces) = self.waiting.remove(&self.next) {
+            self.release(pieces);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Nothing more ends: what waits for items that never came is printed without them.
+    pub fn close(&mut self) {
+        for pieces in std::mem::take(&mut self.waiting).into_values() {
+            self.release(pieces);
+        }
+    }
+
+    fn release(&mut self, pieces: Vec<Piece>) {
+        let (bytes, files) = held(&pieces);
+        self.bytes -= bytes;
+        self.files -= files;
+        self.printer.add(pieces);
+    }
+
+    fn pieces(&self, ended: Ended, remark: Option<&str>) -> anyhow::Result<Vec<Piece>> {
+        let Ended { item, record, files, .. } = ended;
+        let mut pieces = Vec::new();
+        let mut say = |target, line: String| pieces.push(Piece::new(target, Content::Bytes(line.into_bytes())));
+        if self.style.json {
+            let record = serde_json::to_string(&record).context("the record is no JSON")?;
+            say(Target::Stdout, record + "\n");
+        }
+        if let Some(remark) = remark {
+            say(Target::Stderr, format!("poolctl: {remark}\n"));
+        }
+        if self.style.json {
+            return Ok(pieces);
+        }
+        let Some((stdout, stderr)) = files else {
+            if record.started_at.is_some() {
+                say(
+                    Target::Stderr,
+                    format!("poolctl: the output of job {} cannot be shown: poold could not open it\n", record.id),
+                );
+            }
+            return Ok(pieces);
+        };
+        let tag = self.style.tag.then(|| format!("{}\t", item.text));
+        for (target, file) in [(Target::Stdout, stdout), (Target::Stderr, stderr)] {
+            let content = content(file).with_context(|| format!("cannot read the output of job {}", record.id))?;
+            pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
+        }
+        Ok(pieces)
+    }
+}
+
+/// None for an empty file.
+fn content(file: File) -> std::io::Result<Option<Content>> {
+    let size = file.metadata()?.len();
+    if size > SHORT {
+        return Ok(Some(Content::File { file, offset: 0 }));
+    }
+    if size == 0 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut bytes[length..], length as u64)? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    bytes.truncate(length);
+    Ok(Some(Content::Bytes(bytes)))
+}
+
+fn held(pieces: &[Piece]) -> (usize, usize) {
+    pieces.iter().map(Piece::holds).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+}
+
+/// What is to be said of a job besides its own output.
+pub fn remark(ended: &Ended, argv: &[String]) -> Option<String> {
+    let record = &ended.record;
+    let other = (ended.existing && record.argv != argv)
+        .then(|| format!("job {} did this item in an earlier run, with another command", record.id));
+    outcome::remark(record).or(other)
+}
