@@ -100,6 +100,11 @@ pub enum Verb {
         file: PathBuf,
     },
 
+    /// Look for what is wrong: socket, permissions, disk, limits, stale files, versions, pools; exits with 1 if something is
+    ///
+    /// Changes nothing and starts nothing.
+    Doctor(DoctorOptions),
+
     /// Ask whether poold is there
     Ping,
 
@@ -263,6 +268,13 @@ pub struct ListOptions {
     /// At most so many
     #[arg(short, long, value_name = "N")]
     pub limit: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorOptions {
+    /// The state directory of a poold that is not running
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

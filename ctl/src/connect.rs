@@ -39,6 +39,11 @@ impl Link {
         &self.socket
     }
 
+    /// Whether the user has named it.
+    pub fn is_named(&self) -> bool {
+        self.is_named
+    }
+
     /// Connects, and starts poold if need be.
     ///
     /// # Errors
@@ -52,9 +57,12 @@ impl Link {
         }
     }
 
-    /// Nobody else's server is taken for the user's own poold: it would be told their whole environment. Whoever names a socket has
-    /// chosen whom to trust.
-    fn open(&self) -> io::Result<Client> {
+    /// Connects. Nobody else's server is taken for the user's own poold: it would be told their whole environment. Whoever names a socket
+    /// has chosen whom to trust.
+    ///
+    /// # Errors
+    /// Those of connect(2).
+    pub fn open(&self) -> io::Result<Client> {
         let client = Client::connect(&self.socket)?;
         if !self.is_named {
             let server = getsockopt(&client, PeerCredentials)?.uid();

@@ -8,6 +8,7 @@ mod backup;
 mod bulk;
 mod cli;
 mod connect;
+mod doctor;
 mod follow;
 mod interrupt;
 mod list;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Release { ids } => admin::release(&link, &ids),
         Verb::Pool { verb: PoolVerb::Ls } => list::pools(&link, json),
         Verb::Backup { file } => backup::run(&link, &file, json),
+        Verb::Doctor(options) => doctor::run(&link, &options, json),
         Verb::Ping => admin::ping(&link, json),
         Verb::Shutdown { drain: _, now } => admin::shutdown(&link, now),
     };

@@ -3,6 +3,7 @@
 //! * [`frame`]: NUL-terminated frames, cut from a byte stream without doing any I/O;
 //! * [`message`]: Varlink's envelope, a call and a reply;
 //! * [`interface`]: `io.poold`: its methods, types and description;
+//! * [`condition`]: more of them, about how the daemon is;
 //! * [`refusal`]: its named errors;
 //! * [`client`]: a blocking client, the only way in (`poolctl` has no privileged path);
 //! * [`location`]: where the socket, the state and the configuration live;
@@ -15,6 +16,7 @@
 pub mod frame;
 pub mod message;
 
+pub mod condition;
 pub mod interface;
 pub mod refusal;
 

@@ -53,6 +53,11 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(soft)
 }
 
+/// The soft limit of open files; all there can be where the kernel does not say.
+pub fn max_open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
 /// Sets the soft limit of open files.
 ///
 /// # Errors

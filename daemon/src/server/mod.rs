@@ -94,6 +94,11 @@ impl Server {
         })
     }
 
+    /// How many are connected.
+    pub fn clients(&self) -> usize {
+        self.connections.len()
+    }
+
     pub fn set_max_clients(&mut self, max_clients: usize) {
         self.max_clients = max_clients;
     }

@@ -1,6 +1,7 @@
 //! From a frame to a typed request: the one place that knows the methods' names.
 
 use pool_proto::Refusal;
+use pool_proto::condition::{Absent, Status};
 use pool_proto::interface::{self, DESCRIPTION, INTERFACE, Method};
 use pool_proto::message::Call;
 use serde::Deserialize;
@@ -22,6 +23,8 @@ pub enum Request {
     Signal(interface::Signal),
     Release(interface::Release),
     Pools,
+    Status,
+    Absent(Absent),
     Backup,
     EndBackup,
     Shutdown(interface::Shutdown),
@@ -40,6 +43,8 @@ impl Request {
             | Self::Signal(_)
             | Self::Release(_)
             | Self::Pools
+            | Self::Status
+            | Self::Absent(_)
             | Self::Backup
             | Self::EndBackup
             | Self::Shutdown(_) => false,
@@ -126,6 +131,8 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
         Signal::NAME => Request::Signal(parameters(call)?),
         Release::NAME => Request::Release(parameters(call)?),
         Pools::NAME => Request::Pools,
+        Status::NAME => Request::Status,
+        Absent::NAME => Request::Absent(parameters(call)?),
         Backup::NAME => Request::Backup,
         EndBackup::NAME => Request::EndBackup,
         Shutdown::NAME => Request::Shutdown(parameters(call)?),

@@ -19,6 +19,7 @@ pub struct Containment {
     without: String,
     /// By the pool's name. As it was when the pool was first seen: its workers are not restarted for it.
     isolate: BTreeMap<String, Isolate>,
+    leftovers: usize,
 }
 
 impl Containment {
@@ -40,13 +41,18 @@ impl Containment {
         match groups {
             Ok(groups) => {
                 tracing::info!(memory = groups.has_memory(), "attempts run in control groups");
-                Self { groups: Some(groups), without: String::new(), isolate }
+                Self { groups: Some(groups), without: String::new(), isolate, leftovers: killed }
             }
             Err(without) => {
                 tracing::info!("attempts run without control groups: {without}");
-                Self { groups: None, without, isolate }
+                Self { groups: None, without, isolate, leftovers: killed }
             }
         }
+    }
+
+    /// The groups in which an earlier daemon had left something.
+    pub fn leftovers(&self) -> usize {
+        self.leftovers
     }
 
     /// The configuration has been read anew: takes in the pools that have come.

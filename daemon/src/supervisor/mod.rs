@@ -12,6 +12,7 @@
 
 pub mod admission;
 mod backup;
+mod condition;
 mod containment;
 mod launch;
 mod output_room;
@@ -37,6 +38,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::stat::fstat;
 use nix::unistd::getppid;
+use pool_proto::condition::Swept;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -121,6 +123,14 @@ struct Supervisor {
     bulk: HashSet<CallId>,
     /// Changes of this turn.
     ops: Vec<StoreOp>,
+    /// When this supervisor started, in microseconds since 1970.
+    started_us: i64,
+    /// What the start has killed.
+    swept: Swept,
+    /// Why the store cannot be written, for as long as it cannot.
+    store_failure: Option<String>,
+    /// Why the configuration that was to be read anew is not in force.
+    config_error: Option<String>,
     /// What has been added to the history since it was last looked at.
     ends_since_prune: u64,
     bytes_since_prune: u64,
@@ -171,7 +181,7 @@ impl Supervisor {
         let opened = Store::open(&options.state_dir, store_options, notify);
         // What is left of a dead daemon goes, whatever has become of the database.
         let known = opened.as_ref().ok().map(|(_, restored)| restored);
-        let recovery = recovery::recover(&options.state_dir, &daemon, known);
+        let recovery = recovery::recover(&options.state_dir, &daemon, known, containment.leftovers());
         let (store, mut restored) = opened?;
         restored.last_end = recovery.last_end;
 
@@ -203,6 +213,10 @@ impl Supervisor {
             backing_up: HashSet::new(),
             bulk: HashSet::new(),
             ops: Vec::new(),
+            started_us: clock.now().wall_us,
+            swept: recovery.swept,
+            store_failure: None,
+            config_error: None,
             ends_since_prune: 0,
             bytes_since_prune: 0,
             running_output: output_room::Running::default(),
@@ -311,10 +325,12 @@ impl Supervisor {
                         reason,
                         "the store cannot be written: new jobs are refused, running ones go on, their ends are kept"
                     );
+                    self.store_failure = Some(reason);
                     self.handle(Event::StoreFailing(true));
                 }
                 StoreEvent::Recovered => {
                     tracing::warn!("the store can be written again; nothing is missing");
+                    self.store_failure = None;
                     self.handle(Event::StoreFailing(false));
                 }
             }
@@ -426,6 +442,7 @@ impl Supervisor {
                 self.server.set_max_clients(config.max_clients);
                 self.containment.configure(&config);
                 self.config = config;
+                self.config_error = None;
                 for pool in &settings.pools {
                     if !self.pool_names.contains(&pool.name) {
                         self.pool_names.push(pool.name.clone());
@@ -435,7 +452,10 @@ impl Supervisor {
                 self.prune();
                 tracing::info!(path = %path.display(), "configuration read anew");
             }
-            Err(error) => tracing::error!("{error:#}; the old configuration stays in force"),
+            Err(error) => {
+                tracing::error!("{error:#}; the old configuration stays in force");
+                self.config_error = Some(format!("{error:#}"));
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use pool_proto::condition::Swept;
+
 use super::launch;
 use crate::output;
 use crate::process::{self, Leftover, Recorded};
@@ -19,10 +21,11 @@ pub struct Recovery {
     /// This boot of the machine, where the kernel tells.
     pub boot_id: Option<String>,
     pub last_end: LastEnd,
+    pub swept: Swept,
 }
 
-/// Kills what is left. `restored`: what the store knows, if it can be read.
-pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>) -> Recovery {
+/// Kills what is left. `restored`: what the store knows, if it can be read; `groups`: the control groups that have been killed before.
+pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, groups: usize) -> Recovery {
     let boot_id = process::boot_id();
     let last_end = restored.map_or(LastEnd::Unknown, |restored| last_end(boot_id.as_deref(), restored.boot_id.as_deref()));
     let recorded = match (restored, last_end) {
@@ -32,7 +35,9 @@ pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>) -> R
     };
     let leftovers = process::kill_leftovers(&recorded, |variables| launch::is_of_attempt(variables, daemon));
     tell(&leftovers);
-    Recovery { boot_id, last_end }
+    let spared = leftovers.iter().filter(|leftover| !leftover.gone).count();
+    let [groups, processes, spared] = [groups, leftovers.len(), spared].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+    Recovery { boot_id, last_end, swept: Swept { groups, processes, spared } }
 }
 
 /// What the boots say, this one's and that of the last daemon.

@@ -29,6 +29,7 @@ const SINGLE_PAGE: u32 = 1000;
 pub enum Query {
     Get,
     Output,
+    Absent,
     /// `left`: how many records the client still wants.
     List {
         query: ListQuery,
@@ -58,6 +59,8 @@ impl Supervisor {
                 let pools = self.scheduler.pools(|pool| self.containment.describe(pool));
                 self.server.reply(call, &PoolsListed { pools }, Vec::new(), true);
             }
+            Request::Status => self.on_status(call),
+            Request::Absent(absent) => self.on_absent(call, absent),
             Request::Backup => self.on_backup(connection, call),
             Request::EndBackup => self.on_end_backup(connection, call),
             Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
@@ -201,7 +204,7 @@ impl Supervisor {
         self.ask(call, Query::List { query: query.clone(), left: wanted }, StoreOp::List { call, query });
     }
 
-    fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
+    pub(super) fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
         self.queries.insert(call, query);
         self.ops.push(op);
     }
@@ -218,6 +221,7 @@ impl Supervisor {
                 Some(record) => self.reply_output(call, record),
                 None => self.refuse_missing(call, &missing),
             },
+            (Some(Query::Absent), StoreAnswer::Got { missing, .. }) => self.reply_absent(call, &missing),
             (Some(Query::List { query, left }), StoreAnswer::Listed { records, next, .. }) => {
                 self.reply_page(call, query, left, records, next);
             }

@@ -62,7 +62,13 @@ fn parts(request: &Request) -> Option<(&'static str, Value)> {
         Some((M::NAME, value(parameters)))
     }
     match request {
-        Request::Ping | Request::Spool | Request::Pools | Request::Backup | Request::EndBackup => None,
+        Request::Ping
+        | Request::Spool
+        | Request::Pools
+        | Request::Status
+        | Request::Absent(_)
+        | Request::Backup
+        | Request::EndBackup => None,
         Request::Submit(submit) => of(&**submit),
         Request::SubmitMany(many) => of(&**many),
         Request::Wait(wait) => of(wait),
