@@ -56,6 +56,9 @@ pub enum Verb {
     /// Run a command for each item, through a pool; items follow `:::`, or come from a file or stdin, one a line
     Map(MapOptions),
 
+    /// Call a method of a warm pool's resident program; prints the value that it returns, as JSON
+    Call(CallOptions),
+
     /// Wait for jobs to end; exits with 0 if all succeeded, else with the code of the first that did not
     Wait(WaitOptions),
 
@@ -123,6 +126,144 @@ pub enum Verb {
 pub enum PoolVerb {
     /// List pools and their slots
     Ls,
+
+    /// Add a warm pool, for good: each of its workers keeps a program running and hands it calls
+    Add(AddPoolOptions),
+
+    /// Remove a pool that was added; what is queued in it stays queued until it is added again
+    Rm {
+        /// The pool's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AddPoolOptions {
+    /// The pool's name
+    pub name: String,
+
+    /// How many workers it has
+    #[arg(short, long, value_name = "N", default_value_t = NonZeroU32::MIN)]
+    pub workers: NonZeroU32,
+
+    /// Where the program starts [default: here]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+
+    /// Set a variable, or with --env-mode clean pass one on
+    #[arg(short = 'E', long, value_name = "K[=V]")]
+    pub env: Vec<String>,
+
+    /// Pass on the whole environment, or only what --env names
+    #[arg(long, value_enum, default_value_t = EnvMode::All)]
+    pub env_mode: EnvMode,
+
+    /// When the program takes calls: as soon as it has started, or after its notification `ready`
+    #[arg(long, value_enum, default_value_t = ReadyWhen::Started)]
+    pub ready: ReadyWhen,
+
+    /// How long it may take to become ready [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub start_timeout: Option<Duration>,
+
+    /// Replace the program after so many calls
+    #[arg(long, value_name = "N")]
+    pub max_calls: Option<u64>,
+
+    /// Replace the program after so long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_age: Option<Duration>,
+
+    /// Replace the program once it has so much memory, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub max_rss: Option<u64>,
+
+    /// The timeout of calls that name none
+    #[arg(short, long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// From SIGTERM to SIGKILL when a call is ended from outside
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub kill_after: Option<Duration>,
+
+    /// The program and its arguments; no shell is put between
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// See [`pool_proto::interface::ReadyWhen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReadyWhen {
+    /// At once
+    Started,
+    /// After its notification
+    Notify,
+}
+
+#[derive(Debug, Args)]
+pub struct CallOptions {
+    /// Wait: print the value; exit with 0, or with 1 and the error on stderr [default]
+    #[arg(short = 'W', long)]
+    pub wait: bool,
+
+    /// Do not wait: print the id as soon as the call is on disk
+    #[arg(long = "async", conflicts_with = "wait")]
+    pub detach: bool,
+
+    /// A name for people
+    #[arg(short, long)]
+    pub name: Option<String>,
+
+    /// The parameters as one JSON array or object, in place of PARAM
+    #[arg(long, value_name = "JSON", conflicts_with = "param")]
+    pub params: Option<String>,
+
+    /// End the call after so long, and its program with it; code 124
+    #[arg(short, long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// From SIGTERM to SIGKILL when the call is ended from outside
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub kill_after: Option<Duration>,
+
+    /// Run a shell command when the call has ended, however; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_done: Vec<String>,
+
+    /// Run a shell command when the call has succeeded; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_success: Vec<String>,
+
+    /// Run a shell command when the call has ended otherwise; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub on_failure: Vec<String>,
+
+    /// When its program dies under it: call again, or count it as failed, or hold it until `release`
+    #[arg(long, value_enum, default_value_t = OnCrash::Requeue)]
+    pub on_crash: OnCrash,
+
+    /// End the call with something else: client (poolctl), job:ID, or pool (all other work, when poold shuts down)
+    #[arg(long, value_name = "client|job:ID|pool")]
+    pub tie: Option<String>,
+
+    /// Submit at most one job of this key: where poold knows one, that one is meant
+    #[arg(long, visible_alias = "unique")]
+    pub key: Option<String>,
+
+    /// With --key: when that job has ended without success, call again in its place
+    #[arg(long, requires = "key")]
+    pub rerun_failed: bool,
+
+    /// The warm pool
+    #[arg(value_name = "POOL")]
+    pub pool: String,
+
+    /// The method
+    pub method: String,
+
+    /// Its parameters: JSON where they can be read as such, text otherwise
+    #[arg(allow_hyphen_values = true)]
+    pub param: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +379,16 @@ pub enum OnCrash {
     Fail,
     /// Wait for `release` or `cancel`
     Hold,
+}
+
+impl From<OnCrash> for pool_proto::interface::OnCrash {
+    fn from(policy: OnCrash) -> Self {
+        match policy {
+            OnCrash::Requeue => Self::Requeue,
+            OnCrash::Fail => Self::Fail,
+            OnCrash::Hold => Self::Hold,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@
 //! from the beginning of the next attempt.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
@@ -22,6 +22,7 @@ use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::{Link, not_known_whether_accepted};
 use crate::interrupt::{self, Interrupts};
+use crate::print;
 
 /// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
 const WITHOUT_INOTIFY_MS: u16 = 100;
@@ -87,6 +88,8 @@ pub struct Follower<'a> {
     on_disconnect: OnDisconnect,
     /// What is sent again when the connection breaks before the job has been accepted.
     submission: Option<Submit>,
+    /// A call's progress stands on the terminal's last line.
+    has_progress_line: bool,
     buffer: Vec<u8>,
 }
 
@@ -118,6 +121,7 @@ impl<'a> Follower<'a> {
             is_in_place: false,
             on_disconnect: OnDisconnect::Detach,
             submission: None,
+            has_progress_line: false,
             buffer: vec![0; 256 * 1024],
         }
     }
@@ -131,6 +135,9 @@ impl<'a> Follower<'a> {
             while let Some(progress) = self.next_progress()? {
                 if let Some(record) = self.on_progress(progress)? {
                     while self.pump()? {}
+                    if self.has_progress_line {
+                        eprint!("\r\x1b[K");
+                    }
                     return Ok(record);
                 }
             }
@@ -170,12 +177,21 @@ impl<'a> Follower<'a> {
         match progress.event {
             ProgressEvent::Accepted => self.id = Some(progress.id),
             ProgressEvent::Started => self.on_started(&progress)?,
+            ProgressEvent::Progress => self.on_call_progress(&progress),
             ProgressEvent::Ended => {
                 let record = progress.record.context("poold told of an end without a record")?;
                 return Ok(Some(*record));
             }
         }
         Ok(None)
+    }
+
+    /// For people who wait at a terminal: one line, written over by the next.
+    fn on_call_progress(&mut self, progress: &Progress) {
+        if let Some(progress) = progress.progress.as_ref().filter(|_| io::stderr().is_terminal()) {
+            self.has_progress_line = true;
+            eprint!("\r\x1b[K{}", print::progress(progress));
+        }
     }
 
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use pool_proto::Record;
-use pool_proto::interface::{List, Pool, Pools, SCHEMA, SlotState};
+use pool_proto::interface::{List, SCHEMA};
 
 use crate::cli::ListOptions;
 use crate::connect::Link;
@@ -28,13 +28,6 @@ pub fn run(link: &Link, options: ListOptions, as_json: bool) -> anyhow::Result<u
             return Ok(0);
         }
     }
-}
-
-/// `pool ls --json`.
-#[derive(serde::Serialize)]
-struct PoolsDocument<'a> {
-    schema: u32,
-    pools: &'a [Pool],
 }
 
 /// Jobs in one document.
@@ -83,7 +76,7 @@ impl Listing {
 }
 
 /// Longer commands and names are cut, here and nowhere else.
-const LONGEST: usize = 500;
+pub const LONGEST: usize = 500;
 
 /// Text of somebody else's making, so that it can neither leave its line nor tell the terminal what to do.
 pub fn printable(text: &str, longest: usize) -> String {
@@ -105,7 +98,7 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
     for job in jobs {
         let result = if job.state.is_terminal() { outcome_of(job) } else { String::new() };
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
-        let command = printable(&job.name.clone().unwrap_or_else(|| command_line(&job.argv)), LONGEST);
+        let command = printable(&job.name.clone().unwrap_or_else(|| work_line(job)), LONGEST);
         let cells = [job.id.to_string(), job.state.as_str().to_owned(), result, job.pool.clone(), duration, command];
         table.add_row(pad(&cells, &widths));
     }
@@ -128,40 +121,20 @@ fn outcome_of(job: &Record) -> String {
     }
 }
 
-/// Lists the pools and their slots.
-///
-/// # Errors
-/// When poold or stdout is gone.
-pub fn pools(link: &Link, as_json: bool) -> anyhow::Result<u8> {
-    let pools = link.connect()?.call(&Pools {})?.pools;
-    if as_json {
-        print::json(&PoolsDocument { schema: SCHEMA, pools: &pools })?;
-        return Ok(0);
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.add_row(["POOL", "SLOT", "STATE", "PID", "JOB", "QUEUED", "CONTAINMENT", "REASON"]);
-    for pool in &pools {
-        for slot in &pool.slots {
-            let state = match slot.state {
-                SlotState::Idle => "idle",
-                SlotState::Busy => "busy",
-                SlotState::Down => "down",
-            };
-            let number = |value: Option<String>| value.unwrap_or_default();
-            let (pid, job) = (number(slot.pid.map(|pid| pid.to_string())), number(slot.job.map(|job| job.to_string())));
-            let of_pool = |text: String| if slot.slot == 0 { text } else { String::new() };
-            let (queued, tier) = (of_pool(pool.queued.to_string()), of_pool(pool.containment.as_str().to_owned()));
-            let reason = printable(slot.reason.as_deref().unwrap_or_default(), LONGEST);
-            table.add_row([pool.name.clone(), slot.slot.to_string(), state.to_owned(), pid, job, queued, tier, reason]);
-        }
-    }
-    print::text(&lines(&table))?;
-    Ok(0)
+/// A table's lines, each without the padding at its end.
+pub fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
-fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+/// What a job does, on a line: its command, or its call.
+pub fn work_line(job: &Record) -> String {
+    match (&job.argv, &job.method) {
+        (Some(argv), _) => command_line(argv),
+        (None, Some(method)) => {
+            format!("{method}{}", job.params.as_ref().map(|params| format!(" {}", params.get())).unwrap_or_default())
+        }
+        (None, None) => String::new(),
+    }
 }
 
 /// A command as a shell would read it, more or less: for people, not for shells.

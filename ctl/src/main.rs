@@ -6,6 +6,7 @@
 mod admin;
 mod backup;
 mod bulk;
+mod call;
 mod cli;
 mod connect;
 mod doctor;
@@ -14,6 +15,7 @@ mod interrupt;
 mod list;
 mod map;
 mod outcome;
+mod pool;
 mod print;
 mod show;
 mod submit;
@@ -37,13 +39,16 @@ fn main() -> ExitCode {
             submit::run(&link, options, json)
         }
         Verb::Map(options) => map::run(&link, options, json),
+        Verb::Call(options) => call::run(&link, &options, json),
         Verb::Wait(options) => wait::run(&link, &options, json),
         Verb::Show { id } => show::run(&link, id, json),
         Verb::Ls(options) => list::run(&link, options, json),
         Verb::Logs(options) => show::logs(&link, &options),
         Verb::Cancel { ids } => admin::cancel(&link, &ids, json),
         Verb::Release { ids } => admin::release(&link, &ids),
-        Verb::Pool { verb: PoolVerb::Ls } => list::pools(&link, json),
+        Verb::Pool { verb: PoolVerb::Ls } => pool::list(&link, json),
+        Verb::Pool { verb: PoolVerb::Add(options) } => pool::add(&link, options),
+        Verb::Pool { verb: PoolVerb::Rm { name } } => pool::remove(&link, name),
         Verb::Backup { file } => backup::run(&link, &file, json),
         Verb::Doctor(options) => doctor::run(&link, &options, json),
         Verb::Ping => admin::ping(&link, json),

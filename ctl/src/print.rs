@@ -2,7 +2,10 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use pool_proto::interface::CallProgress;
 use serde::Serialize;
+
+use crate::list::printable;
 
 /// Prints a value as one line of JSON.
 ///
@@ -23,6 +26,13 @@ pub fn text(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// How far a call has come, on a line.
+pub fn progress(progress: &CallProgress) -> String {
+    let percent = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+    let text = progress.text.as_ref().map(|text| printable(text, usize::MAX));
+    [percent, text].into_iter().flatten().collect::<Vec<String>>().join("  ")
 }
 
 /// Whether the reader of our output has gone.

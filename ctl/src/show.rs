@@ -7,10 +7,11 @@ use std::io;
 use pool_proto::Record;
 use pool_proto::interface::{Get, OnCrash, Output, Wait};
 
+use crate::call::describe_error;
 use crate::cli::LogsOptions;
 use crate::connect::Link;
 use crate::follow::{Follower, Sinks};
-use crate::list::{command_line, printable};
+use crate::list::{command_line, printable, work_line};
 use crate::{outcome, print};
 
 /// Prints a job's record.
@@ -59,7 +60,11 @@ fn describe(record: &Record) -> String {
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());
-    line("command", Some(command_line(&record.argv)));
+    line("command", record.argv.as_deref().map(command_line));
+    line("call", record.method.as_ref().map(|_| work_line(record)));
+    line("progress", record.progress.as_ref().map(print::progress));
+    line("value", record.value.as_ref().map(|value| value.get().to_owned()));
+    line("error", record.error.as_ref().map(describe_error));
     line("directory", Some(record.cwd.clone()));
     line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
     line("attempt", Some(record.attempt.to_string()));

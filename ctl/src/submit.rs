@@ -10,9 +10,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
-use pool_proto::interface::{Job, OnCrash, OnDisconnect, Spool, Submit, TIE_TO_CLIENT};
+use pool_proto::interface::{Job, OnDisconnect, Spool, Submit, TIE_TO_CLIENT};
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
-use pool_proto::{Client, ClientError};
+use pool_proto::{Client, ClientError, Record};
 
 use crate::cli::{self, EnvMode, JobOptions, SubmitOptions, UsageError};
 use crate::connect::{Link, not_known_whether_accepted};
@@ -56,10 +56,21 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
         ));
     }
     let submit = Submit { job, on_disconnect: Some(on_disconnect) };
-    if options.wait { wait(link, client, submit) } else { detach(link, client, &submit, as_json) }
+    if options.wait {
+        let record = wait(link, client, submit)?;
+        if let Some(remark) = outcome::remark(&record) {
+            eprintln!("poolctl: {remark}");
+        }
+        return Ok(outcome::exit_code(&record));
+    }
+    detach(link, client, &submit, as_json)
 }
 
-fn detach(link: &Link, mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<u8> {
+/// Submits, and prints the id.
+///
+/// # Errors
+/// Whatever kept the job from being accepted.
+pub fn detach(link: &Link, mut client: Client, submit: &Submit, as_json: bool) -> anyhow::Result<u8> {
     let accepted = loop {
         match client.call(submit) {
             Err(ClientError::Disconnected(_)) if is_repeatable(submit) => client = link.reconnect()?,
@@ -82,15 +93,15 @@ fn is_repeatable(submit: &Submit) -> bool {
     submit.job.key.is_some() && submit.job.stdin.is_none()
 }
 
-fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<u8> {
+/// Submits, and stands in for the job until its end.
+///
+/// # Errors
+/// Whatever kept the job from being accepted, or its end from being told.
+pub fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<Record> {
     client.send(&submit, true)?;
     let follower = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default());
     let follower = if is_repeatable(&submit) { follower.repeating(submit) } else { follower };
-    let record = follower.attend()?;
-    if let Some(remark) = outcome::remark(&record) {
-        eprintln!("poolctl: {remark}");
-    }
-    Ok(outcome::exit_code(&record))
+    follower.attend()
 }
 
 /// The job, with all that it takes over from the caller.
@@ -104,15 +115,11 @@ pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
         name: options.name.clone(),
         pool: options.pool.clone(),
         cwd: Some(cwd(options.cwd.as_deref())?),
-        env: Some(environment(options)?),
+        env: Some(environment(&options.env, options.env_mode)?),
         umask: Some(own_umask()),
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
-        on_crash: Some(match options.on_crash {
-            cli::OnCrash::Requeue => OnCrash::Requeue,
-            cli::OnCrash::Fail => OnCrash::Fail,
-            cli::OnCrash::Hold => OnCrash::Hold,
-        }),
+        on_crash: Some(options.on_crash.into()),
         on_done: some(&options.on_done),
         on_success: some(&options.on_success),
         on_failure: some(&options.on_failure),
@@ -125,7 +132,9 @@ pub fn new_round() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
+/// # Errors
+/// When it is no directory, or its path no text.
+pub fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
     let path = match named {
         Some(path) => {
             let path = std::path::absolute(path).with_context(|| format!("cannot tell the whole path of {}", path.display()))?;
@@ -139,9 +148,11 @@ fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
     utf8("directory", path.as_os_str())
 }
 
-fn environment(options: &JobOptions) -> anyhow::Result<BTreeMap<String, String>> {
+/// # Errors
+/// When a variable that is named is not there, or is no text.
+pub fn environment(named: &[String], mode: EnvMode) -> anyhow::Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
-    if options.env_mode == EnvMode::All {
+    if mode == EnvMode::All {
         for (name, value) in env::vars_os() {
             match (name.into_string(), value.into_string()) {
                 // Such as Wine makes, `=C:`; no shell passes them on either.
@@ -155,7 +166,7 @@ fn environment(options: &JobOptions) -> anyhow::Result<BTreeMap<String, String>>
     if let Some(here) = env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok()) {
         variables.insert(SUBMIT_DIR_VARIABLE.to_owned(), here);
     }
-    for setting in &options.env {
+    for setting in named {
         let (name, value) = match setting.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
             None => match env::var_os(setting) {
@@ -169,7 +180,7 @@ fn environment(options: &JobOptions) -> anyhow::Result<BTreeMap<String, String>>
 }
 
 /// There is no way to read it without setting it; nothing else runs yet.
-fn own_umask() -> u32 {
+pub fn own_umask() -> u32 {
     let own = umask(Mode::empty());
     umask(own);
     own.bits()

@@ -102,6 +102,9 @@ pub struct WorkerOptions {
     /// The control group that attempts are started in.
     #[arg(long)]
     pub cgroup: Option<PathBuf>,
+    /// It keeps a resident program, and these are the numbers of the descriptors for that one's standard streams.
+    #[arg(long, num_args = 3)]
+    pub program_stdio: Option<Vec<i32>>,
     /// It is process 1 of a pid namespace, and this the number of its descriptor of the /proc of those outside.
     #[arg(long)]
     pub outer_proc: Option<i32>,

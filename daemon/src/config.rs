@@ -31,6 +31,17 @@
 //! kill_after = "30s"
 //! max_output_bytes = 5000000
 //! isolate = "pid"             # its workers are process 1 of a pid namespace each; or "none", the default
+//!
+//! [pool.square]               # a warm pool: each worker keeps a program running and hands it calls
+//! workers = 2
+//! command = ["python3", "/srv/square.py"]
+//! cwd = "/srv"                # without it, "/"
+//! env = { PATH = "/usr/bin:/bin", LANG = "C.UTF-8" } # its whole environment; without it, a minimal one
+//! ready = "notify"            # it takes calls after its notification "ready"; or "started", the default: at once
+//! start_timeout = "30s"       # from its start to ready, at most
+//! max_calls = 100000          # it is replaced by a fresh one beyond any of these
+//! max_age = "1d"
+//! max_rss_bytes = 1073741824
 //! ```
 
 use std::collections::BTreeMap;
@@ -41,15 +52,15 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
-use pool_proto::interface::DEFAULT_POOL;
+use pool_proto::interface::{DEFAULT_POOL, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
-use crate::job::Isolate;
+use crate::job::{Environment, Isolate, Program, Wear};
 use crate::scheduler::{CallbackSettings, PoolSettings, Settings};
 use crate::store::Durability;
 
 /// A pool cannot have more workers than this.
-const MAX_WORKERS: u32 = 4096;
+pub const MAX_WORKERS: u32 = 4096;
 
 /// The whole configuration, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -144,6 +155,78 @@ pub struct Pool {
     pub kill_after: Option<Duration>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
+    /// The resident program of a warm pool; what follows is for it alone.
+    pub command: Option<Vec<String>>,
+    pub cwd: Option<String>,
+    pub env: Option<BTreeMap<String, String>>,
+    pub ready: Option<ReadyWhen>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub start_timeout: Option<Duration>,
+    pub max_calls: Option<u64>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub max_age: Option<Duration>,
+    pub max_rss_bytes: Option<u64>,
+}
+
+/// How long a resident program may take to become ready, unless the configuration says otherwise.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Pool {
+    /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
+    pub fn program(&self, minimal: &Arc<Environment>) -> Option<Arc<Program>> {
+        let environment = match &self.env {
+            Some(variables) => Arc::new(Environment { variables: variables.clone(), umask: minimal.umask }),
+            None => minimal.clone(),
+        };
+        Some(Arc::new(Program {
+            command: self.command.clone()?,
+            cwd: self.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            environment,
+            ready: self.ready.unwrap_or_default(),
+            start_timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
+            wear: Wear { max_calls: self.max_calls, max_age: self.max_age, max_rss_bytes: self.max_rss_bytes },
+        }))
+    }
+
+    /// What is wrong with it, if anything: the member at fault, and why.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        let Some(command) = &self.command else {
+            let is_set = [
+                ("cwd", self.cwd.is_some()),
+                ("env", self.env.is_some()),
+                ("ready", self.ready.is_some()),
+                ("start_timeout", self.start_timeout.is_some()),
+                ("max_calls", self.max_calls.is_some()),
+                ("max_age", self.max_age.is_some()),
+                ("max_rss_bytes", self.max_rss_bytes.is_some()),
+            ];
+            let (member, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
+            return Some((member, "only a warm pool has it: name its `command`, too, or leave it out".to_owned()));
+        };
+        if command.first().is_none_or(String::is_empty) {
+            return Some(("command", "it is empty: name a program to run".to_owned()));
+        }
+        if command.iter().any(|argument| argument.contains('\0')) {
+            return Some(("command", "a NUL cannot be passed on".to_owned()));
+        }
+        if self.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/') || cwd.contains('\0')) {
+            return Some(("cwd", "it is not absolute: name the whole path".to_owned()));
+        }
+        let is_bad = |(name, value): (&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+        if self.env.iter().flatten().any(is_bad) {
+            return Some(("env", "a variable has a name without '=', and no NUL".to_owned()));
+        }
+        let zero = [("max_calls", self.max_calls == Some(0)), ("max_rss_bytes", self.max_rss_bytes == Some(0))];
+        let is_zero = |duration: Option<Duration>| duration.is_some_and(|duration| duration.is_zero());
+        let more = [("max_age", is_zero(self.max_age)), ("start_timeout", is_zero(self.start_timeout))];
+        let (member, _) = zero.into_iter().chain(more).find(|&(_, is_zero)| is_zero)?;
+        Some((member, "must be greater than 0".to_owned()))
+    }
+}
+
+/// Whether a pool can be named so.
+pub fn is_pool_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 128 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -207,8 +290,14 @@ impl Config {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
         for (name, pool) in &config.pool {
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-                bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.'");
+            if !is_pool_name(name) {
+                bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+            }
+            if let Some((member, why)) = pool.fault() {
+                bail!("[pool.{name}] {member}: {why}");
+            }
+            if pool.command.is_some() && name == DEFAULT_POOL {
+                bail!("[pool.{name}] cannot have a `command`: it runs the jobs that name no pool");
             }
             if pool.workers.is_none() && name != DEFAULT_POOL {
                 bail!("[pool.{name}] lacks `workers`, the number of its slots");
@@ -224,15 +313,20 @@ impl Config {
         Ok(config)
     }
 
-    /// What the scheduler needs to know. `workers` is the command line's word on the pool "default".
-    pub fn settings(&self, workers: Option<NonZeroU32>) -> Settings {
+    /// What the scheduler needs to know. `workers` is the command line's word on the pool "default"; `minimal` the environment of
+    /// resident programs that name none.
+    pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {
         let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);
         let default = workers.or(default).or(self.workers).map_or_else(cpus, NonZeroU32::get);
         let others = self.pool.iter().filter(|(name, _)| *name != DEFAULT_POOL);
-        let others = others.map(|(name, pool)| (name.as_str(), pool.workers.map_or(0, NonZeroU32::get)));
-        let pools = [(DEFAULT_POOL, default)].into_iter().chain(others);
+        let others = others.map(|(name, pool)| PoolSettings {
+            name: Arc::from(name.as_str()),
+            workers: pool.workers.map_or(0, NonZeroU32::get),
+            program: pool.program(minimal),
+        });
+        let default = PoolSettings { name: Arc::from(DEFAULT_POOL), workers: default, program: None };
         Settings {
-            pools: pools.map(|(name, workers)| PoolSettings { name: Arc::from(name), workers }).collect(),
+            pools: [default].into_iter().chain(others).collect(),
             callbacks: CallbackSettings {
                 workers: self.callbacks.workers.get(),
                 attempts: self.callbacks.attempts.get(),
@@ -315,8 +409,11 @@ mod tests {
         assert_eq!(config.max_history_output_bytes(49_000_000_000), 875_000_000);
         assert_eq!(config.callbacks, Callbacks::default());
         assert_eq!(config.history, History::default());
-        assert_eq!(config.settings(None).pools.len(), 2);
-        assert_eq!(config.settings(NonZeroU32::new(7)).pools[0].workers, 7);
+        let minimal = Arc::new(Environment::default());
+        let pools = config.settings(NonZeroU32::new(7), &minimal).pools;
+        assert_eq!(pools.iter().map(|pool| pool.workers).collect::<Vec<u32>>(), [7, 2, 2]);
+        let program = pools[2].program.as_ref().unwrap();
+        assert_eq!((program.cwd.as_str(), program.ready, program.wear.max_calls), ("/srv", ReadyWhen::Notify, Some(100_000)));
     }
 
     #[test]
@@ -335,6 +432,11 @@ mod tests {
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
             ("[pool.default]\nisolate = \"net\"", "net"),
+            ("[pool.default]\ncommand = [\"cat\"]", "name no pool"),
+            ("[pool.a]\nworkers = 1\ncommand = []", "command: it is empty"),
+            ("[pool.a]\nworkers = 1\nmax_calls = 5", "name its `command`"),
+            ("[pool.a]\nworkers = 1\ncommand = [\"cat\"]\nmax_calls = 0", "greater than 0"),
+            ("[pool.a]\nworkers = 1\ncommand = [\"cat\"]\ncwd = \"src\"", "not absolute"),
         ];
         for (text, wanted) in cases {
             let error = format!("{:#}", Config::parse(text).unwrap_err());

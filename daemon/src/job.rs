@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{On, OnCrash, ResultKind, State, Usage};
+use pool_proto::Json;
+use pool_proto::interface::{On, OnCrash, ReadyWhen, ResultKind, State, Usage};
 use serde::{Deserialize, Serialize};
 
 macro_rules! id {
@@ -46,6 +47,16 @@ pub enum Tie {
     Job(JobId),
     /// All other work: a drain does not wait for it, and ends it when nothing else is left.
     Pool,
+}
+
+impl Work {
+    /// The call, where it is one.
+    pub fn call(&self) -> Option<&Call> {
+        match &self.task {
+            Task::Call(call) => Some(call),
+            Task::Exec(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Tie {
@@ -128,13 +139,50 @@ pub struct Key {
     pub round: Option<String>,
 }
 
+/// What an attempt does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// Runs a command. Never empty, no NUL anywhere.
+    Exec(Vec<String>),
+    /// Calls the resident program of its pool.
+    Call(Call),
+}
+
+/// A method and its parameters, on one line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    pub method: String,
+    pub params: Option<Json>,
+}
+
+/// The resident program of a warm pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Never empty, no NUL anywhere.
+    pub command: Vec<String>,
+    /// Absolute.
+    pub cwd: String,
+    pub environment: Arc<Environment>,
+    pub ready: ReadyWhen,
+    /// From its start until it is ready, at most.
+    pub start_timeout: Duration,
+    pub wear: Wear,
+}
+
+/// When a resident program is replaced by a fresh one: beyond any of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wear {
+    pub max_calls: Option<u64>,
+    pub max_age: Option<Duration>,
+    pub max_rss_bytes: Option<u64>,
+}
+
 /// What a job is to do: checked when it was submitted, never changed afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     pub pool: Arc<str>,
     pub name: Option<String>,
-    /// Never empty, no NUL anywhere.
-    pub argv: Vec<String>,
+    pub task: Task,
     /// Absolute.
     pub cwd: String,
     pub environment: Arc<Environment>,
@@ -159,6 +207,8 @@ pub struct Ready {
     pub attempts: u32,
     /// Attempts that a dying worker, daemon or machine has taken along.
     pub crashes: u32,
+    /// Attempts that died with a resident program which had never answered anything: put down to the program.
+    pub start_deaths: u32,
     pub work: Arc<Work>,
 }
 
@@ -190,6 +240,19 @@ pub struct Ended {
     pub ended_us: i64,
     /// Killed by whom besides those who were asked to.
     pub verdict: Option<Verdict>,
+}
+
+/// How a resident program has answered a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What it returned, or the error.
+    pub result: Result<Json, Json>,
+    /// What it wrote to its standard error meanwhile, in bytes.
+    pub stderr_bytes: u64,
+    /// In microseconds since 1970.
+    pub ended_us: i64,
+    /// The program's memory, where that was looked at.
+    pub rss_bytes: Option<u64>,
 }
 
 /// Why an attempt was ended from outside though nobody had asked.
@@ -259,5 +322,7 @@ pub struct Outcome {
     pub usage: Option<Usage>,
     pub stdout_bytes: Option<u64>,
     pub stderr_bytes: Option<u64>,
+    /// What a call has returned, or its error.
+    pub answer: Option<Result<Json, Json>>,
     pub ended_us: i64,
 }

@@ -14,8 +14,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => startup::run(cli.options),
         Some(Command::Supervisor(options)) => supervise(options),
-        Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup, outer_proc })) => {
-            worker::run(worker::Options { nofile, group: cgroup, outer_proc }).map(|()| ExitCode::SUCCESS)
+        Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup, program_stdio, outer_proc })) => {
+            let program_stdio = program_stdio.and_then(|stdio| stdio.try_into().ok());
+            worker::run(worker::Options { nofile, group: cgroup, outer_proc, program_stdio }).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -62,6 +63,26 @@ pub fn create(path: &Path) -> io::Result<File> {
         other => other?,
     };
     file.set_len(0)?;
+    Ok(file)
+}
+
+/// Creates a file without a name, for reading and appending.
+///
+/// # Errors
+/// Those of openat2(2) and unlink(2).
+pub fn create_unnamed(state_dir: &Path) -> io::Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = state_dir.join(format!("output/programs/{}.{number}", std::process::id()));
+    let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
+    let file = match open_beneath(&path, OUTPUT_DEPTH, flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_folders(&path, OUTPUT_DEPTH)?;
+            open_beneath(&path, OUTPUT_DEPTH, flags)?
+        }
+        other => other?,
+    };
+    std::fs::remove_file(&path)?;
     Ok(file)
 }
 

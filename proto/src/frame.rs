@@ -1,4 +1,4 @@
-//! NUL-terminated frames cut from a byte stream; no I/O happens here, so that the daemon's readiness loop, the workers and the
+//! NUL-terminated frames, and lines, cut from a byte stream; no I/O happens here, so that the daemon's readiness loop, the workers and the
 //! blocking client share one implementation.
 //!
 //! ```
@@ -35,12 +35,19 @@ pub struct Decoder {
     /// Bytes from `consumed` on that are known to hold no NUL, so that a long frame is searched once, not once per read.
     searched: usize,
     limit: usize,
+    /// The byte that ends a frame.
+    delimiter: u8,
 }
 
 impl Decoder {
     /// A decoder that refuses frames longer than `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), consumed: 0, searched: 0, limit }
+        Self { buffer: Vec::new(), consumed: 0, searched: 0, limit, delimiter: 0 }
+    }
+
+    /// The same for lines of text, which end with a line feed instead of a NUL.
+    pub fn of_lines(limit: usize) -> Self {
+        Self { delimiter: b'\n', ..Self::new(limit) }
     }
 
     /// Takes in bytes as they came.
@@ -54,11 +61,11 @@ impl Decoder {
         if too_large { Err(TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
-    /// The next whole frame, without its NUL.
+    /// The next whole frame, without its end.
     pub fn next_frame(&mut self) -> Option<&[u8]> {
         let start = self.consumed;
         let from = start + self.searched;
-        match self.buffer[from..].iter().position(|&byte| byte == 0) {
+        match self.buffer[from..].iter().position(|&byte| byte == self.delimiter) {
             Some(offset) => {
                 let end = from + offset;
                 self.consumed = end + 1;
@@ -78,7 +85,7 @@ impl Decoder {
     }
 
     fn longest_frame(&self) -> usize {
-        self.buffer[self.consumed..].split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0)
+        self.buffer[self.consumed..].split(|&byte| byte == self.delimiter).map(<[u8]>::len).max().unwrap_or(0)
     }
 
     fn discard_consumed(&mut self) {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::json::Json;
+
 /// The interface's name.
 pub const INTERFACE: &str = "io.poold";
 
@@ -53,6 +55,8 @@ method!(Cancel, "Cancel", Canceled);
 method!(Signal, "Signal", Empty);
 method!(Release, "Release", Empty);
 method!(Pools, "Pools", PoolsListed);
+method!(AddPool, "AddPool", Empty);
+method!(RemovePool, "RemovePool", Empty);
 method!(Backup, "Backup", BackupBegun);
 method!(EndBackup, "EndBackup", Empty);
 method!(Shutdown, "Shutdown", ShuttingDown);
@@ -62,7 +66,12 @@ method!(Shutdown, "Shutdown", ShuttingDown);
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Job {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,7 +248,17 @@ pub struct Record {
     pub pool: String,
     pub slot: Option<u32>,
     pub name: Option<String>,
-    pub argv: Vec<String>,
+    pub argv: Option<Vec<String>>,
+    #[serde(default)]
+    pub method: Option<String>,
+    #[serde(default)]
+    pub params: Option<Json>,
+    #[serde(default)]
+    pub value: Option<Json>,
+    #[serde(default)]
+    pub error: Option<Json>,
+    #[serde(default)]
+    pub progress: Option<CallProgress>,
     pub cwd: String,
     pub tie: Option<String>,
     pub on_crash: OnCrash,
@@ -259,6 +278,34 @@ pub struct Record {
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     pub callbacks: Vec<Callback>,
+}
+
+/// How far a call has come, as its program tells.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct CallProgress {
+    #[serde(default)]
+    pub fraction: Option<f64>,
+    #[serde(default)]
+    pub text: Option<String>,
+}
+
+/// A job's end in few words: what a client that waits for many wants to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Brief {
+    pub id: u64,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What the job and all that it started used.
@@ -367,6 +414,8 @@ pub struct Pool {
     pub running: u32,
     pub containment: Tier,
     pub containment_note: Option<String>,
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
     pub slots: Vec<Slot>,
 }
 
@@ -402,6 +451,10 @@ pub struct Slot {
     pub state: SlotState,
     pub job: Option<u64>,
     pub reason: Option<String>,
+    #[serde(default)]
+    pub program_pid: Option<i32>,
+    #[serde(default)]
+    pub calls: Option<u64>,
 }
 
 /// What a slot does.
@@ -414,6 +467,33 @@ pub enum SlotState {
     Busy,
     /// It has no worker for the moment.
     Down,
+    /// Its program has been started and is not ready yet.
+    Starting,
+    /// It waits for work, and its program's replacement is being started.
+    Recycling,
+    /// Its program could not be started, or has died, and is started again before long.
+    BackingOff,
+    /// Its program could not be started several times in a row; it is tried again now and then.
+    Failed,
+}
+
+impl SlotState {
+    /// Every state.
+    pub const ALL: [Self; 7] =
+        [Self::Idle, Self::Busy, Self::Down, Self::Starting, Self::Recycling, Self::BackingOff, Self::Failed];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Down => "down",
+            Self::Starting => "starting",
+            Self::Recycling => "recycling",
+            Self::BackingOff => "backing_off",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Parameters of `Ping`.
@@ -465,6 +545,8 @@ pub struct Progress {
     pub record: Option<Box<Record>>,
     #[serde(default)]
     pub existing: Option<bool>,
+    #[serde(default)]
+    pub progress: Option<CallProgress>,
 }
 
 /// What a [`Progress`] tells.
@@ -475,6 +557,8 @@ pub enum ProgressEvent {
     Accepted,
     /// An attempt has started; two descriptors come along.
     Started,
+    /// A call has come further.
+    Progress,
     /// The job is over; the record comes along.
     Ended,
 }
@@ -489,13 +573,15 @@ pub struct SubmitMany {
     pub defaults: Option<Job>,
 }
 
-/// Reply of `SubmitMany`: the ids, in the order of the jobs, and the places of those that existed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Replies of `SubmitMany`: first the ids, in the order of the jobs, and the places of those that existed; with `more`, then the ends.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Submitted {
     pub ids: Vec<u64>,
     #[serde(default)]
     pub existing: Vec<usize>,
+    #[serde(default)]
+    pub results: Vec<Brief>,
 }
 
 /// Parameters of `Spool`.
@@ -628,6 +714,53 @@ pub struct PoolsListed {
     pub pools: Vec<Pool>,
 }
 
+/// Parameters of `AddPool`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct AddPool {
+    pub name: String,
+    pub workers: u32,
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<ReadyWhen>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_timeout_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rss_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_after_s: Option<f64>,
+}
+
+/// When a resident program counts as ready for calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyWhen {
+    /// As soon as it has been executed.
+    #[default]
+    Started,
+    /// With its first notification `ready`.
+    Notify,
+}
+
+/// Parameters of `RemovePool`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct RemovePool {
+    pub name: String,
+}
+
 /// Parameters of `Backup`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -686,6 +819,10 @@ mod tests {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.as_str()));
             assert_eq!(ResultKind::parse(kind.as_str()), Some(kind));
             assert!(DESCRIPTION.contains(kind.as_str()), "{kind:?} is not described");
+        }
+        for state in SlotState::ALL {
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("{:?}", state.as_str()));
+            assert!(DESCRIPTION.contains(state.as_str()), "{state:?} is not described");
         }
     }
 

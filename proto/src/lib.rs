@@ -4,6 +4,7 @@
 //! * [`message`]: Varlink's envelope, a call and a reply;
 //! * [`interface`]: `io.poold`: its methods, types and description;
 //! * [`condition`]: more of them, about how the daemon is;
+//! * [`json`]: values that are passed on as they came;
 //! * [`refusal`]: its named errors;
 //! * [`client`]: a blocking client, the only way in (`poolctl` has no privileged path);
 //! * [`location`]: where the socket, the state and the configuration live;
@@ -18,6 +19,7 @@ pub mod message;
 
 pub mod condition;
 pub mod interface;
+pub mod json;
 pub mod refusal;
 
 pub mod client;
@@ -27,4 +29,5 @@ pub mod text;
 
 pub use client::{Client, ClientError};
 pub use interface::{INTERFACE, Record, ResultKind, State};
+pub use json::Json;
 pub use refusal::Refusal;

@@ -39,6 +39,21 @@ pub enum Refusal {
     #[error("there is no pool {pool:?}: `poolctl pool ls` lists those that there are")]
     NoSuchPool { pool: String },
 
+    /// A pool of that name is there already, and is another one.
+    #[serde(rename = "io.poold.PoolExists")]
+    #[error("there is a pool {pool:?} already, with other settings: remove it first, or choose another name")]
+    PoolExists { pool: String },
+
+    /// The configuration file has the say over this pool.
+    #[serde(rename = "io.poold.PoolConfigured")]
+    #[error("the pool {pool:?} is in poold's configuration: change it there, and have it read anew (SIGHUP)")]
+    PoolConfigured { pool: String },
+
+    /// A pool that cannot be added.
+    #[serde(rename = "io.poold.InvalidPool")]
+    #[error("{field}: {reason}")]
+    InvalidPool { field: String, reason: String },
+
     /// No job of that id.
     #[serde(rename = "io.poold.NoSuchJob")]
     #[error("there is no job {id}: `poolctl ls` lists those that there are")]

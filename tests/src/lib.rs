@@ -187,6 +187,11 @@ impl Setup {
         self.dir.path()
     }
 
+    /// The value of [`MARK`] in the environment of all its processes; those that get another environment have to be given it.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// A command as the daemon's user: `name` is poold or poolctl.
     pub fn program(&self, name: &str) -> Command {
         let Some(uid) = self.user else { return Command::new(if name == "poold" { poold() } else { poolctl() }) };

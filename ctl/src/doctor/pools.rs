@@ -20,7 +20,7 @@ fn containment(pool: &Pool) -> Check {
 }
 
 fn slots(pool: &Pool) -> Check {
-    let down: Vec<_> = pool.slots.iter().filter(|slot| slot.state == SlotState::Down).collect();
+    let down: Vec<_> = pool.slots.iter().filter(|slot| !is_up(slot.state)).collect();
     let (up, all) = (pool.slots.len() - down.len(), pool.slots.len());
     let check = match down.iter().find_map(|slot| slot.reason.as_deref()) {
         _ if down.is_empty() => Check::ok("slots", format!("{up} of {all} are up, {} run a job", pool.running)),
@@ -42,4 +42,11 @@ fn queue(pool: &Pool, max_queued: u64) -> Check {
         return Check::ok("queue", format!("{queued} jobs wait, of at most {max_queued}")).of(&pool.name);
     };
     check.of(&pool.name).advise("give the pool more workers, or raise `max_queued`")
+}
+
+fn is_up(state: SlotState) -> bool {
+    match state {
+        SlotState::Idle | SlotState::Busy | SlotState::Recycling => true,
+        SlotState::Down | SlotState::Starting | SlotState::BackingOff | SlotState::Failed => false,
+    }
 }

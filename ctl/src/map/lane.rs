@@ -121,6 +121,8 @@ impl Lane {
                         None
                     };
                 }
+                // Commands tell of none.
+                ProgressEvent::Progress => {}
                 ProgressEvent::Ended => {
                     let record = record.ok_or_else(|| ClientError::Unexpected("an end without a record".to_owned()))?;
                     let flight = self.flight.take().map(|Flight { item, existing, files, .. }| (item, existing, files));

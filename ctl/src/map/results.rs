@@ -149,7 +149,7 @@ fn held(pieces: &[Piece]) -> (usize, usize) {
 /// What is to be said of a job besides its own output.
 pub fn remark(ended: &Ended, argv: &[String]) -> Option<String> {
     let record = &ended.record;
-    let other = (ended.existing && record.argv != argv)
+    let other = (ended.existing && record.argv.as_deref() != Some(argv))
         .then(|| format!("job {} did this item in an earlier run, with another command", record.id));
     outcome::remark(record).or(other)
 }

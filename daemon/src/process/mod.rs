@@ -25,13 +25,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{Backlog, listen};
 
 pub use cgroup::{Groups, Place};
-pub use group::Group;
+pub use group::{Group, remove as remove_group};
 pub use leftovers::{Evidence, Leftover, Recorded, kill_leftovers};
 pub use namespace::{Isolated, OuterProc};
 pub use reap::{Collected, Reaped, collect, reap_one, sweep};
 pub use slot_group::SlotGroup;
 pub use spawn::{EnvironmentBlock, Launch, Spawner};
-pub use tree::{kill_child, signal_group, signal_tree, start_ticks_of};
+pub use tree::{kill_child, resident_bytes, signal_group, signal_tree, start_ticks_of};
 
 /// Orphaned descendants become this process's children instead of init's.
 ///

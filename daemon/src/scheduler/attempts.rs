@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::OnCrash;
+use pool_proto::interface::{CallProgress, OnCrash};
 
 use super::event::{Effect, LaneId, Reply, SlotId};
 use super::slots::Slot;
@@ -18,11 +18,18 @@ pub struct Active {
     pub worker_pid: i32,
     pub attempt: u32,
     pub crashes: u32,
+    pub start_deaths: u32,
     pub work: Arc<Work>,
     /// Its worker has been given it.
     pub handed: bool,
     /// The attempt's command has been executed.
     pub started: bool,
+    /// A call's start is told by itself at that time, unless it has ended before.
+    pub tell_start_at: Option<Duration>,
+    /// When a call was handed over, in microseconds since 1970.
+    pub started_us: i64,
+    /// What a call has told last.
+    pub progress: Option<CallProgress>,
     pub phase: Phase,
 }
 
@@ -89,7 +96,7 @@ impl Scheduler {
         };
         let Some(active) = self.take_active(id, slot, claim) else { return };
         match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
-            Some(outcome) => self.finish(id, outcome),
+            Some(outcome) => self.finish(id, outcome, None),
             None if active.work.on_crash == OnCrash::Hold => self.hold(id, active.crashes, "poold was told to end while it ran"),
             None => self.requeue(id, active, None),
         }
@@ -120,25 +127,42 @@ impl Scheduler {
                 if failure.stage == Stage::Exec {
                     self.store_tried(id, &active);
                 }
-                self.finish(id, outcome);
+                self.finish(id, outcome, None);
             }
         }
     }
 
     pub(super) fn on_worker_lost(&mut self, slot: SlotId, pid: i32, how: &str, unsent: bool) {
-        let unit = match self.slots(slot.lane).get(slot.index) {
+        let how = &self.program_lost(slot, pid, how);
+        let slots = self.slots(slot.lane);
+        if slots.is_successor(slot.index, pid) {
+            return self.on_successor_lost(slot, how.to_owned());
+        }
+        let unit = match slots.get(slot.index) {
+            // It has been replaced, or was the successor of one that has gone.
+            other if other.pid() != Some(pid) => return,
             Slot::Busy { unit, .. } => Some(unit),
-            Slot::Down { .. } | Slot::Idle { .. } | Slot::Retired { .. } => None,
+            Slot::Down { .. } | Slot::Starting { .. } | Slot::Idle { .. } | Slot::Spoilt { .. } | Slot::Retired { .. } => None,
         };
-        self.respawn_later(slot, format!("its worker {pid} {how}"));
+        let never_answered = slots.is_warm() && slots.resident(slot.index).calls == 0;
+        let is_ended = |active: &Active| active.work.call().is_some() && active.stop_reason().is_some();
+        if let Some(Unit::Job(id)) = unit
+            && self.active.get(&id).is_some_and(is_ended)
+        {
+            self.slots_mut(slot.lane).forgive(slot.index);
+        }
+        self.respawn_later(slot, how.to_owned());
         match unit {
             Some(Unit::Job(id)) => {
                 let Some(active) = self.active.remove(&id) else { return };
-                self.forget_deadline(Unit::Job(id), active.phase);
+                self.forget_timers(id, &active);
                 match active.stop_reason() {
                     _ if !active.handed => self.requeue_untried(id, active, None),
                     None | Some(StopReason::Shutdown) if unsent => self.requeue_untried(id, active, None),
-                    _ => self.job_crashed(id, active, &format!("its worker {pid} {how}")),
+                    None if never_answered && active.is_put_down_to_the_program() => {
+                        self.requeue_after_start_death(id, active, how)
+                    }
+                    _ => self.job_crashed(id, active, how),
                 }
             }
             Some(Unit::Callback(id)) => self.callback_over(id, None),
@@ -155,10 +179,10 @@ impl Scheduler {
         }
         let stopping = active.stop_reason();
         if let Some(outcome) = stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
-            return self.finish(id, outcome);
+            return self.finish(id, outcome, None);
         }
         match active.work.on_crash {
-            OnCrash::Fail => self.finish(id, outcome::crashed(how, ended_us)),
+            OnCrash::Fail => self.finish(id, outcome::crashed(how, ended_us), None),
             OnCrash::Hold => self.hold(id, active.crashes, how),
             // It was on its way back into the queue.
             OnCrash::Requeue if stopping == Some(StopReason::Shutdown) => {
@@ -166,7 +190,7 @@ impl Scheduler {
                 self.requeue(id, active, None);
             }
             OnCrash::Requeue if active.crashes >= self.settings.crash_limit => {
-                self.finish(id, outcome::lost(active.crashes, how, ended_us));
+                self.finish(id, outcome::lost(active.crashes, how, ended_us), None);
             }
             OnCrash::Requeue => self.requeue(id, active, Some(how.to_owned())),
         }
@@ -182,14 +206,14 @@ impl Scheduler {
         };
         let ended_us = self.now.wall_us;
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
-            self.finish(job.id, outcome);
+            self.finish(job.id, outcome, None);
             return false;
         }
         match job.on_crash {
-            OnCrash::Fail => self.finish(job.id, outcome::crashed(how, ended_us)),
+            OnCrash::Fail => self.finish(job.id, outcome::crashed(how, ended_us), None),
             OnCrash::Hold => self.hold(job.id, crashes, how),
             OnCrash::Requeue if crashes >= self.settings.crash_limit => {
-                self.finish(job.id, outcome::lost(crashes, how, ended_us));
+                self.finish(job.id, outcome::lost(crashes, how, ended_us), None);
             }
             OnCrash::Requeue => {
                 self.store(StoreOp::Requeue { id: job.id, crashes, reason: Some(how.to_owned()) });
@@ -260,7 +284,7 @@ impl Scheduler {
     /// Nothing of the attempt has run.
     fn end_unstarted(&mut self, id: JobId, active: Active, reason: StopReason) {
         match outcome::of_stop(reason, self.now.wall_us) {
-            Some(outcome) => self.finish(id, outcome),
+            Some(outcome) => self.finish(id, outcome, None),
             None => self.requeue_untried(id, active, None),
         }
     }
@@ -286,22 +310,29 @@ impl Scheduler {
     }
 
     /// The attempt counts though nobody has told of its start.
-    fn store_tried(&mut self, id: JobId, active: &Active) {
+    pub(super) fn store_tried(&mut self, id: JobId, active: &Active) {
         let &Active { slot, worker_pid, attempt, .. } = active;
         self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, process: None, started_us: self.now.wall_us });
     }
 
-    fn store_stopping(&mut self, id: JobId, reason: StopReason) {
+    pub(super) fn store_stopping(&mut self, id: JobId, reason: StopReason) {
         if reason != StopReason::Shutdown {
             self.store(StoreOp::Stopping { id, reason });
         }
     }
 
-    fn take_active(&mut self, id: JobId, slot: SlotId, claim: Claim) -> Option<Active> {
+    pub(super) fn take_active(&mut self, id: JobId, slot: SlotId, claim: Claim) -> Option<Active> {
         self.active.get(&id).filter(|active| active.is(slot, claim))?;
         let active = self.active.remove(&id)?;
-        self.forget_deadline(claim.unit, active.phase);
+        self.forget_timers(id, &active);
         Some(active)
+    }
+
+    fn forget_timers(&mut self, id: JobId, active: &Active) {
+        self.forget_deadline(Unit::Job(id), active.phase);
+        if let Some(at) = active.tell_start_at {
+            self.timers.remove(&(at, Timer::Start(id)));
+        }
     }
 
     fn forget_deadline(&mut self, unit: Unit, phase: Phase) {
@@ -315,15 +346,15 @@ impl Scheduler {
     }
 
     /// The attempt counts, the job is queued again.
-    fn requeue(&mut self, id: JobId, active: Active, reason: Option<String>) {
+    pub(super) fn requeue(&mut self, id: JobId, active: Active, reason: Option<String>) {
         self.store(StoreOp::Requeue { id, crashes: active.crashes, reason });
         let pool = self.pool_of(&active.work);
-        let Active { attempt, crashes, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, work });
+        let Active { attempt, crashes, start_deaths, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, start_deaths, work });
     }
 
     /// The attempt was not started and does not count.
-    fn requeue_untried(&mut self, id: JobId, active: Active, reason: Option<String>) {
+    pub(super) fn requeue_untried(&mut self, id: JobId, active: Active, reason: Option<String>) {
         match reason {
             Some(reason) => self.store(StoreOp::Retrying { id, reason }),
             // The store takes it for running.
@@ -333,12 +364,31 @@ impl Scheduler {
             None => {}
         }
         let pool = self.pool_of(&active.work);
-        let Active { attempt, crashes, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, work });
+        let Active { attempt, crashes, start_deaths, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, start_deaths, work });
     }
 }
 
 impl Active {
+    /// An attempt of that job, for that slot's worker.
+    pub fn new(ready: Ready, slot: SlotId, worker_pid: i32) -> Self {
+        let Ready { id: _, attempts, crashes, start_deaths, work } = ready;
+        Self {
+            slot,
+            worker_pid,
+            attempt: attempts + 1,
+            crashes,
+            start_deaths,
+            work,
+            handed: false,
+            started: false,
+            tell_start_at: None,
+            started_us: 0,
+            progress: None,
+            phase: Phase::Running { deadline: None },
+        }
+    }
+
     pub fn claim(&self, id: JobId) -> Claim {
         Claim { unit: Unit::Job(id), attempt: self.attempt }
     }

@@ -7,7 +7,7 @@ use pool_proto::{Record, Refusal};
 
 use super::event::{Effect, Reply};
 use super::store_op::StoreOp;
-use super::waiters::Kind;
+use super::waiters::{End, Kind};
 use super::{Ending, Mode, Pool, Scheduler, outcome};
 use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Tie, Work};
 
@@ -16,13 +16,23 @@ use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Tie, Work};
 pub struct Submission {
     /// How many jobs for each pool.
     added: Vec<u64>,
-    attached: Option<OnDisconnect>,
+    follow: Follow,
     /// Its client has gone in between.
     orphaned: bool,
 }
 
+/// What the client of a submission wants to hear after it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    Nothing,
+    /// All of the one job, and this is to become of it should the client go.
+    Attached(OnDisconnect),
+    /// The ends of all jobs, in few words.
+    Batch,
+}
+
 impl Scheduler {
-    pub(super) fn on_submit(&mut self, call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect>) {
+    pub(super) fn on_submit(&mut self, call: CallId, jobs: Vec<Arc<Work>>, follow: Follow) {
         if self.mode != Mode::Serving {
             return self.reply(call, Reply::Refused(Refusal::Draining {}), true);
         }
@@ -41,7 +51,7 @@ impl Scheduler {
             self.next_job += jobs.len() as u64;
             self.next_callback += jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
         }
-        self.submissions.insert(call, Submission { added, attached, orphaned: false });
+        self.submissions.insert(call, Submission { added, follow, orphaned: false });
         self.store(op);
     }
 
@@ -85,6 +95,11 @@ impl Scheduler {
 
     pub(super) fn on_signal(&mut self, call: CallId, id: JobId, signal: i32) {
         match self.active.get(&id) {
+            // There is no process of its own that could make something of it.
+            Some(active) if active.work.call().is_some() => {
+                self.end(id, StopReason::Canceled);
+                self.reply(call, Reply::Done, true);
+            }
             Some(active) if active.started => {
                 let (slot, claim) = (active.slot, active.claim(id));
                 self.effects.push(Effect::Signal { slot, claim, signal });
@@ -109,7 +124,7 @@ impl Scheduler {
             submission.orphaned = true;
         }
         let (kind, ids) = self.waiters.remove(call).unwrap_or((Kind::Signal, Vec::new()));
-        if matches!(kind, Kind::Attached(OnDisconnect::Cancel) | Kind::Wait { attached: true, .. }) {
+        if matches!(kind, Kind::Attached(OnDisconnect::Cancel) | Kind::Wait { attached: true, .. } | Kind::Batch) {
             let tied = ids.into_iter().filter(|&id| self.ties.of(id) == Some(Tie::Client)).collect::<Vec<JobId>>();
             tied.into_iter().for_each(|id| self.end(id, StopReason::Untied(Tie::Client)));
         }
@@ -147,6 +162,8 @@ impl Scheduler {
     ) {
         let Some(submission) = self.take_submission(call) else { return };
         let count = jobs.len();
+        let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
+        existing.iter().for_each(|&(place, id)| ids[place] = id);
         let mut places_taken = existing.iter().map(|&(place, _)| place).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
             if places_taken.next_if_eq(&place).is_some() {
@@ -156,27 +173,37 @@ impl Scheduler {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, work });
+            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, start_deaths: 0, work });
         }
         match submission {
-            Submission { attached: Some(OnDisconnect::Cancel), orphaned: true, .. } => {
+            Submission { follow: Follow::Attached(OnDisconnect::Cancel), orphaned: true, .. } => {
                 self.end(first, StopReason::Untied(Tie::Client));
             }
-            Submission { orphaned: true, .. } => {}
-            Submission { attached: Some(on_disconnect), .. } => {
-                let other = existing.first().map(|&(_, id)| id);
-                self.waiters.add(call, Kind::Attached(on_disconnect), &[other.unwrap_or(first)]);
-                self.reply(call, Reply::Accepted { first, count, existing }, false);
-                if let Some(id) = other {
-                    // It may have started, and ended, long ago.
-                    self.store(StoreOp::Get { call, ids: vec![id] });
-                }
+            Submission { follow: Follow::Batch, orphaned: true, .. } => {
+                ids.retain(|&id| self.ties.of(id) == Some(Tie::Client));
+                ids.into_iter().for_each(|id| self.end(id, StopReason::Untied(Tie::Client)));
             }
-            Submission { attached: None, .. } => self.reply(call, Reply::Accepted { first, count, existing }, true),
+            Submission { orphaned: true, .. } => {}
+            Submission { follow: Follow::Nothing, .. } => self.reply(call, Reply::Accepted { first, count, existing }, true),
+            Submission { follow: Follow::Attached(on_disconnect), .. } => {
+                self.follow(call, Kind::Attached(on_disconnect), &ids, first, existing);
+            }
+            Submission { follow: Follow::Batch, .. } => self.follow(call, Kind::Batch, &ids, first, existing),
         }
         for &id in untied {
             let tie = self.ties.of(id).expect("it has just been tied");
             self.end(id, StopReason::Untied(tie));
+        }
+    }
+
+    /// The client goes on waiting for what has been accepted.
+    fn follow(&mut self, call: CallId, kind: Kind, ids: &[JobId], first: JobId, existing: Vec<(usize, JobId)>) {
+        self.waiters.add(call, kind, ids);
+        // These may have started, and ended, long ago.
+        let others: Vec<JobId> = existing.iter().map(|&(_, id)| id).collect();
+        self.reply(call, Reply::Accepted { first, count: ids.len(), existing }, false);
+        if !others.is_empty() {
+            self.store(StoreOp::Get { call, ids: others });
         }
     }
 
@@ -207,11 +234,12 @@ impl Scheduler {
                 continue; // It was told of already, or is asked for twice.
             }
             let is_queued = matches!(record.state, State::Queued | State::Retrying);
-            if matches!(kind, Kind::Wait { output: true, .. } | Kind::Attached(_)) && record.started_at.is_some() && !is_queued {
+            let is_told_of_starts = matches!(kind, Kind::Wait { output: true, .. } | Kind::Attached(_)) && record.argv.is_some();
+            if is_told_of_starts && record.started_at.is_some() && !is_queued {
                 self.reply(call, Reply::Started { id, attempt: record.attempt }, false);
             }
             if record.state.is_terminal() {
-                if let Some((call, reply, last)) = self.waiters.ended_for(call, id, record) {
+                if let Some((call, reply, last)) = self.waiters.ended_for(call, id, End::Record(record)) {
                     self.reply(call, reply, last);
                 }
             } else if kind == Kind::Cancel {
@@ -231,7 +259,7 @@ impl Scheduler {
         let Some(outcome) = outcome::of_stop(reason, self.now.wall_us) else { return };
         let was_set_aside = self.forget_unattended(id).is_some();
         if was_set_aside || self.held.remove(&id) || self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some()) {
-            self.finish(id, outcome);
+            self.finish(id, outcome, None);
         } else {
             self.ending.insert(id, Ending::InStore);
             self.store(StoreOp::FinishQueued { id, outcome: Box::new(outcome), want_record: true });

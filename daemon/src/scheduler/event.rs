@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::OnDisconnect;
+use pool_proto::interface::{Brief, CallProgress, OnDisconnect};
 use pool_proto::{Record, Refusal};
 
 use super::store_op::{CallbackRun, StoreAnswer, StoreOp};
-use crate::job::{CallId, Claim, Ended, JobId, Process, SpawnFailure, Work};
+use crate::job::{Answer, CallId, Claim, Ended, JobId, Process, Program, SpawnFailure, Work};
 
 /// The time of an event, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum LaneId {
 pub struct PoolSettings {
     pub name: Arc<str>,
     pub workers: u32,
+    /// What its workers keep running, in a warm pool.
+    pub program: Option<Arc<Program>>,
 }
 
 /// What the scheduler needs to know of the configuration.
@@ -72,6 +74,8 @@ pub enum Event {
     /// A client submits jobs that have been checked. `attached`: it waits for the end of the one job, and this is what becomes of
     /// the job should the client go.
     Submit { call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
+    /// A client submits jobs that have been checked, and wants to hear of all their ends, in few words.
+    SubmitBatch { call: CallId, jobs: Vec<Arc<Work>> },
     /// A client waits for jobs; with `output` it wants to know of each attempt's start. `attached`: it is the client that those tied to
     /// their client are tied to.
     Wait { call: CallId, ids: Vec<JobId>, any: bool, output: bool, attached: bool },
@@ -105,6 +109,18 @@ pub enum Event {
     Ended { slot: SlotId, claim: Claim, ended: Ended },
     /// An attempt could not be started.
     SpawnFailed { slot: SlotId, claim: Claim, failure: SpawnFailure },
+    /// The worker that is to take the place of a slot's has been started.
+    SuccessorUp { slot: SlotId, pid: i32 },
+    /// It could not be started, and why, as a sentence.
+    SuccessorFailed { slot: SlotId, reason: String },
+    /// A resident program takes calls from now on; `worker`: the pid of the one that keeps it.
+    ProgramReady { slot: SlotId, worker: i32, process: Process },
+    /// A resident program has answered a call.
+    Answered { slot: SlotId, claim: Claim, answer: Answer },
+    /// A resident program tells how far a call has come.
+    Progressed { slot: SlotId, claim: Claim, progress: CallProgress },
+    /// A resident program has broken the protocol, and how, as a sentence; `during`: the call whose fault that may be.
+    Misbehaved { slot: SlotId, worker: i32, during: Option<Claim>, how: String },
     /// The deadline given out has passed.
     Tick,
 }
@@ -119,6 +135,18 @@ pub enum Effect {
     },
     /// Let the slot's worker go; answered by `WorkerLost`.
     RetireWorker {
+        slot: SlotId,
+    },
+    /// Start a second worker for the slot, to take the first one's place; answered by `SuccessorUp` or `SuccessorFailed`.
+    SpawnSuccessor {
+        slot: SlotId,
+    },
+    /// The successor is the slot's worker from now on. Its predecessor, if it lives, is to go.
+    SwapWorker {
+        slot: SlotId,
+    },
+    /// SIGKILL to the successor; answered by `WorkerLost`.
+    KillSuccessor {
         slot: SlotId,
     },
     Run {
@@ -173,7 +201,13 @@ pub enum Reply {
         id: JobId,
         attempt: u32,
     },
+    Progress {
+        id: JobId,
+        progress: CallProgress,
+    },
     Ended(Box<Record>),
+    /// The end of one job of a batch.
+    Brief(Box<Brief>),
     Canceled(Vec<Record>),
     Done,
     Refused(Refusal),

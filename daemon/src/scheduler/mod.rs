@@ -19,6 +19,7 @@
 
 mod attempts;
 mod callbacks;
+mod calls;
 mod clients;
 mod event;
 mod lane;
@@ -35,25 +36,28 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{self, OnCrash, SlotState, Tier};
+use pool_proto::interface::{self, Brief, CallProgress, OnCrash, SlotState, Tier};
 use pool_proto::{Record, Refusal};
 
 use attempts::{Active, Phase, START_PATIENCE};
-use clients::Submission;
+use calls::{Programs, TELL_START};
+use clients::{Follow, Submission};
 pub use event::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Settings, SlotId};
 use lane::CallbackLane;
 use queue::Queue;
-use slots::{Slot, Slots};
+use slots::{Next, Slot, Slots};
 use store_op::{Restored, StoreAnswer, StoreOp};
 use ties::{Ties, Unattended};
-use waiters::{Kind, Waiters};
+use waiters::{End, Kind, Waiters};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Ready, StopReason, Tie, Unit, Work};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Program, StopReason, Tie, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
 struct Pool {
     name: Arc<str>,
+    /// What its workers keep running.
+    program: Option<Arc<Program>>,
     slots: Slots,
     queue: Queue,
     /// Jobs that the store has been given and has not answered.
@@ -74,8 +78,14 @@ enum Ending {
 enum Timer {
     /// An attempt's timeout, or its SIGKILL.
     Attempt(Unit),
-    /// A slot's next worker.
+    /// A slot's next worker, or its worker's successor.
     Respawn(SlotId),
+    /// A call has taken so long that its start is told by itself.
+    Start(JobId),
+    /// A resident program that is not ready has used up its time; by its worker's pid.
+    Ready(SlotId, i32),
+    /// A resident program has lived long enough.
+    Worn(SlotId),
     /// A paused pool goes on.
     Resume(usize),
     /// A failed callback's next attempt.
@@ -109,6 +119,9 @@ pub struct Scheduler {
     held: HashSet<JobId>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<String, u64>,
+    /// Ends on their way to the store, in few words, for those who want them so.
+    briefs: HashMap<JobId, Brief>,
+    programs: Programs,
     ties: Ties,
     unattended: HashMap<JobId, Unattended>,
     store_failing: bool,
@@ -136,6 +149,8 @@ impl Scheduler {
             ending: HashMap::new(),
             held: restored.held.into_iter().collect(),
             unserved: BTreeMap::new(),
+            briefs: HashMap::new(),
+            programs: Programs::default(),
             ties: Ties::default(),
             unattended: HashMap::new(),
             store_failing: false,
@@ -167,7 +182,10 @@ impl Scheduler {
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
-            Event::Submit { call, jobs, attached } => self.on_submit(call, jobs, attached),
+            Event::Submit { call, jobs, attached } => {
+                self.on_submit(call, jobs, attached.map_or(Follow::Nothing, Follow::Attached));
+            }
+            Event::SubmitBatch { call, jobs } => self.on_submit(call, jobs, Follow::Batch),
             Event::Wait { call, ids, any, output, attached } => self.on_wait(call, ids, Kind::Wait { any, output, attached }),
             Event::Cancel { call, ids } => self.on_wait(call, ids, Kind::Cancel),
             Event::Signal { call, id, signal } => self.on_signal(call, id, signal),
@@ -178,12 +196,18 @@ impl Scheduler {
             Event::Configure(settings) => self.configure(settings),
             Event::Store(answer) => self.on_store(answer),
             Event::StoreFailing(failing) => self.store_failing = failing,
-            Event::WorkerUp { slot, pid } => self.slots_mut(slot.lane).up(slot.index, pid),
+            Event::WorkerUp { slot, pid } => self.on_worker_up(slot, pid),
             Event::WorkerFailed { slot, reason } => self.respawn_later(slot, reason),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
             Event::Started { slot, claim, process, started_us } => self.on_started(slot, claim, process, started_us),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
+            Event::SuccessorUp { slot, pid } => self.on_successor_up(slot, pid),
+            Event::SuccessorFailed { slot, reason } => self.on_successor_lost(slot, reason),
+            Event::ProgramReady { slot, worker, process } => self.on_program_ready(slot, worker, process),
+            Event::Answered { slot, claim, answer } => self.on_answered(slot, claim, answer),
+            Event::Progressed { slot, claim, progress } => self.on_progressed(slot, claim, progress),
+            Event::Misbehaved { slot, worker, during, how } => self.on_misbehaved(slot, worker, during, how),
             Event::Tick => self.on_tick(),
         }
         self.dispatch();
@@ -210,6 +234,21 @@ impl Scheduler {
     /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained, and why no better.
     pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<interface::Pool> {
         self.pools.iter().map(|pool| pool.describe(containment(&pool.name))).collect()
+    }
+
+    /// How far a running call has come, as its program has told last.
+    pub fn progress_of(&self, id: JobId) -> Option<CallProgress> {
+        self.active.get(&id)?.progress.clone()
+    }
+
+    /// Whether the pool of that name keeps resident programs.
+    pub fn is_warm(&self, name: &str) -> bool {
+        self.pools.iter().any(|pool| *pool.name == *name && pool.slots.is_warm())
+    }
+
+    /// A pool of that name, for those that want to submit to it: its name to share, and whether it takes calls, not commands.
+    pub fn pool_kind(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        self.pools.iter().find(|pool| *pool.name == *name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
     }
 
     /// Whether a pool of that name takes jobs, and its own name to share.
@@ -239,12 +278,14 @@ impl Scheduler {
                 Some(index) => index,
                 None => {
                     let total = self.unserved.remove(&*wanted.name).unwrap_or(0);
-                    let queue = Queue::restored(total);
-                    self.pools.push(Pool { name: wanted.name.clone(), slots: Slots::default(), queue, inserting: 0 });
+                    let (name, program) = (wanted.name.clone(), wanted.program.clone());
+                    let (slots, queue) = (Slots::new(program.is_some()), Queue::restored(total));
+                    self.pools.push(Pool { name, program, slots, queue, inserting: 0 });
                     self.pools.len() - 1
                 }
             };
             self.resize(LaneId::Pool(index), wanted.workers);
+            self.set_program(index, wanted.program.as_ref());
         }
         // A pool that has gone from the configuration ends what it runs and keeps its queue.
         for index in 0..self.pools.len() {
@@ -258,9 +299,14 @@ impl Scheduler {
     }
 
     fn resize(&mut self, lane: LaneId, wanted: u32) {
-        let (spawn, retire) = self.slots_mut(lane).resize(wanted);
-        self.effects.extend(spawn.into_iter().map(|index| Effect::SpawnWorker { slot: SlotId { lane, index } }));
-        self.effects.extend(retire.into_iter().map(|index| Effect::RetireWorker { slot: SlotId { lane, index } }));
+        let slots::Resized { spawn, retire, drop_successor } = self.slots_mut(lane).resize(wanted);
+        let slot = |index| SlotId { lane, index };
+        self.effects.extend(drop_successor.into_iter().map(|index| Effect::KillSuccessor { slot: slot(index) }));
+        self.effects.extend(spawn.into_iter().map(|index| Effect::SpawnWorker { slot: slot(index) }));
+        for index in retire {
+            self.programs.forget(&mut self.timers, slot(index));
+            self.effects.push(Effect::RetireWorker { slot: slot(index) });
+        }
     }
 
     // ---- the store's answers ----
@@ -284,7 +330,7 @@ impl Scheduler {
             StoreAnswer::Got { call, records, missing } => self.on_got(call, &records, missing.first().copied()),
             StoreAnswer::CallbackClaimed(run) => self.on_callback_claimed(run),
             // The shell's own business: the scheduler asked for neither.
-            StoreAnswer::Listed { .. } | StoreAnswer::Pruned { .. } => {}
+            StoreAnswer::Listed { .. } | StoreAnswer::Pruned { .. } | StoreAnswer::PoolChanged { .. } => {}
         }
     }
 
@@ -303,17 +349,19 @@ impl Scheduler {
         for tied in self.ties.ended(id) {
             self.end(tied, StopReason::Untied(Tie::Job(id)));
         }
-        match record {
-            Some(record) => {
-                for (call, reply, last) in self.waiters.ended(id, record) {
-                    self.reply(call, reply, last);
-                }
-            }
-            // Nobody had waited when it ended. Who has come since, while the store could not write, was told that it still ran.
-            None => {
-                for call in self.waiters.calls_for(id) {
+        let brief = self.briefs.remove(&id);
+        for call in self.waiters.calls_for(id) {
+            let end = match (record, &brief) {
+                (Some(record), _) => End::Record(record),
+                (None, Some(brief)) if self.waiters.kind(call) == Some(Kind::Batch) => End::Brief(brief),
+                // It had not waited when the job ended. It has come since, while the store could not write, and was told that it still ran.
+                (None, _) => {
                     self.store(StoreOp::Get { call, ids: vec![id] });
+                    continue;
                 }
+            };
+            if let Some((call, reply, last)) = self.waiters.ended_for(call, id, end) {
+                self.reply(call, reply, last);
             }
         }
     }
@@ -326,12 +374,10 @@ impl Scheduler {
             match timer {
                 Timer::Attempt(Unit::Job(id)) => self.on_attempt_deadline(id),
                 Timer::Attempt(Unit::Callback(id)) => self.on_callback_deadline(id),
-                Timer::Respawn(slot) => {
-                    let now = self.now.monotonic;
-                    if self.slots_mut(slot.lane).respawn(slot.index, now) {
-                        self.effects.push(Effect::SpawnWorker { slot });
-                    }
-                }
+                Timer::Respawn(slot) => self.respawn(slot),
+                Timer::Start(id) => self.tell_start(id),
+                Timer::Ready(slot, worker) => self.on_program_late(slot, worker),
+                Timer::Worn(slot) => self.wear_out(slot),
                 Timer::Resume(_) => {} // The dispatch that follows every event goes on with the pool.
                 Timer::Callback(id) => self.lane.push(id),
                 Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
@@ -362,12 +408,17 @@ impl Scheduler {
                 unattended.ready = Some(ready);
                 continue;
             }
+            if ready.work.call().is_some() != self.pools[index].slots.is_warm() {
+                let outcome = outcome::of_mismatch(&ready.work, self.now.wall_us);
+                self.finish(ready.id, outcome, None);
+                continue;
+            }
             let (slot, worker_pid) = self.pools[index].slots.take(Unit::Job(ready.id)).expect("a slot is idle");
-            let Ready { id, attempts, crashes, work } = ready;
-            let (slot, attempt) = (SlotId { lane: LaneId::Pool(index), index: slot }, attempts + 1);
-            let is_claimed = work.on_crash != OnCrash::Requeue;
-            let phase = Phase::Running { deadline: None };
-            let active = Active { slot, worker_pid, attempt, crashes, work, handed: false, started: false, phase };
+            let id = ready.id;
+            let is_claimed = ready.work.on_crash != OnCrash::Requeue;
+            let slot = SlotId { lane: LaneId::Pool(index), index: slot };
+            let active = Active::new(ready, slot, worker_pid);
+            let attempt = active.attempt;
             self.active.insert(id, active);
             if is_claimed {
                 // It must not run twice, so its start is written down before it starts.
@@ -387,16 +438,26 @@ impl Scheduler {
     /// The worker gets the attempt.
     fn hand_over(&mut self, id: JobId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let deadline = active.work.timeout.map(|timeout| self.now.monotonic + timeout + START_PATIENCE);
+        let patience = if active.work.call().is_some() { Duration::ZERO } else { START_PATIENCE };
+        let deadline = active.work.timeout.map(|timeout| self.now.monotonic + timeout + patience);
         (active.handed, active.phase) = (true, Phase::Running { deadline });
+        if active.work.call().is_some() {
+            let at = self.now.monotonic + TELL_START;
+            (active.tell_start_at, active.started_us) = (Some(at), self.now.wall_us);
+            self.timers.insert((at, Timer::Start(id)));
+        }
         self.timers.extend(deadline.map(|at| (at, Timer::Attempt(Unit::Job(id)))));
         self.effects.push(Effect::Run { slot: active.slot, claim: active.claim(id), work: active.work.clone() });
     }
 
-    fn finish(&mut self, id: JobId, outcome: Outcome) {
+    /// `start`: of its attempt, where the store has not been told of it.
+    fn finish(&mut self, id: JobId, outcome: Outcome, start: Option<store_op::Start>) {
         self.ending.insert(id, Ending::Held);
-        let want_record = self.waiters.watch(id);
-        self.store(StoreOp::Finish { id, outcome: Box::new(outcome), want_record });
+        let want_record = self.waiters.wants_record(id);
+        if self.waiters.wants_brief(id) {
+            self.briefs.insert(id, outcome::in_brief(id, &outcome));
+        }
+        self.store(StoreOp::Finish { id, outcome: Box::new(outcome), start, want_record });
     }
 
     fn pause(&mut self, pool: usize) {
@@ -405,20 +466,40 @@ impl Scheduler {
     }
 
     fn vacate(&mut self, slot: SlotId) {
-        if self.slots_mut(slot.lane).vacate(slot.index) {
-            self.effects.push(Effect::RetireWorker { slot });
+        let next = self.slots_mut(slot.lane).vacate(slot.index);
+        self.go_on(slot, next);
+    }
+
+    /// What follows from a slot's being free, or its worker's being lost.
+    fn go_on(&mut self, slot: SlotId, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Retire => {
+                self.programs.forget(&mut self.timers, slot);
+                self.effects.push(Effect::RetireWorker { slot });
+            }
+            Next::Swap => {
+                self.effects.push(Effect::SwapWorker { slot });
+                self.watch_age(slot);
+            }
+            Next::RespawnAt(at) if at <= self.now.monotonic => self.respawn(slot),
+            Next::RespawnAt(at) => _ = self.timers.insert((at, Timer::Respawn(slot))),
         }
     }
 
     fn respawn_later(&mut self, slot: SlotId, reason: String) {
         let now = self.now.monotonic;
-        match self.slots_mut(slot.lane).lost(slot.index, now, reason) {
-            Some(at) if at <= now => {
-                self.slots_mut(slot.lane).respawn(slot.index, now);
-                self.effects.push(Effect::SpawnWorker { slot });
-            }
-            Some(at) => _ = self.timers.insert((at, Timer::Respawn(slot))),
-            None => {}
+        self.programs.forget(&mut self.timers, slot);
+        let next = self.slots_mut(slot.lane).lost(slot.index, now, reason);
+        self.go_on(slot, next);
+    }
+
+    fn respawn(&mut self, slot: SlotId) {
+        let now = self.now.monotonic;
+        if self.slots_mut(slot.lane).respawn(slot.index, now) {
+            self.effects.push(Effect::SpawnWorker { slot });
+        } else if self.slots(slot.lane).is_worn(slot.index) {
+            self.wear_out(slot);
         }
     }
 
@@ -479,15 +560,19 @@ impl Scheduler {
 impl Pool {
     fn describe(&self, (containment, containment_note): (Tier, Option<String>)) -> interface::Pool {
         let describe = |(index, slot): (u32, Slot)| {
-            let (pid, state, job) = match slot {
-                Slot::Down { .. } => (None, SlotState::Down, None),
-                Slot::Idle { pid } => (Some(pid), SlotState::Idle, None),
-                Slot::Busy { pid, unit: Unit::Job(id) } => (Some(pid), SlotState::Busy, Some(id.0)),
-                Slot::Busy { pid, unit: Unit::Callback(_) } => (Some(pid), SlotState::Busy, None),
+            let job = match slot {
+                Slot::Busy { unit: Unit::Job(id), .. } => Some(id.0),
+                Slot::Busy { unit: Unit::Callback(_), .. } => None,
+                Slot::Down { .. } | Slot::Starting { .. } | Slot::Idle { .. } | Slot::Spoilt { .. } => None,
                 Slot::Retired { .. } => return None,
             };
-            let reason = self.slots.reason(index).filter(|_| state == SlotState::Down);
-            Some(interface::Slot { slot: index, pid, state, job, reason })
+            let state = self.slots.state(index);
+            let is_well = matches!(state, SlotState::Idle | SlotState::Busy);
+            let reason = self.slots.reason(index).filter(|_| !is_well);
+            let resident = self.slots.resident(index);
+            let program_pid = resident.process.map(|process| process.pid);
+            let calls = program_pid.map(|_| resident.calls);
+            Some(interface::Slot { slot: index, pid: slot.pid(), state, job, reason, program_pid, calls })
         };
         let slots: Vec<interface::Slot> = self.slots.iter().filter_map(describe).collect();
         let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
@@ -498,6 +583,7 @@ impl Pool {
             running: running as u32,
             containment,
             containment_note,
+            command: self.program.as_ref().map(|program| program.command.clone()),
             slots,
         }
     }

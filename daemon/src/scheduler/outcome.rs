@@ -1,9 +1,10 @@
 //! What the end of a process means for its job.
 
 use nix::errno::Errno;
-use pool_proto::interface::{OnCrash, ResultKind, State};
+use pool_proto::Json;
+use pool_proto::interface::{Brief, OnCrash, ResultKind, State};
 
-use crate::job::{Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work};
+use crate::job::{Answer, Ended, Exit, JobId, Outcome, SpawnFailure, Stage, StopReason, Task, Tie, Verdict, Work};
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
 ///
@@ -41,6 +42,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         usage: Some(ended.usage),
         stdout_bytes: Some(ended.stdout_bytes),
         stderr_bytes: Some(ended.stderr_bytes),
+        answer: None,
         ended_us: ended.ended_us,
     })
 }
@@ -54,6 +56,54 @@ fn explain_verdict(verdict: Verdict) -> String {
     }
 }
 
+/// The outcome of a call that has been answered: code 0 with a value, 1 with an error.
+pub fn of_answer(answer: Answer) -> Outcome {
+    let Answer { result, stderr_bytes, ended_us, rss_bytes: _ } = answer;
+    let (state, kind, exit_code) = match result {
+        Ok(_) => (State::Succeeded, ResultKind::Success, 0),
+        Err(_) => (State::Failed, ResultKind::Error, 1),
+    };
+    Outcome {
+        exit_code: Some(exit_code),
+        stderr_bytes: Some(stderr_bytes),
+        answer: Some(result),
+        ..without_process(state, kind, None, ended_us)
+    }
+}
+
+/// The code of errors that poold makes itself: the first of those that JSON-RPC 2.0 leaves to implementations (section 5.1).
+const SERVER_ERROR: i32 = -32000;
+
+/// The outcome of a call during which its program broke the protocol.
+pub fn of_breach(how: &str, ended_us: i64) -> Outcome {
+    let error = serde_json::json!({ "code": SERVER_ERROR, "message": how }).to_string();
+    let error = Json::parse(&error).expect("it has just been made as JSON");
+    let outcome = without_process(State::Failed, ResultKind::Error, Some(how.to_owned()), ended_us);
+    Outcome { exit_code: Some(1), answer: Some(Err(error)), ..outcome }
+}
+
+/// An outcome in few words.
+pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
+    let Outcome { state, exit_code, signal, reason, answer, .. } = outcome;
+    let (value, error) = match answer {
+        Some(Ok(value)) => (Some(value.clone()), None),
+        Some(Err(error)) => (None, Some(error.clone())),
+        None => (None, None),
+    };
+    Brief { id: id.0, state: *state, value, error, exit_code: *exit_code, signal: *signal, reason: reason.clone() }
+}
+
+/// The outcome of a job that its pool cannot run: a command in a warm pool, or a call in another one. It was submitted before the
+/// configuration was changed.
+pub fn of_mismatch(work: &Work, ended_us: i64) -> Outcome {
+    let pool = &work.pool;
+    let reason = match work.task {
+        Task::Exec(_) => format!("the pool {pool:?} has a resident program now and runs no commands"),
+        Task::Call(_) => format!("the pool {pool:?} has no resident program any more"),
+    };
+    without_process(State::Failed, ResultKind::Error, Some(reason), ended_us)
+}
+
 /// The outcome of a job that has ended without a process to tell of it.
 pub fn without_process(state: State, result: ResultKind, reason: Option<String>, ended_us: i64) -> Outcome {
     Outcome {
@@ -65,6 +115,7 @@ pub fn without_process(state: State, result: ResultKind, reason: Option<String>,
         usage: None,
         stdout_bytes: None,
         stderr_bytes: None,
+        answer: None,
         ended_us,
     }
 }
@@ -94,7 +145,7 @@ pub fn crashed(how: &str, ended_us: i64) -> Outcome {
 }
 
 fn not_repeated(how: &str) -> String {
-    format!("{how} while it ran; it may have done its work in part, and is not run again (on crash: fail)")
+    format!("it may have done its work in part, and is not run again (on crash: fail): {how}")
 }
 
 /// The outcome of a job that died with its worker or daemon once too often.
@@ -126,7 +177,10 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
         Stage::Output => format!("its output files could not be created: {why}; mend \"output\" in poold's state directory"),
         Stage::Setup => format!("its process could not be set up: {why}"),
         Stage::Cwd => format!("cannot enter the directory {:?}: {why}", work.cwd),
-        Stage::Exec => format!("cannot execute {:?}: {why}", work.argv[0]),
+        Stage::Exec => match &work.task {
+            Task::Exec(argv) => format!("cannot execute {:?}: {why}", argv[0]),
+            Task::Call(call) => format!("cannot call {:?}: {why}", call.method),
+        },
     }
 }
 

@@ -36,7 +36,8 @@ pub enum StoreOp {
     Requeue { id: JobId, crashes: u32, reason: Option<String> },
     /// A final state, and with it the callbacks that match it become pending, the others skipped.
     /// Answered by [`StoreAnswer::Finished`].
-    Finish { id: JobId, outcome: Box<Outcome>, want_record: bool },
+    /// `start`: of its attempt, where that has not been told before.
+    Finish { id: JobId, outcome: Box<Outcome>, start: Option<Start>, want_record: bool },
     /// The same for a job that the scheduler does not hold, provided that it is still queued.
     /// Answered by [`StoreAnswer::Finished`], or [`StoreAnswer::NotQueued`] when it is not, or not there.
     FinishQueued { id: JobId, outcome: Box<Outcome>, want_record: bool },
@@ -50,8 +51,22 @@ pub enum StoreOp {
     ClaimCallback { id: CallbackId },
     /// How an attempt of a callback ended.
     CallbackEnded { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
+    /// Keeps a pool that was added at run time, as it is to be found by the next start; without a value it is forgotten.
+    /// Answered by [`StoreAnswer::PoolChanged`].
+    SetPool { call: CallId, name: String, value: Option<String> },
     /// Removes ended jobs beyond the limits, oldest first, at most `batch` of them. Answered by [`StoreAnswer::Pruned`].
     Prune { max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32 },
+}
+
+/// The start of a call, which is told together with its end where it is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    pub attempt: u32,
+    pub slot: u32,
+    pub worker_pid: i32,
+    /// The program that was called.
+    pub process: Option<Process>,
+    pub started_us: i64,
 }
 
 /// What became of a callback's attempt.
@@ -130,6 +145,9 @@ pub enum StoreAnswer {
         next: Option<JobId>,
     },
     CallbackClaimed(Box<CallbackRun>),
+    PoolChanged {
+        call: CallId,
+    },
     /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `more`: the limits are not met yet.
     Pruned {
         jobs: Vec<(JobId, u32)>,
@@ -171,6 +189,8 @@ pub struct Restored {
     pub callbacks: Vec<PendingCallback>,
     /// Tokens of the spooled inputs that some job needs.
     pub stdin: HashSet<String>,
+    /// Pools that were added at run time: their values by name.
+    pub pools: BTreeMap<String, String>,
 }
 
 /// A job with an attempt that ended with the last daemon.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use pool_proto::Record;
-use pool_proto::interface::OnDisconnect;
+use pool_proto::interface::{Brief, OnDisconnect};
 
 use super::event::Reply;
 use crate::job::{CallId, JobId};
@@ -16,10 +16,19 @@ pub enum Kind {
     /// Told of each end, with `output` of each start; over with the last end, with `any` with the first.
     /// With `attached`, jobs that are tied to their client end with it.
     Wait { any: bool, output: bool, attached: bool },
+    /// Told of each end in few words; over with the last.
+    Batch,
     /// Told of all ends at once.
     Cancel,
     /// Waits for no end, only to hear from the store why a job cannot be sent a signal.
     Signal,
+}
+
+/// An end, told in full or in few words.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    Record(&'a Record),
+    Brief(&'a Brief),
 }
 
 #[derive(Debug)]
@@ -46,9 +55,14 @@ impl Waiters {
         self.calls.insert(call, Waiter { kind, remaining, collected: Vec::new() });
     }
 
-    /// Whether anybody waits for the job.
-    pub fn watch(&self, id: JobId) -> bool {
-        self.jobs.contains_key(&id)
+    /// Whether anybody waits for the job who wants its whole record.
+    pub fn wants_record(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|calls| calls.iter().any(|call| self.calls[call].kind != Kind::Batch))
+    }
+
+    /// Whether anybody waits for the job who wants its end in few words.
+    pub fn wants_brief(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|calls| calls.iter().any(|call| self.calls[call].kind == Kind::Batch))
     }
 
     pub fn kind(&self, call: CallId) -> Option<Kind> {
@@ -70,7 +84,7 @@ impl Waiters {
         let wants = |call: &&CallId| match self.calls[*call].kind {
             Kind::Attached(_) => true,
             Kind::Wait { output, .. } => output,
-            Kind::Cancel | Kind::Signal => false,
+            Kind::Batch | Kind::Cancel | Kind::Signal => false,
         };
         self.jobs.get(&id).into_iter().flatten().filter(wants).copied().collect()
     }
@@ -94,23 +108,23 @@ impl Waiters {
         calls
     }
 
-    /// A job has ended: the replies to everybody who waits for it.
-    pub fn ended(&mut self, id: JobId, record: &Record) -> Vec<(CallId, Reply, bool)> {
-        self.calls_for(id).into_iter().filter_map(|call| self.ended_for(call, id, record)).collect()
-    }
-
     /// A job has ended: the reply to one call, if it still waits for it and is to be told now; true when it is the last.
-    pub fn ended_for(&mut self, call: CallId, id: JobId, record: &Record) -> Option<(CallId, Reply, bool)> {
+    pub fn ended_for(&mut self, call: CallId, id: JobId, end: End<'_>) -> Option<(CallId, Reply, bool)> {
         let waiter = self.calls.get_mut(&call)?;
         if !waiter.remaining.remove(&id) {
             return None;
         }
         let done = waiter.remaining.is_empty();
+        let in_full = |end: End<'_>| match end {
+            End::Record(record) => record.clone(),
+            End::Brief(_) => unreachable!("whoever wants the record has it read"),
+        };
         let (reply, last) = match waiter.kind {
-            Kind::Attached(_) => (Some(Reply::Ended(Box::new(record.clone()))), true),
-            Kind::Wait { any, .. } => (Some(Reply::Ended(Box::new(record.clone()))), any || done),
+            Kind::Attached(_) => (Some(Reply::Ended(Box::new(in_full(end)))), true),
+            Kind::Wait { any, .. } => (Some(Reply::Ended(Box::new(in_full(end)))), any || done),
+            Kind::Batch => (Some(Reply::Brief(Box::new(end.in_brief()))), done),
             Kind::Cancel => {
-                waiter.collected.push(record.clone());
+                waiter.collected.push(in_full(end));
                 let all = done.then(|| {
                     let mut records = std::mem::take(&mut waiter.collected);
                     records.sort_unstable_by_key(|record| record.id);
@@ -133,6 +147,23 @@ impl Waiters {
             if calls.is_empty() {
                 self.jobs.remove(&id);
             }
+        }
+    }
+}
+
+impl End<'_> {
+    fn in_brief(self) -> Brief {
+        match self {
+            Self::Brief(brief) => brief.clone(),
+            Self::Record(record) => Brief {
+                id: record.id,
+                state: record.state,
+                value: record.value.clone(),
+                error: record.error.clone(),
+                exit_code: record.exit_code,
+                signal: record.signal,
+                reason: record.reason.clone(),
+            },
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Request {
     Pools,
     Status,
     Absent(Absent),
+    AddPool(Box<interface::AddPool>),
+    RemovePool(interface::RemovePool),
     Backup,
     EndBackup,
     Shutdown(interface::Shutdown),
@@ -45,6 +47,8 @@ impl Request {
             | Self::Pools
             | Self::Status
             | Self::Absent(_)
+            | Self::AddPool(_)
+            | Self::RemovePool(_)
             | Self::Backup
             | Self::EndBackup
             | Self::Shutdown(_) => false,
@@ -116,7 +120,8 @@ fn parse_service(method: &str, call: &Call<&RawValue>) -> Result<ServiceReply, R
 
 fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
     use interface::{
-        Backup, Cancel, EndBackup, Get, List, Output, Ping, Pools, Release, Shutdown, Signal, Spool, Submit, SubmitMany, Wait,
+        AddPool, Backup, Cancel, EndBackup, Get, List, Output, Ping, Pools, Release, RemovePool, Shutdown, Signal, Spool, Submit,
+        SubmitMany, Wait,
     };
     Ok(match call.method.as_str() {
         Ping::NAME => Request::Ping,
@@ -133,6 +138,8 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
         Pools::NAME => Request::Pools,
         Status::NAME => Request::Status,
         Absent::NAME => Request::Absent(parameters(call)?),
+        AddPool::NAME => Request::AddPool(parameters(call)?),
+        RemovePool::NAME => Request::RemovePool(parameters(call)?),
         Backup::NAME => Request::Backup,
         EndBackup::NAME => Request::EndBackup,
         Shutdown::NAME => Request::Shutdown(parameters(call)?),

@@ -196,7 +196,7 @@ impl Committer {
         let mut rest = Vec::with_capacity(batch.len());
         for op in batch {
             match op {
-                StoreOp::Insert { call, .. } => {
+                StoreOp::Insert { call, .. } | StoreOp::SetPool { call, .. } => {
                     let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
                     self.answer(refused(call, reason));
                 }
@@ -312,7 +312,9 @@ impl Committer {
         let verb = verb(&op);
         tracing::error!(%error, verb, "the store cannot carry out an operation; it is dropped");
         let answer = match op {
-            StoreOp::Insert { call, .. } => Some(refused(call, fault::explain(error, &self.state_dir))),
+            StoreOp::Insert { call, .. } | StoreOp::SetPool { call, .. } => {
+                Some(refused(call, fault::explain(error, &self.state_dir)))
+            }
             // It has not been promised, and so never starts; the next start of poold finds it queued.
             StoreOp::Claim { .. } => None,
             StoreOp::Release { call, .. } => Some(StoreAnswer::Released { call, jobs: Vec::new() }),
@@ -397,6 +399,7 @@ fn verb(op: &StoreOp) -> &'static str {
         StoreOp::List { .. } => "list",
         StoreOp::ClaimCallback { .. } => "claim-callback",
         StoreOp::CallbackEnded { .. } => "callback-ended",
+        StoreOp::SetPool { .. } => "set-pool",
         StoreOp::Prune { .. } => "prune",
     }
 }

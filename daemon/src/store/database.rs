@@ -17,7 +17,7 @@ use super::prune::{self, Limits};
 use super::records::{self, Layout};
 use super::{Durability, callbacks, queries};
 use crate::job::{CallId, CallbackId, JobId, Outcome, Work};
-use crate::scheduler::store_op::{StoreAnswer, StoreOp};
+use crate::scheduler::store_op::{Start, StoreAnswer, StoreOp};
 
 /// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is written from its beginning
 /// again, and overwriting syncs faster than growing does.
@@ -158,15 +158,15 @@ impl Database {
             StoreOp::Requeue { id, crashes, reason } => {
                 jobs::requeue(connection, *id, *crashes, reason.as_deref()).map(|()| None)
             }
-            StoreOp::Finish { id, outcome, want_record } => {
-                let finished = self.finish(*id, outcome, *want_record, Provided::NotEnded)?;
+            StoreOp::Finish { id, outcome, start, want_record } => {
+                let finished = self.finish(*id, outcome, *start, *want_record, Provided::NotEnded)?;
                 Ok(Some(match finished {
                     Some(answer) => answer,
                     None => self.ended_before(*id, *want_record)?,
                 }))
             }
             StoreOp::FinishQueued { id, outcome, want_record } => {
-                let finished = self.finish(*id, outcome, *want_record, Provided::Queued)?;
+                let finished = self.finish(*id, outcome, None, *want_record, Provided::Queued)?;
                 Ok(Some(finished.unwrap_or(StoreAnswer::NotQueued { id: *id })))
             }
             StoreOp::Fetch { pool, after, limit } => {
@@ -186,6 +186,16 @@ impl Database {
                 Ok(run.map(|run| StoreAnswer::CallbackClaimed(Box::new(run))))
             }
             StoreOp::CallbackEnded { id, end, exit_code } => callbacks::ended(connection, *id, *end, *exit_code).map(|()| None),
+            StoreOp::SetPool { call, name, value } => {
+                match value {
+                    Some(value) => {
+                        let mut insert = connection.prepare("INSERT OR REPLACE INTO pools (name, value) VALUES (?1, ?2)")?;
+                        insert.execute((name, value))?;
+                    }
+                    None => _ = connection.execute("DELETE FROM pools WHERE name = ?1", [name])?,
+                }
+                Ok(Some(StoreAnswer::PoolChanged { call: *call }))
+            }
             StoreOp::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
                 let (max_jobs, ended_before_us, max_output_bytes) = (*max_jobs, *ended_before_us, *max_output_bytes);
                 let limits = Limits { max_jobs, ended_before_us, max_output_bytes };
@@ -194,8 +204,15 @@ impl Database {
         }
     }
 
-    fn finish(&mut self, id: JobId, outcome: &Outcome, want_record: bool, provided: Provided) -> Result<Option<StoreAnswer>> {
-        let Some(stdin) = jobs::finish(&self.connection, id, outcome, provided)? else { return Ok(None) };
+    fn finish(
+        &mut self,
+        id: JobId,
+        outcome: &Outcome,
+        start: Option<Start>,
+        want_record: bool,
+        provided: Provided,
+    ) -> Result<Option<StoreAnswer>> {
+        let Some(stdin) = jobs::finish(&self.connection, id, outcome, start, provided)? else { return Ok(None) };
         self.history.add(outcome);
         let callbacks = callbacks::release(&self.connection, id, outcome.state, outcome.ended_us)?;
         let record = self.record_if(want_record, id)?;
@@ -279,6 +296,7 @@ fn promises(op: &StoreOp) -> bool {
         | StoreOp::Release { .. }
         | StoreOp::Finish { .. }
         | StoreOp::FinishQueued { .. }
+        | StoreOp::SetPool { .. }
         | StoreOp::Prune { .. } => true,
         StoreOp::Booted { .. }
         | StoreOp::Start { .. }

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use pool_proto::ResultKind;
+use pool_proto::{Json, ResultKind};
 use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, params};
 
 use super::columns::{micros, signed};
 use super::environments::Environments;
 use super::keys::{self, Claims};
 use super::records;
-use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Tie, Work};
+use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Task, Tie, Work};
+use crate::scheduler::store_op::Start;
 
 /// Where a job must stand to be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +59,18 @@ pub fn insert(
     keys::release(connection, &outgoing)?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
-                           tie, on_crash, key, round)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                           tie, on_crash, key, round, method, params)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     let mut insert_callback =
         connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
     let mut callback_ids = (first_callback.0..).map(CallbackId);
     for (id, work) in new() {
         let environment = environments.intern(connection, &work.environment)?;
-        let argv = serde_json::to_string(&work.argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
+        let (argv, call) = match &work.task {
+            Task::Exec(argv) => (serde_json::to_string(argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?, None),
+            Task::Call(call) => ("[]".to_owned(), Some(call)),
+        };
         insert.execute(params![
             id,
             work.pool,
@@ -82,6 +86,8 @@ pub fn insert(
             work.on_crash.as_str(),
             work.key.as_ref().map(|key| &key.text),
             work.key.as_ref().and_then(|key| key.round.as_ref()),
+            call.map(|call| &call.method),
+            call.and_then(|call| call.params.as_ref()).map(Json::get),
         ])?;
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
@@ -125,7 +131,7 @@ pub fn start(
                          result = NULL, exit_code = NULL, signal = NULL, reason = NULL
          WHERE id = ?1 AND ended_us IS NULL",
     )?;
-    let (pid, start_ticks) = (process.map(|process| process.pid), process.and_then(|process| process.start_ticks).map(signed));
+    let (pid, start_ticks) = process_columns(process);
     let changed = update.execute((id, attempt, slot, worker_pid, pid, start_ticks, started_us))?;
     expect_one(changed, id, "start");
     Ok(())
@@ -205,21 +211,46 @@ pub fn release(connection: &Connection, environments: &mut Environments, ids: &[
     Ok(released)
 }
 
+/// `start`: with the start of the attempt, which nobody has written down before.
 macro_rules! finish {
-    () => {
-        "UPDATE jobs SET state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
-                         user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes, memory_peak_bytes = :memory_peak_bytes,
-                         stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, ended_us = :ended_us
-         WHERE id = :id AND "
+    (start $provided:literal) => {
+        finish!(
+            "attempt = :attempt, slot = :slot, worker_pid = :worker_pid, pid = :pid, start_ticks = :start_ticks, started_us = :started_us, ",
+            $provided
+        )
+    };
+    ($start:literal, $provided:literal) => {
+        concat!(
+            "UPDATE jobs SET ",
+            $start,
+            "state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
+             user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes, memory_peak_bytes = :memory_peak_bytes,
+             stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, value = :value, error = :error, ended_us = :ended_us
+             WHERE id = :id AND ",
+            $provided,
+            " RETURNING stdin"
+        )
     };
 }
 
 /// A final state. None when the job does not stand where it must; otherwise the token of its spooled input, if it had one.
-pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: Provided) -> Result<Option<Option<String>>> {
-    let mut update = match provided {
-        Provided::NotEnded => connection.prepare_cached(concat!(finish!(), "ended_us IS NULL RETURNING stdin")),
-        Provided::Queued => connection.prepare_cached(concat!(finish!(), "state IN ('queued', 'retrying') RETURNING stdin")),
-    }?;
+pub fn finish(
+    connection: &Connection,
+    id: JobId,
+    outcome: &Outcome,
+    start: Option<Start>,
+    provided: Provided,
+) -> Result<Option<Option<String>>> {
+    let mut update = connection.prepare_cached(match (provided, start) {
+        (Provided::NotEnded, None) => finish!("", "ended_us IS NULL"),
+        (Provided::NotEnded, Some(_)) => finish!(start "ended_us IS NULL"),
+        (Provided::Queued, _) => finish!("", "state IN ('queued', 'retrying')"),
+    })?;
+    let (value, error) = match &outcome.answer {
+        Some(Ok(value)) => (Some(value.get()), None),
+        Some(Err(error)) => (None, Some(error.get())),
+        None => (None, None),
+    };
     let values = named_params! {
         ":id": id,
         ":state": outcome.state.as_str(),
@@ -233,9 +264,28 @@ pub fn finish(connection: &Connection, id: JobId, outcome: &Outcome, provided: P
         ":memory_peak_bytes": outcome.usage.and_then(|usage| usage.memory_peak_bytes).map(signed),
         ":stdout_bytes": outcome.stdout_bytes.map(signed),
         ":stderr_bytes": outcome.stderr_bytes.map(signed),
+        ":value": value,
+        ":error": error,
         ":ended_us": outcome.ended_us,
     };
-    update.query_row(values, |row| row.get(0)).optional()
+    let Some(Start { attempt, slot, worker_pid, process, started_us }) = start else {
+        return update.query_row(values, |row| row.get(0)).optional();
+    };
+    let process = process_columns(process);
+    let start = named_params! {
+        ":attempt": attempt,
+        ":slot": slot,
+        ":worker_pid": worker_pid,
+        ":pid": process.0,
+        ":start_ticks": process.1,
+        ":started_us": started_us,
+    };
+    let values = [values, start].concat();
+    update.query_row(&*values, |row| row.get(0)).optional()
+}
+
+fn process_columns(process: Option<Process>) -> (Option<i32>, Option<i64>) {
+    (process.map(|process| process.pid), process.and_then(|process| process.start_ticks).map(signed))
 }
 
 fn expect_one(changed: usize, id: JobId, change: &str) {

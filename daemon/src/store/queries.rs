@@ -69,7 +69,8 @@ pub fn list(connection: &Connection, layout: &Layout, query: &ListQuery) -> Resu
             return Ok((records, next));
         }
         let Some(record) = records::record(connection, layout, id)? else { continue };
-        bytes += record.argv.iter().map(String::len).sum::<usize>();
+        bytes += record.argv.iter().flatten().map(String::len).sum::<usize>();
+        bytes += [&record.params, &record.value, &record.error].into_iter().flatten().map(|json| json.get().len()).sum::<usize>();
         records.push(record);
     }
     Ok((records, next))

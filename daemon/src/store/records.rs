@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use pool_proto::interface::{Callback, On, OnCrash, OutputFile, SCHEMA, Usage};
 use pool_proto::text::rfc3339;
-use pool_proto::{Record, ResultKind, State};
+use pool_proto::{Json, Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::Columns;
 use super::environments::Environments;
-use crate::job::{CallbackId, JobId, Ready, Work};
+use crate::job::{Call, CallbackId, JobId, Ready, Task, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Layout {
 /// The columns that [`read_ready`] takes, in its order.
 macro_rules! ready_columns {
     () => {
-        "id, attempt, crashes, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, tie, on_crash"
+        "id, attempt, crashes, pool, name, argv, method, params, cwd, environment, stdin, timeout_us, kill_after_us, tie, on_crash"
     };
 }
 pub(super) use ready_columns;
@@ -32,8 +32,8 @@ pub(super) use ready_columns;
 pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Option<Record>> {
     let mut select = connection.prepare_cached(
         "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
-                pool, slot, name, argv, cwd, tie, on_crash, key, crashes, worker_pid, pid, user_s, sys_s, max_rss_bytes,
-                memory_peak_bytes, last_crash
+                pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes, worker_pid, pid, user_s, sys_s,
+                max_rss_bytes, memory_peak_bytes, last_crash
          FROM jobs WHERE id = ?1",
     )?;
     let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
@@ -46,10 +46,10 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
     let mut columns = Columns::new(row);
     let state = columns.parse(State::parse)?;
     let attempt = columns.take()?;
-    let (stdout, stderr) = output_files(layout, id, attempt, columns.size()?, columns.size()?);
+    let (stdout_bytes, stderr_bytes) = (columns.size()?, columns.size()?);
     let started_us: Option<i64> = columns.take()?;
     let ended_us: Option<i64> = columns.take()?;
-    Ok(Record {
+    let mut record = Record {
         schema: SCHEMA,
         id: id.0,
         state,
@@ -66,6 +66,11 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         slot: columns.take()?,
         name: columns.take()?,
         argv: columns.parse(|argv| serde_json::from_str(argv).ok())?,
+        method: columns.take()?,
+        params: columns.parse_optional(|params| Json::parse(params).ok())?,
+        value: columns.parse_optional(|value| Json::parse(value).ok())?,
+        error: columns.parse_optional(|error| Json::parse(error).ok())?,
+        progress: None,
         cwd: columns.take()?,
         tie: columns.take()?,
         on_crash: columns.parse(OnCrash::parse)?,
@@ -76,10 +81,19 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         pid: columns.take()?,
         usage: read_usage(&mut columns)?,
         last_crash: columns.take()?,
-        stdout,
-        stderr,
+        stdout: None,
+        stderr: None,
         callbacks: Vec::new(),
-    })
+    };
+    let (stdout, stderr) = output_files(layout, id, attempt, stdout_bytes, stderr_bytes);
+    if record.method.is_some() {
+        // Its standard output is its program's answer; of its standard error there is a file if anything was written.
+        record.argv = None;
+        record.stderr = stderr.filter(|file| file.bytes.is_some_and(|bytes| bytes > 0));
+    } else {
+        (record.stdout, record.stderr) = (stdout, stderr);
+    }
+    Ok(record)
 }
 
 fn callbacks_of(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
@@ -141,7 +155,7 @@ pub fn read_ready(
     let work = Work {
         pool: columns.parse(|name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
         name: columns.take()?,
-        argv: columns.parse(|argv| serde_json::from_str(argv).ok())?,
+        task: read_task(&mut columns)?,
         cwd: columns.take()?,
         environment: environments.load(connection, columns.take()?)?,
         stdin: columns.take()?,
@@ -152,5 +166,15 @@ pub fn read_ready(
         key: None,
         callbacks: Vec::new(),
     };
-    Ok(Ready { id, attempts, crashes, work: Arc::new(work) })
+    Ok(Ready { id, attempts, crashes, start_deaths: 0, work: Arc::new(work) })
+}
+
+fn read_task(columns: &mut Columns<'_>) -> Result<Task> {
+    let argv = columns.parse(|argv| serde_json::from_str(argv).ok())?;
+    let method: Option<String> = columns.take()?;
+    let params = columns.parse_optional(|params| Json::parse(params).ok())?;
+    Ok(match method {
+        Some(method) => Task::Call(Call { method, params }),
+        None => Task::Exec(argv),
+    })
 }

@@ -29,7 +29,13 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         tied: read_tied(connection)?,
         callbacks: read_outbox(connection)?,
         stdin: read_stdin(connection)?,
+        pools: read_pools(connection)?,
     })
+}
+
+fn read_pools(connection: &Connection) -> Result<BTreeMap<String, String>> {
+    let mut select = connection.prepare("SELECT name, value FROM pools")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 fn read_held(connection: &Connection) -> Result<Vec<JobId>> {

@@ -93,6 +93,16 @@ const MIGRATIONS: &[&str] = &[
     -- How the latest attempt died that a crash has taken along and that was followed by another.
     ALTER TABLE jobs ADD COLUMN last_crash TEXT;
 ",
+    "
+    -- A call to a resident program: its method, parameters (JSON), and what came of it (JSON); `argv` is then [].
+    ALTER TABLE jobs ADD COLUMN method TEXT;
+    ALTER TABLE jobs ADD COLUMN params TEXT;
+    ALTER TABLE jobs ADD COLUMN value TEXT;
+    ALTER TABLE jobs ADD COLUMN error TEXT;
+
+    -- Pools that were added at run time. `value`: JSON.
+    CREATE TABLE pools (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+",
 ];
 
 /// The version that this program writes.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{User, geteuid};
-use pool_proto::Refusal;
 use pool_proto::interface::{DEFAULT_POOL, Job, MAX_KEY, On};
+use pool_proto::{Json, Refusal};
 
 use crate::config::Config;
-use crate::job::{Environment, Key, NewCallback, Tie, Work};
+use crate::job::{Call, Environment, Key, NewCallback, Task, Tie, Work};
 
 /// Environments remembered, so that jobs of the same shell share one.
 const REMEMBERED: usize = 16;
@@ -46,26 +46,32 @@ impl Admission {
         Self { recent: VecDeque::new(), minimal, home }
     }
 
+    /// The environment of resident programs that name none.
+    pub fn minimal(&self) -> Arc<Environment> {
+        Arc::new(Environment { variables: self.minimal.clone(), umask: DEFAULT_UMASK })
+    }
+
     /// Checks one job.
     ///
     /// # Errors
-    /// The refusal to reply with; `index` is the job's place in the message.
+    /// The refusal to reply with; `index` is the job's place in the message. `pool_named`: the pool of that name, and whether it takes
+    /// calls, not commands.
     pub fn admit(
         &mut self,
         job: Job,
         index: usize,
         config: &Config,
-        pool_named: impl Fn(&str) -> Option<Arc<str>>,
+        pool_named: impl Fn(&str) -> Option<(Arc<str>, bool)>,
     ) -> Result<Arc<Work>, Refusal> {
         let name = job.pool.as_deref().unwrap_or(DEFAULT_POOL);
-        let pool = pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
-        let work = self.check(job, pool, config);
+        let (pool, is_warm) = pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
+        let work = self.check(job, pool, is_warm, config);
         let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
         work.map(Arc::new).map_err(invalid)
     }
 
-    fn check(&mut self, job: Job, pool: Arc<str>, config: &Config) -> Result<Work, Fault> {
-        check_argv(&job.argv)?;
+    fn check(&mut self, mut job: Job, pool: Arc<str>, is_warm: bool, config: &Config) -> Result<Work, Fault> {
+        let task = take_task(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
         if !cwd.starts_with('/') {
             return Err(Fault("cwd", format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path")));
@@ -100,9 +106,9 @@ impl Admission {
                 callbacks.push(NewCallback { on, command: command.clone() });
             }
         }
-        let Job { name, argv, stdin, env, umask, .. } = job;
+        let Job { name, stdin, env, umask, .. } = job;
         let environment = self.environment(env, umask)?;
-        Ok(Work { pool, name, argv, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
+        Ok(Work { pool, name, task, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
     }
 
     fn environment(
@@ -135,7 +141,9 @@ impl Admission {
 /// What `job` leaves out is taken from `defaults`.
 pub fn complete(job: Job, defaults: &Job) -> Job {
     Job {
-        argv: if job.argv.is_empty() { defaults.argv.clone() } else { job.argv },
+        method: if job.argv.is_empty() { job.method.clone().or_else(|| defaults.method.clone()) } else { job.method.clone() },
+        params: job.params.or_else(|| defaults.params.clone()),
+        argv: if job.argv.is_empty() && job.method.is_none() { defaults.argv.clone() } else { job.argv },
         name: job.name.or_else(|| defaults.name.clone()),
         pool: job.pool.or_else(|| defaults.pool.clone()),
         cwd: job.cwd.or_else(|| defaults.cwd.clone()),
@@ -152,6 +160,43 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         on_success: job.on_success.or_else(|| defaults.on_success.clone()),
         on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
     }
+}
+
+/// A command, or a call, as the pool takes it.
+fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
+    let argv = std::mem::take(&mut job.argv);
+    let Some(method) = job.method.take() else {
+        if job.params.is_some() {
+            return Err(Fault("params", "they are for a call: name its method, too".to_owned()));
+        }
+        check_argv(&argv)?;
+        if is_warm {
+            let reason = format!(
+                "the pool {pool:?} has a resident program and runs no commands: call a method of it, or name another pool"
+            );
+            return Err(Fault("argv", reason));
+        }
+        return Ok(Task::Exec(argv));
+    };
+    if !argv.is_empty() {
+        return Err(Fault("method", "a job is a command or a call: leave argv or method out".to_owned()));
+    }
+    if !is_warm {
+        let reason = format!("the pool {pool:?} has no resident program to call: name a warm pool (`poolctl pool ls`)");
+        return Err(Fault("method", reason));
+    }
+    if method.is_empty() || method.len() > MAX_KEY {
+        return Err(Fault("method", format!("a name of 1 to {MAX_KEY} bytes is needed")));
+    }
+    if job.stdin.is_some() {
+        return Err(Fault("stdin", "a call has none: hand it parameters".to_owned()));
+    }
+    let params = job.params.take().map(Json::on_one_line);
+    if params.as_ref().is_some_and(|params| !params.get().trim_start().starts_with(['[', '{'])) {
+        let reason = "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
+        return Err(Fault("params", reason));
+    }
+    Ok(Task::Call(Call { method, params }))
 }
 
 fn check_argv(argv: &[String]) -> Result<(), Fault> {
@@ -194,7 +239,8 @@ mod tests {
     use super::*;
 
     fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
-        Admission::for_own_user().admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| Arc::from(name)))
+        Admission::for_own_user()
+            .admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| (Arc::from(name), false)))
     }
 
     fn job() -> Job {
@@ -245,7 +291,7 @@ mod tests {
     fn jobs_of_one_shell_share_its_environment() {
         let mut admission = Admission::for_own_user();
         let mut admit =
-            |job| admission.admit(job, 0, &Config::default(), |name| Some(Arc::from(name))).unwrap().environment.clone();
+            |job| admission.admit(job, 0, &Config::default(), |name| Some((Arc::from(name), false))).unwrap().environment.clone();
         let shell = Job { env: Some(BTreeMap::from([("A".into(), "1".into())])), ..job() };
         let other = Job { env: Some(BTreeMap::from([("A".into(), "2".into())])), ..job() };
         let (first, second, third) = (admit(shell.clone()), admit(other), admit(shell));

@@ -20,6 +20,8 @@ pub struct Containment {
     /// By the pool's name. As it was when the pool was first seen: its workers are not restarted for it.
     isolate: BTreeMap<String, Isolate>,
     leftovers: usize,
+    /// Groups of programs made so far.
+    programs: u64,
 }
 
 impl Containment {
@@ -41,11 +43,11 @@ impl Containment {
         match groups {
             Ok(groups) => {
                 tracing::info!(memory = groups.has_memory(), "attempts run in control groups");
-                Self { groups: Some(groups), without: String::new(), isolate, leftovers: killed }
+                Self { groups: Some(groups), without: String::new(), isolate, leftovers: killed, programs: 0 }
             }
             Err(without) => {
                 tracing::info!("attempts run without control groups: {without}");
-                Self { groups: None, without, isolate, leftovers: killed }
+                Self { groups: None, without, isolate, leftovers: killed, programs: 0 }
             }
         }
     }
@@ -73,10 +75,13 @@ impl Containment {
         }
     }
 
-    /// The group for a slot's attempts, named after its lane; none where they run without.
-    pub fn group_of(&mut self, slot: SlotId, lane: &str) -> Option<PathBuf> {
+    /// The group for a slot's attempts, named after its lane, or for one resident program; none where they run without.
+    pub fn group_of(&mut self, slot: SlotId, lane: &str, is_of_program: bool) -> Option<PathBuf> {
         let groups = self.groups.as_ref()?;
+        self.programs += u64::from(is_of_program);
         let name = match slot.lane {
+            // It may run beside its successor.
+            LaneId::Pool(_) if is_of_program => format!("program-{lane}-{}-{}", slot.index, self.programs),
             LaneId::Pool(_) => format!("pool-{lane}-{}", slot.index),
             LaneId::Callbacks => format!("callbacks-{}", slot.index),
         };

@@ -12,7 +12,7 @@ use crate::scheduler::store_op::CallbackRun;
 use crate::worker::protocol::{Run, Stdin};
 
 /// Which daemon's an attempt is, so that no start takes another one's for what is left of its own. A socket may have had other owners.
-const DAEMON_VARIABLE: &str = "POOL_DAEMON";
+pub const DAEMON_VARIABLE: &str = "POOL_DAEMON";
 
 /// Where this daemon is.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Place {
 }
 
 /// A job's attempt.
-pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work) -> Box<Run> {
+pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work, argv: &[String]) -> Box<Run> {
     let id = match claim.unit {
         Unit::Job(id) => id.0,
         Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
@@ -40,7 +40,7 @@ pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work) -> Box<Run> {
         (DAEMON_VARIABLE.to_owned(), place.daemon.clone()),
     ];
     variables.extend(submit_dir(work));
-    run(&place.state_dir, claim, work.argv.clone(), work.cwd.clone(), false, variables, stdin)
+    run(&place.state_dir, claim, argv.to_vec(), work.cwd.clone(), false, variables, stdin)
 }
 
 /// A callback's attempt: what the job had, and how it ended.
@@ -78,13 +78,15 @@ fn submit_dir(work: &Work) -> Option<(String, String)> {
     (!is_known).then(|| (SUBMIT_DIR_VARIABLE.to_owned(), work.cwd.clone()))
 }
 
-/// Whether variables, each as `NAME=value`, are those of an attempt of the daemon of that name.
+/// Whether variables, each as `NAME=value`, are those of an attempt, or a resident program, of the daemon of that name.
 pub fn is_of_attempt(variables: &[&[u8]], daemon: &str) -> bool {
     let has_name = |name: &str| {
         variables.iter().any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
     };
     let daemon = format!("{DAEMON_VARIABLE}={daemon}");
-    has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT") && variables.contains(&daemon.as_bytes())
+    let is_of_job = has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT");
+    let is_of_program = has_name("POOL_POOL") && has_name("POOL_SLOT");
+    (is_of_job || is_of_program) && variables.contains(&daemon.as_bytes())
 }
 
 fn duration_ms(record: &Record) -> String {

@@ -16,6 +16,7 @@ mod condition;
 mod containment;
 mod launch;
 mod output_room;
+mod programs;
 mod recovery;
 mod requests;
 mod spool;
@@ -39,6 +40,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::stat::fstat;
 use nix::unistd::getppid;
 use pool_proto::condition::Swept;
+use pool_proto::interface::{Brief, Submitted};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -46,7 +48,7 @@ use crate::cli::SupervisorOptions;
 use crate::config::Config;
 use crate::fleet::{Fleet, FleetEvent, lane_name};
 use crate::guardian::Inherited;
-use crate::job::{CallId, Claim, JobId, Unit};
+use crate::job::{Answer, CallId, Claim, Environment, JobId, Task, Unit};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use crate::server::{Server, ServerEvent};
@@ -56,6 +58,7 @@ use crate::{guardian, output, process};
 use admission::Admission;
 use containment::Containment;
 use launch::Place;
+use programs::AddedPools;
 use spool::Spool;
 use status::ServiceManager;
 
@@ -110,6 +113,9 @@ struct Supervisor {
     fleet: Fleet,
     containment: Containment,
     admission: Admission,
+    /// The environment of resident programs that name none.
+    minimal: Arc<Environment>,
+    added_pools: AddedPools,
     spool: Spool,
     service_manager: ServiceManager,
     guardian_pid: i32,
@@ -121,6 +127,8 @@ struct Supervisor {
     backing_up: HashSet<Token>,
     /// Submissions that are answered with a list of ids, even of one.
     bulk: HashSet<CallId>,
+    /// Ends of this turn, for those who want them in few words, and whether they are the last.
+    briefs: HashMap<CallId, (Vec<Brief>, bool)>,
     /// Changes of this turn.
     ops: Vec<StoreOp>,
     /// When this supervisor started, in microseconds since 1970.
@@ -151,7 +159,7 @@ pub fn run(options: SupervisorOptions, config: Config, inherited: Inherited) -> 
 }
 
 impl Supervisor {
-    fn start(options: SupervisorOptions, config: Config, inherited: Inherited) -> anyhow::Result<(Self, Poll, Signals)> {
+    fn start(options: SupervisorOptions, mut config: Config, inherited: Inherited) -> anyhow::Result<(Self, Poll, Signals)> {
         process::set_child_subreaper().context("cannot become a subreaper")?;
         let nofile = process::raise_nofile().context("cannot raise the limit of open files")?;
         let poll = Poll::new().context("cannot make a poll")?;
@@ -165,7 +173,7 @@ impl Supervisor {
         let waker = Waker::new(registry, STORE)?;
 
         check_state_dir(&options.state_dir, &inherited.locks)?;
-        let containment = Containment::set_up(&options.state_dir, &config);
+        let mut containment = Containment::set_up(&options.state_dir, &config);
         let daemon = process::daemon_name(&options.state_dir).context("cannot look at the state directory")?;
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions {
@@ -186,7 +194,12 @@ impl Supervisor {
         restored.last_end = recovery.last_end;
 
         let clock = Clock::start();
-        let settings = config.settings(options.workers);
+        let admission = Admission::for_own_user();
+        let minimal = admission.minimal();
+        let added_pools = AddedPools::restored(&restored.pools);
+        added_pools.join(&mut config);
+        containment.configure(&config);
+        let settings = config.settings(options.workers, &minimal);
         let pool_names = settings.pools.iter().map(|pool| pool.name.clone()).collect();
         for (pool, queued) in restored.queued.iter().filter(|(name, _)| !settings.pools.iter().any(|pool| *pool.name == ***name))
         {
@@ -203,7 +216,9 @@ impl Supervisor {
             server: Server::new(UnixListener::from_std(listener), LISTENER, registry, config.max_clients)?,
             fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
             containment,
-            admission: Admission::for_own_user(),
+            admission,
+            minimal,
+            added_pools,
             spool,
             service_manager: ServiceManager::from_environment(),
             place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned(), daemon },
@@ -212,6 +227,7 @@ impl Supervisor {
             backups: VecDeque::new(),
             backing_up: HashSet::new(),
             bulk: HashSet::new(),
+            briefs: HashMap::new(),
             ops: Vec::new(),
             started_us: clock.now().wall_us,
             swept: recovery.swept,
@@ -286,6 +302,9 @@ impl Supervisor {
                     token => self.on_workers(|fleet, out| fleet.on_ready(token, out)),
                 }
             }
+            if self.fleet.has_unfinished() {
+                self.on_workers(Fleet::read_unfinished);
+            }
             self.server.read_unfinished(&mut clients);
             self.server.accept_again(&mut clients);
             for event in clients.drain(..) {
@@ -304,7 +323,7 @@ impl Supervisor {
 
     /// How long the next turn may wait.
     fn patience(&self, clients: &[ServerEvent]) -> Option<Duration> {
-        if self.server.has_unfinished() || !clients.is_empty() {
+        if self.server.has_unfinished() || self.fleet.has_unfinished() || !clients.is_empty() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now().monotonic;
@@ -357,10 +376,12 @@ impl Supervisor {
             StoreAnswer::Refused { call, ref refusal } if self.queries.remove(&call).is_some() => {
                 self.server.refuse(call, refusal)
             }
+            StoreAnswer::Refused { call, ref refusal } if self.refuse_pool(call, refusal) => {}
             StoreAnswer::Refused { call, .. } => {
                 self.spool.settle(call, false);
                 self.handle(Event::Store(answer));
             }
+            StoreAnswer::PoolChanged { call } => self.on_pool_changed(call),
             StoreAnswer::Fetched { .. }
             | StoreAnswer::Claimed { .. }
             | StoreAnswer::Released { .. }
@@ -384,6 +405,22 @@ impl Supervisor {
                     }
                     self.handle(Event::WorkerLost { slot, pid, how, unsent });
                 }
+                FleetEvent::ProgramReady { slot, worker, process } => {
+                    tracing::debug!(worker = %self.slot_name(slot), pid = process.pid, "a resident program is ready");
+                    self.handle(Event::ProgramReady { slot, worker, process });
+                }
+                FleetEvent::Answered { slot, claim, result, log, rss_bytes } => {
+                    let stderr_bytes = self.keep_log(slot, claim, log);
+                    self.bytes_since_prune += stderr_bytes;
+                    let ended_us = self.clock.now().wall_us;
+                    let answer = Answer { result, stderr_bytes, ended_us, rss_bytes };
+                    self.handle(Event::Answered { slot, claim, answer });
+                }
+                FleetEvent::Progressed { slot, claim, progress } => self.handle(Event::Progressed { slot, claim, progress }),
+                FleetEvent::Misbehaved { slot, worker, during, how } => {
+                    tracing::warn!(worker = %self.slot_name(slot), "{how}");
+                    self.handle(Event::Misbehaved { slot, worker, during, how });
+                }
             }
         }
     }
@@ -397,6 +434,10 @@ impl Supervisor {
             WorkerReport::Started { claim, process, started_us } => Event::Started { slot, claim, process, started_us },
             WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
             WorkerReport::Failed { claim, failure } => Event::SpawnFailed { slot, claim, failure },
+            // The fleet has them for itself.
+            WorkerReport::ProgramStarted { .. } | WorkerReport::ProgramFailed { .. } | WorkerReport::ProgramEnded { .. } => {
+                return;
+            }
         });
     }
 
@@ -407,6 +448,7 @@ impl Supervisor {
             ServerEvent::Disconnected { call } => {
                 self.queries.remove(&call);
                 self.bulk.remove(&call);
+                self.briefs.remove(&call);
                 self.handle(Event::Disconnected { call });
             }
             ServerEvent::Closed { connection } => {
@@ -433,22 +475,21 @@ impl Supervisor {
     fn reload(&mut self) {
         let Some(path) = self.options.config.clone() else { return };
         match Config::read(&path, self.options.config_optional) {
-            Ok(config) => {
+            Ok(mut config) => {
+                self.added_pools.join(&mut config);
                 let at_start = |config: &Config| (config.durability, config.log, config.cgroup);
                 if at_start(&config) != at_start(&self.config) {
                     tracing::warn!("`durability`, `log` and `cgroup` take effect with the next start");
                 }
-                let settings = config.settings(self.options.workers);
-                self.server.set_max_clients(config.max_clients);
-                self.containment.configure(&config);
-                self.config = config;
                 self.config_error = None;
-                for pool in &settings.pools {
-                    if !self.pool_names.contains(&pool.name) {
-                        self.pool_names.push(pool.name.clone());
+                for (name, pool) in &config.pool {
+                    let is_known = self.scheduler.pool_name(name).is_some();
+                    if is_known && self.scheduler.is_warm(name) != pool.command.is_some() {
+                        tracing::warn!(pool = name, "`command` comes or goes with the next start");
                     }
                 }
-                self.handle(Event::Configure(settings));
+                self.server.set_max_clients(config.max_clients);
+                self.configure(config);
                 self.prune();
                 tracing::info!(path = %path.display(), "configuration read anew");
             }
@@ -474,11 +515,18 @@ impl Supervisor {
             }
             Effect::SpawnWorker { slot } => self.spawn_worker(slot),
             Effect::RetireWorker { slot } => self.fleet.retire(slot),
-            Effect::Run { slot, claim, work } => {
-                let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
-                let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work) };
-                self.fleet.run(slot, &work.environment, Box::new(run));
-            }
+            Effect::SpawnSuccessor { slot } => self.spawn_successor(slot),
+            Effect::SwapWorker { slot } => self.fleet.swap(slot),
+            Effect::KillSuccessor { slot } => self.fleet.kill_successor(slot),
+            Effect::Run { slot, claim, work } => match (&work.task, claim.unit) {
+                (Task::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
+                (Task::Exec(argv), _) => {
+                    let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
+                    let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
+                    self.fleet.run(slot, &work.environment, Box::new(run));
+                }
+                (Task::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),
+            },
             Effect::RunCallback { slot, run } => {
                 let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
                 let max_output_bytes = self.config.max_output_bytes.map(NonZeroU64::get);
@@ -489,27 +537,11 @@ impl Supervisor {
             Effect::Terminate { slot, claim } => self.fleet.send(slot, &WorkerCommand::Terminate { claim }),
             Effect::Kill { slot, claim } => self.fleet.send(slot, &WorkerCommand::Kill { claim }),
             Effect::KillWorker { slot } => {
-                tracing::warn!(worker = %self.slot_name(slot), "a worker hangs and is killed");
+                tracing::warn!(worker = %self.slot_name(slot), "a worker is killed");
                 self.fleet.kill(slot);
             }
             Effect::Reply { call, reply, last } => self.reply(call, reply, last),
             Effect::Exit => self.exiting = true,
-        }
-    }
-
-    fn spawn_worker(&mut self, slot: SlotId) {
-        let lane = lane_name(slot.lane, &self.pool_names);
-        let group = self.containment.group_of(slot, lane);
-        let isolate = self.containment.isolate_of(slot, lane);
-        match self.fleet.spawn(slot, lane, group, isolate) {
-            Ok(pid) => {
-                tracing::debug!(worker = %self.slot_name(slot), pid, "worker started");
-                self.handle(Event::WorkerUp { slot, pid });
-            }
-            Err(error) => {
-                tracing::warn!(worker = %self.slot_name(slot), %error, "cannot start a worker for now");
-                self.handle(Event::WorkerFailed { slot, reason: format!("its worker cannot be started: {error}") });
-            }
         }
     }
 
@@ -558,6 +590,9 @@ impl Supervisor {
     }
 
     fn end_turn(&mut self) {
+        for (call, (results, last)) in self.briefs.drain() {
+            self.server.reply(call, &Submitted { results, ..Submitted::default() }, Vec::new(), last);
+        }
         // The workers first: they may be idle.
         self.fleet.flush();
         self.submit_ops();

@@ -1,5 +1,6 @@
 //! What clients ask for, passed to whom it concerns, and the replies on their way back.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use mio::Token;
@@ -61,6 +62,8 @@ impl Supervisor {
             }
             Request::Status => self.on_status(call),
             Request::Absent(absent) => self.on_absent(call, absent),
+            Request::AddPool(added) => self.on_add_pool(call, *added),
+            Request::RemovePool(remove) => self.on_remove_pool(call, remove),
             Request::Backup => self.on_backup(connection, call),
             Request::EndBackup => self.on_end_backup(connection, call),
             Request::Shutdown(shutdown) => self.on_shutdown(call, shutdown.mode),
@@ -97,7 +100,7 @@ impl Supervisor {
         }
         let attached = attached.map(|on_disconnect| if is_tied { OnDisconnect::Cancel } else { on_disconnect });
         let token = job.stdin.clone();
-        let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.pool_name(name));
+        let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.pool_kind(name));
         let admitted = admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
         match admitted {
             Ok(work) => self.handle(Event::Submit { call, jobs: vec![work], attached }),
@@ -111,8 +114,9 @@ impl Supervisor {
             return self.server.refuse(call, &refusal);
         }
         if many.jobs.is_empty() {
-            return self.server.reply(call, &Submitted { ids: Vec::new(), existing: Vec::new() }, Vec::new(), true);
+            return self.server.reply(call, &Submitted::default(), Vec::new(), true);
         }
+        let is_batch = self.server.wants_more(call);
         let defaults = many.defaults.unwrap_or_default();
         let mut jobs = Vec::with_capacity(many.jobs.len());
         for (index, job) in many.jobs.into_iter().enumerate() {
@@ -121,21 +125,21 @@ impl Supervisor {
                 ("stdin", job.stdin.is_some(), "several jobs cannot share one standard input: submit such a job by itself"),
                 (
                     "tie",
-                    job.tie.as_deref() == Some(TIE_TO_CLIENT),
-                    "only a client that waits can be tied to: submit such a job by itself",
+                    job.tie.as_deref() == Some(TIE_TO_CLIENT) && !is_batch,
+                    "only a client that waits can be tied to: call SubmitMany with \"more\", or submit such a job by itself",
                 ),
             ];
             if let Some((field, _, reason)) = alone.into_iter().find(|&(_, is_set, _)| is_set) {
                 let refusal = Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() };
                 return self.server.refuse(call, &refusal);
             }
-            match self.admission.admit(job, index, &self.config, |name| self.scheduler.pool_name(name)) {
+            match self.admission.admit(job, index, &self.config, |name| self.scheduler.pool_kind(name)) {
                 Ok(work) => jobs.push(work),
                 Err(refusal) => return self.server.refuse(call, &refusal),
             }
         }
         self.bulk.insert(call);
-        self.handle(Event::Submit { call, jobs, attached: None });
+        self.handle(if is_batch { Event::SubmitBatch { call, jobs } } else { Event::Submit { call, jobs, attached: None } });
     }
 
     fn claim_stdin(&mut self, connection: Token, call: CallId, index: usize, token: Option<&str>) -> Result<(), Refusal> {
@@ -214,7 +218,10 @@ impl Supervisor {
         let query = self.queries.remove(&call);
         match (query, answer) {
             (Some(Query::Get), StoreAnswer::Got { mut records, missing, .. }) => match records.pop() {
-                Some(record) => self.server.reply(call, &Got { record: Box::new(record) }, Vec::new(), true),
+                Some(mut record) => {
+                    record.progress = self.scheduler.progress_of(JobId(record.id));
+                    self.server.reply(call, &Got { record: Box::new(record) }, Vec::new(), true);
+                }
                 None => self.refuse_missing(call, &missing),
             },
             (Some(Query::Output), StoreAnswer::Got { records, missing, .. }) => match records.first() {
@@ -260,7 +267,11 @@ impl Supervisor {
             let reason = format!("it is {} and has not started", record.state.as_str());
             return self.server.refuse(call, &Refusal::NoOutput { id: id.0, reason });
         }
-        match self.open_output(id, record.attempt) {
+        let opened = match record.method {
+            Some(_) => self.open_log(id, record.attempt),
+            None => self.open_output(id, record.attempt),
+        };
+        match opened {
             Ok(files) => {
                 let opened = OutputOpened { attempt: record.attempt, descriptors: 2 };
                 self.server.reply(call, &opened, files, true);
@@ -272,6 +283,17 @@ impl Supervisor {
         }
     }
 
+    /// Of a call there is what its program has written to standard error, if anything.
+    fn open_log(&self, id: JobId, attempt: u32) -> std::io::Result<Vec<OwnedFd>> {
+        let (_, stderr) = output::paths(&self.place.state_dir, Claim { unit: Unit::Job(id), attempt });
+        let nothing = || File::open("/dev/null");
+        let log = match output::open(&stderr) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => nothing(),
+            other => other,
+        };
+        Ok(vec![nothing()?.into(), log?.into()])
+    }
+
     fn open_output(&self, id: JobId, attempt: u32) -> std::io::Result<Vec<OwnedFd>> {
         let (stdout, stderr) = output::paths(&self.place.state_dir, Claim { unit: Unit::Job(id), attempt });
         Ok(vec![output::open(&stdout)?.into(), output::open(&stderr)?.into()])
@@ -279,8 +301,15 @@ impl Supervisor {
 
     /// What the scheduler has to tell a client.
     pub(super) fn reply(&mut self, call: CallId, reply: Reply, last: bool) {
-        let progress =
-            |event, id: JobId| Progress { event, id: id.0, attempt: None, descriptors: None, record: None, existing: None };
+        let progress = |event, id: JobId| Progress {
+            event,
+            id: id.0,
+            attempt: None,
+            descriptors: None,
+            record: None,
+            existing: None,
+            progress: None,
+        };
         match reply {
             Reply::Accepted { first, count: 1, existing } if !self.bulk.remove(&call) => {
                 let id = existing.first().map_or(first, |&(_, id)| id);
@@ -292,7 +321,7 @@ impl Supervisor {
                 let mut ids: Vec<u64> = (first.0..).take(count).collect();
                 existing.iter().for_each(|&(place, id)| ids[place] = id.0);
                 let existing = existing.into_iter().map(|(place, _)| place).collect();
-                self.server.reply(call, &Submitted { ids, existing }, Vec::new(), last);
+                self.server.reply(call, &Submitted { ids, existing, results: Vec::new() }, Vec::new(), last);
             }
             Reply::Started { id, attempt } => {
                 // Where the files cannot be opened the client still learns of the start, and later of the end.
@@ -303,6 +332,16 @@ impl Supervisor {
                 let descriptors = u32::try_from(files.len()).ok();
                 let started = Progress { attempt: Some(attempt), descriptors, ..progress(ProgressEvent::Started, id) };
                 self.server.reply(call, &started, files, last);
+            }
+            Reply::Progress { id, progress: of_call } => {
+                let told = Progress { progress: Some(of_call), ..progress(ProgressEvent::Progress, id) };
+                self.server.reply(call, &told, Vec::new(), last);
+            }
+            // They travel together, at the end of the turn.
+            Reply::Brief(brief) => {
+                let (briefs, is_last) = self.briefs.entry(call).or_default();
+                briefs.push(*brief);
+                *is_last |= last;
             }
             Reply::Ended(record) => {
                 let id = JobId(record.id);

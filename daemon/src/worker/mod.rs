@@ -3,6 +3,7 @@
 //! its socket it kills what it runs and ends.
 
 mod files;
+mod host;
 mod output_watch;
 pub mod protocol;
 
@@ -25,6 +26,7 @@ use pool_proto::interface::Usage;
 use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Verdict};
 use crate::process::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner};
 use files::Files;
+use host::Hosted;
 use output_watch::OutputWatch;
 use protocol::{Run, WorkerCommand, WorkerReport};
 
@@ -44,6 +46,8 @@ pub struct Options {
     pub group: Option<PathBuf>,
     /// It is process 1 of a pid namespace, and this its descriptor of the /proc of those outside.
     pub outer_proc: Option<i32>,
+    /// It keeps a resident program, and these are the descriptors of that one's standard streams.
+    pub program_stdio: Option<[i32; 3]>,
 }
 
 /// An attempt that runs.
@@ -77,6 +81,8 @@ struct Worker {
     /// The start of the attempt has not been told.
     untold: Option<Start>,
     output_watch: OutputWatch,
+    /// In a warm pool: the program that it keeps, in place of attempts.
+    hosted: Option<Hosted>,
 }
 
 /// Works until the supervisor closes the socket, which is the standard input.
@@ -95,6 +101,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let hosted = options.program_stdio.map(|stdio| {
+        let [stdin, stdout, stderr] = stdio.map(process::adopt);
+        Ok::<Hosted, io::Error>(Hosted::new([stdin?, stdout?, stderr?]))
+    });
+    let hosted = hosted.transpose();
     let mut worker = Worker {
         socket: UnixStream::from(socket),
         decoder: Decoder::new(MAX_COMMAND),
@@ -106,6 +117,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         attempt: None,
         untold: None,
         output_watch: OutputWatch::default(),
+        hosted: hosted.context("cannot take over the program's standard streams")?,
     };
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
@@ -119,11 +131,11 @@ impl Worker {
             let [commands, children, output] = self.wait()?;
             // Where nothing has come, the start has waited long enough.
             let has_come = commands || children || output;
-            if !has_come && !self.tell_start() {
+            if !has_come && !self.tell_start() || self.hosted.as_ref().is_some_and(Hosted::is_time_up) {
                 return Ok(());
             }
-            if children {
-                self.on_children()?;
+            if children && !self.on_children()? {
+                return Ok(());
             }
             if (output || self.output_watch.due().is_some_and(|due| due <= Instant::now())) && !self.on_output()? {
                 return Ok(());
@@ -143,7 +155,8 @@ impl Worker {
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         // Rounded up, since a poll that ends a little early would only be done again.
-        let timeout = told.into_iter().chain(looked).min().map(|time| time.as_micros().div_ceil(1000));
+        let left = self.hosted.as_ref().and_then(Hosted::patience);
+        let timeout = told.into_iter().chain(looked).chain(left).min().map(|time| time.as_micros().div_ceil(1000));
         let timeout = timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
         match poll(&mut ready[..count], timeout) {
             Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
@@ -180,6 +193,14 @@ impl Worker {
         match command {
             WorkerCommand::Environment(environment) => self.set_environment(&environment),
             WorkerCommand::Run(run) => return self.on_run(&run),
+            WorkerCommand::Host(host) => return Ok(self.host(&host)),
+            WorkerCommand::Retire => self.hosted.iter_mut().for_each(Hosted::leave),
+            // Whichever call they are meant for: there is one program.
+            WorkerCommand::Signal { signal, .. } if self.hosted.is_some() => {
+                self.hosted.iter().for_each(|hosted| hosted.signal(signal));
+            }
+            WorkerCommand::Terminate { .. } if self.hosted.is_some() => self.terminate_all(),
+            WorkerCommand::Kill { .. } if self.hosted.is_some() => return Ok(false),
             WorkerCommand::Signal { claim, signal } => {
                 if let Some(attempt) = self.attempt_of(claim) {
                     process::signal_group(attempt.pid, signal);
@@ -187,9 +208,7 @@ impl Worker {
             }
             WorkerCommand::Terminate { claim } => {
                 if self.attempt_of(claim).is_some() {
-                    process::signal_tree(Signal::SIGTERM);
-                    // A stopped process would not notice.
-                    process::signal_tree(Signal::SIGCONT);
+                    self.terminate_all();
                 }
             }
             WorkerCommand::Kill { claim } => {
@@ -242,18 +261,23 @@ impl Worker {
         Ok(Attempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
     }
 
-    fn on_children(&mut self) -> anyhow::Result<()> {
+    /// False when that is the end of this worker.
+    fn on_children(&mut self) -> anyhow::Result<bool> {
         // Many ends may share one signal: all are looked for.
         while let Ok(Some(_)) = self.children.read_signal() {}
         while let Ok(Some(reaped)) = process::reap_one() {
+            if self.hosted.as_ref().is_some_and(|hosted| hosted.is(reaped.pid)) {
+                self.program_ended(reaped.exit);
+                return Ok(false);
+            }
             let Some(attempt) = &mut self.attempt else { continue };
             add(&mut attempt.usage, &reaped);
             if reaped.pid == attempt.pid {
                 self.end(Some(reaped.exit))?;
-                return Ok(());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The attempt's first process has ended with `exit`, or is to be killed; with it goes all that it has started.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Claim, Ended, Environment, Process, SpawnFailure};
+use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,20 @@ pub enum WorkerCommand {
     Terminate { claim: Claim },
     /// Send SIGKILL to every process of the attempt.
     Kill { claim: Claim },
+    /// Start the resident program, once. The last three are then meant for it.
+    Host(Box<Host>),
+    /// The resident program has no more input: end when it ends, or soon.
+    Retire,
+}
+
+/// A resident program to start.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub command: Vec<String>,
+    pub cwd: String,
+    pub environment: Arc<Environment>,
+    /// Variables on top of the environment; they win.
+    pub variables: Vec<(String, String)>,
 }
 
 /// An attempt to start.
@@ -65,4 +79,10 @@ pub enum WorkerReport {
     Ended { claim: Claim, ended: Ended },
     /// The attempt could not be started; nothing of it is left.
     Failed { claim: Claim, failure: SpawnFailure },
+    /// The resident program has been executed.
+    ProgramStarted { process: Process },
+    /// The resident program could not be executed; the worker ends.
+    ProgramFailed { failure: SpawnFailure },
+    /// The resident program has ended, and nothing that it started is left; the worker ends.
+    ProgramEnded { exit: Exit },
 }

@@ -1,11 +1,13 @@
 //! The configuration: refused with a reason, or settings within their bounds with which a scheduler starts.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::interface::DEFAULT_POOL;
 use pool_proto::text::MAX_DURATION;
 use poold::config::Config;
+use poold::job::Environment;
 use poold::scheduler::store_op::Restored;
 use poold::scheduler::{Effect, Now, Scheduler, Settings};
 
@@ -15,8 +17,8 @@ pub fn config(bytes: &[u8]) {
     match Config::parse(text) {
         Ok(config) => {
             check_durations(&config);
-            check_settings(&config.settings(None));
-            let asked_for = config.settings(NonZeroU32::new(7));
+            check_settings(&settings(&config, None));
+            let asked_for = settings(&config, NonZeroU32::new(7));
             assert_eq!(asked_for.pools[0].workers, 7, "the command line has the last word");
             assert_same_when_rewritten(text, &config);
             start(&config);
@@ -25,8 +27,12 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
+fn settings(config: &Config, workers: Option<NonZeroU32>) -> Settings {
+    config.settings(workers, &Arc::new(Environment::default()))
+}
+
 fn check_durations(config: &Config) {
-    let pools = config.pool.values().flat_map(|pool| [pool.timeout, pool.kill_after]);
+    let pools = config.pool.values().flat_map(|pool| [pool.timeout, pool.kill_after, pool.start_timeout, pool.max_age]);
     let all = [
         config.timeout,
         Some(config.kill_after),
@@ -49,6 +55,8 @@ fn check_settings(settings: &Settings) {
     for (index, pool) in settings.pools.iter().enumerate() {
         assert!((1..=4096).contains(&pool.workers), "{pool:?}");
         assert!(!pool.name.is_empty() && pool.name.is_ascii() && !pool.name.contains(['/', ' ', '\n', '\0']), "{pool:?}");
+        let program = pool.program.iter();
+        program.for_each(|program| assert!(!program.command.is_empty() && program.cwd.starts_with('/'), "{program:?}"));
         assert!(!settings.pools[..index].iter().any(|other| other.name == pool.name), "{pool:?} is there twice");
     }
     assert!((1..=4096).contains(&settings.callbacks.workers));
@@ -66,7 +74,7 @@ fn assert_same_when_rewritten(text: &str, config: &Config) {
 
 /// A scheduler starts with it: a worker for each slot, and nothing to wait for.
 fn start(config: &Config) {
-    let settings = config.settings(NonZeroU32::new(1));
+    let settings = settings(config, NonZeroU32::new(1));
     let slots = settings.pools.iter().map(|pool| pool.workers).sum::<u32>() + settings.callbacks.workers;
     let now = Now { monotonic: Duration::from_secs(1), wall_us: 1_700_000_000_000_000 };
     let (scheduler, effects) = Scheduler::restore(settings, Restored::default(), now);

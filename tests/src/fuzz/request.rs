@@ -9,12 +9,11 @@ use pool_proto::interface::{self, DEFAULT_POOL, Job, Method, Usage};
 use pool_proto::message::Call;
 use pool_proto::text::MAX_DURATION;
 use poold::config::Config;
-use poold::job::{CallId, Claim, Ended, Exit, JobId, Process, Work};
+use poold::job::{CallId, Claim, Ended, Environment, Exit, JobId, Process, Task, Work};
 use poold::scheduler::store_op::{Restored, StoreAnswer, StoreOp};
 use poold::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use poold::server::{Parsed, Request, parse};
 use poold::supervisor::admission::{Admission, complete};
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -59,7 +58,8 @@ fn check_meaning(request: &Request) {
 /// Method and parameters, of those that have any.
 fn parts(request: &Request) -> Option<(&'static str, Value)> {
     fn of<M: Method>(parameters: &M) -> Option<(&'static str, Value)> {
-        Some((M::NAME, value(parameters)))
+        // What is nested too deeply can be passed on, but not taken apart.
+        Some((M::NAME, serde_json::to_value(parameters).ok()?))
     }
     match request {
         Request::Ping
@@ -78,12 +78,10 @@ fn parts(request: &Request) -> Option<(&'static str, Value)> {
         Request::Cancel(cancel) => of(cancel),
         Request::Signal(signal) => of(signal),
         Request::Release(release) => of(release),
+        Request::AddPool(added) => of(&**added),
+        Request::RemovePool(remove) => of(remove),
         Request::Shutdown(shutdown) => of(shutdown),
     }
-}
-
-fn value(parameters: &impl Serialize) -> Value {
-    serde_json::to_value(parameters).expect("parameters can be written")
 }
 
 /// Equal, but for the last digit of a fraction, which serde_json does not promise to keep.
@@ -108,6 +106,7 @@ fn check_many(many: interface::SubmitMany) {
         let completed = complete(job.clone(), &defaults);
         assert_eq!(complete(completed.clone(), &defaults), completed, "defaults fill what is left out, once");
         assert!(job.argv.is_empty() || completed.argv == job.argv);
+        assert!(job.method.is_none() || completed.method == job.method);
         admit(completed, index);
     }
 }
@@ -117,14 +116,17 @@ fn admit(job: Job, index: usize) {
     static ADMISSION: LazyLock<Admission> = LazyLock::new(Admission::for_own_user);
     let mut admission = ADMISSION.clone();
     let config = Config::default();
-    let pool_named = |name: &str| (name == DEFAULT_POOL).then(|| Arc::from(name));
+    let is_warm = job.method.is_some();
+    let pool_named = |name: &str| (name == DEFAULT_POOL || is_warm).then(|| (Arc::from(name), is_warm));
     match admission.admit(job.clone(), index, &config, pool_named) {
         Ok(work) => {
             check_work(&work, &job);
             let again = admission.admit(job, index, &config, pool_named).expect("it has been admitted before");
             assert_eq!(again, work);
             assert!(Arc::ptr_eq(&again.environment, &work.environment), "one environment is kept once");
-            run(work, &config);
+            if work.call().is_none() {
+                run(work, &config);
+            }
         }
         Err(refusal) => check_job_refusal(&refusal, &job, index),
     }
@@ -150,8 +152,19 @@ fn is_member(field: &str) -> bool {
 }
 
 fn check_work(work: &Work, job: &Job) {
-    assert!(!work.argv.is_empty() && !work.argv[0].is_empty(), "there is a command");
-    assert_eq!(work.argv, job.argv);
+    let argv = match &work.task {
+        Task::Exec(argv) => {
+            assert!(!argv.is_empty() && !argv[0].is_empty(), "there is a command");
+            assert!(job.method.is_none() && job.params.is_none());
+            argv.as_slice()
+        }
+        Task::Call(call) => {
+            assert_eq!(Some(&call.method), job.method.as_ref());
+            assert!(!call.method.is_empty() && call.params.as_ref().is_none_or(|params| !params.get().contains(['\n', '\r'])));
+            &[]
+        }
+    };
+    assert_eq!(argv, job.argv);
     assert!(work.cwd.starts_with('/'), "{:?}", work.cwd);
     assert!(work.timeout.is_none_or(|timeout| !timeout.is_zero() && timeout <= MAX_DURATION), "{:?}", work.timeout);
     assert!(work.kill_after <= MAX_DURATION, "{:?}", work.kill_after);
@@ -160,7 +173,7 @@ fn check_work(work: &Work, job: &Job) {
     assert!(variables.keys().all(|name| !name.is_empty() && !name.contains('=')), "{variables:?}");
     let commands = work.callbacks.iter().map(|callback| &callback.command);
     let texts =
-        work.argv.iter().chain([&work.cwd]).chain(&work.name).chain(commands).chain(variables.keys()).chain(variables.values());
+        argv.iter().chain([&work.cwd]).chain(&work.name).chain(commands).chain(variables.keys()).chain(variables.values());
     assert!(!texts.into_iter().any(|text| text.contains('\0')), "a system call would cut it short");
     let given = [&job.on_done, &job.on_success, &job.on_failure];
     assert_eq!(work.callbacks.len(), given.into_iter().flatten().map(Vec::len).sum::<usize>());
@@ -173,7 +186,8 @@ fn check_work(work: &Work, job: &Job) {
 fn run(work: Arc<Work>, config: &Config) {
     let mut now = Now { monotonic: MAX_DURATION, wall_us: 1_700_000_000_000_000 };
     let restored = Restored { next_job: 1, next_callback: 1, ..Restored::default() };
-    let (mut scheduler, effects) = Scheduler::restore(config.settings(NonZeroU32::new(1)), restored, now);
+    let (mut scheduler, effects) =
+        Scheduler::restore(config.settings(NonZeroU32::new(1), &Arc::new(Environment::default())), restored, now);
     for effect in effects {
         if let Effect::SpawnWorker { slot } = effect {
             scheduler.handle(now, Event::WorkerUp { slot, pid: 100 });

@@ -87,7 +87,13 @@ impl World {
                 match (slot.state, worker) {
                     (SlotState::Idle, Some(Worker::Idle)) => {}
                     (SlotState::Down, None | Some(Worker::Starting | Worker::Leaving)) => {}
-                    (SlotState::Busy, Some(Worker::Idle)) => {} // The store has yet to write the start down.
+                    (SlotState::Recycling, Some(Worker::Idle)) => assert!(self.successors.contains_key(&id), "{id:?}"),
+                    (SlotState::Starting, None | Some(Worker::Starting | Worker::Loading)) => {}
+                    (SlotState::BackingOff | SlotState::Failed, None | Some(Worker::Starting | Worker::Condemned { .. })) => {}
+                    (SlotState::Busy, Some(Worker::Condemned { claim: Some(claim) })) => {
+                        assert_eq!(claim.unit, Unit::Job(JobId(slot.job.expect("it has a call"))), "{id:?}");
+                    }
+                    (SlotState::Busy, Some(Worker::Idle | Worker::Condemned { claim: None })) => {} // The store has yet to write the start down.
                     (SlotState::Busy, Some(Worker::Busy { claim, .. })) => {
                         assert_eq!(claim.unit, Unit::Job(JobId(slot.job.expect("a job's pool runs jobs"))), "{id:?}");
                     }
@@ -118,7 +124,7 @@ impl World {
             _ => false,
         };
         for (&id, _) in self.store.jobs.iter().filter(|(_, row)| row.state.is_terminal()) {
-            if self.scheduler.waiters.watch(id) {
+            if !self.scheduler.waiters.calls_for(id).is_empty() {
                 let is_told = self.answers.iter().any(|answer| tells(answer, id)) || self.ops.iter().any(|op| asks(op, id));
                 assert!(is_told, "somebody waits for job {id}, which has ended, and is not told");
             }

@@ -4,6 +4,7 @@
 //! [`deaths`] are stories told through it; [`property`] lets chance tell them, and [`simulation`] goes on with that for as long as one
 //! likes, from a seed. [`invariants`] has what is checked after each step.
 
+mod calls;
 mod deaths;
 mod invariants;
 mod keys;

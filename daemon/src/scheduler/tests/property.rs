@@ -8,7 +8,7 @@ use std::time::Duration;
 use pool_proto::interface::{On, OnCrash, OnDisconnect, State};
 use proptest::prelude::*;
 
-use super::world::{Worker, World, settings, work};
+use super::world::{WARM, Worker, World, call, mixed as settings, work};
 use crate::job::{CallId, Exit, JobId, Key, NewCallback, Stage, Tie, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
@@ -17,6 +17,7 @@ use crate::scheduler::{Event, SlotId};
 #[derive(Debug, Clone)]
 pub enum Step {
     Submit { count: usize, spec: Spec },
+    SubmitBatch { count: usize, spec: Spec },
     SubmitAttached { spec: Spec, cancel: bool },
     Wait { ids: Vec<u64>, any: bool, output: bool },
     Cancel { ids: Vec<u64> },
@@ -28,6 +29,11 @@ pub enum Step {
     StoreRefuses,
     Answers { times: usize },
     WorkerUp { which: usize },
+    ProgramReady { which: usize },
+    Misbehaves { which: usize, during: bool },
+    SuccessorSteps,
+    SuccessorDies,
+    ReplacedDies,
     WorkerDies { which: usize, unsent: bool },
     Starts { which: usize },
     Ends { which: usize, exit: Exit },
@@ -42,7 +48,7 @@ pub enum Step {
 
 #[derive(Debug, Clone)]
 pub struct Spec {
-    other_pool: bool,
+    pool: &'static str,
     timeout: bool,
     callbacks: Vec<On>,
     tie: Option<Tie>,
@@ -53,14 +59,15 @@ pub struct Spec {
 impl Spec {
     fn work(&self) -> Work {
         let callback = |&on: &On| NewCallback { on, command: "callback".to_owned() };
+        let task = if self.pool == "warm" { call() } else { work() };
         Work {
-            pool: if self.other_pool { "other".into() } else { "default".into() },
+            pool: self.pool.into(),
             timeout: self.timeout.then_some(Duration::from_secs(2)),
             callbacks: self.callbacks.iter().map(callback).collect(),
             tie: self.tie,
             on_crash: self.on_crash,
             key: self.key.map(|(text, round)| Key { text: text.to_string(), round: round.map(|round| round.to_string()) }),
-            ..work()
+            ..task
         }
     }
 }
@@ -75,9 +82,9 @@ fn spec() -> impl Strategy<Value = Spec> {
     let on_crash = prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
     let callbacks = prop::collection::vec(on, 0..3);
     let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
-    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), callbacks, tie, on_crash, key).prop_map(
-        |(other_pool, timeout, callbacks, tie, on_crash, key)| Spec { other_pool, timeout, callbacks, tie, on_crash, key },
-    )
+    let pool = prop_oneof![5 => Just("default"), 2 => Just("other"), 3 => Just("warm")];
+    (pool, prop::bool::weighted(0.3), callbacks, tie, on_crash, key)
+        .prop_map(|(pool, timeout, callbacks, tie, on_crash, key)| Spec { pool, timeout, callbacks, tie, on_crash, key })
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -101,6 +108,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
+        2 => (1..6usize, spec()).prop_map(|(count, spec)| Step::SubmitBatch { count, spec }),
         3 => (spec(), any::<bool>()).prop_map(|(spec, cancel)| Step::SubmitAttached { spec, cancel }),
         2 => (some_ids(), any::<bool>(), any::<bool>()).prop_map(|(ids, any, output)| Step::Wait { ids, any, output }),
         2 => some_ids().prop_map(|ids| Step::Cancel { ids }),
@@ -112,6 +120,11 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::StoreRefuses),
         9 => (1..6usize).prop_map(|times| Step::Answers { times }),
         6 => (0..9usize).prop_map(|which| Step::WorkerUp { which }),
+        4 => (0..9usize).prop_map(|which| Step::ProgramReady { which }),
+        1 => (0..9usize, any::<bool>()).prop_map(|(which, during)| Step::Misbehaves { which, during }),
+        3 => Just(Step::SuccessorSteps),
+        1 => Just(Step::SuccessorDies),
+        1 => Just(Step::ReplacedDies),
         1 => (0..9usize, prop::bool::weighted(0.2)).prop_map(|(which, unsent)| Step::WorkerDies { which, unsent }),
         6 => (0..9usize).prop_map(|which| Step::Starts { which }),
         8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
@@ -128,6 +141,7 @@ pub fn step() -> impl Strategy<Value = Step> {
 pub fn take(world: &mut World, step: Step) {
     match step {
         Step::Submit { count, spec } => _ = world.submit(vec![spec.work(); count]),
+        Step::SubmitBatch { count, spec } => _ = world.submit_batch(vec![spec.work(); count]),
         Step::SubmitAttached { spec, cancel } => {
             let call = world.call();
             let attached = Some(if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach });
@@ -168,6 +182,26 @@ pub fn take(world: &mut World, step: Step) {
         Step::StoreRefuses => world.store_refuses(),
         Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
         Step::WorkerUp { which } => on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up),
+        Step::ProgramReady { which } => {
+            on_worker(world, which, |worker| matches!(worker, Worker::Loading), World::program_ready);
+        }
+        Step::Misbehaves { which, during } => {
+            let warm: Vec<SlotId> = world.workers.keys().filter(|slot| slot.lane == WARM).copied().collect();
+            let is_up = |slot: &&SlotId| matches!(world.workers[*slot].1, Worker::Idle | Worker::Loading | Worker::Busy { .. });
+            if let Some(&slot) = warm.iter().filter(is_up).nth(which % 2) {
+                world.misbehaves(slot, during);
+            }
+        }
+        Step::SuccessorSteps => {
+            let slot = world.successors.iter().find(|(_, (_, worker))| !matches!(worker, Worker::Idle)).map(|(&slot, _)| slot);
+            slot.into_iter().for_each(|slot| world.successor_steps(slot));
+        }
+        Step::SuccessorDies => {
+            let slot = world.successors.keys().next().copied();
+            slot.into_iter().for_each(|slot| world.successor_lost(slot));
+        }
+        Step::ReplacedDies if !world.replaced.is_empty() => world.replaced_lost(0),
+        Step::ReplacedDies => {}
         Step::WorkerDies { which, unsent } => on_worker(world, which, |_| true, |world, slot| world.worker_died(slot, unsent)),
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
         Step::Ends { which, exit } => {
@@ -309,6 +343,15 @@ proptest! {
 /// Those that are asked to end do so.
 fn stop_on(world: &mut World) {
     while world.store_step() || (!world.exited && world.answer_step()) {}
+    let is_condemned =
+        |(slot, (_, worker)): (&SlotId, &(i32, Worker))| matches!(worker, Worker::Condemned { .. }).then_some(*slot);
+    let condemned: Vec<SlotId> = world.workers.iter().filter_map(is_condemned).collect();
+    for slot in condemned {
+        if world.exited {
+            return;
+        }
+        world.worker_lost(slot);
+    }
     for (slot, _) in world.running() {
         if world.exited {
             return;

@@ -16,7 +16,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::property::{Step, run_on, step, take};
-use super::world::{World, settings};
+use super::world::{World, mixed as settings};
 use crate::scheduler::Event;
 
 /// Steps of a long life, and of one that is cut at every place.

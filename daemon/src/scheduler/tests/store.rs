@@ -8,8 +8,10 @@ use pool_proto::interface::{OnCrash, OutputFile, SCHEMA, State};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, interface};
 
-use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Ready, StopReason, Tie, Work};
-use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, StoreAnswer, StoreOp, Tied};
+use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Ready, StopReason, Task, Tie, Work};
+use crate::scheduler::store_op::{
+    CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, Start, StoreAnswer, StoreOp, Tied,
+};
 
 /// A job as stored.
 #[derive(Debug)]
@@ -108,7 +110,15 @@ impl MemoryStore {
                 let row = self.enter_queue(id);
                 (row.state, row.reason, row.started_us, row.crashes) = (State::Queued, reason, None, crashes);
             }
-            StoreOp::Finish { id, outcome, want_record } => return Some(self.finish(id, *outcome, want_record)),
+            StoreOp::Finish { id, outcome, start, want_record } => {
+                if let Some(Start { attempt, started_us, .. }) = start {
+                    let row = self.jobs.get_mut(&id).expect("there is such a job");
+                    let was_claimed = row.work.on_crash != OnCrash::Requeue && attempt == row.attempt;
+                    assert!(attempt > row.attempt || was_claimed, "job {id}: attempt {attempt} is told of twice");
+                    (row.attempt, row.started_us) = (attempt, Some(started_us));
+                }
+                return Some(self.finish(id, *outcome, want_record));
+            }
             StoreOp::FinishQueued { id, outcome, want_record } => {
                 let is_queued = |row: &Row| matches!(row.state, State::Queued | State::Retrying);
                 if !self.jobs.get(&id).is_some_and(is_queued) {
@@ -127,7 +137,9 @@ impl MemoryStore {
                     CallbackEnd::Again { due_us } => (row.delivery, row.due_us) = (Delivery::Pending, due_us),
                 }
             }
-            StoreOp::List { .. } | StoreOp::Prune { .. } | StoreOp::Booted { .. } => unreachable!("the scheduler asks for none"),
+            StoreOp::List { .. } | StoreOp::Prune { .. } | StoreOp::Booted { .. } | StoreOp::SetPool { .. } => {
+                unreachable!("the scheduler asks for none")
+            }
         }
         None
     }
@@ -309,7 +321,7 @@ impl MemoryStore {
 
     fn ready(&self, id: JobId) -> Ready {
         let row = &self.jobs[&id];
-        Ready { id, attempts: row.attempt, crashes: row.crashes, work: row.work.clone() }
+        Ready { id, attempts: row.attempt, crashes: row.crashes, start_deaths: 0, work: row.work.clone() }
     }
 
     fn record(&self, id: JobId) -> Record {
@@ -335,7 +347,15 @@ impl MemoryStore {
             pool: row.work.pool.to_string(),
             slot: None,
             name: row.work.name.clone(),
-            argv: row.work.argv.clone(),
+            argv: match &row.work.task {
+                Task::Exec(argv) => Some(argv.clone()),
+                Task::Call(_) => None,
+            },
+            method: row.work.call().map(|call| call.method.clone()),
+            params: row.work.call().and_then(|call| call.params.clone()),
+            value: outcome.and_then(|outcome| outcome.answer.clone()?.ok()),
+            error: outcome.and_then(|outcome| outcome.answer.clone()?.err()),
+            progress: None,
             cwd: row.work.cwd.clone(),
             tie: row.work.tie.map(|tie| tie.to_string()),
             on_crash: row.work.on_crash,

@@ -5,19 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::{On, OnCrash, State, Tier, Usage};
-use pool_proto::{Record, Refusal};
+use pool_proto::interface::{On, OnCrash, ReadyWhen, State, Tier, Usage};
+use pool_proto::{Json, Record, Refusal};
 
 use super::invariants::{Chronicle, assert_transition, subject};
 use super::store::MemoryStore;
 use crate::job::{
-    CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, SpawnFailure, Stage, StopReason, Tie, Unit,
-    Work,
+    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program, SpawnFailure, Stage,
+    StopReason, Task, Tie, Unit, Wear, Work,
 };
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId};
 
 pub const DEFAULT: LaneId = LaneId::Pool(0);
+
+/// In [`mixed`] settings: a pool with resident programs.
+pub const WARM: LaneId = LaneId::Pool(2);
 
 /// A simulated worker.
 #[derive(Debug, Clone)]
@@ -32,6 +35,12 @@ pub enum Worker {
     },
     /// It has been let go.
     Leaving,
+    /// Its program is not ready yet.
+    Loading,
+    /// It is being killed together with its program, whatever that does.
+    Condemned {
+        claim: Option<Claim>,
+    },
 }
 
 /// See the module's description.
@@ -43,6 +52,10 @@ pub struct World {
     /// Answers that the scheduler has not heard yet.
     pub answers: VecDeque<StoreAnswer>,
     pub workers: BTreeMap<SlotId, (i32, Worker)>,
+    /// Those that are to take their places.
+    pub successors: BTreeMap<SlotId, (i32, Worker)>,
+    /// Workers that have been replaced, or were to replace one, and are not dead yet.
+    pub replaced: Vec<(SlotId, i32)>,
     /// What each call has been told, and whether that was all.
     pub told: BTreeMap<CallId, (Vec<Reply>, bool)>,
     /// Ids that some client knows to be accepted.
@@ -95,8 +108,32 @@ pub fn settings(workers: u32) -> Settings {
     }
 }
 
+/// The same with a third pool, of programs that are worn after three calls.
+pub fn mixed(workers: u32) -> Settings {
+    let mut settings = settings(workers);
+    settings.pools.push(PoolSettings { program: Some(Arc::new(program())), ..pool("warm", workers) });
+    settings
+}
+
+pub fn program() -> Program {
+    Program {
+        command: vec!["program".to_owned()],
+        cwd: "/".to_owned(),
+        environment: Arc::new(Environment::default()),
+        ready: ReadyWhen::Started,
+        start_timeout: Duration::from_secs(30),
+        wear: Wear { max_calls: Some(3), ..Wear::default() },
+    }
+}
+
+/// A call for the pool "warm".
+pub fn call() -> Work {
+    let params = Some(Json::parse("[7]").unwrap());
+    Work { pool: Arc::from("warm"), task: Task::Call(Call { method: "square".to_owned(), params }), ..work() }
+}
+
 pub fn pool(name: &str, workers: u32) -> PoolSettings {
-    PoolSettings { name: Arc::from(name), workers }
+    PoolSettings { name: Arc::from(name), workers, program: None }
 }
 
 /// Work for the default pool.
@@ -104,7 +141,7 @@ pub fn work() -> Work {
     Work {
         pool: Arc::from("default"),
         name: None,
-        argv: vec!["true".to_owned()],
+        task: Task::Exec(vec!["true".to_owned()]),
         cwd: "/".to_owned(),
         environment: Arc::new(Environment::default()),
         stdin: None,
@@ -146,6 +183,8 @@ impl World {
             ops: VecDeque::new(),
             answers: VecDeque::new(),
             workers: BTreeMap::new(),
+            successors: BTreeMap::new(),
+            replaced: Vec::new(),
             told: BTreeMap::new(),
             accepted: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -224,6 +263,13 @@ impl World {
         }
     }
 
+    /// Submits, and waits for the ends in few words.
+    pub fn submit_batch(&mut self, jobs: Vec<Work>) -> CallId {
+        let call = self.call();
+        self.handle(Event::SubmitBatch { call, jobs: jobs.into_iter().map(Arc::new).collect() });
+        call
+    }
+
     /// Submits without waiting for the ends.
     pub fn submit(&mut self, jobs: Vec<Work>) -> CallId {
         let call = self.call();
@@ -255,7 +301,9 @@ impl World {
         if let StoreOp::Claim { id, .. } = op {
             self.seen.tried(id);
         }
-        let before = subject(&op).and_then(|id| Some((id, self.store.jobs.get(&id)?.state)));
+        let has_started = matches!(op, StoreOp::Finish { start: Some(_), .. });
+        let state = |id| Some(if has_started { State::Running } else { self.store.jobs.get(&id)?.state });
+        let before = subject(&op).and_then(|id| Some((id, state(id)?)));
         self.answers.extend(self.store.apply(op));
         if let Some((id, before)) = before
             && self.store.state(id) != before
@@ -299,12 +347,19 @@ impl World {
     /// Store and starting workers do all they can; attempts go on as they are, and time stands still.
     pub fn settle(&mut self) {
         loop {
-            let starting = self.workers.iter().find(|(_, (_, worker))| matches!(worker, Worker::Starting | Worker::Leaving));
-            if let Some((&slot, (_, worker))) = starting {
+            let is_changing = |worker: &Worker| !matches!(worker, Worker::Idle | Worker::Busy { .. });
+            let changing = self.workers.iter().find(|(_, (_, worker))| is_changing(worker));
+            if let Some((&slot, (_, worker))) = changing {
                 match worker {
                     Worker::Starting => self.worker_up(slot),
+                    Worker::Loading => self.program_ready(slot),
                     _ => self.worker_lost(slot),
                 }
+            } else if let Some(&slot) = self.successors.iter().find(|(_, (_, worker))| is_changing(worker)).map(|(slot, _)| slot)
+            {
+                self.successor_steps(slot);
+            } else if !self.replaced.is_empty() {
+                self.replaced_lost(0);
             } else if !self.store_step() && !self.answer_step() {
                 return;
             }
@@ -313,9 +368,62 @@ impl World {
 
     pub fn worker_up(&mut self, slot: SlotId) {
         let (pid, worker) = self.workers.get_mut(&slot).expect("there is such a worker");
-        *worker = Worker::Idle;
+        *worker = if slot.lane == WARM { Worker::Loading } else { Worker::Idle };
         let pid = *pid;
         self.handle(Event::WorkerUp { slot, pid });
+    }
+
+    /// A worker's program takes calls.
+    pub fn program_ready(&mut self, slot: SlotId) {
+        let (pid, worker) = self.workers.get_mut(&slot).expect("there is such a worker");
+        *worker = Worker::Idle;
+        let (worker, process) = (*pid, Process { pid: *pid + 1000, start_ticks: None });
+        self.handle(Event::ProgramReady { slot, worker, process });
+    }
+
+    /// A successor comes a step further: started, then ready.
+    pub fn successor_steps(&mut self, slot: SlotId) {
+        let (pid, worker) = self.successors.get_mut(&slot).expect("there is a successor");
+        let pid = *pid;
+        if let Worker::Starting = worker {
+            *worker = Worker::Loading;
+            self.handle(Event::SuccessorUp { slot, pid });
+        } else {
+            *worker = Worker::Idle;
+            self.handle(Event::ProgramReady { slot, worker: pid, process: Process { pid: pid + 1000, start_ticks: None } });
+        }
+    }
+
+    /// A successor dies, or cannot be started.
+    pub fn successor_lost(&mut self, slot: SlotId) {
+        match self.successors.remove(&slot).expect("there is a successor") {
+            (_, Worker::Starting) => self.handle(Event::SuccessorFailed { slot, reason: "no room".to_owned() }),
+            (pid, _) => self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent: false }),
+        }
+    }
+
+    /// One that has no place any more dies.
+    pub fn replaced_lost(&mut self, which: usize) {
+        let (slot, pid) = self.replaced.remove(which);
+        self.handle(Event::WorkerLost { slot, pid, how: "ended with code 0".to_owned(), unsent: false });
+    }
+
+    /// A program answers its call.
+    pub fn answered(&mut self, slot: SlotId, result: Result<&str, &str>) {
+        let claim = self.vacate(slot);
+        let json = |text| Json::parse(text).expect("it is JSON");
+        let result = result.map(json).map_err(json);
+        let answer = Answer { result, stderr_bytes: 0, ended_us: self.now.wall_us, rss_bytes: None };
+        self.handle(Event::Answered { slot, claim, answer });
+    }
+
+    /// A program breaks the protocol: `during` the call that it has, or for an earlier one.
+    pub fn misbehaves(&mut self, slot: SlotId, during: bool) {
+        let (worker, claim) = match self.workers[&slot] {
+            (pid, Worker::Busy { claim, .. }) => (pid, Some(claim)),
+            (pid, _) => (pid, None),
+        };
+        self.handle(Event::Misbehaved { slot, worker, during: claim.filter(|_| during), how: "it lies".to_owned() });
     }
 
     /// A worker dies, and its attempt with it.
@@ -329,11 +437,13 @@ impl World {
         let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
         match worker {
             Worker::Starting => self.handle(Event::WorkerFailed { slot, reason: "no room".to_owned() }),
-            Worker::Idle | Worker::Busy { .. } | Worker::Leaving => {
+            Worker::Idle | Worker::Busy { .. } | Worker::Leaving | Worker::Loading | Worker::Condemned { .. } => {
                 let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
                 if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) = (unsent, &worker) {
                     self.executed.remove(id);
-                } else if let Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. } = worker {
+                } else if let Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }
+                | Worker::Condemned { claim: Some(Claim { unit: Unit::Job(id), .. }) } = worker
+                {
                     self.seen.died(id);
                 }
                 self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent });
@@ -344,6 +454,9 @@ impl World {
     /// The command of an attempt is executed.
     pub fn attempt_started(&mut self, slot: SlotId) {
         let (pid, claim) = self.busy(slot, |started, _| *started = true);
+        if slot.lane == WARM {
+            return; // Nobody tells of the start of a call.
+        }
         let started_us = self.now.wall_us;
         let process = Process { pid: pid + 1000, start_ticks: None };
         self.handle(Event::Started { slot, claim, process, started_us });
@@ -351,6 +464,13 @@ impl World {
 
     /// An attempt ends; it starts before, if it has not.
     pub fn attempt_ended(&mut self, slot: SlotId, exit: Exit) {
+        if slot.lane == WARM {
+            return match exit {
+                Exit::Code(0) => self.answered(slot, Ok("49")),
+                Exit::Code(_) => self.answered(slot, Err("{}")),
+                Exit::Signal { .. } => self.worker_lost(slot),
+            };
+        }
         if let Some((_, Worker::Busy { started: false, .. })) = self.workers.get(&slot) {
             self.attempt_started(slot);
         }
@@ -362,6 +482,9 @@ impl World {
 
     /// An attempt cannot be started.
     pub fn attempt_failed(&mut self, slot: SlotId, stage: Stage, errno: i32) {
+        if slot.lane == WARM {
+            return self.misbehaves(slot, stage == Stage::Output);
+        }
         let claim = self.vacate(slot);
         if let Unit::Job(id) = claim.unit {
             self.executed.remove(&id);
@@ -401,7 +524,7 @@ impl World {
     pub fn running(&self) -> Vec<(SlotId, Claim)> {
         let busy = |(&slot, (_, worker)): (&SlotId, &(i32, Worker))| match worker {
             Worker::Busy { claim, .. } => Some((slot, *claim)),
-            Worker::Starting | Worker::Idle | Worker::Leaving => None,
+            Worker::Starting | Worker::Idle | Worker::Leaving | Worker::Loading | Worker::Condemned { .. } => None,
         };
         self.workers.iter().filter_map(busy).collect()
     }
@@ -467,11 +590,10 @@ impl World {
             }
             Effect::RetireWorker { slot } => {
                 let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
-                assert!(matches!(worker, Worker::Idle), "{slot:?} is let go while {worker:?}");
+                assert!(matches!(worker, Worker::Idle | Worker::Loading), "{slot:?} is let go while {worker:?}");
                 *worker = Worker::Leaving;
             }
             Effect::Run { slot, claim, work } => {
-                assert!(!work.argv.is_empty());
                 self.run(slot, claim, work.on_crash);
             }
             Effect::RunCallback { slot, run } => {
@@ -482,6 +604,33 @@ impl World {
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
             Effect::Kill { slot, claim } => self.send(slot, claim, Sent::Kill),
+            Effect::SpawnSuccessor { slot } => {
+                self.next_pid += 1;
+                let before = self.successors.insert(slot, (self.next_pid, Worker::Starting));
+                assert!(before.is_none(), "{slot:?} gets a second successor beside {before:?}");
+            }
+            Effect::SwapWorker { slot } => {
+                if let Some((pid, worker)) = self.workers.remove(&slot) {
+                    assert!(matches!(worker, Worker::Idle), "{slot:?} is replaced while {worker:?}");
+                    self.replaced.push((slot, pid));
+                }
+                let successor = self.successors.remove(&slot).expect("there is a successor");
+                self.workers.insert(slot, successor);
+            }
+            Effect::KillSuccessor { slot } => {
+                let (pid, _) = self.successors.remove(&slot).expect("there is a successor");
+                self.replaced.push((slot, pid));
+            }
+            Effect::KillWorker { slot } if slot.lane == WARM => {
+                let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
+                let claim = match worker {
+                    // It has been misbehaving, and another call's fate hangs on it.
+                    Worker::Busy { claim, .. } => Some(*claim),
+                    Worker::Condemned { claim } => *claim,
+                    _ => None,
+                };
+                *worker = Worker::Condemned { claim };
+            }
             Effect::KillWorker { slot } => {
                 assert!(matches!(self.workers[&slot].1, Worker::Busy { .. }), "{slot:?} is killed and has nothing to do");
                 self.killed_workers.insert(slot);
@@ -534,7 +683,11 @@ impl World {
             let is_told = |answer: &StoreAnswer| matches!(answer, StoreAnswer::Released { jobs, .. } if jobs.iter().any(|ready| ready.id == other));
             self.answers.iter().any(is_told) || self.store.jobs[&other].work.tie == Some(Tie::Client)
         };
-        let runs = |other: JobId| self.running().iter().any(|(_, claim)| claim.unit == Unit::Job(other));
+        let is_of = |worker: &Worker, other: JobId| match worker {
+            Worker::Busy { claim, .. } | Worker::Condemned { claim: Some(claim) } => claim.unit == Unit::Job(other),
+            _ => false,
+        };
+        let runs = |other: JobId| self.workers.values().any(|(_, worker)| is_of(worker, other));
         let queued = self.store.queued_before(pool, id);
         let overtaken: Vec<JobId> = queued.filter(|&other| !is_leaving(other) && !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
@@ -545,6 +698,9 @@ impl World {
         if let Some((_, Worker::Busy { claim: current, asked_to_end, .. })) = self.workers.get_mut(&slot) {
             is_meant = *current == claim;
             *asked_to_end |= is_meant && sent != Sent::Signal(0);
+        }
+        if let Some((_, Worker::Condemned { claim: current })) = self.workers.get(&slot) {
+            is_meant = *current == Some(claim);
         }
         assert!(is_meant, "{sent:?} is sent to {claim}, which {slot:?} does not run");
         self.signals.push((claim, sent));
@@ -565,7 +721,13 @@ impl World {
             }
             Reply::Ended(record) => self.hear_end(record),
             Reply::Canceled(records) => records.iter().for_each(|record| self.hear_end(record)),
-            Reply::Started { .. } | Reply::Done | Reply::Refused(_) => {}
+            Reply::Brief(brief) => {
+                let id = JobId(brief.id);
+                assert_eq!(self.store.state(id), brief.state, "an end is told as it is on disk");
+                let before = self.ended.insert(id, brief.state);
+                assert!(before.is_none_or(|state| state == brief.state), "job {id} has ended twice: {before:?}, {brief:?}");
+            }
+            Reply::Started { .. } | Reply::Progress { .. } | Reply::Done | Reply::Refused(_) => {}
         }
         // A call whose client has gone is unknown here.
         if let Some((replies, over)) = self.told.get_mut(&call) {

@@ -156,6 +156,7 @@ fn damage_found_later_refuses_new_jobs_for_good_and_holds_up_nobody_who_does_not
     let kept = store.run(vec![StoreOp::Finish {
         id: JobId(2000),
         outcome: super::outcome(State::Failed, super::ResultKind::Signal, 1),
+        start: None,
         want_record: true,
     }]);
     assert_eq!(kept, [], "what cannot be written is not told");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use pool_proto::Json;
 use pool_proto::interface::{OnCrash, State};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
@@ -55,6 +56,12 @@ const ROWS: &[&str] = &[
                (21, 'queued', 'default', 0, 0, '[\"a\"]', '/', 5, 1, 100, NULL, 'job:3', 'fail');
 ",
     "UPDATE jobs SET last_crash = 'attempt 1: died' WHERE id = 3;",
+    "
+    INSERT INTO jobs (id, state, pool, attempt, crashes, argv, method, params, value, cwd, environment, kill_after_us, submitted_us,
+                      started_us, result, exit_code, ended_us)
+        VALUES (30, 'succeeded', 'square', 1, 0, '[]', 'square', '[7]', '49', '/', 5, 1, 100, 200, 'success', 0, 300);
+    INSERT INTO pools (name, value) VALUES ('square', '{}');
+",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -90,8 +97,8 @@ fn a_database_of_every_version_is_brought_up_to_date_with_nothing_missing() {
         build(dir.path(), version);
         let store = open(dir.path());
         assert_restored(&store, version);
-        assert_recorded(&store);
-        assert_works(&store);
+        assert_recorded(&store, version);
+        assert_works(&store, version);
         store.close();
         // And it is today's version from then on.
         let store = open(dir.path());
@@ -130,7 +137,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     }
 }
 
-fn assert_recorded(store: &Fixture) {
+fn assert_recorded(store: &Fixture, version: usize) {
     let states = [
         State::Queued,
         State::Retrying,
@@ -147,18 +154,25 @@ fn assert_recorded(store: &Fixture) {
     }
     let first = store.record(1);
     assert_eq!(
-        (first.name.as_deref(), &first.argv[..], first.cwd.as_str()),
-        (Some("name"), &["a".into(), "b c".into()][..], "/tmp")
+        (first.name.as_deref(), first.argv.as_deref(), first.cwd.as_str()),
+        (Some("name"), Some(&["a".into(), "b c".into()][..]), "/tmp")
     );
     let failed = store.record(6);
     assert_eq!((failed.signal, failed.usage.unwrap().max_rss_bytes, failed.stderr.unwrap().bytes), (Some(9), 4096, Some(20)));
+    if version >= 5 {
+        let call = store.record(30);
+        let json = |value: Option<Json>| value.map(|value| value.get().to_owned());
+        let told = (call.argv, call.method.as_deref(), json(call.params), json(call.value));
+        assert_eq!(told, (None, Some("square"), Some("[7]".to_owned()), Some("49".to_owned())));
+        assert_eq!(store.restored.pools, [("square".to_owned(), "{}".to_owned())].into());
+    }
     let callbacks: Vec<(u64, u32)> = failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
 }
 
 /// Each verb does its work on the old rows.
-fn assert_works(store: &Fixture) {
+fn assert_works(store: &Fixture, version: usize) {
     let StoreAnswer::Fetched { jobs, .. } = store.answer(StoreOp::Fetch { pool: "default".into(), after: None, limit: 10 })
     else {
         panic!("the queue can be read");
@@ -179,7 +193,7 @@ fn assert_works(store: &Fixture) {
     assert!(matches!(listed, StoreAnswer::Listed { records, .. } if records.len() == 1));
     let pruned = store.answer(StoreOp::Prune { max_jobs: 0, ended_before_us: 1000, max_output_bytes: u64::MAX, batch: 10 });
     assert!(
-        matches!(pruned, StoreAnswer::Pruned { jobs, .. } if jobs.len() == 5),
+        matches!(pruned, StoreAnswer::Pruned { jobs, .. } if jobs.len() == if version < 5 { 5 } else { 6 }),
         "all that had ended but for job 1, which has a callback"
     );
 }

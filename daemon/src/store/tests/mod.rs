@@ -20,7 +20,7 @@ use rusqlite::Connection;
 
 use super::committer::Message;
 use super::{Durability, OpenError, Options, Store, StoreEvent};
-use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, StopReason, Tie, Work};
+use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, StopReason, Task, Tie, Work};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
@@ -125,7 +125,7 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
     Arc::new(Work {
         pool: Arc::from("default"),
         name: Some("name".to_owned()),
-        argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
+        task: Task::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
         cwd: "/tmp".to_owned(),
         environment: Arc::new(Environment { variables, umask: 0o27 }),
         stdin: Some("token".to_owned()),
@@ -164,6 +164,7 @@ fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> {
         usage: Some(Usage { user_s: 0.5, sys_s: 0.25, max_rss_bytes: 4096, memory_peak_bytes: Some(8192) }),
         stdout_bytes: Some(100),
         stderr_bytes: Some(20),
+        answer: None,
         ended_us,
     })
 }
@@ -173,7 +174,12 @@ fn finish(id: u64) -> StoreOp {
 }
 
 fn finish_at(id: u64, ended_us: i64) -> StoreOp {
-    StoreOp::Finish { id: JobId(id), outcome: outcome(State::Failed, ResultKind::ExitCode, ended_us), want_record: true }
+    StoreOp::Finish {
+        id: JobId(id),
+        outcome: outcome(State::Failed, ResultKind::ExitCode, ended_us),
+        start: None,
+        want_record: true,
+    }
 }
 
 fn nothing_to_tell(events: &[StoreEvent]) {
@@ -289,6 +295,7 @@ fn an_end_is_final() {
     let second = store.answer(StoreOp::Finish {
         id: JobId(1),
         outcome: outcome(State::Succeeded, ResultKind::Success, NOW_US + 1),
+        start: None,
         want_record: true,
     });
     assert_eq!(

@@ -123,7 +123,7 @@ impl Work {
         let id = self.some_job()?;
         self.unended.retain(|&other| other != id);
         let outcome = outcome(State::Failed, ResultKind::ExitCode, self.chance.below(1_000_000) as i64);
-        Some(StoreOp::Finish { id: JobId(id), outcome, want_record: false })
+        Some(StoreOp::Finish { id: JobId(id), outcome, start: None, want_record: false })
     }
 
     fn take(&mut self, answer: StoreAnswer) {

@@ -1,0 +1,270 @@
+//! A resident program as the supervisor sees it: calls go straight into its standard input, answers come straight from its standard output.
+//! Its worker only holds it; a call passes through as few processes as it can.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::pipe::{Receiver, Sender};
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use pool_proto::frame::Decoder;
+use pool_proto::interface::ReadyWhen;
+
+use super::FleetEvent;
+use crate::job::{Call, Claim, JobId, Process, Program, SpawnFailure, Stage, Unit};
+use crate::process;
+use crate::rpc::{self, MAX_LINE, Said};
+use crate::scheduler::SlotId;
+
+/// The file of its standard error is begun anew once it is longer, in bytes, and no more of one call is kept.
+const LOG_BYTES: u64 = 1 << 20;
+
+/// So often at most its memory is looked at.
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(100);
+
+/// So much of its standard error is searched for its last words, in bytes.
+const LAST_WORDS: u64 = 1024;
+
+/// After so many reads others have their turn.
+const READS: usize = 32;
+
+/// What a program wrote to its standard error during a call: the part of its log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogPart {
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Resident {
+    program: Arc<Program>,
+    /// None once it takes no more input, or is let go.
+    stdin: Option<Sender>,
+    /// None once it has closed it.
+    stdout: Option<Receiver>,
+    lines: Decoder,
+    out: Vec<u8>,
+    /// Its standard error, a file without a name.
+    log: File,
+    /// Where in it the current call began.
+    log_mark: u64,
+    process: Option<Process>,
+    ready: bool,
+    /// The call that it has been handed and has not answered.
+    call: Option<Claim>,
+    last_answered: Option<JobId>,
+    memory_seen_at: Option<Instant>,
+    /// It has broken the protocol and is listened to no more.
+    broken: bool,
+    /// What became of it, once that is known.
+    epitaph: Option<String>,
+}
+
+impl Resident {
+    pub fn new(program: Arc<Program>, stdin: Sender, stdout: Receiver, log: File) -> Self {
+        Self {
+            program,
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            lines: Decoder::of_lines(MAX_LINE),
+            out: Vec::new(),
+            log,
+            log_mark: 0,
+            process: None,
+            ready: false,
+            call: None,
+            last_answered: None,
+            memory_seen_at: None,
+            broken: false,
+            epitaph: None,
+        }
+    }
+
+    /// The pipes are told under these tokens.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn register(&mut self, registry: &Registry, stdin: Token, stdout: Token) -> io::Result<()> {
+        self.stdin.iter_mut().try_for_each(|pipe| registry.register(pipe, stdin, Interest::WRITABLE))?;
+        self.stdout.iter_mut().try_for_each(|pipe| registry.register(pipe, stdout, Interest::READABLE))
+    }
+
+    /// Its worker has executed it.
+    pub fn started(&mut self, process: Process, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) {
+        self.process = Some(process);
+        if self.program.ready == ReadyWhen::Started || self.ready {
+            self.ready = true;
+            events.push(FleetEvent::ProgramReady { slot, worker, process });
+        }
+    }
+
+    /// Hands it a call; goes out with the next [`flush`](Self::flush). False when it cannot get it any more.
+    pub fn hand(&mut self, claim: Claim, id: JobId, call: &Call) -> bool {
+        if self.stdin.is_none() || self.stdout.is_none() || self.broken {
+            return false;
+        }
+        self.log_mark = self.log_bytes();
+        if self.log_mark > LOG_BYTES && self.log.set_len(0).is_ok() {
+            self.log_mark = 0;
+        }
+        self.call = Some(claim);
+        self.out.extend(rpc::encode(id, call));
+        true
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Sends what the pipe takes.
+    pub fn flush(&mut self) {
+        let Some(stdin) = &mut self.stdin else { return self.out.clear() };
+        while !self.out.is_empty() {
+            match stdin.write(&self.out) {
+                Ok(count) => _ = self.out.drain(..count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // It is dead, or will be: whoever does not read cannot be called.
+                Err(_) => return self.let_go(),
+            }
+        }
+    }
+
+    /// It gets no more input, which tells it to end.
+    pub fn let_go(&mut self) {
+        (self.stdin, self.out) = (None, Vec::new());
+    }
+
+    pub fn is_let_go(&self) -> bool {
+        self.stdin.is_none() || self.stdout.is_none()
+    }
+
+    /// Takes in what it has said; true when there may be more.
+    pub fn read(&mut self, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) -> bool {
+        let mut buffer = [0; 64 * 1024];
+        for _ in 0..READS {
+            let Some(stdout) = &mut self.stdout else { return false };
+            match stdout.read(&mut buffer) {
+                Ok(0) => {
+                    self.stdout = None;
+                    self.epitaph.get_or_insert_with(|| "its program had closed its standard output".to_owned());
+                    return false;
+                }
+                Ok(_) if self.broken => {}
+                Ok(count) => {
+                    let is_too_long = self.lines.extend(&buffer[..count]).is_err();
+                    self.take_lines(slot, worker, events);
+                    if is_too_long && !self.broken {
+                        self.breach(slot, worker, "wrote a line of more than 16 MiB to its standard output".to_owned(), events);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn take_lines(&mut self, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) {
+        while !self.broken
+            && let Some(line) = self.lines.next_frame()
+        {
+            match rpc::decode(line) {
+                Ok(Said::Other) => {}
+                Ok(Said::Ready) => {
+                    let was_ready = std::mem::replace(&mut self.ready, true);
+                    if let Some(process) = self.process.filter(|_| !was_ready) {
+                        events.push(FleetEvent::ProgramReady { slot, worker, process });
+                    }
+                }
+                Ok(Said::Progress(progress)) => {
+                    events.extend(self.call.map(|claim| FleetEvent::Progressed { slot, claim, progress }));
+                }
+                Ok(Said::Answer { id, result }) => match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
+                    Some(claim) => {
+                        self.last_answered = Some(id);
+                        let log = LogPart { offset: self.log_mark, bytes: self.log_bytes().saturating_sub(self.log_mark) };
+                        events.push(FleetEvent::Answered { slot, claim, result, log, rss_bytes: self.memory() });
+                    }
+                    None => {
+                        let is_second = self.last_answered == Some(id);
+                        let what =
+                            if is_second { "answered a call for a second time" } else { "answered a call that it does not have" };
+                        let how = format!("its program {what}: {}", rpc::shown(line));
+                        // A second answer is the fault of an earlier call, not of the current one.
+                        let during = self.call.filter(|_| !is_second);
+                        self.broken = true;
+                        events.push(FleetEvent::Misbehaved { slot, worker, during, how });
+                    }
+                },
+                Err(what) => self.breach(slot, worker, what, events),
+            }
+        }
+    }
+
+    fn breach(&mut self, slot: SlotId, worker: i32, what: String, events: &mut Vec<FleetEvent>) {
+        self.broken = true;
+        events.push(FleetEvent::Misbehaved { slot, worker, during: self.call, how: format!("its program {what}") });
+    }
+
+    fn memory(&mut self) -> Option<u64> {
+        self.program.wear.max_rss_bytes?;
+        if self.memory_seen_at.is_some_and(|at| at.elapsed() < LOOK_AT_MEMORY) {
+            return None;
+        }
+        self.memory_seen_at = Some(Instant::now());
+        process::resident_bytes(self.process?.pid)
+    }
+
+    /// Copies a part of its standard error, the end of it where it is long.
+    ///
+    /// # Errors
+    /// Those of read(2) and write(2).
+    pub fn copy_log(&self, part: LogPart, into: &mut File) -> io::Result<u64> {
+        let bytes = part.bytes.min(LOG_BYTES);
+        let mut text = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        self.log.read_exact_at(&mut text, part.offset + part.bytes - bytes)?;
+        into.write_all(&text)?;
+        Ok(bytes)
+    }
+
+    /// It could not be executed.
+    pub fn failed(&mut self, failure: SpawnFailure) {
+        let why = Errno::from_raw(failure.errno).desc();
+        let what = match failure.stage {
+            Stage::Exec => format!("cannot execute {:?}", self.program.command[0]),
+            Stage::Cwd => format!("cannot enter the directory {:?}", self.program.cwd),
+            Stage::Fork | Stage::Stdin | Stage::Output | Stage::Setup => "no process for it".to_owned(),
+        };
+        self.epitaph = Some(format!("its program could not be started: {what}: {why}"));
+    }
+
+    /// It has ended by itself, `how`.
+    pub fn ended(&mut self, how: &str) {
+        let pid = self.process.map(|process| format!(" {}", process.pid)).unwrap_or_default();
+        self.epitaph = Some(format!("its program{pid} {how}"));
+    }
+
+    /// What became of it, as a sentence, with the last thing it said.
+    pub fn epitaph(&self) -> Option<String> {
+        let epitaph = self.epitaph.clone()?;
+        Some(match self.last_words() {
+            Some(words) => format!("{epitaph}; the last that it wrote: {}", rpc::shown(words.as_bytes())),
+            None => epitaph,
+        })
+    }
+
+    /// The last line of its standard error.
+    fn last_words(&self) -> Option<String> {
+        let bytes = self.log_bytes();
+        let start = bytes.saturating_sub(LAST_WORDS).max(self.log_mark.min(bytes));
+        let mut text = vec![0; usize::try_from(bytes - start).ok()?];
+        self.log.read_exact_at(&mut text, start).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    }
+}

@@ -1,0 +1,102 @@
+//! A worker of a warm pool: it keeps one resident program, knows all that it has started, and lives as long as it does. The calls do not
+//! come through here: the program's standard input and output are the supervisor's own pipes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pool_proto::frame::encode;
+
+use super::Worker;
+use super::protocol::{Host, WorkerReport};
+use crate::job::{Exit, Process};
+use crate::process::{self, EnvironmentBlock, Launch, SlotGroup};
+
+/// A program that is let go, its standard input closed, has so long to end by itself.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// The resident program of this worker.
+#[derive(Debug)]
+pub struct Hosted {
+    /// Its standard streams, until it has them.
+    stdio: Option<[OwnedFd; 3]>,
+    pid: Option<i32>,
+    /// It is let go, and killed at that time.
+    leave_at: Option<Instant>,
+}
+
+impl Hosted {
+    pub fn new(stdio: [OwnedFd; 3]) -> Self {
+        Self { stdio: Some(stdio), pid: None, leave_at: None }
+    }
+
+    /// How long there is to wait for the program's end.
+    pub fn patience(&self) -> Option<Duration> {
+        Some(self.leave_at?.saturating_duration_since(Instant::now()))
+    }
+
+    pub fn is_time_up(&self) -> bool {
+        self.leave_at.is_some_and(|at| at <= Instant::now())
+    }
+
+    pub fn is(&self, pid: i32) -> bool {
+        self.pid == Some(pid)
+    }
+
+    /// Its standard input has been closed.
+    pub fn leave(&mut self) {
+        self.leave_at = Some(Instant::now() + LEAVE);
+    }
+
+    pub fn signal(&self, signal: i32) {
+        if let Some(pid) = self.pid {
+            process::signal_group(pid, signal);
+        }
+    }
+}
+
+impl Worker {
+    /// Starts the program; false when that is the end of this worker.
+    pub(super) fn host(&mut self, host: &Host) -> bool {
+        let Some(stdio) = self.hosted.as_mut().and_then(|hosted| hosted.stdio.take()) else { return false };
+        self.group.iter_mut().for_each(SlotGroup::begin);
+        let environment = EnvironmentBlock::new(&host.environment);
+        let launch = Launch {
+            argv: &host.command,
+            environment: &environment,
+            variables: &host.variables,
+            cwd: &host.cwd,
+            cwd_optional: false,
+            stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
+            group: self.group.as_ref().map(SlotGroup::home),
+        };
+        match self.spawner.spawn(&launch) {
+            Ok(pid) => {
+                if let Some(hosted) = &mut self.hosted {
+                    hosted.pid = Some(pid);
+                }
+                let start_ticks = process::start_ticks_of(pid);
+                let pid = self.outer_proc.as_ref().and_then(|outer| outer.pid_of(pid)).unwrap_or(pid);
+                let process = Process { pid, start_ticks };
+                self.send(&encode(&WorkerReport::ProgramStarted { process }))
+            }
+            Err(failure) => {
+                self.send(&encode(&WorkerReport::ProgramFailed { failure }));
+                false
+            }
+        }
+    }
+
+    /// The program has ended; nothing of it is left when that is told.
+    pub(super) fn program_ended(&mut self, exit: Exit) {
+        self.sweep();
+        self.send(&encode(&WorkerReport::ProgramEnded { exit }));
+    }
+
+    /// Asks all that the program has started to end, and itself.
+    pub(super) fn terminate_all(&self) {
+        process::signal_tree(Signal::SIGTERM);
+        // A stopped process would not notice.
+        process::signal_tree(Signal::SIGCONT);
+    }
+}

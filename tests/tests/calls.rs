@@ -1,0 +1,386 @@
+//! What users see of warm pools: calls to resident programs, and what becomes of them when a program goes wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use pool_proto::interface::{AddPool, Brief, Job, Pools, Slot, SlotState, SubmitMany};
+use pool_proto::{Json, State};
+use pool_tests::{Daemon, MARK, Said, Setup, alive, run, send, skip, wait_for, wait_until};
+use serde_json::json;
+
+/// A program that comes with the tests.
+fn program(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name).to_str().expect("UTF-8").to_owned()
+}
+
+/// A daemon with a warm pool "p" of so many workers, and more of its configuration.
+fn warm(workers: u32, command: &[&str], more: &str) -> Daemon {
+    let command = serde_json::to_string(command).unwrap();
+    let setup = Setup::new();
+    let env = format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
+    setup.config(&format!("[pool.p]\nworkers = {workers}\ncommand = {command}\nenv = {env}\n{more}")).start()
+}
+
+fn wicked(workers: u32, more: &str) -> Daemon {
+    warm(workers, &["python3", &program("wicked.py")], more)
+}
+
+fn slots(daemon: &Daemon, pool: &str) -> Vec<Slot> {
+    let pools = daemon.client().call(&Pools {}).expect("pools are told").pools;
+    pools.into_iter().find(|other| other.name == pool).map(|pool| pool.slots).unwrap_or_default()
+}
+
+fn program_pid(daemon: &Daemon) -> i32 {
+    wait_for("a program that is ready", || {
+        slots(daemon, "p").first().filter(|slot| matches!(slot.state, SlotState::Idle | SlotState::Busy))?.program_pid
+    })
+}
+
+/// A call to "p".
+fn call(daemon: &Daemon, arguments: &[&str]) -> Said {
+    daemon.run(&[&["call", "p"], arguments].concat())
+}
+
+fn value(daemon: &Daemon, arguments: &[&str]) -> String {
+    let said = call(daemon, arguments);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{arguments:?}: {said:?}\n{}", daemon.log());
+    said.stdout.trim_end().to_owned()
+}
+
+#[test]
+fn functions_in_python_node_and_the_shell_are_called() {
+    let programs = [("python3", "square.py"), ("node", "square.js"), ("sh", "square.sh")];
+    for (interpreter, name) in programs {
+        if Command::new(interpreter).arg("-c").arg("").stdin(Stdio::null()).output().is_err() {
+            skip(&format!("there is no {interpreter} for {name}"));
+            continue;
+        }
+        let daemon = warm(2, &[interpreter, &program(name)], "");
+        assert_eq!(value(&daemon, &["square", "7"]), "49", "{name}");
+        assert_eq!(value(&daemon, &["--wait", "square", "-3"]), "9", "{name}");
+        let said = call(&daemon, &["cube", "7"]);
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{name}");
+        assert!(said.stderr.starts_with("poolctl: job 3: ") && said.stderr.contains("(error "), "{said:?}");
+    }
+}
+
+#[test]
+fn parameters_are_named_or_not_and_values_come_back_as_they_are() {
+    let daemon = wicked(1, "");
+    assert_eq!(value(&daemon, &["echo", "7", "a b", "{\"n\": [1.50]}", "null"]), r#"[7, "a b", {"n": [1.5]}, null]"#);
+    assert_eq!(value(&daemon, &["--params", "{\"n\":\n7}", "echo"]), r#"{"n": 7}"#);
+    assert_eq!(value(&daemon, &["nothing"]), "null");
+    let big = "x".repeat(3_000_000);
+    let mut client = daemon.client();
+    let job = Job { method: Some("echo".into()), params: Json::parse(&format!("[{big:?}]")).ok(), ..in_pool() };
+    client.send(&SubmitMany { jobs: vec![job], defaults: None }, true).unwrap();
+    let (accepted, more) = client.receive::<SubmitMany>().unwrap();
+    assert_eq!((accepted.ids.len(), more), (1, true));
+    let (told, more) = client.receive::<SubmitMany>().unwrap();
+    assert_eq!((told.results[0].value.as_ref().unwrap().get().len(), more), (big.len() + 4, false));
+    for (params, wanted) in [("7", "array or an object"), ("{", "no JSON")] {
+        let said = call(&daemon, &["--params", params, "echo"]);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.stderr.contains(wanted), "{said:?}");
+    }
+}
+
+fn in_pool() -> Job {
+    Job { pool: Some("p".into()), ..Job::default() }
+}
+
+#[test]
+fn a_call_is_a_job_like_any_other() {
+    let daemon = warm(1, &["python3", &program("square.py")], "");
+    let done = daemon.path_text("done");
+    let told = format!("cat >{done}.new; mv {done}.new {done}; echo $POOL_RESULT $POOL_EXIT_CODE >{done}.env");
+    let id = daemon.ok(&["call", "--async", "--name", "n", "--on-done", &told, "p", "square", "7"]);
+    assert_eq!(daemon.run(&["wait", id.trim_end()]).code, 0);
+    wait_until("the callback", || daemon.path("done").exists() && daemon.path("done.env").exists());
+    let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&done).unwrap()).unwrap();
+    let wanted =
+        json!({ "method": "square", "params": [7], "value": 49, "error": null, "argv": null, "exit_code": 0, "pool": "p" });
+    for (member, wanted) in wanted.as_object().unwrap() {
+        assert_eq!(&record[member], wanted, "{member}");
+    }
+    wait_until("its variables", || fs::read_to_string(daemon.path("done.env")).is_ok_and(|text| text == "success 0\n"));
+    assert!(daemon.ok(&["show", "1"]).contains("call       square [7]"), "{}", daemon.ok(&["show", "1"]));
+    let failed = daemon.ok(&["call", "--async", "p", "square"]);
+    assert_eq!(daemon.run(&["wait", failed.trim_end()]).code, 1);
+    assert!(daemon.ok(&["ls"]).contains("square [7]") || daemon.ok(&["ls"]).contains(" n\n"), "{}", daemon.ok(&["ls"]));
+}
+
+#[test]
+fn progress_reaches_those_who_look_and_those_who_wait() {
+    let daemon = warm(1, &["python3", &program("square.py")], "");
+    let mut client = daemon.client();
+    let job = Job { method: Some("slow_square".into()), params: Json::parse("{\"n\":3,\"seconds\":0.4}").ok(), ..in_pool() };
+    client.send(&pool_proto::interface::Submit { job, on_disconnect: None }, true).unwrap();
+    let mut fractions = Vec::new();
+    loop {
+        let (told, more) = client.receive::<pool_proto::interface::Submit>().unwrap();
+        if let Some(progress) = told.progress {
+            let seen = daemon.record(1).progress;
+            assert!(told.id == 1 && (seen.is_some() || !daemon.record(1).state.is_terminal() || fractions.len() == 3));
+            fractions.push(progress.fraction.unwrap());
+        }
+        if !more {
+            assert_eq!(told.record.unwrap().value.unwrap().get(), "9");
+            break;
+        }
+    }
+    assert_eq!(fractions, [0.25, 0.5, 0.75, 1.0]);
+}
+
+#[test]
+fn the_same_few_programs_serve_every_call() {
+    let daemon = wicked(2, "");
+    let pids: std::collections::BTreeSet<String> = (0..20).map(|_| value(&daemon, &["pid"])).collect();
+    assert_eq!(pids.len(), 2, "{pids:?}");
+    let calls: u64 = slots(&daemon, "p").iter().filter_map(|slot| slot.calls).sum();
+    assert_eq!(calls, 20);
+}
+
+#[test]
+fn a_breach_of_the_protocol_is_named_with_the_line_and_the_pool_lives() {
+    let daemon = wicked(1, "");
+    let cases = [
+        ("rubbish", "no JSON-RPC message", "\"hello\""),
+        ("wrong_id", "a call that it does not have", "123456"),
+        ("neither", "neither a result nor an error", "{"),
+    ];
+    for (method, what, line) in cases {
+        let before = program_pid(&daemon);
+        let said = call(&daemon, &[method]);
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{method}: {said:?}");
+        assert!(said.stderr.contains(what) && said.stderr.contains(line), "{method}: {said:?}");
+        assert_ne!(value(&daemon, &["pid"]), before.to_string(), "{method}: a fresh program");
+        wait_until("the end of the old one", || !alive(before));
+    }
+    assert_eq!(value(&daemon, &["twice"]), "null", "it was answered");
+    assert_eq!(value(&daemon, &["echo", "1"]), "[1]", "and the next one is not at fault");
+    assert!(daemon.log().contains("for a second time"), "{}", daemon.log());
+}
+
+#[test]
+fn a_timeout_or_a_cancel_costs_one_program_with_all_that_it_has_started() {
+    let daemon = wicked(2, "kill_after = \"200ms\"\n");
+    for method in ["hang", "deaf", "breed"] {
+        let said = call(&daemon, &["--timeout", "300ms", method]);
+        assert_eq!(said.code, 124, "{method}: {said:?}");
+        assert!(said.stderr.contains("its time was up"), "{said:?}");
+    }
+    let id = daemon.ok(&["call", "--async", "p", "breed"]);
+    let id = id.trim_end();
+    daemon.wait_record(id.parse().unwrap(), "runs", |record| record.state == State::Running);
+    daemon.ok(&["cancel", id]);
+    assert_eq!(daemon.record(id.parse().unwrap()).state, State::Canceled);
+    assert_eq!(value(&daemon, &["echo"]), "[]", "the pool serves on");
+    // Guardian, supervisor, workers of three lanes, two programs: nothing that they had bred.
+    wait_until("two programs and nothing else", || {
+        let names = daemon.owned_processes().into_iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+        names.filter(|name| name.starts_with("python")).count() == 2
+    });
+}
+
+#[test]
+fn a_crash_costs_the_call_in_flight_and_is_retried_by_its_policy() {
+    let daemon = wicked(1, "");
+    value(&daemon, &["echo"]);
+    let marker = daemon.path_text("crashed");
+    assert_eq!(value(&daemon, &["crash_once", &marker]), "null");
+    let record = daemon.record(2);
+    assert_eq!((record.attempt, record.crashes, record.state), (2, 1, State::Succeeded));
+    let said = call(&daemon, &["--on-crash", "fail", "crash"]);
+    assert_eq!(said.code, 125, "{said:?}");
+    assert!(said.stderr.contains("killed by signal 11") && said.stderr.contains("Segmentation fault, or so"), "{said:?}");
+    let said = call(&daemon, &["--on-crash", "fail", "leave", "0"]);
+    assert!(said.stderr.contains("ended with code 0"), "{said:?}");
+    assert_eq!(value(&daemon, &["echo"]), "[]");
+}
+
+#[test]
+fn what_a_program_writes_to_its_standard_error_belongs_to_the_call() {
+    let daemon = wicked(1, "");
+    value(&daemon, &["complain"]);
+    value(&daemon, &["echo"]);
+    let record = daemon.record(1);
+    let file = record.stderr.expect("there is some");
+    assert_eq!((fs::read_to_string(&file.path).unwrap().as_str(), file.bytes), ("a complaint\n", Some(12)));
+    assert_eq!(daemon.ok(&["logs", "--stderr", "1"]), "a complaint\n");
+    assert_eq!(daemon.record(2).stderr, None);
+}
+
+#[test]
+fn a_program_that_closes_its_output_is_replaced() {
+    let daemon = wicked(1, "");
+    value(&daemon, &["echo"]);
+    let said = call(&daemon, &["--on-crash", "fail", "silence"]);
+    assert_eq!(said.code, 125, "{said:?}");
+    assert!(said.stderr.contains("closed its standard output"), "{said:?}");
+    assert_eq!(value(&daemon, &["echo"]), "[]");
+}
+
+#[test]
+fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
+    let daemon = Daemon::start(1);
+    let script = daemon.path_text("program");
+    daemon.ok(&["pool", "add", "p", "--", "python3", &script]);
+    daemon.ok(&["pool", "add", "missing", "--", "/no/such/program"]);
+    let reason = |pool: &'static str| {
+        wait_for("a reason", || slots(&daemon, pool).first().filter(|slot| slot.state == SlotState::BackingOff)?.reason.clone())
+    };
+    assert!(reason("missing").contains("cannot execute \"/no/such/program\": No such file"), "{}", reason("missing"));
+    let told = reason("p");
+    assert!(told.contains("can't open file") && told.contains("ended with code 2"), "{told}");
+    wait_until("failed", || slots(&daemon, "missing")[0].state == SlotState::Failed);
+    fs::copy(program("square.py"), &script).unwrap();
+    assert_eq!(value(&daemon, &["square", "4"]), "16", "once it can, it does");
+    assert!(daemon.ok(&["pool", "ls"]).contains("/no/such/program"), "{}", daemon.ok(&["pool", "ls"]));
+}
+
+#[test]
+fn a_worn_program_is_replaced_with_the_replacement_started_first() {
+    let daemon = wicked(1, "max_calls = 5\n");
+    let pids: Vec<String> = (0..30).map(|_| value(&daemon, &["pid"])).collect();
+    let mut distinct = pids.clone();
+    distinct.dedup();
+    let mut unique = distinct.clone();
+    unique.sort();
+    unique.dedup();
+    assert!(distinct.len() >= 2, "{pids:?}");
+    assert_eq!(unique.len(), distinct.len(), "none comes back: {pids:?}");
+    assert!(!daemon.log().contains("a worker is killed"), "in good order");
+    let daemon = wicked(1, "max_rss_bytes = 1\n");
+    let first = value(&daemon, &["pid"]);
+    wait_until("another one", || value(&daemon, &["pid"]) != first);
+    let daemon = wicked(1, "max_age = \"100ms\"\n");
+    let first = program_pid(&daemon);
+    wait_until("another one", || program_pid(&daemon) != first);
+}
+
+#[test]
+fn a_program_that_is_to_say_so_gets_no_call_before() {
+    let script = "import sys, time; time.sleep(0.3); print('{\"method\":\"ready\"}', flush=True)\n\
+                  for line in sys.stdin: print('{\"id\":%s,\"result\":1}' % line.split('\"id\":')[1].split(',')[0], flush=True)";
+    let daemon = warm(1, &["python3", "-c", script], "ready = \"notify\"\n");
+    assert_eq!(slots(&daemon, "p")[0].state, SlotState::Starting);
+    assert_eq!(value(&daemon, &["m"]), "1");
+    let daemon = warm(1, &["sleep", "1000"], "ready = \"notify\"\nstart_timeout = \"100ms\"\n");
+    wait_until("a reason", || {
+        slots(&daemon, "p")[0].reason.as_ref().is_some_and(|reason| reason.contains("not ready within 0.1 s"))
+    });
+}
+
+#[test]
+fn pools_are_added_for_good_and_removed() {
+    let mut daemon = Daemon::start(1);
+    let square = program("square.py");
+    let add: &[&str] = &["pool", "add", "p", "--workers", "2", "--", "python3", &square];
+    daemon.ok(add);
+    daemon.ok(add);
+    let other = daemon.run(&["pool", "add", "p", "--", "cat"]);
+    assert_eq!(other.code, 125);
+    assert!(other.stderr.contains("there is a pool \"p\" already"), "{other:?}");
+    for name in ["default", "a b"] {
+        assert_eq!(daemon.run(&["pool", "add", name, "--", "cat"]).code, 125);
+    }
+    assert_eq!(value(&daemon, &["square", "3"]), "9");
+    send(daemon.guardian(), Signal::SIGKILL);
+    daemon.wait();
+    wait_until("the end of all", || daemon.processes().is_empty());
+    daemon.restart();
+    assert_eq!(value(&daemon, &["square", "5"]), "25");
+    daemon.ok(&["pool", "rm", "p"]);
+    wait_until("its slots to go", || slots(&daemon, "p").is_empty());
+    let queued = daemon.run(&["pool", "rm", "p"]);
+    assert_eq!(queued.code, 125);
+    assert!(queued.stderr.contains("no pool \"p\""), "{queued:?}");
+    daemon.ok(add);
+    assert_eq!(value(&daemon, &["square", "6"]), "36");
+}
+
+#[test]
+fn bad_input_changes_nothing() {
+    let daemon = wicked(1, "");
+    for (arguments, wanted) in [
+        (&["submit", "--pool", "p", "--", "true"][..], "runs no commands"),
+        (&["call", "default", "m"][..], "no resident program"),
+        (&["call", "nowhere", "m"][..], "no pool \"nowhere\""),
+        (&["call", "p", ""][..], "1 to 512 bytes"),
+        (&["call", "--async", "--tie", "client", "p", "m"][..], "without --async"),
+    ] {
+        let said = daemon.run(arguments);
+        assert!(said.code == 125 || said.code == 2, "{said:?}");
+        assert!(said.stderr.contains(wanted), "{arguments:?}: {said:?}");
+    }
+    let mut client = daemon.client();
+    let wrong = AddPool {
+        name: "q".into(),
+        workers: 1,
+        command: vec![],
+        cwd: None,
+        env: None,
+        ready: None,
+        start_timeout_s: None,
+        max_calls: None,
+        max_age_s: None,
+        max_rss_bytes: None,
+        timeout_s: None,
+        kill_after_s: None,
+    };
+    let refusal = client.call(&wrong).unwrap_err();
+    assert_eq!(refusal.to_string(), "command: it is empty: name a program to run");
+    assert_eq!(daemon.ok(&["ls", "--json"]), "{\"schema\":1,\"jobs\":[]}\n");
+}
+
+#[test]
+fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
+    let daemon = warm(2, &["python3", &program("square.py")], "");
+    let job = |n: u64| Job { method: Some("square".into()), params: Json::parse(&format!("[{n}]")).ok(), ..in_pool() };
+    let mut client = daemon.client();
+    client.send(&SubmitMany { jobs: (0..2000).map(job).collect(), defaults: None }, true).unwrap();
+    let (accepted, _) = client.receive::<SubmitMany>().unwrap();
+    let mut ends: Vec<Brief> = Vec::new();
+    loop {
+        let (told, more) = client.receive::<SubmitMany>().unwrap();
+        ends.extend(told.results);
+        if !more {
+            break;
+        }
+    }
+    ends.sort_by_key(|end| end.id);
+    assert_eq!(ends.iter().map(|end| end.id).collect::<Vec<u64>>(), accepted.ids);
+    for (n, end) in (0u64..).zip(&ends) {
+        assert_eq!(end.value.as_ref().unwrap().get(), (n * n).to_string());
+    }
+    let many = daemon.client().call(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
+    send(daemon.supervisor(), Signal::SIGKILL);
+    let range = format!("{}-{}", many.ids[0], many.ids[many.ids.len() - 1]);
+    assert_eq!(daemon.run(&["wait", &range]).code, 0);
+    for n in [0, 1500, 2999] {
+        assert_eq!(daemon.record(many.ids[n]).value.unwrap().get(), (n * n).to_string());
+    }
+}
+
+#[test]
+fn nothing_of_a_program_outlives_poold() {
+    let mut daemon = wicked(2, "");
+    daemon.ok(&["call", "--async", "p", "breed"]);
+    wait_until("the brood", || {
+        daemon
+            .owned_processes()
+            .into_iter()
+            .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("python")))
+            .count()
+            >= 3
+    });
+    daemon.kill_all();
+    let mut daemon = wicked(1, "");
+    value(&daemon, &["echo"]);
+    assert_eq!(run(&mut daemon.ctl(&["shutdown"])).code, 0);
+    assert_eq!(daemon.wait(), 0);
+    assert!(daemon.processes().is_empty());
+}
