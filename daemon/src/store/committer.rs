@@ -155,7 +155,7 @@ impl Committer {
                 }
                 Message::Hold(_) | Message::LetGo(_) => self.holds.push(message),
                 #[cfg(test)]
-                Message::Inspect(inspect) => inspect(self.database.connection()),
+                Message::Inspect(inspect) => inspect(self.database.connection().expect("it is open")),
             }
             next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pool_proto::Refusal;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, Result, ffi};
 
 use super::backup::Hold;
@@ -15,7 +16,7 @@ use super::jobs::{self, Inserted, Provided};
 pub use super::prune::History;
 use super::prune::{self, Limits};
 use super::records::{self, Layout};
-use super::{Durability, callbacks, queries};
+use super::{Durability, FILE_NAME, callbacks, fault, log, opening, queries};
 use crate::job::{CallId, CallbackId, JobId, Outcome, Work};
 use crate::scheduler::store_op::{Start, StoreAnswer, StoreOp};
 
@@ -26,10 +27,17 @@ const WAL_PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;
 
+/// What the log has before its pages, and before each of them (<https://www.sqlite.org/fileformat2.html#walformat>).
+const LOG_HEADER: i64 = 32;
+const FRAME_HEADER: i64 = 24;
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Database {
-    connection: Connection,
+    /// None while it cannot be opened anew.
+    connection: Option<Connection>,
+    /// A sync has failed, or may have: see [`log`].
+    is_suspect: bool,
     layout: Layout,
     home: Home,
     environments: Environments,
@@ -52,10 +60,29 @@ pub struct BatchError {
 }
 
 impl Database {
-    pub fn new(connection: Connection, layout: Layout, home: Home, history: History, durability: Durability) -> Self {
+    /// `is_suspect`: the last one who had it open did not close it in order.
+    pub fn new(
+        connection: Connection,
+        layout: Layout,
+        home: Home,
+        history: History,
+        durability: Durability,
+        is_suspect: bool,
+    ) -> Self {
         let (environments, checkpoint_at) = (Environments::default(), WAL_PAGES);
         let ended_output_bytes = Arc::new(AtomicU64::new(history.output_bytes));
-        Self { connection, layout, home, environments, history, ended_output_bytes, checkpoint_at, durability, syncs: true }
+        Self {
+            connection: Some(connection),
+            is_suspect,
+            layout,
+            home,
+            environments,
+            history,
+            ended_output_bytes,
+            checkpoint_at,
+            durability,
+            syncs: true,
+        }
     }
 
     /// What all ended jobs have written; kept up to date.
@@ -72,29 +99,65 @@ impl Database {
         self.home.check()
     }
 
-    #[cfg(test)]
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    pub fn connection(&self) -> Result<&Connection> {
+        opened(&self.connection)
     }
 
     /// Carries out all operations in one transaction, or none.
     pub fn commit(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
         let history = self.history;
-        self.transact(ops).inspect_err(|_| {
+        self.transact(ops).inspect_err(|failed| {
             self.history = history;
             self.environments.clear();
             // After some errors SQLite has rolled back by itself.
-            if !self.connection.is_autocommit()
+            if self.connection().is_ok_and(|connection| !connection.is_autocommit())
                 && let Err(error) = self.run("ROLLBACK")
             {
                 tracing::error!(%error, "cannot roll back");
             }
+            self.note(&failed.error);
+            // At once, so that what is refused now is not found in the log by the next start.
+            if let Err(error) = self.mend() {
+                tracing::debug!(%error, "the log cannot be written anew");
+            }
         })
+    }
+
+    /// An error may say that what was written is not what is on the disk.
+    fn note(&mut self, error: &Error) {
+        self.is_suspect |= fault::is_of_sync(error);
+    }
+
+    /// After a sync has failed: has the whole log written anew, and looks at it as the next start would. Nothing is committed or written back
+    /// before that has succeeded.
+    fn mend(&mut self) -> Result<()> {
+        if !self.is_suspect {
+            return Ok(());
+        }
+        self.check_home()?;
+        let file = self.layout.state_dir.join(FILE_NAME);
+        if self.connection.is_some() {
+            let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+            let page: i64 = self.connection()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            let length = if pages > 0 { LOG_HEADER + pages * (FRAME_HEADER + page) } else { 0 };
+            let rewritten = log::rewrite(&file, length.unsigned_abs());
+            rewritten.map_err(|error| failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}")))?;
+        }
+        self.environments.clear();
+        if let Some(connection) = self.connection.take() {
+            // What could be read of the log may be less than what it is thought to hold.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.close().map_err(|(_, error)| error)?;
+        }
+        self.connection = Some(opening::reopen(&file)?);
+        (self.syncs, self.is_suspect) = (true, false);
+        Ok(())
     }
 
     fn transact(&mut self, ops: &[StoreOp]) -> Result<Vec<StoreAnswer>, BatchError> {
         let whole = |error| BatchError { at: None, error };
         self.check_home().map_err(whole)?;
+        self.mend().map_err(whole)?;
         self.set_sync(self.durability == Durability::Power && ops.iter().any(promises)).map_err(whole)?;
         self.run("BEGIN IMMEDIATE").map_err(whole)?;
         let mut answers = Vec::with_capacity(ops.len());
@@ -111,20 +174,21 @@ impl Database {
     fn set_sync(&mut self, sync: bool) -> Result<()> {
         if self.syncs != sync {
             // Never through the statement cache: this pragma takes effect when it is compiled.
-            self.connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+            self.connection()?.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
             self.syncs = sync;
         }
         Ok(())
     }
 
     fn run(&self, statement: &str) -> Result<()> {
-        self.connection.prepare_cached(statement)?.execute([])?;
+        self.connection()?.prepare_cached(statement)?.execute([])?;
         Ok(())
     }
 
     /// Carries out one operation: a change only within [`commit`](Self::commit), a read anywhere.
     pub fn apply(&mut self, op: &StoreOp) -> Result<Option<StoreAnswer>> {
         let Self { connection, layout, environments, history, durability, .. } = self;
+        let connection = opened(connection)?;
         match op {
             StoreOp::Insert { call, first, first_callback, jobs, submitted_us } => {
                 let (call, first) = (*call, *first);
@@ -212,9 +276,9 @@ impl Database {
         want_record: bool,
         provided: Provided,
     ) -> Result<Option<StoreAnswer>> {
-        let Some(stdin) = jobs::finish(&self.connection, id, outcome, start, provided)? else { return Ok(None) };
+        let Some(stdin) = jobs::finish(self.connection()?, id, outcome, start, provided)? else { return Ok(None) };
         self.history.add(outcome);
-        let callbacks = callbacks::release(&self.connection, id, outcome.state, outcome.ended_us)?;
+        let callbacks = callbacks::release(self.connection()?, id, outcome.state, outcome.ended_us)?;
         let record = self.record_if(want_record, id)?;
         Ok(Some(StoreAnswer::Finished { id, record, callbacks, stdin }))
     }
@@ -229,13 +293,17 @@ impl Database {
         if !wanted {
             return Ok(None);
         }
-        Ok(records::record(&self.connection, &self.layout, id)?.map(Box::new))
+        Ok(records::record(self.connection()?, &self.layout, id)?.map(Box::new))
     }
 
     /// Whether there is room on the disk again: writes something and takes it back.
-    pub fn probe(&self) -> Result<()> {
-        self.connection.prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?.execute([PROBE_BYTES])?;
-        self.run("UPDATE meta SET probe = NULL")
+    pub fn probe(&mut self) -> Result<()> {
+        self.mend()?;
+        let probe = |database: &Self| {
+            database.connection()?.prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?.execute([PROBE_BYTES])?;
+            database.run("UPDATE meta SET probe = NULL")
+        };
+        probe(self).inspect_err(|error| self.note(error))
     }
 
     /// Writes the log back into the database once it has become long. For when nobody waits for an answer.
@@ -245,12 +313,16 @@ impl Database {
             // Nothing is lost, the log only grows on. Should there be no room for that either, the next commit fails and says so.
             Err(error) => {
                 tracing::warn!(%error, "cannot write the log back into the database");
+                self.note(&error);
                 self.checkpoint_at += WAL_PAGES;
             }
         }
     }
 
     fn checkpoint_if_long(&mut self, hold: &mut Hold) -> Result<()> {
+        if self.is_suspect {
+            return Ok(()); // The next commit mends that first.
+        }
         let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
         hold.limit(pages);
         if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {
@@ -262,28 +334,40 @@ impl Database {
 
     /// The log's pages, and how many of them are written back, after a checkpoint of that mode.
     fn log_length(&self, mode: &str) -> Result<(i64, i64)> {
-        let mut checkpoint = self.connection.prepare_cached(mode)?;
+        let mut checkpoint = self.connection()?.prepare_cached(mode)?;
         checkpoint.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
     }
 
     /// Writes everything that is committed back into the file; its length in bytes.
     pub fn make_whole(&mut self) -> Result<u64> {
         self.check_home()?;
-        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
+        self.mend()?;
+        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
         if pages != written_back {
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
         }
-        let count: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let size: i64 = self.connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let count: i64 = self.connection()?.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let size: i64 = self.connection()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
         Ok((count * size).unsigned_abs())
     }
 
     /// Closes the database. The log is written back and removed; where that fails, the next start does it.
-    pub fn close(self) {
-        if let Err((_, error)) = self.connection.close() {
+    pub fn close(mut self) {
+        let mended = self.mend();
+        let Some(connection) = self.connection else { return };
+        let kept = mended.or_else(|_| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ()));
+        if let Err(error) = kept.and_then(|()| connection.close().map_err(|(_, error)| error)) {
             tracing::warn!(%error, "cannot close the database in order; the next start mends that");
         }
     }
+}
+
+fn opened(connection: &Option<Connection>) -> Result<&Connection> {
+    connection.as_ref().ok_or_else(|| failure(ffi::SQLITE_CANTOPEN, "it could not be opened anew".to_owned()))
+}
+
+fn failure(code: i32, text: String) -> Error {
+    Error::SqliteFailure(ffi::Error::new(code), Some(text))
 }
 
 /// Whether somebody is told, when it is written, that it will not be lost. The others only say how far things have come: when a power

@@ -3,12 +3,13 @@
 //!
 //! Looked at before each commit, which costs two stat(2) calls and no timer.
 
-use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use rusqlite::{Error, ffi};
+
+use super::log;
 
 /// A file by its name and by what tells it from others.
 #[derive(Debug)]
@@ -26,9 +27,7 @@ pub struct Home {
 impl Home {
     /// Of a database that is open, with its log.
     pub fn of(file: &Path) -> io::Result<Self> {
-        let mut log = OsString::from(file);
-        log.push("-wal");
-        Ok(Self { files: [Known::of(file.to_owned())?, Known::of(log.into())?] })
+        Ok(Self { files: [Known::of(file.to_owned())?, Known::of(log::path_of(file))?] })
     }
 
     /// Fails with the code that SQLite has for this.

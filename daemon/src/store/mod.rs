@@ -23,6 +23,7 @@ mod fault;
 mod home;
 mod jobs;
 mod keys;
+mod log;
 mod opening;
 mod prune;
 mod queries;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database::{self, Database};
 use super::home::Home;
+use super::log;
 use super::records::Layout;
 use super::{FILE_NAME, Options, restore, schema};
 use crate::scheduler::store_op::Restored;
@@ -59,11 +60,22 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let file = dir.join(FILE_NAME);
     create(&dir, &file).map_err(|source| OpenError::Create { file: file.clone(), source })?;
     let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths, sync_stdin: options.sync_stdin };
+    let is_suspect = log::is_left(&file);
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;
     let home = Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
-    Ok((Database::new(connection, layout, home, history, options.durability), restored))
+    Ok((Database::new(connection, layout, home, history, options.durability, is_suspect), restored))
+}
+
+/// Opens a database anew that was open a moment ago.
+pub fn reopen(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_connection(file)?;
+    configure(&connection)?;
+    // Reads the log: what is there from now on is what a start would find.
+    connection.query_row("SELECT next_job FROM meta", [], |row| row.get::<_, i64>(0))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
 }
 
 /// Settings, migration and everything that a start needs to know. Only when all of it can be read is anything changed for good.
@@ -89,19 +101,20 @@ fn create(dir: &Path, file: &Path) -> io::Result<()> {
     }
 }
 
-fn connect(file: &Path) -> Result<Connection, OpenError> {
+fn open_connection(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let open = || {
-        let connection = Connection::open_with_flags(file, flags)?;
-        connection.busy_timeout(PATIENCE)?;
-        // Until all that a start needs has been read, not even the log of a daemon that died is to be written back into the file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // Before anything is read. Nobody else can hold up a commit or keep the log from being reset, no second daemon can open the
-        // file, and no index of the log has to be shared through a file. Looking in with `sqlite3` takes a copy of *.db and *.db-wal.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        Ok(connection)
-    };
-    let connection = open().map_err(|source| OpenError::Access { file: file.to_owned(), source })?;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    // Until all that a start needs has been read, not even the log of a daemon that died is to be written back into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Before anything is read. Nobody else can hold up a commit or keep the log from being reset, no second daemon can open the
+    // file, and no index of the log has to be shared through a file. Looking in with `sqlite3` takes a copy of *.db and *.db-wal.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    Ok(connection)
+}
+
+fn connect(file: &Path) -> Result<Connection, OpenError> {
+    let connection = open_connection(file).map_err(|source| OpenError::Access { file: file.to_owned(), source })?;
     match connection.is_readonly("main") {
         Ok(false) => Ok(connection),
         Ok(true) => Err(OpenError::ReadOnly { file: file.to_owned() }),

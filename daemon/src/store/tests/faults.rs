@@ -8,7 +8,9 @@ use std::path::Path;
 use pool_proto::Refusal;
 use pool_proto::interface::{On, State};
 use rusqlite::Connection;
+use tempfile::TempDir;
 
+use super::recorder::Recording;
 use super::{Fixture, finish, insert, open, refusal, start, work};
 use crate::job::{CallId, JobId};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
@@ -227,4 +229,46 @@ fn a_second_daemon_is_kept_out() {
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     assert_eq!(store.queued(), [1]);
     store.close();
+}
+
+/// The files as the next start would find them, if poold was killed now.
+fn killed(dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for (name, content) in snapshot(dir) {
+        fs::write(copy.path().join(name), content).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_sync_that_fails_leaves_neither_a_gap_nor_what_was_refused() {
+    for (failures, evicts) in [(1, false), (3, false), (1, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = Recording::of(dir.path());
+        let store = open(dir.path());
+        store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+        // Not synced by itself.
+        store.run(vec![start(2, 1)]);
+        recording.fail_syncs(failures, evicts);
+        let mut events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["b"], &[])])]);
+        assert!(matches!(events[0], StoreEvent::Failing { .. }), "{events:?}");
+        let refused = |event: &StoreEvent| matches!(event, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), .. }));
+        assert!(events.iter().any(refused), "{events:?}");
+        events.extend(store.until(|event| *event == StoreEvent::Recovered));
+        let finished = |event: &&StoreEvent| matches!(event, StoreEvent::Answer(StoreAnswer::Finished { .. }));
+        assert_eq!(events.iter().filter(finished).count(), 1, "what has ended is told once: {events:?}");
+        let copy = killed(dir.path());
+        let next = open(copy.path());
+        assert_eq!((next.restored.next_job, next.restored.callbacks.len()), (3, 1), "job 3 was refused");
+        next.close();
+
+        assert!(matches!(store.answer(insert(4, 4, vec![work(&["c"], &[])])), StoreAnswer::Inserted { .. }));
+        let copy = killed(dir.path());
+        let next = open(copy.path());
+        assert_eq!(next.restored.next_job, 5, "job 4 was accepted");
+        // That job 2 had started may be forgotten where it could not be read any more.
+        assert_eq!(next.queued(), if evicts { vec![2, 4] } else { vec![4] });
+        next.close();
+        store.close();
+    }
 }

@@ -6,7 +6,7 @@ mod faults;
 mod keys;
 mod migrations;
 mod power;
-mod recorder;
+pub(in crate::store) mod recorder;
 
 use std::io;
 use std::path::{Path, PathBuf};

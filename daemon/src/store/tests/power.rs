@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use pool_proto::interface::{On, ResultKind, State};
 
@@ -67,6 +67,7 @@ struct Work {
     unended: Vec<u64>,
     pending: Vec<CallbackId>,
     claimed: Vec<CallbackId>,
+    is_failing: bool,
 }
 
 impl Work {
@@ -111,7 +112,6 @@ impl Work {
         let callbacks: &[(On, &str)] = if self.chance.one_in(2) { &[(On::Done, "x"), (On::Success, "y")] } else { &[] };
         self.next_job += count as u64;
         self.next_callback += (count * callbacks.len()) as u64;
-        self.unended.extend(first..self.next_job);
         insert(first, first_callback, vec![work(&[&argument], callbacks); count])
     }
 
@@ -126,16 +126,47 @@ impl Work {
         Some(StoreOp::Finish { id: JobId(id), outcome, start: None, want_record: false })
     }
 
+    /// Takes what the store has to say next; true when it has come to the end of the batch.
+    fn take_turn(&mut self, store: &Store, recording: &Recording, notified: &Receiver<()>, seen: &SyncSender<()>) -> bool {
+        notified.recv().expect("the store goes on");
+        let mut is_over = false;
+        while let Some(event) = store.answer() {
+            match event {
+                StoreEvent::Answer(StoreAnswer::Got { .. }) => is_over = true,
+                StoreEvent::Answer(answer) => self.take(answer),
+                StoreEvent::Failing { reason } => {
+                    assert!(!reason.contains("damaged"), "{reason}");
+                    self.is_failing = true;
+                }
+                StoreEvent::Recovered => self.is_failing = false,
+                other => panic!("{other:?}"),
+            }
+        }
+        recording.told(self.story.answers.len(), self.is_failing);
+        seen.send(()).expect("the store waits");
+        is_over
+    }
+
     fn take(&mut self, answer: StoreAnswer) {
-        if let StoreAnswer::Finished { callbacks, .. } = &answer {
-            self.pending.extend(callbacks);
+        match &answer {
+            StoreAnswer::Finished { callbacks, .. } => self.pending.extend(callbacks),
+            // One that may be refused is not worked on.
+            StoreAnswer::Inserted { first, jobs, .. } => self.unended.extend(first.0..first.0 + jobs.len() as u64),
+            _ => {}
         }
         self.story.answers.push(answer);
     }
 }
 
+/// What becomes of what is brought to the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Syncs {
+    Succeed,
+    FailNowAndThen,
+}
+
 /// Runs a store through its work; what it did to the disk, and what it has promised.
-fn record(seed: u64, durability: Durability) -> (Vec<Event>, Story) {
+fn record(seed: u64, durability: Durability, syncs: Syncs) -> (Vec<Event>, Story) {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path());
     let mut work = Work {
@@ -146,6 +177,7 @@ fn record(seed: u64, durability: Durability) -> (Vec<Event>, Story) {
         unended: Vec::new(),
         pending: Vec::new(),
         claimed: Vec::new(),
+        is_failing: false,
     };
     for _ in 0..OPENINGS {
         let (notify, notified) = mpsc::sync_channel(0);
@@ -159,22 +191,19 @@ fn record(seed: u64, durability: Durability) -> (Vec<Event>, Story) {
         let (store, _) = Store::open(dir.path(), options(durability), told).expect("the store opens");
         for _ in 0..BATCHES / OPENINGS {
             let mut ops = work.batch(recording.len());
+            if syncs == Syncs::FailNowAndThen && work.chance.one_in(6) {
+                let evicts = work.chance.one_in(2);
+                // What cannot be read any more either is only tried where it can be mended at once.
+                recording.fail_syncs(if evicts { 1 } else { 1 + work.chance.below(3) }, evicts);
+            }
             let fence = CallId(u64::MAX);
             ops.push(StoreOp::Get { call: fence, ids: Vec::new() });
             store.submit(ops);
-            let mut is_over = false;
-            while !is_over {
-                notified.recv().expect("the store goes on");
-                while let Some(event) = store.answer() {
-                    match event {
-                        StoreEvent::Answer(StoreAnswer::Got { .. }) => is_over = true,
-                        StoreEvent::Answer(answer) => work.take(answer),
-                        other => panic!("{other:?}"),
-                    }
-                }
-                recording.told(work.story.answers.len());
-                seen.send(()).expect("the store waits");
-            }
+            while !work.take_turn(&store, &recording, &notified, &seen) {}
+        }
+        recording.fail_syncs(0, false);
+        while work.is_failing {
+            work.take_turn(&store, &recording, &notified, &seen);
         }
         drop(notified);
         store.close().expect("everything can be written");
@@ -203,7 +232,7 @@ struct Disk<'e> {
 }
 
 impl<'e> Disk<'e> {
-    fn do_event(&mut self, event: &'e Event) {
+    fn do_event(&mut self, event: &'e Event, chance: &mut Chance) {
         match event {
             Event::Open(file) => {
                 let number = self.inodes.len();
@@ -225,9 +254,15 @@ impl<'e> Disk<'e> {
                     change.apply(&mut inode.synced, |_| true);
                 }
             }
+            Event::SyncFailed { file, evicts } => {
+                let inode = self.inode(file);
+                for change in std::mem::take(&mut inode.since) {
+                    change.apply(&mut inode.synced, |_| !evicts && chance.one_in(2));
+                }
+            }
             Event::SyncDir => self.names.values_mut().for_each(|(current, synced)| *synced = *current),
             Event::Delete(file) => self.names.entry(file).or_default().0 = None,
-            Event::Told(_) => {}
+            Event::Told { .. } => {}
         }
     }
 
@@ -265,7 +300,8 @@ impl Change<'_> {
     /// Those of its sectors that get through.
     fn apply(&self, content: &mut Vec<u8>, mut gets_through: impl FnMut(usize) -> bool) {
         match *self {
-            Change::Truncate(size) => content.resize(size, 0),
+            Change::Truncate(size) if gets_through(size / SECTOR) => content.resize(size, 0),
+            Change::Truncate(_) => {}
             Change::Write(offset, bytes) => {
                 let mut at = offset;
                 while at < offset + bytes.len() {
@@ -339,8 +375,8 @@ fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: 
 }
 
 /// Cuts the power that often; what was found broken.
-fn cut(seed: u64, cuts: usize, durability: Durability) -> Vec<String> {
-    let (events, story) = record(seed, durability);
+fn cut(seed: u64, cuts: usize, durability: Durability, syncs: Syncs) -> Vec<String> {
+    let (events, story) = record(seed, durability, syncs);
     let mut chance = Chance(seed ^ 0xC0FF_EE00);
     let mut moments: Vec<usize> = (0..cuts).map(|_| chance.below(events.len() + 1)).collect();
     moments.sort_unstable();
@@ -348,18 +384,22 @@ fn cut(seed: u64, cuts: usize, durability: Durability) -> Vec<String> {
     let mut broken = Vec::new();
     for at in moments {
         for event in &events[done..at] {
-            disk.do_event(event);
-            if let Event::Told(answers) = event {
+            disk.do_event(event, &mut chance);
+            if let Event::Told { answers, .. } = event {
                 told = *answers;
             }
         }
         done = at;
-        let next = events[at..].iter().find_map(|event| if let Event::Told(answers) = event { Some(*answers) } else { None });
+        let next = events[at..].iter().find_map(|event| match event {
+            // While the store is failing, what is in flight is not told.
+            Event::Told { answers, is_failing: false } => Some(*answers),
+            _ => None,
+        });
         let dir = tempfile::tempdir_in(scratch()).unwrap();
         for (name, content) in disk.after_cut(&mut chance) {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let what = broken_promise(dir.path(), &story, at, told, next.unwrap_or(told));
+        let what = broken_promise(dir.path(), &story, at, told, next.unwrap_or(story.answers.len()));
         broken.extend(what.map(|what| format!("cut after {at} of {} steps: {what}", events.len())));
     }
     broken
@@ -377,17 +417,26 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn what_was_answered_survives_a_power_cut_at_any_moment() {
+    assert_no_promise_is_broken(Syncs::Succeed);
+}
+
+#[test]
+fn what_was_answered_survives_syncs_that_fail_and_a_power_cut_after_them() {
+    assert_no_promise_is_broken(Syncs::FailNowAndThen);
+}
+
+fn assert_no_promise_is_broken(syncs: Syncs) {
     let seed = number("POOL_POWER_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 1_000_003);
     let cuts = number("POOL_POWER_CUTS").map_or(CUTS, |cuts| cuts as usize);
     for (seed, cuts) in (seed..).zip((0..cuts.div_ceil(CUTS)).map(|_| CUTS)) {
         println!("POOL_POWER_SEED={seed}, {cuts} cuts");
-        let broken = cut(seed, cuts, Durability::Power);
+        let broken = cut(seed, cuts, Durability::Power, syncs);
         assert!(broken.is_empty(), "POOL_POWER_SEED={seed}: {broken:#?}");
     }
 }
 
 #[test]
 fn without_syncs_the_same_cuts_do_break_promises() {
-    let broken = cut(7, 60, Durability::Crash);
+    let broken = cut(7, 60, Durability::Crash, Syncs::Succeed);
     assert!(broken.iter().any(|what| what.contains("is gone")), "the test above can fail: {broken:#?}");
 }

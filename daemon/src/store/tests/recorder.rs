@@ -1,9 +1,12 @@
-//! SQLite's way to the disk, wrapped: what it does to the files of a directory that is being recorded is remembered, in order. Everything
-//! else goes straight through. The only unsafe code outside `process`, and only in tests.
+//! SQLite's way to the disk, wrapped: what it does to the files of a directory that is being recorded is remembered, in order, and its
+//! syncs fail where a test wants that. Everything else goes straight through. The only unsafe code outside `process`, and only in tests.
 //!
 //! See <https://www.sqlite.org/vfs.html>. It is made for a store as ours: no shared memory (exclusive locking), no mapped files.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -25,13 +28,41 @@ pub enum Event {
         size: usize,
     },
     Sync(String),
+    /// A sync has failed: what was written since the last one that did not may be on the disk or not, in part, and the kernel will not try
+    /// again. `evicts`: none of it is, and the kernel has forgotten it, so that what is read is the old.
+    SyncFailed {
+        file: String,
+        evicts: bool,
+    },
     SyncDir,
     Delete(String),
-    /// So many answers have been given by now.
-    Told(usize),
+    /// So many answers have been given by now, and whether the store is failing.
+    Told {
+        answers: usize,
+        is_failing: bool,
+    },
 }
 
-type Events = Arc<Mutex<Vec<Event>>>;
+/// What is known of a directory that is being recorded.
+#[derive(Debug, Default)]
+struct Records {
+    events: Vec<Event>,
+    /// What each file had in it when it was last synced.
+    synced: BTreeMap<String, Vec<u8>>,
+    /// So many of the next syncs fail.
+    failures: usize,
+    evicts: bool,
+}
+
+type Events = Arc<Mutex<Records>>;
+
+impl Records {
+    fn takes_failure(&mut self) -> bool {
+        let fails = self.failures > 0;
+        self.failures = self.failures.saturating_sub(1);
+        fails
+    }
+}
 
 /// A recording of one directory, until it is dropped.
 #[derive(Debug)]
@@ -51,16 +82,22 @@ impl Recording {
         Self { dir, events }
     }
 
-    pub fn told(&self, answers: usize) {
-        self.events.lock().unwrap().push(Event::Told(answers));
+    pub fn told(&self, answers: usize, is_failing: bool) {
+        self.events.lock().unwrap().events.push(Event::Told { answers, is_failing });
+    }
+
+    /// The next syncs fail, so many of them.
+    pub fn fail_syncs(&self, count: usize, evicts: bool) {
+        let mut records = self.events.lock().unwrap();
+        (records.failures, records.evicts) = (count, evicts);
     }
 
     pub fn len(&self) -> usize {
-        self.events.lock().unwrap().len()
+        self.events.lock().unwrap().events.len()
     }
 
     pub fn events(&self) -> Vec<Event> {
-        self.events.lock().unwrap().clone()
+        self.events.lock().unwrap().events.clone()
     }
 }
 
@@ -70,12 +107,32 @@ impl Drop for Recording {
     }
 }
 
+/// Somebody has cut a file short, written all of it anew, and syncs it and its directory.
+pub fn rewritten(path: &Path) -> io::Result<()> {
+    let Some((events, file)) = recorded(path) else { return Ok(()) };
+    let bytes = fs::read(path)?;
+    let mut records = events.lock().unwrap();
+    let (size, offset) = (bytes.len(), 0);
+    records.events.push(Event::Truncate { file: file.clone(), size });
+    records.events.push(Event::Write { file: file.clone(), offset, bytes: bytes.clone() });
+    if records.takes_failure() {
+        records.events.push(Event::SyncFailed { file, evicts: false });
+        return Err(io::ErrorKind::Other.into());
+    }
+    records.events.extend([Event::Sync(file.clone()), Event::SyncDir]);
+    records.synced.insert(file, bytes);
+    Ok(())
+}
+
 /// The recording that a file belongs to, and its name there.
-fn recorded(path: &CStr) -> Option<(Events, String)> {
-    let path = Path::new(path.to_str().ok()?);
+fn recorded(path: &Path) -> Option<(Events, String)> {
     let recordings = RECORDINGS.lock().unwrap();
     let (_, events) = recordings.iter().find(|(dir, _)| path.parent() == Some(dir))?;
     Some((events.clone(), path.file_name()?.to_str()?.to_owned()))
+}
+
+fn path_of(name: &CStr) -> &Path {
+    Path::new(name.to_str().expect("temporary paths are UTF-8"))
 }
 
 /// Puts the wrapper in front of SQLite's own way, once for this process.
@@ -117,7 +174,7 @@ struct Log {
 
 impl Log {
     fn push(&self, event: impl FnOnce(String) -> Event) {
-        self.events.lock().unwrap().push(event(self.name.clone()));
+        self.events.lock().unwrap().events.push(event(self.name.clone()));
     }
 }
 
@@ -132,7 +189,7 @@ unsafe extern "C" fn open(
     // SAFETY: SQLite passes a name that ends with NUL, or none, and memory of the size that `install` asked for.
     unsafe {
         let open = (*real).xOpen.expect("every VFS opens files");
-        let recorded = if name.is_null() { None } else { recorded(CStr::from_ptr(name)) };
+        let recorded = if name.is_null() { None } else { recorded(path_of(CStr::from_ptr(name))) };
         let Some((events, short)) = recorded else { return open(real, name, file, flags, out) };
         let wrapped = file.cast::<Wrapped>();
         (*wrapped).base.pMethods = ptr::null();
@@ -154,12 +211,13 @@ unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const std::ffi::c_char, 
     // SAFETY: SQLite passes a name that ends with NUL.
     let (result, recorded) = unsafe {
         let delete = (*real).xDelete.expect("every VFS deletes files");
-        (delete(real, name, sync_dir), recorded(CStr::from_ptr(name)))
+        (delete(real, name, sync_dir), recorded(path_of(CStr::from_ptr(name))))
     };
     if let (ffi::SQLITE_OK, Some((events, short))) = (result, recorded) {
-        let mut events = events.lock().unwrap();
-        events.push(Event::Delete(short));
-        events.extend((sync_dir != 0).then_some(Event::SyncDir));
+        let mut records = events.lock().unwrap();
+        records.synced.remove(&short);
+        records.events.push(Event::Delete(short));
+        records.events.extend((sync_dir != 0).then_some(Event::SyncDir));
     }
     result
 }
@@ -238,15 +296,56 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: as for all methods; nobody else has the log.
     unsafe {
+        let log = &mut *(*file.cast::<Wrapped>()).log;
+        let mut records = log.events.lock().unwrap();
+        if records.takes_failure() {
+            let evicts = records.evicts;
+            records.events.push(Event::SyncFailed { file: log.name.clone(), evicts });
+            if evicts {
+                put(file, records.synced.get(&log.name).map_or(&[], Vec::as_slice));
+            }
+            return ffi::SQLITE_IOERR_FSYNC;
+        }
         let result = real_sync(file, flags);
         if result == ffi::SQLITE_OK {
-            let log = &mut *(*file.cast::<Wrapped>()).log;
+            records.synced.insert(log.name.clone(), content(file));
+            drop(records);
             log.push(Event::Sync);
             if std::mem::take(&mut log.syncs_dir) {
                 log.push(|_| Event::SyncDir);
             }
         }
         result
+    }
+}
+
+/// SQLite reads and writes less than 128 KiB at once.
+const CHUNK: usize = 64 * 1024;
+
+/// All that is in a file.
+unsafe fn content(file: *mut sqlite3_file) -> Vec<u8> {
+    let mut size = 0;
+    // SAFETY: as for all methods; each buffer is as long as is said.
+    unsafe {
+        assert_eq!(file_size(file, &raw mut size), ffi::SQLITE_OK);
+        let mut bytes = vec![0_u8; size as usize];
+        for (at, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
+            let (count, offset) = (chunk.len() as c_int, (at * CHUNK) as sqlite3_int64);
+            assert_eq!(read(file, chunk.as_mut_ptr().cast(), count, offset), ffi::SQLITE_OK);
+        }
+        bytes
+    }
+}
+
+/// Has that in a file and nothing else.
+unsafe fn put(file: *mut sqlite3_file, bytes: &[u8]) {
+    // SAFETY: as for all methods; each buffer is as long as is said.
+    unsafe {
+        assert_eq!(real_truncate(file, bytes.len() as sqlite3_int64), ffi::SQLITE_OK);
+        for (at, chunk) in bytes.chunks(CHUNK).enumerate() {
+            let (count, offset) = (chunk.len() as c_int, (at * CHUNK) as sqlite3_int64);
+            assert_eq!(real_write(file, chunk.as_ptr().cast(), count, offset), ffi::SQLITE_OK);
+        }
     }
 }
 
