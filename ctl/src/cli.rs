@@ -71,6 +71,9 @@ pub enum Verb {
     /// List jobs, oldest first
     Ls(ListOptions),
 
+    /// Tell what happens to jobs and slots, as it happens: a line each, or with --json an object
+    Events(EventsOptions),
+
     /// Print a job's output
     Logs(LogsOptions),
 
@@ -419,6 +422,17 @@ pub struct ListOptions {
     /// At most so many
     #[arg(short, long, value_name = "N")]
     pub limit: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsOptions {
+    /// Only of these jobs: ids, or ranges like 3-9
+    #[arg(value_name = "ID")]
+    pub ids: Vec<IdRange>,
+
+    /// Only of this pool; may be repeated
+    #[arg(short, long)]
+    pub pool: Vec<String>,
 }
 
 #[derive(Debug, Args)]

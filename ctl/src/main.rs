@@ -10,6 +10,7 @@ mod call;
 mod cli;
 mod connect;
 mod doctor;
+mod events;
 mod follow;
 mod interrupt;
 mod list;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Pool { verb: PoolVerb::Add(options) } => pool::add(&link, options),
         Verb::Pool { verb: PoolVerb::Rm { name } } => pool::remove(&link, name),
         Verb::Backup { file } => backup::run(&link, &file, json),
+        Verb::Events(options) => events::run(&link, &options, json),
         Verb::Doctor(options) => doctor::run(&link, &options, json),
         Verb::Ping => admin::ping(&link, json),
         Verb::Shutdown { drain: _, now } => admin::shutdown(&link, now),

@@ -5,6 +5,7 @@
 //! * [`interface`]: `io.poold`: its methods, types and description;
 //! * [`condition`]: more of them, about how the daemon is;
 //! * [`json`]: values that are passed on as they came;
+//! * [`events`]: and about what happens in it;
 //! * [`refusal`]: its named errors;
 //! * [`client`]: a blocking client, the only way in (`poolctl` has no privileged path);
 //! * [`location`]: where the socket, the state and the configuration live;
@@ -18,6 +19,7 @@ pub mod frame;
 pub mod message;
 
 pub mod condition;
+pub mod events;
 pub mod interface;
 pub mod json;
 pub mod refusal;

@@ -96,6 +96,11 @@ pub enum Refusal {
     )]
     Overloaded { limit: usize },
 
+    /// A client has read events too slowly: nothing that happened later is told to it.
+    #[serde(rename = "io.poold.EventsMissed")]
+    #[error("more than {limit} bytes of events were not read: what happened since is not told; ask again to go on from now")]
+    EventsMissed { limit: usize },
+
     /// One backup at a time.
     #[serde(rename = "io.poold.BackupUnderWay")]
     #[error("another backup is under way: try again when it is done")]

@@ -231,6 +231,11 @@ impl Scheduler {
         self.active.iter().map(|(&id, active)| (id, active.attempt))
     }
 
+    /// The same jobs, each with its pool.
+    pub fn running_pools(&self) -> impl Iterator<Item = (JobId, Arc<str>)> + '_ {
+        self.active.iter().map(|(&id, active)| (id, active.work.pool.clone()))
+    }
+
     /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained, and why no better.
     pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<interface::Pool> {
         self.pools.iter().map(|pool| pool.describe(containment(&pool.name))).collect()

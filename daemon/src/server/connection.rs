@@ -209,6 +209,11 @@ impl Connection {
         self.outbox.is_empty() && self.calls.front().is_some_and(|call| call.id == id)
     }
 
+    /// How many bytes the client has not taken yet.
+    pub fn unread(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Whether the call wants any number of replies.
     pub fn wants_more(&self, id: CallId) -> bool {
         self.calls.iter().any(|call| call.id == id && call.more)

@@ -249,6 +249,11 @@ impl Server {
         connection.is_some_and(|connection| connection.wants_more(call))
     }
 
+    /// How many bytes the client of this call has not taken yet.
+    pub fn unread(&self, call: CallId) -> usize {
+        self.calls.get(&call).and_then(|token| self.connections.get(token)).map_or(0, Connection::unread)
+    }
+
     /// Asks for [`ServerEvent::Drained`], once.
     pub fn notify_drained(&mut self, call: CallId) {
         self.streaming.insert(call);

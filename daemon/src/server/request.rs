@@ -2,6 +2,7 @@
 
 use pool_proto::Refusal;
 use pool_proto::condition::{Absent, Status};
+use pool_proto::events::Events;
 use pool_proto::interface::{self, DESCRIPTION, INTERFACE, Method};
 use pool_proto::message::Call;
 use serde::Deserialize;
@@ -27,6 +28,7 @@ pub enum Request {
     Absent(Absent),
     AddPool(Box<interface::AddPool>),
     RemovePool(interface::RemovePool),
+    Events(Events),
     Backup,
     EndBackup,
     Shutdown(interface::Shutdown),
@@ -49,6 +51,7 @@ impl Request {
             | Self::Absent(_)
             | Self::AddPool(_)
             | Self::RemovePool(_)
+            | Self::Events(_)
             | Self::Backup
             | Self::EndBackup
             | Self::Shutdown(_) => false,
@@ -137,6 +140,7 @@ fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
         Release::NAME => Request::Release(parameters(call)?),
         Pools::NAME => Request::Pools,
         Status::NAME => Request::Status,
+        Events::NAME => Request::Events(parameters(call)?),
         Absent::NAME => Request::Absent(parameters(call)?),
         AddPool::NAME => Request::AddPool(parameters(call)?),
         RemovePool::NAME => Request::RemovePool(parameters(call)?),

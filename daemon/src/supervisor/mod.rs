@@ -14,6 +14,7 @@ pub mod admission;
 mod backup;
 mod condition;
 mod containment;
+mod events;
 mod launch;
 mod output_room;
 mod programs;
@@ -40,6 +41,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::stat::fstat;
 use nix::unistd::getppid;
 use pool_proto::condition::Swept;
+use pool_proto::events::Kind;
 use pool_proto::interface::{Brief, Submitted};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -57,6 +59,7 @@ use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
 use crate::{guardian, output, process};
 use admission::Admission;
 use containment::Containment;
+use events::Listeners;
 use launch::Place;
 use programs::AddedPools;
 use spool::Spool;
@@ -129,6 +132,7 @@ struct Supervisor {
     bulk: HashSet<CallId>,
     /// Ends of this turn, for those who want them in few words, and whether they are the last.
     briefs: HashMap<CallId, (Vec<Brief>, bool)>,
+    listeners: Listeners,
     /// Changes of this turn.
     ops: Vec<StoreOp>,
     /// When this supervisor started, in microseconds since 1970.
@@ -228,6 +232,7 @@ impl Supervisor {
             backing_up: HashSet::new(),
             bulk: HashSet::new(),
             briefs: HashMap::new(),
+            listeners: Listeners::default(),
             ops: Vec::new(),
             started_us: clock.now().wall_us,
             swept: recovery.swept,
@@ -357,6 +362,7 @@ impl Supervisor {
     }
 
     fn on_answer(&mut self, answer: StoreAnswer) {
+        self.hear_of_answer(&answer);
         match answer {
             StoreAnswer::Got { call, .. } | StoreAnswer::Listed { call, .. } if self.queries.contains_key(&call) => {
                 self.on_query_answer(call, answer);
@@ -374,7 +380,8 @@ impl Supervisor {
                 self.handle(Event::Store(answer));
             }
             StoreAnswer::Refused { call, ref refusal } if self.queries.remove(&call).is_some() => {
-                self.server.refuse(call, refusal)
+                self.end_events(call);
+                self.server.refuse(call, refusal);
             }
             StoreAnswer::Refused { call, ref refusal } if self.refuse_pool(call, refusal) => {}
             StoreAnswer::Refused { call, .. } => {
@@ -403,10 +410,12 @@ impl Supervisor {
                     if !self.exiting {
                         tracing::debug!(worker = %self.slot_name(slot), pid, how, "worker lost");
                     }
+                    self.hear_of_worker(Kind::WorkerLost, slot, pid, Some(&how));
                     self.handle(Event::WorkerLost { slot, pid, how, unsent });
                 }
                 FleetEvent::ProgramReady { slot, worker, process } => {
                     tracing::debug!(worker = %self.slot_name(slot), pid = process.pid, "a resident program is ready");
+                    self.hear_of_worker(Kind::ProgramReady, slot, process.pid, None);
                     self.handle(Event::ProgramReady { slot, worker, process });
                 }
                 FleetEvent::Answered { slot, claim, result, log, rss_bytes } => {
@@ -416,7 +425,10 @@ impl Supervisor {
                     let answer = Answer { result, stderr_bytes, ended_us, rss_bytes };
                     self.handle(Event::Answered { slot, claim, answer });
                 }
-                FleetEvent::Progressed { slot, claim, progress } => self.handle(Event::Progressed { slot, claim, progress }),
+                FleetEvent::Progressed { slot, claim, progress } => {
+                    self.hear_of_progress(claim, &progress);
+                    self.handle(Event::Progressed { slot, claim, progress });
+                }
                 FleetEvent::Misbehaved { slot, worker, during, how } => {
                     tracing::warn!(worker = %self.slot_name(slot), "{how}");
                     self.handle(Event::Misbehaved { slot, worker, during, how });
@@ -449,6 +461,7 @@ impl Supervisor {
                 self.queries.remove(&call);
                 self.bulk.remove(&call);
                 self.briefs.remove(&call);
+                self.end_events(call);
                 self.handle(Event::Disconnected { call });
             }
             ServerEvent::Closed { connection } => {
@@ -509,7 +522,8 @@ impl Supervisor {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Store(op) => {
+            Effect::Store(mut op) => {
+                self.hear_of_change(&mut op);
                 tracing::debug!(?op, "store");
                 self.ops.push(op);
             }
@@ -518,16 +532,22 @@ impl Supervisor {
             Effect::SpawnSuccessor { slot } => self.spawn_successor(slot),
             Effect::SwapWorker { slot } => self.fleet.swap(slot),
             Effect::KillSuccessor { slot } => self.fleet.kill_successor(slot),
-            Effect::Run { slot, claim, work } => match (&work.task, claim.unit) {
-                (Task::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
-                (Task::Exec(argv), _) => {
-                    let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
-                    let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
-                    self.fleet.run(slot, &work.environment, Box::new(run));
+            Effect::Run { slot, claim, work } => {
+                if let Unit::Job(id) = claim.unit {
+                    self.hear_of_run(id, &work.pool);
                 }
-                (Task::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),
-            },
+                match (&work.task, claim.unit) {
+                    (Task::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
+                    (Task::Exec(argv), _) => {
+                        let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
+                        let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
+                        self.fleet.run(slot, &work.environment, Box::new(run));
+                    }
+                    (Task::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),
+                }
+            }
             Effect::RunCallback { slot, run } => {
+                self.hear_of_callback(&run);
                 let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
                 let max_output_bytes = self.config.max_output_bytes.map(NonZeroU64::get);
                 let launch = Run { max_output_bytes, ..*launch::callback(&self.place, claim, &run) };
@@ -615,6 +635,7 @@ impl Supervisor {
             return Ok(end);
         }
         self.end_turn();
+        self.end_all_events();
         self.server.flush(&mut Vec::new());
         drop(self.fleet);
         self.containment.remove();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pool_proto::Refusal;
+use pool_proto::events::Kind;
 use pool_proto::interface::{AddPool, DEFAULT_POOL, Empty, RemovePool};
 use pool_proto::location::SOCKET_VARIABLE;
 
@@ -195,6 +196,7 @@ impl Supervisor {
         match self.seat_worker(slot, false) {
             Ok(pid) => {
                 tracing::debug!(worker = %self.slot_name(slot), pid, "worker started");
+                self.hear_of_worker(Kind::WorkerUp, slot, pid, None);
                 self.handle(Event::WorkerUp { slot, pid });
             }
             Err(error) => {
@@ -208,6 +210,7 @@ impl Supervisor {
         match self.seat_worker(slot, true) {
             Ok(pid) => {
                 tracing::debug!(worker = %self.slot_name(slot), pid, "a worker's successor started");
+                self.hear_of_worker(Kind::WorkerUp, slot, pid, None);
                 self.handle(Event::SuccessorUp { slot, pid });
             }
             Err(error) => {

@@ -31,6 +31,7 @@ pub enum Query {
     Get,
     Output,
     Absent,
+    Events,
     /// `left`: how many records the client still wants.
     List {
         query: ListQuery,
@@ -61,6 +62,7 @@ impl Supervisor {
                 self.server.reply(call, &PoolsListed { pools }, Vec::new(), true);
             }
             Request::Status => self.on_status(call),
+            Request::Events(events) => self.on_events(call, events),
             Request::Absent(absent) => self.on_absent(call, absent),
             Request::AddPool(added) => self.on_add_pool(call, *added),
             Request::RemovePool(remove) => self.on_remove_pool(call, remove),
@@ -228,6 +230,7 @@ impl Supervisor {
                 Some(record) => self.reply_output(call, record),
                 None => self.refuse_missing(call, &missing),
             },
+            (Some(Query::Events), StoreAnswer::Got { .. }) => self.begin_events(call),
             (Some(Query::Absent), StoreAnswer::Got { missing, .. }) => self.reply_absent(call, &missing),
             (Some(Query::List { query, left }), StoreAnswer::Listed { records, next, .. }) => {
                 self.reply_page(call, query, left, records, next);

@@ -67,6 +67,7 @@ fn parts(request: &Request) -> Option<(&'static str, Value)> {
         | Request::Pools
         | Request::Status
         | Request::Absent(_)
+        | Request::Events(_)
         | Request::Backup
         | Request::EndBackup => None,
         Request::Submit(submit) => of(&**submit),

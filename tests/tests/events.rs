@@ -1,0 +1,269 @@
+//! What a client that listens is told: every transition once, in order, of what it asked for and nothing else.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::Signal;
+use pool_proto::events::{Events, Happening, Kind};
+use pool_proto::interface::{Job, OnCrash, Pools, SubmitMany};
+use pool_proto::{Client, ClientError, Refusal, ResultKind, State};
+use pool_tests::{Daemon, Setup, line_of, send};
+
+/// A client that listens, and has been told that it hears everything from now on.
+struct Listener(Client);
+
+impl Listener {
+    fn start(daemon: &Daemon, pools: Option<&[&str]>, ids: Option<&[u64]>) -> Self {
+        let mut client = daemon.client();
+        let pools = pools.map(|pools| pools.iter().map(ToString::to_string).collect());
+        client.send(&Events { pools, ids: ids.map(<[u64]>::to_vec) }, true).unwrap();
+        let mut listener = Self(client);
+        assert_eq!(listener.next().event, Kind::Listening);
+        listener
+    }
+
+    fn next(&mut self) -> Happening {
+        let (happening, more) = self.0.receive::<Events>().unwrap();
+        assert!(more && happening.at.ends_with('Z'), "{happening:?}");
+        happening
+    }
+
+    /// All up to one of this kind, that one included.
+    fn until(&mut self, kind: Kind) -> Vec<Happening> {
+        let mut all = Vec::new();
+        while all.last().is_none_or(|last: &Happening| last.event != kind) {
+            all.push(self.next());
+        }
+        all
+    }
+}
+
+fn kinds(happenings: &[Happening]) -> Vec<Kind> {
+    happenings.iter().map(|happening| happening.event).collect()
+}
+
+#[test]
+fn a_jobs_life_is_told_from_its_submission_to_its_callback() {
+    let daemon = Daemon::start(1);
+    let mut listener = Listener::start(&daemon, None, None);
+    daemon.run(&["submit", "--wait", "--name", "it", "--on-done", "true", "--", "sh", "-c", "exit 3"]);
+    let all = listener.until(Kind::CallbackDelivered);
+    assert_eq!(kinds(&all), [Kind::Submitted, Kind::Started, Kind::Ended, Kind::CallbackDelivered]);
+    assert!(all.iter().all(|happening| happening.id == Some(1) && happening.pool.as_deref() == Some("default")), "{all:#?}");
+    let [submitted, started, ended, delivered] = &all[..] else { unreachable!() };
+    assert_eq!(submitted.name.as_deref(), Some("it"));
+    assert_eq!((started.attempt, started.slot), (Some(1), Some(0)));
+    assert_eq!((ended.state, ended.result, ended.exit_code), (Some(State::Failed), Some(ResultKind::ExitCode), Some(3)));
+    assert_eq!((delivered.callback, delivered.exit_code), (Some(1), Some(0)));
+}
+
+#[test]
+fn a_worker_that_dies_is_told_with_what_becomes_of_its_job() {
+    let daemon = Daemon::start(1);
+    let id = daemon.submit_sh("[ $POOL_ATTEMPT = 2 ] || exec sleep 600");
+    // It runs before anybody listens.
+    let worker = daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
+    let mut listener = Listener::start(&daemon, Some(&["default"]), None);
+    send(worker, Signal::SIGKILL);
+    let all = listener.until(Kind::Ended);
+    let find = |kind| all.iter().find(|happening| happening.event == kind).unwrap_or_else(|| panic!("no {kind:?}: {all:#?}"));
+    let how = format!("its worker {worker} was killed by signal 9");
+    assert_eq!((find(Kind::WorkerLost).pid, find(Kind::WorkerLost).reason.as_ref()), (Some(worker), Some(&how)));
+    let requeued = find(Kind::Requeued);
+    assert_eq!((requeued.id, requeued.pool.as_deref()), (Some(id), Some("default")));
+    assert_eq!(requeued.reason.as_ref(), Some(&how));
+    assert!(find(Kind::WorkerUp).pid.is_some_and(|pid| pid != worker));
+    assert_eq!((find(Kind::Started).attempt, find(Kind::Ended).state), (Some(2), Some(State::Succeeded)));
+}
+
+#[test]
+fn cancels_holds_and_releases_are_told() {
+    let daemon = Daemon::start(1);
+    let mut listener = Listener::start(&daemon, None, None);
+    let running = daemon.submit_sh("exec sleep 600");
+    let queued = daemon.submit_sh("true");
+    daemon.wait_record(running, "it runs", |record| record.state == State::Running);
+    daemon.ok(&["cancel", &queued.to_string()]);
+    daemon.ok(&["cancel", &running.to_string()]);
+    let all = listener.until(Kind::Stopping);
+    let ended = all.iter().find(|happening| happening.event == Kind::Ended).unwrap();
+    assert_eq!((ended.id, ended.state, ended.pool.as_deref()), (Some(queued), Some(State::Canceled), Some("default")));
+    assert_eq!(all.last().unwrap().reason.as_deref(), Some("it was canceled"));
+    assert_eq!(listener.until(Kind::Ended).last().unwrap().id, Some(running));
+
+    let id = daemon.submit(&["--on-crash", "hold", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"]);
+    let worker = daemon.wait_record(id, "it runs", |record| record.pid.is_some()).worker_pid.unwrap();
+    send(worker, Signal::SIGKILL);
+    let held = listener.until(Kind::Held).pop().unwrap();
+    assert!(held.id == Some(id) && held.reason.unwrap().contains("poolctl release"));
+    daemon.ok(&["release", &id.to_string()]);
+    let all: Vec<Happening> = listener.until(Kind::Ended).into_iter().filter(|happening| happening.id == Some(id)).collect();
+    assert_eq!(kinds(&all), [Kind::Released, Kind::Started, Kind::Ended]);
+    assert_eq!(all[0].pool.as_deref(), Some("default"));
+}
+
+#[test]
+fn a_callback_that_fails_is_told_each_time() {
+    let daemon = Setup::new().workers(1).config("[callbacks]\nattempts = 2\nbackoff = \"10ms\"\n").start();
+    let mut listener = Listener::start(&daemon, None, None);
+    daemon.submit(&["--on-done", "exit 4", "--", "true"]);
+    let all = listener.until(Kind::CallbackFailed);
+    let told = all
+        .iter()
+        .filter(|happening| happening.callback == Some(1))
+        .map(|happening| (happening.event, happening.exit_code, happening.id));
+    assert_eq!(told.collect::<Vec<_>>(), [(Kind::CallbackRetrying, Some(4), Some(1)), (Kind::CallbackFailed, Some(4), Some(1))]);
+}
+
+#[test]
+fn calls_and_the_programs_that_take_them_are_told() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/square.py");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let setup = Setup::new();
+    let env = format!("{{ {} = {:?}, PATH = {path:?} }}", pool_tests::MARK, setup.mark());
+    let daemon = setup.config(&format!("[pool.p]\nworkers = 1\ncommand = [\"python3\", {program:?}]\nenv = {env}\n")).start();
+    let mut listener = Listener::start(&daemon, Some(&["p"]), None);
+    daemon.ok(&["call", "p", "slow_square", "3", "0.2"]);
+    let all = listener.until(Kind::Ended);
+    let told: Vec<&Happening> = all.iter().filter(|happening| happening.id == Some(1)).collect();
+    let fractions: Vec<f64> = told.iter().filter_map(|told| told.progress.as_ref()?.fraction).collect();
+    assert_eq!(fractions, [0.25, 0.5, 0.75, 1.0], "{told:#?}");
+    assert_eq!(
+        told.iter().map(|told| told.event).filter(|kind| *kind != Kind::Progress).collect::<Vec<_>>(),
+        [Kind::Submitted, Kind::Started, Kind::Ended]
+    );
+    assert_eq!(told.last().unwrap().state, Some(State::Succeeded));
+
+    daemon.ok(&["call", "p", "square", "3"]);
+    assert_eq!(
+        kinds(&listener.until(Kind::Ended)),
+        [Kind::Submitted, Kind::Started, Kind::Ended],
+        "a short one has a start, too"
+    );
+
+    let slots = daemon.client().call(&Pools {}).unwrap().pools.remove(1).slots;
+    send(slots[0].program_pid.unwrap(), Signal::SIGKILL);
+    let all = listener.until(Kind::ProgramReady);
+    assert!(all.last().unwrap().pid.is_some_and(|pid| Some(pid) != slots[0].program_pid), "{all:#?}");
+    assert_eq!(kinds(&all), [Kind::WorkerLost, Kind::WorkerUp, Kind::ProgramReady]);
+}
+
+#[test]
+fn a_listener_hears_only_of_what_it_named() {
+    let daemon = Setup::new().workers(1).config("[pool.build]\nworkers = 1\n").start();
+    let mut build = Listener::start(&daemon, Some(&["build"]), None);
+    let mut second = Listener::start(&daemon, None, Some(&[2]));
+    let mut neither = Listener::start(&daemon, Some(&["build"]), Some(&[1]));
+    for arguments in [&["--", "true"][..], &["--", "true"], &["--pool", "build", "--", "true"]] {
+        let id = daemon.submit(arguments);
+        daemon.ok(&["wait", &id.to_string()]);
+    }
+    let life = [Kind::Submitted, Kind::Started, Kind::Ended];
+    for (listener, id) in [(&mut build, 3), (&mut second, 2)] {
+        let all = listener.until(Kind::Ended);
+        assert_eq!(kinds(&all), life);
+        assert!(all.iter().all(|happening| happening.id == Some(id)), "{all:#?}");
+    }
+    daemon.ok(&["shutdown"]);
+    assert!(matches!(neither.0.receive::<Events>(), Err(ClientError::Refused(Refusal::ShuttingDown {}))));
+
+    let daemon = Daemon::start(1);
+    let mut client = daemon.client();
+    client.send(&Events { pools: Some(vec!["none".into()]), ids: None }, true).unwrap();
+    let refused = client.receive::<Events>();
+    assert!(matches!(refused, Err(ClientError::Refused(Refusal::NoSuchPool { pool })) if pool == "none"));
+    assert!(matches!(daemon.client().call(&Events::default()), Err(ClientError::Refused(Refusal::ExpectedMore {}))));
+}
+
+#[test]
+fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
+    let daemon = Setup::new().workers(1).quiet().start();
+    let mut slow = Listener::start(&daemon, None, None);
+    let mut other = Listener::start(&daemon, None, Some(&[1]));
+    let job = |index: usize| {
+        let name = Some(format!("{index} {}", "x".repeat(1_000_000)));
+        Job { argv: vec!["true".into()], name, on_crash: Some(OnCrash::Requeue), ..Job::default() }
+    };
+    let mut client = daemon.client();
+    // Each is told with its name when it is submitted, and again when it has ended.
+    for _ in 0..3 {
+        client.call(&SubmitMany { jobs: (0..8).map(job).collect(), defaults: None }).unwrap();
+    }
+    daemon.run(&["wait", "1-24"]);
+    let mut heard = 0;
+    let last = loop {
+        match slow.0.receive::<Events>() {
+            Ok(_) => heard += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(last, ClientError::Refused(Refusal::EventsMissed { .. })), "{last:?}");
+    assert!((20..65).contains(&heard), "{heard}");
+    assert_eq!(kinds(&other.until(Kind::Ended)), [Kind::Submitted, Kind::Started, Kind::Ended], "nobody else misses anything");
+    // And it can ask again, on the same connection.
+    slow.0.send(&Events::default(), true).unwrap();
+    assert_eq!(slow.next().event, Kind::Listening);
+}
+
+// ---- poolctl ----
+
+struct Reader {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Reader {
+    fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let log = std::fs::File::create(daemon.path("said")).unwrap();
+        let mut command = daemon.ctl(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("there is more").unwrap()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn poolctl_prints_an_object_or_a_line_for_each() {
+    let daemon = Daemon::start(1);
+    let mut objects = Reader::start(&daemon, &["events", "--json"]);
+    assert!(objects.line().starts_with("{\"event\":\"listening\",\"at\":\""));
+    let mut lines = Reader::start(&daemon, &["events", "1-3"]);
+    assert!(lines.line().ends_with("listening"));
+    daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]);
+    let object = |line: String| serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    let told: Vec<_> = (0..3).map(|_| object(objects.line())).collect();
+    assert_eq!(told.iter().map(|told| told["event"].as_str().unwrap()).collect::<Vec<_>>(), ["submitted", "started", "ended"]);
+    assert_eq!((&told[2]["state"], &told[2]["exit_code"], &told[2]["id"]), (&"failed".into(), &3.into(), &1.into()));
+    for words in [["job 1", "submitted"], ["job 1", "started"], ["job 1", "failed"]] {
+        let line = lines.line();
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
+
+    // A supervisor that is started anew is listened to again.
+    send(daemon.supervisor(), Signal::SIGKILL);
+    assert!(std::iter::repeat_with(|| objects.line()).any(|line| line.contains("\"listening\"")));
+    daemon.ok(&["shutdown"]);
+    assert_eq!(objects.child.wait().unwrap().code(), Some(125));
+    assert_eq!(lines.child.wait().unwrap().code(), Some(125));
+    let said = line_of(&daemon.path("said"));
+    assert!(said.contains("poold was restarted") || said.contains("poold has shut down"), "{said}");
+}
+
+#[test]
+fn poolctl_says_what_is_wrong_with_its_pool() {
+    let daemon = Daemon::start(1);
+    let said = daemon.run(&["events", "--pool", "none"]);
+    assert_eq!(said.code, 125);
+    assert!(said.stderr.contains("there is no pool \"none\""), "{said:?}");
+}
