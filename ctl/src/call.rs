@@ -35,6 +35,7 @@ fn job_of(options: &CallOptions) -> anyhow::Result<Job> {
     Ok(Job {
         method: Some(options.method.clone()),
         params: params_of(options)?,
+        durability: options.durability.map(Into::into),
         name: options.name.clone(),
         pool: Some(options.pool.clone()),
         // For its callbacks.

@@ -169,6 +169,10 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub start_timeout: Option<Duration>,
 
+    /// Keep its calls on disk, or in poold's memory alone, unless they say otherwise
+    #[arg(long, value_enum, default_value_t = Durability::Disk)]
+    pub durability: Durability,
+
     /// Replace the program after so many calls
     #[arg(long, value_name = "N")]
     pub max_calls: Option<u64>,
@@ -194,6 +198,24 @@ pub struct AddPoolOptions {
     pub command: Vec<std::ffi::OsString>,
 }
 
+/// See [`pool_proto::interface::JobDurability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// As durable as poold's other jobs
+    Disk,
+    /// Nothing on disk: gone with poold, and some time after its end
+    None,
+}
+
+impl From<Durability> for pool_proto::interface::JobDurability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Disk => Self::Disk,
+            Durability::None => Self::None,
+        }
+    }
+}
+
 /// See [`pool_proto::interface::ReadyWhen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReadyWhen {
@@ -216,6 +238,10 @@ pub struct CallOptions {
     /// A name for people
     #[arg(short, long)]
     pub name: Option<String>,
+
+    /// Keep the call on disk, or in poold's memory alone [default: as its pool has it]
+    #[arg(long, value_enum)]
+    pub durability: Option<Durability>,
 
     /// The parameters as one JSON array or object, in place of PARAM
     #[arg(long, value_name = "JSON", conflicts_with = "param")]

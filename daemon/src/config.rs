@@ -42,6 +42,7 @@
 //! max_calls = 100000          # it is replaced by a fresh one beyond any of these
 //! max_age = "1d"
 //! max_rss_bytes = 1073741824
+//! durability = "none"         # its calls are kept in memory alone; or "disk", the default
 //! ```
 
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
-use pool_proto::interface::{DEFAULT_POOL, ReadyWhen};
+use pool_proto::interface::{DEFAULT_POOL, JobDurability, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
 use crate::job::{Environment, Isolate, Program, Wear};
@@ -166,6 +167,7 @@ pub struct Pool {
     #[serde(deserialize_with = "optional_duration")]
     pub max_age: Option<Duration>,
     pub max_rss_bytes: Option<u64>,
+    pub durability: Option<JobDurability>,
 }
 
 /// How long a resident program may take to become ready, unless the configuration says otherwise.
@@ -199,6 +201,7 @@ impl Pool {
                 ("max_calls", self.max_calls.is_some()),
                 ("max_age", self.max_age.is_some()),
                 ("max_rss_bytes", self.max_rss_bytes.is_some()),
+                ("durability", self.durability.is_some()),
             ];
             let (member, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
             return Some((member, "only a warm pool has it: name its `command`, too, or leave it out".to_owned()));
@@ -342,6 +345,11 @@ impl Config {
     /// The timeout of a pool's jobs that name none.
     pub fn timeout_of(&self, pool: &str) -> Option<Duration> {
         self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
+    }
+
+    /// Whether a pool's calls that do not say so are kept in memory alone.
+    pub fn is_volatile(&self, pool: &str) -> bool {
+        self.pool.get(pool).and_then(|pool| pool.durability) == Some(JobDurability::None)
     }
 
     /// From SIGTERM to SIGKILL for a pool's jobs that name none.

@@ -183,6 +183,8 @@ pub struct Work {
     pub pool: Arc<str>,
     pub name: Option<String>,
     pub task: Task,
+    /// Kept in memory alone, and gone with the supervisor.
+    pub volatile: bool,
     /// Absolute.
     pub cwd: String,
     pub environment: Arc<Environment>,

@@ -73,6 +73,8 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<JobDurability>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -102,6 +104,16 @@ pub struct Job {
     pub on_success: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Vec<String>>,
+}
+
+/// Where a job is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobDurability {
+    /// On disk, as durable as the daemon's other jobs.
+    Disk,
+    /// In the daemon's memory alone.
+    None,
 }
 
 /// Where a job stands; the last five are final.
@@ -740,6 +752,8 @@ pub struct AddPool {
     pub timeout_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_after_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<JobDurability>,
 }
 
 /// When a resident program counts as ready for calls.

@@ -330,6 +330,7 @@ fn bad_input_changes_nothing() {
         max_rss_bytes: None,
         timeout_s: None,
         kill_after_s: None,
+        durability: None,
     };
     let refusal = client.call(&wrong).unwrap_err();
     assert_eq!(refusal.to_string(), "command: it is empty: name a program to run");
@@ -383,4 +384,28 @@ fn nothing_of_a_program_outlives_poold() {
     assert_eq!(run(&mut daemon.ctl(&["shutdown"])).code, 0);
     assert_eq!(daemon.wait(), 0);
     assert!(daemon.processes().is_empty());
+}
+
+#[test]
+fn a_plain_process_pool_leaves_nothing_on_disk() {
+    let daemon = warm(2, &["python3", &program("square.py")], "durability = \"none\"\n");
+    assert_eq!(value(&daemon, &["square", "7"]), "49");
+    let durable = daemon.ok(&["call", "--async", "--durability", "disk", "p", "square", "8"]);
+    let waiting = daemon.ok(&["call", "--async", "--timeout", "300ms", "p", "slow_square", "9"]);
+    assert_eq!(daemon.run(&["wait", waiting.trim_end(), durable.trim_end()]).code, 124);
+    assert_eq!(daemon.record(1).value.unwrap().get(), "49", "it is remembered for a while");
+    let listed: serde_json::Value = serde_json::from_str(&daemon.ok(&["ls", "--json"])).unwrap();
+    let ids: Vec<u64> = listed["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    for arguments in [&["--on-done", "true"][..], &["--key", "k"], &["--tie", "job:2"], &["--on-crash", "hold"]] {
+        let said = daemon.run(&[&["call", "--async"], arguments, &["p", "square", "1"]].concat());
+        assert!(said.code == 125 && said.stderr.contains("in memory alone"), "{said:?}");
+    }
+    let said = daemon.run(&["call", "--on-done", "true", "--durability", "disk", "p", "square", "1"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "1\n"));
+    send(daemon.supervisor(), Signal::SIGKILL);
+    wait_until("the next supervisor", || daemon.run(&["show", "2"]).code == 0);
+    assert_eq!(daemon.run(&["show", "1"]).code, 125, "it is gone with its daemon");
+    let next = daemon.ok(&["call", "--async", "p", "square", "2"]).trim_end().parse::<u64>().unwrap();
+    assert!(next > 5, "and its id is not given out again: {next}");
 }

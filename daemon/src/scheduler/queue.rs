@@ -1,6 +1,8 @@
 //! One pool's look-ahead into its queue. The queue itself is the store's: held here are only the next few jobs, so that memory and
 //! start-up do not grow with it.
 //!
+//! Jobs that are kept in memory alone are all in the window.
+//!
 //! Invariant: every queued job is either in the window, or its id is greater than `cursor` and `behind` is set. The store answers in
 //! order, so an insertion that is told while a fetch is under way is either part of what the fetch brings or comes after `cursor`.
 
@@ -22,6 +24,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Queue {
     window: BTreeMap<JobId, Ready>,
+    /// Of those in the window, the ones that the store does not have.
+    volatile: usize,
     /// Queued in all, in the window and in the store.
     total: u64,
     /// The greatest id that the window has ever taken in from the back.
@@ -47,7 +51,10 @@ impl Queue {
     /// A job has been stored.
     pub fn inserted(&mut self, ready: Ready) {
         self.total += 1;
-        if self.behind || self.window.len() >= WINDOW {
+        if ready.work.volatile {
+            return self.keep(ready);
+        }
+        if self.behind || self.stored() >= WINDOW {
             self.behind = true;
         } else {
             self.cursor = Some(ready.id);
@@ -58,7 +65,17 @@ impl Queue {
     /// A job that had left the queue is back, under its old id and so before all that came later.
     pub fn requeued(&mut self, ready: Ready) {
         self.total += 1;
+        self.keep(ready);
+    }
+
+    fn keep(&mut self, ready: Ready) {
+        self.volatile += usize::from(ready.work.volatile);
         self.window.insert(ready.id, ready);
+    }
+
+    /// How many of the store's jobs are in the window.
+    fn stored(&self) -> usize {
+        self.window.len() - self.volatile
     }
 
     /// How many of the next jobs fit.
@@ -68,11 +85,11 @@ impl Queue {
 
     /// What to ask the store for, if anything: jobs after this id, at most so many.
     pub fn fetch(&mut self) -> Option<(Option<JobId>, u32)> {
-        if !self.behind || self.fetching || self.window.len() >= REFILL {
+        if !self.behind || self.fetching || self.stored() >= REFILL {
             return None;
         }
         self.fetching = true;
-        Some((self.cursor, (WINDOW - self.window.len()) as u32))
+        Some((self.cursor, (WINDOW - self.stored()) as u32))
     }
 
     /// The store's answer to [`fetch`](Self::fetch). Jobs in `skip` are on their way out of the queue.
@@ -91,16 +108,24 @@ impl Queue {
             return None;
         }
         self.paused_until = None;
+        // Beyond the cursor the store may have jobs that came before.
+        let is_known = |id: &JobId| !self.behind || self.cursor.is_some_and(|cursor| *id <= cursor);
+        self.window.first_key_value().filter(|(id, _)| is_known(id))?;
         let (_, ready) = self.window.pop_first()?;
-        self.total -= 1;
+        self.left(&ready);
         Some(ready)
     }
 
     /// Takes a job out of the window, if it is there.
     pub fn remove(&mut self, id: JobId) -> Option<Ready> {
         let ready = self.window.remove(&id)?;
-        self.total -= 1;
+        self.left(&ready);
         Some(ready)
+    }
+
+    fn left(&mut self, ready: &Ready) {
+        self.total -= 1;
+        self.volatile -= usize::from(ready.work.volatile);
     }
 
     /// A job that was not in the window has left the queue in the store.

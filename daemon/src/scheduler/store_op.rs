@@ -51,6 +51,8 @@ pub enum StoreOp {
     ClaimCallback { id: CallbackId },
     /// How an attempt of a callback ended.
     CallbackEnded { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
+    /// Ids below this one may have been given to jobs that the store has never heard of: no start gives them out again.
+    ReserveIds { below: u64 },
     /// Keeps a pool that was added at run time, as it is to be found by the next start; without a value it is forgotten.
     /// Answered by [`StoreAnswer::PoolChanged`].
     SetPool { call: CallId, name: String, value: Option<String> },

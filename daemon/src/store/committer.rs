@@ -326,6 +326,7 @@ impl Committer {
             StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
             StoreOp::Prune { .. } => Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }),
             StoreOp::Booted { .. }
+            | StoreOp::ReserveIds { .. }
             | StoreOp::Start { .. }
             | StoreOp::Hold { .. }
             | StoreOp::Stopping { .. }
@@ -400,6 +401,7 @@ fn verb(op: &StoreOp) -> &'static str {
         StoreOp::ClaimCallback { .. } => "claim-callback",
         StoreOp::CallbackEnded { .. } => "callback-ended",
         StoreOp::SetPool { .. } => "set-pool",
+        StoreOp::ReserveIds { .. } => "reserve-ids",
         StoreOp::Prune { .. } => "prune",
     }
 }

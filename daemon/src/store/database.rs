@@ -250,6 +250,7 @@ impl Database {
                 Ok(run.map(|run| StoreAnswer::CallbackClaimed(Box::new(run))))
             }
             StoreOp::CallbackEnded { id, end, exit_code } => callbacks::ended(connection, *id, *end, *exit_code).map(|()| None),
+            StoreOp::ReserveIds { below } => jobs::reserve_volatile_ids(connection, *below).map(|()| None),
             StoreOp::SetPool { call, name, value } => {
                 match value {
                     Some(value) => {
@@ -383,6 +384,7 @@ fn promises(op: &StoreOp) -> bool {
         | StoreOp::SetPool { .. }
         | StoreOp::Prune { .. } => true,
         StoreOp::Booted { .. }
+        | StoreOp::ReserveIds { .. }
         | StoreOp::Start { .. }
         | StoreOp::Stopping { .. }
         | StoreOp::Retrying { .. }

@@ -111,6 +111,12 @@ fn reserve_ids(connection: &Connection, first: JobId, jobs: usize, first_callbac
     Ok(update.execute((first, next, first_callback, next_callback))? > 0)
 }
 
+/// Ids below this one may have been given to jobs that are in no table.
+pub fn reserve_volatile_ids(connection: &Connection, below: u64) -> Result<()> {
+    connection.prepare_cached("UPDATE meta SET volatile_below = max(volatile_below, ?1)")?.execute([signed(below)])?;
+    Ok(())
+}
+
 /// Processes are of this boot from now on.
 pub fn booted(connection: &Connection, boot_id: &str) -> Result<()> {
     connection.prepare_cached("UPDATE meta SET boot_id = ?1 WHERE boot_id IS NOT ?1")?.execute([boot_id])?;

@@ -32,6 +32,7 @@ mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod volatile;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ use std::thread::{self, JoinHandle};
 use committer::{Committer, Message};
 pub use opening::OpenError;
 use pool_proto::Refusal;
+pub use volatile::Volatile;
 
 use crate::job::JobId;
 use crate::scheduler::store_op::{Restored, StoreAnswer, StoreOp};

@@ -156,6 +156,7 @@ pub fn read_ready(
         pool: columns.parse(|name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
         name: columns.take()?,
         task: read_task(&mut columns)?,
+        volatile: false,
         cwd: columns.take()?,
         environment: environments.load(connection, columns.take()?)?,
         stdin: columns.take()?,

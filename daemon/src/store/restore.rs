@@ -14,7 +14,7 @@ use crate::scheduler::store_op::{Interrupted, LastEnd, PendingCallback, Restored
 
 pub fn read(connection: &Connection) -> Result<Restored> {
     let (next_job, next_callback, boot_id) =
-        connection.query_row("SELECT next_job, next_callback, boot_id FROM meta", [], |row| {
+        connection.query_row("SELECT max(next_job, volatile_below), next_callback, boot_id FROM meta", [], |row| {
             let mut columns = Columns::new(row);
             Ok((columns.size()?.unwrap_or(1), columns.size()?.unwrap_or(1), columns.take()?))
         })?;

@@ -103,6 +103,10 @@ const MIGRATIONS: &[&str] = &[
     -- Pools that were added at run time. `value`: JSON.
     CREATE TABLE pools (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ",
+    "
+    -- Ids below it may have been given to jobs that are kept in memory alone.
+    ALTER TABLE meta ADD COLUMN volatile_below INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version that this program writes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{User, geteuid};
-use pool_proto::interface::{DEFAULT_POOL, Job, MAX_KEY, On};
+use pool_proto::interface::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCrash};
 use pool_proto::{Json, Refusal};
 
 use crate::config::Config;
@@ -92,6 +92,7 @@ impl Admission {
             let reason = "a job that is tied to its client cannot be another client's as well: leave the key or the tie out";
             return Err(Fault("key", reason.to_owned()));
         }
+        let volatile = is_volatile(&job, &task, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
             ("on_done", On::Done, &job.on_done),
@@ -108,7 +109,7 @@ impl Admission {
         }
         let Job { name, stdin, env, umask, .. } = job;
         let environment = self.environment(env, umask)?;
-        Ok(Work { pool, name, task, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
+        Ok(Work { pool, name, task, volatile, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
     }
 
     fn environment(
@@ -144,6 +145,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         method: if job.argv.is_empty() { job.method.clone().or_else(|| defaults.method.clone()) } else { job.method.clone() },
         params: job.params.or_else(|| defaults.params.clone()),
         argv: if job.argv.is_empty() && job.method.is_none() { defaults.argv.clone() } else { job.argv },
+        durability: job.durability.or(defaults.durability),
         name: job.name.or_else(|| defaults.name.clone()),
         pool: job.pool.or_else(|| defaults.pool.clone()),
         cwd: job.cwd.or_else(|| defaults.cwd.clone()),
@@ -197,6 +199,36 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
         return Err(Fault("params", reason));
     }
     Ok(Task::Call(Call { method, params }))
+}
+
+/// Whether the job is kept in memory alone, and whether that can be.
+fn is_volatile(job: &Job, task: &Task, tie: Option<Tie>, by_default: bool) -> Result<bool, Fault> {
+    let is_volatile = match (job.durability, task) {
+        (Some(JobDurability::None), Task::Exec(_)) => {
+            return Err(Fault("durability", "only a call can be kept in memory alone: leave it out".to_owned()));
+        }
+        (Some(JobDurability::None), Task::Call(_)) => true,
+        (Some(JobDurability::Disk), _) => false,
+        (None, _) => by_default,
+    };
+    let has_callbacks =
+        [&job.on_done, &job.on_success, &job.on_failure].into_iter().flatten().any(|commands| !commands.is_empty());
+    let needs_disk = [
+        ("callbacks", has_callbacks),
+        ("key", job.key.is_some()),
+        ("tie", matches!(tie, Some(Tie::Job(_)))),
+        ("on_crash", job.on_crash == Some(OnCrash::Hold)),
+    ];
+    match needs_disk.into_iter().find(|&(_, is_set)| is_volatile && is_set) {
+        Some((what, _)) => {
+            let reason = format!(
+                "a call that is kept in memory alone cannot have it ({what}): leave it out, or set durability to \"disk\""
+            );
+            let field = if what == "callbacks" { "durability" } else { what };
+            Err(Fault(field, reason))
+        }
+        None => Ok(is_volatile),
+    }
 }
 
 fn check_argv(argv: &[String]) -> Result<(), Fault> {

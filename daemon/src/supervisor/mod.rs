@@ -54,7 +54,7 @@ use crate::job::{Answer, CallId, Claim, Environment, JobId, Task, Unit};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use crate::server::{Server, ServerEvent};
-use crate::store::{Options as StoreOptions, Store, StoreEvent};
+use crate::store::{Options as StoreOptions, Store, StoreEvent, Volatile};
 use crate::worker::protocol::{Run, WorkerCommand, WorkerReport};
 use crate::{guardian, output, process};
 use admission::Admission;
@@ -79,6 +79,9 @@ const PRUNE_PART: u64 = 16;
 
 /// Jobs that are forgotten at once; their files are removed between two turns.
 const PRUNE_BATCH: u32 = 100;
+
+/// Ids that are set aside at once for jobs that are kept in memory alone: so many at most are skipped by the next start.
+const RESERVE_IDS: u64 = 10_000;
 
 /// After running out of descriptors clients are accepted again so much later, should none be closed before.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -112,6 +115,10 @@ struct Supervisor {
     scheduler: Scheduler,
     pool_names: Vec<Arc<str>>,
     store: Store,
+    /// Jobs that are kept in memory alone.
+    volatile: Volatile,
+    /// Ids that the store has been told of on behalf of these.
+    reserved_below: u64,
     server: Server,
     fleet: Fleet,
     containment: Containment,
@@ -249,6 +256,8 @@ impl Supervisor {
             scheduler,
             pool_names,
             store,
+            volatile: Volatile::default(),
+            reserved_below: 0,
         };
         for effect in effects {
             supervisor.perform(effect);
@@ -319,6 +328,7 @@ impl Supervisor {
             if self.scheduler.next_deadline().is_some_and(|at| at <= self.clock.now().monotonic) {
                 self.handle(Event::Tick);
             }
+            self.take_volatile_answers();
             self.service_manager.alive(self.clock.now().monotonic);
             self.end_turn();
             self.server.flush(&mut clients);
@@ -419,7 +429,8 @@ impl Supervisor {
                     self.handle(Event::ProgramReady { slot, worker, process });
                 }
                 FleetEvent::Answered { slot, claim, result, log, rss_bytes } => {
-                    let stderr_bytes = self.keep_log(slot, claim, log);
+                    let is_volatile = matches!(claim.unit, Unit::Job(id) if self.volatile.has(id));
+                    let stderr_bytes = if is_volatile { 0 } else { self.keep_log(slot, claim, log) };
                     self.bytes_since_prune += stderr_bytes;
                     let ended_us = self.clock.now().wall_us;
                     let answer = Answer { result, stderr_bytes, ended_us, rss_bytes };
@@ -525,7 +536,7 @@ impl Supervisor {
             Effect::Store(mut op) => {
                 self.hear_of_change(&mut op);
                 tracing::debug!(?op, "store");
-                self.ops.push(op);
+                self.hand_to_store(op);
             }
             Effect::SpawnWorker { slot } => self.spawn_worker(slot),
             Effect::RetireWorker { slot } => self.fleet.retire(slot),
@@ -562,6 +573,30 @@ impl Supervisor {
             }
             Effect::Reply { call, reply, last } => self.reply(call, reply, last),
             Effect::Exit => self.exiting = true,
+        }
+    }
+
+    /// To the disk, or where the job is kept in memory alone, there.
+    fn hand_to_store(&mut self, op: StoreOp) {
+        if let StoreOp::Insert { first, jobs, .. } = &op
+            && jobs.first().is_some_and(|work| work.volatile)
+        {
+            let next = first.0 + jobs.len() as u64;
+            if next + RESERVE_IDS / 2 > self.reserved_below {
+                self.reserved_below = next + RESERVE_IDS;
+                self.ops.push(StoreOp::ReserveIds { below: self.reserved_below });
+            }
+        }
+        self.ops.extend(self.volatile.take(op));
+    }
+
+    /// What is kept in memory alone is answered at once, but only when whoever asked is done.
+    fn take_volatile_answers(&mut self) {
+        while let Some(answer) = self.volatile.answer() {
+            match answer {
+                StoreAnswer::Got { call, .. } if self.queries.contains_key(&call) => self.on_query_answer(call, answer),
+                answer => self.handle(Event::Store(answer)),
+            }
         }
     }
 

@@ -94,6 +94,7 @@ fn to_pool(added: &AddPool) -> Result<Pool, Refusal> {
         max_calls: added.max_calls,
         max_age: duration("max_age_s", added.max_age_s)?,
         max_rss_bytes: added.max_rss_bytes,
+        durability: added.durability,
         ..Pool::default()
     };
     if pool.timeout == Some(Duration::ZERO) {

@@ -140,6 +140,10 @@ impl Supervisor {
                 Err(refusal) => return self.server.refuse(call, &refusal),
             }
         }
+        if let Some(index) = jobs.iter().position(|work| work.volatile != jobs[0].volatile) {
+            let reason = "the jobs of one message are all kept on disk, or none is: submit the others by themselves".to_owned();
+            return self.server.refuse(call, &Refusal::InvalidJob { index, field: "durability".to_owned(), reason });
+        }
         self.bulk.insert(call);
         self.handle(if is_batch { Event::SubmitBatch { call, jobs } } else { Event::Submit { call, jobs, attached: None } });
     }
@@ -212,7 +216,7 @@ impl Supervisor {
 
     pub(super) fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
         self.queries.insert(call, query);
-        self.ops.push(op);
+        self.ops.extend(self.volatile.take(op));
     }
 
     /// The store's answer to [`ask`](Self::ask).
@@ -232,7 +236,8 @@ impl Supervisor {
             },
             (Some(Query::Events), StoreAnswer::Got { .. }) => self.begin_events(call),
             (Some(Query::Absent), StoreAnswer::Got { missing, .. }) => self.reply_absent(call, &missing),
-            (Some(Query::List { query, left }), StoreAnswer::Listed { records, next, .. }) => {
+            (Some(Query::List { query, left }), StoreAnswer::Listed { mut records, next, .. }) => {
+                let next = self.volatile.join(&query, &mut records, next);
                 self.reply_page(call, query, left, records, next);
             }
             (_, _) => tracing::error!(%call, "the store answered what was not asked"),

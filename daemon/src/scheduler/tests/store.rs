@@ -137,7 +137,11 @@ impl MemoryStore {
                     CallbackEnd::Again { due_us } => (row.delivery, row.due_us) = (Delivery::Pending, due_us),
                 }
             }
-            StoreOp::List { .. } | StoreOp::Prune { .. } | StoreOp::Booted { .. } | StoreOp::SetPool { .. } => {
+            StoreOp::List { .. }
+            | StoreOp::Prune { .. }
+            | StoreOp::Booted { .. }
+            | StoreOp::SetPool { .. }
+            | StoreOp::ReserveIds { .. } => {
                 unreachable!("the scheduler asks for none")
             }
         }

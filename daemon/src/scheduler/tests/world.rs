@@ -142,6 +142,7 @@ pub fn work() -> Work {
         pool: Arc::from("default"),
         name: None,
         task: Task::Exec(vec!["true".to_owned()]),
+        volatile: false,
         cwd: "/".to_owned(),
         environment: Arc::new(Environment::default()),
         stdin: None,

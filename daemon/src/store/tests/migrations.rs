@@ -62,6 +62,7 @@ const ROWS: &[&str] = &[
         VALUES (30, 'succeeded', 'square', 1, 0, '[]', 'square', '[7]', '49', '/', 5, 1, 100, 200, 'success', 0, 300);
     INSERT INTO pools (name, value) VALUES ('square', '{}');
 ",
+    "UPDATE meta SET volatile_below = 45;",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.

@@ -125,6 +125,7 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
     Arc::new(Work {
         pool: Arc::from("default"),
         name: Some("name".to_owned()),
+        volatile: false,
         task: Task::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
         cwd: "/tmp".to_owned(),
         environment: Arc::new(Environment { variables, umask: 0o27 }),
