@@ -100,7 +100,8 @@ impl Scheduler {
                 self.end(id, StopReason::Canceled);
                 self.reply(call, Reply::Done, true);
             }
-            Some(active) if active.started => {
+            // It may be running without our knowing yet; its worker reads this after the order to start it.
+            Some(active) if active.handed => {
                 let (slot, claim) = (active.slot, active.claim(id));
                 self.effects.push(Effect::Signal { slot, claim, signal });
                 self.reply(call, Reply::Done, true);
