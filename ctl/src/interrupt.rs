@@ -15,12 +15,15 @@
 //! act on them, whatever the rest of poolctl is blocked by.
 
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pool_proto::interface::{self, Cancel};
 use pool_proto::{ClientError, Refusal, State};
 use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
@@ -77,24 +80,23 @@ impl Interrupts {
 /// Those of sigaction(2) and socketpair(2).
 pub fn note(signal: i32) -> anyhow::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
-    if !is_ignored(signal)? {
-        pipe::register(signal, write)?;
-    }
+    // One that comes between the handler and what it is to do would be lost: it waits until both are there.
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::try_from(signal)?);
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let registered = is_ignored(signal).and_then(|ignored| if ignored { Ok(()) } else { Ok(_ = pipe::register(signal, write)?) });
+    before.thread_set_mask()?;
+    registered?;
     Ok(read)
 }
 
 /// As a shell does for what it runs in the background.
 fn is_ignored(signal: i32) -> anyhow::Result<bool> {
-    let signal = Signal::try_from(signal)?;
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: no handler is installed, only the disposition that was there is put back.
-    let old = unsafe { sigaction(signal, &ignore)? };
-    if matches!(old.handler(), SigHandler::SigIgn) {
-        return Ok(true);
-    }
-    // SAFETY: as above.
-    unsafe { sigaction(signal, &old)? };
-    Ok(false)
+    let mut old = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is changed without a new action, and the old one has room.
+    Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) })?;
+    // SAFETY: the call has succeeded, so it is written.
+    Ok(unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
 /// Passes signals on for as long as there are any to come.
