@@ -30,6 +30,9 @@ const WITHOUT_INOTIFY_MS: u16 = 100;
 /// For so long after its start an attempt's files are not watched, so its first output may come so much late.
 const UNWATCHED_MS: u16 = 10;
 
+/// So much a pipe takes at once when it takes anything; more may have to wait for its reader.
+const PIPE_BUF: usize = 4096;
+
 /// Which of a job's streams go to our own.
 #[derive(Debug, Clone, Copy)]
 pub struct Sinks {
@@ -233,7 +236,7 @@ impl<'a> Follower<'a> {
             tail.offset += count as u64;
             // Whoever reads our output may take their time, which is no reason to be deaf.
             if let Some(interrupts) = &mut self.interrupts
-                && (has_more || !is_ready(target, PollTimeout::ZERO).unwrap_or(false))
+                && (count > PIPE_BUF || !is_ready(target, PollTimeout::ZERO).unwrap_or(false))
             {
                 interrupts.attend();
             }
