@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Said, Setup, handles, line_of, run, send, wait_until};
+use pool_tests::{Daemon, MARK, Said, Setup, handles, line_of, run, send, wait_until};
 
 /// With these lines on its stdin.
 fn fed(daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Said {
@@ -382,4 +382,87 @@ fn a_bar_is_for_terminals() {
     for line in ["a\r\n", "b\r\n", "c\r\n"] {
         assert!(said.stdout.contains(line), "{said:?}");
     }
+}
+
+/// A daemon with a warm pool "p" of two workers that square numbers.
+fn warm(more: &str) -> Daemon {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/square.py");
+    let setup = Setup::new();
+    let env = format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
+    setup.config(&format!("[pool.p]\nworkers = 2\ncommand = [\"python3\", {program:?}]\nenv = {env}\n{more}")).start()
+}
+
+fn numbers(to: u64) -> (String, String) {
+    let line = |number: u64| format!("{number}\n");
+    ((1..=to).map(line).collect(), (1..=to).map(|number| line(number * number)).collect())
+}
+
+#[test]
+fn a_method_is_called_for_each_json_value() {
+    let daemon = warm("");
+    let (items, squares) = numbers(3000);
+    let said = fed(&daemon, &["map", "-k", "--call", "p", "square"], items.as_bytes());
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, squares.as_str(), ""));
+    assert_eq!(daemon.ok(&["map", "--tag", "-k", "--call", "p", "square", ":::", "2", " 3"]), "2\t4\n 3\t9\n");
+
+    let said = daemon.run(&["map", "-k", "--call", "p", "square", ":::", "2", "\"x\"", "3"]);
+    assert_eq!((said.code, said.stdout.as_str()), (1, "4\n9\n"));
+    assert!(said.stderr.contains("(\"x\"): TypeError") && said.stderr.contains("1 of 3 failed"), "{said:?}");
+    let said = fed(&daemon, &["map", "-k", "--call", "p", "square"], b"2\nx\n3\n");
+    assert_eq!((said.code, said.stdout.as_str()), (2, "4\n"));
+    assert!(said.stderr.contains("item 2 (x) is no JSON value"), "{said:?}");
+    let brief: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["--json", "map", "--call", "p", "square", ":::", "7"])).unwrap();
+    assert_eq!((brief["state"].as_str(), brief["value"].as_i64()), (Some("succeeded"), Some(49)));
+    for (arguments, message) in [
+        (&["map", "--call", "p", "square", "echo", ":::", "1"][..], "no command besides"),
+        (&["map", "-p", "p", "--call", "p", "square", ":::", "1"], "cannot be used with"),
+    ] {
+        let said = daemon.run(arguments);
+        assert!(said.code == 2 && said.stderr.contains(message), "{said:?}");
+    }
+}
+
+#[test]
+fn calls_are_resumed_halted_and_outlive_their_poold() {
+    let (items, squares) = numbers(2000);
+    for (more, resume) in [("", &[][..]), ("", &["--resume", "m"]), ("durability = \"none\"\n", &[])] {
+        let daemon = warm(more);
+        let mut client = daemon.ctl(&[&["map", "-k", "--call", "p", "square"], resume].concat());
+        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(client.stdout.take().unwrap());
+        let mut input = client.stdin.take().unwrap();
+        let items = items.clone();
+        let writer = std::thread::spawn(move || input.write_all(items.as_bytes()));
+        let mut said = String::new();
+        for _ in 0..2 {
+            output.read_line(&mut said).unwrap();
+            send(daemon.supervisor(), Signal::SIGKILL);
+        }
+        output.read_to_string(&mut said).unwrap();
+        writer.join().unwrap().unwrap();
+        let end = client.wait_with_output().unwrap();
+        assert_eq!((end.status.code(), String::from_utf8_lossy(&end.stderr).as_ref()), (Some(0), ""), "{more}{resume:?}");
+        assert!(said == squares, "{more}{resume:?}");
+        if !resume.is_empty() {
+            let before = jobs(&daemon, "succeeded");
+            let again = daemon.ok(&["map", "-k", "--resume", "m", "--call", "p", "square", ":::", "2001", "5", "1"]);
+            assert_eq!((again.as_str(), jobs(&daemon, "succeeded")), ("4004001\n25\n1\n", before + 1));
+        }
+    }
+    let daemon = warm("");
+    let said = daemon.run(&["map", "--halt", "now,fail=1", "--call", "p", "slow_square", ":::", "600", "\"x\""]);
+    assert!(said.code == 1 && said.stderr.contains("1 of "), "{said:?}");
+}
+
+#[test]
+fn an_interrupt_cancels_calls() {
+    let daemon = warm("");
+    let mut client = daemon.ctl(&["map", "--call", "p", "slow_square", ":::", "1", "2", "3", "4", "5"]);
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("two run and the others wait", || jobs(&daemon, "running") + jobs(&daemon, "queued") == 5);
+    send(pid(&client), Signal::SIGINT);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]));
+    assert_eq!(jobs(&daemon, "running") + jobs(&daemon, "queued"), 0);
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use pool_proto::{Record, State};
+use pool_proto::State;
 
-use crate::outcome;
+use super::lane::{Ended, SHOWN};
+use crate::list::printable;
 
 /// The exit code of `--fail-count` stops here: more than 100 have failed.
 const MANY_FAILED: u64 = 101;
@@ -93,13 +94,14 @@ impl Tally {
     }
 
     /// Counts an end that was the job's own; tells when that is enough.
-    pub fn count(&mut self, record: &Record, item: &str) -> Option<Urgency> {
-        if record.state == State::Succeeded {
+    pub fn count(&mut self, ended: &Ended) -> Option<Urgency> {
+        if ended.state() == State::Succeeded {
             self.succeeded += 1;
         } else {
             if self.failed == 0 {
-                self.first_code = outcome::exit_code(record);
-                self.first_failure = format!("job {} ({}), {}", record.id, item.escape_debug(), outcome::summary(record));
+                self.first_code = ended.exit_code();
+                let item = printable(&ended.item.text, SHOWN);
+                self.first_failure = format!("job {} ({item}), {}", ended.id(), ended.summary());
             }
             self.failed += 1;
         }

@@ -1,31 +1,28 @@
-//! A connection that takes one job at a time from its submission to its end, over restarts of poold. A map has as many as it keeps jobs
-//! in flight: so each job can be tied to us, and its output comes as descriptors.
+//! A connection that carries items from their submission to their end, over restarts of poold. A map has several, so that what is in flight
+//! can be tied to us and is told of as it ends.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use anyhow::Context;
-use pool_proto::interface::{OnDisconnect, Progress, ProgressEvent, Submit, Wait};
-use pool_proto::{Client, ClientError, Record};
+use pool_proto::interface::Brief;
+use pool_proto::{ClientError, Json, Record, State};
 
 use super::items::Item;
 use super::template::Template;
+use crate::call::describe_error;
 use crate::connect::Link;
+use crate::list::printable;
+use crate::outcome;
 
-/// An item on its way.
+/// So many characters of an item are shown where it is only mentioned.
+pub const SHOWN: usize = 100;
+
+/// An item to be submitted.
 #[derive(Debug)]
-pub struct Flight {
+pub struct Load {
     pub item: Item,
     /// How many equal items came before.
     pub occurrence: u32,
-    /// Once it is accepted.
-    id: Option<u64>,
-    /// It was there before it was submitted.
-    existing: bool,
-    started: bool,
-    /// Of the latest attempt: stdout and stderr.
-    files: Option<(File, File)>,
 }
 
 /// One that has not ended, as far as we know.
@@ -39,119 +36,121 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Ended {
     pub item: Item,
-    pub record: Box<Record>,
+    /// The job was there before it was submitted.
     pub existing: bool,
-    pub files: Option<(File, File)>,
+    pub end: End,
+}
+
+#[derive(Debug)]
+pub enum End {
+    /// With its stdout and stderr, where they could be opened.
+    Command {
+        record: Box<Record>,
+        files: Option<(File, File)>,
+    },
+    Call(Box<Brief>),
 }
 
 #[derive(Debug)]
 pub enum Event {
-    Accepted(u64),
+    Accepted(Vec<u64>),
     Ended(Ended),
 }
 
 /// See the module's description.
-#[derive(Debug)]
-pub struct Lane {
-    client: Client,
-    on_disconnect: OnDisconnect,
-    flight: Option<Flight>,
-}
+pub trait Lane: AsFd {
+    /// Submits items, on a lane that is idle. A connection that is lost meanwhile shows when it is read.
+    fn start(&mut self, template: &Template, loads: Vec<Load>);
 
-impl Lane {
-    pub fn new(client: Client, on_disconnect: OnDisconnect) -> Self {
-        Self { client, on_disconnect, flight: None }
-    }
+    fn is_idle(&self) -> bool;
 
-    pub fn is_idle(&self) -> bool {
-        self.flight.is_none()
-    }
-
-    /// The job in flight, once it is accepted.
-    pub fn job(&self) -> Option<Job> {
-        self.flight.as_ref().and_then(|flight| Some(Job { id: flight.id?, started: flight.started }))
-    }
-
-    /// Submits the item's job. A connection that is lost meanwhile shows when it is read.
-    pub fn start(&mut self, template: &Template, item: Item, occurrence: u32) {
-        self.flight = Some(Flight { item, occurrence, id: None, existing: false, started: false, files: None });
-        let _ = self.send(template);
-    }
-
-    fn send(&mut self, template: &Template) -> io::Result<()> {
-        let Some(flight) = &self.flight else { return Ok(()) };
-        let on_disconnect = Some(self.on_disconnect);
-        match flight.id {
-            Some(id) => self.client.send(&Wait { ids: vec![id], any: None, output: Some(true), on_disconnect }, true),
-            None => self.client.send(&Submit { job: template.job(&flight.item, flight.occurrence), on_disconnect }, true),
-        }
-    }
-
-    /// Goes on with another connection. An item of which it is not known whether its job was accepted is submitted once more: without a
-    /// key it may run twice then, as an attempt does that died with its daemon.
-    ///
-    /// # Errors
-    /// When poold does not come back.
-    pub fn reconnect(&mut self, link: &Link, template: &Template) -> anyhow::Result<()> {
-        self.client = link.reconnect().context("the map is cut off")?;
-        let _ = self.send(template);
-        Ok(())
-    }
-
-    /// The next that has happened, of what has been read already.
-    ///
-    /// # Errors
-    /// When poold refuses.
-    pub fn next(&mut self) -> Result<Option<Event>, ClientError> {
-        while let Some(flight) = &mut self.flight {
-            let Some((progress, _)) = self.client.next_reply::<Wait>()? else { break };
-            let Progress { event, id, descriptors, record, existing, .. } = progress;
-            match event {
-                ProgressEvent::Accepted => {
-                    flight.id = Some(id);
-                    flight.existing = existing.unwrap_or(false);
-                    return Ok(Some(Event::Accepted(id)));
-                }
-                ProgressEvent::Started => {
-                    flight.started = true;
-                    let has_files = descriptors == Some(2);
-                    flight.files = if has_files {
-                        Some((self.client.take_descriptor()?.into(), self.client.take_descriptor()?.into()))
-                    } else {
-                        None
-                    };
-                }
-                // Commands tell of none.
-                ProgressEvent::Progress => {}
-                ProgressEvent::Ended => {
-                    let record = record.ok_or_else(|| ClientError::Unexpected("an end without a record".to_owned()))?;
-                    let flight = self.flight.take().map(|Flight { item, existing, files, .. }| (item, existing, files));
-                    return Ok(flight.map(|(item, existing, files)| Event::Ended(Ended { item, record, existing, files })));
-                }
-            }
-        }
-        Ok(None)
-    }
+    /// Those in flight that have been accepted.
+    fn jobs(&self) -> Vec<Job>;
 
     /// Reads once; false when poold is gone.
     ///
     /// # Errors
     /// When poold is not understood.
-    pub fn fill(&mut self) -> Result<bool, ClientError> {
-        match self.client.fill() {
-            Err(ClientError::Disconnected(_)) => Ok(false),
-            other => other,
+    fn fill(&mut self) -> Result<bool, ClientError>;
+
+    /// The next that has happened, of what has been read already.
+    ///
+    /// # Errors
+    /// When poold refuses.
+    fn next(&mut self, template: &Template) -> Result<Option<Event>, ClientError>;
+
+    /// Goes on with another connection. Items of which it is not known whether their jobs were accepted are submitted once more: without
+    /// keys they may run twice then, as an attempt does that died with its daemon.
+    ///
+    /// # Errors
+    /// When poold does not come back.
+    fn reconnect(&mut self, link: &Link, template: &Template) -> anyhow::Result<()>;
+
+    /// Takes off what is in flight.
+    fn give_up(&mut self) -> Vec<Load>;
+}
+
+impl Ended {
+    pub fn id(&self) -> u64 {
+        match &self.end {
+            End::Command { record, .. } => record.id,
+            End::Call(brief) => brief.id,
         }
     }
 
-    /// Takes what is in flight off this lane.
-    pub fn give_up(&mut self) -> Option<Flight> {
-        self.flight.take()
+    pub fn state(&self) -> State {
+        match &self.end {
+            End::Command { record, .. } => record.state,
+            End::Call(brief) => brief.state,
+        }
+    }
+
+    /// As [`outcome::exit_code`]; an error that a method has returned is a 1.
+    pub fn exit_code(&self) -> u8 {
+        match &self.end {
+            End::Command { record, .. } => outcome::exit_code(record),
+            End::Call(brief) => match (brief.state, &brief.error) {
+                (State::Succeeded, _) => 0,
+                (State::TimedOut, _) => outcome::TIMED_OUT,
+                (_, Some(_)) => 1,
+                (_, None) => outcome::FAILED,
+            },
+        }
+    }
+
+    /// How it ended, in a few words.
+    pub fn summary(&self) -> String {
+        match &self.end {
+            End::Command { record, .. } => outcome::summary(record),
+            End::Call(brief) => why(brief),
+        }
+    }
+
+    /// What is to be said of it besides its output.
+    pub fn remark(&self, argv: &[String]) -> Option<String> {
+        match &self.end {
+            End::Command { record, .. } => {
+                let is_other = self.existing && record.argv.as_deref() != Some(argv);
+                let other = || format!("job {} did this item in an earlier run, with another command", record.id);
+                outcome::remark(record).or_else(|| is_other.then(other))
+            }
+            End::Call(brief) if brief.state == State::Succeeded => None,
+            End::Call(brief) => Some(format!("job {} ({}): {}", brief.id, printable(&self.item.text, SHOWN), why(brief))),
+        }
     }
 }
 
-impl AsFd for Lane {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.client.as_fd()
+fn why(brief: &Brief) -> String {
+    match (&brief.error, &brief.reason) {
+        _ if brief.state == State::TimedOut => "time was up".to_owned(),
+        (Some(error), _) => describe_error(error),
+        (None, Some(reason)) => reason.clone(),
+        (None, None) => brief.state.as_str().to_owned(),
     }
+}
+
+/// What a call has returned, as a line.
+pub fn value_line(brief: &Brief) -> Option<String> {
+    let value = brief.value.as_ref().map_or("null", Json::get);
+    (brief.state == State::Succeeded).then(|| format!("{value}\n"))
 }

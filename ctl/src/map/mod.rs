@@ -18,6 +18,7 @@
 //! | second one, `--halt now`, nobody reads our stdout | is canceled | is canceled |
 //! | our death | is canceled; with `--resume` goes on | likewise |
 
+mod batch;
 mod halt;
 mod items;
 mod lane;
@@ -26,6 +27,7 @@ mod printer;
 mod progress;
 mod results;
 mod resume;
+mod single;
 mod stop;
 mod template;
 mod window;
@@ -41,7 +43,7 @@ use pool_proto::{ClientError, Refusal, State};
 
 use self::halt::{Ends, Halt, Tally, Urgency};
 use self::items::{Items, Next};
-use self::lane::{Ended, Event};
+use self::lane::{Ended, Event, Load};
 use self::printer::Target;
 use self::progress::Progress;
 use self::results::{Results, Style};
@@ -68,8 +70,11 @@ const TICK_MS: u16 = 500;
 /// Whatever kept items from being read, jobs from being accepted, or output from being written.
 pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8> {
     let (command, items) = split(&options)?;
-    let job = job_of(&options.job, command)?;
-    let pool = job.pool.clone();
+    let mut job = job_of(&options.job, command)?;
+    if let Some([pool, method]) = options.call.as_deref() {
+        job.pool = Some(pool.clone());
+        job.method = Some(method.clone());
+    }
     let resume = options.resume.clone().map(Resume::new);
     let occurrences = resume.is_some().then(Occurrences::default);
     // A map that can be resumed is not undone by our death.
@@ -80,8 +85,9 @@ pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8
         None => options.halt,
     };
     let template = Template::new(job, resume);
+    let stop = Stop::of(template.is_call());
     let map = Map {
-        window: Window::open(link, template, on_disconnect, pool.as_deref())?,
+        window: Window::open(link, template, on_disconnect)?,
         link,
         items: Some(items),
         occurrences,
@@ -89,7 +95,7 @@ pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8
         tally: Tally::new(halt),
         progress,
         signals: Signals::noted()?,
-        stop: Stop::default(),
+        stop,
         error: None,
     };
     map.run(options.fail_count)
@@ -100,7 +106,10 @@ fn split(options: &MapOptions) -> anyhow::Result<(Vec<String>, Items)> {
     let mut words = options.command.iter().map(|word| utf8("argument", word)).collect::<anyhow::Result<Vec<String>>>()?;
     let place = words.iter().position(|word| word == SEPARATOR);
     let given = place.map(|place| words.split_off(place).split_off(1));
-    if words.is_empty() {
+    if options.call.is_some() && !words.is_empty() {
+        bail!(UsageError("--call names what is called: there is no command besides".to_owned()));
+    }
+    if words.is_empty() && options.call.is_none() {
         bail!(UsageError("there is no command before the items: write `poolctl map -- COMMAND ::: ITEM...`".to_owned()));
     }
     let items = match given {
@@ -166,15 +175,26 @@ impl Map<'_> {
 
     /// Submits as much as there is room for; true when more would be if it were there.
     fn submit(&mut self) -> anyhow::Result<bool> {
+        let wants_items = self.gather()?;
+        // What has come is not kept waiting for what may come.
+        self.window.flush()?;
+        Ok(wants_items)
+    }
+
+    fn gather(&mut self) -> anyhow::Result<bool> {
         while !self.stop.is_stopping() && self.window.has_room() && self.results.has_room() {
             if self.window.resubmit()? {
                 continue;
             }
             let Some(items) = &mut self.items else { return Ok(false) };
-            match items.next() {
+            let template = self.window.template();
+            let next = items
+                .next()
+                .and_then(|next| if let Next::Item(item) = &next { template.check(item).map(|()| next) } else { Ok(next) });
+            match next {
                 Ok(Next::Item(item)) => {
                     let occurrence = self.occurrences.as_mut().map_or(0, |occurrences| occurrences.next(&item.text));
-                    self.window.submit(item, occurrence)?;
+                    self.window.submit(Load { item, occurrence })?;
                 }
                 Ok(Next::Later) => return Ok(true),
                 Ok(Next::End) => {
@@ -255,7 +275,7 @@ impl Map<'_> {
         self.window.read(lane)?;
         loop {
             match self.window.next(lane) {
-                Ok(Some(Event::Accepted(id))) => self.stop.on_accepted(id, self.link)?,
+                Ok(Some(Event::Accepted(ids))) => self.stop.on_accepted(&ids, self.link)?,
                 Ok(Some(Event::Ended(ended))) => self.on_ended(ended)?,
                 Ok(None) => return Ok(()),
                 Err(ClientError::Refused(refusal)) => self.on_refused(lane, refusal),
@@ -265,9 +285,9 @@ impl Map<'_> {
     }
 
     fn on_ended(&mut self, ended: Ended) -> anyhow::Result<()> {
-        let is_ours = self.stop.is_canceling() && ended.record.state == State::Canceled;
-        let remark = results::remark(&ended, &self.window.argv(&ended.item)).filter(|_| !is_ours);
-        let enough = if is_ours { None } else { self.tally.count(&ended.record, &ended.item.text) };
+        let is_ours = self.stop.is_canceling() && ended.state() == State::Canceled;
+        let remark = ended.remark(&self.window.template().argv(&ended.item)).filter(|_| !is_ours);
+        let enough = if is_ours { None } else { self.tally.count(&ended) };
         self.progress.update(self.tally.done(), self.tally.failed());
         if self.stop.is_unheard() {
             return Ok(());

@@ -46,10 +46,19 @@ pub struct MapOptions {
     #[arg(long, value_name = "NAME")]
     pub resume: Option<String>,
 
+    /// Call a method of a warm pool's program for each item, which is its one parameter: a JSON value a line in, a JSON value a line out
+    #[arg(long, num_args = 2, value_names = ["POOL", "METHOD"], conflicts_with = "pool")]
+    pub call: Option<Vec<String>>,
+
     #[command(flatten)]
     pub job: JobOptions,
 
     /// The command, {} for the item and {#} for its number; then, unless they are read, `:::` and the items. No shell is put between
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND [::: ITEM]")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "call",
+        value_name = "COMMAND [::: ITEM]"
+    )]
     pub command: Vec<OsString>,
 }

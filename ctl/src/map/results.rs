@@ -9,9 +9,8 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::Context;
 
-use super::lane::Ended;
+use super::lane::{End, Ended, value_line};
 use super::printer::{Content, Piece, Printer, Target};
-use crate::outcome;
 
 /// Output up to this length is kept in memory.
 const SHORT: u64 = 64 * 1024;
@@ -90,32 +89,33 @@ impl Results {
     }
 
     fn pieces(&self, ended: Ended, remark: Option<&str>) -> anyhow::Result<Vec<Piece>> {
-        let Ended { item, record, files, .. } = ended;
         let mut pieces = Vec::new();
-        let mut say = |target, line: String| pieces.push(Piece::new(target, Content::Bytes(line.into_bytes())));
+        let say = |target, line: String| Piece::new(target, Content::Bytes(line.into_bytes()));
         if self.style.json {
-            let record = serde_json::to_string(&record).context("the record is no JSON")?;
-            say(Target::Stdout, record + "\n");
+            let record = match &ended.end {
+                End::Command { record, .. } => serde_json::to_string(record),
+                End::Call(brief) => serde_json::to_string(brief),
+            };
+            pieces.push(say(Target::Stdout, record.context("the record is no JSON")? + "\n"));
         }
-        if let Some(remark) = remark {
-            say(Target::Stderr, format!("poolctl: {remark}\n"));
-        }
+        pieces.extend(remark.map(|remark| say(Target::Stderr, format!("poolctl: {remark}\n"))));
         if self.style.json {
             return Ok(pieces);
         }
-        let Some((stdout, stderr)) = files else {
-            if record.started_at.is_some() {
-                say(
-                    Target::Stderr,
-                    format!("poolctl: the output of job {} cannot be shown: poold could not open it\n", record.id),
-                );
+        let tag = self.style.tag.then(|| format!("{}\t", ended.item.text));
+        match ended.end {
+            End::Command { record, files: Some((stdout, stderr)) } => {
+                for (target, file) in [(Target::Stdout, stdout), (Target::Stderr, stderr)] {
+                    let content = content(file).with_context(|| format!("cannot read the output of job {}", record.id))?;
+                    pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
+                }
             }
-            return Ok(pieces);
-        };
-        let tag = self.style.tag.then(|| format!("{}\t", item.text));
-        for (target, file) in [(Target::Stdout, stdout), (Target::Stderr, stderr)] {
-            let content = content(file).with_context(|| format!("cannot read the output of job {}", record.id))?;
-            pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
+            End::Command { record, files: None } if record.started_at.is_some() => {
+                let line = format!("poolctl: the output of job {} cannot be shown: poold could not open it\n", record.id);
+                pieces.push(say(Target::Stderr, line));
+            }
+            End::Command { .. } => {}
+            End::Call(brief) => pieces.extend(value_line(&brief).map(|line| say(Target::Stdout, line).tagged(tag))),
         }
         Ok(pieces)
     }
@@ -144,12 +144,4 @@ fn content(file: File) -> std::io::Result<Option<Content>> {
 
 fn held(pieces: &[Piece]) -> (usize, usize) {
     pieces.iter().map(Piece::holds).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
-}
-
-/// What is to be said of a job besides its own output.
-pub fn remark(ended: &Ended, argv: &[String]) -> Option<String> {
-    let record = &ended.record;
-    let other = (ended.existing && record.argv.as_deref() != Some(argv))
-        .then(|| format!("job {} did this item in an earlier run, with another command", record.id));
-    outcome::remark(record).or(other)
 }

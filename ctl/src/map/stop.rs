@@ -17,6 +17,7 @@ use crate::interrupt::note;
 /// Where the map stands. It only ever goes further down this list.
 #[derive(Debug, Default)]
 pub struct Stop {
+    are_calls: bool,
     stage: Stage,
     /// The first that came.
     signal: Option<i32>,
@@ -38,6 +39,11 @@ enum Stage {
 }
 
 impl Stop {
+    /// `are_calls`: what is in flight are no commands.
+    pub fn of(are_calls: bool) -> Self {
+        Self { are_calls, ..Self::default() }
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.stage > Stage::Going
     }
@@ -89,6 +95,8 @@ impl Stop {
         let is_first = self.signal.is_none();
         self.signal.get_or_insert(signal);
         match self.stage {
+            // A call has no process of its own that could make something of it.
+            Stage::Going | Stage::Soon if self.are_calls => self.now(accepted, link),
             Stage::Going | Stage::Soon => {
                 self.stage = Stage::Interrupted;
                 // What waits is canceled before anything ends by the signal and makes room for it. It may have started without our
@@ -107,12 +115,12 @@ impl Stop {
         }
     }
 
-    /// A job that was on its way when we stopped.
+    /// Jobs that were on their way when we stopped.
     ///
     /// # Errors
     /// When poold cannot be told.
-    pub fn on_accepted(&mut self, id: u64, link: &Link) -> anyhow::Result<()> {
-        if self.is_canceling() { self.cancel(&[id], link) } else { Ok(()) }
+    pub fn on_accepted(&mut self, ids: &[u64], link: &Link) -> anyhow::Result<()> {
+        if self.is_canceling() { self.cancel(ids, link) } else { Ok(()) }
     }
 
     fn cancel(&mut self, ids: &[u64], link: &Link) -> anyhow::Result<()> {

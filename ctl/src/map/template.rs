@@ -1,9 +1,14 @@
-//! From an item to a job: the command with the item in its place.
+//! From an item to a job: the command with the item in its place, or the call with the item as its parameter.
 
+use anyhow::bail;
+use pool_proto::Json;
 use pool_proto::interface::Job;
 
 use super::items::Item;
+use super::lane::{Load, SHOWN};
 use super::resume::Resume;
+use crate::cli::UsageError;
+use crate::list::printable;
 
 const ITEM: &str = "{}";
 const NUMBER: &str = "{#}";
@@ -11,30 +16,68 @@ const NUMBER: &str = "{#}";
 /// What all jobs of a map have in common.
 #[derive(Debug)]
 pub struct Template {
+    /// Without its command.
     job: Job,
+    argv: Vec<String>,
     resume: Option<Resume>,
 }
 
 impl Template {
-    /// `job.argv` is the command; without a place for the item, that is its last argument.
+    /// `job.argv` is the command; without a place for the item, that is its last argument. Or `job.method` is what to call.
     pub fn new(mut job: Job, resume: Option<Resume>) -> Self {
-        if !job.argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER)) {
-            job.argv.push(ITEM.to_owned());
+        let mut argv = std::mem::take(&mut job.argv);
+        if job.method.is_none() && !argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER)) {
+            argv.push(ITEM.to_owned());
         }
-        Self { job, resume }
+        Self { job, argv, resume }
     }
 
-    /// The job of this item; `occurrence` tells it from earlier ones of the same text.
-    pub fn job(&self, item: &Item, occurrence: u32) -> Job {
-        let job = Job { argv: self.argv(item), ..self.job.clone() };
-        match &self.resume {
-            Some(resume) => Job { key: Some(resume.key(&item.text, occurrence)), round: Some(resume.round.clone()), ..job },
-            None => job,
+    pub fn is_call(&self) -> bool {
+        self.job.method.is_some()
+    }
+
+    pub fn has_keys(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// What is not the item's.
+    pub fn common(&self) -> &Job {
+        &self.job
+    }
+
+    /// What is: it goes with [`common`](Self::common).
+    pub fn part(&self, load: &Load) -> Job {
+        let Load { item, occurrence } = load;
+        Job {
+            argv: self.argv(item),
+            params: self.is_call().then(|| Json::parse(&format!("[{}]", item.text)).ok()).flatten(),
+            key: self.resume.as_ref().map(|resume| resume.key(&item.text, *occurrence)),
+            round: self.resume.as_ref().map(|resume| resume.round.clone()),
+            ..Job::default()
         }
+    }
+
+    /// Both together.
+    pub fn whole(&self, load: &Load) -> Job {
+        let Job { argv, params, key, round, .. } = self.part(load);
+        Job { argv, params, key, round, ..self.job.clone() }
     }
 
     pub fn argv(&self, item: &Item) -> Vec<String> {
-        self.job.argv.iter().map(|argument| fill(argument, item)).collect()
+        self.argv.iter().map(|argument| fill(argument, item)).collect()
+    }
+
+    /// # Errors
+    /// When the item cannot be the parameter of a call.
+    pub fn check(&self, item: &Item) -> anyhow::Result<()> {
+        if self.is_call()
+            && let Err(error) = Json::parse(&item.text)
+        {
+            let Item { number, text } = item;
+            let text = printable(text, SHOWN);
+            bail!(UsageError(format!("item {number} ({text}) is no JSON value: {error}; text is written in quotes")));
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +116,10 @@ mod tests {
         assert_eq!(argv(&["echo"], "a b"), ["echo", "a b"]);
         assert_eq!(argv(&["cp", "{}", "{}.old"], "a"), ["cp", "a", "a.old"]);
         assert_eq!(argv(&["echo", "{#}"], "a"), ["echo", "7"]);
+        let job = Job { method: Some("m".to_owned()), ..Job::default() };
+        let load = |text: &str| Load { item: Item { number: 1, text: text.to_owned() }, occurrence: 0 };
+        let call = Template::new(job, None).whole(&load(r#"{"a": 1}"#));
+        assert_eq!((call.argv.len(), call.params.unwrap().get()), (0, r#"[{"a": 1}]"#));
         assert_eq!(argv(&["{}", "{#}:{}", "{", "}", "{{}}", "{x}"], "{#}{}"), ["{#}{}", "7:{#}{}", "{", "}", "{{#}{}}", "{x}"]);
     }
 }

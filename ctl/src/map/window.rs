@@ -1,14 +1,15 @@
 //! The jobs in flight: so many that no slot waits for us, and no more.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool_proto::interface::{DEFAULT_POOL, OnDisconnect, Pools};
 use pool_proto::{Client, ClientError};
 
-use super::items::Item;
-use super::lane::{Event, Job, Lane};
+use super::batch::Batch;
+use super::lane::{Event, Job, Lane, Load};
+use super::single::Single;
 use super::template::Template;
 use crate::connect::Link;
 
@@ -20,19 +21,28 @@ const ON_THE_WAY: usize = 8;
 const FILES_OF_LANE: u64 = 3;
 const OTHER_FILES: u64 = 192;
 
+/// The same of calls, which are sent in batches; and how many lanes there are besides one for each slot.
+const CALLS: usize = 4096;
+const CALLS_OF_BATCH: usize = 512;
+const MORE_LANES: usize = 8;
+
 /// See the module's description.
 pub struct Window<'a> {
     link: &'a Link,
     template: Template,
     on_disconnect: OnDisconnect,
-    lanes: Vec<Lane>,
-    /// Busy ones.
+    lanes: Vec<Box<dyn Lane>>,
+    max_lanes: usize,
+    /// On their way, and those gathered for the next lane.
     in_flight: usize,
-    /// As many as may be busy: now, and when poold takes all that we send.
+    gathered: Vec<Load>,
+    /// So many go together.
+    batch: usize,
+    /// As many as may be in flight: now, and when poold takes all that we send.
     size: usize,
     full_size: usize,
     /// Refused for now.
-    again: VecDeque<(Item, u32)>,
+    again: VecDeque<Load>,
 }
 
 impl<'a> Window<'a> {
@@ -40,17 +50,48 @@ impl<'a> Window<'a> {
     ///
     /// # Errors
     /// When there is none.
-    pub fn open(link: &'a Link, template: Template, on_disconnect: OnDisconnect, pool: Option<&str>) -> anyhow::Result<Self> {
+    pub fn open(link: &'a Link, template: Template, on_disconnect: OnDisconnect) -> anyhow::Result<Self> {
         let mut client = link.connect()?;
         // One that does not exist is refused when the first job is submitted.
-        let slots = slots(&mut client, pool.unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
-        let size = (slots * PER_SLOT + ON_THE_WAY).min(affordable());
-        let lanes = vec![Lane::new(client, on_disconnect)];
-        Ok(Self { link, template, on_disconnect, lanes, in_flight: 0, size, full_size: size, again: VecDeque::new() })
+        let slots = slots(&mut client, template.common().pool.as_deref().unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
+        let (size, max_lanes, batch) = if template.is_call() {
+            (CALLS.max(slots * PER_SLOT), slots + MORE_LANES, CALLS_OF_BATCH)
+        } else {
+            let size = (slots * PER_SLOT + ON_THE_WAY).min(affordable());
+            (size, size, 1)
+        };
+        let mut window = Self {
+            link,
+            template,
+            on_disconnect,
+            lanes: Vec::new(),
+            max_lanes,
+            in_flight: 0,
+            gathered: Vec::new(),
+            batch,
+            size,
+            full_size: size,
+            again: VecDeque::new(),
+        };
+        window.add_lane(client);
+        Ok(window)
+    }
+
+    fn add_lane(&mut self, client: Client) -> usize {
+        self.lanes.push(if self.template.is_call() {
+            Box::new(Batch::new(client, self.on_disconnect))
+        } else {
+            Box::new(Single::new(client, self.on_disconnect))
+        });
+        self.lanes.len() - 1
     }
 
     pub fn has_room(&self) -> bool {
-        self.in_flight < self.size
+        self.in_flight < self.size && (!self.gathered.is_empty() || self.has_lane())
+    }
+
+    fn has_lane(&self) -> bool {
+        self.lanes.len() < self.max_lanes || self.lanes.iter().any(|lane| lane.is_idle())
     }
 
     /// Nothing is in flight.
@@ -58,18 +99,30 @@ impl<'a> Window<'a> {
         self.in_flight == 0
     }
 
+    /// Submits it when there are enough of them, or with the next [`flush`](Self::flush).
+    ///
     /// # Errors
     /// When poold is gone and does not come back.
-    pub fn submit(&mut self, item: Item, occurrence: u32) -> anyhow::Result<()> {
-        let lane = match self.lanes.iter_mut().position(|lane| lane.is_idle()) {
-            Some(place) => &mut self.lanes[place],
+    pub fn submit(&mut self, load: Load) -> anyhow::Result<()> {
+        self.gathered.push(load);
+        self.in_flight += 1;
+        if self.gathered.len() >= self.batch { self.flush() } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// Those of [`submit`](Self::submit).
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let lane = match self.lanes.iter().position(|lane| lane.is_idle()) {
+            Some(place) => place,
             None => {
-                self.lanes.push(Lane::new(self.link.reconnect()?, self.on_disconnect));
-                self.lanes.last_mut().expect("one has just been added")
+                let client = self.link.reconnect()?;
+                self.add_lane(client)
             }
         };
-        lane.start(&self.template, item, occurrence);
-        self.in_flight += 1;
+        self.lanes[lane].start(&self.template, std::mem::take(&mut self.gathered));
         Ok(())
     }
 
@@ -78,8 +131,8 @@ impl<'a> Window<'a> {
     /// # Errors
     /// Those of [`submit`](Self::submit).
     pub fn resubmit(&mut self) -> anyhow::Result<bool> {
-        let Some((item, occurrence)) = self.again.pop_front() else { return Ok(false) };
-        self.submit(item, occurrence)?;
+        let Some(load) = self.again.pop_front() else { return Ok(false) };
+        self.submit(load)?;
         Ok(true)
     }
 
@@ -94,11 +147,11 @@ impl<'a> Window<'a> {
 
     /// All that poold has accepted.
     pub fn accepted(&self) -> Vec<Job> {
-        self.lanes.iter().filter_map(Lane::job).collect()
+        self.lanes.iter().flat_map(|lane| lane.jobs()).collect()
     }
 
-    pub fn argv(&self, item: &Item) -> Vec<String> {
-        self.template.argv(item)
+    pub fn template(&self) -> &Template {
+        &self.template
     }
 
     /// Reads what a lane has to tell; goes on with another connection when poold has gone.
@@ -115,7 +168,7 @@ impl<'a> Window<'a> {
     /// # Errors
     /// When poold refuses.
     pub fn next(&mut self, lane: usize) -> Result<Option<Event>, ClientError> {
-        let event = self.lanes[lane].next()?;
+        let event = self.lanes[lane].next(&self.template)?;
         if let Some(Event::Ended(_)) = event {
             self.in_flight -= 1;
             self.size = self.full_size.min(self.size + 1);
@@ -123,22 +176,21 @@ impl<'a> Window<'a> {
         Ok(event)
     }
 
-    /// There is no room for this lane's job as long as the others are in flight: it is submitted again later. False when there are none.
+    /// There is no room for what this lane carries as long as the others are in flight, or for so much at once: it is submitted again
+    /// later. False when there never will be.
     pub fn shrink(&mut self, lane: usize) -> bool {
-        if self.in_flight < 2 {
-            return false;
-        }
-        self.again.extend(self.lanes[lane].give_up().map(|flight| (flight.item, flight.occurrence)));
-        self.in_flight -= 1;
-        self.size = self.in_flight;
-        true
+        let loads = self.lanes[lane].give_up();
+        let count = loads.len();
+        self.in_flight -= count;
+        self.again.extend(loads);
+        self.batch = self.batch.min(count.div_ceil(2));
+        self.size = self.in_flight.max(self.batch);
+        self.in_flight > 0 || count > 1
     }
 
-    /// Its job is not waited for any more.
+    /// What it carries is not waited for any more.
     pub fn give_up(&mut self, lane: usize) {
-        if self.lanes[lane].give_up().is_some() {
-            self.in_flight -= 1;
-        }
+        self.in_flight -= self.lanes[lane].give_up().len();
     }
 }
 
