@@ -33,6 +33,10 @@ pub struct Condition {
     pub max_clients: u64,
     pub max_open_files: u64,
     pub max_queued: u64,
+    #[serde(default)]
+    pub output_bytes: u64,
+    #[serde(default)]
+    pub max_total_output_bytes: Option<u64>,
     pub swept: Swept,
     pub pools: Vec<Pool>,
 }

@@ -276,6 +276,20 @@ fn a_configuration_that_was_not_taken_over_is_a_problem() {
 }
 
 #[test]
+fn output_beyond_its_limit_is_a_problem() {
+    let daemon = Setup::new().workers(1).config("max_total_output_bytes = 1048576\n").start();
+    Findings::of(&daemon, &[]).assert("output", "ok", &["0 MiB, of at most 1 MiB"]);
+    let written = daemon.path_text("written");
+    daemon.submit_sh(&format!("head -c 3000000 /dev/zero; echo >{written}; exec sleep 600"));
+    wait_until("it has written", || Path::new(&written).exists());
+    wait_until("that is seen", || Findings::of(&daemon, &[]).code == 1);
+    let findings = Findings::of(&daemon, &[]);
+    findings.assert_all_else_well(&["output"]);
+    findings.assert("output", "problem", &["2 MiB, of at most 1 MiB", "new jobs are refused", "`max_total_output_bytes`"]);
+    daemon.ok(&["cancel", "1"]);
+}
+
+#[test]
 fn the_tier_of_each_pool_and_what_the_start_has_swept_are_told() {
     let mut daemon = Setup::new().workers(1).config("cgroup = \"off\"\n[pool.build]\nworkers = 1\n").start();
     let pid_file = daemon.path_text("pid");

@@ -95,7 +95,13 @@ pub fn look(link: &Link, answer: &Answer, state_dir: Option<&Path>) -> Vec<Check
     match answer {
         Answer::Condition { condition, same_protocol, .. } => {
             let mut checks = vec![running(condition), version(&condition.version, *same_protocol)];
-            checks.extend([store(condition), clients(condition), configuration(condition), leftovers(condition)]);
+            checks.extend([
+                store(condition),
+                clients(condition),
+                output(condition),
+                configuration(condition),
+                leftovers(condition),
+            ]);
             checks
         }
         Answer::Older { pong } => {
@@ -152,6 +158,18 @@ fn clients(condition: &Condition) -> Check {
             .advise("raise the hard limit that it is started with (LimitNOFILE=, ulimit -Hn), or lower `max_clients`");
     }
     Check::ok("clients", format!("{text}; poold may open {max_open_files} files"))
+}
+
+/// Beyond the limit new jobs are refused; the history makes room before that.
+fn output(condition: &Condition) -> Check {
+    let text = format!("that of all jobs takes {} MiB", condition.output_bytes >> 20);
+    let Some(limit) = condition.max_total_output_bytes else { return Check::ok("output", text) };
+    let text = format!("{text}, of at most {} MiB", limit >> 20);
+    if condition.output_bytes <= limit {
+        return Check::ok("output", text);
+    }
+    Check::problem("output", format!("{text}: new jobs are refused"))
+        .advise("end the jobs that write so much, or raise `max_total_output_bytes`")
 }
 
 fn configuration(condition: &Condition) -> Check {

@@ -1,6 +1,8 @@
 //! How this daemon is, for whoever looks for what is wrong: what only the daemon knows. What can be seen from outside is looked at from there
 //! (`poolctl doctor`).
 
+use std::num::NonZeroU64;
+
 use pool_proto::Refusal;
 use pool_proto::condition::{Absent, AbsentIds, Condition, MAX_ABSENT};
 use pool_proto::text::rfc3339;
@@ -16,6 +18,7 @@ impl Supervisor {
     pub(super) fn on_status(&mut self, call: CallId) {
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let output_bytes = self.output_bytes();
         let condition = Condition {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: self.guardian_pid,
@@ -35,6 +38,8 @@ impl Supervisor {
             max_clients: count(self.config.max_clients),
             max_open_files: process::max_open_files(),
             max_queued: self.config.max_queued,
+            output_bytes,
+            max_total_output_bytes: self.config.max_total_output_bytes.map(NonZeroU64::get),
             swept: self.swept,
             pools: self.scheduler.pools(|pool| self.containment.describe(pool)),
         };

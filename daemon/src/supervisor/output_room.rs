@@ -34,6 +34,12 @@ impl Supervisor {
         Err(Refusal::OutputFull { limit })
     }
 
+    /// What the output of all jobs takes.
+    pub(super) fn output_bytes(&mut self) -> u64 {
+        self.look_at_running();
+        self.store.ended_output_bytes().saturating_add(self.running_output.bytes)
+    }
+
     /// How much output of ended jobs may stay.
     pub(super) fn max_history_output_bytes(&mut self) -> u64 {
         if self.config.max_total_output_bytes.is_some() {
