@@ -141,6 +141,9 @@ fn calls_and_the_programs_that_take_them_are_told() {
         "a short one has a start, too"
     );
 
+    daemon.ok(&["call", "--durability", "none", "p", "square", "3"]);
+    assert_eq!(kinds(&listener.until(Kind::Ended)), [Kind::Submitted, Kind::Started, Kind::Ended], "in memory alone, too");
+
     let slots = daemon.client().call(&Pools {}).unwrap().pools.remove(1).slots;
     send(slots[0].program_pid.unwrap(), Signal::SIGKILL);
     let all = listener.until(Kind::ProgramReady);

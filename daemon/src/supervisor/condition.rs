@@ -52,8 +52,11 @@ impl Supervisor {
             let parameter = format!("ids: at most {MAX_ABSENT}");
             return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
         }
-        let ids = absent.ids.into_iter().filter(|&id| id <= i64::MAX as u64).map(JobId).collect();
-        self.ask(call, Query::Absent, StoreOp::Get { call, ids });
+        let ids = absent.ids.into_iter().filter(|&id| id <= i64::MAX as u64).map(JobId);
+        // Those that are kept in memory alone are there, and the store need not be asked.
+        let ids = ids.filter(|&id| !self.volatile.has(id)).collect();
+        self.queries.insert(call, Query::Absent);
+        self.ops.push(StoreOp::Get { call, ids });
     }
 
     pub(super) fn reply_absent(&mut self, call: CallId, missing: &[JobId]) {

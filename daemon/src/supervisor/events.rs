@@ -64,7 +64,9 @@ impl Supervisor {
         let (pools, ids) = (events.pools.map(HashSet::from_iter), events.ids.map(HashSet::from_iter));
         self.listeners.calls.insert(call, Listener { pools, ids, is_told: false });
         // Ends that were given to the store before this was known bring no record. When this is answered they have been, too.
-        self.ask(call, Query::Events, StoreOp::Get { call, ids: Vec::new() });
+        // Not through what is kept in memory alone: that answers at once, and would answer this.
+        self.queries.insert(call, Query::Events);
+        self.ops.push(StoreOp::Get { call, ids: Vec::new() });
     }
 
     /// From here on nothing goes by untold.

@@ -593,6 +593,7 @@ impl Supervisor {
     /// What is kept in memory alone is answered at once, but only when whoever asked is done.
     fn take_volatile_answers(&mut self) {
         while let Some(answer) = self.volatile.answer() {
+            self.hear_of_answer(&answer);
             match answer {
                 StoreAnswer::Got { call, .. } if self.queries.contains_key(&call) => self.on_query_answer(call, answer),
                 answer => self.handle(Event::Store(answer)),

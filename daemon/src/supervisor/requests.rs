@@ -214,7 +214,7 @@ impl Supervisor {
         self.ask(call, Query::List { query: query.clone(), left: wanted }, StoreOp::List { call, query });
     }
 
-    pub(super) fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
+    fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
         self.queries.insert(call, query);
         self.ops.extend(self.volatile.take(op));
     }
