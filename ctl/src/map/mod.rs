@@ -146,7 +146,8 @@ impl Map<'_> {
         loop {
             let wants_items = self.submit()?;
             let blocked = self.print();
-            if self.window.is_empty() && (self.items.is_none() || self.stop.is_stopping()) {
+            let is_over = self.items.is_none() && !self.window.has_refused();
+            if self.window.is_empty() && (is_over || self.stop.is_stopping()) {
                 self.results.close();
                 if !self.results.printer.has_work() {
                     break;

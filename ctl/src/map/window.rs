@@ -15,7 +15,10 @@ use crate::connect::Link;
 
 /// Jobs in flight: for each slot one that runs and one that waits for it, and some that are on their way to the disk or back.
 const PER_SLOT: usize = 2;
-const ON_THE_WAY: usize = 8;
+const ON_THE_WAY: usize = 24;
+
+/// With so many besides those for the slots left, it is filled again at one go: jobs that come together are on disk together.
+const LOW: usize = 8;
 
 /// Descriptors: of a lane, and of everything else.
 const FILES_OF_LANE: u64 = 3;
@@ -41,6 +44,9 @@ pub struct Window<'a> {
     /// As many as may be in flight: now, and when poold takes all that we send.
     size: usize,
     full_size: usize,
+    /// From here on it is filled again (see [`LOW`]).
+    low: usize,
+    is_filling: bool,
     /// Refused for now.
     again: VecDeque<Load>,
 }
@@ -54,11 +60,11 @@ impl<'a> Window<'a> {
         let mut client = link.connect()?;
         // One that does not exist is refused when the first job is submitted.
         let slots = slots(&mut client, template.common().pool.as_deref().unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
-        let (size, max_lanes, batch) = if template.is_call() {
-            (CALLS.max(slots * PER_SLOT), slots + MORE_LANES, CALLS_OF_BATCH)
+        let (size, low, max_lanes, batch) = if template.is_call() {
+            (CALLS.max(slots * PER_SLOT), usize::MAX, slots + MORE_LANES, CALLS_OF_BATCH)
         } else {
             let size = (slots * PER_SLOT + ON_THE_WAY).min(affordable());
-            (size, size, 1)
+            (size, slots + slots / 2 + LOW, size, 1)
         };
         let mut window = Self {
             link,
@@ -71,6 +77,8 @@ impl<'a> Window<'a> {
             batch,
             size,
             full_size: size,
+            low,
+            is_filling: true,
             again: VecDeque::new(),
         };
         window.add_lane(client);
@@ -86,8 +94,10 @@ impl<'a> Window<'a> {
         self.lanes.len() - 1
     }
 
-    pub fn has_room(&self) -> bool {
-        self.in_flight < self.size && (!self.gathered.is_empty() || self.has_lane())
+    pub fn has_room(&mut self) -> bool {
+        self.is_filling =
+            if self.is_filling { self.in_flight < self.size } else { self.in_flight <= self.low.min(self.size - 1) };
+        self.is_filling && (!self.gathered.is_empty() || self.has_lane())
     }
 
     fn has_lane(&self) -> bool {
@@ -97,6 +107,11 @@ impl<'a> Window<'a> {
     /// Nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.in_flight == 0
+    }
+
+    /// Some are to be submitted again.
+    pub fn has_refused(&self) -> bool {
+        !self.again.is_empty()
     }
 
     /// Submits it when there are enough of them, or with the next [`flush`](Self::flush).
@@ -183,7 +198,7 @@ impl<'a> Window<'a> {
         let count = loads.len();
         self.in_flight -= count;
         self.again.extend(loads);
-        self.batch = self.batch.min(count.div_ceil(2));
+        self.batch = self.batch.min(count.div_ceil(2)).max(1);
         self.size = self.in_flight.max(self.batch);
         self.in_flight > 0 || count > 1
     }
