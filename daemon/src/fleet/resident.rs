@@ -50,7 +50,7 @@ pub struct Resident {
     out: Vec<u8>,
     /// Its standard error, a file without a name.
     log: File,
-    /// Where in it the current call began.
+    /// Where in it the current call's part begins: at the end of the one before.
     log_mark: u64,
     process: Option<Process>,
     ready: bool,
@@ -96,6 +96,7 @@ impl Resident {
     /// Its worker has executed it.
     pub fn started(&mut self, process: Process, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) {
         self.process = Some(process);
+        self.log_mark = self.log_bytes();
         if self.program.ready == ReadyWhen::Started || self.ready {
             self.ready = true;
             events.push(FleetEvent::ProgramReady { slot, worker, process });
@@ -107,7 +108,6 @@ impl Resident {
         if self.stdin.is_none() || self.stdout.is_none() || self.broken {
             return false;
         }
-        self.log_mark = self.log_bytes();
         if self.log_mark > LOG_BYTES && self.log.set_len(0).is_ok() {
             self.log_mark = 0;
         }
@@ -187,7 +187,9 @@ impl Resident {
                 Ok(Said::Answer { id, result }) => match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
                     Some(claim) => {
                         self.last_answered = Some(id);
-                        let log = LogPart { offset: self.log_mark, bytes: self.log_bytes().saturating_sub(self.log_mark) };
+                        let (offset, end) = (self.log_mark, self.log_bytes());
+                        self.log_mark = end;
+                        let log = LogPart { offset, bytes: end.saturating_sub(offset) };
                         events.push(FleetEvent::Answered { slot, claim, result, log, rss_bytes: self.memory() });
                     }
                     None => {
@@ -261,7 +263,7 @@ impl Resident {
     /// The last line of its standard error.
     fn last_words(&self) -> Option<String> {
         let bytes = self.log_bytes();
-        let start = bytes.saturating_sub(LAST_WORDS).max(self.log_mark.min(bytes));
+        let start = bytes.saturating_sub(LAST_WORDS);
         let mut text = vec![0; usize::try_from(bytes - start).ok()?];
         self.log.read_exact_at(&mut text, start).ok()?;
         let text = String::from_utf8_lossy(&text);

@@ -12,6 +12,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::Refusal;
@@ -24,6 +25,9 @@ use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
 /// Operations in one batch, each job counted, so that the first one of it does not wait for long.
 const BATCH: usize = 4096;
+
+/// See [`Committer::linger`].
+const LINGER: Duration = Duration::from_micros(200);
 
 /// How long what is kept rests when nothing comes.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
@@ -67,6 +71,8 @@ pub struct Committer {
     hold: Hold,
     /// What is asked of it, in order.
     holds: Vec<Message>,
+    /// How many messages the last batch was made of.
+    messages: usize,
     /// Something was sent that `notify` has not told of.
     sent: bool,
 }
@@ -84,6 +90,7 @@ impl Committer {
             failing: None,
             hold: Hold::None,
             holds: Vec::new(),
+            messages: 0,
             sent: false,
         }
     }
@@ -93,6 +100,7 @@ impl Committer {
         loop {
             match self.wait() {
                 Ok(message) => {
+                    self.linger();
                     let batch = self.gather(message);
                     self.process(batch);
                     self.answer_holds();
@@ -142,12 +150,22 @@ impl Committer {
         self.failing.as_ref().is_some_and(|failing| failing.for_good)
     }
 
+    /// Where others are at it as well, and no sync takes its time anyway, it is worth a moment to write theirs along: a transaction takes longer
+    /// than what is in it.
+    fn linger(&self) {
+        if self.messages > 1 && !self.database.syncs() {
+            thread::sleep(LINGER);
+        }
+    }
+
     /// What has come meanwhile goes into the same batch.
     fn gather(&mut self, first: Message) -> Vec<StoreOp> {
         let mut batch = Vec::new();
         let mut size = 0;
+        self.messages = 0;
         let mut next = Some(first);
         while let Some(message) = next {
+            self.messages += 1;
             match message {
                 Message::Ops(ops) => {
                     size += ops.iter().map(weight).sum::<usize>();

@@ -24,6 +24,9 @@ use crate::scheduler::store_op::{Start, StoreAnswer, StoreOp};
 /// again, and overwriting syncs faster than growing does.
 const WAL_PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
 
+/// Operations after which the log's length is looked at: one takes less than two pages of it.
+const LOOK_EVERY: usize = WAL_PAGES as usize / 8;
+
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;
 
@@ -44,6 +47,8 @@ pub struct Database {
     history: History,
     /// Of the history as it is committed, for others to see.
     ended_output_bytes: Arc<AtomicU64>,
+    /// Operations since the log's length was last looked at.
+    changes: usize,
     /// The length of the log, in pages, at which it is next written back.
     checkpoint_at: i64,
     durability: Durability,
@@ -79,6 +84,7 @@ impl Database {
             environments,
             history,
             ended_output_bytes,
+            changes: 0,
             checkpoint_at,
             durability,
             syncs: true,
@@ -160,6 +166,7 @@ impl Database {
         self.mend().map_err(whole)?;
         self.set_sync(self.durability == Durability::Power && ops.iter().any(promises)).map_err(whole)?;
         self.run("BEGIN IMMEDIATE").map_err(whole)?;
+        self.changes += ops.len();
         let mut answers = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
             let answer = self.apply(op).map_err(|error| BatchError { at: Some(index), error })?;
@@ -297,6 +304,11 @@ impl Database {
         Ok(records::record(self.connection()?, &self.layout, id)?.map(Box::new))
     }
 
+    /// Whether commits that promise something wait for the disk.
+    pub fn syncs(&self) -> bool {
+        self.durability == Durability::Power
+    }
+
     /// Whether there is room on the disk again: writes something and takes it back.
     pub fn probe(&mut self) -> Result<()> {
         self.mend()?;
@@ -324,6 +336,10 @@ impl Database {
         if self.is_suspect {
             return Ok(()); // The next commit mends that first.
         }
+        if self.changes < LOOK_EVERY && !hold.is_held() {
+            return Ok(());
+        }
+        self.changes = 0;
         let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
         hold.limit(pages);
         if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {

@@ -151,6 +151,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // An I/O error on a mapped page is a SIGBUS instead of an error code.
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -4096)?; // KiB
+    // Else SQLite prepares a statement anew for each value that it may choose another index for.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
