@@ -104,7 +104,7 @@ impl Volatile {
             let records = ours.iter().filter_map(|&id| self.record(id)).collect();
             self.answers.push_back(StoreAnswer::Got { call, records, missing: Vec::new() });
         }
-        (!others.is_empty()).then_some(StoreOp::Get { call, ids: others })
+        (!others.is_empty() || ours.is_empty()).then_some(StoreOp::Get { call, ids: others })
     }
 
     /// A change of a job that there is. What has ended stays as it is.
