@@ -151,10 +151,10 @@ impl Groups {
         self.has_memory
     }
 
-    /// Removes all of them at an orderly end: nothing runs any more.
+    /// Removes all of them at an orderly end: no attempt runs any more.
     pub fn remove(&self) {
         let slots = below(&self.ours).into_iter().filter(|path| !path.ends_with(MAIN));
-        slots.for_each(|path| remove_or_warn(&path));
+        slots.for_each(|path| end_and_remove(&path));
         if self.ours.join(MAIN).exists() {
             self.move_back();
         }
@@ -208,6 +208,20 @@ fn enable(group: &Path, change: &str) -> io::Result<()> {
 
 fn has_word(path: &Path, word: &str) -> bool {
     fs::read_to_string(path).unwrap_or_default().split_ascii_whitespace().any(|other| other == word)
+}
+
+/// Workers are on their way out, and one that has only just started may be trying its group (see `clone::is_usable`): each does so once, so
+/// that the group stays empty after a time or two.
+fn end_and_remove(path: &Path) {
+    for _ in 0..3 {
+        if let Ok(group) = Group::open(path) {
+            group.end();
+        }
+        if remove(path).is_ok() {
+            return;
+        }
+    }
+    remove_or_warn(path);
 }
 
 fn remove_or_warn(path: &Path) {
@@ -332,7 +346,11 @@ pub(super) mod tests {
         let groups = place.set_up().unwrap();
         let path = groups.of_slot("callbacks-0").unwrap();
         fs::create_dir(path.join("a job's own")).unwrap();
+        // What a worker has in it that has not ended yet.
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        write(&path.join("cgroup.procs"), &child.id().to_string()).unwrap();
         groups.remove();
+        assert!(!child.wait().unwrap().success());
         assert!(below(&scratch.0).is_empty() && !state.path().join(NOTE).exists());
     }
 }
