@@ -512,6 +512,7 @@ fn start(arguments: &[OsString], stdin: OwnedFd) -> io::Result<i32> {
     for name in HIDDEN {
         command.env_remove(name);
     }
+    process::continue_with_parents_end(&mut command);
     let child = command.stdin(stdin).stdout(Stdio::null()).process_group(0).spawn()?;
     Ok(i32::try_from(child.id()).expect("pids are positive and fit pid_t"))
 }

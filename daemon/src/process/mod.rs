@@ -20,6 +20,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{Backlog, listen};
@@ -113,6 +114,13 @@ pub fn block_signals_of_child(command: &mut Command, signals: &[Signal]) {
     let set: SigSet = signals.iter().copied().collect();
     // SAFETY: what runs between fork and exec is one system call.
     unsafe { command.pre_exec(move || Ok(set.thread_block()?)) };
+}
+
+/// Has a child go on when its parent dies: one that was being stopped, to be killed next, by somebody who was killed before he could, would
+/// not notice anything any more. It holds for whoever becomes its parent later.
+pub fn continue_with_parents_end(command: &mut Command) {
+    // SAFETY: what runs between fork and exec is one system call.
+    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGCONT)?)) };
 }
 
 /// Handles signals that were blocked until now.
