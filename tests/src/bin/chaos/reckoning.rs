@@ -1,0 +1,199 @@
+//! The end: what poold says of every accepted job, what the jobs and callbacks have written down, and what clients were told, compared.
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pool_proto::interface::{Get, OnCrash, Pools};
+use pool_proto::{Record, ResultKind, State};
+use pool_tests::Daemon;
+
+use super::kills::{OF_OTHERS, describe};
+use super::known::{Accepted, Known};
+use super::ledgers::Written;
+use super::load::release_held;
+
+/// What has come out, by name, in the order in which it is to be shown.
+#[derive(Debug)]
+pub struct Reckoning {
+    pub figures: Vec<(String, u64)>,
+    pub breaches: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    ended: BTreeMap<&'static str, u64>,
+    attempts: u64,
+    again: u64,
+    uncounted: u64,
+    beyond: u64,
+    missing: u64,
+    told: u64,
+    repeated: u64,
+}
+
+/// Compares; poold is to be running and nobody to be killed any more.
+pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) -> Reckoning {
+    let records = settled_records(daemon, &mut known);
+    let written = written();
+    let mut sums = Sums::default();
+    for (&id, accepted) in &known.accepted {
+        let Some(record) = records.get(&id) else { continue };
+        sums.add(record);
+        check_end(id, accepted, record, &known.ended, &written, &mut known.breaches);
+        sums.check_runs(id, accepted, record, &written, &mut known.breaches);
+        sums.check_callbacks(id, record, &written, &mut known.breaches);
+    }
+    // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
+    let daemon_kills: u64 = known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
+    let slots = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
+    if sums.uncounted > daemon_kills * u64::from(slots) {
+        known.breaches.push(format!("{} runs were not counted, with {daemon_kills} kills of the daemon", sums.uncounted));
+    }
+    let orphans = orphans(daemon);
+    if !orphans.is_empty() {
+        known.breaches.push(format!("orphans: {}", describe(&orphans)));
+    }
+    let lost = known.accepted.len() - records.len();
+    Reckoning { figures: figures(&known, &sums, lost, orphans.len()), breaches: known.breaches }
+}
+
+fn figures(known: &Known, sums: &Sums, lost: usize, orphans: usize) -> Vec<(String, u64)> {
+    let kills = known.kills.iter().map(|(name, &count)| (format!("killed: {name}"), count));
+    let ended = sums.ended.iter().map(|(state, &count)| (format!("jobs ended: {state}"), count));
+    let tally = known.tally.iter().map(|(&name, &count)| (name.to_owned(), count));
+    let all_kills = [("kills".to_owned(), known.kills.values().sum()), ("jobs accepted".to_owned(), known.accepted.len() as u64)];
+    let rest = [
+        ("jobs lost", lost as u64),
+        ("attempts", sums.attempts),
+        ("jobs attempted again", sums.again),
+        ("runs not counted, as may be", sums.uncounted),
+        ("runs beyond the rule", sums.beyond),
+        ("orphans", orphans as u64),
+        ("callbacks run", sums.told),
+        ("callbacks missing", sums.missing),
+        ("callbacks repeated", sums.repeated),
+        ("breaches", known.breaches.len() as u64),
+    ];
+    let rest = rest.into_iter().map(|(name, count)| (name.to_owned(), count));
+    kills.chain(all_kills).chain(ended).chain(tally).chain(rest).collect()
+}
+
+fn check_end(
+    id: u64,
+    accepted: &Accepted,
+    record: &Record,
+    ended: &HashMap<u64, State>,
+    written: &Written,
+    breaches: &mut Vec<String>,
+) {
+    let kind = accepted.kind;
+    let is_explained = match record.state {
+        state if state == kind.state => true,
+        // By us.
+        State::Failed if record.signal == Some(9) => true,
+        State::Failed => kind.on_crash == OnCrash::Fail && record.result == Some(ResultKind::Lost),
+        State::Canceled => accepted.is_canceled,
+        _ => false,
+    };
+    if !is_explained {
+        breaches.push(format!("job {id} {} and is {:?}: {:?}", kind.name, record.state, record.reason));
+    }
+    // Who goes away before the end, when it is all over, is told nothing.
+    if ended.get(&id).is_some_and(|state| *state != record.state) {
+        breaches.push(format!("job {id} is {:?}, its waiter was told {:?}", record.state, ended.get(&id)));
+    }
+    if record.state == State::Succeeded
+        && !(1..=record.attempt).any(|attempt| written.done.contains_key(&(id, attempt.to_string())))
+    {
+        breaches.push(format!("job {id} has succeeded and never ran to its end"));
+    }
+}
+
+impl Sums {
+    fn add(&mut self, record: &Record) {
+        *self.ended.entry(record.state.as_str()).or_default() += 1;
+        self.attempts += u64::from(record.attempt);
+        self.again += u64::from(record.attempt > 1);
+    }
+
+    /// No run of an attempt is repeated, but that of one whose start a dying poold has not written down; never that of a job which must not
+    /// be repeated.
+    fn check_runs(&mut self, id: u64, accepted: &Accepted, record: &Record, written: &Written, breaches: &mut Vec<String>) {
+        let runs_of = |attempt: u32| written.started.get(&(id, attempt.to_string())).copied().unwrap_or(0) as u64;
+        let repeated: u64 = (1..=record.attempt + 1).map(|attempt| runs_of(attempt).saturating_sub(1)).sum();
+        let runs: u64 = (1..=record.attempt + 1).map(runs_of).sum();
+        let most = match accepted.kind.on_crash {
+            OnCrash::Requeue => u64::MAX,
+            OnCrash::Hold => u64::from(record.attempt),
+            OnCrash::Fail => 1,
+        };
+        if accepted.kind.on_crash == OnCrash::Requeue {
+            self.uncounted += repeated.max(runs.saturating_sub(u64::from(record.attempt)));
+        } else if runs > most || repeated > 0 {
+            self.beyond += 1;
+            breaches.push(format!("job {id} {} and ran {runs} times in {} attempts", accepted.kind.name, record.attempt));
+        }
+    }
+
+    fn check_callbacks(&mut self, id: u64, record: &Record, written: &Written, breaches: &mut Vec<String>) {
+        let succeeded = record.state == State::Succeeded;
+        for (on, is_due) in [("done", true), ("success", succeeded), ("failure", !succeeded)] {
+            let told = written.callbacks.get(&(id, on.to_owned())).copied().unwrap_or(0) as u64;
+            self.told += told;
+            self.repeated += told.saturating_sub(1);
+            if is_due && told == 0 {
+                self.missing += 1;
+                breaches.push(format!("job {id} is {:?}, its callback on {on} has not run", record.state));
+            } else if !is_due && told > 0 {
+                breaches.push(format!("job {id} is {:?}, its callback on {on} has run", record.state));
+            }
+        }
+    }
+}
+
+/// The records of all accepted jobs, their callbacks settled, nothing held.
+fn settled_records(daemon: &Daemon, known: &mut Known) -> HashMap<u64, Record> {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let mut client = daemon.client();
+    let mut records = HashMap::new();
+    for &id in known.accepted.keys() {
+        loop {
+            let record = match client.call(&Get { id }) {
+                Ok(got) => *got.record,
+                Err(error) => {
+                    known.breaches.push(format!("job {id} is lost: {error}"));
+                    break;
+                }
+            };
+            let is_settled = |state: &str| matches!(state, "delivered" | "failed" | "skipped");
+            if record.state.is_terminal() && record.callbacks.iter().all(|callback| is_settled(&callback.state)) {
+                records.insert(id, record);
+                break;
+            }
+            if Instant::now() > deadline {
+                known.breaches.push(format!("job {id} or its callbacks do not end: {record:?}"));
+                break;
+            }
+            if record.state == State::Held {
+                *known.tally.entry("held jobs released").or_default() += release_held(&mut client);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    records
+}
+
+/// Processes that are left when nothing runs any more, poold's own apart.
+fn orphans(daemon: &Daemon) -> Vec<i32> {
+    let supervisor = daemon.supervisor();
+    let mut own = vec![daemon.guardian(), supervisor];
+    own.extend(pool_tests::children(supervisor));
+    let strays = || daemon.processes().into_iter().filter(|pid| !own.contains(pid)).collect::<Vec<i32>>();
+    let patience = Instant::now() + Duration::from_secs(30);
+    // Jobs whose submitter never learned that they were accepted may still run.
+    while !strays().is_empty() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(10));
+    }
+    strays()
+}
