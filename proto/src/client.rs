@@ -86,7 +86,7 @@ impl Client {
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         // A daemon that refuses before it has read everything closes; its reply is still there to be read.
         match self.stream.write_all(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
             other => other,
         }
     }

@@ -258,6 +258,8 @@ fn spawn_and_wait(setup: &Setup) -> Child {
         match notify.recv(&mut buffer) {
             Ok(count) if String::from_utf8_lossy(&buffer[..count]).contains("READY=1") => return child,
             Ok(_) => {}
+            // As after a stop that was not ours.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 let log = fs::read_to_string(setup.dir().join("log")).unwrap_or_default();
                 let _ = child.kill();

@@ -409,3 +409,32 @@ fn a_plain_process_pool_leaves_nothing_on_disk() {
     let next = daemon.ok(&["call", "--async", "p", "square", "2"]).trim_end().parse::<u64>().unwrap();
     assert!(next > 5, "and its id is not given out again: {next}");
 }
+
+/// The demonstrations of the process pool that poold comes from, as shell lines; they are in the README.
+#[test]
+fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
+    let mut daemon = Daemon::start(1);
+    let (square, squares) = (program("square.py"), daemon.path_text("squares"));
+    let read = daemon.path_text("read.py");
+    fs::write(&read, "import json, sys\njob = json.load(sys.stdin)\nprint([job['params'][0], job['value']])\n").unwrap();
+    let script = format!(
+        "set -e
+        poolctl pool add two --workers 2 -- python3 {square}
+        for n in 1 2 3 4; do poolctl call --async --on-success 'python3 {read} >> {squares}' two square $n; done
+        poolctl pool add three --workers 3 -- python3 {square}
+        for n in 1 2 3 4; do poolctl call three square $n; done
+        poolctl shutdown"
+    );
+    let poolctl = pool_tests::poolctl();
+    let path = format!("{}:{}", poolctl.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let said = run(Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .env("POOL_SOCKET", daemon.socket())
+        .env(MARK, daemon.mark()));
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "1\n2\n3\n4\n1\n4\n9\n16\n", ""), "{}", daemon.log());
+    assert_eq!(daemon.wait(), 0);
+    let mut lines: Vec<String> = fs::read_to_string(&squares).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["[1, 1]", "[2, 4]", "[3, 9]", "[4, 16]"]);
+}

@@ -26,6 +26,11 @@ fn a_message_is_refused_with_a_reason_or_read_as_it_was_meant() {
 }
 
 #[test]
+fn a_line_of_a_resident_program_is_understood_or_refused_with_itself() {
+    replay("rpc", fuzz::rpc);
+}
+
+#[test]
 fn a_configuration_is_refused_with_a_reason_or_keeps_its_bounds() {
     replay("config", fuzz::config);
 }

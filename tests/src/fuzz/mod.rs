@@ -6,10 +6,12 @@
 mod config;
 mod frame;
 mod request;
+mod rpc;
 
 pub use config::config;
 pub use frame::frame;
 pub use request::request;
+pub use rpc::rpc;
 
 use std::path::PathBuf;
 
