@@ -111,7 +111,7 @@ fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
     daemon.restart();
     // A worker ends by itself, once it notices that its supervisor has gone; what it ran may not be there any more.
     let (workers, others): (Vec<i32>, Vec<i32>) = left.into_iter().partition(|&pid| is_worker(pid));
-    let mut survivors: Vec<i32> = others.into_iter().filter(|&pid| alive(pid)).collect();
+    let mut survivors: Vec<i32> = others.into_iter().filter(|&pid| alive(pid) && !is_dying(pid)).collect();
     let patience = Instant::now() + PATIENCE;
     while workers.iter().any(|&pid| alive(pid)) && Instant::now() < patience {
         thread::sleep(Duration::from_millis(5));
@@ -129,6 +129,11 @@ fn is_worker(pid: i32) -> bool {
 /// Whether no process of poold's is left that could hold the lock, not even one that is about to end.
 fn is_free(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_ok())
+}
+
+/// Whether it has been killed, has no memory any more, and is only not yet a zombie.
+fn is_dying(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| command.is_empty())
 }
 
 /// What they are, for whoever has to find out why they are there.
