@@ -7,7 +7,7 @@ use pool_proto::{Json, Record};
 use crate::cli::{CallOptions, UsageError};
 use crate::connect::Link;
 use crate::list::printable;
-use crate::submit::{cwd, detach, environment, new_round, own_umask, wait};
+use crate::submit::{common_of, cwd, detach, environment, new_round, own_umask, wait};
 use crate::{cli, outcome, print};
 
 /// Calls, and prints the value, or with `--async` the id.
@@ -31,27 +31,19 @@ pub fn run(link: &Link, options: &CallOptions, as_json: bool) -> anyhow::Result<
 }
 
 fn job_of(options: &CallOptions) -> anyhow::Result<Job> {
-    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
     Ok(Job {
         method: Some(options.method.clone()),
         params: params_of(options)?,
         durability: options.durability.map(Into::into),
-        name: options.name.clone(),
         pool: Some(options.pool.clone()),
         // For its callbacks.
         cwd: Some(cwd(None)?),
         env: Some(environment(&[], cli::EnvMode::All)?),
         umask: Some(own_umask()),
-        timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
-        kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
         tie: options.tie.clone(),
-        on_crash: Some(options.on_crash.into()),
         key: options.key.clone(),
         round: options.rerun_failed.then(new_round),
-        on_done: some(&options.on_done),
-        on_success: some(&options.on_success),
-        on_failure: some(&options.on_failure),
-        ..Job::default()
+        ..common_of(&options.common)
     })
 }
 

@@ -235,9 +235,8 @@ pub struct CallOptions {
     #[arg(long = "async", conflicts_with = "wait")]
     pub detach: bool,
 
-    /// A name for people
-    #[arg(short, long)]
-    pub name: Option<String>,
+    #[command(flatten)]
+    pub common: CommonOptions,
 
     /// Keep the call on disk, or in poold's memory alone [default: as its pool has it]
     #[arg(long, value_enum)]
@@ -246,30 +245,6 @@ pub struct CallOptions {
     /// The parameters as one JSON array or object, in place of PARAM
     #[arg(long, value_name = "JSON", conflicts_with = "param")]
     pub params: Option<String>,
-
-    /// End the call after so long, and its program with it; code 124
-    #[arg(short, long, value_parser = parse_duration)]
-    pub timeout: Option<Duration>,
-
-    /// From SIGTERM to SIGKILL when the call is ended from outside
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub kill_after: Option<Duration>,
-
-    /// Run a shell command when the call has ended, however; may be repeated
-    #[arg(long, value_name = "COMMAND")]
-    pub on_done: Vec<String>,
-
-    /// Run a shell command when the call has succeeded; may be repeated
-    #[arg(long, value_name = "COMMAND")]
-    pub on_success: Vec<String>,
-
-    /// Run a shell command when the call has ended otherwise; may be repeated
-    #[arg(long, value_name = "COMMAND")]
-    pub on_failure: Vec<String>,
-
-    /// When its program dies under it: call again, or count it as failed, or hold it until `release`
-    #[arg(long, value_enum, default_value_t = OnCrash::Requeue)]
-    pub on_crash: OnCrash,
 
     /// End the call with something else: client (poolctl), job:ID, or pool (all other work, when poold shuts down)
     #[arg(long, value_name = "client|job:ID|pool")]
@@ -344,10 +319,6 @@ pub struct JobOptions {
     #[arg(short, long)]
     pub pool: Option<String>,
 
-    /// A name for people
-    #[arg(short, long)]
-    pub name: Option<String>,
-
     /// Where the job starts [default: here]
     #[arg(short = 'C', long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
@@ -359,6 +330,17 @@ pub struct JobOptions {
     /// Pass on the whole environment, or only what --env names
     #[arg(long, value_enum, default_value_t = EnvMode::All)]
     pub env_mode: EnvMode,
+
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+/// What `submit`, `map` and `call` have in common.
+#[derive(Debug, Args)]
+pub struct CommonOptions {
+    /// A name for people
+    #[arg(short, long)]
+    pub name: Option<String>,
 
     /// End the job after so long, with code 124 (90, 500ms, 30m, 1h30m)
     #[arg(short, long, value_parser = parse_duration)]

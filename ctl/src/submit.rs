@@ -14,7 +14,7 @@ use pool_proto::interface::{Job, OnDisconnect, Spool, Submit, TIE_TO_CLIENT};
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
 use pool_proto::{Client, ClientError, Record};
 
-use crate::cli::{self, EnvMode, JobOptions, SubmitOptions, UsageError};
+use crate::cli::{self, CommonOptions, EnvMode, JobOptions, SubmitOptions, UsageError};
 use crate::connect::{Link, not_known_whether_accepted};
 use crate::follow::Follower;
 use crate::{bulk, outcome, print};
@@ -109,14 +109,21 @@ pub fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<R
 /// # Errors
 /// When that is not there, or is no text.
 pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
-    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
     Ok(Job {
         argv,
-        name: options.name.clone(),
         pool: options.pool.clone(),
         cwd: Some(cwd(options.cwd.as_deref())?),
         env: Some(environment(&options.env, options.env_mode)?),
         umask: Some(own_umask()),
+        ..common_of(&options.common)
+    })
+}
+
+/// What a command and a call have in common.
+pub fn common_of(options: &CommonOptions) -> Job {
+    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
+    Job {
+        name: options.name.clone(),
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
         on_crash: Some(options.on_crash.into()),
@@ -124,7 +131,7 @@ pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
         on_success: some(&options.on_success),
         on_failure: some(&options.on_failure),
         ..Job::default()
-    })
+    }
 }
 
 /// A round of submitting that nobody else is in.

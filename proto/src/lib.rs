@@ -4,6 +4,7 @@
 //! * [`message`]: Varlink's envelope, a call and a reply;
 //! * [`interface`]: `io.poold`: its methods, types and description;
 //! * [`condition`]: more of them, about how the daemon is;
+//! * [`pools`]: more of them, about pools;
 //! * [`json`]: values that are passed on as they came;
 //! * [`events`]: and about what happens in it;
 //! * [`refusal`]: its named errors;
@@ -22,6 +23,7 @@ pub mod condition;
 pub mod events;
 pub mod interface;
 pub mod json;
+pub mod pools;
 pub mod refusal;
 
 pub mod client;
