@@ -245,21 +245,10 @@ impl Fleet {
 
     /// Lets a worker go: it ends when its socket closes; one with a program when that has ended.
     pub fn retire(&mut self, slot: SlotId) {
-        if let Some(&token) = self.slots.get(&slot) {
-            self.retire_link(token);
-        }
-    }
-
-    fn retire_link(&mut self, token: Token) {
-        let Some(link) = self.links.get_mut(&token) else { return };
-        match &mut link.resident {
-            Some(resident) => {
-                link.told_to_leave = true;
-                resident.let_go();
-                link.out.extend(encode(&WorkerCommand::Retire));
-                self.dirty.insert(token);
-            }
-            None => link.stream = None,
+        let Some(&token) = self.slots.get(&slot) else { return };
+        if let Some(link) = self.links.get_mut(&token) {
+            link.retire();
+            self.dirty.insert(token);
         }
     }
 
@@ -435,11 +424,21 @@ impl Link {
         let has_more = resident.read(self.slot, self.pid, events);
         if resident.is_let_go() && !self.told_to_leave {
             // It can answer nothing more.
-            self.told_to_leave = true;
-            resident.let_go();
-            self.out.extend(encode(&WorkerCommand::Retire));
+            self.retire();
         }
         has_more
+    }
+
+    /// A program gets no more input, and its worker ends when it does; without one, the worker ends with its socket.
+    fn retire(&mut self) {
+        match &mut self.resident {
+            Some(resident) => {
+                resident.let_go();
+                self.told_to_leave = true;
+                self.out.extend(encode(&WorkerCommand::Retire));
+            }
+            None => self.stream = None,
+        }
     }
 
     fn on_report(&mut self, report: WorkerReport, events: &mut Vec<FleetEvent>) {

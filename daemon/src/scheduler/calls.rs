@@ -11,7 +11,7 @@ use pool_proto::interface::{CallProgress, OnCrash};
 
 use super::attempts::Active;
 use super::event::{Effect, LaneId, Reply, SlotId};
-use super::slots::Slot;
+use super::slots::{Next, Slot};
 use super::store_op::{Start, StoreOp};
 use super::{Scheduler, Timer, outcome};
 use crate::job::{Answer, Claim, JobId, Process, Program, Unit, Wear};
@@ -113,7 +113,7 @@ impl Scheduler {
 
     pub(super) fn on_successor_up(&mut self, slot: SlotId, pid: i32) {
         let next = self.slots_mut(slot.lane).successor_up(slot.index, pid);
-        if next == super::slots::Next::Retire {
+        if next == Next::Retire {
             // Nobody waits for it any more: the pool has become smaller.
             return self.effects.push(Effect::KillSuccessor { slot });
         }

@@ -246,19 +246,9 @@ impl Scheduler {
         self.active.get(&id)?.progress.clone()
     }
 
-    /// Whether the pool of that name keeps resident programs.
-    pub fn is_warm(&self, name: &str) -> bool {
-        self.pools.iter().any(|pool| *pool.name == *name && pool.slots.is_warm())
-    }
-
     /// A pool of that name, for those that want to submit to it: its name to share, and whether it takes calls, not commands.
     pub fn pool_kind(&self, name: &str) -> Option<(Arc<str>, bool)> {
         self.pools.iter().find(|pool| *pool.name == *name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
-    }
-
-    /// Whether a pool of that name takes jobs, and its own name to share.
-    pub fn pool_name(&self, name: &str) -> Option<Arc<str>> {
-        self.pools.iter().find(|pool| *pool.name == *name).map(|pool| pool.name.clone())
     }
 
     fn on_stop(&mut self) {

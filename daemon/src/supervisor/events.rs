@@ -55,7 +55,7 @@ impl Supervisor {
         if !self.server.wants_more(call) {
             return self.server.refuse(call, &Refusal::ExpectedMore {});
         }
-        if let Some(unknown) = events.pools.iter().flatten().find(|pool| self.scheduler.pool_name(pool).is_none()) {
+        if let Some(unknown) = events.pools.iter().flatten().find(|pool| self.scheduler.pool_kind(pool).is_none()) {
             return self.server.refuse(call, &Refusal::NoSuchPool { pool: unknown.clone() });
         }
         if !self.has_listeners() {

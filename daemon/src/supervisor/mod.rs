@@ -507,8 +507,8 @@ impl Supervisor {
                 }
                 self.config_error = None;
                 for (name, pool) in &config.pool {
-                    let is_known = self.scheduler.pool_name(name).is_some();
-                    if is_known && self.scheduler.is_warm(name) != pool.command.is_some() {
+                    let kind = self.scheduler.pool_kind(name);
+                    if kind.is_some_and(|(_, is_warm)| is_warm != pool.command.is_some()) {
                         tracing::warn!(pool = name, "`command` comes or goes with the next start");
                     }
                 }

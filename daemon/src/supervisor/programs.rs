@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use pool_proto::Refusal;
@@ -50,8 +49,12 @@ impl AddedPools {
 
     /// Adds those that the configuration does not have.
     fn join_new(&self, config: &mut Config) {
-        for (name, added) in self.pools.iter().filter(|(name, _)| !config.pool.contains_key(*name)).collect::<Vec<_>>() {
-            config.pool.extend(to_pool(added).ok().map(|pool| (name.clone(), pool)));
+        for (name, added) in &self.pools {
+            if !config.pool.contains_key(name)
+                && let Ok(pool) = to_pool(added)
+            {
+                config.pool.insert(name.clone(), pool);
+            }
         }
     }
 
@@ -130,7 +133,7 @@ impl Supervisor {
             return Err(Refusal::PoolConfigured { pool });
         }
         let is_other = known.is_some_and(|known| known != added);
-        let runs_commands = self.scheduler.pool_name(&pool).is_some() && !self.scheduler.is_warm(&pool);
+        let runs_commands = self.scheduler.pool_kind(&pool).is_some_and(|(_, is_warm)| !is_warm);
         if is_other || runs_commands || self.added_pools.is_pending(&pool) {
             return Err(Refusal::PoolExists { pool });
         }
@@ -245,7 +248,7 @@ impl Supervisor {
         if part.bytes == 0 {
             return 0;
         }
-        let (_, path): (PathBuf, PathBuf) = output::paths(&self.place.state_dir, claim);
+        let (_, path) = output::paths(&self.place.state_dir, claim);
         let kept = output::create(&path).and_then(|mut file| self.fleet.copy_log(slot, part, &mut file));
         kept.unwrap_or_else(|error| {
             tracing::warn!(%claim, %error, "what a program wrote to its standard error cannot be kept");
