@@ -438,3 +438,12 @@ fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
     lines.sort();
     assert_eq!(lines, ["[1, 1]", "[2, 4]", "[3, 9]", "[4, 16]"]);
 }
+
+#[test]
+fn the_benchmark_can_be_read_by_python() {
+    let file = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(name);
+    let compile = "import sys\nfor name in sys.argv[1:]: compile(open(name).read(), name, 'exec')";
+    let files = ["warm.py", "daemon.py", "functions.py"].map(file);
+    let compiled = Command::new("python3").args(["-c", compile]).args(files).output().expect("there is Python");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+}
