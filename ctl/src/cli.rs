@@ -193,6 +193,14 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub kill_after: Option<Duration>,
 
+    /// The retries of calls that name none
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+
+    /// The backoff of calls that name none
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub backoff: Option<Duration>,
+
     /// The program and its arguments; no shell is put between
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
@@ -342,13 +350,25 @@ pub struct CommonOptions {
     #[arg(short, long)]
     pub name: Option<String>,
 
-    /// End the job after so long, with code 124 (90, 500ms, 30m, 1h30m)
+    /// End an attempt after so long, with code 124 (90, 500ms, 30m, 1h30m)
     #[arg(short, long, value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
     /// From SIGTERM to SIGKILL when the job is ended from outside
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub kill_after: Option<Duration>,
+
+    /// Of the jobs that wait in a pool, the highest priority runs first [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub priority: Option<i32>,
+
+    /// Try a failed job again, so many times at most [default: as the pool has it, else 0]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+
+    /// From the first failure to the next attempt; doubled after each, up to an hour [default: as the pool has it, else 1s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub backoff: Option<Duration>,
 
     /// Run a shell command when the job has ended, however; may be repeated
     #[arg(long, value_name = "COMMAND")]

@@ -74,6 +74,8 @@ pub fn add(link: &Link, options: AddPoolOptions) -> anyhow::Result<u8> {
         max_rss_bytes: options.max_rss,
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
+        retries: options.retries,
+        backoff_s: options.backoff.map(|backoff| backoff.as_secs_f64()),
         durability: Some(options.durability.into()),
     };
     link.connect()?.call(&pool)?;

@@ -68,6 +68,9 @@ fn describe(record: &Record) -> String {
     line("directory", Some(record.cwd.clone()));
     line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
     line("attempt", Some(record.attempt.to_string()));
+    line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
+    line("due", record.due_at.clone());
+    line("priority", (record.priority != 0).then(|| record.priority.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
     line("crashed", record.last_crash.clone());
     line("tie", record.tie.clone());

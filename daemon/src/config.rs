@@ -7,6 +7,8 @@
 //! timeout = "1h"              # of jobs that name none; without it, none
 //! kill_after = "10s"          # from SIGTERM to SIGKILL
 //! stop_grace = "10s"          # the same at most, when poold itself is told to end
+//! retries = 0                 # so often a failed attempt is followed by another, of jobs that do not say
+//! backoff = "1s"              # from the first failure to the next attempt; doubled after each
 //! crash_limit = 3             # attempts that may die with their worker or daemon before a job is lost
 //! max_clients = 16384
 //! max_queued = 10000000       # jobs that wait in one pool; more are refused
@@ -29,6 +31,8 @@
 //! workers = 2
 //! timeout = "2h"
 //! kill_after = "30s"
+//! retries = 2
+//! backoff = "10s"
 //! max_output_bytes = 5000000
 //! isolate = "pid"             # its workers are process 1 of a pid namespace each; or "none", the default
 //!
@@ -56,7 +60,7 @@ use anyhow::{Context, bail};
 use pool_proto::interface::{DEFAULT_POOL, JobDurability, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
-use crate::job::{Environment, Isolate, Program, Wear};
+use crate::job::{Environment, Isolate, Program, Retries, Wear};
 use crate::scheduler::{CallbackSettings, PoolSettings, Settings};
 use crate::store::Durability;
 
@@ -76,6 +80,9 @@ pub struct Config {
     pub kill_after: Duration,
     #[serde(deserialize_with = "duration")]
     pub stop_grace: Duration,
+    pub retries: u32,
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
     pub crash_limit: NonZeroU32,
     pub max_clients: usize,
     pub max_queued: u64,
@@ -154,6 +161,9 @@ pub struct Pool {
     pub timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
+    pub retries: Option<u32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub backoff: Option<Duration>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
     /// The resident program of a warm pool; what follows is for it alone.
@@ -243,6 +253,8 @@ impl Default for Config {
             timeout: None,
             kill_after: DEFAULT_GRACE,
             stop_grace: DEFAULT_GRACE,
+            retries: 0,
+            backoff: Duration::from_secs(1),
             crash_limit: const { NonZeroU32::new(3).unwrap() },
             max_clients: 16_384,
             max_queued: 10_000_000,
@@ -357,6 +369,15 @@ impl Config {
         self.pool.get(pool).and_then(|pool| pool.kill_after).unwrap_or(self.kill_after)
     }
 
+    /// What becomes of a pool's jobs that fail and do not say.
+    pub fn retries_of(&self, pool: &str) -> Retries {
+        let pool = self.pool.get(pool);
+        Retries {
+            allowed: pool.and_then(|pool| pool.retries).unwrap_or(self.retries),
+            backoff: pool.and_then(|pool| pool.backoff).unwrap_or(self.backoff),
+        }
+    }
+
     /// How much an attempt of a pool's jobs may write.
     pub fn max_output_bytes_of(&self, pool: &str) -> Option<u64> {
         self.pool.get(pool).and_then(|pool| pool.max_output_bytes).or(self.max_output_bytes).map(NonZeroU64::get)
@@ -411,6 +432,8 @@ mod tests {
         let config = Config::parse(&example.join("\n")).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.retries_of("build"), Retries { allowed: 2, backoff: Duration::from_secs(10) });
+        assert_eq!(config.retries_of(DEFAULT_POOL), Retries { allowed: 0, backoff: Duration::from_secs(1) });
         assert_eq!(config.max_output_bytes_of("build"), Some(5_000_000));
         assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
         assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
@@ -437,6 +460,7 @@ mod tests {
             ("kill_after = \"soon\"", "soon"),
             ("kill_after = 1.8e19", "at most"),
             ("kill_after = true", "a duration is"),
+            ("retries = -1", "-1"),
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
             ("[pool.default]\nisolate = \"net\"", "net"),

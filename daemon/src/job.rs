@@ -1,5 +1,6 @@
 //! The nouns that every layer of the daemon shares, as plain data: jobs, attempts, claims, outcomes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -177,6 +178,35 @@ pub struct Wear {
     pub max_rss_bytes: Option<u64>,
 }
 
+/// What becomes of a job whose attempt has failed or timed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// So many attempts may fail and be followed by another.
+    pub allowed: u32,
+    /// From the first failure to the next attempt; doubled after each.
+    pub backoff: Duration,
+}
+
+/// No backoff grows longer, unless it was given so.
+const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+
+impl Retries {
+    pub const NONE: Self = Self { allowed: 0, backoff: Duration::ZERO };
+
+    /// How long the next attempt waits, where there is one. `retried`: failed attempts that were followed by another before.
+    pub fn after(&self, retried: u32) -> Option<Duration> {
+        let doubled = self.backoff.saturating_mul(1 << retried.min(30));
+        (retried < self.allowed).then(|| doubled.min(MAX_BACKOFF.max(self.backoff)))
+    }
+}
+
+/// A job's place in its pool's queue: by priority, the highest first, then in the order of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub priority: Reverse<i32>,
+    pub id: JobId,
+}
+
 /// What a job is to do: checked when it was submitted, never changed afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
@@ -195,6 +225,9 @@ pub struct Work {
     pub kill_after: Duration,
     pub tie: Option<Tie>,
     pub on_crash: OnCrash,
+    /// The higher, the sooner.
+    pub priority: i32,
+    pub retries: Retries,
     /// None once the job is stored: the store has it.
     pub key: Option<Key>,
     /// Empty once the job is stored: the outbox has them.
@@ -209,9 +242,17 @@ pub struct Ready {
     pub attempts: u32,
     /// Attempts that a dying worker, daemon or machine has taken along.
     pub crashes: u32,
+    /// Failed attempts that were followed by another.
+    pub retried: u32,
     /// Attempts that died with a resident program which had never answered anything: put down to the program.
     pub start_deaths: u32,
     pub work: Arc<Work>,
+}
+
+impl Ready {
+    pub fn position(&self) -> Position {
+        Position { priority: Reverse(self.work.priority), id: self.id }
+    }
 }
 
 /// How a process ended, as wait(2) tells it.

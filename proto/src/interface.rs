@@ -96,6 +96,12 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<OnCrash>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<String>,
@@ -129,7 +135,7 @@ pub enum State {
     Running,
     /// An attempt is being ended from outside.
     Stopping,
-    /// An attempt could not be started for now and is tried again.
+    /// An attempt has failed, or could not be started for now, and another follows.
     Retrying,
     /// Ended by itself with code 0.
     Succeeded,
@@ -288,6 +294,14 @@ pub struct Record {
     pub usage: Option<Usage>,
     #[serde(default)]
     pub last_crash: Option<String>,
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default)]
+    pub retried: u32,
+    #[serde(default)]
+    pub due_at: Option<String>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     pub callbacks: Vec<Callback>,

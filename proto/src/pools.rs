@@ -137,6 +137,10 @@ pub struct AddPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_after_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<JobDurability>,
 }
 

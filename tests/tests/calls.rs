@@ -330,6 +330,8 @@ fn bad_input_changes_nothing() {
         max_rss_bytes: None,
         timeout_s: None,
         kill_after_s: None,
+        retries: None,
+        backoff_s: None,
         durability: None,
     };
     let refusal = client.call(&wrong).unwrap_err();

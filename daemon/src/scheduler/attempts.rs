@@ -18,6 +18,7 @@ pub struct Active {
     pub worker_pid: i32,
     pub attempt: u32,
     pub crashes: u32,
+    pub retried: u32,
     pub start_deaths: u32,
     pub work: Arc<Work>,
     /// Its worker has been given it.
@@ -96,7 +97,7 @@ impl Scheduler {
         };
         let Some(active) = self.take_active(id, slot, claim) else { return };
         match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
-            Some(outcome) => self.finish(id, outcome, None),
+            Some(outcome) => self.conclude(id, &active, outcome, None),
             None if active.work.on_crash == OnCrash::Hold => self.hold(id, active.crashes, "poold was told to end while it ran"),
             None => self.requeue(id, active, None),
         }
@@ -127,7 +128,7 @@ impl Scheduler {
                 if failure.stage == Stage::Exec {
                     self.store_tried(id, &active);
                 }
-                self.finish(id, outcome, None);
+                self.conclude(id, &active, outcome, None);
             }
         }
     }
@@ -179,7 +180,7 @@ impl Scheduler {
         }
         let stopping = active.stop_reason();
         if let Some(outcome) = stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
-            return self.finish(id, outcome, None);
+            return self.conclude(id, &active, outcome, None);
         }
         match active.work.on_crash {
             OnCrash::Fail => self.finish(id, outcome::crashed(how, ended_us), None),
@@ -206,6 +207,10 @@ impl Scheduler {
         };
         let ended_us = self.now.wall_us;
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
+            if let Some(failed) = self.failed_attempt(&outcome, job.attempt, job.retried, job.retries) {
+                self.store_failed(job.id, failed, None);
+                return true;
+            }
             self.finish(job.id, outcome, None);
             return false;
         }
@@ -284,7 +289,7 @@ impl Scheduler {
     /// Nothing of the attempt has run.
     fn end_unstarted(&mut self, id: JobId, active: Active, reason: StopReason) {
         match outcome::of_stop(reason, self.now.wall_us) {
-            Some(outcome) => self.finish(id, outcome, None),
+            Some(outcome) => self.conclude(id, &active, outcome, None),
             None => self.requeue_untried(id, active, None),
         }
     }
@@ -349,8 +354,8 @@ impl Scheduler {
     pub(super) fn requeue(&mut self, id: JobId, active: Active, reason: Option<String>) {
         self.store(StoreOp::Requeue { id, crashes: active.crashes, reason });
         let pool = self.pool_of(&active.work);
-        let Active { attempt, crashes, start_deaths, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, start_deaths, work });
+        let Active { attempt, crashes, retried, start_deaths, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, retried, start_deaths, work });
     }
 
     /// The attempt was not started and does not count.
@@ -364,20 +369,21 @@ impl Scheduler {
             None => {}
         }
         let pool = self.pool_of(&active.work);
-        let Active { attempt, crashes, start_deaths, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, start_deaths, work });
+        let Active { attempt, crashes, retried, start_deaths, work, .. } = active;
+        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, retried, start_deaths, work });
     }
 }
 
 impl Active {
     /// An attempt of that job, for that slot's worker.
     pub fn new(ready: Ready, slot: SlotId, worker_pid: i32) -> Self {
-        let Ready { id: _, attempts, crashes, start_deaths, work } = ready;
+        let Ready { id: _, attempts, crashes, retried, start_deaths, work } = ready;
         Self {
             slot,
             worker_pid,
             attempt: attempts + 1,
             crashes,
+            retried,
             start_deaths,
             work,
             handed: false,

@@ -193,7 +193,7 @@ impl Scheduler {
         let ended_us = answer.ended_us;
         match active.stop_reason() {
             None => {
-                self.finish(id, outcome::of_answer(answer), start);
+                self.conclude(id, &active, outcome::of_answer(answer), start);
                 self.vacate(slot);
                 if is_worn {
                     self.wear_out(slot);
@@ -202,7 +202,7 @@ impl Scheduler {
             // It has been sent SIGTERM, whatever it makes of that.
             Some(reason) => {
                 let stopped = outcome::of_stop(reason, ended_us);
-                self.finish(id, stopped.unwrap_or_else(|| outcome::of_answer(answer)), start);
+                self.conclude(id, &active, stopped.unwrap_or_else(|| outcome::of_answer(answer)), start);
                 self.end_program(slot, active.worker_pid, "its program was told to end with a call".to_owned());
             }
         }
@@ -227,9 +227,9 @@ impl Scheduler {
         if let Some((id, claim)) = failed {
             let start = Some(self.start_of(id)).filter(|_| !self.active[&id].started);
             let ended_us = self.now.wall_us;
-            let stopping = self.take_active(id, slot, claim).and_then(|active| active.stop_reason());
-            let stopped = stopping.and_then(|reason| outcome::of_stop(reason, ended_us));
-            self.finish(id, stopped.unwrap_or_else(|| outcome::of_breach(&how, ended_us)), start);
+            let Some(active) = self.take_active(id, slot, claim) else { return };
+            let stopped = active.stop_reason().and_then(|reason| outcome::of_stop(reason, ended_us));
+            self.conclude(id, &active, stopped.unwrap_or_else(|| outcome::of_breach(&how, ended_us)), start);
             return self.end_program(slot, worker, how);
         }
         if let Slot::Busy { pid, unit: Unit::Job(id) } = self.slots(slot.lane).get(slot.index)

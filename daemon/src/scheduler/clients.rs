@@ -174,7 +174,7 @@ impl Scheduler {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, start_deaths: 0, work });
+            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, retried: 0, start_deaths: 0, work });
         }
         match submission {
             Submission { follow: Follow::Attached(OnDisconnect::Cancel), orphaned: true, .. } => {

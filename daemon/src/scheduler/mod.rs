@@ -16,6 +16,8 @@
 //!            │ └─ release ── held ◀── on crash: hold ─────────────────────┤ └─ crash limit ──▶ lost
 //!            └─ cancel, tie ──▶ canceled         on crash: fail ──────────┴──▶ failed
 //! ```
+//!
+//! In place of `failed` and `timed_out`, a job that has retries left is `retrying` until its next attempt is due, and then back in the queue.
 
 mod attempts;
 mod callbacks;
@@ -25,6 +27,7 @@ mod event;
 mod lane;
 mod outcome;
 mod queue;
+mod retries;
 mod slots;
 pub mod store_op;
 #[cfg(test)]
@@ -50,7 +53,7 @@ use store_op::{Restored, StoreAnswer, StoreOp};
 use ties::{Ties, Unattended};
 use waiters::{End, Kind, Waiters};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Program, StopReason, Tie, Unit, Work};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -90,6 +93,8 @@ enum Timer {
     Resume(usize),
     /// A failed callback's next attempt.
     Callback(CallbackId),
+    /// Failed jobs' next attempts.
+    Due,
     /// The client of a job that is tied to it has not come back.
     Unattended(JobId),
 }
@@ -124,6 +129,8 @@ pub struct Scheduler {
     programs: Programs,
     ties: Ties,
     unattended: HashMap<JobId, Unattended>,
+    /// When failed jobs are next looked for whose next attempt is due.
+    next_due: Option<Duration>,
     store_failing: bool,
     /// Told to stop for a second time.
     hurried: bool,
@@ -153,6 +160,7 @@ impl Scheduler {
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: HashMap::new(),
+            next_due: None,
             store_failing: false,
             hurried: false,
             timers: BTreeSet::new(),
@@ -170,6 +178,9 @@ impl Scheduler {
         }
         for callback in restored.callbacks {
             scheduler.schedule_callback(callback.id, callback.due_us);
+        }
+        if let Some(due_us) = restored.next_due_us {
+            scheduler.wake_for(due_us);
         }
         scheduler.configure(settings);
         scheduler.restore_ties(&restored.tied);
@@ -314,11 +325,8 @@ impl Scheduler {
             StoreAnswer::Refused { call, refusal } => self.on_refused(call, refusal),
             StoreAnswer::Claimed { id, attempt, worker_pid } => self.on_claimed(id, attempt, worker_pid),
             StoreAnswer::Released { call, jobs } => self.on_released(call, jobs),
-            StoreAnswer::Fetched { pool, jobs, complete } => {
-                if let Some(pool) = self.pools.iter_mut().find(|other| other.name == pool) {
-                    pool.queue.fetched(jobs, complete, |id| self.ending.contains_key(&id));
-                }
-            }
+            StoreAnswer::Fetched { pool, jobs, complete } => self.on_fetched(&pool, jobs, complete),
+            StoreAnswer::Due { jobs, next_us } => self.on_due(jobs, next_us),
             StoreAnswer::Finished { id, record, callbacks, stdin: _ } => self.on_finished(id, record.as_deref(), callbacks),
             // It has ended meanwhile; whoever waits for it learns so from `Got`.
             StoreAnswer::NotQueued { id } => _ = self.ending.remove(&id),
@@ -327,6 +335,16 @@ impl Scheduler {
             // The shell's own business: the scheduler asked for neither.
             StoreAnswer::Listed { .. } | StoreAnswer::Pruned { .. } | StoreAnswer::PoolChanged { .. } => {}
         }
+    }
+
+    fn on_fetched(&mut self, pool: &str, jobs: Vec<Ready>, complete: bool) {
+        let Some(pool) = self.pools.iter_mut().find(|other| *other.name == *pool) else { return };
+        // The store may not have been told yet that they have left the queue.
+        let has_left = |id: JobId| {
+            let is_set_aside = self.unattended.get(&id).is_some_and(|unattended| unattended.ready.is_some());
+            self.active.contains_key(&id) || self.ending.contains_key(&id) || self.held.contains(&id) || is_set_aside
+        };
+        pool.queue.fetched(jobs, complete, has_left);
     }
 
     fn on_finished(&mut self, id: JobId, record: Option<&Record>, callbacks: Vec<CallbackId>) {
@@ -375,6 +393,7 @@ impl Scheduler {
                 Timer::Worn(slot) => self.wear_out(slot),
                 Timer::Resume(_) => {} // The dispatch that follows every event goes on with the pool.
                 Timer::Callback(id) => self.lane.push(id),
+                Timer::Due => self.take_due(),
                 Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
             }
         }

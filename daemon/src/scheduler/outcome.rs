@@ -93,6 +93,25 @@ pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
     Brief { id: id.0, state: *state, value, error, exit_code: *exit_code, signal: *signal, reason: reason.clone() }
 }
 
+/// An error may be as long as a message; of one that is quoted, so many characters are.
+const QUOTED: usize = 200;
+
+/// How an attempt has failed, in few words.
+pub fn in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome { reason: Some(reason), .. } => reason.clone(),
+        Outcome { answer: Some(Err(error)), .. } => {
+            let quoted: String = error.get().chars().take(QUOTED).collect();
+            let cut = if quoted.len() < error.get().len() { "..." } else { "" };
+            format!("error {quoted}{cut}")
+        }
+        Outcome { state: State::TimedOut, .. } => "its time was up".to_owned(),
+        Outcome { signal: Some(signal), .. } => format!("signal {signal}"),
+        Outcome { exit_code: Some(code), .. } => format!("exit code {code}"),
+        Outcome { result, .. } => result.as_str().to_owned(),
+    }
+}
+
 /// The outcome of a job that its pool cannot run: a command in a warm pool, or a call in another one. It was submitted before the
 /// configuration was changed.
 pub fn of_mismatch(work: &Work, ended_us: i64) -> Outcome {

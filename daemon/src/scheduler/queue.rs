@@ -1,15 +1,15 @@
 //! One pool's look-ahead into its queue. The queue itself is the store's: held here are only the next few jobs, so that memory and
-//! start-up do not grow with it.
+//! start-up do not grow with it. A job that belongs before them pushes the last one out, back into the store.
 //!
-//! Jobs that are kept in memory alone are all in the window.
+//! Jobs that are kept in memory alone are all here.
 //!
-//! Invariant: every queued job is either in the window, or its id is greater than `cursor` and `behind` is set. The store answers in
+//! Invariant: every queued job of the store's up to `cursor` is in the window, and `behind` is set if there may be others. The store answers in
 //! order, so an insertion that is told while a fetch is under way is either part of what the fetch brings or comes after `cursor`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::job::{JobId, Ready};
+use crate::job::{JobId, Position, Ready};
 
 /// Jobs held ahead of the slots.
 pub const WINDOW: usize = 256;
@@ -23,16 +23,21 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A pool's queue as the scheduler sees it.
 #[derive(Debug, Default)]
 pub struct Queue {
-    window: BTreeMap<JobId, Ready>,
-    /// Of those in the window, the ones that the store does not have.
-    volatile: usize,
-    /// Queued in all, in the window and in the store.
+    /// Of the store's jobs, the next ones.
+    window: BTreeMap<Position, Ready>,
+    /// Those that the store does not have.
+    volatile: BTreeMap<Position, Ready>,
+    /// Where those in either are.
+    positions: HashMap<JobId, Position>,
+    /// Queued in all, here and in the store; those that wait for their next attempt's time are among them.
     total: u64,
-    /// The greatest id that the window has ever taken in from the back.
-    cursor: Option<JobId>,
-    /// The store has jobs beyond `cursor`.
+    cursor: Option<Position>,
     behind: bool,
     fetching: bool,
+    /// What is being fetched no longer begins where the window ends.
+    is_stale: bool,
+    /// Jobs that have been set aside since the fetch under way was asked for.
+    moved: HashSet<JobId>,
     /// After an attempt that the machine had no room for.
     paused_until: Option<Duration>,
     pauses: u32,
@@ -51,55 +56,89 @@ impl Queue {
     /// A job has been stored.
     pub fn inserted(&mut self, ready: Ready) {
         self.total += 1;
-        if ready.work.volatile {
-            return self.keep(ready);
-        }
-        if self.behind || self.stored() >= WINDOW {
-            self.behind = true;
-        } else {
-            self.cursor = Some(ready.id);
-            self.window.insert(ready.id, ready);
+        let is_beyond = self.behind && self.cursor.is_none_or(|cursor| ready.position() > cursor);
+        if ready.work.volatile || !is_beyond {
+            self.keep(ready);
         }
     }
 
-    /// A job that had left the queue is back, under its old id and so before all that came later.
+    /// A job that had left the queue is back, in its old place.
     pub fn requeued(&mut self, ready: Ready) {
         self.total += 1;
         self.keep(ready);
     }
 
-    fn keep(&mut self, ready: Ready) {
-        self.volatile += usize::from(ready.work.volatile);
-        self.window.insert(ready.id, ready);
+    /// A job that had left the queue waits for its time, in the store.
+    pub fn set_aside(&mut self, id: JobId) {
+        self.total += 1;
+        if self.fetching {
+            self.moved.insert(id);
+        }
     }
 
-    /// How many of the store's jobs are in the window.
-    fn stored(&self) -> usize {
-        self.window.len() - self.volatile
+    /// Its time has come.
+    pub fn due(&mut self, ready: Ready) {
+        self.keep(ready);
+    }
+
+    fn keep(&mut self, ready: Ready) {
+        let position = ready.position();
+        self.positions.insert(ready.id, position);
+        if ready.work.volatile {
+            self.volatile.insert(position, ready);
+            return;
+        }
+        self.window.insert(position, ready);
+        if !self.behind {
+            self.cursor = self.cursor.max(Some(position));
+        }
+        self.push_out();
+    }
+
+    /// What is too much for the window goes, from its end.
+    fn push_out(&mut self) {
+        while self.window.len() > WINDOW
+            && let Some((_, ready)) = self.window.pop_last()
+        {
+            self.positions.remove(&ready.id);
+            self.cursor = self.cursor.min(self.window.last_key_value().map(|(&position, _)| position));
+            (self.behind, self.is_stale) = (true, self.fetching);
+        }
     }
 
     /// How many of the next jobs fit.
     pub fn count_in_window(&self, fits: impl Fn(&JobId) -> bool) -> u64 {
-        self.window.keys().filter(|id| fits(id)).count() as u64
+        self.positions.keys().filter(|id| fits(id)).count() as u64
     }
 
-    /// What to ask the store for, if anything: jobs after this id, at most so many.
-    pub fn fetch(&mut self) -> Option<(Option<JobId>, u32)> {
-        if !self.behind || self.fetching || self.stored() >= REFILL {
+    /// What to ask the store for, if anything: jobs after this place, at most so many.
+    pub fn fetch(&mut self) -> Option<(Option<Position>, u32)> {
+        let is_filled =
+            self.window.len() >= REFILL && self.window.first_key_value().is_some_and(|(&position, _)| self.is_known(position));
+        if !self.behind || self.fetching || is_filled {
             return None;
         }
         self.fetching = true;
-        Some((self.cursor, (WINDOW - self.stored()) as u32))
+        let room = WINDOW - self.window.len();
+        Some((self.cursor, room.max(REFILL) as u32))
     }
 
-    /// The store's answer to [`fetch`](Self::fetch). Jobs in `skip` are on their way out of the queue.
+    /// The store's answer to [`fetch`](Self::fetch). Jobs in `skip` are in nobody's queue, or on their way out of it.
     pub fn fetched(&mut self, jobs: Vec<Ready>, complete: bool, skip: impl Fn(JobId) -> bool) {
         self.fetching = false;
-        self.behind = !complete;
-        if let Some(last) = jobs.last() {
-            self.cursor = Some(last.id);
+        let moved = std::mem::take(&mut self.moved);
+        if std::mem::take(&mut self.is_stale) {
+            return;
         }
-        self.window.extend(jobs.into_iter().filter(|job| !skip(job.id)).map(|job| (job.id, job)));
+        self.behind = !complete;
+        self.cursor = jobs.last().map(Ready::position).or(self.cursor);
+        for ready in jobs {
+            if !skip(ready.id) && !moved.contains(&ready.id) && !self.positions.contains_key(&ready.id) {
+                self.positions.insert(ready.id, ready.position());
+                self.window.insert(ready.position(), ready);
+            }
+        }
+        self.push_out();
     }
 
     /// The next job, unless the pool is paused.
@@ -108,24 +147,27 @@ impl Queue {
             return None;
         }
         self.paused_until = None;
-        // Beyond the cursor the store may have jobs that came before.
-        let is_known = |id: &JobId| !self.behind || self.cursor.is_some_and(|cursor| *id <= cursor);
-        self.window.first_key_value().filter(|(id, _)| is_known(id))?;
-        let (_, ready) = self.window.pop_first()?;
-        self.left(&ready);
-        Some(ready)
+        let firsts = [self.window.first_key_value(), self.volatile.first_key_value()];
+        let first = firsts.into_iter().flatten().map(|(&position, _)| position).min()?;
+        if self.is_known(first) { self.take(first) } else { None }
     }
 
-    /// Takes a job out of the window, if it is there.
+    /// Whether the store cannot have a job that comes before.
+    fn is_known(&self, position: Position) -> bool {
+        !self.behind || self.cursor.is_some_and(|cursor| position <= cursor)
+    }
+
+    /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Ready> {
-        let ready = self.window.remove(&id)?;
-        self.left(&ready);
-        Some(ready)
+        let position = *self.positions.get(&id)?;
+        self.take(position)
     }
 
-    fn left(&mut self, ready: &Ready) {
+    fn take(&mut self, position: Position) -> Option<Ready> {
+        let ready = self.window.remove(&position).or_else(|| self.volatile.remove(&position))?;
+        self.positions.remove(&ready.id);
         self.total -= 1;
-        self.volatile -= usize::from(ready.work.volatile);
+        Some(ready)
     }
 
     /// A job that was not in the window has left the queue in the store.

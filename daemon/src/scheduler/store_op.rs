@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pool_proto::interface::{OnCrash, State};
 use pool_proto::{Record, Refusal};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Process, Ready, StopReason, Tie, Work};
+use crate::job::{CallId, CallbackId, JobId, Outcome, Position, Process, Ready, Retries, StopReason, Tie, Work};
 
 /// What the store is asked to do.
 #[derive(Debug, PartialEq)]
@@ -34,6 +34,13 @@ pub enum StoreOp {
     Retrying { id: JobId, reason: String },
     /// Back into the queue, under its old id. `reason`: how the attempt died, where that is why.
     Requeue { id: JobId, crashes: u32, reason: Option<String> },
+    /// An attempt has failed, and there is to be another from `due_us` on, in microseconds since 1970: until [`TakeDue`](Self::TakeDue) finds
+    /// that it is due, the job is `retrying` and in no queue, but counted as queued. `retried`: failed attempts that were followed by another, this
+    /// one included. `start`: of the attempt, where that has not been told before.
+    AttemptFailed { id: JobId, retried: u32, reason: String, start: Option<Start>, due_us: i64 },
+    /// Jobs whose next attempt is due by then are in their queues from now on; so many at most, the first ones.
+    /// Answered by [`StoreAnswer::Due`].
+    TakeDue { until_us: i64, limit: u32 },
     /// A final state, and with it the callbacks that match it become pending, the others skipped.
     /// Answered by [`StoreAnswer::Finished`].
     /// `start`: of its attempt, where that has not been told before.
@@ -41,8 +48,8 @@ pub enum StoreOp {
     /// The same for a job that the scheduler does not hold, provided that it is still queued.
     /// Answered by [`StoreAnswer::Finished`], or [`StoreAnswer::NotQueued`] when it is not, or not there.
     FinishQueued { id: JobId, outcome: Box<Outcome>, want_record: bool },
-    /// The next queued jobs of a pool by id. Answered by [`StoreAnswer::Fetched`].
-    Fetch { pool: Arc<str>, after: Option<JobId>, limit: u32 },
+    /// The next queued jobs of a pool, by their places. Answered by [`StoreAnswer::Fetched`].
+    Fetch { pool: Arc<str>, after: Option<Position>, limit: u32 },
     /// Records by id. Answered by [`StoreAnswer::Got`].
     Get { call: CallId, ids: Vec<JobId> },
     /// One page of records. Answered by [`StoreAnswer::Listed`].
@@ -58,6 +65,32 @@ pub enum StoreOp {
     SetPool { call: CallId, name: String, value: Option<String> },
     /// Removes ended jobs beyond the limits, oldest first, at most `batch` of them. Answered by [`StoreAnswer::Pruned`].
     Prune { max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32 },
+}
+
+impl StoreOp {
+    /// Whether it puts jobs into a queue that were in none, or may not have been.
+    pub fn enters_queue(&self) -> bool {
+        match self {
+            Self::Requeue { .. } | Self::Retrying { .. } | Self::Release { .. } | Self::TakeDue { .. } => true,
+            Self::Insert { .. }
+            | Self::Booted { .. }
+            | Self::Start { .. }
+            | Self::Claim { .. }
+            | Self::Hold { .. }
+            | Self::Stopping { .. }
+            | Self::AttemptFailed { .. }
+            | Self::Finish { .. }
+            | Self::FinishQueued { .. }
+            | Self::Fetch { .. }
+            | Self::Get { .. }
+            | Self::List { .. }
+            | Self::ClaimCallback { .. }
+            | Self::CallbackEnded { .. }
+            | Self::ReserveIds { .. }
+            | Self::SetPool { .. }
+            | Self::Prune { .. } => false,
+        }
+    }
 }
 
 /// The start of a call, which is told together with its end where it is short.
@@ -124,6 +157,11 @@ pub enum StoreAnswer {
         jobs: Vec<Ready>,
         complete: bool,
     },
+    /// `next_us`: when others are due.
+    Due {
+        jobs: Vec<Ready>,
+        next_us: Option<i64>,
+    },
     /// `callbacks`: those that are now pending, in order. `stdin`: the token of its spooled input, which nobody needs any more.
     Finished {
         id: JobId,
@@ -176,7 +214,7 @@ pub struct Restored {
     /// The first ids that were never given out.
     pub next_job: u64,
     pub next_callback: u64,
-    /// Jobs queued, by pool.
+    /// Jobs queued, by pool; those that wait for their next attempt's time are among them.
     pub queued: BTreeMap<String, u64>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
@@ -189,6 +227,8 @@ pub struct Restored {
     pub tied: Vec<Tied>,
     /// Callbacks not yet delivered, in the order in which their jobs ended.
     pub callbacks: Vec<PendingCallback>,
+    /// When the first of the next attempts is due that wait for their time.
+    pub next_due_us: Option<i64>,
     /// Tokens of the spooled inputs that some job needs.
     pub stdin: HashSet<String>,
     /// Pools that were added at run time: their values by name.
@@ -203,6 +243,8 @@ pub struct Interrupted {
     pub attempt: u32,
     pub crashes: u32,
     pub on_crash: OnCrash,
+    pub retries: Retries,
+    pub retried: u32,
     /// The worker that ran the attempt.
     pub worker_pid: Option<i32>,
     /// The attempt's first process.

@@ -242,10 +242,10 @@ impl Committer {
         }
     }
 
-    /// Whether what is kept has to be written before this may be read: the scheduler takes the jobs that a start has put back into the
-    /// queue from there, and would not look for them again.
+    /// Whether what is kept has to be written before this may be read: the scheduler takes jobs that were put back into the queue from
+    /// there, and would not look for them again.
     fn is_ahead(&self, op: &StoreOp) -> bool {
-        matches!(op, StoreOp::Fetch { .. }) && self.kept.iter().any(|kept| matches!(kept, StoreOp::Requeue { .. }))
+        matches!(op, StoreOp::Fetch { .. }) && self.kept.iter().any(StoreOp::enters_queue)
     }
 
     /// Writes what is kept, and answers it.
@@ -343,6 +343,7 @@ impl Committer {
             StoreOp::Get { call, ids } => Some(StoreAnswer::Got { call, records: Vec::new(), missing: ids }),
             StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
             StoreOp::Prune { .. } => Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }),
+            StoreOp::TakeDue { .. } => Some(StoreAnswer::Due { jobs: Vec::new(), next_us: None }),
             StoreOp::Booted { .. }
             | StoreOp::ReserveIds { .. }
             | StoreOp::Start { .. }
@@ -350,6 +351,7 @@ impl Committer {
             | StoreOp::Stopping { .. }
             | StoreOp::Retrying { .. }
             | StoreOp::Requeue { .. }
+            | StoreOp::AttemptFailed { .. }
             | StoreOp::ClaimCallback { .. }
             | StoreOp::CallbackEnded { .. } => None,
         };
@@ -411,6 +413,8 @@ fn verb(op: &StoreOp) -> &'static str {
         StoreOp::Stopping { .. } => "stopping",
         StoreOp::Retrying { .. } => "retrying",
         StoreOp::Requeue { .. } => "requeue",
+        StoreOp::AttemptFailed { .. } => "attempt-failed",
+        StoreOp::TakeDue { .. } => "take-due",
         StoreOp::Finish { .. } => "finish",
         StoreOp::FinishQueued { .. } => "finish-queued",
         StoreOp::Fetch { .. } => "fetch",

@@ -229,6 +229,13 @@ impl Database {
             StoreOp::Requeue { id, crashes, reason } => {
                 jobs::requeue(connection, *id, *crashes, reason.as_deref()).map(|()| None)
             }
+            StoreOp::AttemptFailed { id, retried, reason, start, due_us } => {
+                jobs::attempt_failed(connection, *id, *retried, reason, *start, *due_us).map(|()| None)
+            }
+            StoreOp::TakeDue { until_us, limit } => {
+                let (jobs, next_us) = jobs::take_due(connection, environments, *until_us, *limit)?;
+                Ok(Some(StoreAnswer::Due { jobs, next_us }))
+            }
             StoreOp::Finish { id, outcome, start, want_record } => {
                 let finished = self.finish(*id, outcome, *start, *want_record, Provided::NotEnded)?;
                 Ok(Some(match finished {
@@ -405,6 +412,8 @@ fn promises(op: &StoreOp) -> bool {
         | StoreOp::Stopping { .. }
         | StoreOp::Retrying { .. }
         | StoreOp::Requeue { .. }
+        | StoreOp::AttemptFailed { .. }
+        | StoreOp::TakeDue { .. }
         | StoreOp::Fetch { .. }
         | StoreOp::Get { .. }
         | StoreOp::List { .. }

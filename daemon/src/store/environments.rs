@@ -15,11 +15,15 @@ use crate::job::Environment;
 /// Environments in the cache, some 10 KB each.
 const CAPACITY: usize = 128;
 
+/// In place of a row, of jobs that need none.
+pub const NONE: i64 = 0;
+
 /// Environments by value and by id.
 #[derive(Debug, Default)]
 pub struct Environments {
     ids: HashMap<Arc<Environment>, i64>,
     values: HashMap<i64, Arc<Environment>>,
+    none: Arc<Environment>,
     /// The latest, found without hashing its value.
     recent: Option<(Arc<Environment>, i64)>,
 }
@@ -50,6 +54,9 @@ impl Environments {
 
     /// The environment of a row.
     pub fn load(&mut self, connection: &Connection, id: i64) -> Result<Arc<Environment>> {
+        if id == NONE {
+            return Ok(self.none.clone());
+        }
         if let Some(environment) = self.values.get(&id) {
             return Ok(environment.clone());
         }
@@ -63,7 +70,9 @@ impl Environments {
 
     /// Removes an environment that no job uses.
     pub fn remove_unused(&mut self, connection: &Connection, id: i64) -> Result<()> {
-        let unused = "DELETE FROM environments WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE environment = ?1)";
+        let unused = "DELETE FROM environments WHERE id = ?1 AND NOT EXISTS
+                      (SELECT 1 FROM jobs INDEXED BY jobs_environment
+                       WHERE environment = ?1 AND environment <> 0)";
         if connection.prepare_cached(unused)?.execute([id])? > 0 {
             self.clear();
         }

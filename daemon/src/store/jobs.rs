@@ -8,7 +8,7 @@ use pool_proto::{Json, ResultKind};
 use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, params};
 
 use super::columns::{micros, signed};
-use super::environments::Environments;
+use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::records;
 use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Task, Tie, Work};
@@ -59,14 +59,17 @@ pub fn insert(
     keys::release(connection, &outgoing)?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
-                           tie, on_crash, key, round, method, params)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                           tie, on_crash, key, round, method, params, rank, retries, backoff_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?;
     let mut insert_callback =
         connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
     let mut callback_ids = (first_callback.0..).map(CallbackId);
     for (id, work) in new() {
-        let environment = environments.intern(connection, &work.environment)?;
+        let environment = match &work.task {
+            Task::Call(_) if work.callbacks.is_empty() => environments::NONE,
+            Task::Call(_) | Task::Exec(_) => environments.intern(connection, &work.environment)?,
+        };
         let (argv, call) = match &work.task {
             Task::Exec(argv) => (serde_json::to_string(argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?, None),
             Task::Call(call) => ("[]".to_owned(), Some(call)),
@@ -88,12 +91,20 @@ pub fn insert(
             work.key.as_ref().and_then(|key| key.round.as_ref()),
             call.map(|call| &call.method),
             call.and_then(|call| call.params.as_ref()).map(Json::get),
+            rank(work.priority),
+            work.retries.allowed,
+            micros(work.retries.backoff),
         ])?;
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
         }
     }
     Ok(Inserted::All { untied, existing })
+}
+
+/// A queue goes by rank, the least first.
+pub fn rank(priority: i32) -> i64 {
+    -i64::from(priority)
 }
 
 /// None when there is no such job.
@@ -134,7 +145,7 @@ pub fn start(
 ) -> Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET state = 'running', attempt = ?2, slot = ?3, worker_pid = ?4, pid = ?5, start_ticks = ?6, started_us = ?7,
-                         result = NULL, exit_code = NULL, signal = NULL, reason = NULL
+                         result = NULL, exit_code = NULL, signal = NULL, reason = NULL, due_us = NULL
          WHERE id = ?1 AND ended_us IS NULL",
     )?;
     let (pid, start_ticks) = process_columns(process);
@@ -188,6 +199,51 @@ pub fn requeue(connection: &Connection, id: JobId, crashes: u32, reason: Option<
     )?;
     expect_one(update.execute((id, crashes, reason))?, id, "requeue");
     Ok(())
+}
+
+/// Out of the queue, until the next attempt is due. `start`: of the one that has failed, which nobody has written down before.
+pub fn attempt_failed(
+    connection: &Connection,
+    id: JobId,
+    retried: u32,
+    reason: &str,
+    start_of_attempt: Option<Start>,
+    due_us: i64,
+) -> Result<()> {
+    if let Some(Start { attempt, slot, worker_pid, process, started_us }) = start_of_attempt {
+        start(connection, id, attempt, (slot, worker_pid), process, started_us)?;
+    }
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'retrying', retried = ?2, reason = ?3, due_us = ?4,
+                         slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL
+         WHERE id = ?1 AND ended_us IS NULL",
+    )?;
+    expect_one(update.execute((id, retried, reason, due_us))?, id, "fail an attempt");
+    Ok(())
+}
+
+/// Jobs that are due go into their queues; they are returned, and when others are due.
+pub fn take_due(
+    connection: &Connection,
+    environments: &mut Environments,
+    until_us: i64,
+    limit: u32,
+) -> Result<(Vec<Ready>, Option<i64>)> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, due_us FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL ORDER BY due_us LIMIT ?1",
+    )?;
+    let first: Vec<(JobId, i64)> =
+        select.query_map([i64::from(limit) + 1], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let mut update = connection.prepare_cached("UPDATE jobs SET due_us = NULL WHERE id = ?1")?;
+    let mut due = Vec::new();
+    for (id, due_us) in first {
+        if due_us > until_us || due.len() == limit as usize {
+            return Ok((due, Some(due_us)));
+        }
+        update.execute([id])?;
+        due.extend(records::ready(connection, environments, id)?);
+    }
+    Ok((due, None))
 }
 
 /// Out of the queue, until somebody decides.

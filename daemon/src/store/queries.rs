@@ -8,8 +8,9 @@ use rusqlite::{Connection, Result, params};
 
 use super::columns::Columns;
 use super::environments::Environments;
+use super::jobs;
 use super::records::{self, Layout, ready_columns};
-use crate::job::{JobId, Ready};
+use crate::job::{JobId, Position, Ready};
 use crate::scheduler::store_op::ListQuery;
 
 /// Jobs on a page at most.
@@ -21,27 +22,44 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Rows that one page may look at: some 10 ms. A filter that lets few jobs through makes pages short, even empty, not long.
 const LOOKED_AT: usize = 20_000;
 
+/// What is queued in a pool, first what remains of one rank, then what is of the next ones. In one condition, SQLite would search for the place
+/// through all that is of that rank.
+pub(super) const FETCH: [&str; 2] = [
+    concat!(
+        "SELECT ",
+        ready_columns!(),
+        " FROM jobs INDEXED BY jobs_queue
+          WHERE state IN ('queued', 'retrying') AND due_us IS NULL AND pool = ?1 AND rank = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
+    ),
+    concat!(
+        "SELECT ",
+        ready_columns!(),
+        " FROM jobs INDEXED BY jobs_queue
+          WHERE state IN ('queued', 'retrying') AND due_us IS NULL AND pool = ?1 AND rank > ?2 AND ?3 IS NOT NULL ORDER BY rank, id LIMIT ?4"
+    ),
+];
+
 /// The next queued jobs of a pool, and whether there are none beyond them.
 pub fn fetch(
     connection: &Connection,
     environments: &mut Environments,
     pool: &Arc<str>,
-    after: Option<JobId>,
+    after: Option<Position>,
     limit: u32,
 ) -> Result<(Vec<Ready>, bool)> {
     let limit = limit.clamp(1, PAGE) as usize;
-    let mut select = connection.prepare_cached(concat!(
-        "SELECT ",
-        ready_columns!(),
-        " FROM jobs INDEXED BY jobs_queue WHERE state IN ('queued', 'retrying') AND pool = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
-    ))?;
-    let mut rows = select.query(params![pool, after.unwrap_or(JobId(0)), i64::try_from(limit).unwrap_or(0) + 1])?;
+    let (rank, id) = after.map_or((i64::MIN, JobId(0)), |after| (jobs::rank(after.priority.0), after.id));
     let mut jobs = Vec::new();
-    while let Some(row) = rows.next()? {
-        if jobs.len() == limit {
-            return Ok((jobs, false));
+    for select in FETCH {
+        let mut select = connection.prepare_cached(select)?;
+        let room = limit + 1 - jobs.len();
+        let mut rows = select.query(params![pool, rank, id, i64::try_from(room).unwrap_or(i64::MAX)])?;
+        while let Some(row) = rows.next()? {
+            if jobs.len() == limit {
+                return Ok((jobs, false));
+            }
+            jobs.push(records::read_ready(row, connection, environments, Some(pool))?);
         }
-        jobs.push(records::read_ready(row, connection, environments, Some(pool))?);
     }
     Ok((jobs, true))
 }
@@ -80,10 +98,7 @@ fn list_ids(connection: &Connection, query: &ListQuery) -> Result<(Vec<JobId>, O
     let limit = query.limit.clamp(1, PAGE) as usize;
     let after = query.after.unwrap_or(JobId(0));
     let mut select = select_for(connection, query)?;
-    let mut rows = match &query.pool {
-        Some(pool) if select.parameter_count() == 2 => select.query(params![after, pool])?,
-        Some(_) | None => select.query(params![after])?,
-    };
+    let mut rows = select.query([after])?;
     let mut ids = Vec::new();
     let mut last = after;
     let mut looked_at = 0;
@@ -108,9 +123,6 @@ fn select_for<'c>(connection: &'c Connection, query: &ListQuery) -> Result<rusql
     let only = |wanted: [State; 2]| !query.states.is_empty() && query.states.iter().all(|state| wanted.contains(state));
     connection.prepare_cached(if only([State::Running, State::Stopping]) {
         "SELECT id, state, pool FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id"
-    } else if only([State::Queued, State::Retrying]) && query.pool.is_some() {
-        "SELECT id, state, pool FROM jobs INDEXED BY jobs_queue
-         WHERE state IN ('queued', 'retrying') AND pool = ?2 AND id > ?1 ORDER BY id"
     } else {
         "SELECT id, state, pool FROM jobs WHERE id > ?1 ORDER BY id"
     })

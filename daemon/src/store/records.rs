@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::Columns;
 use super::environments::Environments;
-use crate::job::{Call, CallbackId, JobId, Ready, Task, Work};
+use crate::job::{Call, CallbackId, JobId, Ready, Retries, Task, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Layout {
 /// The columns that [`read_ready`] takes, in its order.
 macro_rules! ready_columns {
     () => {
-        "id, attempt, crashes, pool, name, argv, method, params, cwd, environment, stdin, timeout_us, kill_after_us, tie, on_crash"
+        "id, attempt, crashes, pool, name, argv, method, params, cwd, environment, stdin, timeout_us, kill_after_us, tie, on_crash, rank, retries, backoff_us, retried"
     };
 }
 pub(super) use ready_columns;
@@ -33,7 +33,7 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
     let mut select = connection.prepare_cached(
         "SELECT state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code, signal, reason,
                 pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes, worker_pid, pid, user_s, sys_s,
-                max_rss_bytes, memory_peak_bytes, last_crash
+                max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried, due_us
          FROM jobs WHERE id = ?1",
     )?;
     let record = select.query_row([id], |row| read_record(row, layout, id)).optional()?;
@@ -81,6 +81,10 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         pid: columns.take()?,
         usage: read_usage(&mut columns)?,
         last_crash: columns.take()?,
+        priority: read_priority(&mut columns)?,
+        retries: columns.take()?,
+        retried: columns.take()?,
+        due_at: columns.take::<Option<i64>>()?.filter(|_| !state.is_terminal()).map(rfc3339),
         stdout: None,
         stderr: None,
         callbacks: Vec::new(),
@@ -164,10 +168,23 @@ pub fn read_ready(
         kill_after: columns.duration()?.unwrap_or_default(),
         tie: columns.parse_optional(|tie| tie.parse().ok())?,
         on_crash: columns.parse(OnCrash::parse)?,
+        priority: read_priority(&mut columns)?,
+        retries: read_retries(&mut columns)?,
         key: None,
         callbacks: Vec::new(),
     };
-    Ok(Ready { id, attempts, crashes, start_deaths: 0, work: Arc::new(work) })
+    let retried = columns.take()?;
+    Ok(Ready { id, attempts, crashes, retried, start_deaths: 0, work: Arc::new(work) })
+}
+
+/// See [`jobs::rank`](super::jobs::rank).
+fn read_priority(columns: &mut Columns<'_>) -> Result<i32> {
+    let rank: i64 = columns.take()?;
+    i32::try_from(-rank).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, rank))
+}
+
+pub(super) fn read_retries(columns: &mut Columns<'_>) -> Result<Retries> {
+    Ok(Retries { allowed: columns.take()?, backoff: columns.duration()?.unwrap_or_default() })
 }
 
 fn read_task(columns: &mut Columns<'_>) -> Result<Task> {

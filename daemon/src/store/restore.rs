@@ -8,7 +8,7 @@ use pool_proto::{ResultKind, State};
 use rusqlite::{Connection, Result, Row};
 
 use super::columns::Columns;
-use super::jobs;
+use super::{jobs, records};
 use crate::job::{JobId, Process, Tie};
 use crate::scheduler::store_op::{Interrupted, LastEnd, PendingCallback, Restored, Tied};
 
@@ -28,6 +28,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         held: read_held(connection)?,
         tied: read_tied(connection)?,
         callbacks: read_outbox(connection)?,
+        next_due_us: read_next_due(connection)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
     })
@@ -67,18 +68,31 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
 
 /// Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.
 fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
-    let mut select = connection
-        .prepare("SELECT pool, count(*) FROM jobs INDEXED BY jobs_queue WHERE state IN ('queued', 'retrying') GROUP BY pool")?;
-    let counts = select.query_map([], |row| {
-        let mut columns = Columns::new(row);
-        Ok((columns.take()?, columns.size()?.unwrap_or(0)))
-    })?;
-    counts.collect()
+    let mut counts = BTreeMap::new();
+    for select in [
+        "SELECT pool, count(*) FROM jobs INDEXED BY jobs_queue WHERE state IN ('queued', 'retrying') AND due_us IS NULL GROUP BY pool",
+        "SELECT pool, count(*) FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL GROUP BY pool",
+    ] {
+        let mut select = connection.prepare(select)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let mut columns = Columns::new(row);
+            let pool = columns.take()?;
+            *counts.entry(pool).or_default() += columns.size()?.unwrap_or(0);
+        }
+    }
+    Ok(counts)
+}
+
+fn read_next_due(connection: &Connection) -> Result<Option<i64>> {
+    let first = "SELECT min(due_us) FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL";
+    connection.query_row(first, [], |row| row.get(0))
 }
 
 fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
     let mut select = connection.prepare(
-        "SELECT id, pool, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result FROM jobs INDEXED BY jobs_active
+        "SELECT id, pool, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result, retries, backoff_us, retried
+         FROM jobs INDEXED BY jobs_active
          WHERE state IN ('running', 'stopping') ORDER BY id",
     )?;
     let interrupted = select.query_map([], |row| {
@@ -91,7 +105,8 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
         let is_stopping = columns.parse(State::parse)? == State::Stopping;
         let intent = columns.parse_optional(ResultKind::parse)?.filter(|_| is_stopping);
         let stopping = intent.and_then(jobs::stop_reason);
-        Ok(Interrupted { id, pool, attempt, crashes, on_crash, worker_pid, process, stopping })
+        let (retries, retried) = (records::read_retries(&mut columns)?, columns.take()?);
+        Ok(Interrupted { id, pool, attempt, crashes, on_crash, retries, retried, worker_pid, process, stopping })
     })?;
     interrupted.collect()
 }

@@ -107,6 +107,22 @@ const MIGRATIONS: &[&str] = &[
     -- Ids below it may have been given to jobs that are kept in memory alone.
     ALTER TABLE meta ADD COLUMN volatile_below INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    -- `rank`: the priority, negated, so that a queue goes by rank and id. `retried`: failed attempts that were followed by another,
+    -- `retries` at most; `due_us`: the next one does not start before, and until then the job is in no queue.
+    ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN backoff_us INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retried INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN due_us INTEGER;
+    DROP INDEX jobs_queue;
+    CREATE INDEX jobs_queue ON jobs (pool, rank) WHERE state IN ('queued', 'retrying') AND due_us IS NULL;
+    CREATE INDEX jobs_due ON jobs (due_us) WHERE due_us IS NOT NULL AND ended_us IS NULL;
+
+    -- A call without callbacks needs no environment, and has 0 for it.
+    DROP INDEX jobs_environment;
+    CREATE INDEX jobs_environment ON jobs (environment) WHERE environment <> 0;
+",
 ];
 
 /// The version that this program writes.

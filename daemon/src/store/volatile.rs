@@ -1,14 +1,14 @@
 //! Jobs that are kept in memory alone (`durability = "none"`): the same operations with the same answers, at once, and nothing on disk. They
 //! end with the supervisor. What has ended is remembered for a while, so that it can be asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pool_proto::Record;
 use pool_proto::interface::{SCHEMA, State};
 use pool_proto::text::rfc3339;
 
-use crate::job::{JobId, Outcome, Task, Work};
+use crate::job::{JobId, Outcome, Ready, Task, Work};
 use crate::scheduler::store_op::{ListQuery, Start, StoreAnswer, StoreOp};
 
 /// Ended jobs that are remembered at most, and for how long, in microseconds.
@@ -25,6 +25,8 @@ struct Row {
     state: State,
     attempts: u32,
     crashes: u32,
+    retried: u32,
+    due_us: Option<i64>,
     submitted_us: i64,
     reason: Option<String>,
     last_crash: Option<String>,
@@ -39,6 +41,8 @@ pub struct Volatile {
     /// Those that have ended, the first one first, when, and the bytes that they hold.
     ended: VecDeque<(JobId, i64, usize)>,
     ended_bytes: usize,
+    /// Those that wait for their next attempt's time.
+    due: BTreeSet<(i64, JobId)>,
     answers: VecDeque<StoreAnswer>,
 }
 
@@ -55,12 +59,18 @@ impl Volatile {
                 return if jobs.iter().any(|work| work.volatile) { self.insert(op) } else { Some(op) };
             }
             StoreOp::Get { .. } => return self.get(op),
+            // Both stores may have some.
+            StoreOp::TakeDue { until_us, limit } => {
+                self.take_due(*until_us, *limit as usize);
+                return Some(op);
+            }
             StoreOp::Start { id, .. }
             | StoreOp::Claim { id, .. }
             | StoreOp::Hold { id, .. }
             | StoreOp::Stopping { id, .. }
             | StoreOp::Retrying { id, .. }
             | StoreOp::Requeue { id, .. }
+            | StoreOp::AttemptFailed { id, .. }
             | StoreOp::Finish { id, .. }
             | StoreOp::FinishQueued { id, .. } => *id,
             StoreOp::Booted { .. }
@@ -84,6 +94,8 @@ impl Volatile {
                 state: State::Queued,
                 attempts: 0,
                 crashes: 0,
+                retried: 0,
+                due_us: None,
                 submitted_us,
                 reason: None,
                 last_crash: None,
@@ -121,6 +133,10 @@ impl Volatile {
             StoreOp::Retrying { id, reason } => self.set_state(id, State::Retrying, Some(reason)),
             StoreOp::Hold { id, crashes, reason } => self.leave_attempt(id, State::Held, crashes, Some(reason)),
             StoreOp::Requeue { id, crashes, reason } => self.leave_attempt(id, State::Queued, crashes, reason),
+            StoreOp::AttemptFailed { id, retried, reason, start, due_us } => {
+                start.into_iter().for_each(|start| self.start(id, start));
+                self.attempt_failed(id, retried, reason, due_us);
+            }
             StoreOp::Finish { id, outcome, start, want_record } => {
                 start.into_iter().for_each(|start| self.start(id, start));
                 self.finish(id, *outcome, want_record);
@@ -151,6 +167,31 @@ impl Volatile {
         (row.state, row.reason) = (state, reason);
     }
 
+    fn attempt_failed(&mut self, id: JobId, retried: u32, reason: String, due_us: i64) {
+        let Some(row) = self.living(id) else { return };
+        (row.state, row.retried, row.reason, row.start, row.due_us) =
+            (State::Retrying, retried, Some(reason), None, Some(due_us));
+        self.due.insert((due_us, id));
+    }
+
+    fn take_due(&mut self, until_us: i64, limit: usize) {
+        let mut jobs = Vec::new();
+        while let Some(&(due_us, id)) = self.due.first()
+            && due_us <= until_us
+            && jobs.len() < limit
+        {
+            self.due.pop_first();
+            let Some(row) = self.living(id) else { continue };
+            row.due_us = None;
+            let &mut Row { attempts, crashes, retried, ref work, .. } = row;
+            jobs.push(Ready { id, attempts, crashes, retried, start_deaths: 0, work: work.clone() });
+        }
+        let next_us = self.due.first().map(|&(due_us, _)| due_us);
+        if !jobs.is_empty() || next_us.is_some() {
+            self.answers.push_back(StoreAnswer::Due { jobs, next_us });
+        }
+    }
+
     fn leave_attempt(&mut self, id: JobId, state: State, crashes: u32, reason: Option<String>) {
         let Some(row) = self.living(id) else { return };
         let died = reason.as_ref().map(|reason| format!("attempt {}: {reason}", row.attempts));
@@ -168,7 +209,9 @@ impl Volatile {
         let params = row.work.call().and_then(|call| call.params.as_ref());
         let bytes = [value, error, params].into_iter().flatten().map(|json| json.get().len()).sum();
         let ended_us = outcome.ended_us;
+        let due = row.due_us.take().map(|due_us| (due_us, id));
         (row.state, row.outcome) = (outcome.state, Some(outcome));
+        due.into_iter().for_each(|due| _ = self.due.remove(&due));
         let record = want_record.then(|| self.record(id)).flatten().map(Box::new);
         self.answers.push_back(StoreAnswer::Finished { id, record, callbacks: Vec::new(), stdin: None });
         self.ended.push_back((id, ended_us, bytes));
@@ -211,7 +254,8 @@ impl Volatile {
 
     /// A job's record, if there is such a job.
     pub fn record(&self, id: JobId) -> Option<Record> {
-        let Row { work, state, attempts, crashes, submitted_us, reason, last_crash, start, outcome } = self.jobs.get(&id)?;
+        let Row { work, state, attempts, crashes, retried, due_us, submitted_us, reason, last_crash, start, outcome } =
+            self.jobs.get(&id)?;
         let (argv, call) = match &work.task {
             Task::Exec(argv) => (Some(argv.clone()), None),
             Task::Call(call) => (None, Some(call)),
@@ -244,6 +288,10 @@ impl Volatile {
             attempt: *attempts,
             crashes: *crashes,
             last_crash: last_crash.clone(),
+            priority: work.priority,
+            retries: work.retries.allowed,
+            retried: *retried,
+            due_at: due_us.map(rfc3339),
             worker_pid: start.map(|start| start.worker_pid),
             pid: start.and_then(|start| start.process).map(|process| process.pid),
             submitted_at: rfc3339(*submitted_us),
@@ -269,7 +317,7 @@ mod tests {
     use pool_proto::interface::{OnCrash, ResultKind};
     use std::time::Duration;
 
-    use crate::job::{Call, CallId, CallbackId, Environment};
+    use crate::job::{Call, CallId, CallbackId, Environment, Retries};
 
     fn call(volatile: bool) -> Arc<Work> {
         Arc::new(Work {
@@ -284,6 +332,8 @@ mod tests {
             kill_after: Duration::ZERO,
             tie: None,
             on_crash: OnCrash::Requeue,
+            priority: 0,
+            retries: Retries::NONE,
             key: None,
             callbacks: Vec::new(),
         })

@@ -10,7 +10,7 @@ use pool_proto::interface::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCra
 use pool_proto::{Json, Refusal};
 
 use crate::config::Config;
-use crate::job::{Call, Environment, Key, NewCallback, Task, Tie, Work};
+use crate::job::{Call, Environment, Key, NewCallback, Retries, Task, Tie, Work};
 
 /// Environments remembered, so that jobs of the same shell share one.
 const REMEMBERED: usize = 16;
@@ -87,6 +87,10 @@ impl Admission {
         let kill_after = duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
         let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
         let on_crash = job.on_crash.unwrap_or_default();
+        let by_default = config.retries_of(&pool);
+        let backoff = duration("backoff_s", job.backoff_s)?.unwrap_or(by_default.backoff);
+        let retries = Retries { allowed: job.retries.unwrap_or(by_default.allowed), backoff };
+        let priority = job.priority.unwrap_or(0);
         let key = key(&job)?;
         if key.is_some() && tie == Some(Tie::Client) {
             let reason = "a job that is tied to its client cannot be another client's as well: leave the key or the tie out";
@@ -109,7 +113,23 @@ impl Admission {
         }
         let Job { name, stdin, env, umask, .. } = job;
         let environment = self.environment(env, umask)?;
-        Ok(Work { pool, name, task, volatile, cwd, environment, stdin, timeout, kill_after, tie, on_crash, key, callbacks })
+        Ok(Work {
+            pool,
+            name,
+            task,
+            volatile,
+            cwd,
+            environment,
+            stdin,
+            timeout,
+            kill_after,
+            tie,
+            on_crash,
+            priority,
+            retries,
+            key,
+            callbacks,
+        })
     }
 
     fn environment(
@@ -156,6 +176,9 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
         tie: job.tie.or_else(|| defaults.tie.clone()),
         on_crash: job.on_crash.or(defaults.on_crash),
+        priority: job.priority.or(defaults.priority),
+        retries: job.retries.or(defaults.retries),
+        backoff_s: job.backoff_s.or(defaults.backoff_s),
         key: job.key.or_else(|| defaults.key.clone()),
         round: job.round.or_else(|| defaults.round.clone()),
         on_done: job.on_done.or_else(|| defaults.on_done.clone()),
@@ -290,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let long = "x".repeat(MAX_KEY + 1);
-        let faults: [(&str, Job); 17] = [
+        let faults: [(&str, Job); 18] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![String::new()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -301,6 +324,7 @@ mod tests {
             ("timeout_s", Job { timeout_s: Some(0.0), ..job() }),
             ("timeout_s", Job { timeout_s: Some(1.8e19), ..job() }),
             ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
+            ("backoff_s", Job { backoff_s: Some(-1.0), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),
             ("key", Job { key: Some(String::new()), ..job() }),

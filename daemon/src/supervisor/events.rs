@@ -139,6 +139,15 @@ impl Supervisor {
             StoreOp::Retrying { id, reason } => {
                 (happening.event, happening.id, happening.reason) = (Kind::Retrying, Some(id.0), Some(reason.clone()));
             }
+            StoreOp::AttemptFailed { id, reason, start, .. } => {
+                if let Some(start) = start {
+                    let mut started = self.happening(Kind::Started);
+                    (started.id, started.attempt, started.slot) = (Some(id.0), Some(start.attempt), Some(start.slot));
+                    started.pid = start.process.map(|process| process.pid);
+                    self.tell_of_job(started);
+                }
+                (happening.event, happening.id, happening.reason) = (Kind::Retrying, Some(id.0), Some(reason.clone()));
+            }
             StoreOp::Hold { id, reason, .. } => {
                 (happening.event, happening.id, happening.reason) = (Kind::Held, Some(id.0), Some(reason.clone()));
             }

@@ -400,6 +400,7 @@ impl Supervisor {
             }
             StoreAnswer::PoolChanged { call } => self.on_pool_changed(call),
             StoreAnswer::Fetched { .. }
+            | StoreAnswer::Due { .. }
             | StoreAnswer::Claimed { .. }
             | StoreAnswer::Released { .. }
             | StoreAnswer::NotQueued { .. }

@@ -30,7 +30,7 @@ pub struct AddedPools {
 
 #[derive(Debug)]
 enum Change {
-    Add(AddPool),
+    Add(Box<AddPool>),
     Remove(String),
 }
 
@@ -89,6 +89,8 @@ fn to_pool(added: &AddPool) -> Result<Pool, Refusal> {
         workers: Some(workers),
         timeout: duration("timeout_s", added.timeout_s)?,
         kill_after: duration("kill_after_s", added.kill_after_s)?,
+        retries: added.retries,
+        backoff: duration("backoff_s", added.backoff_s)?,
         command: Some(added.command.clone()),
         cwd: added.cwd.clone(),
         env: added.env.clone(),
@@ -115,7 +117,7 @@ impl Supervisor {
             Ok(true) => self.server.reply(call, &Empty {}, Vec::new(), true),
             Ok(false) => {
                 let value = serde_json::to_string(&added).expect("a pool has string keys only");
-                self.change_pool(call, added.name.clone(), Some(value), Change::Add(added));
+                self.change_pool(call, added.name.clone(), Some(value), Change::Add(Box::new(added)));
             }
             Err(refusal) => self.server.refuse(call, &refusal),
         }
@@ -159,7 +161,7 @@ impl Supervisor {
     /// A change is on disk.
     pub(super) fn on_pool_changed(&mut self, call: CallId) {
         match self.added_pools.pending.remove(&call) {
-            Some(Change::Add(added)) => _ = self.added_pools.pools.insert(added.name.clone(), added),
+            Some(Change::Add(added)) => _ = self.added_pools.pools.insert(added.name.clone(), *added),
             Some(Change::Remove(name)) => {
                 self.added_pools.pools.remove(&name);
                 self.config.pool.remove(&name);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_proto::interface::{SlotState, State, Tier};
+use pool_proto::interface::{OnCrash, SlotState, State, Tier};
 
 use super::store::Delivery;
 use super::world::{Sent, Worker, World};
@@ -43,7 +43,7 @@ pub fn assert_transition(id: JobId, from: State, to: State) {
         Queued => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
         Retrying => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
         Running => true,
-        Stopping => matches!(to, Stopping | Canceled | TimedOut),
+        Stopping => matches!(to, Stopping | Canceled | TimedOut | Retrying),
         Held => matches!(to, Queued | Canceled),
         Succeeded | Failed | Canceled | TimedOut | Lost => false,
     };
@@ -59,6 +59,7 @@ pub fn subject(op: &StoreOp) -> Option<JobId> {
         | StoreOp::Stopping { id, .. }
         | StoreOp::Retrying { id, .. }
         | StoreOp::Requeue { id, .. }
+        | StoreOp::AttemptFailed { id, .. }
         | StoreOp::Finish { id, .. }
         | StoreOp::FinishQueued { id, .. } => Some(*id),
         _ => None,
@@ -138,8 +139,9 @@ impl World {
             return;
         }
         for (index, pool) in self.scheduler.pools.iter().enumerate() {
-            let waits = pool.queue.total() > 0 && pool.slots.has_idle() && !is_paused(index);
-            assert!(!waits, "{} jobs wait in {:?} beside an idle slot", pool.queue.total(), pool.name);
+            let waiting = pool.queue.total() - self.store.count_waiting(&pool.name) as u64;
+            let waits = waiting > 0 && pool.slots.has_idle() && !is_paused(index);
+            assert!(!waits, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }
     }
 
@@ -149,6 +151,8 @@ impl World {
             assert!(row.state.is_terminal(), "job {id} has not ended: {row:?}");
             let tried = self.seen.tried.get(&id).copied().unwrap_or(0);
             assert!(row.attempt <= tried, "job {id} counts {} attempts, and was tried {tried} times", row.attempt);
+            let has_failed = matches!(row.state, State::Failed | State::TimedOut) && row.work.on_crash == OnCrash::Requeue;
+            assert!(!has_failed || row.retried == row.work.retries.allowed, "job {id} is not tried again: {row:?}");
             assert!(row.state != State::Succeeded || row.attempt > 0, "job {id} has succeeded without an attempt");
             let deaths = self.seen.deaths.get(&id).copied().unwrap_or(0);
             assert!(row.state != State::Lost || deaths >= self.settings.crash_limit, "job {id} is lost after {deaths} deaths");

@@ -9,6 +9,7 @@ mod deaths;
 mod invariants;
 mod keys;
 mod property;
+mod queue;
 mod scenarios;
 mod simulation;
 mod store;

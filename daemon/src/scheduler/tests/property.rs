@@ -9,7 +9,7 @@ use pool_proto::interface::{On, OnCrash, OnDisconnect, State};
 use proptest::prelude::*;
 
 use super::world::{WARM, Worker, World, call, mixed as settings, work};
-use crate::job::{CallId, Exit, JobId, Key, NewCallback, Stage, Tie, Work};
+use crate::job::{CallId, Exit, JobId, Key, NewCallback, Retries, Stage, Tie, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId};
@@ -53,6 +53,8 @@ pub struct Spec {
     callbacks: Vec<On>,
     tie: Option<Tie>,
     on_crash: OnCrash,
+    priority: i32,
+    retries: u32,
     key: Option<(u8, Option<u8>)>,
 }
 
@@ -66,6 +68,8 @@ impl Spec {
             callbacks: self.callbacks.iter().map(callback).collect(),
             tie: self.tie,
             on_crash: self.on_crash,
+            priority: self.priority,
+            retries: Retries { allowed: self.retries, backoff: Duration::from_millis(700) },
             key: self.key.map(|(text, round)| Key { text: text.to_string(), round: round.map(|round| round.to_string()) }),
             ..task
         }
@@ -83,8 +87,20 @@ fn spec() -> impl Strategy<Value = Spec> {
     let callbacks = prop::collection::vec(on, 0..3);
     let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
     let pool = prop_oneof![5 => Just("default"), 2 => Just("other"), 3 => Just("warm")];
-    (pool, prop::bool::weighted(0.3), callbacks, tie, on_crash, key)
-        .prop_map(|(pool, timeout, callbacks, tie, on_crash, key)| Spec { pool, timeout, callbacks, tie, on_crash, key })
+    let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
+    let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
+    (pool, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, key).prop_map(
+        |(pool, timeout, callbacks, tie, on_crash, priority, retries, key)| Spec {
+            pool,
+            timeout,
+            callbacks,
+            tie,
+            on_crash,
+            priority,
+            retries,
+            key,
+        },
+    )
 }
 
 fn exit() -> impl Strategy<Value = Exit> {

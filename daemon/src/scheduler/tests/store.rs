@@ -1,6 +1,7 @@
 //! A store in memory that keeps the contract of [`store_op`](crate::scheduler::store_op), for tests, and holds the scheduler to it: what a
 //! store would have to drop with an error is a failed test here.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use pool_proto::interface::{OnCrash, OutputFile, SCHEMA, State};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, interface};
 
-use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Ready, StopReason, Task, Tie, Work};
+use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Position, Ready, StopReason, Task, Tie, Work};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, Start, StoreAnswer, StoreOp, Tied,
 };
@@ -22,6 +23,9 @@ pub struct Row {
     pub stopping: Option<StopReason>,
     pub attempt: u32,
     pub crashes: u32,
+    pub retried: u32,
+    /// It waits for that time, in no queue.
+    pub due_us: Option<i64>,
     pub started_us: Option<i64>,
     pub reason: Option<String>,
     pub outcome: Option<Outcome>,
@@ -55,7 +59,7 @@ pub struct CallbackRow {
 pub struct MemoryStore {
     pub jobs: BTreeMap<JobId, Row>,
     pub callbacks: BTreeMap<CallbackId, CallbackRow>,
-    queued: BTreeMap<Arc<str>, BTreeSet<JobId>>,
+    queued: BTreeMap<Arc<str>, BTreeSet<Position>>,
     next_job: u64,
     next_callback: u64,
     ends: u64,
@@ -110,13 +114,19 @@ impl MemoryStore {
                 let row = self.enter_queue(id);
                 (row.state, row.reason, row.started_us, row.crashes) = (State::Queued, reason, None, crashes);
             }
+            StoreOp::AttemptFailed { id, retried, reason, start, due_us } => {
+                self.start_untold(id, start);
+                let row = self.leave_queue(id);
+                assert!(
+                    retried == row.retried + 1 && retried <= row.work.retries.allowed,
+                    "job {id}: {retried} attempts are repeated"
+                );
+                (row.state, row.reason, row.started_us) = (State::Retrying, Some(reason), None);
+                (row.retried, row.due_us) = (retried, Some(due_us));
+            }
+            StoreOp::TakeDue { until_us, limit } => return Some(self.take_due(until_us, limit as usize)),
             StoreOp::Finish { id, outcome, start, want_record } => {
-                if let Some(Start { attempt, started_us, .. }) = start {
-                    let row = self.jobs.get_mut(&id).expect("there is such a job");
-                    let was_claimed = row.work.on_crash != OnCrash::Requeue && attempt == row.attempt;
-                    assert!(attempt > row.attempt || was_claimed, "job {id}: attempt {attempt} is told of twice");
-                    (row.attempt, row.started_us) = (attempt, Some(started_us));
-                }
+                self.start_untold(id, start);
                 return Some(self.finish(id, *outcome, want_record));
             }
             StoreOp::FinishQueued { id, outcome, want_record } => {
@@ -152,8 +162,9 @@ impl MemoryStore {
     pub fn read(&self, op: &StoreOp) -> StoreAnswer {
         match op {
             StoreOp::Fetch { pool, after, limit } => {
-                let ids = self.queued.get(pool).into_iter().flat_map(|ids| ids.range(JobId(after.map_or(0, |id| id.0 + 1))..));
-                let page: Vec<JobId> = ids.copied().take(*limit as usize + 1).collect();
+                let queued = self.queued.get(pool).into_iter().flatten();
+                let ids = queued.filter(|&&position| after.is_none_or(|after| position > after)).map(|position| position.id);
+                let page: Vec<JobId> = ids.take(*limit as usize + 1).collect();
                 let complete = page.len() <= *limit as usize;
                 let jobs = page.iter().take(*limit as usize).map(|&id| self.ready(id)).collect();
                 StoreAnswer::Fetched { pool: pool.clone(), jobs, complete }
@@ -168,7 +179,10 @@ impl MemoryStore {
 
     /// What a start finds.
     pub fn restored(&self) -> Restored {
-        let queued = self.queued.iter().filter(|(_, ids)| !ids.is_empty());
+        let mut queued = BTreeMap::new();
+        for row in self.jobs.values().filter(|row| matches!(row.state, State::Queued | State::Retrying)) {
+            *queued.entry(row.work.pool.to_string()).or_default() += 1;
+        }
         let active = self.jobs.iter().filter(|(_, row)| matches!(row.state, State::Running | State::Stopping));
         let interrupted = active.map(|(&id, row)| Interrupted {
             id,
@@ -176,6 +190,8 @@ impl MemoryStore {
             attempt: row.attempt,
             crashes: row.crashes,
             on_crash: row.work.on_crash,
+            retries: row.work.retries,
+            retried: row.retried,
             worker_pid: None,
             process: None,
             stopping: row.stopping,
@@ -196,7 +212,8 @@ impl MemoryStore {
         Restored {
             next_job: self.next_job.max(1),
             next_callback: self.next_callback.max(1),
-            queued: queued.map(|(pool, ids)| (pool.to_string(), ids.len() as u64)).collect(),
+            queued,
+            next_due_us: self.jobs.values().filter_map(|row| row.due_us).min(),
             interrupted: interrupted.collect(),
             held: living().filter(|(_, row)| row.state == State::Held).map(|(&id, _)| id).collect(),
             tied: tied.collect(),
@@ -211,7 +228,17 @@ impl MemoryStore {
 
     /// Jobs that are in a pool's queue before this one.
     pub fn queued_before(&self, pool: &Arc<str>, id: JobId) -> impl Iterator<Item = JobId> {
-        self.queued.get(pool).into_iter().flat_map(move |ids| ids.range(..id)).copied()
+        let position = self.position(id);
+        self.queued.get(pool).into_iter().flat_map(move |queued| queued.range(..position)).map(|position| position.id)
+    }
+
+    /// How many jobs of a pool wait for the time of their next attempt.
+    pub fn count_waiting(&self, pool: &str) -> usize {
+        self.jobs.values().filter(|row| *row.work.pool == *pool && row.due_us.is_some()).count()
+    }
+
+    fn position(&self, id: JobId) -> Position {
+        Position { priority: Reverse(self.jobs[&id].work.priority), id }
     }
 
     /// Jobs whose work somebody holds besides the store.
@@ -270,29 +297,54 @@ impl MemoryStore {
                 stopping: None,
                 attempt: 0,
                 crashes: 0,
+                retried: 0,
+                due_us: None,
                 started_us: None,
                 reason: None,
                 outcome: None,
             };
-            self.queued.entry(work.pool.clone()).or_default().insert(id);
             self.jobs.insert(id, row);
+            self.enter_queue(id);
         }
         self.next_job = first.0 + jobs.len() as u64;
         existing
     }
 
     fn leave_queue(&mut self, id: JobId) -> &mut Row {
+        let position = self.position(id);
         let row = self.jobs.get_mut(&id).expect("there is such a job");
         assert!(!row.state.is_terminal(), "job {id} has ended");
-        self.queued.entry(row.work.pool.clone()).or_default().remove(&id);
+        row.due_us = None;
+        self.queued.entry(row.work.pool.clone()).or_default().remove(&position);
         row
     }
 
     fn enter_queue(&mut self, id: JobId) -> &mut Row {
+        let position = self.position(id);
         let row = self.jobs.get_mut(&id).expect("there is such a job");
         assert!(!row.state.is_terminal(), "job {id} has ended");
-        self.queued.entry(row.work.pool.clone()).or_default().insert(id);
+        self.queued.entry(row.work.pool.clone()).or_default().insert(position);
         row
+    }
+
+    /// The start of a call, which nobody has told before.
+    fn start_untold(&mut self, id: JobId, start: Option<Start>) {
+        let Some(Start { attempt, started_us, .. }) = start else { return };
+        let row = self.jobs.get_mut(&id).expect("there is such a job");
+        let was_claimed = row.work.on_crash != OnCrash::Requeue && attempt == row.attempt;
+        assert!(attempt > row.attempt || was_claimed, "job {id}: attempt {attempt} is told of twice");
+        (row.attempt, row.started_us) = (attempt, Some(started_us));
+    }
+
+    fn take_due(&mut self, until_us: i64, limit: usize) -> StoreAnswer {
+        let mut waiting: Vec<(i64, JobId)> = self.jobs.iter().filter_map(|(&id, row)| Some((row.due_us?, id))).collect();
+        waiting.sort_unstable();
+        let count = waiting.iter().take(limit).take_while(|(due_us, _)| *due_us <= until_us).count();
+        for &(_, id) in &waiting[..count] {
+            self.enter_queue(id).due_us = None;
+        }
+        let jobs = waiting[..count].iter().map(|&(_, id)| self.ready(id)).collect();
+        StoreAnswer::Due { jobs, next_us: waiting.get(count).map(|&(due_us, _)| due_us) }
     }
 
     fn finish(&mut self, id: JobId, outcome: Outcome, want_record: bool) -> StoreAnswer {
@@ -325,7 +377,8 @@ impl MemoryStore {
 
     fn ready(&self, id: JobId) -> Ready {
         let row = &self.jobs[&id];
-        Ready { id, attempts: row.attempt, crashes: row.crashes, start_deaths: 0, work: row.work.clone() }
+        let &Row { attempt, crashes, retried, ref work, .. } = row;
+        Ready { id, attempts: attempt, crashes, retried, start_deaths: 0, work: work.clone() }
     }
 
     fn record(&self, id: JobId) -> Record {
@@ -374,6 +427,10 @@ impl MemoryStore {
             wall_s: None,
             usage: outcome.and_then(|outcome| outcome.usage),
             last_crash: None,
+            priority: row.work.priority,
+            retries: row.work.retries.allowed,
+            retried: row.retried,
+            due_at: row.due_us.map(rfc3339),
             stdout: output(),
             stderr: output(),
             callbacks: callbacks.collect(),

@@ -11,8 +11,8 @@ use pool_proto::{Json, Record, Refusal};
 use super::invariants::{Chronicle, assert_transition, subject};
 use super::store::MemoryStore;
 use crate::job::{
-    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program, SpawnFailure, Stage,
-    StopReason, Task, Tie, Unit, Wear, Work,
+    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program, Retries,
+    SpawnFailure, Stage, StopReason, Task, Tie, Unit, Wear, Work,
 };
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId};
@@ -150,6 +150,8 @@ pub fn work() -> Work {
         kill_after: Duration::from_secs(10),
         tie: None,
         on_crash: OnCrash::Requeue,
+        priority: 0,
+        retries: Retries::NONE,
         key: None,
         callbacks: Vec::new(),
     }
@@ -299,8 +301,11 @@ impl World {
             self.answers.push_back(StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason: "full".to_owned() } });
             return true;
         }
-        if let StoreOp::Claim { id, .. } = op {
-            self.seen.tried(id);
+        match op {
+            StoreOp::Claim { id, .. } => self.seen.tried(id),
+            // It did not die, it failed, and is to be run again.
+            StoreOp::AttemptFailed { id, .. } => _ = self.executed.remove(&id),
+            _ => {}
         }
         let has_started = matches!(op, StoreOp::Finish { start: Some(_), .. });
         let state = |id| Some(if has_started { State::Running } else { self.store.jobs.get(&id)?.state });
@@ -317,7 +322,7 @@ impl World {
     /// On a full disk: the first operation that is refused or only reads. Those that change something stay, in their order, and so does
     /// a look into a queue that one of them is to change.
     fn needs_no_room(&self) -> Option<usize> {
-        let is_ahead = |index: usize| self.ops.iter().take(index).any(|op| matches!(op, StoreOp::Requeue { .. }));
+        let is_ahead = |index: usize| self.ops.iter().take(index).any(StoreOp::enters_queue);
         let fits = |(index, op): (usize, &StoreOp)| match op {
             StoreOp::Insert { .. } | StoreOp::Get { .. } => true,
             StoreOp::Fetch { .. } => !is_ahead(index),
@@ -674,6 +679,7 @@ impl World {
             self.ops.iter().any(|op| match op {
                 StoreOp::Finish { id, .. }
                 | StoreOp::FinishQueued { id, .. }
+                | StoreOp::AttemptFailed { id, .. }
                 | StoreOp::Start { id, .. }
                 | StoreOp::Claim { id, .. } => *id == other,
                 _ => false,
@@ -681,7 +687,11 @@ impl World {
         };
         // The scheduler has yet to hear that it is in the queue again, or it waits for its client.
         let is_away = |other: JobId| {
-            let is_told = |answer: &StoreAnswer| matches!(answer, StoreAnswer::Released { jobs, .. } if jobs.iter().any(|ready| ready.id == other));
+            let is_told = |answer: &StoreAnswer| match answer {
+                StoreAnswer::Released { jobs, .. } | StoreAnswer::Due { jobs, .. } => jobs.iter().any(|ready| ready.id == other),
+                StoreAnswer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&other.0),
+                _ => false,
+            };
             self.answers.iter().any(is_told) || self.store.jobs[&other].work.tie == Some(Tie::Client)
         };
         let is_of = |worker: &Worker, other: JobId| match worker {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::{Fixture, insert, nothing_to_tell, open, start, work};
-use crate::job::{CallbackId, JobId, Process, StopReason, Tie};
+use crate::job::{CallbackId, JobId, Process, Retries, StopReason, Tie};
 use crate::scheduler::store_op::{CallbackEnd, Interrupted, ListQuery, StoreAnswer, StoreOp, Tied};
 use crate::store::{FILE_NAME, schema};
 
@@ -63,6 +63,10 @@ const ROWS: &[&str] = &[
     INSERT INTO pools (name, value) VALUES ('square', '{}');
 ",
     "UPDATE meta SET volatile_below = 45;",
+    "
+    UPDATE jobs SET rank = -7, retries = 3, backoff_us = 1500000, retried = 1 WHERE id = 1;
+    UPDATE jobs SET due_us = 900, retries = 1, retried = 1 WHERE id = 2;
+",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -121,6 +125,8 @@ fn assert_restored(store: &Fixture, version: usize) {
         attempt,
         crashes,
         on_crash: OnCrash::Requeue,
+        retries: Retries::NONE,
+        retried: 0,
         worker_pid: Some(process.pid - 1),
         process: Some(process),
         stopping,
@@ -166,6 +172,10 @@ fn assert_recorded(store: &Fixture, version: usize) {
         let told = (call.argv, call.method.as_deref(), json(call.params), json(call.value));
         assert_eq!(told, (None, Some("square"), Some("[7]".to_owned()), Some("49".to_owned())));
         assert_eq!(store.restored.pools, [("square".to_owned(), "{}".to_owned())].into());
+    }
+    if version >= 7 {
+        let told = (first.priority, first.retries, first.retried, store.record(2).due_at.is_some());
+        assert_eq!((told, store.restored.next_due_us), ((7, 3, 1, true), Some(900)));
     }
     let callbacks: Vec<(u64, u32)> = failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
     assert_eq!(callbacks, [(4, 2), (5, 1)]);

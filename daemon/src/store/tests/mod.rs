@@ -6,6 +6,7 @@ mod faults;
 mod keys;
 mod migrations;
 mod power;
+mod queue;
 pub(in crate::store) mod recorder;
 
 use std::io;
@@ -20,7 +21,7 @@ use rusqlite::Connection;
 
 use super::committer::Message;
 use super::{Durability, OpenError, Options, Store, StoreEvent};
-use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, StopReason, Task, Tie, Work};
+use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, Retries, StopReason, Task, Tie, Work};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
@@ -134,6 +135,8 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         kill_after: Duration::from_secs(3),
         tie: Some(Tie::Pool),
         on_crash: OnCrash::Requeue,
+        priority: 0,
+        retries: Retries::NONE,
         key: None,
         callbacks: callbacks.iter().map(|&(on, command)| NewCallback { on, command: command.to_owned() }).collect(),
     })
@@ -214,7 +217,9 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let process = Some(Process { pid: 11, start_ticks: Some(5) });
     let (pool, on_crash) = ("default".to_owned(), OnCrash::Requeue);
     let worker_pid = Some(10);
-    let interrupted = Interrupted { id: JobId(1), pool, attempt: 1, crashes: 0, on_crash, worker_pid, process, stopping: None };
+    let (attempt, crashes, retries, retried, stopping) = (1, 0, Retries::NONE, 0, None);
+    let interrupted =
+        Interrupted { id: JobId(1), pool, attempt, crashes, on_crash, retries, retried, worker_pid, process, stopping };
     assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
     let record = store.record(1);
     assert_eq!((record.state, record.attempt, record.pid, record.worker_pid), (State::Running, 1, Some(11), Some(10)));
@@ -426,14 +431,6 @@ fn listings_and_the_queue_are_read_page_by_page() {
     assert_eq!(list(&[State::Failed, State::Running], Some("default"), None, 9).0, [2, 3]);
     assert_eq!(list(&[State::Queued], Some("default"), Some(1), 9).0, [4, 5]);
     assert_eq!(list(&[State::Queued], Some("other"), None, 9), (vec![], None));
-    let fetch =
-        |after: Option<u64>| match store.answer(StoreOp::Fetch { pool: Arc::from("default"), after: after.map(JobId), limit: 2 })
-        {
-            StoreAnswer::Fetched { jobs, complete, .. } => (jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>(), complete),
-            other => panic!("{other:?}"),
-        };
-    assert_eq!(fetch(None), (vec![1, 4], false));
-    assert_eq!(fetch(Some(4)), (vec![5], true));
     let missing = store.answer(StoreOp::Get { call: CallId(1), ids: vec![JobId(9), JobId(5), JobId(8)] });
     assert!(
         matches!(missing, StoreAnswer::Got { records, missing, .. } if records.len() == 1 && missing == [JobId(9), JobId(8)])

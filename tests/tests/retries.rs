@@ -1,0 +1,127 @@
+//! What users see of priorities and of retries: who goes first, and what becomes of a job that fails.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use pool_proto::State;
+use pool_tests::{Daemon, Setup, line_of, send, wait_until};
+
+/// A shell command that notes each run in "runs" and succeeds in the given one.
+fn succeeds_in_run(daemon: &Daemon, run: u32) -> String {
+    format!("echo run >>{0}; echo out $POOL_ATTEMPT; echo err >&2; [ $(wc -l <{0}) -ge {run} ]", daemon.path_text("runs"))
+}
+
+fn runs(daemon: &Daemon) -> usize {
+    fs::read_to_string(daemon.path("runs")).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_failed_command_is_tried_again_and_its_client_sees_every_attempt_and_the_last_ones_code() {
+    let daemon = Daemon::start(1);
+    let script = succeeds_in_run(&daemon, 3);
+    let said = daemon.run(&["run", "--retries", "4", "--backoff", "1ms", "--", "sh", "-c", &script]);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "out 1\nout 2\nout 3\n", "err\nerr\nerr\n"));
+    let record = daemon.record(1);
+    assert_eq!((record.state, record.attempt, record.retries, record.retried), (State::Succeeded, 3, 4, 2));
+    assert_eq!((record.reason, record.due_at), (None, None));
+
+    let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--", "sh", "-c", "exit 7"]);
+    assert_eq!((said.code, daemon.record(2).attempt), (7, 2));
+    let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--timeout", "50ms", "--", "sleep", "60"]);
+    assert_eq!((said.code, daemon.record(3).state, daemon.record(3).attempt), (124, State::TimedOut, 2));
+    let said = daemon.run(&["run", "--retries", "2", "--backoff", "0", "--", "/does/not/exist"]);
+    assert_eq!((said.code, daemon.record(4).attempt), (127, 3));
+}
+
+#[test]
+fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
+    let daemon = Daemon::start(1);
+    let mut events = daemon.ctl(&["events"]).stdout(fs::File::create(daemon.path("events")).unwrap()).spawn().unwrap();
+    wait_until("the listener listens", || fs::read_to_string(daemon.path("events")).unwrap_or_default().contains("listening"));
+    let done = daemon.path("done");
+    let callback = format!("echo $POOL_STATE >>{}", done.display());
+    let id = daemon.submit(&["--retries", "3", "--backoff", "1h", "--on-done", &callback, "--", "sh", "-c", "exit 3"]);
+    let record = daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
+    assert_eq!((record.attempt, record.retried, record.due_at.is_some()), (1, 1, true));
+    assert_eq!(record.reason.as_deref(), Some("attempt 1 has failed (exit code 3); 3 more follow at most"));
+    let shown = daemon.ok(&["show", &id.to_string()]);
+    assert!(shown.contains("retries    1 of 3") && shown.contains("due "), "{shown}");
+    assert_eq!(daemon.run(&["run", "--", "true"]).code, 0, "it holds up nobody");
+    wait_until("the listener hears of it", || {
+        fs::read_to_string(daemon.path("events"))
+            .unwrap_or_default()
+            .contains("retrying            pool default, attempt 1 has failed")
+    });
+    daemon.ok(&["cancel", &id.to_string()]);
+    assert_eq!(line_of(Path::new(&done)), "canceled");
+    send(events.id() as i32, Signal::SIGKILL);
+    events.wait().unwrap();
+}
+
+#[test]
+fn retries_survive_the_daemon_and_a_drain_waits_for_them() {
+    let mut daemon = Daemon::start(1);
+    let script = succeeds_in_run(&daemon, 2);
+    let id = daemon.submit(&["--retries", "1", "--backoff", "300ms", "--", "sh", "-c", &script]);
+    daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
+    send(daemon.supervisor(), Signal::SIGKILL);
+    daemon.ok(&["shutdown"]);
+    assert_eq!((daemon.wait(), runs(&daemon)), (0, 2));
+    daemon.restart();
+    assert_eq!(daemon.record(id).state, State::Succeeded);
+}
+
+#[test]
+fn the_highest_priority_runs_first_and_a_pool_has_retries_of_its_own() {
+    let daemon = Setup::new().workers(1).config("[pool.p]\nworkers = 1\nretries = 1\nbackoff = 0\n").start();
+    let gate = daemon.path_text("gate");
+    daemon.submit_sh(&format!("mkfifo {gate}; read line <{gate}"));
+    let order = daemon.path_text("order");
+    let ids = ["0", "-7", "5", "0", "5"].map(|priority| {
+        let script = format!("echo $POOL_JOB_ID >>{order}");
+        daemon.submit(&["--priority", priority, "--", "sh", "-c", &script])
+    });
+    assert_eq!(daemon.record(ids[1]).priority, -7);
+    wait_until("the first job waits", || Path::new(&gate).exists());
+    fs::write(&gate, "go\n").unwrap();
+    daemon.ok(&["wait", &format!("{}-{}", ids[0], ids[4])]);
+    let order: Vec<u64> = fs::read_to_string(&order).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(order, [ids[2], ids[4], ids[0], ids[3], ids[1]]);
+
+    let id = daemon.submit(&["--pool", "p", "--", "false"]);
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 1);
+    assert_eq!((daemon.record(id).attempt, daemon.record(id).retries), (2, 1));
+    let id = daemon.submit(&["--pool", "p", "--retries", "0", "--", "false"]);
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 1);
+    assert_eq!(daemon.record(id).attempt, 1);
+}
+
+#[test]
+fn a_call_is_tried_again_whatever_its_durability_and_a_map_shows_the_last_attempt() {
+    let daemon = Daemon::start(2);
+    let program = daemon.path_text("flaky.py");
+    let text = "import json, os, sys
+for line in sys.stdin:
+    call = json.loads(line)
+    path = call['params'][0]
+    tries = os.path.exists(path) and len(open(path).read()) or 0
+    open(path, 'a').write('x')
+    answer = {'result': tries} if tries >= 2 else {'error': {'code': 5, 'message': 'not yet'}}
+    print(json.dumps({'jsonrpc': '2.0', 'id': call['id'], **answer}), flush=True)
+";
+    fs::write(&program, text).unwrap();
+    daemon.ok(&["pool", "add", "flaky", "--retries", "2", "--backoff", "10ms", "--", "python3", &program]);
+    for durability in ["disk", "none"] {
+        let said = daemon.run(&["call", "--durability", durability, "flaky", "m", &daemon.path_text(durability)]);
+        assert_eq!((said.code, said.stdout.as_str()), (0, "2\n"), "{said:?}");
+    }
+    assert_eq!((daemon.record(1).attempt, daemon.record(1).retried), (3, 2));
+    assert_eq!((daemon.record(2).attempt, daemon.record(2).retried), (3, 2));
+    let said = daemon.run(&["call", "--retries", "1", "flaky", "m", &daemon.path_text("third")]);
+    assert!(said.code == 1 && said.stderr.contains("not yet"), "{said:?}");
+
+    let script = format!("echo {{}} >>{}; echo {{}} $POOL_ATTEMPT; exit $((2 - POOL_ATTEMPT))", daemon.path_text("runs"));
+    let said = daemon.run(&["map", "-k", "--retries", "1", "--backoff", "0", "--", "sh", "-c", &script, ":::", "a", "b"]);
+    assert_eq!((said.code, said.stdout.as_str(), runs(&daemon)), (0, "a 2\nb 2\n", 4));
+}
