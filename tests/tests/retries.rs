@@ -25,6 +25,9 @@ fn a_failed_command_is_tried_again_and_its_client_sees_every_attempt_and_the_las
     let record = daemon.record(1);
     assert_eq!((record.state, record.attempt, record.retries, record.retried), (State::Succeeded, 3, 4, 2));
     assert_eq!((record.reason, record.due_at), (None, None));
+    assert_eq!(daemon.ok(&["logs", "1"]), "out 3\n");
+    let kept: Vec<_> = fs::read_dir(daemon.state_dir().join("output/0")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(kept.len(), 2, "the output of earlier attempts goes: {kept:?}");
 
     let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--", "sh", "-c", "exit 7"]);
     assert_eq!((said.code, daemon.record(2).attempt), (7, 2));
@@ -41,10 +44,11 @@ fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     wait_until("the listener listens", || fs::read_to_string(daemon.path("events")).unwrap_or_default().contains("listening"));
     let done = daemon.path("done");
     let callback = format!("echo $POOL_STATE >>{}", done.display());
-    let id = daemon.submit(&["--retries", "3", "--backoff", "1h", "--on-done", &callback, "--", "sh", "-c", "exit 3"]);
+    let id = daemon.submit(&["--retries", "3", "--backoff", "1h", "--on-done", &callback, "--", "sh", "-c", "echo why; exit 3"]);
     let record = daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
     assert_eq!((record.attempt, record.retried, record.due_at.is_some()), (1, 1, true));
     assert_eq!(record.reason.as_deref(), Some("attempt 1 has failed (exit code 3); 3 more follow at most"));
+    assert_eq!(daemon.ok(&["logs", &id.to_string()]), "why\n");
     let shown = daemon.ok(&["show", &id.to_string()]);
     assert!(shown.contains("retries    1 of 3") && shown.contains("due "), "{shown}");
     assert_eq!(daemon.run(&["run", "--", "true"]).code, 0, "it holds up nobody");

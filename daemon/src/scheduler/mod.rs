@@ -252,6 +252,11 @@ impl Scheduler {
         self.pools.iter().map(|pool| pool.describe(containment(&pool.name))).collect()
     }
 
+    /// The attempt of a job that the store has been told the start of, and not the end.
+    pub fn attempt_of(&self, id: JobId) -> Option<u32> {
+        self.active.get(&id).filter(|active| active.started).map(|active| active.attempt)
+    }
+
     /// How far a running call has come, as its program has told last.
     pub fn progress_of(&self, id: JobId) -> Option<CallProgress> {
         self.active.get(&id)?.progress.clone()

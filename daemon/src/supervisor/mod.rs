@@ -80,6 +80,9 @@ const PRUNE_PART: u64 = 16;
 /// Jobs that are forgotten at once; their files are removed between two turns.
 const PRUNE_BATCH: u32 = 100;
 
+/// Attempts of a job whose output may be there: the latest one's, and some before it where supervisors have died in between.
+const KEPT_ATTEMPTS: usize = 4;
+
 /// Ids that are set aside at once for jobs that are kept in memory alone: so many at most are skipped by the next start.
 const RESERVE_IDS: u64 = 10_000;
 
@@ -536,6 +539,7 @@ impl Supervisor {
         match effect {
             Effect::Store(mut op) => {
                 self.hear_of_change(&mut op);
+                self.drop_earlier_output(&op);
                 tracing::debug!(?op, "store");
                 self.hand_to_store(op);
             }
@@ -627,22 +631,42 @@ impl Supervisor {
     }
 
     fn on_pruned(&mut self, jobs: &[(JobId, u32)], callbacks: &[(crate::job::CallbackId, u32)], more: bool) {
-        let jobs = jobs.iter().map(|&(id, attempts)| (Unit::Job(id), attempts));
-        let callbacks = callbacks.iter().map(|&(id, attempts)| (Unit::Callback(id), attempts));
-        for (unit, attempts) in jobs.chain(callbacks) {
-            for attempt in 1..=attempts {
-                let (stdout, stderr) = output::paths(&self.place.state_dir, Claim { unit, attempt });
-                for path in [stdout, stderr] {
-                    if let Err(error) = fs::remove_file(&path)
-                        && error.kind() != io::ErrorKind::NotFound
-                    {
-                        tracing::warn!(%error, path = %path.display(), "cannot remove old output");
-                    }
-                }
-            }
+        for &(id, attempts) in jobs {
+            let unit = Unit::Job(id);
+            (1..=attempts).rev().take(KEPT_ATTEMPTS).for_each(|attempt| self.remove_output(Claim { unit, attempt }));
+        }
+        for &(id, attempts) in callbacks {
+            let unit = Unit::Callback(id);
+            (1..=attempts).for_each(|attempt| self.remove_output(Claim { unit, attempt }));
         }
         if more {
             self.prune();
+        }
+    }
+
+    /// Of a job, the output of the latest attempt is kept; that of the one before goes when it is known that another has been started. Whoever
+    /// reads it has it open.
+    fn drop_earlier_output(&self, op: &StoreOp) {
+        let (id, attempt) = match op {
+            StoreOp::Start { id, attempt, .. } => (*id, *attempt),
+            StoreOp::AttemptFailed { id, start: Some(start), .. } | StoreOp::Finish { id, start: Some(start), .. } => {
+                (*id, start.attempt)
+            }
+            _ => return,
+        };
+        if attempt > 1 {
+            self.remove_output(Claim { unit: Unit::Job(id), attempt: attempt - 1 });
+        }
+    }
+
+    fn remove_output(&self, claim: Claim) {
+        let (stdout, stderr) = output::paths(&self.place.state_dir, claim);
+        for path in [stdout, stderr] {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "cannot remove old output");
+            }
         }
     }
 

@@ -271,7 +271,7 @@ impl Supervisor {
 
     fn reply_output(&mut self, call: CallId, record: &Record) {
         let id = JobId(record.id);
-        if record.started_at.is_none() {
+        if record.attempt == 0 {
             let reason = format!("it is {} and has not started", record.state.as_str());
             return self.server.refuse(call, &Refusal::NoOutput { id: id.0, reason });
         }
@@ -283,6 +283,10 @@ impl Supervisor {
             Ok(files) => {
                 let opened = OutputOpened { attempt: record.attempt, descriptors: 2 };
                 self.server.reply(call, &opened, files, true);
+            }
+            // The next attempt has begun since the store was asked.
+            Err(_) if self.scheduler.attempt_of(id).is_some_and(|attempt| attempt > record.attempt) => {
+                self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![id] });
             }
             Err(error) => {
                 let reason = format!("its files cannot be opened: {error}");
