@@ -32,10 +32,12 @@ fn settings(config: &Config, workers: Option<NonZeroU32>) -> Settings {
 }
 
 fn check_durations(config: &Config) {
-    let pools = config.pool.values().flat_map(|pool| [pool.timeout, pool.kill_after, pool.start_timeout, pool.max_age]);
+    let pools =
+        config.pool.values().flat_map(|pool| [pool.timeout, pool.kill_after, pool.backoff, pool.start_timeout, pool.max_age]);
     let all = [
         config.timeout,
         Some(config.kill_after),
+        Some(config.backoff),
         Some(config.stop_grace),
         Some(config.callbacks.backoff),
         Some(config.callbacks.timeout),

@@ -169,6 +169,9 @@ fn check_work(work: &Work, job: &Job) {
     assert!(work.cwd.starts_with('/'), "{:?}", work.cwd);
     assert!(work.timeout.is_none_or(|timeout| !timeout.is_zero() && timeout <= MAX_DURATION), "{:?}", work.timeout);
     assert!(work.kill_after <= MAX_DURATION, "{:?}", work.kill_after);
+    let backoffs = [0, 1, 31, u32::MAX - 1].into_iter().filter_map(|retried| work.retries.after(retried));
+    assert!(backoffs.max() <= Some(MAX_DURATION), "{:?}", work.retries);
+    assert_eq!(work.priority, job.priority.unwrap_or(0));
     assert!(work.environment.umask <= 0o777);
     let variables = &work.environment.variables;
     assert!(variables.keys().all(|name| !name.is_empty() && !name.contains('=')), "{variables:?}");
