@@ -367,5 +367,7 @@ pub struct Outcome {
     pub stderr_bytes: Option<u64>,
     /// What a call has returned, or its error.
     pub answer: Option<Result<Json, Json>>,
+    /// The last attempt has died with its worker or daemon, which is counted with the end.
+    pub crashed: bool,
     pub ended_us: i64,
 }

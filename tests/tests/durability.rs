@@ -112,7 +112,7 @@ fn a_job_that_kills_its_worker_each_time_is_lost_and_says_so() {
         daemon.submit(&["--on-failure", &format!("echo $POOL_STATE >{told}"), "--", "sh", "-c", "kill -9 $PPID; exec sleep 600"]);
     assert_eq!(line_of(told.as_ref()), "lost");
     let record = daemon.record(id);
-    assert_eq!((record.state, record.attempt), (State::Lost, 3));
+    assert_eq!((record.state, record.attempt, record.crashes), (State::Lost, 3, 3));
     assert!(record.reason.unwrap().contains("given up after 3 crashes"));
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 125);
     // The pool has kept its size.

@@ -285,7 +285,7 @@ fn a_lost_job_says_why() {
     daemon.kill_in_one_instant();
     daemon.restart();
     let record = ended(&daemon, id);
-    assert_eq!((record.state, record.crashes), (State::Lost, 0));
+    assert_eq!((record.state, record.crashes), (State::Lost, 1));
     assert_eq!(record.reason.as_deref(), Some("given up after 1 crash; the last: poold died"));
     wait_until("it is listed", || daemon.ok(&["ls", "--state", "lost"]).contains("sleep 600"));
     assert!(show(&daemon, id).contains("reason     given up after 1 crash; the last: poold died"), "{}", show(&daemon, id));

@@ -43,6 +43,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         stdout_bytes: Some(ended.stdout_bytes),
         stderr_bytes: Some(ended.stderr_bytes),
         answer: None,
+        crashed: false,
         ended_us: ended.ended_us,
     })
 }
@@ -135,6 +136,7 @@ pub fn without_process(state: State, result: ResultKind, reason: Option<String>,
         stdout_bytes: None,
         stderr_bytes: None,
         answer: None,
+        crashed: false,
         ended_us,
     }
 }
@@ -160,18 +162,18 @@ fn untied(tie: Tie) -> String {
 
 /// The outcome of a job that died with its worker or daemon and is not to be repeated.
 pub fn crashed(how: &str, ended_us: i64) -> Outcome {
-    without_process(State::Failed, ResultKind::Lost, Some(not_repeated(how)), ended_us)
+    Outcome { crashed: true, ..without_process(State::Failed, ResultKind::Lost, Some(not_repeated(how)), ended_us) }
 }
 
 fn not_repeated(how: &str) -> String {
     format!("it may have done its work in part, and is not run again (on crash: fail): {how}")
 }
 
-/// The outcome of a job that died with its worker or daemon once too often.
+/// The outcome of a job that died with its worker or daemon once too often. `crashes`: the last included.
 pub fn lost(crashes: u32, how: &str, ended_us: i64) -> Outcome {
     let crashes = if crashes == 1 { "1 crash".to_owned() } else { format!("{crashes} crashes") };
     let reason = format!("given up after {crashes}; the last: {how}");
-    without_process(State::Lost, ResultKind::Lost, Some(reason), ended_us)
+    Outcome { crashed: true, ..without_process(State::Lost, ResultKind::Lost, Some(reason), ended_us) }
 }
 
 /// Whether the machine had no room for the attempt, or the state directory is not as it should be, so that the same may succeed later.

@@ -287,7 +287,8 @@ macro_rules! finish {
             $start,
             "state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
              user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes, memory_peak_bytes = :memory_peak_bytes,
-             stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, value = :value, error = :error, ended_us = :ended_us
+             stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, value = :value, error = :error, crashes = crashes + :crashed,
+             ended_us = :ended_us
              WHERE id = :id AND ",
             $provided,
             " RETURNING stdin"
@@ -328,6 +329,7 @@ pub fn finish(
         ":stderr_bytes": outcome.stderr_bytes.map(signed),
         ":value": value,
         ":error": error,
+        ":crashed": outcome.crashed,
         ":ended_us": outcome.ended_us,
     };
     let Some(Start { attempt, slot, worker_pid, process, started_us }) = start else {

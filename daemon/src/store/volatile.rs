@@ -210,6 +210,7 @@ impl Volatile {
         let bytes = [value, error, params].into_iter().flatten().map(|json| json.get().len()).sum();
         let ended_us = outcome.ended_us;
         let due = row.due_us.take().map(|due_us| (due_us, id));
+        row.crashes += u32::from(outcome.crashed);
         (row.state, row.outcome) = (outcome.state, Some(outcome));
         due.into_iter().for_each(|due| _ = self.due.remove(&due));
         let record = want_record.then(|| self.record(id)).flatten().map(Box::new);
@@ -355,6 +356,7 @@ mod tests {
             stdout_bytes: None,
             stderr_bytes: None,
             answer: None,
+            crashed: false,
             ended_us,
         };
         StoreOp::Finish { id: JobId(id), outcome: Box::new(outcome), start: None, want_record: true }
@@ -379,6 +381,17 @@ mod tests {
         // What has ended stays as it is.
         volatile.take(StoreOp::Requeue { id: JobId(5), crashes: 1, reason: None });
         assert_eq!(volatile.record(JobId(5)).unwrap().state, State::Succeeded);
+    }
+
+    #[test]
+    fn the_crash_that_ends_a_job_is_counted_with_its_end() {
+        let mut volatile = Volatile::default();
+        volatile.take(insert(5, 1, true));
+        volatile.take(StoreOp::Requeue { id: JobId(5), crashes: 1, reason: None });
+        let StoreOp::Finish { outcome, .. } = finish(5, 10) else { unreachable!("it is an end") };
+        let outcome = Box::new(Outcome { crashed: true, ..*outcome });
+        volatile.take(StoreOp::Finish { id: JobId(5), outcome, start: None, want_record: false });
+        assert_eq!(volatile.record(JobId(5)).unwrap().crashes, 2);
     }
 
     #[test]

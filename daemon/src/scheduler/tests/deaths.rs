@@ -26,7 +26,7 @@ fn a_job_whose_worker_dies_runs_again_before_all_that_came_later_until_the_limit
         world.settle();
     }
     let Some(Reply::Ended(record)) = world.replies(call).last() else { panic!("it has ended") };
-    assert_eq!((record.state, record.result, record.crashes, record.attempt), (State::Lost, Some(ResultKind::Lost), 2, 3));
+    assert_eq!((record.state, record.result, record.crashes, record.attempt), (State::Lost, Some(ResultKind::Lost), 3, 3));
     assert!(record.reason.as_ref().unwrap().contains("given up after 3 crashes"));
     assert_eq!(world.running_jobs(), [2]);
     assert_eq!(world.store.callbacks[&CallbackId(1)].delivery, Delivery::Running);
@@ -133,7 +133,7 @@ fn a_job_that_crashes_the_daemon_each_time_is_given_up() {
         world.crash();
     }
     world.settle();
-    assert_eq!(world.state(1), State::Lost);
+    assert_eq!((world.state(1), world.store.jobs[&JobId(1)].crashes), (State::Lost, 3));
     world.assert_idle();
 }
 

@@ -156,6 +156,9 @@ impl World {
             assert!(row.state != State::Succeeded || row.attempt > 0, "job {id} has succeeded without an attempt");
             let deaths = self.seen.deaths.get(&id).copied().unwrap_or(0);
             assert!(row.state != State::Lost || deaths >= self.settings.crash_limit, "job {id} is lost after {deaths} deaths");
+            assert!(row.crashes <= deaths, "job {id} counts {} crashes of {deaths} deaths", row.crashes);
+            let is_given_up = row.crashes == self.settings.crash_limit;
+            assert!(row.state != State::Lost || is_given_up, "job {id} is lost after {} crashes", row.crashes);
         }
         for &id in &self.accepted {
             assert!(self.store.jobs.contains_key(&id), "job {id} was accepted and is gone");

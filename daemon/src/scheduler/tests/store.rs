@@ -352,6 +352,7 @@ impl MemoryStore {
         let order = self.ends;
         let row = self.leave_queue(id);
         row.state = outcome.state;
+        row.crashes += u32::from(outcome.crashed);
         let (state, ended_us) = (outcome.state, outcome.ended_us);
         row.outcome = Some(outcome);
         let mut due = Vec::new();

@@ -154,6 +154,7 @@ fn what_must_not_be_repeated_starts_when_that_is_on_disk() {
         world.settle();
         assert!(world.running_jobs().is_empty());
         assert_eq!(world.state(1), if on_crash == OnCrash::Fail { State::Failed } else { State::Held });
+        assert_eq!(world.store.jobs[&JobId(1)].crashes, 1, "{on_crash:?}");
     }
 }
 

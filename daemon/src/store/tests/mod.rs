@@ -169,6 +169,7 @@ fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> {
         stdout_bytes: Some(100),
         stderr_bytes: Some(20),
         answer: None,
+        crashed: false,
         ended_us,
     })
 }
@@ -313,6 +314,24 @@ fn an_end_is_final() {
     assert_eq!(canceled, StoreAnswer::NotQueued { id: JobId(1) });
     nothing_to_tell(&store.run(vec![start(1, 2), StoreOp::Requeue { id: JobId(1), crashes: 1, reason: None }]));
     assert_eq!(store.record(1), ended);
+    store.close();
+}
+
+#[test]
+fn the_crash_that_ends_a_job_is_counted_with_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]); 2]));
+    let requeue = StoreOp::Requeue { id: JobId(1), crashes: 1, reason: Some("died".to_owned()) };
+    nothing_to_tell(&store.run(vec![start(1, 1), requeue, start(1, 2)]));
+    for (id, crashes) in [(1, 2), (2, 1)] {
+        for _again in 0..2 {
+            let outcome = Box::new(Outcome { crashed: true, ..*outcome(State::Lost, ResultKind::Lost, NOW_US) });
+            let finish = StoreOp::Finish { id: JobId(id), outcome, start: None, want_record: true };
+            let StoreAnswer::Finished { record: Some(record), .. } = store.answer(finish) else { panic!("it has ended") };
+            assert_eq!((record.state, record.crashes), (State::Lost, crashes));
+        }
+    }
     store.close();
 }
 
