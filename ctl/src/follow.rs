@@ -8,7 +8,7 @@
 //! from the beginning of the next attempt.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
@@ -22,7 +22,7 @@ use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::{Link, not_known_whether_accepted};
 use crate::interrupt::{self, Interrupts};
-use crate::print;
+use crate::progress_lines::ProgressLines;
 
 /// Where inotify is not to be had (128 instances a user, unless raised), growing files are looked at so often.
 const WITHOUT_INOTIFY_MS: u16 = 100;
@@ -91,8 +91,7 @@ pub struct Follower<'a> {
     on_disconnect: OnDisconnect,
     /// What is sent again when the connection breaks before the job has been accepted.
     submission: Option<Submit>,
-    /// A call's progress stands on the terminal's last line.
-    has_progress_line: bool,
+    progress: ProgressLines,
     buffer: Vec<u8>,
 }
 
@@ -124,7 +123,7 @@ impl<'a> Follower<'a> {
             is_in_place: false,
             on_disconnect: OnDisconnect::Detach,
             submission: None,
-            has_progress_line: false,
+            progress: ProgressLines::of_one(),
             buffer: vec![0; 256 * 1024],
         }
     }
@@ -138,9 +137,7 @@ impl<'a> Follower<'a> {
             while let Some(progress) = self.next_progress()? {
                 if let Some(record) = self.on_progress(progress)? {
                     while self.pump()? {}
-                    if self.has_progress_line {
-                        eprint!("\r\x1b[K");
-                    }
+                    self.progress.clear();
                     return Ok(record);
                 }
             }
@@ -151,6 +148,7 @@ impl<'a> Follower<'a> {
                 self.interrupts = Some(Interrupts::of_job(id, self.link)?);
             }
             let has_more = self.pump()?;
+            self.progress.show();
             if !self.wait(has_more)? && !has_more {
                 self.settle_in();
             }
@@ -180,21 +178,13 @@ impl<'a> Follower<'a> {
         match progress.event {
             ProgressEvent::Accepted => self.id = Some(progress.id),
             ProgressEvent::Started => self.on_started(&progress)?,
-            ProgressEvent::Progress => self.on_call_progress(&progress),
+            ProgressEvent::Progress => progress.progress.iter().for_each(|told| self.progress.note(progress.id, told)),
             ProgressEvent::Ended => {
                 let record = progress.record.context("poold told of an end without a record")?;
                 return Ok(Some(*record));
             }
         }
         Ok(None)
-    }
-
-    /// For people who wait at a terminal: one line, written over by the next.
-    fn on_call_progress(&mut self, progress: &Progress) {
-        if let Some(progress) = progress.progress.as_ref().filter(|_| io::stderr().is_terminal()) {
-            self.has_progress_line = true;
-            eprint!("\r\x1b[K{}", print::progress(progress));
-        }
     }
 
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
@@ -327,9 +317,10 @@ impl<'a> Follower<'a> {
     }
 
     fn resume(&mut self, id: u64) -> anyhow::Result<()> {
+        self.progress.clear();
         self.client = self.link.reconnect().with_context(|| format!("job {id} was accepted and will run when poold is back"))?;
         let on_disconnect = Some(self.on_disconnect);
-        self.client.send(&Wait { ids: vec![id], any: None, output: Some(true), on_disconnect }, true)?;
+        self.client.send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true)?;
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod map;
 mod outcome;
 mod pool;
 mod print;
+mod progress_lines;
 mod show;
 mod submit;
 mod wait;

@@ -35,7 +35,7 @@ pub fn run(link: &Link, id: u64, as_json: bool) -> anyhow::Result<u8> {
 pub fn logs(link: &Link, options: &LogsOptions) -> anyhow::Result<u8> {
     let mut client = link.connect()?;
     if options.follow {
-        client.send(&Wait { ids: vec![options.id], any: None, output: Some(true), on_disconnect: None }, true)?;
+        client.send(&Wait { ids: vec![options.id], output: Some(true), ..Wait::default() }, true)?;
         Follower::of_job(link, client, Sinks::one(options.stderr), options.id).attend()?;
         return Ok(0);
     }

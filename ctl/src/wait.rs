@@ -14,8 +14,10 @@ use crate::cli::{WaitOptions, ids_of};
 use crate::connect::Link;
 use crate::outcome::{TIMED_OUT, exit_code, summary};
 use crate::print;
+use crate::progress_lines::ProgressLines;
 
-/// Waits for all of them, or any; prints each record as it comes with `--json`, a line on stderr for each that failed without.
+/// Waits for all of them, or any; prints each record as it comes with `--json`, and without a line on stderr for each that failed, at a terminal
+/// how far calls have come.
 ///
 /// # Errors
 /// When one of them does not exist, or poold is gone for good.
@@ -24,13 +26,20 @@ pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<
     // One that is never reached is none.
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut ended: HashMap<u64, u8> = HashMap::new();
-    let mut client = begin(link.connect()?, &ids, options.any)?;
+    let mut lines = match ids.len() {
+        _ if as_json => ProgressLines::hidden(),
+        1 => ProgressLines::of_one(),
+        _ => ProgressLines::of_many(),
+    };
+    let wait = Wait { ids: ids.clone(), any: Some(options.any), progress: Some(lines.are_seen()), ..Wait::default() };
+    let mut client = begin(link.connect()?, &wait)?;
     loop {
-        match next(&mut client, deadline) {
+        match next(&mut client, &mut lines, deadline) {
             Ok(Some((record, last))) => {
+                lines.end(record.id);
                 // After a restart of poold what had ended before is told once more.
                 if ended.insert(record.id, exit_code(&record)).is_none() {
-                    tell(&record, as_json)?;
+                    lines.aside(|| tell(&record, as_json))?;
                 }
                 if options.any {
                     return Ok(exit_code(&record));
@@ -40,21 +49,23 @@ pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<
                 }
             }
             Ok(None) => {
+                lines.clear();
                 let left: Vec<String> =
                     ids.iter().filter(|id| !ended.contains_key(id)).take(20).map(ToString::to_string).collect();
                 eprintln!("poolctl: the time is up; not ended yet: {}", left.join(" "));
                 return Ok(TIMED_OUT);
             }
-            Err(ClientError::Disconnected(_)) => client = begin(link.reconnect()?, &ids, options.any)?,
+            Err(ClientError::Disconnected(_)) => {
+                lines.clear();
+                client = begin(link.reconnect()?, &wait)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-fn begin(mut client: Client, ids: &[u64], any: bool) -> anyhow::Result<Client> {
-    client
-        .send(&Wait { ids: ids.to_vec(), any: Some(any), output: None, on_disconnect: None }, true)
-        .context("cannot ask poold")?;
+fn begin(mut client: Client, wait: &Wait) -> anyhow::Result<Client> {
+    client.send(wait, true).context("cannot ask poold")?;
     Ok(client)
 }
 
@@ -69,15 +80,23 @@ fn tell(record: &Record, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// The next end, and whether it is the last; none when the time is up.
-fn next(client: &mut Client, deadline: Option<Instant>) -> Result<Option<(Record, bool)>, ClientError> {
+fn next(
+    client: &mut Client,
+    lines: &mut ProgressLines,
+    deadline: Option<Instant>,
+) -> Result<Option<(Record, bool)>, ClientError> {
     loop {
-        while let Some((progress, more)) = client.next_reply::<Wait>()? {
-            if progress.event == ProgressEvent::Ended
-                && let Some(record) = progress.record
+        while let Some((told, more)) = client.next_reply::<Wait>()? {
+            if let Some(progress) = told.progress {
+                lines.note(told.id, &progress);
+            }
+            if told.event == ProgressEvent::Ended
+                && let Some(record) = told.record
             {
                 return Ok(Some((*record, !more)));
             }
         }
+        lines.show();
         if !readable_before(client, deadline).map_err(std::io::Error::from)? {
             return Ok(None);
         }

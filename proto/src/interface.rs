@@ -533,7 +533,7 @@ pub struct Spooled {
 }
 
 /// Parameters of `Wait`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Wait {
@@ -542,6 +542,8 @@ pub struct Wait {
     pub any: Option<bool>,
     #[serde(default)]
     pub output: Option<bool>,
+    #[serde(default)]
+    pub progress: Option<bool>,
     #[serde(default)]
     pub on_disconnect: Option<OnDisconnect>,
 }

@@ -327,6 +327,16 @@ impl Daemon {
         command
     }
 
+    /// The same at a terminal of its own, of which stdout is a copy. No argument may need quoting for a shell.
+    pub fn ctl_at_terminal(&self, arguments: &[&str]) -> Command {
+        let ctl = self.ctl(arguments);
+        let words = [ctl.get_program()].into_iter().chain(ctl.get_args()).map(|word| word.to_str().expect("UTF-8"));
+        let mut command = Command::new("script");
+        command.args(["-qec", &words.collect::<Vec<&str>>().join(" "), "/dev/null"]);
+        command.env_remove("POOL_SOCKET").env(MARK, self.mark()).stdin(Stdio::null());
+        command
+    }
+
     /// Runs poolctl to its end.
     pub fn run(&self, arguments: &[&str]) -> Said {
         run(&mut self.ctl(arguments))

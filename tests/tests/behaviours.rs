@@ -141,7 +141,7 @@ fn many_clients_are_served_at_once_several_messages_each() {
     let id = daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done"));
     let mut clients: Vec<_> = (0..50).map(|_| daemon.client()).collect();
     for client in &mut clients {
-        client.send(&Wait { ids: vec![id], any: None, output: None, on_disconnect: None }, false).unwrap();
+        client.send(&Wait { ids: vec![id], ..Wait::default() }, false).unwrap();
     }
     // None of them has its answer, and others are served all the same.
     let mut other = daemon.client();

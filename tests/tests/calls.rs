@@ -1,8 +1,9 @@
 //! What users see of warm pools: calls to resident programs, and what becomes of them when a program goes wrong.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::interface::{AddPool, Brief, Job, Pools, Slot, SlotState, SubmitMany};
@@ -132,6 +133,84 @@ fn progress_reaches_those_who_look_and_those_who_wait() {
         }
     }
     assert_eq!(fractions, [0.25, 0.5, 0.75, 1.0]);
+}
+
+/// A program whose calls each tell a text with their progress, and last until there is a file of that name.
+const HALF_DONE: &str = r#"
+import json, os, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    path, text = request["params"]
+    told = {"method": "progress", "params": {"fraction": 0.5, "text": text}}
+    print(json.dumps({"jsonrpc": "2.0", **told}), flush=True)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    print(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": None}), flush=True)
+"#;
+
+/// Two calls that are half done, until there is the file that is returned.
+fn half_done() -> (Daemon, String) {
+    let daemon = warm(2, &["python3", "-c", HALF_DONE], "");
+    let gate = daemon.path_text("gate");
+    for (id, text) in [(1, "one"), (2, "two")] {
+        daemon.ok(&["call", "--async", "p", "wait", &gate, text]);
+        daemon.wait_record(id, "its progress", |record| record.progress.is_some());
+    }
+    (daemon, gate)
+}
+
+/// What comes from a terminal, until it holds all of these.
+fn read_until(terminal: &mut impl Read, wanted: &[&str]) -> String {
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while !wanted.iter().all(|wanted| text.contains(wanted)) {
+        let count = terminal.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "{text:?} is all");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    text
+}
+
+#[test]
+fn who_waits_at_a_terminal_sees_how_far_calls_have_come() {
+    let (daemon, gate) = half_done();
+    // They begin to wait when all has been told.
+    let waits: [(&[&str], &[&str], i32); 3] = [
+        (&["wait", "1"], &["50 %  one"], 0),
+        (&["wait", "1-2"], &["job 1: 50 %  one", "job 2: 50 %  two"], 0),
+        (&["wait", "--timeout", "0.01", "2"], &["the time is up; not ended yet: 2"], 124),
+    ];
+    let mut waiting: Vec<Child> = Vec::new();
+    for (arguments, wanted, _) in &waits {
+        let mut child = daemon.ctl_at_terminal(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        read_until(child.stdout.as_mut().unwrap(), wanted);
+        waiting.push(child);
+    }
+    fs::write(&gate, "").unwrap();
+    for (child, (arguments, _, code)) in waiting.iter_mut().zip(&waits) {
+        assert_eq!(child.wait().unwrap().code(), Some(*code), "{arguments:?}");
+    }
+    let said = run(&mut daemon.ctl_at_terminal(&["call", "p", "wait", &gate, "three"]));
+    assert!(said.code == 0 && said.stdout.contains("50 %  three") && said.stdout.ends_with("null\r\n"), "{said:?}");
+}
+
+#[test]
+fn progress_is_for_people() {
+    let (daemon, gate) = half_done();
+    // The end of the first comes together with the progress of the second.
+    daemon.ok(&["cancel", "1"]);
+    let mut at_terminal = daemon.ctl_at_terminal(&["--json", "wait", "1-2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = read_until(at_terminal.stdout.as_mut().unwrap(), &["\"canceled\"", "\n"]);
+    let mut elsewhere = daemon.ctl(&["wait", "1-2"]);
+    let elsewhere = elsewhere.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fs::write(&gate, "").unwrap();
+    let mut text = begun;
+    at_terminal.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
+    let records: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.iter().map(|record| record["id"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    let said = elsewhere.wait_with_output().unwrap();
+    assert_eq!((said.stdout.as_slice(), String::from_utf8_lossy(&said.stderr).lines().count()), (&[][..], 1), "{said:?}");
+    assert!(!at_terminal.wait().unwrap().success());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -374,9 +374,7 @@ fn a_bar_is_for_terminals() {
     let arguments = ["map", "--bar", "-k", "echo", ":::", "a", "b", "c"];
     let said = daemon.run(&arguments);
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("a\nb\nc\n", ""));
-    let ctl = daemon.ctl(&arguments);
-    let words: Vec<&str> = [ctl.get_program()].into_iter().chain(ctl.get_args()).map(|word| word.to_str().unwrap()).collect();
-    let said = run(Command::new("script").args(["-qec", &words.join(" "), "/dev/null"]).env_remove("POOL_SOCKET"));
+    let said = run(&mut daemon.ctl_at_terminal(&arguments));
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("3/3") && said.stdout.contains("/s"), "{said:?}");
     for line in ["a\r\n", "b\r\n", "c\r\n"] {

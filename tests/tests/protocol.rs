@@ -258,7 +258,7 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     let mut client = daemon.client();
     let jobs = vec![job(&["true"]); 3];
     client.call(&SubmitMany { jobs, defaults: None }).unwrap();
-    client.send(&Wait { ids: vec![1, 2, 3, 2], any: None, output: None, on_disconnect: None }, true).unwrap();
+    client.send(&Wait { ids: vec![1, 2, 3, 2], ..Wait::default() }, true).unwrap();
     let mut told = Vec::new();
     loop {
         let (progress, goes_on) = client.receive::<Wait>().unwrap();
@@ -269,15 +269,7 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     }
     told.sort_unstable();
     assert_eq!(told, [1, 2, 3]);
-    assert!(
-        client
-            .call(&Wait { ids: vec![1, 2], any: None, output: None, on_disconnect: None })
-            .unwrap()
-            .record
-            .unwrap()
-            .state
-            .is_terminal()
-    );
+    assert!(client.call(&Wait { ids: vec![1, 2], ..Wait::default() }).unwrap().record.unwrap().state.is_terminal());
 }
 
 #[test]

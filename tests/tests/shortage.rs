@@ -132,7 +132,7 @@ fn a_thousand_clients_wait_at_once() {
     let id = daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done; exit 3"));
     let mut clients: Vec<_> = (0..1000).map(|_| daemon.client()).collect();
     for client in &mut clients {
-        client.send(&Wait { ids: vec![id], any: None, output: None, on_disconnect: None }, true).unwrap();
+        client.send(&Wait { ids: vec![id], ..Wait::default() }, true).unwrap();
     }
     // Nobody else is held up.
     assert_eq!(daemon.client().call(&List::default()).unwrap().jobs.len(), 1);

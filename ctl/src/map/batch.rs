@@ -52,7 +52,7 @@ impl Batch {
     fn wait(&mut self) -> io::Result<()> {
         self.is_waiting = true;
         let ids = self.accepted.keys().copied().collect();
-        self.client.send(&Wait { ids, any: None, output: None, on_disconnect: Some(self.on_disconnect) }, true)
+        self.client.send(&Wait { ids, on_disconnect: Some(self.on_disconnect), ..Wait::default() }, true)
     }
 
     /// Everything from the beginning.

@@ -40,7 +40,7 @@ impl Single {
         let Some(flight) = &self.flight else { return Ok(()) };
         let on_disconnect = Some(self.on_disconnect);
         match flight.id {
-            Some(id) => self.client.send(&Wait { ids: vec![id], any: None, output: Some(true), on_disconnect }, true),
+            Some(id) => self.client.send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true),
             None => self.client.send(&Submit { job: template.whole(&flight.load), on_disconnect }, true),
         }
     }

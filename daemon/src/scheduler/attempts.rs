@@ -8,6 +8,7 @@ use pool_proto::interface::{CallProgress, OnCrash};
 use super::event::{Effect, LaneId, Reply, SlotId};
 use super::slots::Slot;
 use super::store_op::{Interrupted, LastEnd, StoreOp};
+use super::waiters::Watch;
 use super::{Scheduler, Timer, outcome};
 use crate::job::{Claim, Ended, JobId, Process, Ready, SpawnFailure, Stage, StopReason, Unit, Work};
 
@@ -85,7 +86,7 @@ impl Scheduler {
         if let Some(reason) = stopping {
             self.store_stopping(id, reason);
         }
-        for call in self.waiters.output_watchers(id) {
+        for call in self.waiters.watchers(id, Watch::Output) {
             self.reply(call, Reply::Started { id, attempt }, false);
         }
     }

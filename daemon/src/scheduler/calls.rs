@@ -13,6 +13,7 @@ use super::attempts::Active;
 use super::event::{Effect, LaneId, Reply, SlotId};
 use super::slots::{Next, Slot};
 use super::store_op::{Start, StoreOp};
+use super::waiters::Watch;
 use super::{Scheduler, Timer, outcome};
 use crate::job::{Answer, Claim, JobId, Process, Program, Unit, Wear};
 
@@ -212,7 +213,7 @@ impl Scheduler {
         let Unit::Job(id) = claim.unit else { return };
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
         active.progress = Some(progress.clone());
-        for call in self.waiters.output_watchers(id) {
+        for call in self.waiters.watchers(id, Watch::Progress) {
             self.reply(call, Reply::Progress { id, progress: progress.clone() }, false);
         }
     }

@@ -7,7 +7,7 @@ use pool_proto::{Record, Refusal};
 
 use super::event::{Effect, Reply};
 use super::store_op::StoreOp;
-use super::waiters::{End, Kind};
+use super::waiters::{End, Kind, Watch};
 use super::{Ending, Mode, Pool, Scheduler, outcome};
 use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Tie, Work};
 
@@ -235,9 +235,14 @@ impl Scheduler {
                 continue; // It was told of already, or is asked for twice.
             }
             let is_queued = matches!(record.state, State::Queued | State::Retrying);
-            let is_told_of_starts = matches!(kind, Kind::Wait { output: true, .. } | Kind::Attached(_)) && record.argv.is_some();
-            if is_told_of_starts && record.started_at.is_some() && !is_queued {
+            let has_output = kind.watch() >= Watch::Output && record.argv.is_some();
+            if has_output && record.started_at.is_some() && !is_queued {
                 self.reply(call, Reply::Started { id, attempt: record.attempt }, false);
+            }
+            if kind.watch() >= Watch::Progress
+                && let Some(progress) = self.progress_of(id)
+            {
+                self.reply(call, Reply::Progress { id, progress }, false);
             }
             if record.state.is_terminal() {
                 if let Some((call, reply, last)) = self.waiters.ended_for(call, id, End::Record(record)) {

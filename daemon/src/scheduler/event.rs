@@ -7,6 +7,7 @@ use pool_proto::interface::{Brief, CallProgress, OnDisconnect};
 use pool_proto::{Record, Refusal};
 
 use super::store_op::{CallbackRun, StoreAnswer, StoreOp};
+use super::waiters::Watch;
 use crate::job::{Answer, CallId, Claim, Ended, JobId, Process, Program, SpawnFailure, Work};
 
 /// The time of an event, as the shell read it.
@@ -76,9 +77,8 @@ pub enum Event {
     Submit { call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
     /// A client submits jobs that have been checked, and wants to hear of all their ends, in few words.
     SubmitBatch { call: CallId, jobs: Vec<Arc<Work>> },
-    /// A client waits for jobs; with `output` it wants to know of each attempt's start. `attached`: it is the client that those tied to
-    /// their client are tied to.
-    Wait { call: CallId, ids: Vec<JobId>, any: bool, output: bool, attached: bool },
+    /// A client waits for jobs. `attached`: it is the client that those tied to their client are tied to.
+    Wait { call: CallId, ids: Vec<JobId>, any: bool, watch: Watch, attached: bool },
     /// A client wants jobs ended and waits for that.
     Cancel { call: CallId, ids: Vec<JobId> },
     /// A client sends a signal to a running job.

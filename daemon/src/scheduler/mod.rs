@@ -51,6 +51,7 @@ use queue::Queue;
 use slots::{Next, Slot, Slots};
 use store_op::{Restored, StoreAnswer, StoreOp};
 use ties::{Ties, Unattended};
+pub use waiters::Watch;
 use waiters::{End, Kind, Waiters};
 
 use crate::job::{CallId, CallbackId, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work};
@@ -197,7 +198,7 @@ impl Scheduler {
                 self.on_submit(call, jobs, attached.map_or(Follow::Nothing, Follow::Attached));
             }
             Event::SubmitBatch { call, jobs } => self.on_submit(call, jobs, Follow::Batch),
-            Event::Wait { call, ids, any, output, attached } => self.on_wait(call, ids, Kind::Wait { any, output, attached }),
+            Event::Wait { call, ids, any, watch, attached } => self.on_wait(call, ids, Kind::Wait { any, watch, attached }),
             Event::Cancel { call, ids } => self.on_wait(call, ids, Kind::Cancel),
             Event::Signal { call, id, signal } => self.on_signal(call, id, signal),
             Event::Release { call, ids } => self.on_release(call, ids),

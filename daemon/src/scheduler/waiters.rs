@@ -13,15 +13,25 @@ use crate::job::{CallId, JobId};
 pub enum Kind {
     /// Told of each start and of the end of its one job.
     Attached(OnDisconnect),
-    /// Told of each end, with `output` of each start; over with the last end, with `any` with the first.
+    /// Told of each end, and what it watches; over with the last end, with `any` with the first.
     /// With `attached`, jobs that are tied to their client end with it.
-    Wait { any: bool, output: bool, attached: bool },
+    Wait { any: bool, watch: Watch, attached: bool },
     /// Told of each end in few words; over with the last.
     Batch,
     /// Told of all ends at once.
     Cancel,
     /// Waits for no end, only to hear from the store why a job cannot be sent a signal.
     Signal,
+}
+
+/// What a waiting call is told of besides ends: each has what those before it have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watch {
+    Nothing,
+    /// How far calls have come.
+    Progress,
+    /// Each start, with the attempt's output.
+    Output,
 }
 
 /// An end, told in full or in few words.
@@ -44,6 +54,16 @@ struct Waiter {
 pub struct Waiters {
     calls: HashMap<CallId, Waiter>,
     jobs: HashMap<JobId, Vec<CallId>>,
+}
+
+impl Kind {
+    pub fn watch(self) -> Watch {
+        match self {
+            Self::Attached(_) => Watch::Output,
+            Self::Wait { watch, .. } => watch,
+            Self::Batch | Self::Cancel | Self::Signal => Watch::Nothing,
+        }
+    }
 }
 
 impl Waiters {
@@ -79,14 +99,10 @@ impl Waiters {
         self.jobs.get(&id).cloned().unwrap_or_default()
     }
 
-    /// The calls that want to know of a start of the job.
-    pub fn output_watchers(&self, id: JobId) -> Vec<CallId> {
-        let wants = |call: &&CallId| match self.calls[*call].kind {
-            Kind::Attached(_) => true,
-            Kind::Wait { output, .. } => output,
-            Kind::Batch | Kind::Cancel | Kind::Signal => false,
-        };
-        self.jobs.get(&id).into_iter().flatten().filter(wants).copied().collect()
+    /// The calls that watch so much of the job.
+    pub fn watchers(&self, id: JobId, watch: Watch) -> Vec<CallId> {
+        let watches = |call: &&CallId| self.calls[*call].kind.watch() >= watch;
+        self.jobs.get(&id).into_iter().flatten().filter(watches).copied().collect()
     }
 
     /// Forgets a call; returns its kind and the jobs it still waited for, in order.

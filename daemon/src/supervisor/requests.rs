@@ -16,7 +16,7 @@ use super::admission::complete;
 use crate::job::{CallId, Claim, JobId, Unit};
 use crate::output;
 use crate::scheduler::store_op::{ListQuery, StoreAnswer, StoreOp};
-use crate::scheduler::{Event, Reply};
+use crate::scheduler::{Event, Reply, Watch};
 use crate::server::Request;
 
 /// Records in one reply of a listing.
@@ -47,9 +47,14 @@ impl Supervisor {
             Request::SubmitMany(many) => self.on_submit_many(call, *many),
             Request::Spool => self.on_spool(connection, call),
             Request::Wait(wait) => {
-                let (any, output) = (wait.any.unwrap_or(false), wait.output.unwrap_or(false));
+                let any = wait.any.unwrap_or(false);
+                let watch = match (self.server.wants_more(call), wait.output, wait.progress) {
+                    (true, Some(true), _) => Watch::Output,
+                    (true, _, Some(true)) => Watch::Progress,
+                    (_, _, _) => Watch::Nothing,
+                };
                 let attached = wait.on_disconnect == Some(OnDisconnect::Cancel);
-                self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, output, attached });
+                self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, watch, attached });
             }
             Request::Get(get) => self.ask(call, Query::Get, StoreOp::Get { call, ids: vec![JobId(get.id)] }),
             Request::Output(output) => self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![JobId(output.id)] }),

@@ -8,7 +8,7 @@ use pool_proto::{Json, Record};
 
 use super::world::{Sent, WARM, Worker, World, call, mixed, program, sent_to, work};
 use crate::job::{JobId, Program, Wear, Work};
-use crate::scheduler::{Event, PoolSettings, Reply, Settings, SlotId};
+use crate::scheduler::{Event, PoolSettings, Reply, Settings, SlotId, Watch};
 
 const SLOT: SlotId = SlotId { lane: WARM, index: 0 };
 
@@ -98,6 +98,41 @@ fn the_start_of_a_long_call_is_told_and_so_is_its_progress() {
     world.settle();
     assert_eq!(world.state(1), State::Succeeded);
     world.assert_idle();
+}
+
+#[test]
+fn who_begins_to_watch_a_call_that_is_half_done_is_told_so_at_once() {
+    let mut world = up(lasting());
+    submit(&mut world, call());
+    let (_, claim) = world.running()[0];
+    let half = CallProgress { fraction: Some(0.5), text: None };
+    world.handle(Event::Progressed { slot: SLOT, claim, progress: half.clone() });
+    let told = Reply::Progress { id: JobId(1), progress: half };
+    for watch in [Watch::Nothing, Watch::Progress, Watch::Output] {
+        let call = world.call();
+        world.handle(Event::Wait { call, ids: vec![JobId(1)], any: false, watch, attached: false });
+        world.settle();
+        let wanted: &[Reply] = if watch == Watch::Nothing { &[] } else { std::slice::from_ref(&told) };
+        assert_eq!(world.replies(call), wanted, "{watch:?}");
+    }
+    world.answered(SLOT, Ok("1"));
+    world.settle();
+    world.assert_idle();
+}
+
+#[test]
+fn who_watches_progress_alone_is_told_of_no_start() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    let calls = [Watch::Progress, Watch::Output].map(|watch| {
+        let call = world.call();
+        world.handle(Event::Wait { call, ids: vec![JobId(1)], any: false, watch, attached: false });
+        call
+    });
+    world.settle();
+    world.attempt_started(super::scenarios::slot(0));
+    assert_eq!(calls.map(|call| world.replies(call).len()), [0, 1]);
 }
 
 #[test]

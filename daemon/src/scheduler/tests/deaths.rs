@@ -8,7 +8,7 @@ use super::scenarios::{SECOND, ended_as, ids, slot, submit_attached};
 use super::store::Delivery;
 use super::world::{EXITED, Sent, World, accepted, run_callback, sent_to, with_callback, work};
 use crate::job::{CallbackId, JobId, Process, Unit, Work};
-use crate::scheduler::{Event, Reply};
+use crate::scheduler::{Event, Reply, Watch};
 
 #[test]
 fn a_job_whose_worker_dies_runs_again_before_all_that_came_later_until_the_limit() {
@@ -209,7 +209,7 @@ fn an_end_that_was_kept_on_a_full_disk_is_told_to_those_who_have_come_meanwhile(
     world.set_disk_full(true);
     world.attempt_ended(slot(0), EXITED);
     let call = world.call();
-    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, output: false, attached: false });
+    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, watch: Watch::Nothing, attached: false });
     world.settle();
     assert!(!world.is_answered(call), "it is not written yet");
     world.set_disk_full(false);

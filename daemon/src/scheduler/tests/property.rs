@@ -12,14 +12,14 @@ use super::world::{WARM, Worker, World, call, mixed as settings, work};
 use crate::job::{CallId, Exit, JobId, Key, NewCallback, Retries, Stage, Tie, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
-use crate::scheduler::{Event, SlotId};
+use crate::scheduler::{Event, SlotId, Watch};
 
 #[derive(Debug, Clone)]
 pub enum Step {
     Submit { count: usize, spec: Spec },
     SubmitBatch { count: usize, spec: Spec },
     SubmitAttached { spec: Spec, cancel: bool },
-    Wait { ids: Vec<u64>, any: bool, output: bool },
+    Wait { ids: Vec<u64>, any: bool, watch: Watch },
     Cancel { ids: Vec<u64> },
     Signal { id: u64 },
     Reattach { id: u64 },
@@ -114,6 +114,7 @@ fn exit() -> impl Strategy<Value = Exit> {
 pub fn step() -> impl Strategy<Value = Step> {
     let count = prop_oneof![8 => 1..4usize, 1 => Just(WINDOW + 50)];
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
+    let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
     let failure = prop_oneof![
         Just((Stage::Fork, libc::EAGAIN)),
         Just((Stage::Output, libc::ENOSPC)),
@@ -126,7 +127,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         4 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
         2 => (1..6usize, spec()).prop_map(|(count, spec)| Step::SubmitBatch { count, spec }),
         3 => (spec(), any::<bool>()).prop_map(|(spec, cancel)| Step::SubmitAttached { spec, cancel }),
-        2 => (some_ids(), any::<bool>(), any::<bool>()).prop_map(|(ids, any, output)| Step::Wait { ids, any, output }),
+        2 => (some_ids(), any::<bool>(), watch).prop_map(|(ids, any, watch)| Step::Wait { ids, any, watch }),
         2 => some_ids().prop_map(|ids| Step::Cancel { ids }),
         1 => (1..30u64).prop_map(|id| Step::Signal { id }),
         1 => (1..30u64).prop_map(|id| Step::Reattach { id }),
@@ -166,9 +167,9 @@ pub fn take(world: &mut World, step: Step) {
             let key = work.key.clone().filter(|_| tie != Some(Tie::Client));
             world.handle(Event::Submit { call, jobs: vec![Work { tie, key, ..work }.into()], attached });
         }
-        Step::Wait { ids, any, output } => {
+        Step::Wait { ids, any, watch } => {
             let call = world.call();
-            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, output, attached: false });
+            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, watch, attached: false });
         }
         Step::Cancel { ids } => {
             let call = world.call();
@@ -180,7 +181,7 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Reattach { id } => {
             let call = world.call();
-            world.handle(Event::Wait { call, ids: vec![JobId(id)], any: false, output: false, attached: true });
+            world.handle(Event::Wait { call, ids: vec![JobId(id)], any: false, watch: Watch::Nothing, attached: true });
         }
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {

@@ -12,7 +12,7 @@ use super::world::{
 use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreAnswer;
-use crate::scheduler::{Event, LaneId, Reply, SlotId};
+use crate::scheduler::{Event, LaneId, Reply, SlotId, Watch};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -319,8 +319,8 @@ fn a_wait_for_all_tells_of_each_end_and_a_wait_for_any_of_the_first() {
     world.submit(vec![work(); 3]);
     world.settle();
     let (all, any) = (world.call(), world.call());
-    world.handle(Event::Wait { call: all, ids: ids(&[1, 2, 3]), any: false, output: false, attached: false });
-    world.handle(Event::Wait { call: any, ids: ids(&[1, 2, 3]), any: true, output: false, attached: false });
+    world.handle(Event::Wait { call: all, ids: ids(&[1, 2, 3]), any: false, watch: Watch::Nothing, attached: false });
+    world.handle(Event::Wait { call: any, ids: ids(&[1, 2, 3]), any: true, watch: Watch::Nothing, attached: false });
     world.settle();
     world.attempt_ended(slot(1), EXITED);
     world.settle();
@@ -341,12 +341,12 @@ fn a_wait_for_what_has_ended_is_answered_at_once_and_no_end_slips_through() {
     world.attempt_started(slot(0));
     world.settle();
     let call = world.call();
-    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, output: false, attached: false });
+    world.handle(Event::Wait { call, ids: ids(&[1]), any: false, watch: Watch::Nothing, attached: false });
     world.attempt_ended(slot(0), EXITED);
     world.settle();
     assert_eq!((world.replies(call).len(), world.is_answered(call)), (1, true));
     let late = world.call();
-    world.handle(Event::Wait { call: late, ids: ids(&[1]), any: false, output: true, attached: false });
+    world.handle(Event::Wait { call: late, ids: ids(&[1]), any: false, watch: Watch::Output, attached: false });
     world.settle();
     assert!(matches!(world.replies(late), [Reply::Started { attempt: 1, .. }, Reply::Ended(_)]));
     world.assert_idle();
@@ -357,7 +357,7 @@ fn a_wait_for_nothing_or_for_something_unknown_is_refused() {
     let mut world = World::up(1);
     for (wanted, expected) in [(vec![], "InvalidParameter"), (ids(&[4]), "NoSuchJob")] {
         let call = world.call();
-        world.handle(Event::Wait { call, ids: wanted, any: false, output: false, attached: false });
+        world.handle(Event::Wait { call, ids: wanted, any: false, watch: Watch::Nothing, attached: false });
         world.settle();
         assert!(format!("{:?}", world.replies(call)).contains(expected));
     }

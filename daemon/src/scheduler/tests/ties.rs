@@ -9,7 +9,7 @@ use super::scenarios::{SECOND, ids, slot, submit_attached};
 use super::world::{EXITED, Sent, World, refused, sent_to, with_callback, work};
 use crate::job::{CallId, Exit, JobId, Tie, Unit, Work};
 use crate::scheduler::store_op::StoreOp;
-use crate::scheduler::{Event, Reply};
+use crate::scheduler::{Event, Reply, Watch};
 
 fn tied(tie: Tie) -> Work {
     Work { tie: Some(tie), ..with_callback(On::Done) }
@@ -123,7 +123,7 @@ fn a_job_ends_with_its_client_and_after_a_restart_waits_for_it_a_while() {
     assert!(world.running_jobs().is_empty(), "its client is not there");
     assert!(!world.told.contains_key(&call));
     let again = world.call();
-    world.handle(Event::Wait { call: again, ids: ids(&[1]), any: false, output: true, attached: true });
+    world.handle(Event::Wait { call: again, ids: ids(&[1]), any: false, watch: Watch::Output, attached: true });
     world.settle();
     assert_eq!(world.running_jobs(), [1]);
     world.advance(20 * SECOND);

@@ -200,7 +200,7 @@ impl<'s> Attendant<'s> {
             if Instant::now() > deadline {
                 return self.stage.known().breaches.push(format!("jobs {left:?} do not end"));
             }
-            let sent = client.send(&Wait { ids: left.clone(), any: None, output: None, on_disconnect: None }, true);
+            let sent = client.send(&Wait { ids: left.clone(), ..Wait::default() }, true);
             while sent.is_ok()
                 && let Ok((progress, more)) = client.receive::<Wait>()
             {
