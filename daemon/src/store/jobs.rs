@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use pool_proto::{Json, ResultKind};
-use rusqlite::{Connection, Error, OptionalExtension, Result, named_params, params};
+use rusqlite::{Connection, Error, OptionalExtension, Result, params};
 
 use super::columns::{micros, signed};
 use super::environments::{self, Environments};
@@ -276,22 +276,17 @@ pub fn release(connection: &Connection, environments: &mut Environments, ids: &[
 /// `start`: with the start of the attempt, which nobody has written down before.
 macro_rules! finish {
     (start $provided:literal) => {
-        finish!(
-            "attempt = :attempt, slot = :slot, worker_pid = :worker_pid, pid = :pid, start_ticks = :start_ticks, started_us = :started_us, ",
-            $provided
-        )
+        finish!(", attempt = ?17, slot = ?18, worker_pid = ?19, pid = ?20, start_ticks = ?21, started_us = ?22", $provided)
     };
     ($start:literal, $provided:literal) => {
         concat!(
-            "UPDATE jobs SET ",
+            "UPDATE jobs SET state = ?2, result = ?3, exit_code = ?4, signal = ?5, reason = ?6,
+                             user_s = ?7, sys_s = ?8, max_rss_bytes = ?9, memory_peak_bytes = ?10,
+                             stdout_bytes = ?11, stderr_bytes = ?12, value = ?13, error = ?14, ended_us = ?15,
+                             crashes = crashes + ?16",
             $start,
-            "state = :state, result = :result, exit_code = :exit_code, signal = :signal, reason = :reason,
-             user_s = :user_s, sys_s = :sys_s, max_rss_bytes = :max_rss_bytes, memory_peak_bytes = :memory_peak_bytes,
-             stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, value = :value, error = :error, crashes = crashes + :crashed,
-             ended_us = :ended_us
-             WHERE id = :id AND ",
-            $provided,
-            " RETURNING stdin"
+            " WHERE id = ?1 AND ",
+            $provided
         )
     };
 }
@@ -304,48 +299,52 @@ pub fn finish(
     start: Option<Start>,
     provided: Provided,
 ) -> Result<Option<Option<String>>> {
+    // Read by itself: for a RETURNING clause SQLite makes a table of its own and keeps a journal of the statement. Calls, of which there
+    // may be many, have none.
+    let stdin = if start.is_some() { None } else { stdin_of(connection, id)? };
     let mut update = connection.prepare_cached(match (provided, start) {
         (Provided::NotEnded, None) => finish!("", "ended_us IS NULL"),
         (Provided::NotEnded, Some(_)) => finish!(start "ended_us IS NULL"),
-        (Provided::Queued, _) => finish!("", "state IN ('queued', 'retrying')"),
+        (Provided::Queued, None) => finish!("", "state IN ('queued', 'retrying')"),
+        (Provided::Queued, Some(_)) => finish!(start "state IN ('queued', 'retrying')"),
     })?;
     let (value, error) = match &outcome.answer {
         Some(Ok(value)) => (Some(value.get()), None),
         Some(Err(error)) => (None, Some(error.get())),
         None => (None, None),
     };
-    let values = named_params! {
-        ":id": id,
-        ":state": outcome.state.as_str(),
-        ":result": outcome.result.as_str(),
-        ":exit_code": outcome.exit_code,
-        ":signal": outcome.signal,
-        ":reason": outcome.reason,
-        ":user_s": outcome.usage.map(|usage| usage.user_s),
-        ":sys_s": outcome.usage.map(|usage| usage.sys_s),
-        ":max_rss_bytes": outcome.usage.map(|usage| signed(usage.max_rss_bytes)),
-        ":memory_peak_bytes": outcome.usage.and_then(|usage| usage.memory_peak_bytes).map(signed),
-        ":stdout_bytes": outcome.stdout_bytes.map(signed),
-        ":stderr_bytes": outcome.stderr_bytes.map(signed),
-        ":value": value,
-        ":error": error,
-        ":crashed": outcome.crashed,
-        ":ended_us": outcome.ended_us,
+    let end = params![
+        id,
+        outcome.state.as_str(),
+        outcome.result.as_str(),
+        outcome.exit_code,
+        outcome.signal,
+        outcome.reason,
+        outcome.usage.map(|usage| usage.user_s),
+        outcome.usage.map(|usage| usage.sys_s),
+        outcome.usage.map(|usage| signed(usage.max_rss_bytes)),
+        outcome.usage.and_then(|usage| usage.memory_peak_bytes).map(signed),
+        outcome.stdout_bytes.map(signed),
+        outcome.stderr_bytes.map(signed),
+        value,
+        error,
+        outcome.ended_us,
+        outcome.crashed,
+    ];
+    let changed = match start {
+        None => update.execute(end)?,
+        Some(Start { attempt, slot, worker_pid, process, started_us }) => {
+            let (pid, start_ticks) = process_columns(process);
+            let start = params![attempt, slot, worker_pid, pid, start_ticks, started_us];
+            update.execute(&*[end, start].concat())?
+        }
     };
-    let Some(Start { attempt, slot, worker_pid, process, started_us }) = start else {
-        return update.query_row(values, |row| row.get(0)).optional();
-    };
-    let process = process_columns(process);
-    let start = named_params! {
-        ":attempt": attempt,
-        ":slot": slot,
-        ":worker_pid": worker_pid,
-        ":pid": process.0,
-        ":start_ticks": process.1,
-        ":started_us": started_us,
-    };
-    let values = [values, start].concat();
-    update.query_row(&*values, |row| row.get(0)).optional()
+    Ok((changed > 0).then_some(stdin))
+}
+
+fn stdin_of(connection: &Connection, id: JobId) -> Result<Option<String>> {
+    let mut select = connection.prepare_cached("SELECT stdin FROM jobs WHERE id = ?1")?;
+    Ok(select.query_row([id], |row| row.get(0)).optional()?.flatten())
 }
 
 fn process_columns(process: Option<Process>) -> (Option<i32>, Option<i64>) {
