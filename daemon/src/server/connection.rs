@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
 use pool_proto::Refusal;
 use pool_proto::frame::{Decoder, MAX_FRAME, encode};
 use pool_proto::message::{Call, Reply};
@@ -72,6 +73,8 @@ pub struct Connection {
     closing: bool,
     /// Reading stopped for want of room, with perhaps more to read.
     stalled: bool,
+    /// We are told when the socket takes more.
+    watches_room: bool,
     backlog: Backlog,
 }
 
@@ -93,6 +96,7 @@ impl Connection {
             read_closed: false,
             closing: false,
             stalled: false,
+            watches_room: false,
             backlog: Backlog::default(),
         }
     }
@@ -106,10 +110,14 @@ impl Connection {
         self.calls.iter().map(|call| call.id)
     }
 
-    /// Reads what there is, and passes each call to `on_request`; `next_id` names them.
-    pub fn read(&mut self, mut next_id: impl FnMut() -> CallId, mut on_request: impl FnMut(CallId, Request)) -> Progress {
+    /// Reads what there is by way of `buffer`, and passes each call to `on_request`; `next_id` names them.
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        mut next_id: impl FnMut() -> CallId,
+        mut on_request: impl FnMut(CallId, Request),
+    ) -> Progress {
         self.stalled = false;
-        let mut buffer = [0; 64 * 1024];
         let mut taken = 0;
         loop {
             while self.has_room()
@@ -136,7 +144,7 @@ impl Connection {
             if taken >= TURN {
                 return Progress::Unfinished;
             }
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(buffer) {
                 Ok(0) => self.read_closed = true,
                 Ok(count) => {
                     taken += count;
@@ -229,6 +237,20 @@ impl Connection {
             return Err(io::Error::other("the client does not read its replies"));
         }
         Ok(self.stalled && self.has_room())
+    }
+
+    /// Has us told when the socket takes more, as long as something waits for that: otherwise whatever the client reads would wake us.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let wanted = !self.outbox.is_empty();
+        if wanted != self.watches_room {
+            let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            registry.reregister(&mut self.stream, token, interest)?;
+            self.watches_room = wanted;
+        }
+        Ok(())
     }
 
     /// Nothing more is to be expected from this client, and nothing owed to it.

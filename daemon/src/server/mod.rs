@@ -24,6 +24,9 @@ pub use request::{Parsed, Request, parse};
 /// Tokens of connections begin here; smaller ones are free for others.
 pub const FIRST_TOKEN: usize = 1 << 32;
 
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+
 /// Bytes that are held in all for clients that do not finish their messages or do not read their replies.
 const MAX_BACKLOG: usize = 256 * 1024 * 1024;
 
@@ -68,6 +71,8 @@ pub struct Server {
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
     backlog: usize,
+    /// What clients say is read into this.
+    buffer: Box<[u8]>,
 }
 
 impl Server {
@@ -91,6 +96,7 @@ impl Server {
             streaming: HashSet::new(),
             accept_stalled: false,
             backlog: 0,
+            buffer: vec![0; READ].into_boxed_slice(),
         })
     }
 
@@ -134,8 +140,7 @@ impl Server {
 
     fn add(&mut self, mut connection: Connection, events: &mut Vec<ServerEvent>) {
         let token = Token(self.next_token);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry.register(connection.stream_mut(), token, interest) {
+        if let Err(error) = self.registry.register(connection.stream_mut(), token, Interest::READABLE) {
             tracing::warn!(%error, "cannot serve a client");
             return;
         }
@@ -177,7 +182,7 @@ impl Server {
             *next_call += 1;
             id
         };
-        let progress = connection.read(next_id, |call, request| {
+        let progress = connection.read(&mut self.buffer, next_id, |call, request| {
             calls.insert(call, token);
             events.push(ServerEvent::Request { connection: token, call, request });
         });
@@ -275,6 +280,7 @@ impl Server {
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             match connection.flush() {
                 Ok(_) if connection.is_over() => self.close(token, events),
+                Ok(_) if connection.watch(&self.registry, token).is_err() => self.close(token, events),
                 Ok(resume) => {
                     let drained = connection.calls().filter(|call| self.streaming.contains(call));
                     let drained: Vec<CallId> = drained.filter(|&call| connection.is_drained_for(call)).collect();
