@@ -298,7 +298,7 @@ impl Fleet {
     /// Goes on with programs that have had their turn.
     pub fn read_unfinished(&mut self, events: &mut Vec<FleetEvent>) {
         for token in std::mem::take(&mut self.unfinished) {
-            self.on_ready(token, events);
+            self.on_ready(token, false, events);
         }
     }
 
@@ -341,12 +341,12 @@ impl Fleet {
         }
     }
 
-    /// A worker's socket is ready for something.
-    pub fn on_ready(&mut self, token: Token, events: &mut Vec<FleetEvent>) {
+    /// A worker's socket, or a pipe of its program's, is ready for something. `is_open`: its other end has not been closed, as far as is known.
+    pub fn on_ready(&mut self, token: Token, is_open: bool, events: &mut Vec<FleetEvent>) {
         let base = Token(token.0 - (token.0 - self.first_token) % TOKENS);
         match self.links.get_mut(&base) {
             Some(link) => {
-                if link.on_ready(token.0 - base.0, events) {
+                if link.on_ready(token.0 - base.0, is_open, events) {
                     self.unfinished.push(token);
                 }
                 link.flush();
@@ -365,7 +365,7 @@ impl Fleet {
             let mut link = self.links.remove(&token).expect("it has just been found");
             // What it had said before it died still counts.
             link.read(events);
-            while link.read_program(events) {}
+            while link.read_program(false, events) {}
             let is_own = self.slots.get(&link.slot) == Some(&token);
             if is_own {
                 self.slots.remove(&link.slot);
@@ -407,10 +407,10 @@ impl Fleet {
 
 impl Link {
     /// One of its descriptors is ready, by its place among the tokens; true when there may be more to read.
-    fn on_ready(&mut self, which: usize, events: &mut Vec<FleetEvent>) -> bool {
+    fn on_ready(&mut self, which: usize, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
         match which {
             STDIN => false,
-            STDOUT => self.read_program(events),
+            STDOUT => self.read_program(is_open, events),
             _ => {
                 self.read(events);
                 false
@@ -419,9 +419,9 @@ impl Link {
     }
 
     /// True when there may be more.
-    fn read_program(&mut self, events: &mut Vec<FleetEvent>) -> bool {
+    fn read_program(&mut self, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
         let Some(resident) = &mut self.resident else { return false };
-        let has_more = resident.read(self.slot, self.pid, events);
+        let has_more = resident.read(is_open, self.slot, self.pid, events);
         if resident.is_let_go() && !self.told_to_leave {
             // It can answer nothing more.
             self.retire();
@@ -448,7 +448,7 @@ impl Link {
             }
             (Some(resident), WorkerReport::ProgramFailed { failure }) => resident.failed(failure),
             (Some(resident), WorkerReport::ProgramEnded { exit }) => {
-                while resident.read(self.slot, self.pid, events) {}
+                while resident.read(false, self.slot, self.pid, events) {}
                 resident.ended(&describe(exit));
             }
             (_, report) => events.push(FleetEvent::Report { slot: self.slot, report }),

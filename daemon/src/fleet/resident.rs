@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::unix::pipe::{Receiver, Sender};
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use pool_proto::frame::Decoder;
 use pool_proto::interface::ReadyWhen;
 
@@ -28,7 +29,8 @@ const LOOK_AT_MEMORY: Duration = Duration::from_millis(100);
 /// So much of its standard error is searched for its last words, in bytes.
 const LAST_WORDS: u64 = 1024;
 
-/// After so many reads others have their turn.
+/// Bytes read at once; after so many reads others have their turn.
+const READ: usize = 64 * 1024;
 const READS: usize = 32;
 
 /// What a program wrote to its standard error during a call: the part of its log.
@@ -47,6 +49,8 @@ pub struct Resident {
     /// None once it has closed it.
     stdout: Option<Receiver>,
     lines: Decoder,
+    /// What it has said is read into this.
+    buffer: Box<[u8]>,
     out: Vec<u8>,
     /// Its standard error, a file without a name.
     log: File,
@@ -71,6 +75,7 @@ impl Resident {
             stdin: Some(stdin),
             stdout: Some(stdout),
             lines: Decoder::of_lines(MAX_LINE),
+            buffer: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             log,
             log_mark: 0,
@@ -117,7 +122,7 @@ impl Resident {
     }
 
     fn log_bytes(&self) -> u64 {
-        self.log.metadata().map_or(0, |metadata| metadata.len())
+        fstat(&self.log).map_or(0, |found| found.st_size.unsigned_abs())
     }
 
     /// Sends what the pipe takes.
@@ -143,12 +148,11 @@ impl Resident {
         self.stdin.is_none() || self.stdout.is_none()
     }
 
-    /// Takes in what it has said; true when there may be more.
-    pub fn read(&mut self, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) -> bool {
-        let mut buffer = [0; 64 * 1024];
+    /// Takes in what it has said; true when there may be more. `is_open`: it has not closed its standard output, as far as is known.
+    pub fn read(&mut self, is_open: bool, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) -> bool {
         for _ in 0..READS {
             let Some(stdout) = &mut self.stdout else { return false };
-            match stdout.read(&mut buffer) {
+            match stdout.read(&mut self.buffer) {
                 Ok(0) => {
                     self.stdout = None;
                     self.epitaph.get_or_insert_with(|| "its program had closed its standard output".to_owned());
@@ -156,10 +160,14 @@ impl Resident {
                 }
                 Ok(_) if self.broken => {}
                 Ok(count) => {
-                    let is_too_long = self.lines.extend(&buffer[..count]).is_err();
+                    let is_too_long = self.lines.extend(&self.buffer[..count]).is_err();
                     self.take_lines(slot, worker, events);
                     if is_too_long && !self.broken {
                         self.breach(slot, worker, "wrote a line of more than 16 MiB to its standard output".to_owned(), events);
+                    }
+                    // The pipe is empty now; whatever comes next is told anew (epoll(7)).
+                    if is_open && count < READ {
+                        return false;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

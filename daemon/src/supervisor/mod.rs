@@ -316,7 +316,10 @@ impl Supervisor {
                     token if token.0 >= crate::server::FIRST_TOKEN => {
                         self.server.on_ready(token, event.is_readable(), event.is_write_closed(), &mut clients);
                     }
-                    token => self.on_workers(|fleet, out| fleet.on_ready(token, out)),
+                    token => {
+                        let is_open = !event.is_read_closed();
+                        self.on_workers(|fleet, out| fleet.on_ready(token, is_open, out));
+                    }
                 }
             }
             if self.fleet.has_unfinished() {
