@@ -28,6 +28,10 @@ const BATCH: usize = 4096;
 
 /// See [`Committer::linger`].
 const LINGER: Duration = Duration::from_micros(200);
+const LINGER_OVER_ENDS: Duration = Duration::from_micros(500);
+
+/// So many ends and nothing else are those of a queue that is being worked off.
+const MANY_ENDS: usize = 8;
 
 /// How long what is kept rests when nothing comes.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
@@ -73,6 +77,8 @@ pub struct Committer {
     holds: Vec<Message>,
     /// How many messages the last batch was made of.
     messages: usize,
+    /// It held many ends, and nothing that a client waits to have accepted.
+    only_ends: bool,
     /// Something was sent that `notify` has not told of.
     sent: bool,
 }
@@ -91,6 +97,7 @@ impl Committer {
             hold: Hold::None,
             holds: Vec::new(),
             messages: 0,
+            only_ends: false,
             sent: false,
         }
     }
@@ -151,10 +158,10 @@ impl Committer {
     }
 
     /// Where others are at it as well, and no sync takes its time anyway, it is worth a moment to write theirs along: a transaction takes longer
-    /// than what is in it.
+    /// than what is in it. A longer one while a queue is worked off: the slots do not wait for it, and hardly a client for a single one.
     fn linger(&self) {
         if self.messages > 1 && !self.database.syncs() {
-            thread::sleep(LINGER);
+            thread::sleep(if self.only_ends { LINGER_OVER_ENDS } else { LINGER });
         }
     }
 
@@ -177,6 +184,7 @@ impl Committer {
             }
             next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
         }
+        self.only_ends = batch.len() >= MANY_ENDS && batch.iter().all(|op| matches!(op, StoreOp::Finish { .. }));
         batch
     }
 
