@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use crate::job::{JobId, Position, Ready};
 
-/// Jobs held ahead of the slots.
-pub const WINDOW: usize = 256;
+/// Jobs held ahead of the slots. As many as fast clients have in flight, so that theirs are not read back from the store.
+pub const WINDOW: usize = if cfg!(test) { 256 } else { 2048 };
 
-/// Below so many the window is filled again.
-const REFILL: usize = 64;
+/// Below so many the window is filled again, by so many at a time, lest others wait long for the store.
+const REFILL: usize = 128;
+const FETCH: usize = 256;
 
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -120,7 +121,7 @@ impl Queue {
         }
         self.fetching = true;
         let room = WINDOW - self.window.len();
-        Some((self.cursor, room.max(REFILL) as u32))
+        Some((self.cursor, room.clamp(REFILL, FETCH) as u32))
     }
 
     /// The store's answer to [`fetch`](Self::fetch). Jobs in `skip` are in nobody's queue, or on their way out of it.
