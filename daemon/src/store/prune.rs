@@ -71,14 +71,18 @@ pub fn prune(
 ) -> Result<StoreAnswer> {
     let (victims, more) = choose(connection, history, limits, batch)?;
     let mut delete = connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?;
-    let mut delete_callbacks = connection.prepare_cached("DELETE FROM callbacks WHERE job = ?1 RETURNING id, attempts")?;
+    // Not by a RETURNING clause, for which SQLite makes a table each time: most jobs have none.
+    let mut select_callbacks = connection.prepare_cached("SELECT id, attempts FROM callbacks WHERE job = ?1")?;
+    let mut delete_callback = connection.prepare_cached("DELETE FROM callbacks WHERE id = ?1")?;
     let mut callbacks: Vec<(CallbackId, u32)> = Vec::new();
     for victim in &victims {
-        let removed = delete_callbacks.query_map([victim.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        for callback in removed {
+        for callback in select_callbacks.query_map([victim.id], |row| Ok((row.get(0)?, row.get(1)?)))? {
             callbacks.push(callback?);
         }
         delete.execute([victim.id])?;
+    }
+    for (callback, _) in &callbacks {
+        delete_callback.execute([callback])?;
     }
     callbacks.sort_unstable();
     for environment in victims.iter().map(|victim| victim.environment).collect::<BTreeSet<_>>() {
