@@ -1,7 +1,7 @@
 //! The nouns that every layer of the daemon shares, as plain data: jobs, attempts, claims, outcomes.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,6 +10,10 @@ use std::time::Duration;
 use pool_proto::Json;
 use pool_proto::interface::{On, OnCrash, ReadyWhen, ResultKind, State, Usage};
 use serde::{Deserialize, Serialize};
+
+/// Maps and sets by id. Several are looked at for every call, so their hash is a quick one; seeded, since a client may name any id.
+pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub type IdSet<K> = HashSet<K, foldhash::fast::RandomState>;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -5,7 +5,7 @@
 
 mod resident;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ use pool_proto::Json;
 use pool_proto::frame::{Decoder, encode};
 use pool_proto::interface::CallProgress;
 
-use crate::job::{Call, Claim, Environment, Exit, Isolate, JobId, Process, Program};
+use crate::job::{Call, Claim, Environment, Exit, IdMap, IdSet, Isolate, JobId, Process, Program};
 use crate::process::{self, Group, Isolated};
 use crate::scheduler::{LaneId, SlotId};
 use crate::worker::protocol::{Host, Run, WorkerCommand, WorkerReport};
@@ -138,16 +138,16 @@ struct Dying {
 #[derive(Debug)]
 pub struct Fleet {
     registry: Registry,
-    links: HashMap<Token, Link>,
-    slots: HashMap<SlotId, Token>,
+    links: IdMap<Token, Link>,
+    slots: IdMap<SlotId, Token>,
     /// Workers that are to take the place of a slot's.
-    successors: HashMap<SlotId, Token>,
+    successors: IdMap<SlotId, Token>,
     /// Programs that have more to say.
     unfinished: Vec<Token>,
-    dirty: HashSet<Token>,
+    dirty: IdSet<Token>,
     dying: Vec<Dying>,
     /// Slots whose worker was dead already when it was handed an attempt.
-    unsent: HashSet<SlotId>,
+    unsent: IdSet<SlotId>,
     first_token: usize,
     next_token: usize,
     /// The soft limit of open files that jobs are to have.
@@ -162,13 +162,13 @@ impl Fleet {
     pub fn new(registry: &Registry, first_token: usize, nofile: u64) -> io::Result<Self> {
         Ok(Self {
             registry: registry.try_clone()?,
-            links: HashMap::new(),
-            slots: HashMap::new(),
-            successors: HashMap::new(),
+            links: IdMap::default(),
+            slots: IdMap::default(),
+            successors: IdMap::default(),
             unfinished: Vec::new(),
-            dirty: HashSet::new(),
+            dirty: IdSet::default(),
             dying: Vec::new(),
-            unsent: HashSet::new(),
+            unsent: IdSet::default(),
             first_token,
             next_token: first_token,
             nofile,

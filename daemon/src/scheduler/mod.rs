@@ -35,7 +35,7 @@ mod tests;
 mod ties;
 mod waiters;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ use ties::{Ties, Unattended};
 pub use waiters::Watch;
 use waiters::{End, Kind, Waiters};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work};
+use crate::job::{CallId, CallbackId, IdMap, IdSet, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -116,20 +116,20 @@ pub struct Scheduler {
     settings: Settings,
     pools: Vec<Pool>,
     lane: CallbackLane,
-    active: HashMap<JobId, Active>,
+    active: IdMap<JobId, Active>,
     waiters: Waiters,
-    submissions: HashMap<CallId, Submission>,
+    submissions: IdMap<CallId, Submission>,
     /// Jobs whose end the store has been given and has not confirmed.
-    ending: HashMap<JobId, Ending>,
+    ending: IdMap<JobId, Ending>,
     /// Jobs in the state held.
-    held: HashSet<JobId>,
+    held: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<String, u64>,
     /// Ends on their way to the store, in few words, for those who want them so.
-    briefs: HashMap<JobId, Brief>,
+    briefs: IdMap<JobId, Brief>,
     programs: Programs,
     ties: Ties,
-    unattended: HashMap<JobId, Unattended>,
+    unattended: IdMap<JobId, Unattended>,
     /// When failed jobs are next looked for whose next attempt is due.
     next_due: Option<Duration>,
     store_failing: bool,
@@ -151,16 +151,16 @@ impl Scheduler {
             lane: CallbackLane::new(settings.callbacks),
             settings: Settings { pools: Vec::new(), ..settings.clone() },
             pools: Vec::new(),
-            active: HashMap::new(),
+            active: IdMap::default(),
             waiters: Waiters::default(),
-            submissions: HashMap::new(),
-            ending: HashMap::new(),
+            submissions: IdMap::default(),
+            ending: IdMap::default(),
             held: restored.held.into_iter().collect(),
             unserved: BTreeMap::new(),
-            briefs: HashMap::new(),
+            briefs: IdMap::default(),
             programs: Programs::default(),
             ties: Ties::default(),
-            unattended: HashMap::new(),
+            unattended: IdMap::default(),
             next_due: None,
             store_failing: false,
             hurried: false,

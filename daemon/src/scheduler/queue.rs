@@ -6,10 +6,10 @@
 //! Invariant: every queued job of the store's up to `cursor` is in the window, and `behind` is set if there may be others. The store answers in
 //! order, so an insertion that is told while a fetch is under way is either part of what the fetch brings or comes after `cursor`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::job::{JobId, Position, Ready};
+use crate::job::{IdMap, IdSet, JobId, Position, Ready};
 
 /// Jobs held ahead of the slots. As many as fast clients have in flight, so that theirs are not read back from the store.
 pub const WINDOW: usize = if cfg!(test) { 256 } else { 2048 };
@@ -29,7 +29,7 @@ pub struct Queue {
     /// Those that the store does not have.
     volatile: BTreeMap<Position, Ready>,
     /// Where those in either are.
-    positions: HashMap<JobId, Position>,
+    positions: IdMap<JobId, Position>,
     /// Queued in all, here and in the store; those that wait for their next attempt's time are among them.
     total: u64,
     cursor: Option<Position>,
@@ -38,7 +38,7 @@ pub struct Queue {
     /// What is being fetched no longer begins where the window ends.
     is_stale: bool,
     /// Jobs that have been set aside since the fetch under way was asked for.
-    moved: HashSet<JobId>,
+    moved: IdSet<JobId>,
     /// After an attempt that the machine had no room for.
     paused_until: Option<Duration>,
     pauses: u32,

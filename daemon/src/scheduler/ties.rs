@@ -3,13 +3,13 @@
 //! A tie to a client is kept by the call that waits ([`waiters`](super::waiters)); here it is known for the start that finds such a job
 //! without its client: it then waits for its client before it runs again, and ends when that does not come back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::event::LaneId;
 use super::store_op::Tied;
 use super::{Mode, Scheduler, Timer};
-use crate::job::{JobId, Ready, StopReason, Tie};
+use crate::job::{IdMap, JobId, Ready, StopReason, Tie};
 
 /// After a start, the clients of jobs that are tied to them have so long to come back.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -83,8 +83,8 @@ impl Scheduler {
 /// All ties of jobs that have not ended.
 #[derive(Debug, Default)]
 pub struct Ties {
-    of: HashMap<JobId, Tie>,
-    to_job: HashMap<JobId, Vec<JobId>>,
+    of: IdMap<JobId, Tie>,
+    to_job: IdMap<JobId, Vec<JobId>>,
     to_pool: BTreeSet<JobId>,
 }
 

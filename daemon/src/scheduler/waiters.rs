@@ -1,12 +1,10 @@
 //! The calls that wait for the ends of jobs, and which jobs somebody waits for.
 
-use std::collections::{HashMap, HashSet};
-
 use pool_proto::Record;
 use pool_proto::interface::{Brief, OnDisconnect};
 
 use super::event::Reply;
-use crate::job::{CallId, JobId};
+use crate::job::{CallId, IdMap, IdSet, JobId};
 
 /// What a waiting call is told, and when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +42,7 @@ pub enum End<'a> {
 #[derive(Debug)]
 struct Waiter {
     kind: Kind,
-    remaining: HashSet<JobId>,
+    remaining: IdSet<JobId>,
     /// Records kept for one reply at the end.
     collected: Vec<Record>,
 }
@@ -52,8 +50,8 @@ struct Waiter {
 /// All waiting calls.
 #[derive(Debug, Default)]
 pub struct Waiters {
-    calls: HashMap<CallId, Waiter>,
-    jobs: HashMap<JobId, Vec<CallId>>,
+    calls: IdMap<CallId, Waiter>,
+    jobs: IdMap<JobId, Vec<CallId>>,
 }
 
 impl Kind {
@@ -68,7 +66,7 @@ impl Kind {
 
 impl Waiters {
     pub fn add(&mut self, call: CallId, kind: Kind, ids: &[JobId]) {
-        let remaining: HashSet<JobId> = ids.iter().copied().collect();
+        let remaining: IdSet<JobId> = ids.iter().copied().collect();
         for &id in &remaining {
             self.jobs.entry(id).or_default().push(call);
         }

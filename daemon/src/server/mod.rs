@@ -5,7 +5,6 @@ mod connection;
 mod outbox;
 mod request;
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -17,7 +16,7 @@ use nix::unistd::geteuid;
 use pool_proto::Refusal;
 use serde::Serialize;
 
-use crate::job::CallId;
+use crate::job::{CallId, IdMap, IdSet};
 use connection::{Connection, Progress};
 pub use request::{Parsed, Request, parse};
 
@@ -57,17 +56,17 @@ pub enum ServerEvent {
 pub struct Server {
     listener: UnixListener,
     registry: Registry,
-    connections: HashMap<Token, Connection>,
-    calls: HashMap<CallId, Token>,
+    connections: IdMap<Token, Connection>,
+    calls: IdMap<CallId, Token>,
     next_token: usize,
     next_call: u64,
     max_clients: usize,
     owner: u32,
     /// Connections with more to read than their turn allowed, and those with something to send.
     unfinished: Vec<Token>,
-    dirty: HashSet<Token>,
+    dirty: IdSet<Token>,
     /// Calls that wait for their replies to be read before they go on.
-    streaming: HashSet<CallId>,
+    streaming: IdSet<CallId>,
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
     backlog: usize,
@@ -85,15 +84,15 @@ impl Server {
         Ok(Self {
             listener,
             registry: registry.try_clone()?,
-            connections: HashMap::new(),
-            calls: HashMap::new(),
+            connections: IdMap::default(),
+            calls: IdMap::default(),
             next_token: FIRST_TOKEN,
             next_call: 1,
             max_clients,
             owner: geteuid().as_raw(),
             unfinished: Vec::new(),
-            dirty: HashSet::new(),
-            streaming: HashSet::new(),
+            dirty: IdSet::default(),
+            streaming: IdSet::default(),
             accept_stalled: false,
             backlog: 0,
             buffer: vec![0; READ].into_boxed_slice(),
