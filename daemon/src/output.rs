@@ -30,12 +30,17 @@ const STDIN_DEPTH: usize = 2;
 
 /// The files of one attempt: stdout and stderr.
 pub fn paths(state_dir: &Path, claim: Claim) -> (PathBuf, PathBuf) {
-    let attempt = claim.attempt;
-    let stem = match claim.unit {
-        Unit::Job(JobId(id)) => format!("output/{}/{id}.{attempt}", id / FOLDER),
-        Unit::Callback(CallbackId(id)) => format!("output/callbacks/{id}.{attempt}"),
-    };
-    (state_dir.join(format!("{stem}.out")), state_dir.join(format!("{stem}.err")))
+    let Claim { unit: Unit::Job(JobId(id)) | Unit::Callback(CallbackId(id)), attempt } = claim;
+    let folder = folder(state_dir, claim.unit);
+    (folder.join(format!("{id}.{attempt}.out")), folder.join(format!("{id}.{attempt}.err")))
+}
+
+/// Where the files of all its attempts are, if there are any.
+pub fn folder(state_dir: &Path, unit: Unit) -> PathBuf {
+    match unit {
+        Unit::Job(JobId(id)) => state_dir.join(format!("output/{}", id / FOLDER)),
+        Unit::Callback(_) => state_dir.join("output/callbacks"),
+    }
 }
 
 /// The files of one attempt of a job, as the record names them.

@@ -30,7 +30,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -634,8 +634,18 @@ impl Supervisor {
     }
 
     fn on_pruned(&mut self, jobs: &[(JobId, u32)], callbacks: &[(crate::job::CallbackId, u32)], more: bool) {
+        // The last folder looked at, and whether it is there: that of many calls which have written nothing is not.
+        let mut last = (PathBuf::new(), false);
         for &(id, attempts) in jobs {
             let unit = Unit::Job(id);
+            let folder = output::folder(&self.place.state_dir, unit);
+            if last.0 != folder {
+                let is_there = folder.exists();
+                last = (folder, is_there);
+            }
+            if !last.1 {
+                continue;
+            }
             (1..=attempts).rev().take(KEPT_ATTEMPTS).for_each(|attempt| self.remove_output(Claim { unit, attempt }));
         }
         for &(id, attempts) in callbacks {
