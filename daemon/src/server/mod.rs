@@ -108,11 +108,12 @@ impl Server {
         self.max_clients = max_clients;
     }
 
-    /// Takes in all clients that wait.
-    pub fn accept(&mut self, events: &mut Vec<ServerEvent>) {
+    /// Takes in all clients that wait. They are read from when they are found ready, after those that were so before: what somebody has sent
+    /// over one connection is not overtaken by what he sends over a second one.
+    pub fn accept(&mut self) {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.add(Connection::new(stream), events),
+                Ok((stream, _)) => self.add(Connection::new(stream)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
@@ -131,13 +132,13 @@ impl Server {
     }
 
     /// Tries it once more, if clients wait that could not be accepted.
-    pub fn accept_again(&mut self, events: &mut Vec<ServerEvent>) {
+    pub fn accept_again(&mut self) {
         if std::mem::take(&mut self.accept_stalled) {
-            self.accept(events);
+            self.accept();
         }
     }
 
-    fn add(&mut self, mut connection: Connection, events: &mut Vec<ServerEvent>) {
+    fn add(&mut self, mut connection: Connection) {
         let token = Token(self.next_token);
         if let Err(error) = self.registry.register(connection.stream_mut(), token, Interest::READABLE) {
             tracing::warn!(%error, "cannot serve a client");
@@ -149,7 +150,6 @@ impl Server {
         }
         self.connections.insert(token, connection);
         self.dirty.insert(token);
-        self.read(token, events);
     }
 
     fn unwelcome(&self, connection: &mut Connection) -> Option<Refusal> {
@@ -314,6 +314,6 @@ impl Server {
         let (_, counted) = connection.recount();
         self.backlog -= counted;
         drop(connection);
-        self.accept_again(events);
+        self.accept_again();
     }
 }

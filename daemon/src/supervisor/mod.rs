@@ -309,7 +309,7 @@ impl Supervisor {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.server.accept(&mut clients),
+                    LISTENER => self.server.accept(),
                     STORE => {} // Its answers are taken below, in every turn.
                     SIGNALS => self.on_signals(signals),
                     LIFELINE => return Ok(End::Orphaned),
@@ -326,7 +326,7 @@ impl Supervisor {
                 self.on_workers(Fleet::read_unfinished);
             }
             self.server.read_unfinished(&mut clients);
-            self.server.accept_again(&mut clients);
+            self.server.accept_again();
             for event in clients.drain(..) {
                 self.on_client(event);
             }
