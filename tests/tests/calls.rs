@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use pool_proto::interface::{AddPool, Brief, Job, Pools, Slot, SlotState, SubmitMany};
+use pool_proto::interface::{AddPool, Brief, Job, Pools, Slot, SlotState, Submit, SubmitMany};
 use pool_proto::{Json, State};
 use pool_tests::{Daemon, MARK, Said, Setup, alive, run, send, skip, wait_for, wait_until};
 use serde_json::json;
@@ -118,10 +118,10 @@ fn progress_reaches_those_who_look_and_those_who_wait() {
     let daemon = warm(1, &["python3", &program("square.py")], "");
     let mut client = daemon.client();
     let job = Job { method: Some("slow_square".into()), params: Json::parse("{\"n\":3,\"seconds\":0.4}").ok(), ..in_pool() };
-    client.send(&pool_proto::interface::Submit { job, on_disconnect: None }, true).unwrap();
+    client.send(&Submit { job, on_disconnect: None }, true).unwrap();
     let mut fractions = Vec::new();
     loop {
-        let (told, more) = client.receive::<pool_proto::interface::Submit>().unwrap();
+        let (told, more) = client.receive::<Submit>().unwrap();
         if let Some(progress) = told.progress {
             let seen = daemon.record(1).progress;
             assert!(told.id == 1 && (seen.is_some() || !daemon.record(1).state.is_terminal() || fractions.len() == 3));
@@ -211,6 +211,38 @@ fn progress_is_for_people() {
     let said = elsewhere.wait_with_output().unwrap();
     assert_eq!((said.stdout.as_slice(), String::from_utf8_lossy(&said.stderr).lines().count()), (&[][..], 1), "{said:?}");
     assert!(!at_terminal.wait().unwrap().success());
+}
+
+/// A program that reads a call only once there is a file of that name, and then returns its parameters.
+const SLOW_READER: &str = r#"
+import os, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+for line in sys.stdin.buffer:
+    id = line.split(b'"id":')[1].split(b",")[0]
+    params = line.split(b'"params":', 1)[1][:-2]
+    sys.stdout.buffer.write(b'{"id":' + id + b',"result":' + params + b"}\n")
+    sys.stdout.buffer.flush()
+"#;
+
+#[test]
+fn fifteen_mebibytes_there_and_back_hold_up_nobody() {
+    let gate = tempfile::tempdir().unwrap();
+    let gate = gate.path().join("gate");
+    let square = format!("[pool.q]\nworkers = 1\ncommand = [\"python3\", {:?}]\n", program("square.py"));
+    let daemon = warm(1, &["python3", "-c", SLOW_READER, gate.to_str().unwrap()], &square);
+    let mut client = daemon.client();
+    let text = "0123456789abcde".repeat(1 << 20);
+    let params = Json::parse(&format!("[\"{text}\"]")).ok();
+    client.send(&Submit { job: Job { method: Some("echo".into()), params, ..in_pool() }, on_disconnect: None }, true).unwrap();
+    // The pipe takes a small part of it.
+    wait_until("its start", || slots(&daemon, "p")[0].state == SlotState::Busy);
+    assert_eq!(daemon.ok(&["call", "q", "square", "7"]), "49\n");
+    fs::write(&gate, "").unwrap();
+    client.receive::<Submit>().expect("it is accepted");
+    let (told, more) = client.receive::<Submit>().unwrap();
+    let value = told.record.unwrap().value.unwrap();
+    assert!(!more && value.get() == format!("[\"{text}\"]"), "{} bytes", value.get().len());
 }
 
 #[test]

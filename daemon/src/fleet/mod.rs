@@ -3,12 +3,13 @@
 //! A worker is lost when it is dead *and* nothing that it ran is left: what it leaves behind falls to the supervisor, which is a
 //! subreaper, and is killed before anybody is told; and so is all that is in the slot's control group, where there is one.
 
+mod outgoing;
 mod resident;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
@@ -27,6 +28,7 @@ use crate::job::{Call, Claim, Environment, Exit, IdMap, IdSet, Isolate, JobId, P
 use crate::process::{self, Group, Isolated};
 use crate::scheduler::{LaneId, SlotId};
 use crate::worker::protocol::{Host, Run, WorkerCommand, WorkerReport};
+use outgoing::Outgoing;
 pub use resident::LogPart;
 use resident::Resident;
 
@@ -111,7 +113,7 @@ struct Link {
     /// None once the worker has closed it or has been let go.
     stream: Option<UnixStream>,
     decoder: Decoder,
-    out: Vec<u8>,
+    out: Outgoing,
     /// What the worker knows already.
     environment: Option<Arc<Environment>>,
     /// The control group that its attempts run in.
@@ -193,7 +195,7 @@ impl Fleet {
         arguments.extend(group.iter().flat_map(|path| ["--cgroup".into(), path.clone().into_os_string()]));
         let stdin = OwnedFd::from(theirs);
         let is_successor = resident.as_ref().is_some_and(|resident| resident.is_successor);
-        let mut out = Vec::new();
+        let mut out = Outgoing::default();
         // The program's ends of its pipes, open for as long as the worker is being started.
         let mut passed = Vec::new();
         let resident = resident.map(|seat| self.prepare(seat, token, &mut out, &mut passed)).transpose()?;
@@ -227,7 +229,7 @@ impl Fleet {
     }
 
     /// The pipes of a resident program. `out`: what its worker is to be told; `passed`: the program's standard streams.
-    fn prepare(&self, seat: ResidentSeat, token: Token, out: &mut Vec<u8>, passed: &mut Vec<OwnedFd>) -> io::Result<Resident> {
+    fn prepare(&self, seat: ResidentSeat, token: Token, out: &mut Outgoing, passed: &mut Vec<OwnedFd>) -> io::Result<Resident> {
         let ResidentSeat { program, variables, log, is_successor: _ } = seat;
         let (stdin, calls) = pipe::new()?;
         let (answers, stdout) = pipe::new()?;
@@ -237,7 +239,7 @@ impl Fleet {
         passed.extend([OwnedFd::from(calls), OwnedFd::from(answers), OwnedFd::from(log.try_clone()?)]);
         passed.iter().try_for_each(|descriptor| process::close_on_exec(descriptor, false))?;
         let (command, cwd, environment) = (program.command.clone(), program.cwd.clone(), program.environment.clone());
-        out.extend(encode(&WorkerCommand::Host(Box::new(Host { command, cwd, environment, variables }))));
+        out.push(encode(&WorkerCommand::Host(Box::new(Host { command, cwd, environment, variables }))));
         let mut resident = Resident::new(program, stdin, stdout, log);
         resident.register(&self.registry, Token(token.0 + STDIN), Token(token.0 + STDOUT))?;
         Ok(resident)
@@ -318,7 +320,7 @@ impl Fleet {
         // The link keeps the value alive, so that the same address means the same value.
         if !link.environment.as_ref().is_some_and(|known| Arc::ptr_eq(known, environment)) {
             link.environment = Some(environment.clone());
-            link.out.extend(encode(&WorkerCommand::Environment(environment.clone())));
+            link.out.push(encode(&WorkerCommand::Environment(environment.clone())));
         }
         self.send(slot, &WorkerCommand::Run(run));
     }
@@ -327,7 +329,7 @@ impl Fleet {
     pub fn send(&mut self, slot: SlotId, command: &WorkerCommand) {
         let Some(&token) = self.slots.get(&slot) else { return };
         if let Some(link) = self.links.get_mut(&token) {
-            link.out.extend(encode(command));
+            link.out.push(encode(command));
             self.dirty.insert(token);
         }
     }
@@ -435,7 +437,7 @@ impl Link {
             Some(resident) => {
                 resident.let_go();
                 self.told_to_leave = true;
-                self.out.extend(encode(&WorkerCommand::Retire));
+                self.out.push(encode(&WorkerCommand::Retire));
             }
             None => self.stream = None,
         }
@@ -491,14 +493,8 @@ impl Link {
     fn flush(&mut self) {
         self.resident.iter_mut().for_each(Resident::flush);
         let Some(stream) = &mut self.stream else { return self.out.clear() };
-        while !self.out.is_empty() {
-            match stream.write(&self.out) {
-                Ok(count) => _ = self.out.drain(..count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Not now; or never, which its SIGCHLD tells.
-                Err(_) => return,
-            }
-        }
+        // Not now; or never, which its SIGCHLD tells.
+        let _ = self.out.flush(stream);
     }
 }
 

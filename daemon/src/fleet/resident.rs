@@ -15,6 +15,7 @@ use pool_proto::frame::Decoder;
 use pool_proto::interface::ReadyWhen;
 
 use super::FleetEvent;
+use super::outgoing::Outgoing;
 use crate::job::{Call, Claim, JobId, Process, Program, SpawnFailure, Stage, Unit};
 use crate::process;
 use crate::rpc::{self, MAX_LINE, Said};
@@ -51,7 +52,7 @@ pub struct Resident {
     lines: Decoder,
     /// What it has said is read into this.
     buffer: Box<[u8]>,
-    out: Vec<u8>,
+    out: Outgoing,
     /// Its standard error, a file without a name.
     log: File,
     /// Where in it the current call's part begins: at the end of the one before.
@@ -76,7 +77,7 @@ impl Resident {
             stdout: Some(stdout),
             lines: Decoder::of_lines(MAX_LINE),
             buffer: vec![0; READ].into_boxed_slice(),
-            out: Vec::new(),
+            out: Outgoing::default(),
             log,
             log_mark: 0,
             process: None,
@@ -117,7 +118,7 @@ impl Resident {
             self.log_mark = 0;
         }
         self.call = Some(claim);
-        self.out.extend(rpc::encode(id, call));
+        self.out.push(rpc::encode(id, call));
         true
     }
 
@@ -128,20 +129,17 @@ impl Resident {
     /// Sends what the pipe takes.
     pub fn flush(&mut self) {
         let Some(stdin) = &mut self.stdin else { return self.out.clear() };
-        while !self.out.is_empty() {
-            match stdin.write(&self.out) {
-                Ok(count) => _ = self.out.drain(..count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // It is dead, or will be: whoever does not read cannot be called.
-                Err(_) => return self.let_go(),
-            }
+        match self.out.flush(stdin) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // It is dead, or will be: whoever does not read cannot be called.
+            Err(_) => self.let_go(),
         }
     }
 
     /// It gets no more input, which tells it to end.
     pub fn let_go(&mut self) {
-        (self.stdin, self.out) = (None, Vec::new());
+        (self.stdin, self.out) = (None, Outgoing::default());
     }
 
     pub fn is_let_go(&self) -> bool {
