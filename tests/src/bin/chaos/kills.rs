@@ -13,23 +13,35 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::Containment;
 use super::load::Stage;
+use super::pools::{Containment, WARM};
 
 /// How long the one who is left may take to kill everything.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Kills of these need no part of poold to die.
-pub const OF_OTHERS: [&str; 4] = ["worker", "job", "client", "several clients"];
+pub const OF_OTHERS: [&str; 9] = [
+    "worker",
+    "job",
+    "program",
+    "every program",
+    "worker and program",
+    "program, stopped",
+    "worker, stopped",
+    "client",
+    "several clients",
+];
 
 /// Kills somebody every now and then.
 pub fn kill_for(daemon: &mut Daemon, time: Duration, random: &mut StdRng, stage: &Stage, containment: Containment) {
     let end = Instant::now() + time;
     let mut clients: Vec<Child> = Vec::new();
+    let mut stopped: Vec<i32> = Vec::new();
     while Instant::now() < end {
         thread::sleep(Duration::from_millis(random.random_range(50..500)));
+        go_on(daemon, &mut stopped);
         clients.push(waiting_client(daemon, random));
-        let name = kill_somebody(daemon, random, &mut clients);
+        let name = kill_somebody(daemon, random, &mut clients, &mut stopped);
         *stage.known().kills.entry(name).or_default() += 1;
         clients.retain_mut(|client| matches!(client.try_wait(), Ok(None)));
         // Whoever notices a death needs a moment for it.
@@ -38,10 +50,17 @@ pub fn kill_for(daemon: &mut Daemon, time: Duration, random: &mut StdRng, stage:
             restart(daemon, stage, containment);
         }
     }
+    go_on(daemon, &mut stopped);
     clients.iter_mut().for_each(end_client);
     if !daemon.is_running() {
         restart(daemon, stage, containment);
     }
+}
+
+/// Nobody else has got the number of one that has ended meanwhile.
+fn go_on(daemon: &Daemon, stopped: &mut Vec<i32>) {
+    let ours = daemon.processes();
+    stopped.drain(..).filter(|pid| ours.contains(pid)).for_each(|pid| send(pid, Signal::SIGCONT));
 }
 
 fn waiting_client(daemon: &Daemon, random: &mut StdRng) -> Child {
@@ -56,15 +75,17 @@ fn end_client(client: &mut Child) {
     let _ = client.wait();
 }
 
-fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>) -> &'static str {
+fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>, stopped: &mut Vec<i32>) -> &'static str {
     let guardian = daemon.guardian();
     let supervisor = children(guardian).first().copied();
     let workers = supervisor.map(children).unwrap_or_default();
     let worker = workers.choose(random).copied();
     let job = worker.and_then(|worker| children(worker).choose(random).copied());
+    let programs: Vec<i32> = workers.iter().filter(|&&worker| keeps_program(worker)).copied().flat_map(children).collect();
+    let program = programs.choose(random).copied();
     let of = |victims: &[Option<i32>]| victims.iter().flatten().copied().collect::<Vec<i32>>();
     let everybody = || [of(&[Some(guardian), supervisor]), workers.clone()].concat();
-    let (name, victims) = match random.random_range(0..24) {
+    let (name, victims) = match random.random_range(0..32) {
         0..6 => ("worker", of(&[worker])),
         6..9 => ("job", of(&[job])),
         9..11 => ("supervisor", of(&[supervisor])),
@@ -80,7 +101,17 @@ fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>)
             everybody().into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
             ("everybody", everybody())
         }
-        20 => {
+        20..23 => ("program", of(&[program])),
+        23 => ("every program", programs),
+        24 => ("worker and program", of(&[program.and_then(parent), program])),
+        25 => ("supervisor and program", of(&[supervisor, program])),
+        26..28 => {
+            let victim = if random.random_bool(0.7) { ("program, stopped", program) } else { ("worker, stopped", worker) };
+            victim.1.into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
+            stopped.extend(victim.1);
+            return victim.0;
+        }
+        28 => {
             clients.drain(..).for_each(|mut client| end_client(&mut client));
             return "several clients";
         }
@@ -92,6 +123,16 @@ fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>)
     };
     victims.into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
     name
+}
+
+/// Whether it is a worker of the warm pool.
+fn keeps_program(worker: i32) -> bool {
+    fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|command| command.contains(&format!("\0{WARM}/")))
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// The daemon's main process has ended. What is left of it when nobody was left to kill it goes with the next start.

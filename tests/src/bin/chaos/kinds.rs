@@ -1,57 +1,140 @@
 //! What the jobs of the soak do, and how each has to end.
 
-use pool_proto::State;
 use pool_proto::interface::OnCrash;
+use pool_proto::{Json, State};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::{Value, json};
 
 /// See the module's description.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     pub name: &'static str,
-    pub script: &'static str,
+    pub work: Work,
     pub timeout_s: Option<f64>,
     /// How it ends where nobody kills or cancels it.
     pub state: State,
     pub on_crash: OnCrash,
+    pub retries: u32,
+    /// A call's parameter.
+    pub number: u64,
 }
 
-const PLAIN: Kind = Kind { name: "succeeds", script: "", timeout_s: None, state: State::Succeeded, on_crash: OnCrash::Requeue };
+/// What is done between the lines that are written down.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    Script(&'static str),
+    /// A method of the soak's own program, `program.py`.
+    Call(&'static str),
+}
 
-/// Those that are submitted by chance.
-pub const KINDS: [Kind; 14] = [
+const PLAIN: Kind = Kind {
+    name: "succeeds",
+    work: Work::Script(""),
+    timeout_s: None,
+    state: State::Succeeded,
+    on_crash: OnCrash::Requeue,
+    retries: 0,
+    number: 0,
+};
+
+/// Those that are submitted by chance, commands and calls in equal parts.
+pub fn any(random: &mut StdRng) -> Kind {
+    let kinds = if random.random_bool(0.5) { &COMMANDS[..] } else { &CALLS[..] };
+    Kind { number: random.random_range(0..1 << 20), ..*kinds.choose(random).expect("there are some") }
+}
+
+/// Those that may be kept in memory alone, where nothing can be held.
+pub fn any_volatile(random: &mut StdRng) -> Kind {
+    std::iter::repeat_with(|| any(random)).find(|kind| kind.is_call() && kind.on_crash != OnCrash::Hold).expect("there are some")
+}
+
+const COMMANDS: [Kind; 16] = [
     PLAIN,
-    Kind { name: "fails", script: "exit 3", state: State::Failed, ..PLAIN },
-    Kind { name: "sleeps", script: "sleep 0.05", ..PLAIN },
+    Kind { name: "fails", work: Work::Script("exit 3"), state: State::Failed, ..PLAIN },
+    Kind { name: "sleeps", work: Work::Script("sleep 0.05"), ..PLAIN },
     Kind {
         name: "double-forks",
-        script: "(setsid sh -c 'trap \"\" TERM INT HUP; sleep 600' >/dev/null 2>&1 &); sleep 0.03",
+        work: Work::Script("(setsid sh -c 'trap \"\" TERM INT HUP; sleep 600' >/dev/null 2>&1 &); sleep 0.03"),
         ..PLAIN
     },
-    Kind { name: "writes much", script: "head -c 1000000 /dev/zero; head -c 300000 /dev/zero >&2", ..PLAIN },
-    Kind { name: "writes too much", script: "yes", state: State::Failed, ..PLAIN },
-    Kind { name: "closes its stdio", script: "exec >&- 2>&- <&-; sleep 0.03", ..PLAIN },
+    Kind { name: "writes much", work: Work::Script("head -c 1000000 /dev/zero; head -c 300000 /dev/zero >&2"), ..PLAIN },
+    Kind { name: "writes too much", work: Work::Script("yes"), state: State::Failed, ..PLAIN },
+    Kind { name: "closes its stdio", work: Work::Script("exec >&- 2>&- <&-; sleep 0.03"), ..PLAIN },
     Kind {
         name: "ignores TERM",
-        script: "trap '' TERM; (trap '' TERM; sleep 600) & sleep 600",
+        work: Work::Script("trap '' TERM; (trap '' TERM; sleep 600) & sleep 600"),
         timeout_s: Some(0.1),
         state: State::TimedOut,
         ..PLAIN
     },
     Kind {
         name: "forks a swarm",
-        script: "i=0; while [ $i -lt 30 ]; do (setsid sleep 600 >/dev/null 2>&1 &); i=$((i+1)); done",
+        work: Work::Script("i=0; while [ $i -lt 30 ]; do (setsid sleep 600 >/dev/null 2>&1 &); i=$((i+1)); done"),
         ..PLAIN
     },
     Kind {
         name: "is a fork bomb for a while",
-        script: "bomb() { [ $1 -eq 0 ] || { bomb $(($1-1)) & bomb $(($1-1)) & }; exec sleep 600; }
+        work: Work::Script(
+            "bomb() { [ $1 -eq 0 ] || { bomb $(($1-1)) & bomb $(($1-1)) & }; exec sleep 600; }
                  (bomb 4 >/dev/null 2>&1) & sleep 0.05",
+        ),
         ..PLAIN
     },
-    Kind { name: "kills itself", script: "kill -9 $$", state: State::Failed, ..PLAIN },
-    Kind { name: "stops itself", script: "(sleep 0.05; kill -CONT $$) & kill -STOP $$; wait", ..PLAIN },
-    Kind { name: "must not run twice", script: "sleep 0.05", on_crash: OnCrash::Fail, ..PLAIN },
-    Kind { name: "is held after a crash", script: "sleep 0.05", on_crash: OnCrash::Hold, ..PLAIN },
+    Kind { name: "kills itself", work: Work::Script("kill -9 $$"), state: State::Failed, ..PLAIN },
+    Kind { name: "stops itself", work: Work::Script("(sleep 0.05; kill -CONT $$) & kill -STOP $$; wait"), ..PLAIN },
+    Kind { name: "fails once", work: Work::Script("[ $POOL_ATTEMPT -gt 1 ] || exit 3"), retries: 1, ..PLAIN },
+    Kind { name: "fails three times", work: Work::Script("exit 3"), state: State::Failed, retries: 2, ..PLAIN },
+    Kind { name: "must not run twice", work: Work::Script("sleep 0.05"), on_crash: OnCrash::Fail, ..PLAIN },
+    Kind { name: "is held after a crash", work: Work::Script("sleep 0.05"), on_crash: OnCrash::Hold, ..PLAIN },
 ];
 
+const CALL: Kind = Kind { name: "squares", work: Work::Call("square"), ..PLAIN };
+
+const CALLS: [Kind; 14] = [
+    CALL,
+    CALL,
+    Kind { name: "squares slowly", work: Work::Call("slow"), ..CALL },
+    Kind { name: "returns an error", work: Work::Call("fail"), state: State::Failed, ..CALL },
+    Kind { name: "returns an error once", work: Work::Call("fail_once"), retries: 1, ..CALL },
+    Kind { name: "returns three errors", work: Work::Call("fail"), state: State::Failed, retries: 2, ..CALL },
+    Kind { name: "crashes its program once", work: Work::Call("crash_once"), ..CALL },
+    Kind {
+        name: "crashes its program, and is not to be repeated",
+        work: Work::Call("crash"),
+        state: State::Failed,
+        on_crash: OnCrash::Fail,
+        ..CALL
+    },
+    Kind { name: "crashes its program and is held", work: Work::Call("crash_once"), on_crash: OnCrash::Hold, ..CALL },
+    Kind { name: "must not be called twice", work: Work::Call("slow"), on_crash: OnCrash::Fail, ..CALL },
+    Kind { name: "hangs", work: Work::Call("hang"), timeout_s: Some(0.1), state: State::TimedOut, ..CALL },
+    Kind { name: "breeds, and hangs", work: Work::Call("breed"), timeout_s: Some(0.2), state: State::TimedOut, ..CALL },
+    Kind { name: "babbles", work: Work::Call("babble"), state: State::Failed, ..CALL },
+    Kind { name: "answers twice", work: Work::Call("repeat"), ..CALL },
+];
+
+impl Kind {
+    pub fn is_call(&self) -> bool {
+        matches!(self.work, Work::Call(_))
+    }
+
+    /// What a call has to have returned, its value or its error's code and message, when it has ended as its kind does.
+    pub fn is_right(&self, value: Option<&Json>, error: Option<&Json>) -> bool {
+        let read = |json: Option<&Json>| json.map(|json| serde_json::from_str(json.get()).expect("JSON"));
+        let (value, error): (Option<Value>, Option<Value>) = (read(value), read(error));
+        match (self.work, self.state) {
+            (Work::Call(_), State::Succeeded) => value == Some(json!(self.number * self.number)) && error.is_none(),
+            (Work::Call("fail"), State::Failed) => error == Some(json!({ "code": 1, "message": self.number.to_string() })),
+            (Work::Call("babble"), State::Failed) => {
+                value.is_none()
+                    && error.is_some_and(|error| error["message"].as_str().is_some_and(|text| text.contains("this is no answer")))
+            }
+            (Work::Script(_) | Work::Call(_), _) => value.is_none() && error.is_none(),
+        }
+    }
+}
+
 /// One that is tied to something which ends before it.
-pub const CLINGS: Kind = Kind { name: "clings", script: "sleep 600", state: State::Canceled, ..PLAIN };
+pub const CLINGS: Kind = Kind { name: "clings", work: Work::Script("sleep 600"), state: State::Canceled, ..PLAIN };

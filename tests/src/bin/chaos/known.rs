@@ -14,10 +14,28 @@ pub struct Accepted {
     pub is_canceled: bool,
 }
 
+/// A call that poold has accepted and keeps in memory alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Volatile {
+    pub kind: Kind,
+    pub is_canceled: bool,
+    pub fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody has been told anything, nor has the supervisor died.
+    Open,
+    Ended(State),
+    /// The supervisor that had it is dead.
+    Gone,
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Known {
     pub accepted: BTreeMap<u64, Accepted>,
+    pub volatile: BTreeMap<u64, Volatile>,
     /// Told to some waiter.
     pub ended: HashMap<u64, State>,
     /// How often something was done, or seen.
@@ -36,6 +54,26 @@ impl Known {
         for id in ids {
             self.accepted.get_mut(id).expect("it is accepted").is_canceled = true;
         }
+    }
+
+    pub fn accept_volatile(&mut self, id: u64, kind: Kind) {
+        if self.volatile.insert(id, Volatile { kind, is_canceled: false, fate: Fate::Open }).is_some() {
+            self.breaches.push(format!("the id {id} was given out twice"));
+        }
+    }
+
+    pub fn cancel_volatile(&mut self, ids: &[u64]) {
+        for id in ids {
+            self.volatile.get_mut(id).expect("it is accepted").is_canceled = true;
+        }
+    }
+
+    pub fn settle(&mut self, id: u64, fate: Fate) {
+        let volatile = self.volatile.get_mut(&id).expect("it is accepted");
+        if volatile.fate != Fate::Open {
+            self.breaches.push(format!("call {id} is {:?} and then {fate:?}", volatile.fate));
+        }
+        volatile.fate = fate;
     }
 
     pub fn end(&mut self, id: u64, state: State) {

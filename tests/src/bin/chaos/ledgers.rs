@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pool_proto::interface::Job;
+use pool_proto::Json;
+use pool_proto::interface::{Job, JobDurability};
 use pool_tests::MARK;
 
-use super::kinds::Kind;
+use super::kinds::{Kind, Work};
+use super::pools::WARM;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -15,12 +17,13 @@ pub struct Ledgers {
     started: PathBuf,
     done: PathBuf,
     callbacks: PathBuf,
+    program: PathBuf,
 }
 
 /// What is in them: how many lines there are for each key.
 #[derive(Debug)]
 pub struct Written {
-    /// By job and attempt.
+    /// By job and attempt; programs do not know which one it is.
     pub started: HashMap<(u64, String), usize>,
     pub done: HashMap<(u64, String), usize>,
     /// By job and kind of end.
@@ -29,17 +32,36 @@ pub struct Written {
 
 impl Ledgers {
     pub fn new(dir: &Path) -> Self {
-        Self { started: dir.join("started"), done: dir.join("done"), callbacks: dir.join("callbacks") }
+        let [started, done, callbacks, program] = ["started", "done", "callbacks", "program.py"].map(|name| dir.join(name));
+        Self { started, done, callbacks, program }
+    }
+
+    /// The command of the program that takes the calls.
+    pub fn program(&self) -> Vec<String> {
+        fs::write(&self.program, include_str!("program.py")).expect("the program can be written");
+        let paths = [&self.program, &self.started, &self.done, &self.program.with_extension("seen")];
+        let paths = paths.map(|path| path.to_str().expect("temporary paths are UTF-8").to_owned());
+        [vec!["python3".to_owned()], paths.to_vec()].concat()
     }
 
     /// A job that writes into them and does as its kind does.
     pub fn job(&self, kind: Kind, mark: &str) -> Job {
         let line = |path: &Path| format!("echo \"$POOL_JOB_ID $POOL_ATTEMPT\" >>{}", path.display());
-        let script = format!("{}\n{}\n{}", line(&self.started), kind.script, line(&self.done));
+        let what = match kind.work {
+            Work::Script(script) => {
+                let script = format!("{}\n{script}\n{}", line(&self.started), line(&self.done));
+                Job { argv: vec!["sh".into(), "-c".into(), script], ..Job::default() }
+            }
+            Work::Call(method) => Job {
+                method: Some(method.to_owned()),
+                params: Json::parse(&format!("[{}]", kind.number)).ok(),
+                pool: Some(WARM.to_owned()),
+                ..Job::default()
+            },
+        };
         let callback = |on: &str| Some(vec![format!("echo \"$POOL_JOB_ID {on}\" >>{}", self.callbacks.display())]);
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, mark)];
         Job {
-            argv: vec!["sh".into(), "-c".into(), script],
             cwd: Some("/".into()),
             env: Some(env.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
             timeout_s: kind.timeout_s,
@@ -48,8 +70,16 @@ impl Ledgers {
             on_done: callback("done"),
             on_success: callback("success"),
             on_failure: callback("failure"),
-            ..Job::default()
+            retries: Some(kind.retries),
+            backoff_s: Some(0.01),
+            ..what
         }
+    }
+
+    /// A call that is kept in memory alone.
+    pub fn volatile(&self, kind: Kind, mark: &str) -> Job {
+        let durability = Some(JobDurability::None);
+        Job { durability, on_done: None, on_success: None, on_failure: None, ..self.job(kind, mark) }
     }
 
     pub fn read(&self) -> Written {

@@ -1,18 +1,19 @@
 //! The clients: they submit, repeat themselves, cancel, go away, and wait, over every death of poold's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pool_proto::interface::{Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait};
+use pool_proto::interface::{Brief, Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait};
 use pool_proto::{Client, ClientError, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::kinds::{CLINGS, KINDS, Kind};
-use super::known::Known;
+use super::kinds::{self, CLINGS, Kind};
+use super::known::{Fate, Known};
 use super::ledgers::Ledgers;
 
 /// No job takes longer, whatever is killed meanwhile.
@@ -65,10 +66,12 @@ impl<'s> Attendant<'s> {
     pub fn attend(mut self) {
         while let Some(client) = self.stage.connect() {
             self.round += 1;
-            match self.random.random_range(0..10) {
+            match self.random.random_range(0..12) {
                 0 => self.go_away(client),
                 1 => self.follow(client),
                 2..5 => self.repeat(client),
+                5 => self.stay(client),
+                6 => self.keep_in_memory(client),
                 _ => self.submit(client),
             }
         }
@@ -77,7 +80,7 @@ impl<'s> Attendant<'s> {
 
     fn kinds(&mut self, most: usize) -> Vec<Kind> {
         let count = self.random.random_range(1..most);
-        (0..count).map(|_| KINDS[self.random.random_range(0..KINDS.len())]).collect()
+        (0..count).map(|_| kinds::any(&mut self.random)).collect()
     }
 
     fn jobs(&self, kinds: &[Kind]) -> Vec<Job> {
@@ -91,6 +94,7 @@ impl<'s> Attendant<'s> {
         for job in &mut jobs {
             // No drain comes, so that this changes nothing.
             job.tie = self.random.random_bool(0.1).then(|| "pool".to_owned());
+            job.priority = Some(self.random.random_range(-1..=1));
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was promised anything.
         let Ok(submitted) = client.call(&SubmitMany { jobs, defaults: None }) else { return };
@@ -155,6 +159,67 @@ impl<'s> Attendant<'s> {
                 }
                 Err(_) => client = self.stage.connect()?,
             }
+        }
+    }
+
+    /// Submits many and hears of their ends on the same connection, for as long as that lasts.
+    fn stay(&mut self, mut client: Client) {
+        let kinds = self.kinds(20);
+        let Ok(()) = client.send(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }, true) else { return };
+        let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
+        self.accept(&submitted.ids, &kinds);
+        let mut left = submitted.ids;
+        let is_whole = self.hear(client, |this, brief| {
+            left.retain(|&id| id != brief.id);
+            this.stage.known().end(brief.id, brief.state);
+        });
+        if is_whole && !left.is_empty() {
+            self.stage.known().breaches.push(format!("jobs {left:?} are said to have ended and have not been told"));
+        }
+        if let Some(client) = self.stage.connect() {
+            self.wait_for_all(client, left);
+        }
+    }
+
+    /// Each end that is told on this connection; true when they are all.
+    fn hear(&self, mut client: Client, mut on_end: impl FnMut(&Self, Brief)) -> bool {
+        while let Ok((told, more)) = client.receive::<SubmitMany>() {
+            told.results.into_iter().for_each(|brief| on_end(self, brief));
+            if !more {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Submits calls that are kept in memory alone, and hears of their ends or of the supervisor's; cancels some.
+    fn keep_in_memory(&mut self, mut client: Client) {
+        let kinds: Vec<Kind> = (0..self.random.random_range(1..20)).map(|_| kinds::any_volatile(&mut self.random)).collect();
+        let jobs = kinds.iter().map(|&kind| self.stage.ledgers.volatile(kind, &self.stage.mark)).collect();
+        let Ok(()) = client.send(&SubmitMany { jobs, defaults: None }, true) else { return };
+        let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
+        submitted.ids.iter().zip(&kinds).for_each(|(&id, &kind)| self.stage.known().accept_volatile(id, kind));
+        if self.random.random_bool(0.3)
+            && let Ok(mut other) = Client::connect(&self.stage.socket)
+        {
+            let ids: Vec<u64> = submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
+            self.stage.known().cancel_volatile(&ids);
+            // It is refused where poold has died meanwhile and knows nothing of them any more.
+            let _ = other.call(&Cancel { ids });
+        }
+        let mut left: BTreeMap<u64, Kind> = submitted.ids.into_iter().zip(kinds).collect();
+        let is_whole = self.hear(client, |this, brief| {
+            let Some(kind) = left.remove(&brief.id) else {
+                return this.stage.known().breaches.push(format!("call {} ended twice", brief.id));
+            };
+            let mut known = this.stage.known();
+            known.settle(brief.id, Fate::Ended(brief.state));
+            if brief.state == kind.state && !kind.is_right(brief.value.as_ref(), brief.error.as_ref()) {
+                known.breaches.push(format!("call {} {} and was told {brief:?}", brief.id, kind.name));
+            }
+        });
+        if !is_whole {
+            left.into_keys().for_each(|id| self.stage.known().settle(id, Fate::Gone));
         }
     }
 

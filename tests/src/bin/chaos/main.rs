@@ -1,6 +1,6 @@
-//! A soak: the real daemon under load from many clients while everything that it is made of is killed at random, and jobs that do what
-//! they should not. At the end every accepted id is reconciled with what jobs and callbacks have written down themselves; any breach of
-//! what poold promises is printed and makes the exit code 1.
+//! A soak: the real daemon under load from many clients while everything that it is made of is killed at random, and jobs and resident
+//! programs that do what they should not. At the end every accepted id is reconciled with what jobs, programs and callbacks have written down
+//! themselves; any breach of what poold promises is printed and makes the exit code 1.
 //!
 //! `cargo run --release -p pool-tests --bin chaos -- --minutes 10 --seed 7 --containment pid`
 
@@ -9,6 +9,7 @@ mod kinds;
 mod known;
 mod ledgers;
 mod load;
+mod pools;
 mod reckoning;
 
 use std::process::ExitCode;
@@ -17,19 +18,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{Table, presets};
-use pool_proto::interface::{Pools, Tier};
-use pool_tests::{Daemon, Setup};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use known::Known;
-use ledgers::Ledgers;
 use load::{Attendant, Stage};
+use pools::Containment;
 use reckoning::Reckoning;
 
-/// Kills poold, its parts, jobs and clients at random, under load, and reconciles what is left
+/// Kills poold, its parts, jobs, programs and clients at random, under load, and reconciles what is left
 #[derive(Debug, Parser)]
 struct Options {
     /// How long to kill
@@ -41,7 +40,7 @@ struct Options {
     /// Clients that submit at the same time
     #[arg(long, default_value_t = 6)]
     clients: u64,
-    /// Slots of the pool
+    /// Slots of the pool of commands
     #[arg(long, default_value_t = 4)]
     workers: u32,
     /// What keeps a job's processes together
@@ -49,48 +48,11 @@ struct Options {
     containment: Containment,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Containment {
-    /// The best that can be had without asking
-    Auto,
-    Subreaper,
-    Cgroup,
-    /// A pid namespace, and no control group
-    Pid,
-}
-
-impl Containment {
-    fn config(self) -> &'static str {
-        match self {
-            Self::Auto | Self::Cgroup => "",
-            Self::Subreaper => "cgroup = \"off\"\n",
-            Self::Pid => "cgroup = \"off\"\n[pool.default]\nisolate = \"pid\"\n",
-        }
-    }
-
-    /// Where it is not to be had here.
-    fn is_missing(self, daemon: &Daemon) -> Option<String> {
-        let wanted = match self {
-            Self::Auto => return None,
-            Self::Subreaper => Tier::Subreaper,
-            Self::Cgroup => Tier::Cgroup,
-            Self::Pid => Tier::PidNamespace,
-        };
-        let pool = daemon.client().call(&Pools {}).expect("poold has just been started").pools.swap_remove(0);
-        (pool.containment != wanted).then(|| pool.containment_note.unwrap_or_else(|| pool.containment.as_str().to_owned()))
-    }
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
     let Options { minutes, seed, clients, workers, containment } = options;
     println!("seed {seed}, {minutes} minutes, {clients} clients, {workers} slots, containment {containment:?}");
-    let config = format!(
-        "crash_limit = 1000000\nmax_output_bytes = 3000000\n{}[history]\nmax_jobs = 100000000\nmax_output_bytes = 1000000000000\n\
-         [callbacks]\nbackoff = \"10ms\"\nattempts = 1000\n",
-        containment.config()
-    );
-    let mut daemon = Setup::new().workers(workers).config(&config).quiet().start();
+    let (mut daemon, ledgers) = pools::start(workers, containment);
     if let Some(why) = containment.is_missing(&daemon) {
         println!("this containment is not to be had here: {why}");
         return ExitCode::from(2);
@@ -99,7 +61,7 @@ fn main() -> ExitCode {
     let stage = Stage {
         socket: daemon.socket(),
         mark: daemon.mark().to_owned(),
-        ledgers: Ledgers::new(daemon.dir()),
+        ledgers,
         known: Mutex::default(),
         is_over: AtomicBool::new(false),
         clients: AtomicUsize::new(usize::try_from(clients).expect("so many threads fit")),

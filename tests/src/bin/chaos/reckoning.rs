@@ -5,13 +5,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::interface::{Get, OnCrash, Pools};
-use pool_proto::{Record, ResultKind, State};
-use pool_tests::Daemon;
+use pool_proto::{ClientError, Record, Refusal, ResultKind, State};
+use pool_tests::{Daemon, children};
 
 use super::kills::{OF_OTHERS, describe};
-use super::known::{Accepted, Known};
+use super::known::{Accepted, Fate, Known, Volatile};
 use super::ledgers::Written;
 use super::load::release_held;
+
+/// What programs write down in place of an attempt.
+const CALL: &str = "call";
 
 /// What has come out, by name, in the order in which it is to be shown.
 #[derive(Debug)]
@@ -44,9 +47,14 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
         sums.check_runs(id, accepted, record, &written, &mut known.breaches);
         sums.check_callbacks(id, record, &written, &mut known.breaches);
     }
+    for (&id, volatile) in &known.volatile {
+        check_volatile(daemon, id, volatile, &written, &mut known.breaches);
+    }
+    let twice = known.volatile.keys().filter(|id| known.accepted.contains_key(id));
+    known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
     let daemon_kills: u64 = known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
-    let slots = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
+    let slots: u32 = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools.iter().map(|pool| pool.workers).sum());
     if sums.uncounted > daemon_kills * u64::from(slots) {
         known.breaches.push(format!("{} runs were not counted, with {daemon_kills} kills of the daemon", sums.uncounted));
     }
@@ -63,8 +71,13 @@ fn figures(known: &Known, sums: &Sums, lost: usize, orphans: usize) -> Vec<(Stri
     let ended = sums.ended.iter().map(|(state, &count)| (format!("jobs ended: {state}"), count));
     let tally = known.tally.iter().map(|(&name, &count)| (name.to_owned(), count));
     let all_kills = [("kills".to_owned(), known.kills.values().sum()), ("jobs accepted".to_owned(), known.accepted.len() as u64)];
+    let volatile = |is_meant: fn(Fate) -> bool| known.volatile.values().filter(|volatile| is_meant(volatile.fate)).count() as u64;
+    let calls = known.accepted.values().filter(|accepted| accepted.kind.is_call()).count();
     let rest = [
         ("jobs lost", lost as u64),
+        ("calls among them", calls as u64),
+        ("calls in memory ended", volatile(|fate| matches!(fate, Fate::Ended(_)))),
+        ("calls in memory gone", volatile(|fate| fate == Fate::Gone)),
         ("attempts", sums.attempts),
         ("jobs attempted again", sums.again),
         ("runs not counted, as may be", sums.uncounted),
@@ -91,7 +104,7 @@ fn check_end(
     let is_explained = match record.state {
         state if state == kind.state => true,
         // By us.
-        State::Failed if record.signal == Some(9) => true,
+        State::Failed if record.signal == Some(9) => record.retried == kind.retries,
         State::Failed => kind.on_crash == OnCrash::Fail && record.result == Some(ResultKind::Lost),
         State::Canceled => accepted.is_canceled,
         _ => false,
@@ -99,14 +112,47 @@ fn check_end(
     if !is_explained {
         breaches.push(format!("job {id} {} and is {:?}: {:?}", kind.name, record.state, record.reason));
     }
+    if record.state == kind.state && !kind.is_right(record.value.as_ref(), record.error.as_ref()) {
+        breaches.push(format!("job {id} {} and has the value {:?}, the error {:?}", kind.name, record.value, record.error));
+    }
+    if record.state == State::Failed && record.result != Some(ResultKind::Lost) && record.retried != kind.retries {
+        breaches.push(format!("job {id} {} and is not tried again: {record:?}", kind.name));
+    }
     // Who goes away before the end, when it is all over, is told nothing.
     if ended.get(&id).is_some_and(|state| *state != record.state) {
         breaches.push(format!("job {id} is {:?}, its waiter was told {:?}", record.state, ended.get(&id)));
     }
     if record.state == State::Succeeded
-        && !(1..=record.attempt).any(|attempt| written.done.contains_key(&(id, attempt.to_string())))
+        && !(1..=record.attempt)
+            .map(|attempt| attempt.to_string())
+            .chain([CALL.to_owned()])
+            .any(|run| written.done.contains_key(&(id, run)))
     {
         breaches.push(format!("job {id} has succeeded and never ran to its end"));
+    }
+}
+
+/// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left of it.
+fn check_volatile(daemon: &Daemon, id: u64, volatile: &Volatile, written: &Written, breaches: &mut Vec<String>) {
+    let Volatile { kind, is_canceled, fate } = volatile;
+    let has_run = |ledger: &HashMap<(u64, String), usize>| ledger.contains_key(&(id, CALL.to_owned()));
+    match fate {
+        Fate::Open => breaches.push(format!("call {id} {} and nobody was told its end", kind.name)),
+        Fate::Ended(State::Canceled) if *is_canceled => {}
+        Fate::Ended(State::Failed) if kind.on_crash == OnCrash::Fail => {}
+        Fate::Ended(state) if *state != kind.state => breaches.push(format!("call {id} {} and is {state:?}", kind.name)),
+        Fate::Ended(State::Succeeded) if !has_run(&written.done) => {
+            breaches.push(format!("call {id} has succeeded and never ran to its end"));
+        }
+        Fate::Ended(_) => {}
+        Fate::Gone => match daemon.client().call(&Get { id }) {
+            Err(ClientError::Refused(Refusal::NoSuchJob { .. })) => {}
+            other => breaches.push(format!("call {id} was gone with its supervisor, and there is {other:?}")),
+        },
+    }
+    let runs = written.started.get(&(id, CALL.to_owned())).copied().unwrap_or(0);
+    if kind.on_crash == OnCrash::Fail && runs > 1 {
+        breaches.push(format!("call {id} {} and ran {runs} times", kind.name));
     }
 }
 
@@ -120,9 +166,10 @@ impl Sums {
     /// No run of an attempt is repeated, but that of one whose start a dying poold has not written down; never that of a job which must not
     /// be repeated.
     fn check_runs(&mut self, id: u64, accepted: &Accepted, record: &Record, written: &Written, breaches: &mut Vec<String>) {
-        let runs_of = |attempt: u32| written.started.get(&(id, attempt.to_string())).copied().unwrap_or(0) as u64;
-        let repeated: u64 = (1..=record.attempt + 1).map(|attempt| runs_of(attempt).saturating_sub(1)).sum();
-        let runs: u64 = (1..=record.attempt + 1).map(runs_of).sum();
+        let runs_of = |run: String| written.started.get(&(id, run)).copied().unwrap_or(0) as u64;
+        let runs_of_attempts: Vec<u64> = (1..=record.attempt + 1).map(|attempt| runs_of(attempt.to_string())).collect();
+        let repeated: u64 = runs_of_attempts.iter().map(|runs| runs.saturating_sub(1)).sum();
+        let runs: u64 = runs_of_attempts.into_iter().sum::<u64>() + runs_of(CALL.to_owned());
         let most = match accepted.kind.on_crash {
             OnCrash::Requeue => u64::MAX,
             OnCrash::Hold => u64::from(record.attempt),
@@ -186,10 +233,14 @@ fn settled_records(daemon: &Daemon, known: &mut Known) -> HashMap<u64, Record> {
 
 /// Processes that are left when nothing runs any more, poold's own apart.
 fn orphans(daemon: &Daemon) -> Vec<i32> {
-    let supervisor = daemon.supervisor();
-    let mut own = vec![daemon.guardian(), supervisor];
-    own.extend(pool_tests::children(supervisor));
-    let strays = || daemon.processes().into_iter().filter(|pid| !own.contains(pid)).collect::<Vec<i32>>();
+    let (guardian, supervisor) = (daemon.guardian(), daemon.supervisor());
+    let strays = || {
+        let workers = children(supervisor);
+        let pools = daemon.client().call(&Pools {}).map(|reply| reply.pools).unwrap_or_default();
+        let programs: Vec<i32> = pools.iter().flat_map(|pool| &pool.slots).filter_map(|slot| slot.program_pid).collect();
+        let is_own = |pid: &i32| *pid == guardian || *pid == supervisor || workers.contains(pid) || programs.contains(pid);
+        daemon.processes().into_iter().filter(|pid| !is_own(pid)).collect::<Vec<i32>>()
+    };
     let patience = Instant::now() + Duration::from_secs(30);
     // Jobs whose submitter never learned that they were accepted may still run.
     while !strays().is_empty() && Instant::now() < patience {

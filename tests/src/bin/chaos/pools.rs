@@ -1,0 +1,83 @@
+//! The daemon that the soak is about: a pool of commands and one of resident programs, in a containment that is to be had.
+
+use clap::ValueEnum;
+use pool_proto::interface::{Pools, Tier};
+use pool_tests::{Daemon, MARK, Setup};
+
+use super::ledgers::Ledgers;
+
+/// The pool of resident programs.
+pub const WARM: &str = "warm";
+
+/// Slots of that pool.
+const PROGRAMS: u32 = 3;
+
+/// What keeps a job's processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Containment {
+    /// The best that can be had without asking
+    Auto,
+    Subreaper,
+    Cgroup,
+    /// A pid namespace, and no control group
+    Pid,
+}
+
+impl Containment {
+    /// What stands for it in the configuration: of the whole, and of each pool.
+    fn settings(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Auto | Self::Cgroup => ("", ""),
+            Self::Subreaper => ("cgroup = \"off\"", ""),
+            Self::Pid => ("cgroup = \"off\"", "isolate = \"pid\""),
+        }
+    }
+
+    fn tier(self) -> Option<Tier> {
+        match self {
+            Self::Auto => None,
+            Self::Subreaper => Some(Tier::Subreaper),
+            Self::Cgroup => Some(Tier::Cgroup),
+            Self::Pid => Some(Tier::PidNamespace),
+        }
+    }
+
+    /// Where it is not to be had here.
+    pub fn is_missing(self, daemon: &Daemon) -> Option<String> {
+        let wanted = self.tier()?;
+        let pools = daemon.client().call(&Pools {}).expect("poold has just been started").pools;
+        let other = pools.into_iter().find(|pool| pool.containment != wanted)?;
+        Some(other.containment_note.unwrap_or_else(|| other.containment.as_str().to_owned()))
+    }
+}
+
+/// Starts it, and where jobs and programs write down what they do.
+pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
+    let setup = Setup::new().workers(workers).quiet();
+    let ledgers = Ledgers::new(setup.dir());
+    let (of_all, of_each) = containment.settings();
+    let (command, mark) = (ledgers.program(), setup.mark().to_owned());
+    // Nothing is given up, so that every end has to be explained.
+    let config = format!(
+        "crash_limit = 1000000
+        max_output_bytes = 3000000
+        {of_all}
+        [history]
+        max_jobs = 100000000
+        max_output_bytes = 1000000000000
+        [callbacks]
+        backoff = \"10ms\"
+        attempts = 1000
+        [pool.default]
+        {of_each}
+        [pool.{WARM}]
+        workers = {PROGRAMS}
+        command = {command:?}
+        env = {{ PATH = \"/usr/local/bin:/usr/bin:/bin\", {MARK} = {mark:?} }}
+        ready = \"notify\"
+        max_calls = 20
+        max_age = \"5s\"
+        {of_each}"
+    );
+    (setup.config(&config).start(), ledgers)
+}
