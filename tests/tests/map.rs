@@ -380,6 +380,16 @@ fn a_bar_is_for_terminals() {
     for line in ["a\r\n", "b\r\n", "c\r\n"] {
         assert!(said.stdout.contains(line), "{said:?}");
     }
+    // Of these it is known only at their end how many they are.
+    let pipe = daemon.path_text("pipe");
+    nix::unistd::mkfifo(pipe.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "1\n2\n3\n4\n")
+    });
+    let said = run(&mut daemon.ctl_at_terminal(&["map", "--bar", "-a", &pipe, "echo"]));
+    assert!(said.code == 0 && said.stdout.contains("4/4"), "{said:?}");
+    writer.join().unwrap().unwrap();
 }
 
 /// A daemon with a warm pool "p" of two workers that square numbers.
@@ -446,6 +456,9 @@ fn calls_are_resumed_halted_and_outlive_their_poold() {
             let before = jobs(&daemon, "succeeded");
             let again = daemon.ok(&["map", "-k", "--resume", "m", "--call", "p", "square", ":::", "2001", "5", "1"]);
             assert_eq!((again.as_str(), jobs(&daemon, "succeeded")), ("4004001\n25\n1\n", before + 1));
+            // What another method would return is not known.
+            daemon.ok(&["map", "--resume", "m", "--call", "p", "slow_square", ":::", "5"]);
+            assert_eq!(jobs(&daemon, "succeeded"), before + 2);
         }
     }
     let daemon = warm("");

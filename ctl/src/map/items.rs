@@ -110,6 +110,11 @@ impl Items {
         reader.fill().with_context(|| format!("cannot read {}", reader.name))
     }
 
+    /// How many there have been.
+    pub fn taken(&self) -> u64 {
+        self.count
+    }
+
     /// How many there are in all, where that can be told without waiting for them.
     pub fn total(&self) -> Option<u64> {
         match &self.source {

@@ -75,7 +75,7 @@ pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8
         job.pool = Some(pool.clone());
         job.method = Some(method.clone());
     }
-    let resume = options.resume.clone().map(Resume::new);
+    let resume = options.resume.clone().map(|name| Resume::new(name, options.call.as_deref()));
     let occurrences = resume.is_some().then(Occurrences::default);
     // A map that can be resumed is not undone by our death.
     let on_disconnect = if resume.is_some() { OnDisconnect::Detach } else { OnDisconnect::Cancel };
@@ -199,7 +199,7 @@ impl Map<'_> {
                 }
                 Ok(Next::Later) => return Ok(true),
                 Ok(Next::End) => {
-                    self.progress.set_total(items.total().unwrap_or_default());
+                    self.progress.set_total(items.taken());
                     self.items = None;
                 }
                 Err(error) => self.fail(error),

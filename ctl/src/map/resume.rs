@@ -11,18 +11,22 @@ use crate::submit::new_round;
 #[derive(Debug)]
 pub struct Resume {
     name: String,
+    /// Comes before each item in its digest: pool and method of a call. Nothing for commands.
+    method: String,
     /// What has failed in an earlier run is run again, what fails in this one is not.
     pub round: String,
 }
 
 impl Resume {
-    pub fn new(name: String) -> Self {
-        Self { name, round: new_round() }
+    /// `call`: pool and method. What one method has returned is not what another one would.
+    pub fn new(name: String, call: Option<&[String]>) -> Self {
+        let method = call.iter().copied().flatten().map(|word| format!("{word}\0")).collect();
+        Self { name, method, round: new_round() }
     }
 
     /// The key of an item's job.
     pub fn key(&self, item: &str, occurrence: u32) -> String {
-        let digest = Sha256::digest(item);
+        let digest = Sha256::new().chain_update(&self.method).chain_update(item).finalize();
         let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("map:{}:{hash}:{occurrence}", self.name)
     }
@@ -54,8 +58,9 @@ mod tests {
 
     #[test]
     fn a_key_stays_the_same_over_releases() {
-        let resume = Resume::new("nightly".to_owned());
-        assert_eq!(resume.key("a", 0), "map:nightly:ca978112ca1bbdcafac231b39a23dc4d:0");
+        let key = |call| Resume::new("nightly".to_owned(), call).key("a", 0);
+        assert_eq!(key(None), "map:nightly:ca978112ca1bbdcafac231b39a23dc4d:0");
+        assert_eq!(key(Some(&["p", "m"].map(str::to_owned))), "map:nightly:a3979c7fff4752f8b96e98edfacd68e8:0");
     }
 
     #[test]
