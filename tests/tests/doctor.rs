@@ -221,6 +221,8 @@ fn files_that_belong_to_no_job_are_found() {
     }
     daemon.run(&["wait", "1-30"]);
     wait_until("old jobs are forgotten", || daemon.run(&["show", "1"]).code != 0);
+    daemon.ok(&["pool", "add", "warm", "--", "cat"]);
+    wait_until("a program's standard error", || daemon.state_dir().join("output/programs").exists());
     Findings::of(&daemon, &[]).assert("stale-files", "ok", &[]);
     let stray = |name: &str| {
         let path = daemon.state_dir().join(name);

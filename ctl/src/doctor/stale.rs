@@ -55,7 +55,10 @@ impl Found {
     fn output(&mut self, output: &Path) {
         for folder in entries(output) {
             let name = name_of(&folder);
-            if name == "callbacks" {
+            if name == "programs" {
+                // What resident programs write to their standard error has a name only while poold opens it.
+                self.stale.extend(entries(&folder));
+            } else if name == "callbacks" {
                 self.stale.extend(entries(&folder).into_iter().filter(|path| id_of(&name_of(path)).is_none()));
             } else if folder.is_dir() && name.parse::<u64>().is_ok() {
                 for path in entries(&folder) {
