@@ -133,7 +133,7 @@ pub enum PoolVerb {
     /// Add a warm pool, for good: each of its workers keeps a program running and hands it calls
     Add(AddPoolOptions),
 
-    /// Remove a pool that was added; what is queued in it stays queued until it is added again
+    /// Remove a pool that was added; it takes no more, and what is queued in it stays queued until it is added again
     Rm {
         /// The pool's name
         name: String,

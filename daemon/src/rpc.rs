@@ -71,7 +71,15 @@ pub fn decode(line: &[u8]) -> Result<Said, String> {
         (None, Some(method), None, None) => Ok(notification(&method, said.params)),
         (Some(_), Some(_), _, _) => breach("called a method of poold's, which has none"),
         (Some(id), None, result, error) => {
-            let Ok(id) = id.get().parse() else { return breach("answered a call that it does not have") };
+            let id = id.get();
+            let Ok(id) = id.parse() else {
+                let is_text = id.starts_with('"');
+                return breach(if is_text {
+                    "answered with text for an id, which is a number"
+                } else {
+                    "answered a call that it does not have"
+                });
+            };
             let result = match (result, error) {
                 (Some(value), None) => Ok(value),
                 (None, Some(error)) => Err(error),
@@ -168,7 +176,8 @@ mod tests {
             (r#"{"id":7}"#, "neither a result nor an error"),
             (r#"{"id":7,"result":1,"error":{}}"#, "both"),
             (r#"{"result":1}"#, "without the id"),
-            (r#"{"id":"x","result":1}"#, "does not have"),
+            (r#"{"id":"7","result":1}"#, "text for an id"),
+            (r#"{"id":7.5,"result":1}"#, "does not have"),
             (r#"{"id":7,"method":"m"}"#, "called a method"),
         ];
         for (line, wanted) in cases {

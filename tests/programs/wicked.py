@@ -1,6 +1,7 @@
 """A resident program that can do everything wrong."""
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -35,6 +36,17 @@ for line in sys.stdin:
     elif method == "silence":
         os.close(1)
         time.sleep(3600)
+    elif method == "last_call":
+        # It takes no more, at once or only when the next one is there.
+        print(json.dumps(answer), flush=True)
+        if params:
+            select.select([0], [], [])
+        os.close(0)
+        time.sleep(3600)
+    elif method == "complain_at_length":
+        answer["result"] = os.getpid()
+        sys.stderr.write("a long complaint\n" * 200_000)
+        sys.stderr.flush()
     elif method == "complain":
         print("a complaint", file=sys.stderr, flush=True)
     elif method == "crash_once":

@@ -325,6 +325,16 @@ fn what_a_program_writes_to_its_standard_error_belongs_to_the_call() {
 }
 
 #[test]
+fn of_what_a_program_writes_at_length_the_end_is_kept_and_the_rest_takes_no_room() {
+    let daemon = wicked(1, "");
+    let pid = value(&daemon, &["complain_at_length"]);
+    let kept = daemon.ok(&["logs", "--stderr", "1"]);
+    assert!(kept.len() == 1 << 20 && kept.ends_with("a long complaint\n"), "{} bytes", kept.len());
+    let log = fs::metadata(format!("/proc/{pid}/fd/2")).expect("the program lives");
+    assert_eq!(log.len(), 0);
+}
+
+#[test]
 fn a_program_that_closes_its_output_is_replaced() {
     let daemon = wicked(1, "");
     value(&daemon, &["echo"]);
@@ -332,6 +342,16 @@ fn a_program_that_closes_its_output_is_replaced() {
     assert_eq!(said.code, 125, "{said:?}");
     assert!(said.stderr.contains("closed its standard output"), "{said:?}");
     assert_eq!(value(&daemon, &["echo"]), "[]");
+}
+
+#[test]
+fn a_program_that_closes_its_input_is_replaced() {
+    let daemon = wicked(1, "");
+    for call in [&["last_call"][..], &["last_call", "unread"]] {
+        value(&daemon, call);
+        assert_eq!(value(&daemon, &["--timeout", "60s", "echo"]), "[]", "after {call:?}");
+    }
+    assert!(daemon.log().contains("closed its standard input"), "{}", daemon.log());
 }
 
 #[test]
@@ -406,6 +426,8 @@ fn pools_are_added_for_good_and_removed() {
     assert_eq!(value(&daemon, &["square", "5"]), "25");
     daemon.ok(&["pool", "rm", "p"]);
     wait_until("its slots to go", || slots(&daemon, "p").is_empty());
+    let nowhere = call(&daemon, &["square", "5"]);
+    assert!(nowhere.code == 125 && nowhere.stderr.contains("no pool \"p\""), "{nowhere:?}");
     let queued = daemon.run(&["pool", "rm", "p"]);
     assert_eq!(queued.code, 125);
     assert!(queued.stderr.contains("no pool \"p\""), "{queued:?}");

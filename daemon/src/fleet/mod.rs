@@ -292,6 +292,13 @@ impl Fleet {
         self.link_mut(slot).and_then(|link| link.resident.as_ref()).map_or(Ok(0), |resident| resident.copy_log(part, into))
     }
 
+    /// That part has been copied, or cannot be.
+    pub fn trim_log(&mut self, slot: SlotId) {
+        if let Some(resident) = self.link_mut(slot).and_then(|link| link.resident.as_mut()) {
+            resident.trim_log();
+        }
+    }
+
     /// Whether there is more to read without waiting.
     pub fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
@@ -411,7 +418,10 @@ impl Link {
     /// One of its descriptors is ready, by its place among the tokens; true when there may be more to read.
     fn on_ready(&mut self, which: usize, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
         match which {
-            STDIN => false,
+            STDIN => {
+                self.resident.iter_mut().for_each(Resident::look_at_stdin);
+                false
+            }
             STDOUT => self.read_program(is_open, events),
             _ => {
                 self.read(events);
@@ -424,11 +434,15 @@ impl Link {
     fn read_program(&mut self, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
         let Some(resident) = &mut self.resident else { return false };
         let has_more = resident.read(is_open, self.slot, self.pid, events);
-        if resident.is_let_go() && !self.told_to_leave {
-            // It can answer nothing more.
+        self.retire_if_let_go();
+        has_more
+    }
+
+    /// A program that has closed one of its pipes can be called no more, or answer nothing more.
+    fn retire_if_let_go(&mut self) {
+        if self.resident.as_ref().is_some_and(Resident::is_let_go) && !self.told_to_leave {
             self.retire();
         }
-        has_more
     }
 
     /// A program gets no more input, and its worker ends when it does; without one, the worker ends with its socket.
@@ -492,6 +506,7 @@ impl Link {
 
     fn flush(&mut self) {
         self.resident.iter_mut().for_each(Resident::flush);
+        self.retire_if_let_go();
         let Some(stream) = &mut self.stream else { return self.out.clear() };
         // Not now; or never, which its SIGCHLD tells.
         let _ = self.out.flush(stream);

@@ -114,12 +114,17 @@ impl Resident {
         if self.stdin.is_none() || self.stdout.is_none() || self.broken {
             return false;
         }
-        if self.log_mark > LOG_BYTES && self.log.set_len(0).is_ok() {
-            self.log_mark = 0;
-        }
+        self.trim_log();
         self.call = Some(claim);
         self.out.push(rpc::encode(id, call));
         true
+    }
+
+    /// What belongs to calls that have been answered is kept no longer than it takes little room.
+    pub fn trim_log(&mut self) {
+        if self.log_mark > LOG_BYTES && self.log.set_len(0).is_ok() {
+            self.log_mark = 0;
+        }
     }
 
     fn log_bytes(&self) -> u64 {
@@ -133,8 +138,23 @@ impl Resident {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // It is dead, or will be: whoever does not read cannot be called.
-            Err(_) => self.let_go(),
+            Err(_) => self.let_go_unheard(),
         }
+    }
+
+    /// It has closed its standard input, or, rarely, has room in it again. The call that it has may still be answered, unless it has not
+    /// even read it.
+    pub fn look_at_stdin(&mut self) {
+        let Some(stdin) = &self.stdin else { return };
+        let is_done = self.call.is_none() || process::unread_bytes(stdin) > 0;
+        if is_done && process::is_unread_for_good(stdin) {
+            self.let_go_unheard();
+        }
+    }
+
+    fn let_go_unheard(&mut self) {
+        self.epitaph.get_or_insert_with(|| "its program had closed its standard input".to_owned());
+        self.let_go();
     }
 
     /// It gets no more input, which tells it to end.

@@ -263,7 +263,13 @@ impl Scheduler {
         self.active.get(&id)?.progress.clone()
     }
 
-    /// A pool of that name, for those that want to submit to it: its name to share, and whether it takes calls, not commands.
+    /// A pool of that name, for those that want to submit to it: as [`pool_kind`](Self::pool_kind), but not one that has been taken out.
+    pub fn open_pool(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        let pool = self.pools.iter().find(|pool| *pool.name == *name && pool.slots.wanted() > 0)?;
+        Some((pool.name.clone(), pool.slots.is_warm()))
+    }
+
+    /// A pool of that name, even if it only finishes what it runs: its name to share, and whether it takes calls, not commands.
     pub fn pool_kind(&self, name: &str) -> Option<(Arc<str>, bool)> {
         self.pools.iter().find(|pool| *pool.name == *name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
     }

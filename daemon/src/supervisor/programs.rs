@@ -252,6 +252,8 @@ impl Supervisor {
         }
         let (_, path) = output::paths(&self.place.state_dir, claim);
         let kept = output::create(&path).and_then(|mut file| self.fleet.copy_log(slot, part, &mut file));
+        // At once: there may be no next call as long as it fills the disk.
+        self.fleet.trim_log(slot);
         kept.unwrap_or_else(|error| {
             tracing::warn!(%claim, %error, "what a program wrote to its standard error cannot be kept");
             0

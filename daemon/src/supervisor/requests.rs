@@ -107,7 +107,7 @@ impl Supervisor {
         }
         let attached = attached.map(|on_disconnect| if is_tied { OnDisconnect::Cancel } else { on_disconnect });
         let token = job.stdin.clone();
-        let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.pool_kind(name));
+        let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.open_pool(name));
         let admitted = admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
         match admitted {
             Ok(work) => self.handle(Event::Submit { call, jobs: vec![work], attached }),
@@ -140,7 +140,7 @@ impl Supervisor {
                 let refusal = Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() };
                 return self.server.refuse(call, &refusal);
             }
-            match self.admission.admit(job, index, &self.config, |name| self.scheduler.pool_kind(name)) {
+            match self.admission.admit(job, index, &self.config, |name| self.scheduler.open_pool(name)) {
                 Ok(work) => jobs.push(work),
                 Err(refusal) => return self.server.refuse(call, &refusal),
             }
