@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::write;
-use pool_proto::interface::{OnDisconnect, Progress, ProgressEvent, Submit, Wait};
+use pool_proto::interface::{OnDisconnect, Pools, Progress, ProgressEvent, Slot, SlotState, Submit, Wait};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::connect::{Link, not_known_whether_accepted};
@@ -29,6 +29,9 @@ const WITHOUT_INOTIFY_MS: u16 = 100;
 
 /// For so long after its start an attempt's files are not watched, so its first output may come so much late.
 const UNWATCHED_MS: u16 = 10;
+
+/// A call that has not ended by then may be waiting for a program that cannot start, which is looked at once.
+const EXPLAINED_AFTER_MS: u16 = 1000;
 
 /// So much a pipe takes at once when it takes anything; more may have to wait for its reader.
 const PIPE_BUF: usize = 4096;
@@ -91,6 +94,8 @@ pub struct Follower<'a> {
     on_disconnect: OnDisconnect,
     /// What is sent again when the connection breaks before the job has been accepted.
     submission: Option<Submit>,
+    /// The warm pool that a call waits in, until it has been looked at.
+    unexplained: Option<String>,
     progress: ProgressLines,
     buffer: Vec<u8>,
 }
@@ -104,6 +109,11 @@ impl<'a> Follower<'a> {
     /// The same, where the submission may be sent again when its reply is lost.
     pub fn repeating(self, submission: Submit) -> Self {
         Self { submission: Some(submission), ..self }
+    }
+
+    /// The same of a call, to a program of that pool.
+    pub fn calling(self, pool: Option<String>) -> Self {
+        Self { unexplained: pool, ..self }
     }
 
     /// A job that is there already, for which a `Wait` has been sent with `more` and `output`.
@@ -123,6 +133,7 @@ impl<'a> Follower<'a> {
             is_in_place: false,
             on_disconnect: OnDisconnect::Detach,
             submission: None,
+            unexplained: None,
             progress: ProgressLines::of_one(),
             buffer: vec![0; 256 * 1024],
         }
@@ -157,10 +168,23 @@ impl<'a> Follower<'a> {
 
     /// The job takes its time: from now on signals are acted on, and its files are watched.
     fn settle_in(&mut self) {
-        if let Some(interrupts) = &mut self.interrupts {
-            interrupts.attend();
+        match &mut self.interrupts {
+            Some(interrupts) if interrupts.are_only_noted() => interrupts.attend(),
+            Some(_) | None => self.explain(),
         }
         self.watch();
+    }
+
+    /// Says so when a call waits for a program that cannot start; otherwise it would seem to hang.
+    fn explain(&mut self) {
+        let (Some(name), Some(id)) = (self.unexplained.take(), self.id) else { return };
+        let Ok(pools) = self.link.reconnect().and_then(|mut client| Ok(client.call(&Pools {})?.pools)) else { return };
+        let is_down = |slot: &Slot| matches!(slot.state, SlotState::BackingOff | SlotState::Failed | SlotState::Starting);
+        let slots = pools.iter().find(|pool| pool.name == name).map_or(&[][..], |pool| &pool.slots);
+        let reason = slots.iter().find_map(|slot| slot.reason.as_deref());
+        if let Some(reason) = reason.filter(|_| slots.iter().all(is_down)) {
+            eprintln!("poolctl: job {id} waits, as no program of the pool {name:?} is up: {reason}");
+        }
     }
 
     fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {
@@ -280,6 +304,7 @@ impl<'a> Follower<'a> {
             Some(_) if self.inotify.is_none() => PollTimeout::from(WITHOUT_INOTIFY_MS),
             // One that waits for a slot.
             None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => PollTimeout::from(UNWATCHED_MS),
+            None if self.unexplained.is_some() => PollTimeout::from(EXPLAINED_AFTER_MS),
             Some(_) | None => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {

@@ -99,7 +99,8 @@ fn is_repeatable(submit: &Submit) -> bool {
 /// Whatever kept the job from being accepted, or its end from being told.
 pub fn wait(link: &Link, mut client: Client, submit: Submit) -> anyhow::Result<Record> {
     client.send(&submit, true)?;
-    let follower = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default());
+    let pool = submit.job.pool.clone().filter(|_| submit.job.method.is_some());
+    let follower = Follower::in_place(link, client, submit.on_disconnect.unwrap_or_default()).calling(pool);
     let follower = if is_repeatable(&submit) { follower.repeating(submit) } else { follower };
     follower.attend()
 }

@@ -1,7 +1,7 @@
 //! What users see of warm pools: calls to resident programs, and what becomes of them when a program goes wrong.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -367,8 +367,18 @@ fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     let told = reason("p");
     assert!(told.contains("can't open file") && told.contains("ended with code 2"), "{told}");
     wait_until("failed", || slots(&daemon, "missing")[0].state == SlotState::Failed);
+    let mut waits = daemon.ctl(&["call", "missing", "m"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(waits.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("poolctl: job 1 waits") && line.contains("/no/such/program"), "{line}");
+    send(waits.id() as i32, Signal::SIGINT);
+    line.clear();
+    stderr.read_to_string(&mut line).unwrap();
+    assert_eq!((waits.wait().unwrap().code(), line.as_str()), (Some(125), "poolctl: job 1 was canceled\n"));
     fs::copy(program("square.py"), &script).unwrap();
-    assert_eq!(value(&daemon, &["square", "4"]), "16", "once it can, it does");
+    let said = call(&daemon, &["square", "4"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "16\n"), "once it can, it does: {said:?}");
     assert!(daemon.ok(&["pool", "ls"]).contains("/no/such/program"), "{}", daemon.ok(&["pool", "ls"]));
 }
 

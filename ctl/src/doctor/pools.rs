@@ -1,7 +1,7 @@
 //! The pools: which tier of containment is in force, which slots are down, how full the queues are.
 
 use pool_proto::condition::Condition;
-use pool_proto::interface::{Pool, SlotState};
+use pool_proto::interface::{Pool, Slot, SlotState};
 
 use super::Check;
 
@@ -22,14 +22,22 @@ fn containment(pool: &Pool) -> Check {
 fn slots(pool: &Pool) -> Check {
     let down: Vec<_> = pool.slots.iter().filter(|slot| !is_up(slot.state)).collect();
     let (up, all) = (pool.slots.len() - down.len(), pool.slots.len());
-    let check = match down.iter().find_map(|slot| slot.reason.as_deref()) {
-        _ if down.is_empty() => Check::ok("slots", format!("{up} of {all} are up, {} run a job", pool.running)),
-        Some(reason) => {
-            Check::problem("slots", format!("{up} of {all} are up: {reason}")).advise("mend that; poold tries again by itself")
+    let mend = "mend that; poold tries again by itself";
+    let check = match (down.is_empty(), reason_among(down), reason_among(pool.slots.iter().collect())) {
+        (true, _, None) => Check::ok("slots", format!("{up} of {all} are up, {} run a job", pool.running)),
+        (true, _, Some(reason)) => {
+            let what =
+                format!("{up} of {all} are up, but a program that is worn, or has other settings now, is not replaced: {reason}");
+            Check::warning("slots", what).advise(mend)
         }
-        None => Check::note("slots", format!("{up} of {all} are up, the others are being started")),
+        (false, Some(reason), _) => Check::problem("slots", format!("{up} of {all} are up: {reason}")).advise(mend),
+        (false, None, _) => Check::note("slots", format!("{up} of {all} are up, the others are being started")),
     };
     check.of(&pool.name)
+}
+
+fn reason_among(slots: Vec<&Slot>) -> Option<&str> {
+    slots.into_iter().find_map(|slot| slot.reason.as_deref())
 }
 
 fn queue(pool: &Pool, max_queued: u64) -> Check {

@@ -593,7 +593,7 @@ impl Pool {
                 Slot::Retired { .. } => return None,
             };
             let state = self.slots.state(index);
-            let is_well = matches!(state, SlotState::Idle | SlotState::Busy);
+            let is_well = matches!(state, SlotState::Idle | SlotState::Busy) && !self.slots.is_worn(index);
             let reason = self.slots.reason(index).filter(|_| !is_well);
             let resident = self.slots.resident(index);
             let program_pid = resident.process.map(|process| process.pid);

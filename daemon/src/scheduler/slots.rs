@@ -239,7 +239,7 @@ impl Slots {
         self.turn.retain(|&other| other != index);
     }
 
-    /// Why the slot is down, once it has lost a worker.
+    /// Why the slot is down, or its worn program has not been replaced: what became of the worker that it has lost last.
     pub fn reason(&self, index: u32) -> Option<String> {
         Some(self.place(index).reason.clone()).filter(|reason| !reason.is_empty())
     }
@@ -334,7 +334,9 @@ impl Slots {
     pub fn ready(&mut self, index: u32, worker: i32, process: Process, now: Duration) -> Next {
         let resident = Resident { process: Some(process), ready_at: now, calls: 0 };
         if self.place(index).slot == (Slot::Starting { pid: worker }) {
-            self.place_mut(index).resident = resident;
+            let place = self.place_mut(index);
+            place.resident = resident;
+            place.reason.clear();
             self.set_idle(index, worker);
         } else if self.place(index).successor == Some(Successor::Starting { pid: worker }) {
             self.place_mut(index).successor = Some(Successor::Ready { pid: worker, resident });
@@ -419,6 +421,7 @@ impl Slots {
         };
         (place.slot, place.successor, place.worn, place.resident) = (Slot::Idle { pid }, None, false, resident);
         place.failures = 0;
+        place.reason.clear();
         Next::Swap
     }
 
@@ -430,7 +433,7 @@ impl Slots {
             Slot::Down { .. } if place.failures >= FAILED_AFTER => SlotState::Failed,
             Slot::Down { .. } if place.failures > 0 => SlotState::BackingOff,
             Slot::Down { .. } | Slot::Starting { .. } => SlotState::Starting,
-            Slot::Idle { .. } if place.successor.is_some() => SlotState::Recycling,
+            Slot::Idle { .. } if place.worn || place.successor.is_some() => SlotState::Recycling,
             Slot::Idle { .. } => SlotState::Idle,
             Slot::Busy { .. } => SlotState::Busy,
             Slot::Spoilt { .. } => SlotState::BackingOff,

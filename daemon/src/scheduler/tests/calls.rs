@@ -209,11 +209,13 @@ fn a_successor_that_cannot_start_is_tried_again() {
     for _ in 0..3 {
         world.successor_lost(SLOT);
         assert!(matches!(world.workers[&SLOT].1, Worker::Idle), "the old one serves on");
+        let seen = slot(&world);
+        assert_eq!((seen.state, seen.reason.as_deref()), (SlotState::Recycling, Some("no room")), "it says why");
         pass_time(&mut world);
         assert_eq!(world.successors.len(), 1);
     }
     world.settle();
-    assert_eq!(slot(&world).state, SlotState::Idle);
+    assert_eq!((slot(&world).state, slot(&world).reason), (SlotState::Idle, None));
 }
 
 #[test]
