@@ -14,13 +14,13 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::load::Stage;
-use super::pools::{Containment, WARM};
+use super::pools::{self, Containment, MOST_PROGRAMS, WARM};
 
 /// How long the one who is left may take to kill everything.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Kills of these need no part of poold to die.
-pub const OF_OTHERS: [&str; 9] = [
+pub const OF_OTHERS: [&str; 10] = [
     "worker",
     "job",
     "program",
@@ -28,6 +28,7 @@ pub const OF_OTHERS: [&str; 9] = [
     "worker and program",
     "program, stopped",
     "worker, stopped",
+    "nobody: another configuration",
     "client",
     "several clients",
 ];
@@ -41,7 +42,19 @@ pub fn kill_for(daemon: &mut Daemon, time: Duration, random: &mut StdRng, stage:
         thread::sleep(Duration::from_millis(random.random_range(50..500)));
         go_on(daemon, &mut stopped);
         clients.push(waiting_client(daemon, random));
-        let name = kill_somebody(daemon, random, &mut clients, &mut stopped);
+        let name = match random.random_range(0..20) {
+            0 => {
+                let (programs, version) = (random.random_range(1..=MOST_PROGRAMS), random.random_range(0..3));
+                pools::reconfigure(daemon, containment, &stage.ledgers, programs, version);
+                "nobody: another configuration"
+            }
+            // It takes a while, and somebody else may be killed before it is over.
+            1 => {
+                daemon.signal(Signal::SIGTERM);
+                "nobody: told to end"
+            }
+            _ => kill_somebody(daemon, random, &mut clients, &mut stopped),
+        };
         *stage.known().kills.entry(name).or_default() += 1;
         clients.retain_mut(|client| matches!(client.try_wait(), Ok(None)));
         // Whoever notices a death needs a moment for it.

@@ -36,9 +36,12 @@ impl Ledgers {
         Self { started, done, callbacks, program }
     }
 
+    pub fn write_program(&self) {
+        fs::write(&self.program, include_str!("program.py")).expect("the program can be written");
+    }
+
     /// The command of the program that takes the calls.
     pub fn program(&self) -> Vec<String> {
-        fs::write(&self.program, include_str!("program.py")).expect("the program can be written");
         let paths = [&self.program, &self.started, &self.done, &self.program.with_extension("seen")];
         let paths = paths.map(|path| path.to_str().expect("temporary paths are UTF-8").to_owned());
         [vec!["python3".to_owned()], paths.to_vec()].concat()

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::interface::{Brief, Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait};
-use pool_proto::{Client, ClientError, State};
+use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -152,6 +152,10 @@ impl<'s> Attendant<'s> {
                 Ok(submitted) => {
                     self.stage.known().count("keys submitted again", submitted.existing.len() as u64);
                     return Some((client, submitted.ids));
+                }
+                Err(ClientError::Refused(Refusal::Draining {} | Refusal::ShuttingDown {})) => {
+                    thread::sleep(Duration::from_millis(10));
+                    client = self.stage.connect()?;
                 }
                 Err(ClientError::Refused(refusal)) => {
                     self.stage.known().breaches.push(format!("a submission was refused: {refusal}"));

@@ -1,6 +1,9 @@
 //! The daemon that the soak is about: a pool of commands and one of resident programs, in a containment that is to be had.
 
+use std::fs;
+
 use clap::ValueEnum;
+use nix::sys::signal::Signal;
 use pool_proto::interface::{Pools, Tier};
 use pool_tests::{Daemon, MARK, Setup};
 
@@ -9,8 +12,9 @@ use super::ledgers::Ledgers;
 /// The pool of resident programs.
 pub const WARM: &str = "warm";
 
-/// Slots of that pool.
+/// Slots of that pool, at the start and at most.
 const PROGRAMS: u32 = 3;
+pub const MOST_PROGRAMS: u32 = 4;
 
 /// What keeps a job's processes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,10 +59,23 @@ impl Containment {
 pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
     let setup = Setup::new().workers(workers).quiet();
     let ledgers = Ledgers::new(setup.dir());
+    ledgers.write_program();
+    let config = config(containment, &ledgers, setup.mark(), PROGRAMS, 0);
+    (setup.config(&config).start(), ledgers)
+}
+
+/// Gives it another configuration, which is in force until its next start: more or fewer programs, with another variable.
+pub fn reconfigure(daemon: &Daemon, containment: Containment, ledgers: &Ledgers, programs: u32, version: u32) {
+    let text = config(containment, ledgers, daemon.mark(), programs, version);
+    fs::write(daemon.path("config.toml"), text).expect("the configuration can be written");
+    daemon.signal(Signal::SIGHUP);
+}
+
+/// Nothing is given up, so that every end has to be explained.
+fn config(containment: Containment, ledgers: &Ledgers, mark: &str, programs: u32, version: u32) -> String {
     let (of_all, of_each) = containment.settings();
-    let (command, mark) = (ledgers.program(), setup.mark().to_owned());
-    // Nothing is given up, so that every end has to be explained.
-    let config = format!(
+    let command = ledgers.program();
+    format!(
         "crash_limit = 1000000
         max_output_bytes = 3000000
         {of_all}
@@ -71,13 +88,12 @@ pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
         [pool.default]
         {of_each}
         [pool.{WARM}]
-        workers = {PROGRAMS}
+        workers = {programs}
         command = {command:?}
-        env = {{ PATH = \"/usr/local/bin:/usr/bin:/bin\", {MARK} = {mark:?} }}
+        env = {{ PATH = \"/usr/local/bin:/usr/bin:/bin\", {MARK} = {mark:?}, VERSION = \"{version}\" }}
         ready = \"notify\"
         max_calls = 20
         max_age = \"5s\"
         {of_each}"
-    );
-    (setup.config(&config).start(), ledgers)
+    )
 }

@@ -12,6 +12,7 @@ use super::kills::{OF_OTHERS, describe};
 use super::known::{Accepted, Fate, Known, Volatile};
 use super::ledgers::Written;
 use super::load::release_held;
+use super::pools::MOST_PROGRAMS;
 
 /// What programs write down in place of an attempt.
 const CALL: &str = "call";
@@ -54,7 +55,8 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
     known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
     let daemon_kills: u64 = known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
-    let slots: u32 = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools.iter().map(|pool| pool.workers).sum());
+    let commands = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
+    let slots = commands + MOST_PROGRAMS;
     if sums.uncounted > daemon_kills * u64::from(slots) {
         known.breaches.push(format!("{} runs were not counted, with {daemon_kills} kills of the daemon", sums.uncounted));
     }
@@ -105,7 +107,10 @@ fn check_end(
         state if state == kind.state => true,
         // By us.
         State::Failed if record.signal == Some(9) => record.retried == kind.retries,
-        State::Failed => kind.on_crash == OnCrash::Fail && record.result == Some(ResultKind::Lost),
+        State::Failed if kind.on_crash == OnCrash::Fail => {
+            let was_told_to_end = record.reason.as_ref().is_some_and(|reason| reason.contains("poold was told to end"));
+            was_told_to_end || record.result == Some(ResultKind::Lost)
+        }
         State::Canceled => accepted.is_canceled,
         _ => false,
     };
