@@ -213,6 +213,22 @@ fn progress_is_for_people() {
     assert!(!at_terminal.wait().unwrap().success());
 }
 
+#[test]
+fn a_call_in_memory_needs_an_id_from_the_disk_and_nothing_else() {
+    let daemon = warm(1, &["python3", &program("square.py")], "durability = \"none\"\n");
+    let elsewhere = daemon.path("elsewhere");
+    program_pid(&daemon);
+    fs::rename(daemon.state_dir(), &elsewhere).unwrap();
+    let said = call(&daemon, &["square", "7"]);
+    assert!(said.code == 125 && said.stderr.contains("nothing was accepted"), "{said:?}");
+    fs::rename(&elsewhere, daemon.state_dir()).unwrap();
+    wait_until("the store is written again", || call(&daemon, &["square", "7"]).code == 0);
+    // There are ids for thousands of calls now.
+    fs::rename(daemon.state_dir(), &elsewhere).unwrap();
+    assert_eq!(value(&daemon, &["square", "8"]), "64");
+    fs::rename(&elsewhere, daemon.state_dir()).unwrap();
+}
+
 /// A program that reads a call only once there is a file of that name, and then returns its parameters.
 const SLOW_READER: &str = r#"
 import os, sys, time

@@ -344,8 +344,11 @@ impl Scheduler {
             StoreAnswer::NotQueued { id } => _ = self.ending.remove(&id),
             StoreAnswer::Got { call, records, missing } => self.on_got(call, &records, missing.first().copied()),
             StoreAnswer::CallbackClaimed(run) => self.on_callback_claimed(run),
-            // The shell's own business: the scheduler asked for neither.
-            StoreAnswer::Listed { .. } | StoreAnswer::Pruned { .. } | StoreAnswer::PoolChanged { .. } => {}
+            // The shell's own business: the scheduler asked for none.
+            StoreAnswer::Listed { .. }
+            | StoreAnswer::Pruned { .. }
+            | StoreAnswer::IdsReserved { .. }
+            | StoreAnswer::PoolChanged { .. } => {}
         }
     }
 

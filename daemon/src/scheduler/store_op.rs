@@ -59,6 +59,7 @@ pub enum StoreOp {
     /// How an attempt of a callback ended.
     CallbackEnded { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
     /// Ids below this one may have been given to jobs that the store has never heard of: no start gives them out again.
+    /// Answered by [`StoreAnswer::IdsReserved`].
     ReserveIds { below: u64 },
     /// Keeps a pool that was added at run time, as it is to be found by the next start; without a value it is forgotten.
     /// Answered by [`StoreAnswer::PoolChanged`].
@@ -185,6 +186,9 @@ pub enum StoreAnswer {
         next: Option<JobId>,
     },
     CallbackClaimed(Box<CallbackRun>),
+    IdsReserved {
+        below: u64,
+    },
     PoolChanged {
         call: CallId,
     },

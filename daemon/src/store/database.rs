@@ -264,7 +264,10 @@ impl Database {
                 Ok(run.map(|run| StoreAnswer::CallbackClaimed(Box::new(run))))
             }
             StoreOp::CallbackEnded { id, end, exit_code } => callbacks::ended(connection, *id, *end, *exit_code).map(|()| None),
-            StoreOp::ReserveIds { below } => jobs::reserve_volatile_ids(connection, *below).map(|()| None),
+            StoreOp::ReserveIds { below } => {
+                jobs::reserve_volatile_ids(connection, *below)?;
+                Ok(Some(StoreAnswer::IdsReserved { below: *below }))
+            }
             StoreOp::SetPool { call, name, value } => {
                 match value {
                     Some(value) => {
@@ -405,9 +408,9 @@ fn promises(op: &StoreOp) -> bool {
         | StoreOp::Finish { .. }
         | StoreOp::FinishQueued { .. }
         | StoreOp::SetPool { .. }
+        | StoreOp::ReserveIds { .. }
         | StoreOp::Prune { .. } => true,
         StoreOp::Booted { .. }
-        | StoreOp::ReserveIds { .. }
         | StoreOp::Start { .. }
         | StoreOp::Stopping { .. }
         | StoreOp::Retrying { .. }

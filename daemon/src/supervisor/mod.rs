@@ -20,6 +20,7 @@ mod output_room;
 mod programs;
 mod recovery;
 mod requests;
+mod reserved_ids;
 mod spool;
 mod status;
 
@@ -40,6 +41,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::stat::fstat;
 use nix::unistd::getppid;
+use pool_proto::Refusal;
 use pool_proto::condition::Swept;
 use pool_proto::events::Kind;
 use pool_proto::interface::{Brief, Submitted};
@@ -62,6 +64,7 @@ use containment::Containment;
 use events::Listeners;
 use launch::Place;
 use programs::AddedPools;
+use reserved_ids::ReservedIds;
 use spool::Spool;
 use status::ServiceManager;
 
@@ -82,9 +85,6 @@ const PRUNE_BATCH: u32 = 100;
 
 /// Attempts of a job whose output may be there: the latest one's, and some before it where supervisors have died in between.
 const KEPT_ATTEMPTS: usize = 4;
-
-/// Ids that are set aside at once for jobs that are kept in memory alone: so many at most are skipped by the next start.
-const RESERVE_IDS: u64 = 10_000;
 
 /// After running out of descriptors clients are accepted again so much later, should none be closed before.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -120,8 +120,7 @@ struct Supervisor {
     store: Store,
     /// Jobs that are kept in memory alone.
     volatile: Volatile,
-    /// Ids that the store has been told of on behalf of these.
-    reserved_below: u64,
+    reserved_ids: ReservedIds,
     server: Server,
     fleet: Fleet,
     containment: Containment,
@@ -260,7 +259,7 @@ impl Supervisor {
             pool_names,
             store,
             volatile: Volatile::default(),
-            reserved_below: 0,
+            reserved_ids: ReservedIds::default(),
         };
         for effect in effects {
             supervisor.perform(effect);
@@ -405,6 +404,10 @@ impl Supervisor {
                 self.handle(Event::Store(answer));
             }
             StoreAnswer::PoolChanged { call } => self.on_pool_changed(call),
+            StoreAnswer::IdsReserved { below } => {
+                self.reserved_ids.reserved(below);
+                self.insert_volatile();
+            }
             StoreAnswer::Fetched { .. }
             | StoreAnswer::Due { .. }
             | StoreAnswer::Claimed { .. }
@@ -586,20 +589,36 @@ impl Supervisor {
 
     /// To the disk, or where the job is kept in memory alone, there.
     fn hand_to_store(&mut self, op: StoreOp) {
-        if let StoreOp::Insert { first, jobs, .. } = &op
-            && jobs.first().is_some_and(|work| work.volatile)
-        {
-            let next = first.0 + jobs.len() as u64;
-            if next + RESERVE_IDS / 2 > self.reserved_below {
-                self.reserved_below = next + RESERVE_IDS;
-                self.ops.push(StoreOp::ReserveIds { below: self.reserved_below });
+        match &op {
+            StoreOp::Insert { first, jobs, .. } if jobs.first().is_some_and(|work| work.volatile) => {
+                let next = first.0 + jobs.len() as u64;
+                let reservation = self.reserved_ids.ask(next, op);
+                self.ops.extend(reservation);
+                self.insert_volatile();
             }
+            _ => self.ops.extend(self.volatile.take(op)),
         }
-        self.ops.extend(self.volatile.take(op));
+    }
+
+    fn insert_volatile(&mut self) {
+        while let Some(insertion) = self.reserved_ids.next_ready() {
+            self.ops.extend(self.volatile.take(insertion));
+        }
+    }
+
+    /// While the store cannot be written, no ids can be set aside.
+    fn refuse_without_ids(&mut self) {
+        let Some(reason) = self.store_failure.clone() else { return };
+        for insertion in self.reserved_ids.give_up() {
+            let StoreOp::Insert { call, .. } = insertion else { continue };
+            let refusal = Refusal::StoreFailed { reason: reason.clone() };
+            self.handle(Event::Store(StoreAnswer::Refused { call, refusal }));
+        }
     }
 
     /// What is kept in memory alone is answered at once, but only when whoever asked is done.
     fn take_volatile_answers(&mut self) {
+        self.refuse_without_ids();
         while let Some(answer) = self.volatile.answer() {
             self.hear_of_answer(&answer);
             match answer {

@@ -336,6 +336,19 @@ fn the_crash_that_ends_a_job_is_counted_with_its_end() {
 }
 
 #[test]
+fn ids_that_are_set_aside_are_given_out_by_no_later_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for below in [500, 400] {
+        assert_eq!(store.answer(StoreOp::ReserveIds { below }), StoreAnswer::IdsReserved { below });
+    }
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(store.restored.next_job, 500);
+    store.close();
+}
+
+#[test]
 fn ids_are_never_given_out_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
