@@ -10,7 +10,7 @@ use crate::job::{CallbackId, Claim, Exit, Unit};
 
 impl Scheduler {
     pub(super) fn schedule_callback(&mut self, id: CallbackId, due_us: i64) {
-        let wait = Duration::from_micros((due_us - self.now.wall_us).max(0).unsigned_abs());
+        let wait = self.now.until(due_us);
         if wait.is_zero() {
             self.lane.push(id);
         } else {
@@ -66,7 +66,7 @@ impl Scheduler {
             self.timers.remove(&(deadline, Timer::Attempt(Unit::Callback(id))));
         }
         let Some(claim) = current.claim else { return self.lane.push_front(id) };
-        let end = self.lane.judge(claim.attempt, exit_code == Some(0), self.now.wall_us);
+        let end = self.lane.judge(claim.attempt, exit_code == Some(0), self.now);
         self.store(StoreOp::CallbackEnded { id, end, exit_code });
         if let CallbackEnd::Again { due_us } = end {
             self.schedule_callback(id, due_us);

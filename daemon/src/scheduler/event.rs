@@ -19,6 +19,18 @@ pub struct Now {
     pub wall_us: i64,
 }
 
+impl Now {
+    /// The time after so long, in microseconds since 1970; the last there is where that is too long.
+    pub fn wall_us_after(&self, wait: Duration) -> i64 {
+        self.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// How long it is until that time, in microseconds since 1970; nothing once it has passed.
+    pub fn until(&self, wall_us: i64) -> Duration {
+        Duration::from_micros(wall_us.saturating_sub(self.wall_us).max(0).unsigned_abs())
+    }
+}
+
 /// Where a worker works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId {

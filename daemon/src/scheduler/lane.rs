@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::event::{CallbackSettings, LaneId, SlotId};
+use super::event::{CallbackSettings, LaneId, Now, SlotId};
 use super::slots::Slots;
 use super::store_op::CallbackEnd;
 use crate::job::{CallbackId, Claim, Unit};
@@ -116,14 +116,14 @@ impl CallbackLane {
     }
 
     /// What follows from the end of an attempt: counted from 1, delivered or not.
-    pub fn judge(&self, attempt: u32, delivered: bool, now_us: i64) -> CallbackEnd {
+    pub fn judge(&self, attempt: u32, delivered: bool, now: Now) -> CallbackEnd {
         if delivered {
             CallbackEnd::Delivered
         } else if attempt >= self.settings.attempts {
             CallbackEnd::Failed
         } else {
             let backoff = self.settings.backoff.saturating_mul(1 << (attempt - 1).min(20));
-            CallbackEnd::Again { due_us: now_us.saturating_add(i64::try_from(backoff.as_micros()).unwrap_or(i64::MAX)) }
+            CallbackEnd::Again { due_us: now.wall_us_after(backoff) }
         }
     }
 }

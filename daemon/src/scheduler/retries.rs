@@ -1,8 +1,6 @@
 //! Further attempts of jobs that have failed or timed out. Until the next one is due the job is the store's alone; held here is when to ask
 //! for those that are.
 
-use std::time::Duration;
-
 use pool_proto::interface::{OnCrash, State};
 
 use super::attempts::Active;
@@ -45,8 +43,7 @@ impl Scheduler {
         let left = retries.allowed - retried;
         let left = if left == 1 { "1 more follows at most".to_owned() } else { format!("{left} more follow at most") };
         let reason = format!("attempt {attempt} has failed ({}); {left}", outcome::in_words(outcome));
-        let backoff_us = i64::try_from(backoff.as_micros()).unwrap_or(i64::MAX);
-        Some(Failed { retried: retried + 1, reason, due_us: self.now.wall_us.saturating_add(backoff_us) })
+        Some(Failed { retried: retried + 1, reason, due_us: self.now.wall_us_after(backoff) })
     }
 
     pub(super) fn store_failed(&mut self, id: JobId, failed: Failed, start: Option<Start>) {
@@ -57,8 +54,7 @@ impl Scheduler {
 
     /// Some job's next attempt is due at that time, in microseconds since 1970.
     pub(super) fn wake_for(&mut self, due_us: i64) {
-        let wait = Duration::from_micros(due_us.saturating_sub(self.now.wall_us).max(0).unsigned_abs());
-        let at = self.now.monotonic + wait;
+        let at = self.now.monotonic + self.now.until(due_us);
         if self.next_due.is_some_and(|next| next <= at) {
             return;
         }

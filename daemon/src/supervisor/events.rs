@@ -16,7 +16,7 @@ use super::Supervisor;
 use super::requests::Query;
 use crate::fleet::lane_name;
 use crate::job::{CallId, CallbackId, Claim, JobId, StopReason, Unit};
-use crate::scheduler::store_op::{CallbackEnd, CallbackRun, StoreAnswer, StoreOp};
+use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Start, StoreAnswer, StoreOp};
 use crate::scheduler::{LaneId, SlotId};
 
 /// A listener that has so much to read, in bytes, is told that it has missed something, and nothing more. Well above what a message with very
@@ -141,10 +141,7 @@ impl Supervisor {
             }
             StoreOp::AttemptFailed { id, reason, start, .. } => {
                 if let Some(start) = start {
-                    let mut started = self.happening(Kind::Started);
-                    (started.id, started.attempt, started.slot) = (Some(id.0), Some(start.attempt), Some(start.slot));
-                    started.pid = start.process.map(|process| process.pid);
-                    self.tell_of_job(started);
+                    self.tell_of_job(self.started(*id, start));
                 }
                 (happening.event, happening.id, happening.reason) = (Kind::Retrying, Some(id.0), Some(reason.clone()));
             }
@@ -165,14 +162,19 @@ impl Supervisor {
             StoreOp::Finish { id, start, want_record, .. } => {
                 *want_record = true;
                 let Some(start) = start else { return };
-                (happening.event, happening.id) = (Kind::Started, Some(id.0));
-                (happening.attempt, happening.slot) = (Some(start.attempt), Some(start.slot));
-                happening.pid = start.process.map(|process| process.pid);
+                happening = self.started(*id, start);
             }
             StoreOp::FinishQueued { want_record, .. } => return *want_record = true,
             _ => return,
         }
         self.tell_of_job(happening);
+    }
+
+    /// The start of a call, which is told late.
+    fn started(&self, id: JobId, start: &Start) -> Happening {
+        let pid = start.process.map(|process| process.pid);
+        let (attempt, slot) = (Some(start.attempt), Some(start.slot));
+        Happening { id: Some(id.0), attempt, slot, pid, ..self.happening(Kind::Started) }
     }
 
     /// Adds the pool of a job that a worker has or had.
