@@ -41,8 +41,7 @@ pub fn ping(link: &Link, as_json: bool) -> anyhow::Result<u8> {
     let pong = link.connect_only()?.call(&Ping {})?;
     let socket = link.socket().display().to_string();
     if as_json {
-        let answer =
-            serde_json::json!({ "version": pong.version, "pid": pong.pid, "socket": socket, "state_dir": pong.state_dir });
+        let answer = serde_json::json!({ "version": pong.version, "pid": pong.pid, "socket": socket, "state_dir": pong.state_dir });
         print::json(&answer)?;
     } else {
         print::text(&format!("poold {}, pid {}, {socket}\n", pong.version, pong.pid))?;

@@ -25,7 +25,8 @@ pub fn run(link: &Link, file: &Path, as_json: bool) -> anyhow::Result<u8> {
     let mut client = link.connect_only()?;
     let part = Part::create(file)?;
     let begun = client.call(&Backup {})?;
-    copy(&begun, &part.file).with_context(|| format!("cannot copy {} to {}", begun.path, part.path.display()))?;
+    copy(&begun, &part.file)
+        .with_context(|| format!("cannot copy {} to {}", begun.path, part.path.display()))?;
     client.call(&EndBackup {})?;
     part.become_file(file)?;
     report(file, begun.bytes, as_json)?;
@@ -45,7 +46,10 @@ fn report(file: &Path, bytes: u64, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print::json(&serde_json::json!({ "schema": SCHEMA, "file": file, "bytes": bytes }));
     }
-    print::text(&format!("{}: {bytes} bytes; jobs, callbacks and environments, without output\n", file.display()))
+    print::text(&format!(
+        "{}: {bytes} bytes; jobs, callbacks and environments, without output\n",
+        file.display()
+    ))
 }
 
 /// A copy that is not whole yet; removed unless it becomes so.
@@ -60,7 +64,9 @@ impl Part {
         path.push(".part");
         let path = PathBuf::from(path);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let hint = || format!("cannot create {}: remove it, should it be there, or name another file", path.display());
+        let hint = || {
+            format!("cannot create {}: remove it, should it be there, or name another file", path.display())
+        };
         let file = file.with_context(hint)?;
         Ok(Self { path, file })
     }
@@ -70,7 +76,9 @@ impl Part {
         let renamed = renameat2(AT_FDCWD, &self.path, AT_FDCWD, file, RenameFlags::RENAME_NOREPLACE);
         renamed.with_context(|| format!("cannot name the copy {}", file.display()))?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("cannot sync {}", folder.display()))
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| format!("cannot sync {}", folder.display()))
     }
 }
 

@@ -36,20 +36,23 @@ pub fn run(link: &Link, path: &Path, defaults: Job, as_json: bool) -> anyhow::Re
         Box::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
     };
     let mut source = BufReader::with_capacity(BATCH_BYTES, source);
-    let mut bulk = Bulk { client: link.connect()?, name: path.display().to_string(), defaults, as_json, accepted: 0 };
+    let mut bulk =
+        Bulk { client: link.connect()?, name: path.display().to_string(), defaults, as_json, accepted: 0 };
     let mut batch = Batch::default();
     let mut line = String::new();
     for number in 1.. {
         line.clear();
         let count = source.read_line(&mut line).map_err(|error| bulk.wrong(number, &error.to_string()))?;
         if !line.trim().is_empty() {
-            let job = serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
+            let job =
+                serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
             batch.jobs.push(job);
             batch.lines.push(number);
             batch.bytes += line.len();
         }
         // What has come is not kept waiting for what may come.
-        let is_full = batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES || source.buffer().is_empty();
+        let is_full =
+            batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES || source.buffer().is_empty();
         if is_full && !batch.jobs.is_empty() {
             bulk.send(std::mem::take(&mut batch))?;
         }
@@ -88,12 +91,16 @@ impl Bulk {
             }
         };
         self.accepted += submitted.ids.len();
-        let lines = submitted.ids.iter().map(|id| if self.as_json { format!("{{\"id\":{id}}}\n") } else { format!("{id}\n") });
+        let lines = submitted
+            .ids
+            .iter()
+            .map(|id| if self.as_json { format!("{{\"id\":{id}}}\n") } else { format!("{id}\n") });
         print::text(&lines.collect::<String>())
     }
 
     fn wrong(&self, line: usize, reason: &str) -> anyhow::Error {
         let Self { name, accepted, .. } = self;
-        UsageError(format!("{name}:{line}: {reason}; {accepted} jobs were accepted, none from this batch on")).into()
+        UsageError(format!("{name}:{line}: {reason}; {accepted} jobs were accepted, none from this batch on"))
+            .into()
     }
 }

@@ -17,7 +17,9 @@ use crate::{cli, outcome, print};
 pub fn run(link: &Link, options: &CallOptions, as_json: bool) -> anyhow::Result<u8> {
     let is_tied = options.tie.as_deref() == Some(TIE_TO_CLIENT);
     if is_tied && options.detach {
-        bail!(UsageError("--tie client goes without --async: with it there is no client to be tied to".to_owned()));
+        bail!(UsageError(
+            "--tie client goes without --async: with it there is no client to be tied to".to_owned()
+        ));
     }
     let on_disconnect = if is_tied { OnDisconnect::Cancel } else { OnDisconnect::Detach };
     let submit = Submit { job: job_of(options)?, on_disconnect: Some(on_disconnect) };
@@ -50,7 +52,8 @@ fn job_of(options: &CallOptions) -> anyhow::Result<Job> {
 /// Each parameter is JSON where it can be read as such, text otherwise.
 fn params_of(options: &CallOptions) -> anyhow::Result<Option<Json>> {
     if let Some(params) = &options.params {
-        let json = Json::parse(params).map_err(|error| UsageError(format!("--params is no JSON: {error}")))?;
+        let json =
+            Json::parse(params).map_err(|error| UsageError(format!("--params is no JSON: {error}")))?;
         if !json.get().trim_start().starts_with(['[', '{']) {
             bail!(UsageError(format!("--params takes an array or an object: write [{}]", json.get())));
         }
@@ -111,14 +114,23 @@ mod tests {
     #[test]
     fn parameters_are_json_where_they_can_be() {
         assert_eq!(params(&[]), None);
-        assert_eq!(params(&["7", "-1", "a b", "{\"n\":1}", "null", ""]).as_deref(), Some(r#"[7,-1,"a b",{"n":1},null,""]"#));
+        assert_eq!(
+            params(&["7", "-1", "a b", "{\"n\":1}", "null", ""]).as_deref(),
+            Some(r#"[7,-1,"a b",{"n":1},null,""]"#)
+        );
         assert_eq!(params(&["--params", "{\"n\": 7}"]).as_deref(), Some("{\"n\": 7}"));
     }
 
     #[test]
     fn errors_are_told_in_full() {
         let describe = |text: &str| describe_error(&Json::parse(text).unwrap());
-        assert_eq!(describe(r#"{"code":-32601,"message":"no such method"}"#), "no such method (error -32601)");
-        assert_eq!(describe(r#"{"code":1,"message":"no","data":[1]}"#), r#"{"code":1,"message":"no","data":[1]}"#);
+        assert_eq!(
+            describe(r#"{"code":-32601,"message":"no such method"}"#),
+            "no such method (error -32601)"
+        );
+        assert_eq!(
+            describe(r#"{"code":1,"message":"no","data":[1]}"#),
+            r#"{"code":1,"message":"no","data":[1]}"#
+        );
     }
 }

@@ -316,7 +316,12 @@ pub struct SubmitOptions {
     pub rerun_failed: bool,
 
     /// The command and its arguments; no shell is put between
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "from", value_name = "COMMAND")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "from",
+        value_name = "COMMAND"
+    )]
     pub command: Vec<std::ffi::OsString>,
 }
 
@@ -498,13 +503,16 @@ impl std::str::FromStr for IdRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| part.parse::<u64>().map_err(|_| format!("{text:?} is no id: write 12, or 3-9"));
+        let number =
+            |part: &str| part.parse::<u64>().map_err(|_| format!("{text:?} is no id: write 12, or 3-9"));
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(text)?, number(text)?),
         };
         if last < first || last - first >= MAX_IDS {
-            return Err(format!("{text:?} is no range of at most {MAX_IDS} ids: write the smaller one first"));
+            return Err(format!(
+                "{text:?} is no range of at most {MAX_IDS} ids: write the smaller one first"
+            ));
         }
         Ok(Self { first, last })
     }
@@ -534,7 +542,9 @@ mod tests {
 
     #[test]
     fn ids_and_ranges() {
-        let ids = |text: &str| text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges));
+        let ids = |text: &str| {
+            text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges))
+        };
         assert_eq!(ids("12 3-5 12"), Ok(vec![12, 3, 4, 5, 12]));
         for text in ["", "x", "5-3", "3-", "-3", "1-99999999999"] {
             assert!(ids(text).is_err(), "{text}");

@@ -118,13 +118,20 @@ impl Link {
         let mut command = Command::new(&program);
         command.arg("--daemonize").stdin(Stdio::null());
         // What a service manager has told our own service is not meant for it.
-        for name in
-            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "STATE_DIRECTORY"]
-        {
+        for name in [
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+            "STATE_DIRECTORY",
+        ] {
             command.env_remove(name);
         }
         let said = command.output();
-        let said = said.with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
+        let said = said
+            .with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
         if said.status.success() {
             eprintln!("poolctl: started poold, socket {}", self.socket.display());
             return self.open().map_err(|error| self.explain(error));
@@ -143,9 +150,8 @@ impl Link {
 /// For a connection that broke before the reply came.
 pub fn not_known_whether_accepted(error: ClientError) -> anyhow::Error {
     match error {
-        ClientError::Disconnected(_) => {
-            anyhow::Error::from(error).context("it is not known whether the job was accepted; `poolctl ls` tells")
-        }
+        ClientError::Disconnected(_) => anyhow::Error::from(error)
+            .context("it is not known whether the job was accepted; `poolctl ls` tells"),
         other => other.into(),
     }
 }

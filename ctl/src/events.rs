@@ -38,8 +38,23 @@ fn begin(mut client: Client, options: &EventsOptions) -> anyhow::Result<Client> 
 }
 
 fn describe(happening: &Happening) -> String {
-    let Happening { event, at, id, pool, name, attempt, slot, pid, state, result, exit_code, signal, reason, callback, progress } =
-        happening;
+    let Happening {
+        event,
+        at,
+        id,
+        pool,
+        name,
+        attempt,
+        slot,
+        pid,
+        state,
+        result,
+        exit_code,
+        signal,
+        reason,
+        callback,
+        progress,
+    } = happening;
     let subject = match (id, pool, slot) {
         (Some(id), _, _) => format!("job {id}"),
         (None, Some(pool), Some(slot)) => format!("slot {pool}/{slot}"),
@@ -47,7 +62,8 @@ fn describe(happening: &Happening) -> String {
         (None, _, None) => String::new(),
     };
     let mut facts = Vec::new();
-    let mut fact = |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name}{value}")));
+    let mut fact =
+        |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name}{value}")));
     fact("", result.map(|result| result.as_str().to_owned()).filter(|_| state.is_some()));
     fact("callback ", callback.map(|callback| callback.to_string()));
     fact("attempt ", attempt.map(|attempt| attempt.to_string()));
@@ -62,7 +78,8 @@ fn describe(happening: &Happening) -> String {
     // What it has become says more than that it has ended.
     let event = state.map_or(event.as_str(), |state| state.as_str());
     let mut line = String::new();
-    write!(line, "{at}  {subject:<14}  {event:<18}  {}", facts.join(", ")).expect("a string takes everything");
+    write!(line, "{at}  {subject:<14}  {event:<18}  {}", facts.join(", "))
+        .expect("a string takes everything");
     format!("{}\n", printable(line.trim_end(), usize::MAX))
 }
 
@@ -84,8 +101,7 @@ mod tests {
             exit_code: Some(3),
             ..Happening::new(Kind::Ended, at.clone())
         };
-        let expected =
-            "2026-11-26T20:30:00.000000Z  job 7           failed              exit-code, attempt 1, pool default, exit code 3\n";
+        let expected = "2026-11-26T20:30:00.000000Z  job 7           failed              exit-code, attempt 1, pool default, exit code 3\n";
         assert_eq!(describe(&ended), expected);
         let reason = Some("was killed by signal 9".to_owned());
         let lost = Happening {
@@ -96,7 +112,8 @@ mod tests {
             ..Happening::new(Kind::WorkerLost, at)
         };
         assert!(
-            describe(&lost).ends_with("  slot default/1  worker_lost         pid 5, was killed by signal 9\n"),
+            describe(&lost)
+                .ends_with("  slot default/1  worker_lost         pid 5, was killed by signal 9\n"),
             "{}",
             describe(&lost)
         );

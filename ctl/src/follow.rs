@@ -178,8 +178,12 @@ impl<'a> Follower<'a> {
     /// Says so when a call waits for a program that cannot start; otherwise it would seem to hang.
     fn explain(&mut self) {
         let (Some(name), Some(id)) = (self.unexplained.take(), self.id) else { return };
-        let Ok(pools) = self.link.reconnect().and_then(|mut client| Ok(client.call(&Pools {})?.pools)) else { return };
-        let is_down = |slot: &Slot| matches!(slot.state, SlotState::BackingOff | SlotState::Failed | SlotState::Starting);
+        let Ok(pools) = self.link.reconnect().and_then(|mut client| Ok(client.call(&Pools {})?.pools)) else {
+            return;
+        };
+        let is_down = |slot: &Slot| {
+            matches!(slot.state, SlotState::BackingOff | SlotState::Failed | SlotState::Starting)
+        };
         let slots = pools.iter().find(|pool| pool.name == name).map_or(&[][..], |pool| &pool.slots);
         let reason = slots.iter().find_map(|slot| slot.reason.as_deref());
         if let Some(reason) = reason.filter(|_| slots.iter().all(is_down)) {
@@ -192,7 +196,8 @@ impl<'a> Follower<'a> {
             Ok(reply) => Ok(reply.map(|(progress, _)| progress)),
             Err(ClientError::Refused(Refusal::ShuttingDown {})) if self.id.is_some() => {
                 let id = self.id.unwrap_or_default();
-                Err(ClientError::Refused(Refusal::ShuttingDown {})).with_context(|| format!("job {id} has not ended"))
+                Err(ClientError::Refused(Refusal::ShuttingDown {}))
+                    .with_context(|| format!("job {id} has not ended"))
             }
             Err(error) => Err(error.into()),
         }
@@ -202,7 +207,9 @@ impl<'a> Follower<'a> {
         match progress.event {
             ProgressEvent::Accepted => self.id = Some(progress.id),
             ProgressEvent::Started => self.on_started(&progress)?,
-            ProgressEvent::Progress => progress.progress.iter().for_each(|told| self.progress.note(progress.id, told)),
+            ProgressEvent::Progress => {
+                progress.progress.iter().for_each(|told| self.progress.note(progress.id, told))
+            }
             ProgressEvent::Ended => {
                 let record = progress.record.context("poold told of an end without a record")?;
                 return Ok(Some(*record));
@@ -214,7 +221,10 @@ impl<'a> Follower<'a> {
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
         let number = progress.attempt.unwrap_or_default();
         if progress.descriptors != Some(2) {
-            eprintln!("poolctl: the output of job {} cannot be followed: poold could not open it", progress.id);
+            eprintln!(
+                "poolctl: the output of job {} cannot be followed: poold could not open it",
+                progress.id
+            );
             return Ok(());
         }
         let stdout = File::from(self.client.take_descriptor()?);
@@ -222,10 +232,15 @@ impl<'a> Follower<'a> {
         // What the attempt before had still to say.
         while self.pump()? {}
         let known = self.attempt.take().filter(|attempt| attempt.number == number);
-        let offsets: Vec<u64> = known.iter().flat_map(|attempt| attempt.tails.iter().map(|tail| tail.offset)).collect();
+        let offsets: Vec<u64> =
+            known.iter().flat_map(|attempt| attempt.tails.iter().map(|tail| tail.offset)).collect();
         let targets = [self.sinks.stdout.then_some(Target::Stdout), self.sinks.stderr];
         let tails = [stdout, stderr].into_iter().zip(targets).enumerate();
-        let tails = tails.map(|(index, (file, target))| Tail { file, target, offset: offsets.get(index).copied().unwrap_or(0) });
+        let tails = tails.map(|(index, (file, target))| Tail {
+            file,
+            target,
+            offset: offsets.get(index).copied().unwrap_or(0),
+        });
         self.attempt = Some(Attempt { number, tails: tails.collect(), watched: false });
         Ok(())
     }
@@ -236,7 +251,8 @@ impl<'a> Follower<'a> {
         let mut is_unheard = false;
         for tail in self.attempt.iter_mut().flat_map(|attempt| &mut attempt.tails) {
             let Some(target) = tail.target else { continue };
-            let count = tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
+            let count =
+                tail.file.read_at(&mut self.buffer, tail.offset).context("cannot read the job's output")?;
             if count == 0 {
                 // Smaller than it was: the job has emptied it, as a shell does for `> /dev/stderr`.
                 let size = tail.file.metadata().context("cannot look at the job's output")?.len();
@@ -303,7 +319,9 @@ impl<'a> Follower<'a> {
             Some(Attempt { watched: false, .. }) => PollTimeout::from(UNWATCHED_MS),
             Some(_) if self.inotify.is_none() => PollTimeout::from(WITHOUT_INOTIFY_MS),
             // One that waits for a slot.
-            None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => PollTimeout::from(UNWATCHED_MS),
+            None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => {
+                PollTimeout::from(UNWATCHED_MS)
+            }
             None if self.unexplained.is_some() => PollTimeout::from(EXPLAINED_AFTER_MS),
             Some(_) | None => PollTimeout::NONE,
         };
@@ -327,7 +345,9 @@ impl<'a> Follower<'a> {
         match (self.client.fill(), self.id) {
             (Ok(true), _) => Ok(()),
             (Ok(false) | Err(ClientError::Disconnected(_)), Some(id)) => self.resume(id),
-            (Ok(false) | Err(ClientError::Disconnected(_)), None) if self.submission.is_some() => self.submit_again(),
+            (Ok(false) | Err(ClientError::Disconnected(_)), None) if self.submission.is_some() => {
+                self.submit_again()
+            }
             (Ok(false), None) => Err(not_known_whether_accepted(ClientError::Disconnected(None))),
             (Err(error), _) => Err(not_known_whether_accepted(error)),
         }
@@ -343,9 +363,13 @@ impl<'a> Follower<'a> {
 
     fn resume(&mut self, id: u64) -> anyhow::Result<()> {
         self.progress.clear();
-        self.client = self.link.reconnect().with_context(|| format!("job {id} was accepted and will run when poold is back"))?;
+        self.client = self
+            .link
+            .reconnect()
+            .with_context(|| format!("job {id} was accepted and will run when poold is back"))?;
         let on_disconnect = Some(self.on_disconnect);
-        self.client.send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true)?;
+        self.client
+            .send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true)?;
         Ok(())
     }
 }

@@ -84,7 +84,8 @@ pub fn note(signal: i32) -> anyhow::Result<UnixStream> {
     let mut blocked = SigSet::empty();
     blocked.add(Signal::try_from(signal)?);
     let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let registered = is_ignored(signal).and_then(|ignored| if ignored { Ok(()) } else { Ok(_ = pipe::register(signal, write)?) });
+    let registered = is_ignored(signal)
+        .and_then(|ignored| if ignored { Ok(()) } else { Ok(_ = pipe::register(signal, write)?) });
     before.thread_set_mask()?;
     registered?;
     Ok(read)
@@ -116,7 +117,9 @@ fn forward(signal: i32, id: u64, link: &Link) -> anyhow::Result<()> {
     match link.reconnect()?.call(&interface::Signal { id, signal }) {
         Ok(_) => Ok(()),
         // What is left is our own: output that nobody takes.
-        Err(ClientError::Refused(Refusal::NotRunning { state, .. })) if State::parse(&state).is_some_and(State::is_terminal) => {
+        Err(ClientError::Refused(Refusal::NotRunning { state, .. }))
+            if State::parse(&state).is_some_and(State::is_terminal) =>
+        {
             Ok(emulate_default_handler(signal)?)
         }
         Err(ClientError::Refused(Refusal::NotRunning { .. })) => cancel(id, link),

@@ -18,7 +18,10 @@ use crate::{outcome, print};
 pub fn run(link: &Link, options: ListOptions, as_json: bool) -> anyhow::Result<u8> {
     let mut client = link.connect()?;
     let states = (!options.state.is_empty()).then_some(options.state);
-    client.send(&List { states, pool: options.pool, after: None, limit: options.limit.map(NonZeroU32::get) }, true)?;
+    client.send(
+        &List { states, pool: options.pool, after: None, limit: options.limit.map(NonZeroU32::get) },
+        true,
+    )?;
     let mut listing = if as_json { Listing::json()? } else { Listing::Table { first: true } };
     loop {
         let (page, more) = client.receive::<List>()?;
@@ -93,13 +96,17 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let widths = [8, 10, 14, 10, 10];
     if with_header {
-        table.add_row(pad(&["ID", "STATE", "RESULT", "POOL", "DURATION", "COMMAND"].map(ToOwned::to_owned), &widths));
+        table.add_row(pad(
+            &["ID", "STATE", "RESULT", "POOL", "DURATION", "COMMAND"].map(ToOwned::to_owned),
+            &widths,
+        ));
     }
     for job in jobs {
         let result = if job.state.is_terminal() { outcome_of(job) } else { String::new() };
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
         let command = printable(&job.name.clone().unwrap_or_else(|| work_line(job)), LONGEST);
-        let cells = [job.id.to_string(), job.state.as_str().to_owned(), result, job.pool.clone(), duration, command];
+        let cells =
+            [job.id.to_string(), job.state.as_str().to_owned(), result, job.pool.clone(), duration, command];
         table.add_row(pad(&cells, &widths));
     }
     lines(&table)
@@ -131,7 +138,10 @@ pub fn work_line(job: &Record) -> String {
     match (&job.argv, &job.method) {
         (Some(argv), _) => command_line(argv),
         (None, Some(method)) => {
-            format!("{method}{}", job.params.as_ref().map(|params| format!(" {}", params.get())).unwrap_or_default())
+            format!(
+                "{method}{}",
+                job.params.as_ref().map(|params| format!(" {}", params.get())).unwrap_or_default()
+            )
         }
         (None, None) => String::new(),
     }
@@ -141,7 +151,11 @@ pub fn work_line(job: &Record) -> String {
 pub fn command_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
     let quote = |argument: &String| {
-        if !argument.is_empty() && argument.chars().all(plain) { argument.clone() } else { format!("{argument:?}") }
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("{argument:?}")
+        }
     };
     argv.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

@@ -74,6 +74,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(outcome::BROKEN_PIPE);
     }
     eprintln!("poolctl: {error:#}");
-    let temporary = matches!(error.downcast_ref(), Some(ClientError::Refused(refusal)) if refusal.is_temporary());
+    let temporary =
+        matches!(error.downcast_ref(), Some(ClientError::Refused(refusal)) if refusal.is_temporary());
     ExitCode::from(if temporary { outcome::REFUSED_FOR_NOW } else { outcome::FAILED })
 }

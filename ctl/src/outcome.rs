@@ -69,7 +69,13 @@ pub fn summary(record: &Record) -> String {
 mod tests {
     use super::*;
 
-    fn record(state: State, result: ResultKind, exit_code: Option<i32>, signal: Option<i32>, reason: Option<&str>) -> Record {
+    fn record(
+        state: State,
+        result: ResultKind,
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+        reason: Option<&str>,
+    ) -> Record {
         let mut value = serde_json::json!({
             "schema": 1, "id": 7, "pool": "default", "argv": ["a"], "cwd": "/", "attempt": 1, "crashes": 0, "on_crash": "requeue",
             "submitted_at": "", "callbacks": [], "state": "failed",
@@ -86,8 +92,16 @@ mod tests {
         let cases = [
             (record(State::Succeeded, Success, Some(0), None, None), 0, None),
             (record(State::Failed, ExitCode, Some(3), None, None), 3, None),
-            (record(State::Failed, Error, Some(0), None, Some("its output exceeded")), 125, Some("its output exceeded")),
-            (record(State::Failed, ExitCode, Some(127), None, Some("cannot execute \"x\"")), 127, Some("cannot execute")),
+            (
+                record(State::Failed, Error, Some(0), None, Some("its output exceeded")),
+                125,
+                Some("its output exceeded"),
+            ),
+            (
+                record(State::Failed, ExitCode, Some(127), None, Some("cannot execute \"x\"")),
+                127,
+                Some("cannot execute"),
+            ),
             (record(State::Failed, Signal, None, Some(9), None), 137, None),
             (record(State::Failed, CoreDump, None, Some(11), None), 139, None),
             (record(State::TimedOut, Timeout, Some(0), None, None), 124, Some("time was up")),

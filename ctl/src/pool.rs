@@ -28,7 +28,18 @@ pub fn list(link: &Link, as_json: bool) -> anyhow::Result<u8> {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.add_row(["POOL", "SLOT", "STATE", "PID", "PROGRAM", "CALLS", "JOB", "QUEUED", "CONTAINMENT", "REASON"]);
+    table.add_row([
+        "POOL",
+        "SLOT",
+        "STATE",
+        "PID",
+        "PROGRAM",
+        "CALLS",
+        "JOB",
+        "QUEUED",
+        "CONTAINMENT",
+        "REASON",
+    ]);
     for pool in &pools {
         for slot in &pool.slots {
             let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -57,7 +68,11 @@ pub fn list(link: &Link, as_json: bool) -> anyhow::Result<u8> {
 /// # Errors
 /// When there is another one of that name, or something is wrong with it.
 pub fn add(link: &Link, options: AddPoolOptions) -> anyhow::Result<u8> {
-    let command = options.command.iter().map(|argument| utf8("argument", argument)).collect::<anyhow::Result<Vec<String>>>()?;
+    let command = options
+        .command
+        .iter()
+        .map(|argument| utf8("argument", argument))
+        .collect::<anyhow::Result<Vec<String>>>()?;
     let pool = AddPool {
         name: options.name,
         workers: options.workers.get(),

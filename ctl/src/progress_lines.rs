@@ -29,7 +29,8 @@ struct Line {
 impl ProgressLines {
     /// Of one job.
     pub fn of_one() -> Self {
-        let terminal = stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let terminal =
+            stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self { terminal, with_ids: false, lines: BTreeMap::new() }
     }
 

@@ -51,7 +51,8 @@ fn describe(record: &Record) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            writeln!(text, "{name:<10} {}", printable(&value, usize::MAX)).expect("a string takes everything");
+            writeln!(text, "{name:<10} {}", printable(&value, usize::MAX))
+                .expect("a string takes everything");
         }
     };
     line("id", Some(record.id.to_string()));
@@ -66,7 +67,10 @@ fn describe(record: &Record) -> String {
     line("value", record.value.as_ref().map(|value| value.get().to_owned()));
     line("error", record.error.as_ref().map(describe_error));
     line("directory", Some(record.cwd.clone()));
-    line("pool", Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))));
+    line(
+        "pool",
+        Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))),
+    );
     line("attempt", Some(record.attempt.to_string()));
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
     line("due", record.due_at.clone());
@@ -86,9 +90,13 @@ fn describe(record: &Record) -> String {
         record.usage.map(|usage| {
             let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             let largest = mebibytes(usage.max_rss_bytes);
-            let all = usage.memory_peak_bytes.map(|bytes| format!(", {:.1} MiB all together", mebibytes(bytes)));
+            let all =
+                usage.memory_peak_bytes.map(|bytes| format!(", {:.1} MiB all together", mebibytes(bytes)));
             let all = all.unwrap_or_default();
-            format!("{:.3} s user, {:.3} s system, {largest:.1} MiB the largest process{all}", usage.user_s, usage.sys_s)
+            format!(
+                "{:.3} s user, {:.3} s system, {largest:.1} MiB the largest process{all}",
+                usage.user_s, usage.sys_s
+            )
         }),
     );
     for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {
@@ -100,7 +108,8 @@ fn describe(record: &Record) -> String {
     }
     for callback in &record.callbacks {
         let code = callback.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
-        let (id, on, state, attempts) = (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
+        let (id, on, state, attempts) =
+            (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
         line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
     }
     text

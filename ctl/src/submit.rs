@@ -33,7 +33,11 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
         let defaults = Job { tie: options.tie.clone(), ..job_of(&options.job, Vec::new())? };
         return bulk::run(link, file, defaults, as_json);
     }
-    let command = options.command.iter().map(|argument| utf8("argument", argument)).collect::<anyhow::Result<Vec<String>>>()?;
+    let command = options
+        .command
+        .iter()
+        .map(|argument| utf8("argument", argument))
+        .collect::<anyhow::Result<Vec<String>>>()?;
     let mut job = job_of(&options.job, command)?;
     job.tie = options.tie.clone();
     job.key = options.key.clone();
@@ -44,7 +48,9 @@ pub fn run(link: &Link, options: SubmitOptions, as_json: bool) -> anyhow::Result
     }
     let is_tied = options.tie.as_deref() == Some(TIE_TO_CLIENT);
     if is_tied && !options.wait {
-        bail!(UsageError("--tie client goes with --wait: without it there is no client to be tied to".to_owned()));
+        bail!(UsageError(
+            "--tie client goes with --wait: without it there is no client to be tied to".to_owned()
+        ));
     }
     let on_disconnect = match options.on_disconnect {
         cli::OnDisconnect::Detach if !is_tied => OnDisconnect::Detach,
@@ -148,13 +154,15 @@ pub fn new_round() -> String {
 pub fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
     let path = match named {
         Some(path) => {
-            let path = std::path::absolute(path).with_context(|| format!("cannot tell the whole path of {}", path.display()))?;
+            let path = std::path::absolute(path)
+                .with_context(|| format!("cannot tell the whole path of {}", path.display()))?;
             if !path.is_dir() {
                 bail!(UsageError(format!("{} is no directory: name one with --cwd", path.display())));
             }
             path
         }
-        None => env::current_dir().context("your current directory is gone: cd elsewhere, or name one with --cwd")?,
+        None => env::current_dir()
+            .context("your current directory is gone: cd elsewhere, or name one with --cwd")?,
     };
     utf8("directory", path.as_os_str())
 }
@@ -169,8 +177,12 @@ pub fn environment(named: &[String], mode: EnvMode) -> anyhow::Result<BTreeMap<S
                 // Such as Wine makes, `=C:`; no shell passes them on either.
                 (Ok(name), Ok(_)) if name.is_empty() || name.contains('=') => {}
                 (Ok(name), Ok(value)) => _ = variables.insert(name, value),
-                (Ok(name), Err(_)) => eprintln!("poolctl: the variable {name} is left out: its value is not UTF-8"),
-                (Err(name), _) => eprintln!("poolctl: the variable {} is left out: its name is not UTF-8", name.display()),
+                (Ok(name), Err(_)) => {
+                    eprintln!("poolctl: the variable {name} is left out: its value is not UTF-8")
+                }
+                (Err(name), _) => {
+                    eprintln!("poolctl: the variable {} is left out: its name is not UTF-8", name.display())
+                }
             }
         }
     }
@@ -182,7 +194,9 @@ pub fn environment(named: &[String], mode: EnvMode) -> anyhow::Result<BTreeMap<S
             Some((name, value)) => (name, value.to_owned()),
             None => match env::var_os(setting) {
                 Some(value) => (setting.as_str(), utf8("variable", &value)?),
-                None => bail!(UsageError(format!("--env {setting}: there is no such variable; write {setting}=VALUE to set it"))),
+                None => bail!(UsageError(format!(
+                    "--env {setting}: there is no such variable; write {setting}=VALUE to set it"
+                ))),
             },
         };
         variables.insert(name.to_owned(), value);
@@ -212,7 +226,11 @@ pub fn utf8(what: &str, text: &std::ffi::OsStr) -> anyhow::Result<String> {
 /// Hands the job's standard input to poold, which keeps it until the job has run; returns its token.
 fn spool(client: &mut Client, path: &Path) -> anyhow::Result<String> {
     let is_ours = path == Path::new("-");
-    let source = if is_ours { None } else { Some(File::open(path).with_context(|| format!("cannot read {}", path.display()))?) };
+    let source = if is_ours {
+        None
+    } else {
+        Some(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
+    };
     let spooled = client.call(&Spool {})?;
     let mut target = File::from(client.take_descriptor()?);
     let copied = match source {

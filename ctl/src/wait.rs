@@ -31,7 +31,12 @@ pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<
         1 => ProgressLines::of_one(),
         _ => ProgressLines::of_many(),
     };
-    let wait = Wait { ids: ids.clone(), any: Some(options.any), progress: Some(lines.are_seen()), ..Wait::default() };
+    let wait = Wait {
+        ids: ids.clone(),
+        any: Some(options.any),
+        progress: Some(lines.are_seen()),
+        ..Wait::default()
+    };
     let mut client = begin(link.connect()?, &wait)?;
     loop {
         match next(&mut client, &mut lines, deadline) {
@@ -45,13 +50,21 @@ pub fn run(link: &Link, options: &WaitOptions, as_json: bool) -> anyhow::Result<
                     return Ok(exit_code(&record));
                 }
                 if last {
-                    return Ok(ids.iter().map(|id| ended.get(id).copied().unwrap_or(0)).find(|&code| code != 0).unwrap_or(0));
+                    return Ok(ids
+                        .iter()
+                        .map(|id| ended.get(id).copied().unwrap_or(0))
+                        .find(|&code| code != 0)
+                        .unwrap_or(0));
                 }
             }
             Ok(None) => {
                 lines.clear();
-                let left: Vec<String> =
-                    ids.iter().filter(|id| !ended.contains_key(id)).take(20).map(ToString::to_string).collect();
+                let left: Vec<String> = ids
+                    .iter()
+                    .filter(|id| !ended.contains_key(id))
+                    .take(20)
+                    .map(ToString::to_string)
+                    .collect();
                 eprintln!("poolctl: the time is up; not ended yet: {}", left.join(" "));
                 return Ok(TIMED_OUT);
             }

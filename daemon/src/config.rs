@@ -196,7 +196,11 @@ impl Pool {
             environment,
             ready: self.ready.unwrap_or_default(),
             start_timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
-            wear: Wear { max_calls: self.max_calls, max_age: self.max_age, max_rss_bytes: self.max_rss_bytes },
+            wear: Wear {
+                max_calls: self.max_calls,
+                max_age: self.max_age,
+                max_rss_bytes: self.max_rss_bytes,
+            },
         }))
     }
 
@@ -214,7 +218,10 @@ impl Pool {
                 ("durability", self.durability.is_some()),
             ];
             let (member, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
-            return Some((member, "only a warm pool has it: name its `command`, too, or leave it out".to_owned()));
+            return Some((
+                member,
+                "only a warm pool has it: name its `command`, too, or leave it out".to_owned(),
+            ));
         };
         if command.first().is_none_or(String::is_empty) {
             return Some(("command", "it is empty: name a program to run".to_owned()));
@@ -225,11 +232,14 @@ impl Pool {
         if self.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/') || cwd.contains('\0')) {
             return Some(("cwd", "it is not absolute: name the whole path".to_owned()));
         }
-        let is_bad = |(name, value): (&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+        let is_bad = |(name, value): (&String, &String)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        };
         if self.env.iter().flatten().any(is_bad) {
             return Some(("env", "a variable has a name without '=', and no NUL".to_owned()));
         }
-        let zero = [("max_calls", self.max_calls == Some(0)), ("max_rss_bytes", self.max_rss_bytes == Some(0))];
+        let zero =
+            [("max_calls", self.max_calls == Some(0)), ("max_rss_bytes", self.max_rss_bytes == Some(0))];
         let is_zero = |duration: Option<Duration>| duration.is_some_and(|duration| duration.is_zero());
         let more = [("max_age", is_zero(self.max_age)), ("start_timeout", is_zero(self.start_timeout))];
         let (member, _) = zero.into_iter().chain(more).find(|&(_, is_zero)| is_zero)?;
@@ -239,7 +249,9 @@ impl Pool {
 
 /// Whether a pool can be named so.
 pub fn is_pool_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 128 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    !name.is_empty()
+        && name.len() <= 128
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -292,9 +304,13 @@ impl Config {
     /// What is wrong, with file, line and column.
     pub fn read(path: &Path, optional: bool) -> anyhow::Result<Self> {
         match fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text).with_context(|| format!("in the configuration {}", path.display())),
+            Ok(text) => {
+                Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))
+            }
             Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error).with_context(|| format!("cannot read the configuration {}", path.display())),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read the configuration {}", path.display()))
+            }
         }
     }
 
@@ -303,7 +319,8 @@ impl Config {
     /// # Errors
     /// What is wrong, with line and column.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let config: Self = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
         for (name, pool) in &config.pool {
             if !is_pool_name(name) {
                 bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
@@ -318,11 +335,15 @@ impl Config {
                 bail!("[pool.{name}] lacks `workers`, the number of its slots");
             }
         }
-        if config.workers.is_some() && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some()) {
+        if config.workers.is_some()
+            && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some())
+        {
             bail!("`workers` and `workers` of [pool.default] mean the same: leave one out");
         }
         let all_workers = config.pool.values().filter_map(|pool| pool.workers).chain(config.workers);
-        if let Some(workers) = all_workers.chain([config.callbacks.workers]).find(|workers| workers.get() > MAX_WORKERS) {
+        if let Some(workers) =
+            all_workers.chain([config.callbacks.workers]).find(|workers| workers.get() > MAX_WORKERS)
+        {
             bail!("{workers} workers are too many: at most {MAX_WORKERS} a pool");
         }
         Ok(config)
@@ -380,7 +401,11 @@ impl Config {
 
     /// How much an attempt of a pool's jobs may write.
     pub fn max_output_bytes_of(&self, pool: &str) -> Option<u64> {
-        self.pool.get(pool).and_then(|pool| pool.max_output_bytes).or(self.max_output_bytes).map(NonZeroU64::get)
+        self.pool
+            .get(pool)
+            .and_then(|pool| pool.max_output_bytes)
+            .or(self.max_output_bytes)
+            .map(NonZeroU64::get)
     }
 
     /// How much output of ended jobs may stay when running ones have written so much. It leaves some room for the next, so that nobody is
@@ -397,7 +422,10 @@ fn cpus() -> u32 {
 
 /// A duration is text as on the command line, or a number of seconds.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a duration is a number of seconds, or text like \"500ms\", \"30m\", \"1h30m\"")]
+#[serde(
+    untagged,
+    expecting = "a duration is a number of seconds, or text like \"500ms\", \"30m\", \"1h30m\""
+)]
 enum DurationValue {
     Text(String),
     Seconds(f64),
@@ -428,7 +456,8 @@ mod tests {
     fn the_modules_example_is_valid() {
         let source = include_str!("config.rs");
         let example = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
-        let example: Vec<&str> = example.take_while(|line| *line != "//! ```").map(|line| &line[3..]).collect();
+        let example: Vec<&str> =
+            example.take_while(|line| *line != "//! ```").map(|line| &line[3..]).collect();
         let config = Config::parse(&example.join("\n")).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
@@ -444,7 +473,10 @@ mod tests {
         let pools = config.settings(NonZeroU32::new(7), &minimal).pools;
         assert_eq!(pools.iter().map(|pool| pool.workers).collect::<Vec<u32>>(), [7, 2, 2]);
         let program = pools[2].program.as_ref().unwrap();
-        assert_eq!((program.cwd.as_str(), program.ready, program.wear.max_calls), ("/srv", ReadyWhen::Notify, Some(100_000)));
+        assert_eq!(
+            (program.cwd.as_str(), program.ready, program.wear.max_calls),
+            ("/srv", ReadyWhen::Notify, Some(100_000))
+        );
     }
 
     #[test]

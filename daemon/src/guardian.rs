@@ -68,7 +68,10 @@ pub struct Inherited {
 /// # Errors
 /// When one of them is not there.
 pub fn inherited(options: &SupervisorOptions) -> anyhow::Result<Inherited> {
-    let adopt = |number| process::adopt(number).with_context(|| format!("descriptor {number} was not passed on by the guardian"));
+    let adopt = |number| {
+        process::adopt(number)
+            .with_context(|| format!("descriptor {number} was not passed on by the guardian"))
+    };
     Ok(Inherited {
         listener: adopt(options.listener_fd)?,
         lifeline: adopt(options.lifeline_fd)?,
@@ -101,9 +104,13 @@ fn guard(options: &Options, lifeline: &OwnedFd, signals: &mut Signals) -> anyhow
         match start(options, lifeline) {
             Ok(supervisor) => match wait_for_end(supervisor, signals, &mut told_to_end) {
                 Exit::Code(0) => return Ok(ExitCode::SUCCESS),
-                Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => return Ok(ExitCode::FAILURE),
+                Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
+                    return Ok(ExitCode::FAILURE);
+                }
                 Exit::Code(code) if code == i32::from(UNWRITTEN_EXIT) => return Ok(ExitCode::FAILURE),
-                how => tracing::error!(pid = supervisor, ?how, "the supervisor has died: what it ran is killed"),
+                how => {
+                    tracing::error!(pid = supervisor, ?how, "the supervisor has died: what it ran is killed")
+                }
             },
             Err(error) if is_first => return Err(error).context("cannot start the supervisor"),
             // What there was room for once there may be room for again.
@@ -114,7 +121,10 @@ fn guard(options: &Options, lifeline: &OwnedFd, signals: &mut Signals) -> anyhow
         deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
         deaths.push(Instant::now());
         if deaths.len() >= MAX_DEATHS {
-            tracing::error!("the supervisor has died {MAX_DEATHS} times within {} s: giving up", DEATHS_WITHIN.as_secs());
+            tracing::error!(
+                "the supervisor has died {MAX_DEATHS} times within {} s: giving up",
+                DEATHS_WITHIN.as_secs()
+            );
             return Ok(ExitCode::FAILURE);
         }
         if let Some(longer) = deaths.len().checked_sub(2) {

@@ -83,7 +83,9 @@ impl FromStr for Tie {
             "pool" => Ok(Self::Pool),
             _ => match text.strip_prefix("job:").and_then(|id| id.parse().ok()) {
                 Some(id) => Ok(Self::Job(JobId(id))),
-                None => Err(format!("{text:?} is nothing to be tied to: use \"client\", \"job:ID\" or \"pool\"")),
+                None => {
+                    Err(format!("{text:?} is nothing to be tied to: use \"client\", \"job:ID\" or \"pool\""))
+                }
             },
         }
     }

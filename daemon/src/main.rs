@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         Some(Command::Supervisor(options)) => supervise(options),
         Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup, program_stdio, outer_proc })) => {
             let program_stdio = program_stdio.and_then(|stdio| stdio.try_into().ok());
-            worker::run(worker::Options { nofile, group: cgroup, outer_proc, program_stdio }).map(|()| ExitCode::SUCCESS)
+            worker::run(worker::Options { nofile, group: cgroup, outer_proc, program_stdio })
+                .map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

@@ -133,7 +133,12 @@ pub fn open_stdin(path: &Path) -> io::Result<File> {
 pub fn sync_stdin(state_dir: &Path, token: &str) -> io::Result<()> {
     let path = stdin_path(state_dir, token);
     open_stdin(&path)?.sync_all()?;
-    let folder = open_at(&open_dir(state_dir)?, Path::new("stdin"), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    let folder = open_at(
+        &open_dir(state_dir)?,
+        Path::new("stdin"),
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Mode::empty(),
+    )?;
     File::from(folder).sync_all()
 }
 

@@ -33,7 +33,8 @@ pub enum Said {
 /// A call as a line, its line feed included.
 pub fn encode(id: JobId, call: &Call) -> Vec<u8> {
     let method = serde_json::to_string(&call.method).expect("text can be written as JSON");
-    let params = call.params.as_ref().map(|params| format!(r#","params":{}"#, params.get())).unwrap_or_default();
+    let params =
+        call.params.as_ref().map(|params| format!(r#","params":{}"#, params.get())).unwrap_or_default();
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}{params}}}\n").into_bytes()
 }
 
@@ -105,10 +106,12 @@ fn notification(method: &str, params: Option<&RawValue>) -> Said {
 fn progress(params: &str) -> Option<CallProgress> {
     let progress: CallProgress = serde_json::from_str(params)
         .or_else(|_| {
-            serde_json::from_str::<(Option<f64>, Option<String>)>(params).map(|(fraction, text)| CallProgress { fraction, text })
+            serde_json::from_str::<(Option<f64>, Option<String>)>(params)
+                .map(|(fraction, text)| CallProgress { fraction, text })
         })
         .or_else(|_| {
-            serde_json::from_str::<(f64,)>(params).map(|(fraction,)| CallProgress { fraction: Some(fraction), text: None })
+            serde_json::from_str::<(f64,)>(params)
+                .map(|(fraction,)| CallProgress { fraction: Some(fraction), text: None })
         })
         .ok()?;
     let fraction = progress.fraction.map(|fraction| fraction.clamp(0.0, 1.0));
@@ -136,7 +139,10 @@ mod tests {
     #[test]
     fn a_call_is_one_line() {
         let call = Call { method: "sq\"uare".to_owned(), params: Some(Json::parse("[3]").unwrap()) };
-        assert_eq!(encode(JobId(7), &call), b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sq\\\"uare\",\"params\":[3]}\n");
+        assert_eq!(
+            encode(JobId(7), &call),
+            b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sq\\\"uare\",\"params\":[3]}\n"
+        );
         let call = Call { method: "now".to_owned(), params: None };
         assert_eq!(encode(JobId(8), &call), b"{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"now\"}\n");
     }
@@ -154,7 +160,9 @@ mod tests {
         for (line, wanted) in cases {
             assert_eq!(decode(line.as_bytes()), Ok(wanted), "{line}");
         }
-        let progress = |fraction, text: Option<&str>| Said::Progress(CallProgress { fraction, text: text.map(str::to_owned) });
+        let progress = |fraction, text: Option<&str>| {
+            Said::Progress(CallProgress { fraction, text: text.map(str::to_owned) })
+        };
         let cases = [
             (r#"{"fraction":0.5,"text":"half"}"#, progress(Some(0.5), Some("half"))),
             (r#"[0.5,"half"]"#, progress(Some(0.5), Some("half"))),

@@ -55,10 +55,19 @@ pub fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
         Some(path) => Config::read(path, options.config.is_none())?,
         None => Config::default(),
     };
-    let pid_file = options.pid_file.as_deref().map(absolute).transpose().context("cannot tell the pid file's whole path")?;
+    let pid_file = options
+        .pid_file
+        .as_deref()
+        .map(absolute)
+        .transpose()
+        .context("cannot tell the pid file's whole path")?;
 
     create_state_dir(&state_dir)?;
-    let state_lock = lock(&state_dir.join("lock"), &format!("the state directory {}", state_dir.display()), "--state-dir")?;
+    let state_lock = lock(
+        &state_dir.join("lock"),
+        &format!("the state directory {}", state_dir.display()),
+        "--state-dir",
+    )?;
     let (listener, socket_lock) = match activated {
         Some(listener) => (listener, None),
         None => {
@@ -86,7 +95,12 @@ pub fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn supervisor_arguments(options: &DaemonOptions, socket: &Path, state_dir: &Path, config: Option<&Path>) -> Vec<OsString> {
+fn supervisor_arguments(
+    options: &DaemonOptions,
+    socket: &Path,
+    state_dir: &Path,
+    config: Option<&Path>,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         vec!["supervisor".into(), "--socket".into(), socket.into(), "--state-dir".into(), state_dir.into()];
     if let Some(path) = config {
@@ -99,7 +113,8 @@ fn supervisor_arguments(options: &DaemonOptions, socket: &Path, state_dir: &Path
         arguments.extend(["--workers".into(), workers.to_string().into()]);
     }
     if let Some(level) = options.log {
-        let name = clap::ValueEnum::to_possible_value(&level).expect("no level is hidden").get_name().to_owned();
+        let name =
+            clap::ValueEnum::to_possible_value(&level).expect("no level is hidden").get_name().to_owned();
         arguments.extend(["--log".into(), name.into()]);
     }
     arguments
@@ -144,7 +159,9 @@ fn activation_socket() -> anyhow::Result<Option<UnixListener>> {
 
 fn socket_of(listener: &UnixListener) -> anyhow::Result<PathBuf> {
     let address = listener.local_addr().context("the service manager's socket is no Unix socket")?;
-    let path = address.as_pathname().context("the service manager's socket has no path: use a path in ListenStream=")?;
+    let path = address
+        .as_pathname()
+        .context("the service manager's socket has no path: use a path in ListenStream=")?;
     Ok(path.to_owned())
 }
 
@@ -157,7 +174,12 @@ fn state_dir_of_service_manager() -> Option<PathBuf> {
 // ---- files ----
 
 fn create_state_dir(dir: &Path) -> anyhow::Result<()> {
-    let hint = || format!("cannot use the state directory {}: choose one that you can write with --state-dir", dir.display());
+    let hint = || {
+        format!(
+            "cannot use the state directory {}: choose one that you can write with --state-dir",
+            dir.display()
+        )
+    };
     let is_new = !dir.exists();
     if let Some(parent) = dir.parent() {
         create_synced(parent).with_context(hint)?;
@@ -168,7 +190,10 @@ fn create_state_dir(dir: &Path) -> anyhow::Result<()> {
     }
     let owner = fs::metadata(dir).with_context(hint)?.uid();
     if owner != geteuid().as_raw() {
-        bail!("the state directory {} belongs to uid {owner}: choose one of your own with --state-dir", dir.display());
+        bail!(
+            "the state directory {} belongs to uid {owner}: choose one of your own with --state-dir",
+            dir.display()
+        );
     }
     Ok(())
 }
@@ -211,7 +236,14 @@ impl Lock {
 
 fn lock(path: &Path, what: &str, flag: &str) -> anyhow::Result<Lock> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path);
     let file = file.with_context(|| format!("cannot use {what}: cannot open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Lock(lock)),
@@ -245,14 +277,18 @@ fn bind(socket: &Path, is_default: bool) -> anyhow::Result<(UnixListener, Lock)>
 }
 
 fn create_socket_folder(folder: &Path, is_default: bool) -> anyhow::Result<()> {
-    let hint = || format!("cannot use the socket's directory {}: choose another socket with --socket", folder.display());
+    let hint = || {
+        format!("cannot use the socket's directory {}: choose another socket with --socket", folder.display())
+    };
     if !folder.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(hint)?;
     }
     if is_default {
         // It may lie in a directory that everybody can write to, and so have been made by somebody else.
         let metadata = fs::symlink_metadata(folder).with_context(hint)?;
-        let ours = metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.permissions().mode() & 0o022 == 0;
+        let ours = metadata.is_dir()
+            && metadata.uid() == geteuid().as_raw()
+            && metadata.permissions().mode() & 0o022 == 0;
         if !ours {
             bail!(
                 "{} is not a directory that only you can write to: remove it, or choose another socket with --socket",
@@ -283,7 +319,8 @@ fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<()> {
     let path = state_dir.join("poold.log");
     let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let log = open().with_context(|| format!("cannot write the log {}", path.display()))?;
-    let mut daemon = Daemonize::new().working_directory("/").umask(0o022).stdout(log.try_clone()?).stderr(log);
+    let mut daemon =
+        Daemonize::new().working_directory("/").umask(0o022).stdout(log.try_clone()?).stderr(log);
     if let Some(path) = pid_file {
         // Tried beforehand: once in the background there is nobody left to tell.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);

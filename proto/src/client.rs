@@ -75,7 +75,13 @@ impl Client {
     /// # Errors
     /// Those of write(2).
     pub fn send<M: Method>(&mut self, parameters: &M, more: bool) -> io::Result<()> {
-        let call = Call { method: M::NAME.to_owned(), parameters: Some(parameters), oneway: false, more, upgrade: false };
+        let call = Call {
+            method: M::NAME.to_owned(),
+            parameters: Some(parameters),
+            oneway: false,
+            more,
+            upgrade: false,
+        };
         self.send_bytes(&encode(&call))
     }
 
@@ -86,7 +92,11 @@ impl Client {
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         // A daemon that refuses before it has read everything closes; its reply is still there to be read.
         match self.stream.write_all(bytes) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }
@@ -119,7 +129,8 @@ impl Client {
             return Err(refusal.into());
         }
         let parameters = reply.parameters.map_or("{}", RawValue::get);
-        let parameters = M::Reply::deserialize(&mut serde_json::Deserializer::from_str(parameters)).map_err(unexpected)?;
+        let parameters =
+            M::Reply::deserialize(&mut serde_json::Deserializer::from_str(parameters)).map_err(unexpected)?;
         Ok(Some((parameters, reply.continues)))
     }
 
@@ -138,7 +149,8 @@ impl Client {
                     for item in message.cmsgs().map_err(io::Error::from)? {
                         if let ControlMessageOwned::ScmRights(received) = item {
                             // SAFETY: the kernel has just made these descriptors for this process; nobody else owns them.
-                            self.descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                            self.descriptors
+                                .extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
                         }
                     }
                     break message.bytes;

@@ -131,7 +131,11 @@ mod tests {
             let mut got = frames(&mut decoder);
             decoder.extend(tail).unwrap();
             got.extend(frames(&mut decoder));
-            assert_eq!(got, [b"one".to_vec(), b"two".to_vec(), b"".to_vec(), b"three".to_vec()], "split at {split}");
+            assert_eq!(
+                got,
+                [b"one".to_vec(), b"two".to_vec(), b"".to_vec(), b"three".to_vec()],
+                "split at {split}"
+            );
         }
     }
 

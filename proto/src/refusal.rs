@@ -86,7 +86,9 @@ pub enum Refusal {
 
     /// The output of all jobs takes as much as it may; nothing of the message was accepted.
     #[serde(rename = "io.poold.OutputFull")]
-    #[error("the output of all jobs takes more than {limit} bytes, which is its limit (max_total_output_bytes): try again later")]
+    #[error(
+        "the output of all jobs takes more than {limit} bytes, which is its limit (max_total_output_bytes): try again later"
+    )]
     OutputFull { limit: u64 },
 
     /// Clients have left too much unfinished or unread, and this one is among those that hold most for longest.
@@ -98,7 +100,9 @@ pub enum Refusal {
 
     /// A client has read events too slowly: nothing that happened later is told to it.
     #[serde(rename = "io.poold.EventsMissed")]
-    #[error("more than {limit} bytes of events were not read: what happened since is not told; ask again to go on from now")]
+    #[error(
+        "more than {limit} bytes of events were not read: what happened since is not told; ask again to go on from now"
+    )]
     EventsMissed { limit: usize },
 
     /// One backup at a time.
@@ -155,7 +159,8 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the same call may succeed later: poolctl then exits with 75 (`EX_TEMPFAIL` of sysexits.h).
     pub fn is_temporary(&self) -> bool {
-        let is_full = matches!(self, Self::TooManyClients { .. } | Self::QueueFull { .. } | Self::OutputFull { .. });
+        let is_full =
+            matches!(self, Self::TooManyClients { .. } | Self::QueueFull { .. } | Self::OutputFull { .. });
         is_full || matches!(self, Self::Draining {} | Self::BackupUnderWay {} | Self::Overloaded { .. })
     }
 }

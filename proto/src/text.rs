@@ -10,7 +10,8 @@ pub const MAX_DURATION: Duration = Duration::from_secs(1000 * 31_557_600);
 /// # Errors
 /// Why it is none, as a sentence: it is negative, no number, or more than [`MAX_DURATION`].
 pub fn seconds(seconds: f64) -> Result<Duration, String> {
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| format!("{seconds} s is no duration: {error}"))?;
+    let duration = Duration::try_from_secs_f64(seconds)
+        .map_err(|error| format!("{seconds} s is no duration: {error}"))?;
     bounded(duration)
 }
 
@@ -29,7 +30,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn bounded(duration: Duration) -> Result<Duration, String> {
-    if duration <= MAX_DURATION { Ok(duration) } else { Err("a duration is a thousand years at most".to_owned()) }
+    if duration <= MAX_DURATION {
+        Ok(duration)
+    } else {
+        Err("a duration is a thousand years at most".to_owned())
+    }
 }
 
 /// A point in time in RFC 3339, UTC, to the microsecond: `2026-11-23T18:09:00.000000Z`.
@@ -49,8 +54,14 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_write_them() {
-        let cases =
-            [("90", 90_000), ("1.5", 1_500), ("500ms", 500), ("1h30m", 5_400_000), ("2 days", 172_800_000), (" 7 ", 7_000)];
+        let cases = [
+            ("90", 90_000),
+            ("1.5", 1_500),
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+            ("2 days", 172_800_000),
+            (" 7 ", 7_000),
+        ];
         for (text, millis) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }

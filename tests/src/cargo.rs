@@ -21,7 +21,8 @@ fn built(name: &str) -> PathBuf {
     let test_program = std::env::current_exe().expect("a test program knows its path");
     // target/PROFILE/deps/TEST, or target/PROFILE/chaos
     let folder = test_program.parent().expect("a program is in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().expect("deps is in target/PROFILE") } else { folder };
+    let folder =
+        if folder.ends_with("deps") { folder.parent().expect("deps is in target/PROFILE") } else { folder };
     static BUILD: OnceLock<()> = OnceLock::new();
     BUILD.get_or_init(|| {
         let mut command = Command::new(env!("CARGO"));

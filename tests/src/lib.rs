@@ -194,7 +194,9 @@ impl Setup {
 
     /// A command as the daemon's user: `name` is poold or poolctl.
     pub fn program(&self, name: &str) -> Command {
-        let Some(uid) = self.user else { return Command::new(if name == "poold" { poold() } else { poolctl() }) };
+        let Some(uid) = self.user else {
+            return Command::new(if name == "poold" { poold() } else { poolctl() });
+        };
         let mut command = Command::new("setpriv");
         command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]);
         command.arg(self.dir().join(name));
@@ -251,7 +253,8 @@ fn spawn_and_wait(setup: &Setup) -> Child {
         .open(setup.log_file.clone().unwrap_or_else(|| setup.dir().join("log")))
         .expect("a log file");
     let mut command = setup.command();
-    let child = command.env("NOTIFY_SOCKET", &notify_path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let child =
+        command.env("NOTIFY_SOCKET", &notify_path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut child = child.spawn().expect("poold can be started");
     let mut buffer = [0; 1024];
     loop {
@@ -323,14 +326,20 @@ impl Daemon {
     /// poolctl with its socket set and these arguments, not yet run.
     pub fn ctl(&self, arguments: &[&str]) -> Command {
         let mut command = self.setup.program("poolctl");
-        command.env_remove("POOL_SOCKET").env(MARK, &self.setup.mark).arg("--socket").arg(self.socket()).args(arguments);
+        command
+            .env_remove("POOL_SOCKET")
+            .env(MARK, &self.setup.mark)
+            .arg("--socket")
+            .arg(self.socket())
+            .args(arguments);
         command
     }
 
     /// The same at a terminal of its own, of which stdout is a copy. No argument may need quoting for a shell.
     pub fn ctl_at_terminal(&self, arguments: &[&str]) -> Command {
         let ctl = self.ctl(arguments);
-        let words = [ctl.get_program()].into_iter().chain(ctl.get_args()).map(|word| word.to_str().expect("UTF-8"));
+        let words =
+            [ctl.get_program()].into_iter().chain(ctl.get_args()).map(|word| word.to_str().expect("UTF-8"));
         let mut command = Command::new("script");
         command.args(["-qec", &words.collect::<Vec<&str>>().join(" "), "/dev/null"]);
         command.env_remove("POOL_SOCKET").env(MARK, self.mark()).stdin(Stdio::null());
@@ -411,7 +420,8 @@ impl Daemon {
 
     /// What of [`processes`](Self::processes) is not a poolctl.
     pub fn owned_processes(&self) -> Vec<i32> {
-        let is_client = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "poolctl\n");
+        let is_client =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "poolctl\n");
         self.processes().into_iter().filter(|pid| !is_client(pid)).collect()
     }
 

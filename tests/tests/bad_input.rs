@@ -20,7 +20,13 @@ fn assert_says(said: &Said, code: i32, words: &[&str]) {
 #[test]
 fn an_unknown_id_is_named() {
     let daemon = Daemon::start(1);
-    for arguments in [["show", "99"].as_slice(), &["logs", "99"], &["wait", "99"], &["cancel", "99"], &["logs", "-f", "99"]] {
+    for arguments in [
+        ["show", "99"].as_slice(),
+        &["logs", "99"],
+        &["wait", "99"],
+        &["cancel", "99"],
+        &["logs", "-f", "99"],
+    ] {
         assert_says(&daemon.run(arguments), 125, &["there is no job 99", "poolctl ls"]);
     }
     // Nothing is done to those that there are.
@@ -58,7 +64,11 @@ fn a_wrong_command_line_is_a_usage_error() {
 fn what_a_job_cannot_have_is_refused() {
     let daemon = Daemon::start(1);
     assert_says(&daemon.run(&["submit", "--", ""]), 125, &["argv"]);
-    assert_says(&daemon.run(&["submit", "--pool", "nowhere", "--", "true"]), 125, &["no pool \"nowhere\"", "pool ls"]);
+    assert_says(
+        &daemon.run(&["submit", "--pool", "nowhere", "--", "true"]),
+        125,
+        &["no pool \"nowhere\"", "pool ls"],
+    );
     assert_says(&daemon.run(&["submit", "--stdin", "/no/such/file", "--", "cat"]), 125, &["/no/such/file"]);
     assert_says(&daemon.run(&["submit", "--from", "/no/such/file"]), 125, &["/no/such/file"]);
     let lines = daemon.path("jobs");
@@ -86,7 +96,12 @@ fn a_directory_that_is_gone_is_an_error_of_the_job() {
     // And where poolctl itself stands in one.
     let script = format!("mkdir {0} && cd {0} && rmdir {0} && exec \"$@\"", folder.display());
     let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh"]).arg(poolctl()).arg("--socket").arg(daemon.socket()).args(["submit", "--", "true"]);
+    command
+        .args(["-c", &script, "sh"])
+        .arg(poolctl())
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(["submit", "--", "true"]);
     assert_says(&run(&mut command), 125, &["your current directory is gone", "--cwd"]);
 }
 
@@ -113,7 +128,9 @@ fn a_socket_path_that_is_too_long_is_refused_by_both() {
     let room = 107 - setup.dir().as_os_str().len() - 1;
     let fits = setup.dir().join("s".repeat(room));
     let mut child = poold_with(&setup).arg("--socket").arg(&fits).spawn().unwrap();
-    wait_until("it serves", || run(Command::new(poolctl()).arg("--socket").arg(&fits).args(["--no-start", "ping"])).code == 0);
+    wait_until("it serves", || {
+        run(Command::new(poolctl()).arg("--socket").arg(&fits).args(["--no-start", "ping"])).code == 0
+    });
     run(Command::new(poolctl()).arg("--socket").arg(&fits).args(["shutdown", "--now"]));
     assert!(child.wait().unwrap().success());
 }
@@ -179,9 +196,17 @@ fn a_second_daemon_says_so_and_harms_nothing() {
         run(&mut command)
     };
     let other = daemon.path("other");
-    assert_says(&second(&daemon.socket(), &daemon.state_dir()), 1, &["another poold (pid", "poolctl shutdown"]);
+    assert_says(
+        &second(&daemon.socket(), &daemon.state_dir()),
+        1,
+        &["another poold (pid", "poolctl shutdown"],
+    );
     assert_says(&second(&daemon.socket(), &other), 1, &["another poold (pid", "poolctl shutdown"]);
-    assert_says(&second(&daemon.path("socket2"), &daemon.state_dir()), 1, &["another poold (pid", "poolctl shutdown"]);
+    assert_says(
+        &second(&daemon.path("socket2"), &daemon.state_dir()),
+        1,
+        &["another poold (pid", "poolctl shutdown"],
+    );
     assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]).code, 3);
 }
 
@@ -218,8 +243,11 @@ fn a_newer_database_is_refused_and_left_alone() {
 fn an_output_nobody_reads_any_more_ends_poolctl_as_it_would_a_command() {
     let daemon = Daemon::start(1);
     let script = "i=0; while :; do echo line $i; i=$((i+1)); done";
-    let pipe =
-        format!("{} --socket {} submit --wait -- sh -c '{script}' | head -1", poolctl().display(), daemon.socket().display());
+    let pipe = format!(
+        "{} --socket {} submit --wait -- sh -c '{script}' | head -1",
+        poolctl().display(),
+        daemon.socket().display()
+    );
     assert_eq!(run(Command::new("sh").args(["-c", &pipe])).stdout, "line 0\n");
     let record = daemon.wait_record(1, "it has ended", |record| record.state.is_terminal());
     assert_eq!(record.signal, Some(13), "as in place, where its writes would have failed");

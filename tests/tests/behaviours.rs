@@ -7,7 +7,8 @@ use pool_proto::{Record, State, text};
 use pool_tests::{Daemon, alive, run};
 
 fn interval(record: &Record) -> (std::time::SystemTime, std::time::SystemTime) {
-    let time = |text: &Option<String>| text::parse_rfc3339(text.as_deref().expect("it has run")).expect("a time");
+    let time =
+        |text: &Option<String>| text::parse_rfc3339(text.as_deref().expect("it has run")).expect("a time");
     (time(&record.started_at), time(&record.ended_at))
 }
 
@@ -44,18 +45,21 @@ fn parent_and_child_share_nothing() {
 #[test]
 fn start_many_then_join_all() {
     let daemon = Daemon::start(3);
-    let ids: Vec<String> = (0..12).map(|n| daemon.submit_sh(&format!("exit {}", n % 2)).to_string()).collect();
+    let ids: Vec<String> =
+        (0..12).map(|n| daemon.submit_sh(&format!("exit {}", n % 2)).to_string()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let said = daemon.run(&[&["wait", "--json"], ids.as_slice()].concat());
     assert_eq!(said.code, 1, "some have failed");
-    let ended: BTreeSet<u64> = said.stdout.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().id).collect();
+    let ended: BTreeSet<u64> =
+        said.stdout.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().id).collect();
     assert_eq!(ended.len(), 12);
 }
 
 #[test]
 fn a_pool_of_two_runs_two_at_a_time_in_the_same_two_processes() {
     let daemon = Daemon::start(2);
-    let ids: Vec<u64> = [1.0, 2.0, 3.0, 1.0, 2.0].iter().map(|s| daemon.submit(&["--", "sleep", &s.to_string()])).collect();
+    let ids: Vec<u64> =
+        [1.0, 2.0, 3.0, 1.0, 2.0].iter().map(|s| daemon.submit(&["--", "sleep", &s.to_string()])).collect();
     let records: Vec<Record> =
         ids.iter().map(|&id| daemon.wait_record(id, "ended", |record| record.state.is_terminal())).collect();
     assert!(records.iter().all(|record| record.state == State::Succeeded));
@@ -64,14 +68,19 @@ fn a_pool_of_two_runs_two_at_a_time_in_the_same_two_processes() {
     assert_eq!(workers.len(), 2, "the same two processes");
     let intervals: Vec<_> = records.iter().map(interval).collect();
     let at_once = |at| intervals.iter().filter(|(start, end)| *start <= at && at < *end).count();
-    assert_eq!(intervals.iter().map(|&(start, _)| at_once(start)).max(), Some(2), "two at a time, never three");
+    assert_eq!(
+        intervals.iter().map(|&(start, _)| at_once(start)).max(),
+        Some(2),
+        "two at a time, never three"
+    );
 }
 
 #[test]
 fn a_synchronous_call_waits_and_returns_the_value_in_order() {
     let daemon = Daemon::start(3);
-    let values: Vec<String> =
-        (0..5).map(|n| daemon.ok(&["submit", "--wait", "--", "sh", "-c", &format!("echo $(({n} * {n}))")])).collect();
+    let values: Vec<String> = (0..5)
+        .map(|n| daemon.ok(&["submit", "--wait", "--", "sh", "-c", &format!("echo $(({n} * {n}))")]))
+        .collect();
     assert_eq!(values, ["0\n", "1\n", "4\n", "9\n", "16\n"]);
     let workers: Vec<i32> = (1..=5).map(|id| daemon.record(id).worker_pid.unwrap()).collect();
     assert_eq!(workers[..2], workers[3..], "the three workers in turn");
@@ -91,11 +100,16 @@ fn asynchronous_calls_tell_of_their_ends_as_they_come_failures_included() {
         .collect();
     let mut records: Vec<Record> = ids
         .iter()
-        .map(|&id| daemon.wait_record(id, "its callback is delivered", |record| record.callbacks[0].state == "delivered"))
+        .map(|&id| {
+            daemon.wait_record(id, "its callback is delivered", |record| {
+                record.callbacks[0].state == "delivered"
+            })
+        })
         .collect();
     records.sort_by(|a, b| a.ended_at.cmp(&b.ended_at));
     let result = |record: &Record| record.result.unwrap().as_str();
-    let expected: Vec<String> = records.iter().map(|record| format!("{} {}", record.id, result(record))).collect();
+    let expected: Vec<String> =
+        records.iter().map(|record| format!("{} {}", record.id, result(record))).collect();
     let told: Vec<String> = fs::read_to_string(&ledger).unwrap().lines().map(ToOwned::to_owned).collect();
     assert_eq!(told, expected, "in the order in which the jobs ended");
 }
@@ -106,7 +120,14 @@ fn a_normal_shutdown_waits_for_every_job_and_callback() {
     let ledger = daemon.path_text("ledger");
     for n in 0..6 {
         let callback = format!("sleep 0.1; echo callback {n} >>{ledger}");
-        daemon.submit(&["--on-done", &callback, "--", "sh", "-c", &format!("sleep 0.2; echo job {n} >>{ledger}")]);
+        daemon.submit(&[
+            "--on-done",
+            &callback,
+            "--",
+            "sh",
+            "-c",
+            &format!("sleep 0.2; echo job {n} >>{ledger}"),
+        ]);
     }
     let main_process = daemon.guardian();
     daemon.ok(&["shutdown", "--drain"]);
@@ -124,7 +145,9 @@ fn a_draining_daemon_takes_nothing_more_and_says_so() {
     let go = daemon.path_text("go");
     let id = daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done"));
     let mut shutdown = daemon.ctl(&["shutdown"]).spawn().unwrap();
-    let refused = pool_tests::wait_for("a refusal", || Some(daemon.run(&["submit", "--", "true"])).filter(|said| said.code != 0));
+    let refused = pool_tests::wait_for("a refusal", || {
+        Some(daemon.run(&["submit", "--", "true"])).filter(|said| said.code != 0)
+    });
     assert_eq!(refused.code, 75, "{refused:?}");
     assert!(refused.stderr.contains("try again"), "{refused:?}");
     // Waiting and looking still work.

@@ -13,25 +13,50 @@ fn states(record: &Record) -> Vec<&str> {
 }
 
 fn settled(record: &Record) -> bool {
-    record.callbacks.iter().all(|callback| matches!(callback.state.as_str(), "delivered" | "failed" | "skipped"))
+    record
+        .callbacks
+        .iter()
+        .all(|callback| matches!(callback.state.as_str(), "delivered" | "failed" | "skipped"))
 }
 
 #[test]
 fn each_kind_of_end_has_its_callbacks() {
     let daemon = Daemon::start(2);
     let mut jobs = Vec::new();
-    for (script, succeeds) in [("exit 0", true), ("exit 1", false), ("kill -9 $$", false), ("sleep 600", false)] {
-        let arguments =
-            ["--timeout", "300ms", "--on-done", "true", "--on-success", "true", "--on-failure", "true", "--on-done", "true"];
+    for (script, succeeds) in
+        [("exit 0", true), ("exit 1", false), ("kill -9 $$", false), ("sleep 600", false)]
+    {
+        let arguments = [
+            "--timeout",
+            "300ms",
+            "--on-done",
+            "true",
+            "--on-success",
+            "true",
+            "--on-failure",
+            "true",
+            "--on-done",
+            "true",
+        ];
         jobs.push((daemon.submit(&[&arguments, ["--", "sh", "-c", script].as_slice()].concat()), succeeds));
     }
     // And one that never runs: no command, no process, an end all the same.
     jobs.push((
-        daemon.submit(&["--on-done", "true", "--on-success", "true", "--on-failure", "true", "--", "no-such-command"]),
+        daemon.submit(&[
+            "--on-done",
+            "true",
+            "--on-success",
+            "true",
+            "--on-failure",
+            "true",
+            "--",
+            "no-such-command",
+        ]),
         false,
     ));
     for (id, succeeds) in jobs {
-        let record = daemon.wait_record(id, "all callbacks settled", |record| record.state.is_terminal() && settled(record));
+        let record = daemon
+            .wait_record(id, "all callbacks settled", |record| record.state.is_terminal() && settled(record));
         for callback in &record.callbacks {
             let runs = match callback.on {
                 On::Done => true,
@@ -48,7 +73,12 @@ fn a_canceled_job_has_its_callback_even_when_it_never_ran() {
     let daemon = Daemon::start(1);
     let told = daemon.path_text("told");
     let blocker = daemon.submit_sh("sleep 600");
-    let id = daemon.submit(&["--on-failure", &format!("echo $POOL_STATE,$POOL_RESULT,$POOL_EXIT_CODE >{told}"), "--", "true"]);
+    let id = daemon.submit(&[
+        "--on-failure",
+        &format!("echo $POOL_STATE,$POOL_RESULT,$POOL_EXIT_CODE >{told}"),
+        "--",
+        "true",
+    ]);
     daemon.ok(&["cancel", &id.to_string()]);
     assert_eq!(line_of(told.as_ref()), "canceled,canceled,");
     daemon.ok(&["cancel", &blocker.to_string()]);
@@ -58,9 +88,11 @@ fn a_canceled_job_has_its_callback_even_when_it_never_ran() {
 fn a_callback_gets_the_result_and_the_record() {
     let daemon = Daemon::start(1);
     let (record, variables) = (daemon.path_text("record"), daemon.path_text("variables"));
-    let callback = format!("cat >{record}; env | grep ^POOL_ | sort >{variables}.part; mv {variables}.part {variables}");
+    let callback =
+        format!("cat >{record}; env | grep ^POOL_ | sort >{variables}.part; mv {variables}.part {variables}");
     let script = "echo out; echo error >&2; exit 3";
-    let id = daemon.submit(&["--name", "it's \"$HOME\" `x`", "--on-done", &callback, "--", "sh", "-c", script]);
+    let id =
+        daemon.submit(&["--name", "it's \"$HOME\" `x`", "--on-done", &callback, "--", "sh", "-c", script]);
     daemon.wait_record(id, "delivered", |record| states(record) == ["delivered"]);
 
     let record: Record = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
@@ -68,7 +100,10 @@ fn a_callback_gets_the_result_and_the_record() {
     let text = fs::read_to_string(&variables).unwrap();
     let value = |name: &str| {
         let prefix = format!("POOL_{name}=");
-        text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_else(|| panic!("{name} is missing: {text}")).to_owned()
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or_else(|| panic!("{name} is missing: {text}"))
+            .to_owned()
     };
     assert_eq!(value("JOB_ID"), id.to_string());
     assert_eq!(value("NAME"), "it's \"$HOME\" `x`", "nothing is rendered into the command");
@@ -87,7 +122,12 @@ fn a_callback_gets_the_result_and_the_record() {
 fn a_failing_callback_is_repeated_and_then_given_up() {
     let daemon = Setup::new().config(QUICK).start();
     let ledger = daemon.path_text("ledger");
-    let always = daemon.submit(&["--on-done", &format!("echo $POOL_CALLBACK_ATTEMPT >>{ledger}; exit 9"), "--", "true"]);
+    let always = daemon.submit(&[
+        "--on-done",
+        &format!("echo $POOL_CALLBACK_ATTEMPT >>{ledger}; exit 9"),
+        "--",
+        "true",
+    ]);
     let record = daemon.wait_record(always, "given up", |record| states(record) == ["failed"]);
     assert_eq!((record.callbacks[0].attempts, record.callbacks[0].exit_code), (5, Some(9)));
     assert_eq!(fs::read_to_string(&ledger).unwrap(), "1\n2\n3\n4\n5\n");
@@ -113,7 +153,8 @@ fn a_callback_runs_where_the_job_ran_or_in_the_root_when_that_is_gone() {
     let daemon = Daemon::start(1);
     let (folder, told) = (daemon.path_text("folder"), daemon.path_text("told"));
     fs::create_dir(&folder).unwrap();
-    let id = daemon.submit(&["--cwd", &folder, "--on-done", &format!("pwd >{told}"), "--", "sh", "-c", "exit 0"]);
+    let id =
+        daemon.submit(&["--cwd", &folder, "--on-done", &format!("pwd >{told}"), "--", "sh", "-c", "exit 0"]);
     daemon.wait_record(id, "delivered", |record| states(record) == ["delivered"]);
     assert_eq!(line_of(told.as_ref()), folder);
 
@@ -127,8 +168,9 @@ fn a_callback_that_dies_with_its_worker_is_run_again() {
     let daemon = Setup::new().workers(1).config(QUICK).start();
     let ledger = daemon.path_text("ledger");
     // The parent of the callback's shell is its worker.
-    let callback =
-        format!("echo $POOL_CALLBACK_ATTEMPT >>{ledger}; [ $POOL_CALLBACK_ATTEMPT = 2 ] || {{ kill -9 $PPID; sleep 600; }}");
+    let callback = format!(
+        "echo $POOL_CALLBACK_ATTEMPT >>{ledger}; [ $POOL_CALLBACK_ATTEMPT = 2 ] || {{ kill -9 $PPID; sleep 600; }}"
+    );
     let id = daemon.submit(&["--on-done", &callback, "--", "true"]);
     daemon.wait_record(id, "delivered", |record| states(record) == ["delivered"]);
     wait_until("both attempts are in the ledger", || fs::read_to_string(&ledger).unwrap() == "1\n2\n");

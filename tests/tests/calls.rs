@@ -20,7 +20,8 @@ fn program(name: &str) -> String {
 fn warm(workers: u32, command: &[&str], more: &str) -> Daemon {
     let command = serde_json::to_string(command).unwrap();
     let setup = Setup::new();
-    let env = format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
+    let env =
+        format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
     setup.config(&format!("[pool.p]\nworkers = {workers}\ncommand = {command}\nenv = {env}\n{more}")).start()
 }
 
@@ -35,7 +36,10 @@ fn slots(daemon: &Daemon, pool: &str) -> Vec<Slot> {
 
 fn program_pid(daemon: &Daemon) -> i32 {
     wait_for("a program that is ready", || {
-        slots(daemon, "p").first().filter(|slot| matches!(slot.state, SlotState::Idle | SlotState::Busy))?.program_pid
+        slots(daemon, "p")
+            .first()
+            .filter(|slot| matches!(slot.state, SlotState::Idle | SlotState::Busy))?
+            .program_pid
     })
 }
 
@@ -70,12 +74,16 @@ fn functions_in_python_node_and_the_shell_are_called() {
 #[test]
 fn parameters_are_named_or_not_and_values_come_back_as_they_are() {
     let daemon = wicked(1, "");
-    assert_eq!(value(&daemon, &["echo", "7", "a b", "{\"n\": [1.50]}", "null"]), r#"[7, "a b", {"n": [1.5]}, null]"#);
+    assert_eq!(
+        value(&daemon, &["echo", "7", "a b", "{\"n\": [1.50]}", "null"]),
+        r#"[7, "a b", {"n": [1.5]}, null]"#
+    );
     assert_eq!(value(&daemon, &["--params", "{\"n\":\n7}", "echo"]), r#"{"n": 7}"#);
     assert_eq!(value(&daemon, &["nothing"]), "null");
     let big = "x".repeat(3_000_000);
     let mut client = daemon.client();
-    let job = Job { method: Some("echo".into()), params: Json::parse(&format!("[{big:?}]")).ok(), ..in_pool() };
+    let job =
+        Job { method: Some("echo".into()), params: Json::parse(&format!("[{big:?}]")).ok(), ..in_pool() };
     client.send(&SubmitMany { jobs: vec![job], defaults: None }, true).unwrap();
     let (accepted, more) = client.receive::<SubmitMany>().unwrap();
     assert_eq!((accepted.ids.len(), more), (1, true));
@@ -96,35 +104,48 @@ fn in_pool() -> Job {
 fn a_call_is_a_job_like_any_other() {
     let daemon = warm(1, &["python3", &program("square.py")], "");
     let done = daemon.path_text("done");
-    let told = format!("cat >{done}.new; mv {done}.new {done}; echo $POOL_RESULT $POOL_EXIT_CODE >{done}.env");
+    let told =
+        format!("cat >{done}.new; mv {done}.new {done}; echo $POOL_RESULT $POOL_EXIT_CODE >{done}.env");
     let id = daemon.ok(&["call", "--async", "--name", "n", "--on-done", &told, "p", "square", "7"]);
     assert_eq!(daemon.run(&["wait", id.trim_end()]).code, 0);
     wait_until("the callback", || daemon.path("done").exists() && daemon.path("done.env").exists());
     let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&done).unwrap()).unwrap();
-    let wanted =
-        json!({ "method": "square", "params": [7], "value": 49, "error": null, "argv": null, "exit_code": 0, "pool": "p" });
+    let wanted = json!({ "method": "square", "params": [7], "value": 49, "error": null, "argv": null, "exit_code": 0, "pool": "p" });
     for (member, wanted) in wanted.as_object().unwrap() {
         assert_eq!(&record[member], wanted, "{member}");
     }
-    wait_until("its variables", || fs::read_to_string(daemon.path("done.env")).is_ok_and(|text| text == "success 0\n"));
+    wait_until("its variables", || {
+        fs::read_to_string(daemon.path("done.env")).is_ok_and(|text| text == "success 0\n")
+    });
     assert!(daemon.ok(&["show", "1"]).contains("call       square [7]"), "{}", daemon.ok(&["show", "1"]));
     let failed = daemon.ok(&["call", "--async", "p", "square"]);
     assert_eq!(daemon.run(&["wait", failed.trim_end()]).code, 1);
-    assert!(daemon.ok(&["ls"]).contains("square [7]") || daemon.ok(&["ls"]).contains(" n\n"), "{}", daemon.ok(&["ls"]));
+    assert!(
+        daemon.ok(&["ls"]).contains("square [7]") || daemon.ok(&["ls"]).contains(" n\n"),
+        "{}",
+        daemon.ok(&["ls"])
+    );
 }
 
 #[test]
 fn progress_reaches_those_who_look_and_those_who_wait() {
     let daemon = warm(1, &["python3", &program("square.py")], "");
     let mut client = daemon.client();
-    let job = Job { method: Some("slow_square".into()), params: Json::parse("{\"n\":3,\"seconds\":0.4}").ok(), ..in_pool() };
+    let job = Job {
+        method: Some("slow_square".into()),
+        params: Json::parse("{\"n\":3,\"seconds\":0.4}").ok(),
+        ..in_pool()
+    };
     client.send(&Submit { job, on_disconnect: None }, true).unwrap();
     let mut fractions = Vec::new();
     loop {
         let (told, more) = client.receive::<Submit>().unwrap();
         if let Some(progress) = told.progress {
             let seen = daemon.record(1).progress;
-            assert!(told.id == 1 && (seen.is_some() || !daemon.record(1).state.is_terminal() || fractions.len() == 3));
+            assert!(
+                told.id == 1
+                    && (seen.is_some() || !daemon.record(1).state.is_terminal() || fractions.len() == 3)
+            );
             fractions.push(progress.fraction.unwrap());
         }
         if !more {
@@ -191,7 +212,10 @@ fn who_waits_at_a_terminal_sees_how_far_calls_have_come() {
         assert_eq!(child.wait().unwrap().code(), Some(*code), "{arguments:?}");
     }
     let said = run(&mut daemon.ctl_at_terminal(&["call", "p", "wait", &gate, "three"]));
-    assert!(said.code == 0 && said.stdout.contains("50 %  three") && said.stdout.ends_with("null\r\n"), "{said:?}");
+    assert!(
+        said.code == 0 && said.stdout.contains("50 %  three") && said.stdout.ends_with("null\r\n"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -199,17 +223,23 @@ fn progress_is_for_people() {
     let (daemon, gate) = half_done();
     // The end of the first comes together with the progress of the second.
     daemon.ok(&["cancel", "1"]);
-    let mut at_terminal = daemon.ctl_at_terminal(&["--json", "wait", "1-2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut at_terminal =
+        daemon.ctl_at_terminal(&["--json", "wait", "1-2"]).stdout(Stdio::piped()).spawn().unwrap();
     let begun = read_until(at_terminal.stdout.as_mut().unwrap(), &["\"canceled\"", "\n"]);
     let mut elsewhere = daemon.ctl(&["wait", "1-2"]);
     let elsewhere = elsewhere.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     fs::write(&gate, "").unwrap();
     let mut text = begun;
     at_terminal.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
-    let records: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.iter().map(|record| record["id"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2)]);
     let said = elsewhere.wait_with_output().unwrap();
-    assert_eq!((said.stdout.as_slice(), String::from_utf8_lossy(&said.stderr).lines().count()), (&[][..], 1), "{said:?}");
+    assert_eq!(
+        (said.stdout.as_slice(), String::from_utf8_lossy(&said.stderr).lines().count()),
+        (&[][..], 1),
+        "{said:?}"
+    );
     assert!(!at_terminal.wait().unwrap().success());
 }
 
@@ -250,7 +280,12 @@ fn fifteen_mebibytes_there_and_back_hold_up_nobody() {
     let mut client = daemon.client();
     let text = "0123456789abcde".repeat(1 << 20);
     let params = Json::parse(&format!("[\"{text}\"]")).ok();
-    client.send(&Submit { job: Job { method: Some("echo".into()), params, ..in_pool() }, on_disconnect: None }, true).unwrap();
+    client
+        .send(
+            &Submit { job: Job { method: Some("echo".into()), params, ..in_pool() }, on_disconnect: None },
+            true,
+        )
+        .unwrap();
     // The pipe takes a small part of it.
     wait_until("its start", || slots(&daemon, "p")[0].state == SlotState::Busy);
     assert_eq!(daemon.ok(&["call", "q", "square", "7"]), "49\n");
@@ -307,7 +342,10 @@ fn a_timeout_or_a_cancel_costs_one_program_with_all_that_it_has_started() {
     assert_eq!(value(&daemon, &["echo"]), "[]", "the pool serves on");
     // Guardian, supervisor, workers of three lanes, two programs: nothing that they had bred.
     wait_until("two programs and nothing else", || {
-        let names = daemon.owned_processes().into_iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+        let names = daemon
+            .owned_processes()
+            .into_iter()
+            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
         names.filter(|name| name.starts_with("python")).count() == 2
     });
 }
@@ -322,7 +360,10 @@ fn a_crash_costs_the_call_in_flight_and_is_retried_by_its_policy() {
     assert_eq!((record.attempt, record.crashes, record.state), (2, 1, State::Succeeded));
     let said = call(&daemon, &["--on-crash", "fail", "crash"]);
     assert_eq!(said.code, 125, "{said:?}");
-    assert!(said.stderr.contains("killed by signal 11") && said.stderr.contains("Segmentation fault, or so"), "{said:?}");
+    assert!(
+        said.stderr.contains("killed by signal 11") && said.stderr.contains("Segmentation fault, or so"),
+        "{said:?}"
+    );
     let said = call(&daemon, &["--on-crash", "fail", "leave", "0"]);
     assert!(said.stderr.contains("ended with code 0"), "{said:?}");
     assert_eq!(value(&daemon, &["echo"]), "[]");
@@ -377,9 +418,15 @@ fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     daemon.ok(&["pool", "add", "p", "--", "python3", &script]);
     daemon.ok(&["pool", "add", "missing", "--", "/no/such/program"]);
     let reason = |pool: &'static str| {
-        wait_for("a reason", || slots(&daemon, pool).first().filter(|slot| slot.state == SlotState::BackingOff)?.reason.clone())
+        wait_for("a reason", || {
+            slots(&daemon, pool).first().filter(|slot| slot.state == SlotState::BackingOff)?.reason.clone()
+        })
     };
-    assert!(reason("missing").contains("cannot execute \"/no/such/program\": No such file"), "{}", reason("missing"));
+    assert!(
+        reason("missing").contains("cannot execute \"/no/such/program\": No such file"),
+        "{}",
+        reason("missing")
+    );
     let told = reason("p");
     assert!(told.contains("can't open file") && told.contains("ended with code 2"), "{told}");
     wait_until("failed", || slots(&daemon, "missing")[0].state == SlotState::Failed);
@@ -501,7 +548,11 @@ fn bad_input_changes_nothing() {
 #[test]
 fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
     let daemon = warm(2, &["python3", &program("square.py")], "");
-    let job = |n: u64| Job { method: Some("square".into()), params: Json::parse(&format!("[{n}]")).ok(), ..in_pool() };
+    let job = |n: u64| Job {
+        method: Some("square".into()),
+        params: Json::parse(&format!("[{n}]")).ok(),
+        ..in_pool()
+    };
     let mut client = daemon.client();
     client.send(&SubmitMany { jobs: (0..2000).map(job).collect(), defaults: None }, true).unwrap();
     let (accepted, _) = client.receive::<SubmitMany>().unwrap();
@@ -518,7 +569,8 @@ fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
     for (n, end) in (0u64..).zip(&ends) {
         assert_eq!(end.value.as_ref().unwrap().get(), (n * n).to_string());
     }
-    let many = daemon.client().call(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
+    let many =
+        daemon.client().call(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
     send(daemon.supervisor(), Signal::SIGKILL);
     let range = format!("{}-{}", many.ids[0], many.ids[many.ids.len() - 1]);
     assert_eq!(daemon.run(&["wait", &range]).code, 0);
@@ -535,7 +587,9 @@ fn nothing_of_a_program_outlives_poold() {
         daemon
             .owned_processes()
             .into_iter()
-            .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("python")))
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("python"))
+            })
             .count()
             >= 3
     });
@@ -556,9 +610,12 @@ fn a_plain_process_pool_leaves_nothing_on_disk() {
     assert_eq!(daemon.run(&["wait", waiting.trim_end(), durable.trim_end()]).code, 124);
     assert_eq!(daemon.record(1).value.unwrap().get(), "49", "it is remembered for a while");
     let listed: serde_json::Value = serde_json::from_str(&daemon.ok(&["ls", "--json"])).unwrap();
-    let ids: Vec<u64> = listed["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_u64().unwrap()).collect();
+    let ids: Vec<u64> =
+        listed["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3]);
-    for arguments in [&["--on-done", "true"][..], &["--key", "k"], &["--tie", "job:2"], &["--on-crash", "hold"]] {
+    for arguments in
+        [&["--on-done", "true"][..], &["--key", "k"], &["--tie", "job:2"], &["--on-crash", "hold"]]
+    {
         let said = daemon.run(&[&["call", "--async"], arguments, &["p", "square", "1"]].concat());
         assert!(said.code == 125 && said.stderr.contains("in memory alone"), "{said:?}");
     }
@@ -577,7 +634,11 @@ fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
     let mut daemon = Daemon::start(1);
     let (square, squares) = (program("square.py"), daemon.path_text("squares"));
     let read = daemon.path_text("read.py");
-    fs::write(&read, "import json, sys\njob = json.load(sys.stdin)\nprint([job['params'][0], job['value']])\n").unwrap();
+    fs::write(
+        &read,
+        "import json, sys\njob = json.load(sys.stdin)\nprint([job['params'][0], job['value']])\n",
+    )
+    .unwrap();
     let script = format!(
         "set -e
         poolctl pool add two --workers 2 -- python3 {square}
@@ -587,13 +648,19 @@ fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
         poolctl shutdown"
     );
     let poolctl = pool_tests::poolctl();
-    let path = format!("{}:{}", poolctl.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let path =
+        format!("{}:{}", poolctl.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
     let said = run(Command::new("sh")
         .args(["-c", &script])
         .env("PATH", path)
         .env("POOL_SOCKET", daemon.socket())
         .env(MARK, daemon.mark()));
-    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "1\n2\n3\n4\n1\n4\n9\n16\n", ""), "{}", daemon.log());
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (0, "1\n2\n3\n4\n1\n4\n9\n16\n", ""),
+        "{}",
+        daemon.log()
+    );
     assert_eq!(daemon.wait(), 0);
     let mut lines: Vec<String> = fs::read_to_string(&squares).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
@@ -605,6 +672,7 @@ fn the_benchmark_can_be_read_by_python() {
     let file = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(name);
     let compile = "import sys\nfor name in sys.argv[1:]: compile(open(name).read(), name, 'exec')";
     let files = ["warm.py", "daemon.py", "functions.py"].map(file);
-    let compiled = Command::new("python3").args(["-c", compile]).args(files).output().expect("there is Python");
+    let compiled =
+        Command::new("python3").args(["-c", compile]).args(files).output().expect("there is Python");
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
 }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::signal::Signal;
 use pool_proto::interface::{Pool, SlotState, Tier};
 use pool_proto::{Record, State};
-use pool_tests::{Daemon, Setup, alive, children, is_root_or_skip, line_of, send, skip, wait_for, wait_until};
+use pool_tests::{
+    Daemon, Setup, alive, children, is_root_or_skip, line_of, send, skip, wait_for, wait_until,
+};
 
 const CGROUP: &str = "";
 const PID: &str = "[pool.default]\nisolate = \"pid\"\n";
@@ -20,7 +22,8 @@ const USER: u32 = 64_207;
 
 /// Through poolctl: the daemon may be somebody else's.
 fn pools(daemon: &Daemon) -> Vec<Pool> {
-    let mut document: serde_json::Value = serde_json::from_str(&daemon.ok(&["pool", "ls", "--json"])).unwrap();
+    let mut document: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["pool", "ls", "--json"])).unwrap();
     serde_json::from_value(document["pools"].take()).unwrap()
 }
 
@@ -42,9 +45,12 @@ fn tag() -> String {
 fn tagged(tag: &str) -> Vec<i32> {
     let has_tag = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(tag.len()).any(|part| part == tag.as_bytes()) && !line.starts_with(b"/proc") && alive(*pid)
+        line.windows(tag.len()).any(|part| part == tag.as_bytes())
+            && !line.starts_with(b"/proc")
+            && alive(*pid)
     };
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(has_tag).collect()
 }
 
@@ -71,7 +77,8 @@ impl Family {
         );
         let id = daemon.submit(&["--kill-after", "50ms", "--", "sh", "-c", &script]);
         line_of(ready.as_ref());
-        let record = wait_for("it runs", || Some(record(daemon, id)).filter(|record| record.state == State::Running));
+        let record =
+            wait_for("it runs", || Some(record(daemon, id)).filter(|record| record.state == State::Running));
         let family = Self { id, tag, job: record.pid.unwrap(), worker: record.worker_pid.unwrap() };
         wait_until("job, grandchild, and what they sleep in", || tagged(&family.tag).len() == 4);
         fs::remove_file(ready).unwrap();
@@ -116,13 +123,19 @@ fn nothing_is_left(setup: impl Fn() -> Setup, tier: Tier, at_once: AtOnce) {
         let family = Family::start(&daemon, false);
         victims(&daemon, &family).into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
         let record = ended(&daemon, family.id);
-        assert_eq!((family.left(), record.state, record.attempt), (Vec::new(), State::Succeeded, 2), "{record:?}");
+        assert_eq!(
+            (family.left(), record.state, record.attempt),
+            (Vec::new(), State::Succeeded, 2),
+            "{record:?}"
+        );
     }
 
     let family = Family::start(&daemon, false);
     send(daemon.guardian(), Signal::SIGKILL);
     daemon.wait();
-    wait_until("nothing is left after the guardian", || family.left().is_empty() && daemon.processes().is_empty());
+    wait_until("nothing is left after the guardian", || {
+        family.left().is_empty() && daemon.processes().is_empty()
+    });
     daemon.restart();
     assert_eq!(ended(&daemon, family.id).attempt, 2);
 
@@ -130,7 +143,9 @@ fn nothing_is_left(setup: impl Fn() -> Setup, tier: Tier, at_once: AtOnce) {
     daemon.kill_in_one_instant();
     match at_once {
         AtOnce::Gone => wait_until("nothing is left", || family.left().is_empty()),
-        AtOnce::Left | AtOnce::LeftIfCleared => assert!(!family.left().is_empty(), "there is something to be swept"),
+        AtOnce::Left | AtOnce::LeftIfCleared => {
+            assert!(!family.left().is_empty(), "there is something to be swept")
+        }
     }
     daemon.restart();
     assert_eq!((family.left(), ended(&daemon, family.id).attempt), (Vec::new(), 2));
@@ -162,7 +177,12 @@ impl Delegated {
 
     /// What is started through this is started in the group.
     fn enter(&self) -> [String; 4] {
-        ["sh".to_owned(), "-c".to_owned(), format!("echo 0 >{}/cgroup.procs; exec \"$@\"", self.0.display()), "sh".to_owned()]
+        [
+            "sh".to_owned(),
+            "-c".to_owned(),
+            format!("echo 0 >{}/cgroup.procs; exec \"$@\"", self.0.display()),
+            "sh".to_owned(),
+        ]
     }
 }
 
@@ -215,7 +235,9 @@ fn in_control_groups_as_an_ordinary_user() {
     let enter = delegated.enter();
     let enter: Vec<&str> = enter.iter().map(String::as_str).collect();
     nothing_is_left(|| with(CGROUP)().user(USER).wrapper(&enter), Tier::Cgroup, AtOnce::Left);
-    wait_until("its groups are gone", || fs::read_dir(&delegated.0).unwrap().flatten().all(|entry| !entry.path().is_dir()));
+    wait_until("its groups are gone", || {
+        fs::read_dir(&delegated.0).unwrap().flatten().all(|entry| !entry.path().is_dir())
+    });
 }
 
 #[test]
@@ -285,8 +307,9 @@ fn a_fork_bomb_ends_with_its_job() {
     for config in [CGROUP, NEITHER] {
         let daemon = with(config)().user(USER + 3).wrapper(&enter).start();
         let (tag, ready) = (tag(), daemon.path_text("ready"));
-        let script =
-            format!("ulimit -u 100; bomb() {{ : {tag}; bomb | bomb & }}; bomb 2>/dev/null; echo >{ready}; while :; do :; done");
+        let script = format!(
+            "ulimit -u 100; bomb() {{ : {tag}; bomb | bomb & }}; bomb 2>/dev/null; echo >{ready}; while :; do :; done"
+        );
         let id = daemon.submit(&["--kill-after", "10ms", "--", "bash", "-c", &script]);
         line_of(ready.as_ref());
         wait_until("it has grown", || tagged(&tag).len() > 20);
@@ -335,10 +358,19 @@ fn a_job_that_makes_groups_of_its_own_does_not_spoil_the_slots() {
     let note = fs::read_to_string(daemon.state_dir().join("cgroup")).unwrap();
     let slot = PathBuf::from(note.trim_end()).join("pool-default-0");
     let (slot, tag) = (slot.display(), tag());
-    let script = format!("mkdir {slot}/inner && echo 0 >{slot}/inner/cgroup.procs && (env -i setsid /bin/sleep {tag} &)");
+    let script = format!(
+        "mkdir {slot}/inner && echo 0 >{slot}/inner/cgroup.procs && (env -i setsid /bin/sleep {tag} &)"
+    );
     assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", &script]).code, 0);
     assert_eq!(tagged(&tag), Vec::<i32>::new());
-    let said = daemon.run(&["submit", "--wait", "--", "sh", "-c", &format!("ls -d {slot}/*/; grep ^0:: /proc/self/cgroup")]);
+    let said = daemon.run(&[
+        "submit",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        &format!("ls -d {slot}/*/; grep ^0:: /proc/self/cgroup"),
+    ]);
     assert!(said.stdout.trim_end().ends_with("/pool-default-0"), "{said:?}");
     assert!(!said.stdout.contains("inner"), "{said:?}");
 }
@@ -349,8 +381,14 @@ fn in_a_pid_namespace_a_job_sees_its_own_processes_only() {
         return;
     }
     let daemon = with(PID)().start();
-    let said =
-        daemon.run(&["submit", "--wait", "--", "sh", "-c", "ls /proc | grep -c '^[0-9]'; tr '\\0' ' ' </proc/1/cmdline; echo"]);
+    let said = daemon.run(&[
+        "submit",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        "ls /proc | grep -c '^[0-9]'; tr '\\0' ' ' </proc/1/cmdline; echo",
+    ]);
     let count: u32 = said.stdout.lines().next().unwrap().parse().unwrap();
     assert!(count <= 4, "{said:?}");
     assert!(said.stdout.lines().nth(1).unwrap().starts_with("poold worker"), "{said:?}");
@@ -366,12 +404,15 @@ fn where_namespaces_are_forbidden_the_slots_stay_down_and_say_why() {
         return;
     }
     let forbid = "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all -- \"$@\"";
-    let probe = pool_tests::run(std::process::Command::new("unshare").args(["-Ur", "sh", "-c", forbid, "sh", "true"]));
+    let probe = pool_tests::run(
+        std::process::Command::new("unshare").args(["-Ur", "sh", "-c", forbid, "sh", "true"]),
+    );
     if probe.code != 0 {
         return skip(&format!("they cannot be forbidden here: {probe:?}"));
     }
     let config = "[pool.apart]\nworkers = 1\nisolate = \"pid\"\n";
-    let daemon = Setup::new().workers(1).config(config).wrapper(&["unshare", "-Ur", "sh", "-c", forbid, "sh"]).start();
+    let daemon =
+        Setup::new().workers(1).config(config).wrapper(&["unshare", "-Ur", "sh", "-c", forbid, "sh"]).start();
     let find = |name: &str| pools(&daemon).into_iter().find(|pool| pool.name == name).unwrap();
     let apart = find("apart");
     assert_eq!((apart.slots[0].state, apart.slots[0].pid), (SlotState::Down, None));

@@ -21,7 +21,8 @@ impl Findings {
     }
 
     fn read(said: &Said) -> Self {
-        let document: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        let document: Value =
+            serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
         Self { code: said.code, document }
     }
 
@@ -30,14 +31,21 @@ impl Findings {
     }
 
     fn find(&self, check: &str) -> &Value {
-        self.checks().iter().find(|found| found["check"] == check).unwrap_or_else(|| panic!("no {check}: {}", self.document))
+        self.checks()
+            .iter()
+            .find(|found| found["check"] == check)
+            .unwrap_or_else(|| panic!("no {check}: {}", self.document))
     }
 
     /// Whether the check is at that level and says all of this, in what it has found or in what it advises.
     fn assert(&self, check: &str, level: &str, words: &[&str]) {
         let found = self.find(check);
         assert_eq!(found["level"], level, "{found}");
-        let text = format!("{}; {}", found["message"].as_str().unwrap(), found["advice"].as_str().unwrap_or_default());
+        let text = format!(
+            "{}; {}",
+            found["message"].as_str().unwrap(),
+            found["advice"].as_str().unwrap_or_default()
+        );
         for word in words {
             assert!(text.contains(word), "{word:?} is missing: {text}");
         }
@@ -46,8 +54,12 @@ impl Findings {
     /// Nothing else is to be done.
     fn assert_all_else_well(&self, but: &[&str]) {
         let unwell = |found: &&Value| found["level"] == "warning" || found["level"] == "problem";
-        let others: Vec<_> =
-            self.checks().iter().filter(unwell).filter(|found| !but.contains(&found["check"].as_str().unwrap())).collect();
+        let others: Vec<_> = self
+            .checks()
+            .iter()
+            .filter(unwell)
+            .filter(|found| !but.contains(&found["check"].as_str().unwrap()))
+            .collect();
         assert!(others.is_empty(), "{others:?}");
         let is_well = but.is_empty();
         assert_eq!((self.code, &self.document["healthy"]), (i32::from(!is_well), &is_well.into()));
@@ -71,8 +83,16 @@ fn a_healthy_installation_has_nothing_to_be_done() {
     findings.assert("stale-files", "ok", &[]);
     findings.assert("leftovers", "ok", &["no process"]);
     assert_eq!(findings.document["state_dir"], daemon.path_text("state"));
-    for check in ["socket", "socket-directory", "clients", "configuration", "queue", "state-directory", "permissions", "database"]
-    {
+    for check in [
+        "socket",
+        "socket-directory",
+        "clients",
+        "configuration",
+        "queue",
+        "state-directory",
+        "permissions",
+        "database",
+    ] {
         findings.assert(check, "ok", &[]);
     }
     for check in ["containment", "disk-space", "kernel", "user-namespaces", "processes"] {
@@ -83,7 +103,11 @@ fn a_healthy_installation_has_nothing_to_be_done() {
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     assert_eq!(said.stdout.lines().count(), findings.checks().len(), "a line a check: {}", said.stdout);
     let levels = ["ok ", "note "];
-    assert!(said.stdout.lines().all(|line| levels.iter().any(|level| line.starts_with(level))), "{}", said.stdout);
+    assert!(
+        said.stdout.lines().all(|line| levels.iter().any(|level| line.starts_with(level))),
+        "{}",
+        said.stdout
+    );
 }
 
 #[test]
@@ -141,7 +165,9 @@ fn a_users_own_is_not_started_either() {
         let uid = 64_231;
         let copy = setup.dir().join("poolctl");
         fs::copy(pool_tests::poolctl(), &copy).unwrap();
-        [setup.dir(), &home, &copy].into_iter().for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap());
+        [setup.dir(), &home, &copy]
+            .into_iter()
+            .for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap());
         command = std::process::Command::new("setpriv");
         command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(copy);
     }
@@ -229,7 +255,8 @@ fn files_that_belong_to_no_job_are_found() {
         fs::write(&path, "").unwrap();
         path
     };
-    let strays = ["output/0/1.1.out", "output/0/notes", "output/lost+found", "output/callbacks/x", "stdin/x"].map(stray);
+    let strays = ["output/0/1.1.out", "output/0/notes", "output/lost+found", "output/callbacks/x", "stdin/x"]
+        .map(stray);
     let findings = Findings::of(&daemon, &[]);
     findings.assert_all_else_well(&[]);
     findings.assert("stale-files", "note", &["belong to no job", "and 2 more", "remove them"]);
@@ -260,7 +287,11 @@ fn a_database_that_is_none_is_named_while_no_poold_runs() {
     let database = daemon.state_dir().join("poold.db");
     fs::write(&database, "no database").unwrap();
     let state = daemon.path_text("state");
-    Findings::of(&daemon, &["--state-dir", &state]).assert("database", "problem", &["damaged", "poolctl backup"]);
+    Findings::of(&daemon, &["--state-dir", &state]).assert(
+        "database",
+        "problem",
+        &["damaged", "poolctl backup"],
+    );
 }
 
 #[test]
@@ -287,7 +318,11 @@ fn output_beyond_its_limit_is_a_problem() {
     wait_until("that is seen", || Findings::of(&daemon, &[]).code == 1);
     let findings = Findings::of(&daemon, &[]);
     findings.assert_all_else_well(&["output"]);
-    findings.assert("output", "problem", &["2 MiB, of at most 1 MiB", "new jobs are refused", "`max_total_output_bytes`"]);
+    findings.assert(
+        "output",
+        "problem",
+        &["2 MiB, of at most 1 MiB", "new jobs are refused", "`max_total_output_bytes`"],
+    );
     daemon.ok(&["cancel", "1"]);
 }
 
@@ -307,12 +342,16 @@ fn the_tier_of_each_pool_and_what_the_start_has_swept_are_told() {
     findings.assert_all_else_well(&[]);
     findings.assert("leftovers", "note", &["the start killed", "1 processes, 0 control groups"]);
     let tiers = findings.checks().iter().filter(|found| found["check"] == "containment");
-    let tiers: Vec<_> = tiers.map(|found| (&found["subject"], &found["level"], found["message"].as_str().unwrap())).collect();
+    let tiers: Vec<_> =
+        tiers.map(|found| (&found["subject"], &found["level"], found["message"].as_str().unwrap())).collect();
     assert_eq!(tiers.len(), 2);
     for (pool, level, message) in tiers {
         assert!(pool == "default" || pool == "build");
         assert_eq!(level, "note");
-        assert!(message.starts_with("subreaper; no control groups: the configuration says `cgroup = \"off\"`"), "{message}");
+        assert!(
+            message.starts_with("subreaper; no control groups: the configuration says `cgroup = \"off\"`"),
+            "{message}"
+        );
     }
 }
 
@@ -327,10 +366,15 @@ fn a_slot_that_cannot_be_filled_is_a_problem() {
         return pool_tests::skip(&format!("they cannot be forbidden here: {probe:?}"));
     }
     let config = "[pool.apart]\nworkers = 1\nisolate = \"pid\"\n";
-    let daemon = Setup::new().workers(1).config(config).wrapper(&["unshare", "-Ur", "sh", "-c", forbid, "sh"]).start();
+    let daemon =
+        Setup::new().workers(1).config(config).wrapper(&["unshare", "-Ur", "sh", "-c", forbid, "sh"]).start();
     let findings = Findings::of(&daemon, &[]);
     findings.assert_all_else_well(&["slots"]);
-    let slots = findings.checks().iter().find(|found| found["check"] == "slots" && found["subject"] == "apart").unwrap();
+    let slots = findings
+        .checks()
+        .iter()
+        .find(|found| found["check"] == "slots" && found["subject"] == "apart")
+        .unwrap();
     assert_eq!(slots["level"], "problem", "{slots}");
     assert!(slots["message"].as_str().unwrap().contains("namespace"), "{slots}");
 }

@@ -91,7 +91,9 @@ fn an_ordered_end_keeps_the_queue_and_repeats_what_it_interrupted() {
 fn a_second_signal_hurries() {
     let mut daemon = Setup::new().workers(1).config("stop_grace = \"1h\"\nkill_after = \"1h\"\n").start();
     let (ready, warned) = (daemon.path_text("ready"), daemon.path_text("warned"));
-    let script = format!("trap 'echo >{warned}' TERM; echo >{ready}; [ $POOL_ATTEMPT -gt 1 ] || while :; do sleep 0.05; done");
+    let script = format!(
+        "trap 'echo >{warned}' TERM; echo >{ready}; [ $POOL_ATTEMPT -gt 1 ] || while :; do sleep 0.05; done"
+    );
     let id = daemon.submit_sh(&script);
     line_of(ready.as_ref());
     daemon.wait_record(id, "it runs", |record| record.state == State::Running);
@@ -108,8 +110,14 @@ fn a_second_signal_hurries() {
 fn a_job_that_kills_its_worker_each_time_is_lost_and_says_so() {
     let daemon = Daemon::start(1);
     let told = daemon.path_text("told");
-    let id =
-        daemon.submit(&["--on-failure", &format!("echo $POOL_STATE >{told}"), "--", "sh", "-c", "kill -9 $PPID; exec sleep 600"]);
+    let id = daemon.submit(&[
+        "--on-failure",
+        &format!("echo $POOL_STATE >{told}"),
+        "--",
+        "sh",
+        "-c",
+        "kill -9 $PPID; exec sleep 600",
+    ]);
     assert_eq!(line_of(told.as_ref()), "lost");
     let record = daemon.record(id);
     assert_eq!((record.state, record.attempt, record.crashes), (State::Lost, 3, 3));
@@ -128,7 +136,8 @@ fn waiting_client(daemon: &Daemon, script: &str) -> Child {
 fn a_waiting_client_outlives_the_supervisor() {
     let daemon = Daemon::start(1);
     let (ready, go) = (daemon.path_text("ready"), daemon.path_text("go"));
-    let script = format!("echo attempt $POOL_ATTEMPT; echo >{ready}; until [ -e {go} ]; do sleep 0.01; done; exit 7");
+    let script =
+        format!("echo attempt $POOL_ATTEMPT; echo >{ready}; until [ -e {go} ]; do sleep 0.01; done; exit 7");
     let running = waiting_client(&daemon, &script);
     line_of(ready.as_ref());
     daemon.wait_record(1, "it runs", |record| record.state == State::Running);

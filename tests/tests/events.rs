@@ -49,11 +49,17 @@ fn a_jobs_life_is_told_from_its_submission_to_its_callback() {
     daemon.run(&["submit", "--wait", "--name", "it", "--on-done", "true", "--", "sh", "-c", "exit 3"]);
     let all = listener.until(Kind::CallbackDelivered);
     assert_eq!(kinds(&all), [Kind::Submitted, Kind::Started, Kind::Ended, Kind::CallbackDelivered]);
-    assert!(all.iter().all(|happening| happening.id == Some(1) && happening.pool.as_deref() == Some("default")), "{all:#?}");
+    assert!(
+        all.iter().all(|happening| happening.id == Some(1) && happening.pool.as_deref() == Some("default")),
+        "{all:#?}"
+    );
     let [submitted, started, ended, delivered] = &all[..] else { unreachable!() };
     assert_eq!(submitted.name.as_deref(), Some("it"));
     assert_eq!((started.attempt, started.slot), (Some(1), Some(0)));
-    assert_eq!((ended.state, ended.result, ended.exit_code), (Some(State::Failed), Some(ResultKind::ExitCode), Some(3)));
+    assert_eq!(
+        (ended.state, ended.result, ended.exit_code),
+        (Some(State::Failed), Some(ResultKind::ExitCode), Some(3))
+    );
     assert_eq!((delivered.callback, delivered.exit_code), (Some(1), Some(0)));
 }
 
@@ -62,13 +68,21 @@ fn a_worker_that_dies_is_told_with_what_becomes_of_its_job() {
     let daemon = Daemon::start(1);
     let id = daemon.submit_sh("[ $POOL_ATTEMPT = 2 ] || exec sleep 600");
     // It runs before anybody listens.
-    let worker = daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
+    let worker =
+        daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
     let mut listener = Listener::start(&daemon, Some(&["default"]), None);
     send(worker, Signal::SIGKILL);
     let all = listener.until(Kind::Ended);
-    let find = |kind| all.iter().find(|happening| happening.event == kind).unwrap_or_else(|| panic!("no {kind:?}: {all:#?}"));
+    let find = |kind| {
+        all.iter()
+            .find(|happening| happening.event == kind)
+            .unwrap_or_else(|| panic!("no {kind:?}: {all:#?}"))
+    };
     let how = format!("its worker {worker} was killed by signal 9");
-    assert_eq!((find(Kind::WorkerLost).pid, find(Kind::WorkerLost).reason.as_ref()), (Some(worker), Some(&how)));
+    assert_eq!(
+        (find(Kind::WorkerLost).pid, find(Kind::WorkerLost).reason.as_ref()),
+        (Some(worker), Some(&how))
+    );
     let requeued = find(Kind::Requeued);
     assert_eq!((requeued.id, requeued.pool.as_deref()), (Some(id), Some("default")));
     assert_eq!(requeued.reason.as_ref(), Some(&how));
@@ -87,17 +101,22 @@ fn cancels_holds_and_releases_are_told() {
     daemon.ok(&["cancel", &running.to_string()]);
     let all = listener.until(Kind::Stopping);
     let ended = all.iter().find(|happening| happening.event == Kind::Ended).unwrap();
-    assert_eq!((ended.id, ended.state, ended.pool.as_deref()), (Some(queued), Some(State::Canceled), Some("default")));
+    assert_eq!(
+        (ended.id, ended.state, ended.pool.as_deref()),
+        (Some(queued), Some(State::Canceled), Some("default"))
+    );
     assert_eq!(all.last().unwrap().reason.as_deref(), Some("it was canceled"));
     assert_eq!(listener.until(Kind::Ended).last().unwrap().id, Some(running));
 
-    let id = daemon.submit(&["--on-crash", "hold", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"]);
+    let id =
+        daemon.submit(&["--on-crash", "hold", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"]);
     let worker = daemon.wait_record(id, "it runs", |record| record.pid.is_some()).worker_pid.unwrap();
     send(worker, Signal::SIGKILL);
     let held = listener.until(Kind::Held).pop().unwrap();
     assert!(held.id == Some(id) && held.reason.unwrap().contains("poolctl release"));
     daemon.ok(&["release", &id.to_string()]);
-    let all: Vec<Happening> = listener.until(Kind::Ended).into_iter().filter(|happening| happening.id == Some(id)).collect();
+    let all: Vec<Happening> =
+        listener.until(Kind::Ended).into_iter().filter(|happening| happening.id == Some(id)).collect();
     assert_eq!(kinds(&all), [Kind::Released, Kind::Started, Kind::Ended]);
     assert_eq!(all[0].pool.as_deref(), Some("default"));
 }
@@ -112,7 +131,10 @@ fn a_callback_that_fails_is_told_each_time() {
         .iter()
         .filter(|happening| happening.callback == Some(1))
         .map(|happening| (happening.event, happening.exit_code, happening.id));
-    assert_eq!(told.collect::<Vec<_>>(), [(Kind::CallbackRetrying, Some(4), Some(1)), (Kind::CallbackFailed, Some(4), Some(1))]);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(Kind::CallbackRetrying, Some(4), Some(1)), (Kind::CallbackFailed, Some(4), Some(1))]
+    );
 }
 
 #[test]
@@ -121,7 +143,9 @@ fn calls_and_the_programs_that_take_them_are_told() {
     let path = std::env::var("PATH").unwrap_or_default();
     let setup = Setup::new();
     let env = format!("{{ {} = {:?}, PATH = {path:?} }}", pool_tests::MARK, setup.mark());
-    let daemon = setup.config(&format!("[pool.p]\nworkers = 1\ncommand = [\"python3\", {program:?}]\nenv = {env}\n")).start();
+    let daemon = setup
+        .config(&format!("[pool.p]\nworkers = 1\ncommand = [\"python3\", {program:?}]\nenv = {env}\n"))
+        .start();
     let mut listener = Listener::start(&daemon, Some(&["p"]), None);
     daemon.ok(&["call", "p", "slow_square", "3", "0.2"]);
     let all = listener.until(Kind::Ended);
@@ -142,7 +166,11 @@ fn calls_and_the_programs_that_take_them_are_told() {
     );
 
     daemon.ok(&["call", "--durability", "none", "p", "square", "3"]);
-    assert_eq!(kinds(&listener.until(Kind::Ended)), [Kind::Submitted, Kind::Started, Kind::Ended], "in memory alone, too");
+    assert_eq!(
+        kinds(&listener.until(Kind::Ended)),
+        [Kind::Submitted, Kind::Started, Kind::Ended],
+        "in memory alone, too"
+    );
 
     let slots = daemon.client().call(&Pools {}).unwrap().pools.remove(1).slots;
     send(slots[0].program_pid.unwrap(), Signal::SIGKILL);
@@ -175,7 +203,10 @@ fn a_listener_hears_only_of_what_it_named() {
     client.send(&Events { pools: Some(vec!["none".into()]), ids: None }, true).unwrap();
     let refused = client.receive::<Events>();
     assert!(matches!(refused, Err(ClientError::Refused(Refusal::NoSuchPool { pool })) if pool == "none"));
-    assert!(matches!(daemon.client().call(&Events::default()), Err(ClientError::Refused(Refusal::ExpectedMore {}))));
+    assert!(matches!(
+        daemon.client().call(&Events::default()),
+        Err(ClientError::Refused(Refusal::ExpectedMore {}))
+    ));
 }
 
 #[test]
@@ -202,7 +233,11 @@ fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
     };
     assert!(matches!(last, ClientError::Refused(Refusal::EventsMissed { .. })), "{last:?}");
     assert!((20..65).contains(&heard), "{heard}");
-    assert_eq!(kinds(&other.until(Kind::Ended)), [Kind::Submitted, Kind::Started, Kind::Ended], "nobody else misses anything");
+    assert_eq!(
+        kinds(&other.until(Kind::Ended)),
+        [Kind::Submitted, Kind::Started, Kind::Ended],
+        "nobody else misses anything"
+    );
     // And it can ask again, on the same connection.
     slow.0.send(&Events::default(), true).unwrap();
     assert_eq!(slow.next().event, Kind::Listening);
@@ -246,8 +281,14 @@ fn poolctl_prints_an_object_or_a_line_for_each() {
     daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]);
     let object = |line: String| serde_json::from_str::<serde_json::Value>(&line).unwrap();
     let told: Vec<_> = (0..3).map(|_| object(objects.line())).collect();
-    assert_eq!(told.iter().map(|told| told["event"].as_str().unwrap()).collect::<Vec<_>>(), ["submitted", "started", "ended"]);
-    assert_eq!((&told[2]["state"], &told[2]["exit_code"], &told[2]["id"]), (&"failed".into(), &3.into(), &1.into()));
+    assert_eq!(
+        told.iter().map(|told| told["event"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["submitted", "started", "ended"]
+    );
+    assert_eq!(
+        (&told[2]["state"], &told[2]["exit_code"], &told[2]["id"]),
+        (&"failed".into(), &3.into(), &1.into())
+    );
     for words in [["job 1", "submitted"], ["job 1", "started"], ["job 1", "failed"]] {
         let line = lines.line();
         assert!(words.iter().all(|word| line.contains(word)), "{line}");

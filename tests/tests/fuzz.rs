@@ -5,7 +5,8 @@ use std::fs;
 use pool_tests::fuzz;
 
 fn replay(target: &str, body: fn(&[u8])) {
-    let mut inputs: Vec<_> = fs::read_dir(fuzz::corpus(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut inputs: Vec<_> =
+        fs::read_dir(fuzz::corpus(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
     assert!(inputs.len() > 10, "the corpus is where it is looked for");
     for input in inputs {

@@ -64,7 +64,8 @@ fn a_termination_goes_to_the_job() {
 #[test]
 fn an_interrupt_reaches_the_job_though_nobody_reads_its_output() {
     let daemon = Daemon::start(1);
-    let mut client = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", "head -c 3000000 /dev/zero; exec sleep 600"]);
+    let mut client =
+        daemon.ctl(&["submit", "--wait", "--", "sh", "-c", "head -c 3000000 /dev/zero; exec sleep 600"]);
     let mut client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let record = daemon.wait_record(1, "it runs", |record| record.state == State::Running);
     wait_until("there is more output than a pipe holds", || {
@@ -82,7 +83,8 @@ fn an_interrupt_while_the_job_is_queued_cancels_it() {
     let daemon = Daemon::start(1);
     let blocker = daemon.submit_sh("exec sleep 600");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut client = daemon.ctl(&["submit", "--wait", "--", "true"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut client =
+            daemon.ctl(&["submit", "--wait", "--", "true"]).stderr(Stdio::null()).spawn().unwrap();
         interrupt(&daemon, &client, signal);
         assert_eq!(client.wait().unwrap().code(), Some(125));
     }
@@ -146,7 +148,8 @@ fn poolctl_starts_the_users_own_daemon() {
     // Ten at once on a machine where none runs: one daemon, and everybody is served.
     assert_eq!(ctl(&["shutdown", "--drain"]).code, 0);
     std::thread::scope(|scope| {
-        let said: Vec<_> = (0..10).map(|_| scope.spawn(|| ctl(&["submit", "--wait", "--", "echo", "hello"]))).collect();
+        let said: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| ctl(&["submit", "--wait", "--", "echo", "hello"]))).collect();
         for said in said {
             let said = said.join().unwrap();
             assert_eq!((said.code, said.stdout.as_str()), (0, "hello\n"), "{said:?}");

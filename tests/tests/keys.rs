@@ -28,7 +28,8 @@ fn a_key_names_one_job_whose_id_output_and_end_are_told_to_everybody() {
         let said = daemon.run(&[&[command, "--unique", "k"], wait, &["--", "another"]].concat());
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (7, "out\n", "err\n"));
     }
-    let json: serde_json::Value = serde_json::from_str(&daemon.ok(&["--json", "submit", "--key", "k", "--", "true"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["--json", "submit", "--key", "k", "--", "true"])).unwrap();
     assert_eq!(json, serde_json::json!({ "id": first, "existing": true }));
     assert_eq!(daemon.record(first).key.as_deref(), Some("k"));
     assert_eq!(lines(&daemon, "runs"), 1);
@@ -120,7 +121,10 @@ fn poolctl_repeats_a_submission_whose_reply_was_lost() {
     let proxy = lose_the_first_reply(&daemon, &path);
     let said = submit(&path, &["--", "true"]);
     proxy.join().unwrap();
-    assert!(said.code == 125 && said.stderr.contains("not known whether"), "without a key nothing is repeated: {said:?}");
+    assert!(
+        said.code == 125 && said.stderr.contains("not known whether"),
+        "without a key nothing is repeated: {said:?}"
+    );
 }
 
 #[test]

@@ -15,7 +15,12 @@ fn fed(daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Said {
     let path = daemon.path("input");
     fs::write(&path, input).unwrap();
     let mut command = daemon.ctl(arguments);
-    let child = command.stdin(File::open(&path).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdin(File::open(&path).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code().unwrap(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
@@ -31,7 +36,8 @@ fn lines(daemon: &Daemon, name: &str) -> Vec<String> {
 
 /// How many jobs are in that state.
 fn jobs(daemon: &Daemon, state: &str) -> usize {
-    let listed: serde_json::Value = serde_json::from_str(&daemon.ok(&["--json", "ls", "--state", state])).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["--json", "ls", "--state", state])).unwrap();
     listed["jobs"].as_array().unwrap().len()
 }
 
@@ -60,7 +66,8 @@ fn the_item_takes_its_place_and_no_shell_sees_it() {
     let said = daemon.ok(&["map", "-k", "--", "echo", "{#}:{}", "{}.old", ":::", "$HOME", "{#}"]);
     assert_eq!(said, "1:$HOME $HOME.old\n2:{#} {#}.old\n");
     assert_eq!(daemon.ok(&["map", "echo", "{#}", ":::", "a"]), "1\n");
-    let options = ["map", "-n", "n", "-E", "V=w", "-C", "/", "sh", "-c", "echo $POOL_NAME $V $PWD {}", ":::", "i"];
+    let options =
+        ["map", "-n", "n", "-E", "V=w", "-C", "/", "sh", "-c", "echo $POOL_NAME $V $PWD {}", ":::", "i"];
     assert_eq!(daemon.ok(&options), "n w / i\n");
 }
 
@@ -94,12 +101,14 @@ fn output_is_never_mixed_within_a_job_and_may_be_tagged() {
     let daemon = Daemon::start(2);
     // Each waits for the other before each line.
     let dir = daemon.path_text("");
-    let script = format!("cd {dir}; for i in 1 2 3; do echo $i; touch {{}}$i; [ -e x$i -a -e y$i ] || {}; done; printf end", {
-        "while ! [ -e x$i -a -e y$i ]; do sleep 0.01; done"
-    });
+    let script = format!(
+        "cd {dir}; for i in 1 2 3; do echo $i; touch {{}}$i; [ -e x$i -a -e y$i ] || {}; done; printf end",
+        { "while ! [ -e x$i -a -e y$i ]; do sleep 0.01; done" }
+    );
     let said = daemon.run(&["map", "-k", "--tag", "--", "sh", "-c", &script, ":::", "x", "y"]);
-    let expected: String =
-        ["x", "y"].map(|item| ["1", "2", "3", "end"].map(|line| format!("{item}\t{line}\n")).concat()).concat();
+    let expected: String = ["x", "y"]
+        .map(|item| ["1", "2", "3", "end"].map(|line| format!("{item}\t{line}\n")).concat())
+        .concat();
     assert_eq!((said.code, said.stdout), (0, expected));
     let said = daemon.run(&["map", "--tag", "--", "sh", "-c", "echo out; echo err >&2", ":::", "a"]);
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("a\tout\n", "a\terr\n"));
@@ -143,10 +152,15 @@ fn halting_soon_waits_for_what_runs_and_halting_now_ends_it() {
     let slow = daemon.path_text("slow");
     let go = daemon.path_text("go");
     // The first one runs when the second one fails.
-    let script =
-        format!("case {{}} in 1) touch {slow}; {}; echo whole;; 2) {}; exit 7;; *) sleep 600;; esac", until(&go), until(&slow));
-    let map = |options: &[&str]| daemon.ctl(&[&["map"], options, &["sh", "-c", &script, ":::", "1", "2"]].concat());
-    let mut client = map(&["--halt", "soon,fail=1"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let script = format!(
+        "case {{}} in 1) touch {slow}; {}; echo whole;; 2) {}; exit 7;; *) sleep 600;; esac",
+        until(&go),
+        until(&slow)
+    );
+    let map =
+        |options: &[&str]| daemon.ctl(&[&["map"], options, &["sh", "-c", &script, ":::", "1", "2"]].concat());
+    let mut client =
+        map(&["--halt", "soon,fail=1"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     daemon.wait_record(2, "it fails", |record| record.state == State::Failed);
     fs::write(&go, "").unwrap();
     let mut output = String::new();
@@ -167,7 +181,19 @@ fn halting_soon_waits_for_what_runs_and_halting_now_ends_it() {
     let said = fed(&daemon, &["map", "--halt", "soon,done=3", "--", "echo"], items.as_bytes());
     let count = said.stdout.lines().count();
     assert!(said.code == 0 && (3..100).contains(&count), "{count} ran: {}", said.stderr);
-    let said = daemon.run(&["map", "--halt", "now,success=1", "--", "sh", "-c", "{}", ":::", "false", "true", "exec sleep 600"]);
+    let said = daemon.run(&[
+        "map",
+        "--halt",
+        "now,success=1",
+        "--",
+        "sh",
+        "-c",
+        "{}",
+        ":::",
+        "false",
+        "true",
+        "exec sleep 600",
+    ]);
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(daemon.run(&["map", "--halt", "now", "true", ":::", "a"]).code, 2);
 }
@@ -234,7 +260,9 @@ fn a_map_that_was_cut_off_goes_on_by_item() {
         "echo {{}} >>{runs}; case {{}} in f) [ $(grep -c f {runs}) -ge 2 ] || exit 1;; s) {};; esac; echo out {{}}",
         until(&stop)
     );
-    let map = |items: &[&str]| daemon.ctl(&[&["map", "-k", "--resume", "m", "sh", "-c", &script, ":::"], items].concat());
+    let map = |items: &[&str]| {
+        daemon.ctl(&[&["map", "-k", "--resume", "m", "sh", "-c", &script, ":::"], items].concat())
+    };
     let mut client = map(&["a", "f", "b", "a", "s", "c"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(client.stdout.take().unwrap());
     let mut line = String::new();
@@ -295,7 +323,8 @@ fn the_first_interrupt_goes_to_what_runs_and_the_second_one_ends_it() {
     let (up, noticed) = (daemon.path("up"), daemon.path("noticed"));
     let start = |trap: &str| {
         let script = format!("trap '{trap}' INT; echo >{}; while :; do sleep 0.02; done", up.display());
-        let mut client = daemon.ctl(&["map", "--kill-after", "100ms", "sh", "-c", &script, ":::", "a", "b", "c"]);
+        let mut client =
+            daemon.ctl(&["map", "--kill-after", "100ms", "sh", "-c", &script, ":::", "a", "b", "c"]);
         let client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         line_of(&up);
         wait_until("the others wait for its slot", || jobs(&daemon, "queued") == 2);
@@ -305,21 +334,37 @@ fn the_first_interrupt_goes_to_what_runs_and_the_second_one_ends_it() {
         client
     };
     let output = start("echo done; exit 5").wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice(), output.stderr.as_slice()), (Some(130), &b"done\n"[..], &b""[..]));
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice(), output.stderr.as_slice()),
+        (Some(130), &b"done\n"[..], &b""[..])
+    );
     let client = start(&format!("echo >{}", noticed.display()));
     line_of(&noticed);
     send(pid(&client), Signal::SIGINT);
     assert_eq!(client.wait_with_output().unwrap().status.code(), Some(130));
     let states: Vec<State> = (1..=6).map(|id| daemon.record(id).state).collect();
-    assert_eq!(states, [State::Failed, State::Canceled, State::Canceled, State::Canceled, State::Canceled, State::Canceled]);
+    assert_eq!(
+        states,
+        [State::Failed, State::Canceled, State::Canceled, State::Canceled, State::Canceled, State::Canceled]
+    );
 }
 
 #[test]
 fn when_nobody_reads_the_output_the_rest_is_canceled_quietly() {
     let daemon = Daemon::start(2);
     let (end, ours) = std::io::pipe().unwrap();
-    let mut client =
-        daemon.ctl(&["map", "--", "sh", "-c", "[ {} = 1 ] && echo line && exit; exec sleep 600", ":::", "1", "2", "3", "4"]);
+    let mut client = daemon.ctl(&[
+        "map",
+        "--",
+        "sh",
+        "-c",
+        "[ {} = 1 ] && echo line && exit; exec sleep 600",
+        ":::",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]);
     let client = client.stdout(OwnedFd::from(ours)).stderr(Stdio::piped()).spawn();
     let client = client.unwrap();
     let mut line = String::new();
@@ -364,8 +409,12 @@ fn what_is_wrong_is_said() {
 fn records_instead_of_output() {
     let daemon = Daemon::start(2);
     let said = daemon.run(&["--json", "map", "-k", "--", "sh", "-c", "echo no; exit {}", ":::", "0", "3"]);
-    let records: Vec<serde_json::Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(records.iter().map(|record| record["exit_code"].as_i64().unwrap()).collect::<Vec<_>>(), [0, 3]);
+    let records: Vec<serde_json::Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        records.iter().map(|record| record["exit_code"].as_i64().unwrap()).collect::<Vec<_>>(),
+        [0, 3]
+    );
 }
 
 #[test]
@@ -396,8 +445,11 @@ fn a_bar_is_for_terminals() {
 fn warm(more: &str) -> Daemon {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/square.py");
     let setup = Setup::new();
-    let env = format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
-    setup.config(&format!("[pool.p]\nworkers = 2\ncommand = [\"python3\", {program:?}]\nenv = {env}\n{more}")).start()
+    let env =
+        format!("{{ {MARK} = {:?}, PATH = {:?} }}", setup.mark(), std::env::var("PATH").unwrap_or_default());
+    setup
+        .config(&format!("[pool.p]\nworkers = 2\ncommand = [\"python3\", {program:?}]\nenv = {env}\n{more}"))
+        .start()
 }
 
 fn numbers(to: u64) -> (String, String) {
@@ -411,7 +463,10 @@ fn a_method_is_called_for_each_json_value() {
     let (items, squares) = numbers(3000);
     let said = fed(&daemon, &["map", "-k", "--call", "p", "square"], items.as_bytes());
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, squares.as_str(), ""));
-    assert_eq!(daemon.ok(&["map", "--tag", "-k", "--call", "p", "square", ":::", "2", " 3"]), "2\t4\n 3\t9\n");
+    assert_eq!(
+        daemon.ok(&["map", "--tag", "-k", "--call", "p", "square", ":::", "2", " 3"]),
+        "2\t4\n 3\t9\n"
+    );
 
     let said = daemon.run(&["map", "-k", "--call", "p", "square", ":::", "2", "\"x\"", "3"]);
     assert_eq!((said.code, said.stdout.as_str()), (1, "4\n9\n"));
@@ -437,7 +492,8 @@ fn calls_are_resumed_halted_and_outlive_their_poold() {
     for (more, resume) in [("", &[][..]), ("", &["--resume", "m"]), ("durability = \"none\"\n", &[])] {
         let daemon = warm(more);
         let mut client = daemon.ctl(&[&["map", "-k", "--call", "p", "square"], resume].concat());
-        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut client =
+            client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(client.stdout.take().unwrap());
         let mut input = client.stdin.take().unwrap();
         let items = items.clone();
@@ -450,11 +506,16 @@ fn calls_are_resumed_halted_and_outlive_their_poold() {
         output.read_to_string(&mut said).unwrap();
         writer.join().unwrap().unwrap();
         let end = client.wait_with_output().unwrap();
-        assert_eq!((end.status.code(), String::from_utf8_lossy(&end.stderr).as_ref()), (Some(0), ""), "{more}{resume:?}");
+        assert_eq!(
+            (end.status.code(), String::from_utf8_lossy(&end.stderr).as_ref()),
+            (Some(0), ""),
+            "{more}{resume:?}"
+        );
         assert!(said == squares, "{more}{resume:?}");
         if !resume.is_empty() {
             let before = jobs(&daemon, "succeeded");
-            let again = daemon.ok(&["map", "-k", "--resume", "m", "--call", "p", "square", ":::", "2001", "5", "1"]);
+            let again =
+                daemon.ok(&["map", "-k", "--resume", "m", "--call", "p", "square", ":::", "2001", "5", "1"]);
             assert_eq!((again.as_str(), jobs(&daemon, "succeeded")), ("4004001\n25\n1\n", before + 1));
             // What another method would return is not known.
             daemon.ok(&["map", "--resume", "m", "--call", "p", "slow_square", ":::", "5"]);
@@ -462,7 +523,8 @@ fn calls_are_resumed_halted_and_outlive_their_poold() {
         }
     }
     let daemon = warm("");
-    let said = daemon.run(&["map", "--halt", "now,fail=1", "--call", "p", "slow_square", ":::", "600", "\"x\""]);
+    let said =
+        daemon.run(&["map", "--halt", "now,fail=1", "--call", "p", "slow_square", ":::", "600", "\"x\""]);
     assert!(said.code == 1 && said.stderr.contains("1 of "), "{said:?}");
 }
 

@@ -18,13 +18,18 @@ use pool_tests::{Daemon, Setup, alive, line_of, run, skip, wait_for, wait_until}
 const MIB: u64 = 1 << 20;
 
 fn job(argv: &[&str], pool: &str) -> Job {
-    Job { argv: argv.iter().map(ToString::to_string).collect(), pool: Some(pool.to_owned()), ..Job::default() }
+    Job {
+        argv: argv.iter().map(ToString::to_string).collect(),
+        pool: Some(pool.to_owned()),
+        ..Job::default()
+    }
 }
 
 /// The memory that the supervisor has in use, in bytes.
 fn memory(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.supervisor())).unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
     kib.parse::<u64>().unwrap() * 1024
 }
 
@@ -66,7 +71,9 @@ impl Bystander {
     /// Its jobs still come to their ends, whatever the others are doing right now.
     fn assert_unharmed(&self) {
         let before = self.ended.load(Ordering::Relaxed);
-        wait_until("the bystander's next jobs have ended", || self.ended.load(Ordering::Relaxed) >= before + 10);
+        wait_until("the bystander's next jobs have ended", || {
+            self.ended.load(Ordering::Relaxed) >= before + 10
+        });
     }
 
     /// It ends; how long its jobs took, from submission to end, is for whoever reads it.
@@ -84,7 +91,10 @@ fn submit_and_wait(client: &mut Client, job: &Job) {
     loop {
         let (progress, more) = client.receive::<Submit>().unwrap();
         if !more {
-            assert_eq!((progress.event, progress.record.unwrap().state), (ProgressEvent::Ended, State::Succeeded));
+            assert_eq!(
+                (progress.event, progress.record.unwrap().state),
+                (ProgressEvent::Ended, State::Succeeded)
+            );
             return;
         }
     }
@@ -113,7 +123,10 @@ fn five_thousand_blocked_submits_each_get_their_own_end() {
     bystander.assert_unharmed();
     fs::write(&go, "").unwrap();
     for (waiter, id) in waiters.iter_mut().zip(ids) {
-        let last = std::iter::from_fn(|| Some(waiter.receive::<Submit>().unwrap())).find(|(_, more)| !more).unwrap().0;
+        let last = std::iter::from_fn(|| Some(waiter.receive::<Submit>().unwrap()))
+            .find(|(_, more)| !more)
+            .unwrap()
+            .0;
         assert_eq!((last.event, last.id), (ProgressEvent::Ended, id));
         assert_eq!(last.record.unwrap().state, State::Succeeded);
     }
@@ -175,7 +188,8 @@ fn clients_that_hardly_read_a_long_listing_hold_up_nobody() {
     let ids = client.call(&SubmitMany { jobs, defaults: None }).unwrap().ids;
     let before = memory(&daemon);
     let bystander = Bystander::start(&daemon);
-    let mut readers: Vec<UnixStream> = (0..20).map(|_| UnixStream::connect(daemon.socket()).unwrap()).collect();
+    let mut readers: Vec<UnixStream> =
+        (0..20).map(|_| UnixStream::connect(daemon.socket()).unwrap()).collect();
     for reader in &mut readers {
         reader.write_all(b"{\"method\":\"io.poold.List\",\"parameters\":{},\"more\":true}\0").unwrap();
     }
@@ -210,17 +224,29 @@ fn an_attempt_that_writes_too_much_is_ended_with_all_that_it_started() {
     let daemon = Setup::new().workers(1).config(&config).start();
     let workers = daemon.workers();
     let away = daemon.path_text("away");
-    let script = format!("setsid sh -c 'echo $$ >{away}; exec sleep 1000' & until [ -s {away} ]; do :; done; exec yes");
+    let script = format!(
+        "setsid sh -c 'echo $$ >{away}; exec sleep 1000' & until [ -s {away} ]; do :; done; exec yes"
+    );
     for pool in ["default", "apart"] {
-        let said = run(daemon.ctl(&["submit", "--wait", "--pool", pool, "--", "sh", "-c", &script]).stdout(Stdio::null()));
+        let said = run(daemon
+            .ctl(&["submit", "--wait", "--pool", pool, "--", "sh", "-c", &script])
+            .stdout(Stdio::null()));
         assert_eq!(said.code, 137, "{}", said.stderr);
-        assert!(said.stderr.contains("its output exceeded 2000000 bytes (max_output_bytes)"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("its output exceeded 2000000 bytes (max_output_bytes)"),
+            "{}",
+            said.stderr
+        );
         assert!(pool == "apart" || !alive(line_of(away.as_ref()).parse().unwrap()), "nothing is left");
         fs::remove_file(&away).unwrap();
     }
     for (id, pool) in [(1, "default"), (2, "apart")] {
         let record = daemon.record(id);
-        assert_eq!((record.state, record.result, record.signal), (State::Failed, Some(ResultKind::Error), Some(9)), "{pool}");
+        assert_eq!(
+            (record.state, record.result, record.signal),
+            (State::Failed, Some(ResultKind::Error), Some(9)),
+            "{pool}"
+        );
         let bytes = record.stdout.unwrap().bytes.unwrap();
         assert!((2_000_001..500_000_000).contains(&bytes), "{bytes} bytes before it was noticed");
     }
@@ -253,15 +279,20 @@ fn the_output_of_all_jobs_has_a_limit_and_history_makes_room() {
     assert_eq!(daemon.run(&["show", "20"]).code, 0, "the last one is still there");
 
     let writer = daemon.submit_sh("head -c 1100000 /dev/zero; exec sleep 1000");
-    let refused = wait_for("a refusal", || Some(daemon.run(&["submit", "--", "true"])).filter(|said| said.code != 0));
+    let refused =
+        wait_for("a refusal", || Some(daemon.run(&["submit", "--", "true"])).filter(|said| said.code != 0));
     assert_eq!(refused.code, 75, "{refused:?}");
     assert!(
-        refused.stderr.contains("more than 1000000 bytes") && refused.stderr.contains("max_total_output_bytes"),
+        refused.stderr.contains("more than 1000000 bytes")
+            && refused.stderr.contains("max_total_output_bytes"),
         "{refused:?}"
     );
     let many = SubmitMany { jobs: vec![job(&["true"], "default")], defaults: None };
     let refused = daemon.client().call(&many).map(|submitted| submitted.ids);
-    assert!(matches!(refused, Err(ClientError::Refused(Refusal::OutputFull { limit: 1_000_000 }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ClientError::Refused(Refusal::OutputFull { limit: 1_000_000 }))),
+        "{refused:?}"
+    );
     assert_eq!(daemon.record(writer).state, State::Running, "what runs, runs on");
     daemon.ok(&["cancel", &writer.to_string()]);
     wait_until("there is room again", || daemon.run(&["run", "--", "true"]).code == 0);

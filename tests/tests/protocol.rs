@@ -75,7 +75,8 @@ fn the_service_describes_itself() {
     let info = raw.send(json!({ "method": "org.varlink.service.GetInfo" })).read().unwrap();
     assert_eq!(info["parameters"]["interfaces"], json!(["org.varlink.service", "io.poold"]));
     assert_eq!(info["parameters"]["version"], env!("CARGO_PKG_VERSION"));
-    for (interface, member) in [("io.poold", "method SubmitMany"), ("org.varlink.service", "method GetInfo")] {
+    for (interface, member) in [("io.poold", "method SubmitMany"), ("org.varlink.service", "method GetInfo")]
+    {
         let call = json!({ "method": "org.varlink.service.GetInterfaceDescription", "parameters": { "interface": interface } });
         let reply = raw.send(call).read().unwrap();
         let text = reply["parameters"]["description"].as_str().unwrap();
@@ -88,7 +89,10 @@ fn the_service_describes_itself() {
 /// Somebody else's client: the package `varlink` of PyPI.
 #[test]
 fn pythons_varlink_speaks_with_it() {
-    let has_varlink = Command::new("python3").args(["-c", "import varlink"]).output().is_ok_and(|output| output.status.success());
+    let has_varlink = Command::new("python3")
+        .args(["-c", "import varlink"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !has_varlink {
         skip("python3 has no package `varlink` (python3 -m pip install varlink)");
         return;
@@ -107,7 +111,8 @@ fn pythons_varlink_speaks_with_it() {
     let once: Value = serde_json::from_str(&varlink(&["call", &submit, &parameters])).unwrap();
     assert_eq!((&once["event"], &once["id"]), (&json!("accepted"), &json!(1)));
     let more = varlink(&["call", "-m", &submit, &parameters]);
-    let replies: Vec<Value> = serde_json::Deserializer::from_str(&more).into_iter().map(Result::unwrap).collect();
+    let replies: Vec<Value> =
+        serde_json::Deserializer::from_str(&more).into_iter().map(Result::unwrap).collect();
     let events: Vec<&str> = replies.iter().map(|reply| reply["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["accepted", "started", "ended"]);
     assert_eq!(replies[2]["record"]["exit_code"], 5);
@@ -117,10 +122,13 @@ fn pythons_varlink_speaks_with_it() {
 fn calls_on_one_connection_are_answered_in_order_and_oneway_ones_not_at_all() {
     let daemon = Daemon::start(1);
     let mut raw = Raw::connect(&daemon);
-    let submit =
-        |oneway: bool| json!({ "method": "io.poold.Submit", "parameters": { "job": { "argv": ["true"] } }, "oneway": oneway });
+    let submit = |oneway: bool| json!({ "method": "io.poold.Submit", "parameters": { "job": { "argv": ["true"] } }, "oneway": oneway });
     let wait = json!({ "method": "io.poold.Wait", "parameters": { "ids": [1] } });
-    raw.send(submit(false)).send(submit(true)).send(wait).send(submit(false)).send(json!({ "method": "io.poold.Pools" }));
+    raw.send(submit(false))
+        .send(submit(true))
+        .send(wait)
+        .send(submit(false))
+        .send(json!({ "method": "io.poold.Pools" }));
     assert_eq!(raw.read().unwrap()["parameters"]["id"], 1);
     let ended = raw.read().unwrap();
     assert_eq!((&ended["parameters"]["event"], &ended["parameters"]["id"]), (&json!("ended"), &json!(1)));
@@ -140,22 +148,43 @@ fn what_is_wrong_with_a_call_has_a_name_and_the_connection_goes_on() {
         (json!({ "method": "com.example.Ping" }), "org.varlink.service.InterfaceNotFound"),
         (json!({ "method": "Ping" }), "org.varlink.service.InterfaceNotFound"),
         (json!({ "method": "io.poold.Get" }), "org.varlink.service.InvalidParameter"),
-        (json!({ "method": "io.poold.Get", "parameters": { "id": "one" } }), "org.varlink.service.InvalidParameter"),
-        (json!({ "method": "io.poold.Get", "parameters": { "id": -1 } }), "org.varlink.service.InvalidParameter"),
-        (json!({ "method": "io.poold.Get", "parameters": { "id": 1, "x": 2 } }), "org.varlink.service.InvalidParameter"),
+        (
+            json!({ "method": "io.poold.Get", "parameters": { "id": "one" } }),
+            "org.varlink.service.InvalidParameter",
+        ),
+        (
+            json!({ "method": "io.poold.Get", "parameters": { "id": -1 } }),
+            "org.varlink.service.InvalidParameter",
+        ),
+        (
+            json!({ "method": "io.poold.Get", "parameters": { "id": 1, "x": 2 } }),
+            "org.varlink.service.InvalidParameter",
+        ),
         (json!({ "method": "io.poold.Get", "parameters": [1] }), "org.varlink.service.InvalidParameter"),
         (json!({ "method": "io.poold.Get", "parameters": { "id": 99 } }), "io.poold.NoSuchJob"),
         (json!({ "method": "io.poold.Wait", "parameters": { "ids": [99] } }), "io.poold.NoSuchJob"),
-        (json!({ "method": "io.poold.Wait", "parameters": { "ids": [] } }), "org.varlink.service.InvalidParameter"),
+        (
+            json!({ "method": "io.poold.Wait", "parameters": { "ids": [] } }),
+            "org.varlink.service.InvalidParameter",
+        ),
         (json!({ "method": "io.poold.Cancel", "parameters": { "ids": [99] } }), "io.poold.NoSuchJob"),
         (json!({ "method": "io.poold.Output", "parameters": { "id": 99 } }), "io.poold.NoSuchJob"),
-        (json!({ "method": "io.poold.Signal", "parameters": { "id": 99, "signal": 15 } }), "io.poold.NoSuchJob"),
+        (
+            json!({ "method": "io.poold.Signal", "parameters": { "id": 99, "signal": 15 } }),
+            "io.poold.NoSuchJob",
+        ),
         (
             json!({ "method": "io.poold.Signal", "parameters": { "id": 99, "signal": 99 } }),
             "org.varlink.service.InvalidParameter",
         ),
-        (json!({ "method": "io.poold.List", "parameters": { "states": ["bogus"] } }), "org.varlink.service.InvalidParameter"),
-        (json!({ "method": "io.poold.Shutdown", "parameters": { "mode": "soon" } }), "org.varlink.service.InvalidParameter"),
+        (
+            json!({ "method": "io.poold.List", "parameters": { "states": ["bogus"] } }),
+            "org.varlink.service.InvalidParameter",
+        ),
+        (
+            json!({ "method": "io.poold.Shutdown", "parameters": { "mode": "soon" } }),
+            "org.varlink.service.InvalidParameter",
+        ),
         (json!({ "method": "io.poold.Ping", "upgrade": true }), "org.varlink.service.MethodNotImplemented"),
         (submit(json!({ "argv": [] })), "io.poold.InvalidJob"),
         (submit(json!({ "argv": [""] })), "io.poold.InvalidJob"),
@@ -179,7 +208,16 @@ fn what_is_wrong_with_a_call_has_a_name_and_the_connection_goes_on() {
 #[test]
 fn what_is_no_message_is_named_and_ends_the_connection() {
     let daemon = Daemon::start(1);
-    for text in ["", "rubbish", "{", "[]", "42", "{\"parameters\":{}}", "{\"method\":7}", "{\"method\":\"io.poold.Ping\"}}"] {
+    for text in [
+        "",
+        "rubbish",
+        "{",
+        "[]",
+        "42",
+        "{\"parameters\":{}}",
+        "{\"method\":7}",
+        "{\"method\":\"io.poold.Ping\"}}",
+    ] {
         let mut raw = Raw::connect(&daemon);
         assert_eq!(raw.send(text).error(), "io.poold.InvalidMessage", "{text:?}");
         raw.assert_closed();
@@ -189,7 +227,11 @@ fn what_is_no_message_is_named_and_ends_the_connection() {
     assert_eq!(raw.error(), "io.poold.InvalidMessage");
     // Nested beyond all measure: a recursive reader would run out of stack.
     let mut raw = Raw::connect(&daemon);
-    let deep = format!("{{\"method\":\"io.poold.Get\",\"parameters\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(
+        "{{\"method\":\"io.poold.Get\",\"parameters\":{}1{}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     assert!(raw.send(deep).read().unwrap()["error"].is_string());
     daemon.ok(&["ping"]);
 }
@@ -206,7 +248,10 @@ fn a_message_over_the_limit_is_refused_before_it_is_all_there() {
         }
     }
     let reply = raw.read().expect("a reply");
-    assert_eq!((&reply["error"], &reply["parameters"]["limit"]), (&json!("io.poold.FrameTooLarge"), &json!(16 << 20)));
+    assert_eq!(
+        (&reply["error"], &reply["parameters"]["limit"]),
+        (&json!("io.poold.FrameTooLarge"), &json!(16 << 20))
+    );
     daemon.ok(&["ping"]);
     // One just below it is served.
     let mut client = daemon.client();
@@ -223,7 +268,10 @@ fn many_jobs_are_accepted_all_or_none() {
     for bad in bad {
         let jobs = vec![job(&["true"]), job(&["true"]), bad];
         let refusal = refusal(client.call(&SubmitMany { jobs, defaults: None }));
-        assert!(matches!(refusal, Refusal::InvalidJob { index: 2, .. } | Refusal::NoSuchPool { .. }), "{refusal:?}");
+        assert!(
+            matches!(refusal, Refusal::InvalidJob { index: 2, .. } | Refusal::NoSuchPool { .. }),
+            "{refusal:?}"
+        );
     }
     assert!(client.call(&List::default()).unwrap().jobs.is_empty());
     let submitted = client.call(&SubmitMany { jobs: vec![job(&["true"]); 2], defaults: None }).unwrap();
@@ -236,12 +284,18 @@ fn many_jobs_are_accepted_all_or_none() {
 fn a_submit_with_more_tells_of_start_and_end_and_hands_over_the_output() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
-    client.send(&Submit { job: job(&["sh", "-c", "echo out; echo err >&2"]), on_disconnect: None }, true).unwrap();
+    client
+        .send(&Submit { job: job(&["sh", "-c", "echo out; echo err >&2"]), on_disconnect: None }, true)
+        .unwrap();
     let (accepted, goes_on) = client.receive::<Submit>().unwrap();
     assert_eq!((accepted.event, accepted.id, goes_on), (ProgressEvent::Accepted, 1, true));
     let (started, goes_on) = client.receive::<Submit>().unwrap();
-    assert_eq!((started.event, started.attempt, started.descriptors, goes_on), (ProgressEvent::Started, Some(1), Some(2), true));
-    let mut outputs = [client.take_descriptor().unwrap(), client.take_descriptor().unwrap()].map(fs::File::from);
+    assert_eq!(
+        (started.event, started.attempt, started.descriptors, goes_on),
+        (ProgressEvent::Started, Some(1), Some(2), true)
+    );
+    let mut outputs =
+        [client.take_descriptor().unwrap(), client.take_descriptor().unwrap()].map(fs::File::from);
     let (ended, goes_on) = client.receive::<Submit>().unwrap();
     assert_eq!((ended.event, goes_on), (ProgressEvent::Ended, false));
     let texts = outputs.each_mut().map(|file| io::read_to_string(file).unwrap());
@@ -269,7 +323,15 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     }
     told.sort_unstable();
     assert_eq!(told, [1, 2, 3]);
-    assert!(client.call(&Wait { ids: vec![1, 2], ..Wait::default() }).unwrap().record.unwrap().state.is_terminal());
+    assert!(
+        client
+            .call(&Wait { ids: vec![1, 2], ..Wait::default() })
+            .unwrap()
+            .record
+            .unwrap()
+            .state
+            .is_terminal()
+    );
 }
 
 #[test]
@@ -351,8 +413,12 @@ fn a_client_that_goes_in_the_middle_of_anything_leaves_nothing_behind() {
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.supervisor())).unwrap().count();
     daemon.ok(&["ping"]);
     let before = descriptors();
-    for text in ["{\"method\"", "{\"method\":\"io.poold.Spool\"}\0", "{\"method\":\"io.poold.List\",\"more\":true}\0{", "\0\0\0"]
-    {
+    for text in [
+        "{\"method\"",
+        "{\"method\":\"io.poold.Spool\"}\0",
+        "{\"method\":\"io.poold.List\",\"more\":true}\0{",
+        "\0\0\0",
+    ] {
         for _ in 0..20 {
             Raw::connect(&daemon).0.write_all(text.as_bytes()).unwrap();
         }
@@ -394,13 +460,18 @@ fn another_user_is_told_that_this_daemon_is_not_theirs() {
     assert_eq!(said.code, 125, "{said:?}");
     assert!(said.stderr.contains("Permission denied"), "{said:?}");
     fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-    for arguments in [["ping"].as_slice(), &["submit", "--wait", "--", "true"], &["ls"], &["shutdown", "--now"]] {
+    for arguments in
+        [["ping"].as_slice(), &["submit", "--wait", "--", "true"], &["ls"], &["shutdown", "--now"]]
+    {
         let said = as_nobody(arguments);
         assert_eq!(said.code, 125, "{said:?}");
         assert!(said.stderr.contains("this poold serves uid 0 only, you are uid 65534"), "{said:?}");
     }
     assert!(daemon.client().call(&List::default()).unwrap().jobs.is_empty());
-    assert!(matches!(daemon.client().call(&Get { id: 1 }), Err(ClientError::Refused(Refusal::NoSuchJob { .. }))));
+    assert!(matches!(
+        daemon.client().call(&Get { id: 1 }),
+        Err(ClientError::Refused(Refusal::NoSuchJob { .. }))
+    ));
 }
 
 /// poolctl where everybody may execute it, which root's build directory need not be.

@@ -31,7 +31,8 @@ impl Family {
         let id = daemon.submit(&[arguments, &["--kill-after", "50ms", "--", "sh", "-c", &script]].concat());
         let pid = |path: &str| line_of(path.as_ref()).parse().unwrap();
         let (job, grandchild) = (pid(&job), pid(&grandchild));
-        let worker = daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
+        let worker =
+            daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
         assert!(alive(job) && alive(grandchild));
         Self { id, job, grandchild, worker }
     }

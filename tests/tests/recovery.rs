@@ -53,7 +53,10 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if alive(self.left) {
-            pool_tests::children(self.left).into_iter().chain([self.left]).for_each(|pid| send(pid, Signal::SIGKILL));
+            pool_tests::children(self.left)
+                .into_iter()
+                .chain([self.left])
+                .for_each(|pid| send(pid, Signal::SIGKILL));
         }
     }
 }
@@ -78,7 +81,10 @@ fn is_found(daemon: &mut Daemon, attempt: &Attempt, known_by: &str) {
     daemon.restart();
     assert!(!attempt.is_left(), "{}", daemon.log());
     let log = daemon.log();
-    let line = log.lines().find(|line| line.contains(&format!("pid={} ", attempt.left))).unwrap_or_else(|| panic!("{log}"));
+    let line = log
+        .lines()
+        .find(|line| line.contains(&format!("pid={} ", attempt.left)))
+        .unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains(&format!("known_by={known_by:?}")), "{line}");
     let record = ended(daemon, attempt.id);
     assert_eq!((record.state, record.attempt, record.crashes), (State::Succeeded, 2, 1), "{record:?}");
@@ -106,13 +112,24 @@ fn what_has_cleared_its_environment_is_found_by_its_session_and_output() {
 #[test]
 fn the_recorded_process_is_found_in_any_disguise_and_takes_its_session_along() {
     let mut daemon = start();
-    let attempt = Attempt::start_with(&daemon, CLEARS, ">/dev/null 2>&1", "exec env -i setpriv --pdeathsig clear sleep 600");
+    let attempt = Attempt::start_with(
+        &daemon,
+        CLEARS,
+        ">/dev/null 2>&1",
+        "exec env -i setpriv --pdeathsig clear sleep 600",
+    );
     let job = daemon.record(attempt.id).pid.unwrap();
     // The last in a row of programs: only then is it told so.
-    wait_until("it sleeps", || fs::read_to_string(format!("/proc/{job}/comm")).is_ok_and(|name| name == "sleep\n"));
+    wait_until("it sleeps", || {
+        fs::read_to_string(format!("/proc/{job}/comm")).is_ok_and(|name| name == "sleep\n")
+    });
     is_found(&mut daemon, &attempt, "session");
     assert!(!alive(job));
-    assert!(daemon.log().contains(&format!("pid={job} command=\"sleep\" known_by=\"pid and start time\"")), "{}", daemon.log());
+    assert!(
+        daemon.log().contains(&format!("pid={job} command=\"sleep\" known_by=\"pid and start time\"")),
+        "{}",
+        daemon.log()
+    );
 }
 
 /// The limit that README names: of this one nothing is left to tell it by.
@@ -201,7 +218,10 @@ fn is_spared(later: u64, boot: Option<&str>, how: &str) -> bool {
     daemon.kill_in_one_instant();
     let stranger = Stranger::start();
     let ticks = stranger.start_ticks() + later;
-    edit(&daemon, &format!("UPDATE jobs SET pid = {}, start_ticks = {ticks} WHERE state = 'running'", stranger.pid()));
+    edit(
+        &daemon,
+        &format!("UPDATE jobs SET pid = {}, start_ticks = {ticks} WHERE state = 'running'", stranger.pid()),
+    );
     if let Some(boot) = boot {
         edit(&daemon, &format!("UPDATE meta SET boot_id = '{boot}'"));
     }
@@ -242,7 +262,11 @@ fn what_has_become_another_users_is_named_and_not_waited_for() {
         return;
     }
     let mut daemon = Setup::new().workers(1).config(PLAIN).user(64_230).start();
-    let id: u64 = daemon.ok(&["submit", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"]).trim_end().parse().unwrap();
+    let id: u64 = daemon
+        .ok(&["submit", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"])
+        .trim_end()
+        .parse()
+        .unwrap();
     let is_running = || daemon.ok(&["show", &id.to_string()]).contains("state      running");
     wait_until("its start is written", is_running);
     daemon.kill_in_one_instant();
@@ -253,7 +277,10 @@ fn what_has_become_another_users_is_named_and_not_waited_for() {
     daemon.restart();
     assert!(alive(pid));
     let log = daemon.log();
-    assert!(log.lines().any(|line| line.contains("could not be killed") && line.contains(&format!("pid={pid} "))), "{log}");
+    assert!(
+        log.lines().any(|line| line.contains("could not be killed") && line.contains(&format!("pid={pid} "))),
+        "{log}"
+    );
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
 }
 
@@ -272,7 +299,10 @@ fn show_tells_how_the_last_crash_came_about() {
     }
     let record = ended(&daemon, id);
     let how = format!("attempt 2: its worker {} was killed by signal 9", workers[1]);
-    assert_eq!((record.state, record.crashes, record.last_crash.as_deref()), (State::Succeeded, 2, Some(how.as_str())));
+    assert_eq!(
+        (record.state, record.crashes, record.last_crash.as_deref()),
+        (State::Succeeded, 2, Some(how.as_str()))
+    );
     let text = show(&daemon, id);
     assert!(text.contains(&format!("crashed    {how}")), "{text}");
 }
@@ -288,5 +318,9 @@ fn a_lost_job_says_why() {
     assert_eq!((record.state, record.crashes), (State::Lost, 1));
     assert_eq!(record.reason.as_deref(), Some("given up after 1 crash; the last: poold died"));
     wait_until("it is listed", || daemon.ok(&["ls", "--state", "lost"]).contains("sleep 600"));
-    assert!(show(&daemon, id).contains("reason     given up after 1 crash; the last: poold died"), "{}", show(&daemon, id));
+    assert!(
+        show(&daemon, id).contains("reason     given up after 1 crash; the last: poold died"),
+        "{}",
+        show(&daemon, id)
+    );
 }

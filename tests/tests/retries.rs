@@ -9,7 +9,10 @@ use pool_tests::{Daemon, Setup, line_of, send, wait_until};
 
 /// A shell command that notes each run in "runs" and succeeds in the given one.
 fn succeeds_in_run(daemon: &Daemon, run: u32) -> String {
-    format!("echo run >>{0}; echo out $POOL_ATTEMPT; echo err >&2; [ $(wc -l <{0}) -ge {run} ]", daemon.path_text("runs"))
+    format!(
+        "echo run >>{0}; echo out $POOL_ATTEMPT; echo err >&2; [ $(wc -l <{0}) -ge {run} ]",
+        daemon.path_text("runs")
+    )
 }
 
 fn runs(daemon: &Daemon) -> usize {
@@ -21,17 +24,24 @@ fn a_failed_command_is_tried_again_and_its_client_sees_every_attempt_and_the_las
     let daemon = Daemon::start(1);
     let script = succeeds_in_run(&daemon, 3);
     let said = daemon.run(&["run", "--retries", "4", "--backoff", "1ms", "--", "sh", "-c", &script]);
-    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "out 1\nout 2\nout 3\n", "err\nerr\nerr\n"));
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (0, "out 1\nout 2\nout 3\n", "err\nerr\nerr\n")
+    );
     let record = daemon.record(1);
     assert_eq!((record.state, record.attempt, record.retries, record.retried), (State::Succeeded, 3, 4, 2));
     assert_eq!((record.reason, record.due_at), (None, None));
     assert_eq!(daemon.ok(&["logs", "1"]), "out 3\n");
-    let kept: Vec<_> = fs::read_dir(daemon.state_dir().join("output/0")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let kept: Vec<_> = fs::read_dir(daemon.state_dir().join("output/0"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
     assert_eq!(kept.len(), 2, "the output of earlier attempts goes: {kept:?}");
 
     let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--", "sh", "-c", "exit 7"]);
     assert_eq!((said.code, daemon.record(2).attempt), (7, 2));
-    let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--timeout", "50ms", "--", "sleep", "60"]);
+    let said =
+        daemon.run(&["run", "--retries", "1", "--backoff", "0", "--timeout", "50ms", "--", "sleep", "60"]);
     assert_eq!((said.code, daemon.record(3).state, daemon.record(3).attempt), (124, State::TimedOut, 2));
     let said = daemon.run(&["run", "--retries", "2", "--backoff", "0", "--", "/does/not/exist"]);
     assert_eq!((said.code, daemon.record(4).attempt), (127, 3));
@@ -40,12 +50,27 @@ fn a_failed_command_is_tried_again_and_its_client_sees_every_attempt_and_the_las
 #[test]
 fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     let daemon = Daemon::start(1);
-    let mut events = daemon.ctl(&["events"]).stdout(fs::File::create(daemon.path("events")).unwrap()).spawn().unwrap();
-    wait_until("the listener listens", || fs::read_to_string(daemon.path("events")).unwrap_or_default().contains("listening"));
+    let mut events =
+        daemon.ctl(&["events"]).stdout(fs::File::create(daemon.path("events")).unwrap()).spawn().unwrap();
+    wait_until("the listener listens", || {
+        fs::read_to_string(daemon.path("events")).unwrap_or_default().contains("listening")
+    });
     let done = daemon.path("done");
     let callback = format!("echo $POOL_STATE >>{}", done.display());
-    let id = daemon.submit(&["--retries", "3", "--backoff", "1h", "--on-done", &callback, "--", "sh", "-c", "echo why; exit 3"]);
-    let record = daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
+    let id = daemon.submit(&[
+        "--retries",
+        "3",
+        "--backoff",
+        "1h",
+        "--on-done",
+        &callback,
+        "--",
+        "sh",
+        "-c",
+        "echo why; exit 3",
+    ]);
+    let record =
+        daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
     assert_eq!((record.attempt, record.retried, record.due_at.is_some()), (1, 1, true));
     assert_eq!(record.reason.as_deref(), Some("attempt 1 has failed (exit code 3); 3 more follow at most"));
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "why\n");
@@ -90,7 +115,8 @@ fn the_highest_priority_runs_first_and_a_pool_has_retries_of_its_own() {
     wait_until("the first job waits", || Path::new(&gate).exists());
     fs::write(&gate, "go\n").unwrap();
     daemon.ok(&["wait", &format!("{}-{}", ids[0], ids[4])]);
-    let order: Vec<u64> = fs::read_to_string(&order).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    let order: Vec<u64> =
+        fs::read_to_string(&order).unwrap().lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(order, [ids[2], ids[4], ids[0], ids[3], ids[1]]);
 
     let id = daemon.submit(&["--pool", "p", "--", "false"]);
@@ -117,7 +143,8 @@ for line in sys.stdin:
     fs::write(&program, text).unwrap();
     daemon.ok(&["pool", "add", "flaky", "--retries", "2", "--backoff", "10ms", "--", "python3", &program]);
     for durability in ["disk", "none"] {
-        let said = daemon.run(&["call", "--durability", durability, "flaky", "m", &daemon.path_text(durability)]);
+        let said =
+            daemon.run(&["call", "--durability", durability, "flaky", "m", &daemon.path_text(durability)]);
         assert_eq!((said.code, said.stdout.as_str()), (0, "2\n"), "{said:?}");
     }
     assert_eq!((daemon.record(1).attempt, daemon.record(1).retried), (3, 2));
@@ -125,7 +152,24 @@ for line in sys.stdin:
     let said = daemon.run(&["call", "--retries", "1", "flaky", "m", &daemon.path_text("third")]);
     assert!(said.code == 1 && said.stderr.contains("not yet"), "{said:?}");
 
-    let script = format!("echo {{}} >>{}; echo {{}} $POOL_ATTEMPT; exit $((2 - POOL_ATTEMPT))", daemon.path_text("runs"));
-    let said = daemon.run(&["map", "-k", "--retries", "1", "--backoff", "0", "--", "sh", "-c", &script, ":::", "a", "b"]);
+    let script = format!(
+        "echo {{}} >>{}; echo {{}} $POOL_ATTEMPT; exit $((2 - POOL_ATTEMPT))",
+        daemon.path_text("runs")
+    );
+    let said = daemon.run(&[
+        "map",
+        "-k",
+        "--retries",
+        "1",
+        "--backoff",
+        "0",
+        "--",
+        "sh",
+        "-c",
+        &script,
+        ":::",
+        "a",
+        "b",
+    ]);
     assert_eq!((said.code, said.stdout.as_str(), runs(&daemon)), (0, "a 2\nb 2\n", 4));
 }

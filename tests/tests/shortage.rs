@@ -26,8 +26,10 @@ fn on_a_small_disk() -> (Daemon, PathBuf) {
     let state_dir = setup.dir().join("state");
     fs::create_dir(&state_dir).unwrap();
     let mount = format!("mount -t tmpfs -o size=4m,mode=700 tmpfs {} && exec \"$@\"", state_dir.display());
-    let daemon = setup.wrapper(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]).start();
-    let inside = PathBuf::from(format!("/proc/{}/root", daemon.guardian())).join(state_dir.strip_prefix("/").unwrap());
+    let daemon =
+        setup.wrapper(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]).start();
+    let inside =
+        PathBuf::from(format!("/proc/{}/root", daemon.guardian())).join(state_dir.strip_prefix("/").unwrap());
     (daemon, inside)
 }
 
@@ -39,23 +41,27 @@ fn a_full_disk_refuses_new_jobs_runs_on_and_is_overcome() {
     let (daemon, inside) = on_a_small_disk();
     let (go, told) = (daemon.path_text("go"), daemon.path_text("told"));
     let script = format!("until [ -e {go} ]; do sleep 0.01; done; exit 3");
-    let running = daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
+    let running =
+        daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
     daemon.wait_record(running, "it runs", |record| record.state == State::Running);
 
     let filler = inside.join("filler");
     fill(&filler);
     // A log that has room left takes some more; then it is over.
     let mut accepted = 1;
-    let refused = (0..10_000).map(|_| daemon.run(&["submit", "--", "true", &"x".repeat(2000)])).find(|said| {
-        accepted += u64::from(said.code == 0);
-        said.code != 0
-    });
+    let refused =
+        (0..10_000).map(|_| daemon.run(&["submit", "--", "true", &"x".repeat(2000)])).find(|said| {
+            accepted += u64::from(said.code == 0);
+            said.code != 0
+        });
     let refused = refused.expect("a full disk takes no more jobs");
     assert_eq!(refused.code, 125, "{refused:?}");
     assert!(refused.stderr.contains("nothing was accepted: the disk is full; free space in"), "{refused:?}");
     daemon.ok(&["ls"]);
     fs::write(&go, "").unwrap();
-    wait_until("the running job has ended", || daemon.ok(&["pool", "ls", "--json"]).contains("\"running\":0") || accepted > 1);
+    wait_until("the running job has ended", || {
+        daemon.ok(&["pool", "ls", "--json"]).contains("\"running\":0") || accepted > 1
+    });
 
     fs::remove_file(&filler).unwrap();
     wait_until("jobs are accepted again", || {

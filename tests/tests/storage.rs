@@ -15,7 +15,8 @@ use pool_tests::{Daemon, Said, Setup, line_of, run, send, wait_until};
 fn waiting_job(daemon: &Daemon, name: &str) -> u64 {
     let (go, told) = (daemon.path_text(name), daemon.path_text(&format!("{name}-told")));
     let script = format!("until [ -e {go} ]; do sleep 0.01; done; echo done; exit 3");
-    let id = daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
+    let id =
+        daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
     daemon.wait_record(id, "it runs", |record| record.state == State::Running);
     id
 }
@@ -68,7 +69,9 @@ fn a_removed_state_directory_is_no_place_to_accept_jobs_into() {
     assert_refused(&daemon.run(&["submit", "--", "true"]), &["nothing was accepted", "was removed"]);
     assert_eq!(daemon.record(running).state, State::Running, "what is known can still be asked for");
     let_go(&daemon, "go");
-    wait_until("the running job has ended", || daemon.ok(&["pool", "ls", "--json"]).contains("\"running\":0"));
+    wait_until("the running job has ended", || {
+        daemon.ok(&["pool", "ls", "--json"]).contains("\"running\":0")
+    });
     daemon.run(&["shutdown", "--now"]);
     assert_eq!(daemon.wait(), 1, "not all could be written");
     assert!(daemon.log().contains("could not be written"), "{}", daemon.log());
@@ -83,7 +86,11 @@ fn a_supervisor_that_finds_another_state_directory_does_not_begin_anew() {
     fs::create_dir(daemon.state_dir()).unwrap();
     send(daemon.supervisor(), Signal::SIGKILL);
     assert_eq!(daemon.wait(), 1);
-    assert!(daemon.log().contains("was removed, moved or replaced while poold ran: put it back"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("was removed, moved or replaced while poold ran: put it back"),
+        "{}",
+        daemon.log()
+    );
     assert_eq!(fs::read_dir(daemon.state_dir()).unwrap().count(), 0, "nothing was made in it");
     fs::remove_dir(daemon.state_dir()).unwrap();
     fs::rename(daemon.path("elsewhere"), daemon.state_dir()).unwrap();
@@ -148,8 +155,10 @@ fn a_backup_made_at_work_holds_every_job_accepted_before_and_can_be_started_on()
     assert_eq!(daemon.run(&["wait", &ended.to_string()]).code, 4);
     let lines = format!("{}\n", serde_json::json!({ "argv": ["true", "x".repeat(500)] })).repeat(200);
     fs::write(daemon.path("lines"), lines).unwrap();
-    let mut feeds: Vec<_> = (0..4).map(|_| daemon.ctl(&["submit", "--from", &daemon.path_text("lines")])).collect();
-    let mut feeds: Vec<_> = feeds.iter_mut().map(|feed| feed.stdout(Stdio::null()).spawn().unwrap()).collect();
+    let mut feeds: Vec<_> =
+        (0..4).map(|_| daemon.ctl(&["submit", "--from", &daemon.path_text("lines")])).collect();
+    let mut feeds: Vec<_> =
+        feeds.iter_mut().map(|feed| feed.stdout(Stdio::null()).spawn().unwrap()).collect();
     let accepted = daemon.submit(&["--", "true"]);
 
     let (file, text) = (daemon.path("backup"), daemon.path_text("backup"));
@@ -170,7 +179,11 @@ fn a_backup_made_at_work_holds_every_job_accepted_before_and_can_be_started_on()
     let restored = restored.start();
     assert_eq!(restored.run(&["wait", &running.to_string()]).code, 3);
     assert_eq!(restored.record(ended).exit_code, Some(4));
-    assert_eq!(restored.run(&["wait", &format!("1-{accepted}")]).code, 3, "job 1 is the first that did not succeed");
+    assert_eq!(
+        restored.run(&["wait", &format!("1-{accepted}")]).code,
+        3,
+        "job 1 is the first that did not succeed"
+    );
     assert!(restored.submit(&["--", "true"]) > accepted);
     assert_refused(&restored.run(&["logs", &ended.to_string()]), &["its files cannot be opened"]);
 }
@@ -183,7 +196,10 @@ fn a_backup_whose_client_dies_holds_up_nobody() {
     assert_eq!(Path::new(&begun.path), daemon.state_dir().join("poold.db"));
     let said = daemon.run(&["backup", &daemon.path_text("one")]);
     assert_eq!(said.code, 75, "{said:?}");
-    assert!(said.stderr.contains("another backup is under way") && !daemon.path("one.part").exists(), "{said:?}");
+    assert!(
+        said.stderr.contains("another backup is under way") && !daemon.path("one.part").exists(),
+        "{said:?}"
+    );
     drop(client);
     wait_until("the next one succeeds", || daemon.run(&["backup", &daemon.path_text("two")]).code == 0);
 }
@@ -210,13 +226,21 @@ fn a_damaged_database_and_a_newer_one_are_refused_at_the_start() {
         let pages = opened.metadata().unwrap().len() / 4096;
         (1..pages).for_each(|page| opened.write_all_at(&[0xA5; 4096], page * 4096).unwrap());
     });
-    assert!(said.stderr.contains("is damaged") && said.stderr.contains("restore it from a backup"), "{said:?}");
+    assert!(
+        said.stderr.contains("is damaged") && said.stderr.contains("restore it from a backup"),
+        "{said:?}"
+    );
 
     let mut daemon = Daemon::start(1);
     // In the header, big-endian: https://www.sqlite.org/fileformat.html#user_version_number
-    let newer = |file: &Path| File::options().write(true).open(file).unwrap().write_all_at(&[0, 0, 0, 99], 60).unwrap();
+    let newer = |file: &Path| {
+        File::options().write(true).open(file).unwrap().write_all_at(&[0, 0, 0, 99], 60).unwrap()
+    };
     let said = refused_start(&mut daemon, newer);
-    assert!(said.stderr.contains("was written by a newer poold") && said.stderr.contains("--state-dir"), "{said:?}");
+    assert!(
+        said.stderr.contains("was written by a newer poold") && said.stderr.contains("--state-dir"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -235,10 +259,15 @@ fn damage_that_is_found_while_poold_runs_refuses_new_jobs_and_lets_the_rest_go_o
     let pages = file.metadata().unwrap().len() / 4096;
     // Far from the first jobs, which are in the daemon's memory, and from the roots of the tables.
     (pages / 2..pages).for_each(|page| file.write_all_at(&[0xA5; 4096], page * 4096).unwrap());
-    assert_refused(&daemon.run(&["ls"]), &["cannot read its store", "is damaged", "restore the file from a backup"]);
+    assert_refused(
+        &daemon.run(&["ls"]),
+        &["cannot read its store", "is damaged", "restore the file from a backup"],
+    );
     assert_refused(&daemon.run(&["submit", "--", "true"]), &["nothing was accepted", "is damaged"]);
     assert_eq!(daemon.record(running).state, State::Running);
     daemon.ok(&["ping"]);
     let_go(&daemon, "go");
-    wait_until("the running job has ended", || daemon.log().contains("report=Ended { claim: Claim { unit: Job(JobId(1))"));
+    wait_until("the running job has ended", || {
+        daemon.log().contains("report=Ended { claim: Claim { unit: Job(JobId(1))")
+    });
 }

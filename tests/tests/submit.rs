@@ -71,7 +71,14 @@ fn standard_input_is_empty_unless_given() {
     // What was handed over counts, not what becomes of the file later.
     let (file, go) = (daemon.path_text("input"), daemon.path_text("go"));
     fs::write(&file, "before").unwrap();
-    let id = daemon.submit(&["--stdin", &file, "--", "sh", "-c", &format!("until [ -e {go} ]; do sleep 0.01; done; cat")]);
+    let id = daemon.submit(&[
+        "--stdin",
+        &file,
+        "--",
+        "sh",
+        "-c",
+        &format!("until [ -e {go} ]; do sleep 0.01; done; cat"),
+    ]);
     fs::write(&file, "after").unwrap();
     fs::write(&go, "").unwrap();
     daemon.ok(&["wait", &id.to_string()]);
@@ -87,8 +94,10 @@ fn a_job_that_empties_its_output_is_followed_all_the_same() {
     let daemon = Daemon::start(1);
     let go = daemon.path_text("go");
     // As scripts do it: the shell opens the file anew, and empties it.
-    let script = format!("echo first of all >&2; until [ -e {go} ]; do sleep 0.01; done; echo second >/dev/stderr");
-    let mut child = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let script =
+        format!("echo first of all >&2; until [ -e {go} ]; do sleep 0.01; done; echo second >/dev/stderr");
+    let mut child =
+        daemon.ctl(&["submit", "--wait", "--", "sh", "-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     assert_eq!(stderr.next().unwrap().unwrap(), "first of all");
     fs::write(&go, "").unwrap();
@@ -113,7 +122,12 @@ fn names_and_commands_cannot_forge_a_listing() {
 #[test]
 fn environment_and_variables_of_a_job() {
     let daemon = Daemon::start(1);
-    let show = ["--", "sh", "-c", "echo $POOL_JOB_ID $POOL_ATTEMPT $POOL_NAME $POOL_SLOT $POOL_SOCKET $POOL_SUBMIT_DIR"];
+    let show = [
+        "--",
+        "sh",
+        "-c",
+        "echo $POOL_JOB_ID $POOL_ATTEMPT $POOL_NAME $POOL_SLOT $POOL_SOCKET $POOL_SUBMIT_DIR",
+    ];
     let arguments = [&["submit", "--wait", "--name", "build"], show.as_slice()].concat();
     let said = run(daemon.ctl(&arguments).current_dir("/usr"));
     assert_eq!(said.stdout, format!("1 1 build 0 {} /usr\n", daemon.socket().display()));
@@ -123,7 +137,8 @@ fn environment_and_variables_of_a_job() {
     let two = Daemon::start(2);
     assert_eq!(two.ok(&["submit", "--wait", "--", "sh", "-c", &nested]), "nested\n");
 
-    let clean = ["submit", "--wait", "--env-mode", "clean", "--env", "A=1", "--env", "KEPT", "--", "/usr/bin/env"];
+    let clean =
+        ["submit", "--wait", "--env-mode", "clean", "--env", "A=1", "--env", "KEPT", "--", "/usr/bin/env"];
     let said = run(daemon.ctl(&clean).env("KEPT", "yes"));
     let variables: Vec<&str> = said.stdout.lines().filter(|line| !line.starts_with("POOL_")).collect();
     assert_eq!(variables, ["A=1", "KEPT=yes"]);
@@ -133,8 +148,11 @@ fn environment_and_variables_of_a_job() {
 fn a_timeout_ends_the_whole_tree() {
     let daemon = Daemon::start(1);
     let pids = daemon.path_text("pids");
-    let script = format!("trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >{pids}; while :; do sleep 1; done' & wait; sleep 600");
-    let arguments = ["submit", "--wait", "--timeout", "500ms", "--kill-after", "100ms", "--", "sh", "-c", &script];
+    let script = format!(
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >{pids}; while :; do sleep 1; done' & wait; sleep 600"
+    );
+    let arguments =
+        ["submit", "--wait", "--timeout", "500ms", "--kill-after", "100ms", "--", "sh", "-c", &script];
     let said = daemon.run(&arguments);
     assert_eq!(said.code, 124, "{said:?}");
     assert!(!pool_tests::alive(line_of(std::path::Path::new(&pids)).parse().unwrap()));
@@ -155,14 +173,17 @@ fn an_asynchronous_submit_prints_the_id_and_nothing_else() {
 fn many_at_once() {
     let daemon = Daemon::start(2);
     let file = daemon.path_text("jobs");
-    let lines: String = (0..2500).map(|n| format!("{{\"argv\":[\"sh\",\"-c\",\"exit {}\"]}}\n\n", n % 2)).collect();
+    let lines: String =
+        (0..2500).map(|n| format!("{{\"argv\":[\"sh\",\"-c\",\"exit {}\"]}}\n\n", n % 2)).collect();
     fs::write(&file, lines).unwrap();
     let stdout = daemon.ok(&["submit", "--from", &file, "--name", "bulk"]);
     let ids: Vec<u64> = stdout.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(ids, (1..=2500).collect::<Vec<u64>>());
     assert_eq!(daemon.run(&["wait", "1-2500"]).code, 1);
     let list = |state: &str| daemon.ok(&["ls", "--json", "--state", state]);
-    let count = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["jobs"].as_array().unwrap().len();
+    let count = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["jobs"].as_array().unwrap().len()
+    };
     assert_eq!((count(&list("succeeded")), count(&list("failed"))), (1250, 1250));
     assert_eq!(daemon.record(1).name.as_deref(), Some("bulk"));
 }
@@ -208,7 +229,9 @@ fn logs_show_and_follow() {
 #[test]
 fn the_record_is_as_promised() {
     let daemon = Daemon::start(1);
-    let id = daemon.submit(&["--name", "n", "--on-failure", "exit 0", "--", "sh", "-c", "echo x; exit 7"]).to_string();
+    let id = daemon
+        .submit(&["--name", "n", "--on-failure", "exit 0", "--", "sh", "-c", "echo x; exit 7"])
+        .to_string();
     daemon.run(&["wait", &id]);
     daemon.wait_record(1, "delivered", |record| record.callbacks[0].state == "delivered");
     let record: serde_json::Value = serde_json::from_str(&daemon.ok(&["show", &id, "--json"])).unwrap();
@@ -240,7 +263,10 @@ fn the_record_is_as_promised() {
     ];
     assert!(promised.iter().all(|member| members.contains(member)), "{members:?}");
     assert_eq!(record["schema"], 1);
-    assert_eq!((&record["state"], &record["result"], &record["exit_code"]), (&"failed".into(), &"exit-code".into(), &7.into()));
+    assert_eq!(
+        (&record["state"], &record["result"], &record["exit_code"]),
+        (&"failed".into(), &"exit-code".into(), &7.into())
+    );
     assert_eq!(record["signal"], serde_json::Value::Null);
     assert_eq!(record["stdout"]["bytes"], 2);
     assert_eq!(fs::read_to_string(record["stdout"]["path"].as_str().unwrap()).unwrap(), "x\n");
@@ -275,7 +301,8 @@ fn cancel_whatever_the_state() {
 fn the_pool_and_the_queue_are_visible() {
     let daemon = Daemon::start(2);
     let go = daemon.path_text("go");
-    let ids: Vec<u64> = (0..5).map(|_| daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done"))).collect();
+    let ids: Vec<u64> =
+        (0..5).map(|_| daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done"))).collect();
     daemon.wait_record(ids[1], "runs", |record| record.state == State::Running);
     let pools: serde_json::Value = serde_json::from_str(&daemon.ok(&["pool", "ls", "--json"])).unwrap();
     let pool = &pools["pools"][0];

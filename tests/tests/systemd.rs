@@ -19,8 +19,14 @@ impl Box {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let script = std::env::var_os("POOL_TEST_SYSTEMD").map(PathBuf::from);
         let script = script.unwrap_or_else(|| root.join("../shared/tools/systemd-box"));
-        if !nix::unistd::geteuid().is_root() || !script.exists() || !Path::new("/lib/systemd/systemd").exists() {
-            skip(&format!("a systemd to test with needs root, systemd, and a script that boots it ({})", script.display()));
+        if !nix::unistd::geteuid().is_root()
+            || !script.exists()
+            || !Path::new("/lib/systemd/systemd").exists()
+        {
+            skip(&format!(
+                "a systemd to test with needs root, systemd, and a script that boots it ({})",
+                script.display()
+            ));
             return None;
         }
         let dir = PathBuf::from(format!("/dev/shm/poold-box-{}", std::process::id()));
@@ -47,7 +53,8 @@ impl Box {
     /// Runs a shell command, which is to succeed; its stdout.
     fn sh(&self, script: &str) -> String {
         let said = self.run(script);
-        let journal = || self.run("systemctl status poold.service poold.socket; journalctl --no-pager -n 50").stdout;
+        let journal =
+            || self.run("systemctl status poold.service poold.socket; journalctl --no-pager -n 50").stdout;
         assert_eq!(said.code, 0, "{script}: {said:?}\n{}", journal());
         said.stdout.trim_end().to_owned()
     }
@@ -136,7 +143,8 @@ fn the_units_work_under_systemd() {
     assert_eq!(systemd.run("poolctl submit --wait -- sh -c 'exit 4'").code, 4);
 
     // A stop leaves nothing, whatever the jobs do.
-    let id = systemd.sh("poolctl submit --kill-after 1s -- sh -c \"trap '' TERM; (setsid sleep 600 &); sleep 600\"");
+    let id = systemd
+        .sh("poolctl submit --kill-after 1s -- sh -c \"trap '' TERM; (setsid sleep 600 &); sleep 600\"");
     wait_until("it runs", || systemd.record(&id)["state"] == "running");
     systemd.sh("systemctl stop poold.service poold.socket");
     assert_eq!(systemd.show("Result"), "success");

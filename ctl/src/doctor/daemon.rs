@@ -56,7 +56,8 @@ pub fn ask(link: &Link) -> Answer {
         Ok(client) => client,
         Err(error) => return Answer::None { why: Silence::Connect(error) },
     };
-    let peer = getsockopt(&client, sockopt::PeerCredentials).ok().map(|peer| peer.pid()).filter(|&pid| pid > 0);
+    let peer =
+        getsockopt(&client, sockopt::PeerCredentials).ok().map(|peer| peer.pid()).filter(|&pid| pid > 0);
     // One that is stopped still has its connections accepted, by the kernel.
     _ = setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0));
     let answered = match client.call(&Status {}) {
@@ -64,7 +65,9 @@ pub fn ask(link: &Link) -> Answer {
             let same_protocol = has_same_protocol(&mut client);
             Ok(Answer::Condition { client: Box::new(client), condition: Box::new(condition), same_protocol })
         }
-        Err(ClientError::Refused(Refusal::MethodNotFound { .. })) => client.call(&Ping {}).map(|pong| Answer::Older { pong }),
+        Err(ClientError::Refused(Refusal::MethodNotFound { .. })) => {
+            client.call(&Ping {}).map(|pong| Answer::Older { pong })
+        }
         Err(error) => Err(error),
     };
     answered.unwrap_or_else(|error| Answer::None { why: Silence::Call(error, peer) })
@@ -87,7 +90,9 @@ impl Method for GetInterfaceDescription {
 }
 
 fn has_same_protocol(client: &mut Client) -> bool {
-    client.call(&GetInterfaceDescription { interface: INTERFACE }).is_ok_and(|described| described.description == DESCRIPTION)
+    client
+        .call(&GetInterfaceDescription { interface: INTERFACE })
+        .is_ok_and(|described| described.description == DESCRIPTION)
 }
 
 /// What it says of itself; or why it says nothing.
@@ -136,12 +141,15 @@ fn version(theirs: &str, same_protocol: bool) -> Check {
 
 fn store(condition: &Condition) -> Check {
     match (&condition.store_failure, condition.durability.as_str()) {
-        (Some(reason), _) => Check::problem("store", format!("nothing can be written, new jobs are refused: {reason}"))
-            .advise("mend that; poold goes on by itself"),
-        (None, "power") => Check::ok("store", "accepted jobs survive a power cut"),
-        (None, _) => {
-            Check::ok("store", "accepted jobs survive the death of poold; a power cut only with `durability = \"power\"`")
+        (Some(reason), _) => {
+            Check::problem("store", format!("nothing can be written, new jobs are refused: {reason}"))
+                .advise("mend that; poold goes on by itself")
         }
+        (None, "power") => Check::ok("store", "accepted jobs survive a power cut"),
+        (None, _) => Check::ok(
+            "store",
+            "accepted jobs survive the death of poold; a power cut only with `durability = \"power\"`",
+        ),
     }
 }
 
@@ -175,8 +183,11 @@ fn output(condition: &Condition) -> Check {
 fn configuration(condition: &Condition) -> Check {
     let path = condition.config.as_deref();
     match (path, &condition.config_error) {
-        (_, Some(error)) => Check::problem("configuration", format!("the last reload failed, the old one is in force: {error}"))
-            .advise("mend the file and send SIGHUP to poold"),
+        (_, Some(error)) => Check::problem(
+            "configuration",
+            format!("the last reload failed, the old one is in force: {error}"),
+        )
+        .advise("mend the file and send SIGHUP to poold"),
         (Some(path), None) if Path::new(path).exists() => Check::ok("configuration", path),
         (Some(path), None) => Check::ok("configuration", format!("the defaults; there is no {path}")),
         (None, None) => Check::ok("configuration", "the defaults"),
@@ -186,8 +197,11 @@ fn configuration(condition: &Condition) -> Check {
 fn leftovers(condition: &Condition) -> Check {
     let swept = condition.swept;
     if swept.spared > 0 {
-        return Check::warning("leftovers", format!("{} processes of a poold that had died could not be killed", swept.spared))
-            .advise("they are another user's: the log names them, end them as that user or as root");
+        return Check::warning(
+            "leftovers",
+            format!("{} processes of a poold that had died could not be killed", swept.spared),
+        )
+        .advise("they are another user's: the log names them, end them as that user or as root");
     }
     if (swept.groups, swept.processes) == (0, 0) {
         return Check::ok("leftovers", "the start found no process of an earlier poold");
@@ -211,9 +225,11 @@ fn silence(link: &Link, why: &Silence, state_dir: Option<&Path>) -> Check {
             let lock = PathBuf::from(format!("{socket}.lock"));
             let locks = [Some(lock), state_dir.map(|dir| dir.join("lock"))];
             if let Some(pid) = locks.into_iter().flatten().find_map(|path| holder(&path)) {
-                let text =
-                    format!("poold, pid {pid}, holds its lock, but nobody listens at {socket}: somebody has removed the socket");
-                return Check::problem("daemon", text).advise(format!("end it with `kill {pid}` and start it anew"));
+                let text = format!(
+                    "poold, pid {pid}, holds its lock, but nobody listens at {socket}: somebody has removed the socket"
+                );
+                return Check::problem("daemon", text)
+                    .advise(format!("end it with `kill {pid}` and start it anew"));
             }
             let start = match link.is_named() {
                 true => format!("start it with `poold --socket {socket}`, and the --state-dir that it had"),
@@ -226,14 +242,19 @@ fn silence(link: &Link, why: &Silence, state_dir: Option<&Path>) -> Check {
                 _ => Check::problem("daemon", format!("poold cannot be connected to: {error}")).advise(start),
             }
         }
-        Silence::Call(ClientError::Disconnected(Some(error)), peer) if error.kind() == io::ErrorKind::WouldBlock => {
+        Silence::Call(ClientError::Disconnected(Some(error)), peer)
+            if error.kind() == io::ErrorKind::WouldBlock =>
+        {
             let who = peer.map(|pid| format!(", pid {pid},")).unwrap_or_default();
-            let text =
-                format!("poold{who} accepts connections, but has not answered for {PATIENCE_S} s: it is stopped, or hangs");
+            let text = format!(
+                "poold{who} accepts connections, but has not answered for {PATIENCE_S} s: it is stopped, or hangs"
+            );
             let advice = "see whether it or its child is stopped (`ps`); otherwise kill its child, the supervisor: nothing is lost by that";
             Check::problem("daemon", text).advise(advice)
         }
-        Silence::Call(error, _) => Check::problem("daemon", format!("poold did not answer: {error}")).advise("look into its log"),
+        Silence::Call(error, _) => {
+            Check::problem("daemon", format!("poold did not answer: {error}")).advise("look into its log")
+        }
     }
 }
 

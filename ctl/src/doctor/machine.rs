@@ -28,7 +28,8 @@ pub fn look(link: &Link, answer: &Answer) -> Vec<Check> {
 }
 
 fn kernel() -> Check {
-    let release = uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
+    let release =
+        uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
     let text = format!("Linux {release}");
     match version_of(&release) {
         Some(version) if version < OLDEST => {
@@ -56,12 +57,17 @@ fn user_namespaces() -> Check {
         ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
     ];
     match forbidden.into_iter().find(|&(path, value)| is(path, value)) {
-        Some((path, value)) => {
-            Check::note("user-namespaces", format!("{path} is {value}: pools with `isolate = \"pid\"` do not work"))
-                .advise("only root can change that")
+        Some((path, value)) => Check::note(
+            "user-namespaces",
+            format!("{path} is {value}: pools with `isolate = \"pid\"` do not work"),
+        )
+        .advise("only root can change that"),
+        None if Path::new("/proc/self/ns/user").exists() => {
+            Check::ok("user-namespaces", "nothing forbids them")
         }
-        None if Path::new("/proc/self/ns/user").exists() => Check::ok("user-namespaces", "nothing forbids them"),
-        None => Check::note("user-namespaces", "the kernel has none: pools with `isolate = \"pid\"` do not work"),
+        None => {
+            Check::note("user-namespaces", "the kernel has none: pools with `isolate = \"pid\"` do not work")
+        }
     }
 }
 
@@ -78,7 +84,8 @@ fn processes(pid: Option<i32>) -> Option<Check> {
     let used = threads_of(geteuid().as_raw());
     let text = format!("{used} of at most {limit} (RLIMIT_NPROC), threads counted");
     Some(match limit.saturating_sub(used) {
-        ..FEW => Check::warning("processes", text).advise("raise it (LimitNPROC=, ulimit -u), or jobs have to wait for room"),
+        ..FEW => Check::warning("processes", text)
+            .advise("raise it (LimitNPROC=, ulimit -u), or jobs have to wait for room"),
         _ => Check::ok("processes", text),
     })
 }
@@ -95,7 +102,9 @@ fn threads_of(uid: u32) -> u64 {
         let is_process = entry.file_name().to_string_lossy().parse::<i32>().is_ok();
         is_process && entry.metadata().is_ok_and(|metadata| metadata.uid() == uid)
     });
-    theirs.map(|entry| fs::read_dir(entry.path().join("task")).map_or(1, |threads| threads.count() as u64)).sum()
+    theirs
+        .map(|entry| fs::read_dir(entry.path().join("task")).map_or(1, |threads| threads.count() as u64))
+        .sum()
 }
 
 /// Where a user's socket is by default.
@@ -108,7 +117,8 @@ fn runtime_directory(link: &Link) -> Option<Check> {
     let Some(path) = std::env::var_os("XDG_RUNTIME_DIR") else {
         let text = format!("XDG_RUNTIME_DIR is not set, so the socket is {}", link.socket().display());
         return Some(
-            Check::note(name, text).advise("a session that has it looks for poold elsewhere: set it, or POOL_SOCKET, in both"),
+            Check::note(name, text)
+                .advise("a session that has it looks for poold elsewhere: set it, or POOL_SOCKET, in both"),
         );
     };
     let shown = path.display().to_string();
@@ -116,12 +126,16 @@ fn runtime_directory(link: &Link) -> Option<Check> {
         Err(error) => {
             let advice = "log in anew, or unset it";
             return Some(
-                Check::problem(name, format!("XDG_RUNTIME_DIR is {shown}, which cannot be used: {error}")).advise(advice),
+                Check::problem(name, format!("XDG_RUNTIME_DIR is {shown}, which cannot be used: {error}"))
+                    .advise(advice),
             );
         }
         Ok(metadata) if metadata.uid() != us.as_raw() => {
             let text = format!("XDG_RUNTIME_DIR is {shown}, which belongs to uid {}", metadata.uid());
-            return Some(Check::problem(name, text).advise("you have become another user: unset it, or set it to your own"));
+            return Some(
+                Check::problem(name, text)
+                    .advise("you have become another user: unset it, or set it to your own"),
+            );
         }
         Ok(_) => {}
     }

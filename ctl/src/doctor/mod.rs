@@ -119,7 +119,8 @@ pub fn run(link: &Link, options: &DoctorOptions, as_json: bool) -> anyhow::Resul
             }
         }
         None => checks.push(
-            Check::note("state-directory", "it is not known, since nobody could be asked").advise("name it with --state-dir"),
+            Check::note("state-directory", "it is not known, since nobody could be asked")
+                .advise("name it with --state-dir"),
         ),
     }
     checks.extend(machine::look(link, &answer));
@@ -151,7 +152,8 @@ fn describe(checks: &[Check]) -> String {
         let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
         let line = format!("{subject}{message}{advice}");
         let level = level.as_str();
-        writeln!(text, "{level:<8} {check:<18} {}", printable(&line, usize::MAX)).expect("a string takes everything");
+        writeln!(text, "{level:<8} {check:<18} {}", printable(&line, usize::MAX))
+            .expect("a string takes everything");
     }
     text
 }

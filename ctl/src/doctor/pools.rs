@@ -26,12 +26,17 @@ fn slots(pool: &Pool) -> Check {
     let check = match (down.is_empty(), reason_among(down), reason_among(pool.slots.iter().collect())) {
         (true, _, None) => Check::ok("slots", format!("{up} of {all} are up, {} run a job", pool.running)),
         (true, _, Some(reason)) => {
-            let what =
-                format!("{up} of {all} are up, but a program that is worn, or has other settings now, is not replaced: {reason}");
+            let what = format!(
+                "{up} of {all} are up, but a program that is worn, or has other settings now, is not replaced: {reason}"
+            );
             Check::warning("slots", what).advise(mend)
         }
-        (false, Some(reason), _) => Check::problem("slots", format!("{up} of {all} are up: {reason}")).advise(mend),
-        (false, None, _) => Check::note("slots", format!("{up} of {all} are up, the others are being started")),
+        (false, Some(reason), _) => {
+            Check::problem("slots", format!("{up} of {all} are up: {reason}")).advise(mend)
+        }
+        (false, None, _) => {
+            Check::note("slots", format!("{up} of {all} are up, the others are being started"))
+        }
     };
     check.of(&pool.name)
 }

@@ -25,11 +25,14 @@ fn socket(path: &Path, is_silent: bool) -> Check {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         // That nobody listens is said once, with what to do about it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Check::note("socket", format!("{shown} is not there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Check::note("socket", format!("{shown} is not there"));
+        }
         Err(error) => return Check::problem("socket", format!("{shown} cannot be looked at: {error}")),
     };
     if !metadata.file_type().is_socket() {
-        return Check::problem("socket", format!("{shown} is no socket")).advise("choose another with --socket, or remove it");
+        return Check::problem("socket", format!("{shown} is no socket"))
+            .advise("choose another with --socket, or remove it");
     }
     if is_silent {
         return Check::note("socket", format!("{shown} is there, but poold is not behind it"))
@@ -37,8 +40,11 @@ fn socket(path: &Path, is_silent: bool) -> Check {
     }
     let mode = mode(&metadata);
     if mode & 0o022 != 0 {
-        return Check::note("socket", format!("{shown} has mode {mode:03o}; poold turns others away all the same"))
-            .advise(format!("`chmod 600 {shown}`"));
+        return Check::note(
+            "socket",
+            format!("{shown} has mode {mode:03o}; poold turns others away all the same"),
+        )
+        .advise(format!("`chmod 600 {shown}`"));
     }
     Check::ok("socket", format!("{shown}, mode {mode:03o}"))
 }
@@ -50,11 +56,17 @@ fn directory(folder: &Path) -> Option<Check> {
     let metadata = fs::metadata(folder).ok()?;
     let (mode, owner, us) = (mode(&metadata), metadata.uid(), geteuid().as_raw());
     let check = if owner != us && owner != 0 {
-        Check::problem("socket-directory", format!("{shown} belongs to uid {owner}, who can put another socket in its place"))
-            .advise("choose another socket with --socket")
+        Check::problem(
+            "socket-directory",
+            format!("{shown} belongs to uid {owner}, who can put another socket in its place"),
+        )
+        .advise("choose another socket with --socket")
     } else if mode & 0o022 != 0 && mode & STICKY == 0 {
-        Check::problem("socket-directory", format!("{shown} has mode {mode:03o}: others can put another socket in its place"))
-            .advise(format!("`chmod go-w {shown}`"))
+        Check::problem(
+            "socket-directory",
+            format!("{shown} has mode {mode:03o}: others can put another socket in its place"),
+        )
+        .advise(format!("`chmod go-w {shown}`"))
     } else {
         Check::ok("socket-directory", format!("{shown}, mode {mode:03o}"))
     };

@@ -21,7 +21,9 @@ pub fn look(dir: &Path, answer: &mut Answer) -> Vec<Check> {
         return vec![match found.jobs.len() {
             jobs if jobs > 0 && found.stale.is_empty() => Check::note(
                 "stale-files",
-                format!("output of {jobs} jobs is there; only a running poold can tell whether it knows them"),
+                format!(
+                    "output of {jobs} jobs is there; only a running poold can tell whether it knows them"
+                ),
             ),
             _ => found.nobodys(),
         }];
@@ -35,7 +37,10 @@ pub fn look(dir: &Path, answer: &mut Answer) -> Vec<Check> {
                 found.stale.extend(gone.filter(|path| path.exists()));
             }
             Err(error) => {
-                return vec![Check::warning("stale-files", format!("poold does not say which jobs there are: {error}"))];
+                return vec![Check::warning(
+                    "stale-files",
+                    format!("poold does not say which jobs there are: {error}"),
+                )];
             }
         }
     }
@@ -59,7 +64,8 @@ impl Found {
                 // What resident programs write to their standard error has a name only while poold opens it.
                 self.stale.extend(entries(&folder));
             } else if name == "callbacks" {
-                self.stale.extend(entries(&folder).into_iter().filter(|path| id_of(&name_of(path)).is_none()));
+                self.stale
+                    .extend(entries(&folder).into_iter().filter(|path| id_of(&name_of(path)).is_none()));
             } else if folder.is_dir() && name.parse::<u64>().is_ok() {
                 for path in entries(&folder) {
                     match id_of(&name_of(&path)) {
@@ -76,20 +82,23 @@ impl Found {
     /// Named after the start that made them and a number, both of which poold knows; its next start removes what no job needs.
     fn stdin(&mut self, stdin: &Path) {
         let is_token = |name: &str| {
-            name.split_once('-')
-                .is_some_and(|(start, number)| i64::from_str_radix(start, 16).is_ok() && number.parse::<u64>().is_ok())
+            name.split_once('-').is_some_and(|(start, number)| {
+                i64::from_str_radix(start, 16).is_ok() && number.parse::<u64>().is_ok()
+            })
         };
         self.stale.extend(entries(stdin).into_iter().filter(|path| !is_token(&name_of(path))));
     }
 
     fn nobodys(&self) -> Check {
-        let shown: Vec<String> = self.stale.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+        let shown: Vec<String> =
+            self.stale.iter().take(NAMED).map(|path| path.display().to_string()).collect();
         let more = self.stale.len() - shown.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         match self.stale.len() {
             0 => Check::ok("stale-files", "every file of output and input that can be told is some job's"),
             1 => Check::note("stale-files", format!("belongs to no job: {}", shown[0])).advise("remove it"),
-            _ => Check::note("stale-files", format!("belong to no job: {}{more}", shown.join(", "))).advise("remove them"),
+            _ => Check::note("stale-files", format!("belong to no job: {}{more}", shown.join(", ")))
+                .advise("remove them"),
         }
     }
 }
@@ -103,7 +112,8 @@ fn id_of(name: &str) -> Option<u64> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
     paths
 }

@@ -23,10 +23,13 @@ pub fn look(dir: &Path) -> Vec<Check> {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return vec![
-                Check::note("state-directory", format!("{shown} is not there")).advise("poold makes it when it is first started"),
+                Check::note("state-directory", format!("{shown} is not there"))
+                    .advise("poold makes it when it is first started"),
             ];
         }
-        Err(error) => return vec![Check::problem("state-directory", format!("{shown} cannot be looked at: {error}"))],
+        Err(error) => {
+            return vec![Check::problem("state-directory", format!("{shown} cannot be looked at: {error}"))];
+        }
     };
     let mut checks = vec![directory(dir, &metadata)];
     checks.extend(permissions(dir, &metadata, checks[0].level));
@@ -39,10 +42,12 @@ fn directory(dir: &Path, metadata: &Metadata) -> Check {
     let (shown, us) = (dir.display(), geteuid().as_raw());
     let (mode, owner) = (mode(metadata), metadata.uid());
     if !metadata.is_dir() {
-        return Check::problem("state-directory", format!("{shown} is no directory")).advise("choose another with --state-dir");
+        return Check::problem("state-directory", format!("{shown} is no directory"))
+            .advise("choose another with --state-dir");
     }
     if owner != us && us != 0 {
-        return Check::problem("state-directory", format!("{shown} belongs to uid {owner}")).advise("choose one of your own");
+        return Check::problem("state-directory", format!("{shown} belongs to uid {owner}"))
+            .advise("choose one of your own");
     }
     if mode & 0o077 != 0 {
         let text = format!("{shown} has mode {mode:03o}: others can see commands, environments and output");
@@ -53,8 +58,10 @@ fn directory(dir: &Path, metadata: &Metadata) -> Check {
 
 /// What is in it is for its owner only, too, though nobody else gets that far as long as it is closed itself.
 fn permissions(dir: &Path, owner: &Metadata, directory: Level) -> Vec<Check> {
-    let names = ["poold.db", "poold.db-wal", "poold.db-shm", "poold.log", "output", "output/callbacks", "stdin"];
-    let found = names.iter().filter_map(|name| Some((dir.join(name), fs::symlink_metadata(dir.join(name)).ok()?)));
+    let names =
+        ["poold.db", "poold.db-wal", "poold.db-shm", "poold.log", "output", "output/callbacks", "stdin"];
+    let found =
+        names.iter().filter_map(|name| Some((dir.join(name), fs::symlink_metadata(dir.join(name)).ok()?)));
     let (mut open, mut foreign): (Vec<PathBuf>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for (path, metadata) in found {
         if metadata.is_symlink() || metadata.uid() != owner.uid() {
@@ -63,7 +70,8 @@ fn permissions(dir: &Path, owner: &Metadata, directory: Level) -> Vec<Check> {
             open.push(path);
         }
     }
-    let list = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+    let list =
+        |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
     let mut checks = Vec::new();
     if !foreign.is_empty() {
         let text = format!("links, or another user's: {}", list(&foreign));
@@ -74,8 +82,11 @@ fn permissions(dir: &Path, owner: &Metadata, directory: Level) -> Vec<Check> {
     }
     if !open.is_empty() {
         let text = format!("others may get at {}", list(&open));
-        let check =
-            if directory >= Level::Problem { Check::problem("permissions", text) } else { Check::warning("permissions", text) };
+        let check = if directory >= Level::Problem {
+            Check::problem("permissions", text)
+        } else {
+            Check::warning("permissions", text)
+        };
         checks.push(check.advise(format!("`chmod go= {}`", list(&open))));
     }
     if checks.is_empty() {
@@ -92,7 +103,8 @@ fn database(dir: &Path) -> Option<Check> {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Some(
-                Check::note("database", format!("{shown} is not there")).advise("poold makes it when it is first started"),
+                Check::note("database", format!("{shown} is not there"))
+                    .advise("poold makes it when it is first started"),
             );
         }
         Err(_) => return None,
@@ -108,9 +120,8 @@ fn database(dir: &Path) -> Option<Check> {
             let bytes = file.metadata().map_or(0, |file| file.len());
             Check::ok("database", format!("{} MiB, and {} MiB of log", bytes >> 20, log >> 20))
         }
-        (true, false) => {
-            Check::problem("database", format!("{shown} is another program's")).advise("choose another state directory")
-        }
+        (true, false) => Check::problem("database", format!("{shown} is another program's"))
+            .advise("choose another state directory"),
         (false, _) => Check::problem("database", format!("{shown} is no database, or damaged"))
             .advise("put a backup in its place while poold is not running (`poolctl backup` makes them)"),
     })
@@ -121,7 +132,8 @@ fn log(dir: &Path) -> Option<Check> {
     let bytes = fs::metadata(&path).ok()?.len();
     let text = format!("{}, {} MiB", path.display(), bytes >> 20);
     Some(match bytes {
-        LONG_LOG.. => Check::note("log", text).advise(format!("`: >{}` empties it, poold goes on at its end", path.display())),
+        LONG_LOG.. => Check::note("log", text)
+            .advise(format!("`: >{}` empties it, poold goes on at its end", path.display())),
         _ => Check::ok("log", text),
     })
 }
@@ -131,7 +143,8 @@ fn room(dir: &Path) -> Vec<Check> {
     const LOW: u64 = 1 << 30;
     const SCARCE_FILES: u64 = 100;
     let Ok(system) = statvfs(dir) else { return Vec::new() };
-    let (free, all) = (system.blocks_available() * system.fragment_size(), system.blocks() * system.fragment_size());
+    let (free, all) =
+        (system.blocks_available() * system.fragment_size(), system.blocks() * system.fragment_size());
     let advice = "make room; below nothing new is accepted, and `[history]` in the configuration says how much is kept";
     let percent = |part: u64, whole: u64| (part as f64 / whole.max(1) as f64 * 100.0).round();
     let text = format!("{} MiB are free ({} %)", free >> 20, percent(free, all));

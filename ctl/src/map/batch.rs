@@ -57,7 +57,8 @@ impl Batch {
 
     /// Everything from the beginning.
     fn submit_again(&mut self, template: &Template) -> io::Result<()> {
-        let mut loads: Vec<Load> = self.accepted.drain().map(|(_, load)| load).chain(self.unknown.drain(..)).collect();
+        let mut loads: Vec<Load> =
+            self.accepted.drain().map(|(_, load)| load).chain(self.unknown.drain(..)).collect();
         loads.sort_unstable_by_key(|load| load.item.number);
         self.unknown = loads;
         self.submit(template)
@@ -67,7 +68,8 @@ impl Batch {
     fn take_results(&mut self) -> Result<bool, ClientError> {
         let Some((submitted, _)) = self.client.next_reply::<SubmitMany>()? else { return Ok(false) };
         if !submitted.ids.is_empty() {
-            self.existing = submitted.existing.iter().filter_map(|&place| submitted.ids.get(place).copied()).collect();
+            self.existing =
+                submitted.existing.iter().filter_map(|&place| submitted.ids.get(place).copied()).collect();
             self.accepted = submitted.ids.iter().copied().zip(self.unknown.drain(..)).collect();
             self.events.push_back(Event::Accepted(submitted.ids));
         }
@@ -92,7 +94,11 @@ impl Batch {
     fn on_end(&mut self, brief: Brief) {
         if let Some(load) = self.accepted.remove(&brief.id) {
             let existing = self.existing.contains(&brief.id);
-            self.events.push_back(Event::Ended(Ended { item: load.item, existing, end: End::Call(Box::new(brief)) }));
+            self.events.push_back(Event::Ended(Ended {
+                item: load.item,
+                existing,
+                end: End::Call(Box::new(brief)),
+            }));
         }
     }
 }
@@ -131,7 +137,11 @@ impl Lane for Batch {
     fn reconnect(&mut self, link: &Link, template: &Template) -> anyhow::Result<()> {
         self.client = link.reconnect().context("the map is cut off")?;
         // With keys, what has been accepted is found again by them.
-        let _ = if self.accepted.is_empty() || template.has_keys() { self.submit_again(template) } else { self.wait() };
+        let _ = if self.accepted.is_empty() || template.has_keys() {
+            self.submit_again(template)
+        } else {
+            self.wait()
+        };
         Ok(())
     }
 

@@ -39,7 +39,11 @@ impl FromStr for Halt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?}: write never, or soon or now with fail=N, success=N or done=N, such as now,fail=1");
+        let wrong = || {
+            format!(
+                "{text:?}: write never, or soon or now with fail=N, success=N or done=N, such as now,fail=1"
+            )
+        };
         if text == "never" {
             return Ok(Self::Never);
         }
@@ -144,7 +148,9 @@ impl Tally {
             _ if self.failed == 0 => 0,
             Halt::After { ends: Ends::Success, count, .. } if self.succeeded >= count => 0,
             Halt::After { ends: Ends::Fail, count: 1, .. } => self.first_code,
-            Halt::Never | Halt::After { .. } if fail_count => u8::try_from(self.failed.min(MANY_FAILED)).unwrap_or(u8::MAX),
+            Halt::Never | Halt::After { .. } if fail_count => {
+                u8::try_from(self.failed.min(MANY_FAILED)).unwrap_or(u8::MAX)
+            }
             Halt::Never | Halt::After { .. } => 1,
         }
     }
@@ -159,7 +165,17 @@ mod tests {
         for text in ["never", "soon,fail=1", "now,fail=3", "now,success=1", "soon,done=20"] {
             assert_eq!(text.parse::<Halt>().map(|halt| halt.to_string()).as_deref(), Ok(text));
         }
-        for text in ["", "now", "fail=1", "now,fail", "now,fail=0", "later,fail=1", "now,fails=1", "now,fail=-1", "now,fail=5%"] {
+        for text in [
+            "",
+            "now",
+            "fail=1",
+            "now,fail",
+            "now,fail=0",
+            "later,fail=1",
+            "now,fails=1",
+            "now,fail=-1",
+            "now,fail=5%",
+        ] {
             assert!(text.parse::<Halt>().is_err(), "{text}");
         }
     }

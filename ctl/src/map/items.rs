@@ -69,9 +69,13 @@ impl Items {
                 let name = path.display().to_string();
                 (File::open(path).with_context(|| format!("cannot read {name}"))?, name)
             }
-            None => (File::from(io::stdin().as_fd().try_clone_to_owned().context("there is no stdin")?), "stdin".to_owned()),
+            None => (
+                File::from(io::stdin().as_fd().try_clone_to_owned().context("there is no stdin")?),
+                "stdin".to_owned(),
+            ),
         };
-        let reader = Reader { file, name, separator, buffer: Vec::new(), start: 0, searched: 0, is_over: false };
+        let reader =
+            Reader { file, name, separator, buffer: Vec::new(), start: 0, searched: 0, is_over: false };
         Ok(Self { source: Source::Read(reader), count: 0 })
     }
 
@@ -186,8 +190,11 @@ impl Reader {
 fn text_of(bytes: Vec<u8>, name: &str, number: u64) -> anyhow::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        UsageError(format!("{name}: item {number} ({}) is not UTF-8, which is all that poold carries", shown.escape_debug()))
-            .into()
+        UsageError(format!(
+            "{name}: item {number} ({}) is not UTF-8, which is all that poold carries",
+            shown.escape_debug()
+        ))
+        .into()
     })
 }
 
@@ -216,7 +223,15 @@ mod tests {
         let file = File::from(std::os::fd::OwnedFd::from(end));
         let bytes = bytes.to_vec();
         let writer = std::thread::spawn(move || ours.write_all(&bytes));
-        let reader = Reader { file, name: "pipe".into(), separator, buffer: Vec::new(), start: 0, searched: 0, is_over: false };
+        let reader = Reader {
+            file,
+            name: "pipe".into(),
+            separator,
+            buffer: Vec::new(),
+            start: 0,
+            searched: 0,
+            is_over: false,
+        };
         let texts = texts(&mut Items { source: Source::Read(reader), count: 0 });
         writer.join().unwrap().unwrap();
         texts

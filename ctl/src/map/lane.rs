@@ -131,11 +131,14 @@ impl Ended {
         match &self.end {
             End::Command { record, .. } => {
                 let is_other = self.existing && record.argv.as_deref() != Some(argv);
-                let other = || format!("job {} did this item in an earlier run, with another command", record.id);
+                let other =
+                    || format!("job {} did this item in an earlier run, with another command", record.id);
                 outcome::remark(record).or_else(|| is_other.then(other))
             }
             End::Call(brief) if brief.state == State::Succeeded => None,
-            End::Call(brief) => Some(format!("job {} ({}): {}", brief.id, printable(&self.item.text, SHOWN), why(brief))),
+            End::Call(brief) => {
+                Some(format!("job {} ({}): {}", brief.id, printable(&self.item.text, SHOWN), why(brief)))
+            }
         }
     }
 }

@@ -81,7 +81,9 @@ pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8
     let on_disconnect = if resume.is_some() { OnDisconnect::Detach } else { OnDisconnect::Cancel };
     let progress = if options.bar { Progress::on_stderr(items.total()) } else { Progress::hidden() };
     let halt = match options.max_fails {
-        Some(count) => Halt::After { urgency: Urgency::Now, ends: Ends::Fail, count: count.saturating_add(1) },
+        Some(count) => {
+            Halt::After { urgency: Urgency::Now, ends: Ends::Fail, count: count.saturating_add(1) }
+        }
         None => options.halt,
     };
     let template = Template::new(job, resume);
@@ -103,21 +105,26 @@ pub fn run(link: &Link, options: MapOptions, as_json: bool) -> anyhow::Result<u8
 
 /// The command, and where its items come from.
 fn split(options: &MapOptions) -> anyhow::Result<(Vec<String>, Items)> {
-    let mut words = options.command.iter().map(|word| utf8("argument", word)).collect::<anyhow::Result<Vec<String>>>()?;
+    let mut words =
+        options.command.iter().map(|word| utf8("argument", word)).collect::<anyhow::Result<Vec<String>>>()?;
     let place = words.iter().position(|word| word == SEPARATOR);
     let given = place.map(|place| words.split_off(place).split_off(1));
     if options.call.is_some() && !words.is_empty() {
         bail!(UsageError("--call names what is called: there is no command besides".to_owned()));
     }
     if words.is_empty() && options.call.is_none() {
-        bail!(UsageError("there is no command before the items: write `poolctl map -- COMMAND ::: ITEM...`".to_owned()));
+        bail!(UsageError(
+            "there is no command before the items: write `poolctl map -- COMMAND ::: ITEM...`".to_owned()
+        ));
     }
     let items = match given {
         Some(_) if options.arg_file.is_some() => {
             bail!(UsageError("items come from --arg-file or after `:::`, not from both".to_owned()))
         }
         Some(items) if items.iter().any(|item| item == SEPARATOR) => {
-            bail!(UsageError("`:::` may be given once: there are no combinations of several lists of items".to_owned()))
+            bail!(UsageError(
+                "`:::` may be given once: there are no combinations of several lists of items".to_owned()
+            ))
         }
         Some(items) => Items::given(items),
         None => Items::read(options.arg_file.as_deref(), if options.null { 0 } else { b'\n' })?,
@@ -189,12 +196,13 @@ impl Map<'_> {
             }
             let Some(items) = &mut self.items else { return Ok(false) };
             let template = self.window.template();
-            let next = items
-                .next()
-                .and_then(|next| if let Next::Item(item) = &next { template.check(item).map(|()| next) } else { Ok(next) });
+            let next = items.next().and_then(|next| {
+                if let Next::Item(item) = &next { template.check(item).map(|()| next) } else { Ok(next) }
+            });
             match next {
                 Ok(Next::Item(item)) => {
-                    let occurrence = self.occurrences.as_mut().map_or(0, |occurrences| occurrences.next(&item.text));
+                    let occurrence =
+                        self.occurrences.as_mut().map_or(0, |occurrences| occurrences.next(&item.text));
                     self.window.submit(Load { item, occurrence })?;
                 }
                 Ok(Next::Later) => return Ok(true),
@@ -236,8 +244,10 @@ impl Map<'_> {
         let output = |target| if blocked == Some(target) { PollFlags::POLLOUT } else { PollFlags::empty() };
         let items = self.items.as_ref().filter(|_| wants_items).and_then(Items::readable);
         // Without any flag, stdout still tells that its reader has gone.
-        let mut fds =
-            vec![PollFd::new(stdout.as_fd(), output(Target::Stdout)), PollFd::new(stderr.as_fd(), output(Target::Stderr))];
+        let mut fds = vec![
+            PollFd::new(stdout.as_fd(), output(Target::Stdout)),
+            PollFd::new(stderr.as_fd(), output(Target::Stderr)),
+        ];
         fds.extend(self.signals.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(items.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let first_lane = fds.len();
@@ -250,8 +260,12 @@ impl Map<'_> {
         let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let is_unheard = fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR));
         let has_items = items.is_some() && happened(&fds[first_lane - 1]);
-        let ready: Vec<usize> =
-            lanes.into_iter().zip(&fds[first_lane..]).filter(|(_, fd)| happened(fd)).map(|(lane, _)| lane).collect();
+        let ready: Vec<usize> = lanes
+            .into_iter()
+            .zip(&fds[first_lane..])
+            .filter(|(_, fd)| happened(fd))
+            .map(|(lane, _)| lane)
+            .collect();
         if is_unheard {
             self.on_unheard();
         }

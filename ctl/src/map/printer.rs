@@ -185,7 +185,9 @@ impl Printer {
             let taken = piece.take()?;
             match &piece.tag {
                 _ if piece.target == Target::Stderr && !self.has_stderr => {}
-                Some(tag) => self.at_line_start = copy_tagged(&mut self.buffer, tag, &taken, self.at_line_start),
+                Some(tag) => {
+                    self.at_line_start = copy_tagged(&mut self.buffer, tag, &taken, self.at_line_start)
+                }
                 None => self.buffer.extend_from_slice(&taken),
             }
             let is_whole = taken.is_empty() || matches!(piece.content, Content::Bytes(_));
@@ -235,7 +237,12 @@ mod tests {
         let piece = |text: &str, tag: Option<&str>| {
             Piece::new(Target::Stdout, Content::Bytes(text.into())).tagged(tag.map(ToOwned::to_owned))
         };
-        printer.add(vec![piece("1\n\n2", Some("a ")), piece("3\n", Some("b ")), piece("4", None), piece("5\n", None)]);
+        printer.add(vec![
+            piece("1\n\n2", Some("a ")),
+            piece("3\n", Some("b ")),
+            piece("4", None),
+            piece("5\n", None),
+        ]);
         assert!(printer.refill().unwrap());
         assert_eq!(String::from_utf8_lossy(&printer.buffer), "a 1\na \na 2\nb 3\n45\n");
         assert_eq!((printer.holds(), printer.pieces.len()), ((0, 0), 0));
@@ -244,13 +251,18 @@ mod tests {
     #[test]
     fn one_stream_at_a_time() {
         let mut printer = Printer::default();
-        for (target, text) in [(Target::Stdout, "1"), (Target::Stdout, "2"), (Target::Stderr, "3"), (Target::Stdout, "4")] {
+        for (target, text) in
+            [(Target::Stdout, "1"), (Target::Stdout, "2"), (Target::Stderr, "3"), (Target::Stdout, "4")]
+        {
             printer.add(vec![Piece::new(target, Content::Bytes(text.into()))]);
         }
         let mut seen = Vec::new();
         while printer.refill().unwrap() {
             seen.push((printer.target, String::from_utf8_lossy(&printer.buffer).into_owned()));
         }
-        assert_eq!(seen, [(Target::Stdout, "12".into()), (Target::Stderr, "3".into()), (Target::Stdout, "4".into())]);
+        assert_eq!(
+            seen,
+            [(Target::Stdout, "12".into()), (Target::Stderr, "3".into()), (Target::Stdout, "4".into())]
+        );
     }
 }

@@ -70,7 +70,9 @@ impl Progress {
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("the template is sound");
     style
-        .with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| _ = write_rate(state.per_sec(), text))
+        .with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            _ = write_rate(state.per_sec(), text)
+        })
         .progress_chars("=> ")
 }
 
@@ -102,6 +104,9 @@ mod tests {
             write_rate(per_second, &mut text).unwrap();
             text
         };
-        assert_eq!([0.0, 0.25, 9.5, 247.5875, 12345.6].map(rate), ["0.0/s", "0.2/s", "9.5/s", "248/s", "12346/s"]);
+        assert_eq!(
+            [0.0, 0.25, 9.5, 247.5875, 12345.6].map(rate),
+            ["0.0/s", "0.2/s", "9.5/s", "248/s", "12346/s"]
+        );
     }
 }

@@ -106,16 +106,22 @@ impl Results {
         match ended.end {
             End::Command { record, files: Some((stdout, stderr)) } => {
                 for (target, file) in [(Target::Stdout, stdout), (Target::Stderr, stderr)] {
-                    let content = content(file).with_context(|| format!("cannot read the output of job {}", record.id))?;
+                    let content = content(file)
+                        .with_context(|| format!("cannot read the output of job {}", record.id))?;
                     pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
                 }
             }
             End::Command { record, files: None } if record.started_at.is_some() => {
-                let line = format!("poolctl: the output of job {} cannot be shown: poold could not open it\n", record.id);
+                let line = format!(
+                    "poolctl: the output of job {} cannot be shown: poold could not open it\n",
+                    record.id
+                );
                 pieces.push(say(Target::Stderr, line));
             }
             End::Command { .. } => {}
-            End::Call(brief) => pieces.extend(value_line(&brief).map(|line| say(Target::Stdout, line).tagged(tag))),
+            End::Call(brief) => {
+                pieces.extend(value_line(&brief).map(|line| say(Target::Stdout, line).tagged(tag)))
+            }
         }
         Ok(pieces)
     }

@@ -60,7 +60,10 @@ mod tests {
     fn a_key_stays_the_same_over_releases() {
         let key = |call| Resume::new("nightly".to_owned(), call).key("a", 0);
         assert_eq!(key(None), "map:nightly:ca978112ca1bbdcafac231b39a23dc4d:0");
-        assert_eq!(key(Some(&["p", "m"].map(str::to_owned))), "map:nightly:a3979c7fff4752f8b96e98edfacd68e8:0");
+        assert_eq!(
+            key(Some(&["p", "m"].map(str::to_owned))),
+            "map:nightly:a3979c7fff4752f8b96e98edfacd68e8:0"
+        );
     }
 
     #[test]

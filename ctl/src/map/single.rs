@@ -40,7 +40,9 @@ impl Single {
         let Some(flight) = &self.flight else { return Ok(()) };
         let on_disconnect = Some(self.on_disconnect);
         match flight.id {
-            Some(id) => self.client.send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true),
+            Some(id) => self
+                .client
+                .send(&Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() }, true),
             None => self.client.send(&Submit { job: template.whole(&flight.load), on_disconnect }, true),
         }
     }
@@ -58,7 +60,10 @@ impl Lane for Single {
     }
 
     fn jobs(&self) -> Vec<Job> {
-        self.flight.iter().filter_map(|flight| Some(Job { id: flight.id?, started: flight.started })).collect()
+        self.flight
+            .iter()
+            .filter_map(|flight| Some(Job { id: flight.id?, started: flight.started }))
+            .collect()
     }
 
     fn fill(&mut self) -> Result<bool, ClientError> {
@@ -81,14 +86,18 @@ impl Lane for Single {
                 ProgressEvent::Started => {
                     flight.started = true;
                     flight.files = match descriptors {
-                        Some(2) => Some((self.client.take_descriptor()?.into(), self.client.take_descriptor()?.into())),
+                        Some(2) => Some((
+                            self.client.take_descriptor()?.into(),
+                            self.client.take_descriptor()?.into(),
+                        )),
                         Some(_) | None => None,
                     };
                 }
                 // Commands tell of none.
                 ProgressEvent::Progress => {}
                 ProgressEvent::Ended => {
-                    let record = record.ok_or_else(|| ClientError::Unexpected("an end without a record".to_owned()))?;
+                    let record = record
+                        .ok_or_else(|| ClientError::Unexpected("an end without a record".to_owned()))?;
                     let ended = |Flight { load, existing, files, .. }| {
                         Event::Ended(Ended { item: load.item, existing, end: End::Command { record, files } })
                     };

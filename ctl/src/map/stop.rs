@@ -101,7 +101,8 @@ impl Stop {
                 self.stage = Stage::Interrupted;
                 // What waits is canceled before anything ends by the signal and makes room for it. It may have started without our
                 // knowing yet, the oldest first.
-                let (running, mut waiting): (Vec<Job>, Vec<Job>) = accepted.iter().copied().partition(|job| job.started);
+                let (running, mut waiting): (Vec<Job>, Vec<Job>) =
+                    accepted.iter().copied().partition(|job| job.started);
                 waiting.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
                 let not_running = pass_on(signal, &ids(&waiting), link)?;
                 self.cancel(&not_running, link)?;
@@ -126,7 +127,9 @@ impl Stop {
     fn cancel(&mut self, ids: &[u64], link: &Link) -> anyhow::Result<()> {
         if !ids.is_empty() {
             let mut client = link.reconnect()?;
-            client.send(&Cancel { ids: ids.to_vec() }, false).context("the jobs in flight cannot be canceled")?;
+            client
+                .send(&Cancel { ids: ids.to_vec() }, false)
+                .context("the jobs in flight cannot be canceled")?;
             self.calls.push(client);
         }
         Ok(())
@@ -191,7 +194,9 @@ impl Signals {
                     taken.extend(std::iter::repeat_n(*signal, count));
                     count > 0
                 }
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted,
+                Err(error) => {
+                    error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted
+                }
             }
         });
         taken

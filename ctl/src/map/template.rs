@@ -26,7 +26,9 @@ impl Template {
     /// `job.argv` is the command; without a place for the item, that is its last argument. Or `job.method` is what to call.
     pub fn new(mut job: Job, resume: Option<Resume>) -> Self {
         let mut argv = std::mem::take(&mut job.argv);
-        if job.method.is_none() && !argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER)) {
+        if job.method.is_none()
+            && !argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER))
+        {
             argv.push(ITEM.to_owned());
         }
         Self { job, argv, resume }
@@ -75,7 +77,9 @@ impl Template {
         {
             let Item { number, text } = item;
             let text = printable(text, SHOWN);
-            bail!(UsageError(format!("item {number} ({text}) is no JSON value: {error}; text is written in quotes")));
+            bail!(UsageError(format!(
+                "item {number} ({text}) is no JSON value: {error}; text is written in quotes"
+            )));
         }
         Ok(())
     }
@@ -120,6 +124,9 @@ mod tests {
         let load = |text: &str| Load { item: Item { number: 1, text: text.to_owned() }, occurrence: 0 };
         let call = Template::new(job, None).whole(&load(r#"{"a": 1}"#));
         assert_eq!((call.argv.len(), call.params.unwrap().get()), (0, r#"[{"a": 1}]"#));
-        assert_eq!(argv(&["{}", "{#}:{}", "{", "}", "{{}}", "{x}"], "{#}{}"), ["{#}{}", "7:{#}{}", "{", "}", "{{#}{}}", "{x}"]);
+        assert_eq!(
+            argv(&["{}", "{#}:{}", "{", "}", "{{}}", "{x}"], "{#}{}"),
+            ["{#}{}", "7:{#}{}", "{", "}", "{{#}{}}", "{x}"]
+        );
     }
 }

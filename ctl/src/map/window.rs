@@ -59,7 +59,8 @@ impl<'a> Window<'a> {
     pub fn open(link: &'a Link, template: Template, on_disconnect: OnDisconnect) -> anyhow::Result<Self> {
         let mut client = link.connect()?;
         // One that does not exist is refused when the first job is submitted.
-        let slots = slots(&mut client, template.common().pool.as_deref().unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
+        let slots =
+            slots(&mut client, template.common().pool.as_deref().unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
         let (size, low, max_lanes, batch) = if template.is_call() {
             (CALLS.max(slots * PER_SLOT), usize::MAX, slots + MORE_LANES, CALLS_OF_BATCH)
         } else {
@@ -95,8 +96,11 @@ impl<'a> Window<'a> {
     }
 
     pub fn has_room(&mut self) -> bool {
-        self.is_filling =
-            if self.is_filling { self.in_flight < self.size } else { self.in_flight <= self.low.min(self.size - 1) };
+        self.is_filling = if self.is_filling {
+            self.in_flight < self.size
+        } else {
+            self.in_flight <= self.low.min(self.size - 1)
+        };
         self.is_filling && (!self.gathered.is_empty() || self.has_lane())
     }
 

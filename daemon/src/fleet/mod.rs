@@ -206,7 +206,12 @@ impl Fleet {
         let pid = match isolate {
             Isolate::None => start(&arguments, stdin)?,
             Isolate::Pid => {
-                let isolated = Isolated { arguments: &arguments, hidden: &HIDDEN, stdin: &stdin, outer_proc: "--outer-proc" };
+                let isolated = Isolated {
+                    arguments: &arguments,
+                    hidden: &HIDDEN,
+                    stdin: &stdin,
+                    outer_proc: "--outer-proc",
+                };
                 isolated.spawn()?
             }
         };
@@ -229,7 +234,13 @@ impl Fleet {
     }
 
     /// The pipes of a resident program. `out`: what its worker is to be told; `passed`: the program's standard streams.
-    fn prepare(&self, seat: ResidentSeat, token: Token, out: &mut Outgoing, passed: &mut Vec<OwnedFd>) -> io::Result<Resident> {
+    fn prepare(
+        &self,
+        seat: ResidentSeat,
+        token: Token,
+        out: &mut Outgoing,
+        passed: &mut Vec<OwnedFd>,
+    ) -> io::Result<Resident> {
         let ResidentSeat { program, variables, log, is_successor: _ } = seat;
         let (stdin, calls) = pipe::new()?;
         let (answers, stdout) = pipe::new()?;
@@ -238,7 +249,8 @@ impl Fleet {
         answers.set_nonblocking(false)?;
         passed.extend([OwnedFd::from(calls), OwnedFd::from(answers), OwnedFd::from(log.try_clone()?)]);
         passed.iter().try_for_each(|descriptor| process::close_on_exec(descriptor, false))?;
-        let (command, cwd, environment) = (program.command.clone(), program.cwd.clone(), program.environment.clone());
+        let (command, cwd, environment) =
+            (program.command.clone(), program.cwd.clone(), program.environment.clone());
         out.push(encode(&WorkerCommand::Host(Box::new(Host { command, cwd, environment, variables }))));
         let mut resident = Resident::new(program, stdin, stdout, log);
         resident.register(&self.registry, Token(token.0 + STDIN), Token(token.0 + STDOUT))?;
@@ -289,7 +301,9 @@ impl Fleet {
     /// # Errors
     /// Those of read(2) and write(2).
     pub fn copy_log(&mut self, slot: SlotId, part: LogPart, into: &mut File) -> io::Result<u64> {
-        self.link_mut(slot).and_then(|link| link.resident.as_ref()).map_or(Ok(0), |resident| resident.copy_log(part, into))
+        self.link_mut(slot)
+            .and_then(|link| link.resident.as_ref())
+            .map_or(Ok(0), |resident| resident.copy_log(part, into))
     }
 
     /// That part has been copied, or cannot be.

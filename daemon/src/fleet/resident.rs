@@ -173,7 +173,8 @@ impl Resident {
             match stdout.read(&mut self.buffer) {
                 Ok(0) => {
                     self.stdout = None;
-                    self.epitaph.get_or_insert_with(|| "its program had closed its standard output".to_owned());
+                    self.epitaph
+                        .get_or_insert_with(|| "its program had closed its standard output".to_owned());
                     return false;
                 }
                 Ok(_) if self.broken => {}
@@ -181,7 +182,12 @@ impl Resident {
                     let is_too_long = self.lines.extend(&self.buffer[..count]).is_err();
                     self.take_lines(slot, worker, events);
                     if is_too_long && !self.broken {
-                        self.breach(slot, worker, "wrote a line of more than 16 MiB to its standard output".to_owned(), events);
+                        self.breach(
+                            slot,
+                            worker,
+                            "wrote a line of more than 16 MiB to its standard output".to_owned(),
+                            events,
+                        );
                     }
                     // The pipe is empty now; whatever comes next is told anew (epoll(7)).
                     if is_open && count < READ {
@@ -210,25 +216,36 @@ impl Resident {
                 Ok(Said::Progress(progress)) => {
                     events.extend(self.call.map(|claim| FleetEvent::Progressed { slot, claim, progress }));
                 }
-                Ok(Said::Answer { id, result }) => match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
-                    Some(claim) => {
-                        self.last_answered = Some(id);
-                        let (offset, end) = (self.log_mark, self.log_bytes());
-                        self.log_mark = end;
-                        let log = LogPart { offset, bytes: end.saturating_sub(offset) };
-                        events.push(FleetEvent::Answered { slot, claim, result, log, rss_bytes: self.memory() });
+                Ok(Said::Answer { id, result }) => {
+                    match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
+                        Some(claim) => {
+                            self.last_answered = Some(id);
+                            let (offset, end) = (self.log_mark, self.log_bytes());
+                            self.log_mark = end;
+                            let log = LogPart { offset, bytes: end.saturating_sub(offset) };
+                            events.push(FleetEvent::Answered {
+                                slot,
+                                claim,
+                                result,
+                                log,
+                                rss_bytes: self.memory(),
+                            });
+                        }
+                        None => {
+                            let is_second = self.last_answered == Some(id);
+                            let what = if is_second {
+                                "answered a call for a second time"
+                            } else {
+                                "answered a call that it does not have"
+                            };
+                            let how = format!("its program {what}: {}", rpc::shown(line));
+                            // A second answer is the fault of an earlier call, not of the current one.
+                            let during = self.call.filter(|_| !is_second);
+                            self.broken = true;
+                            events.push(FleetEvent::Misbehaved { slot, worker, during, how });
+                        }
                     }
-                    None => {
-                        let is_second = self.last_answered == Some(id);
-                        let what =
-                            if is_second { "answered a call for a second time" } else { "answered a call that it does not have" };
-                        let how = format!("its program {what}: {}", rpc::shown(line));
-                        // A second answer is the fault of an earlier call, not of the current one.
-                        let during = self.call.filter(|_| !is_second);
-                        self.broken = true;
-                        events.push(FleetEvent::Misbehaved { slot, worker, during, how });
-                    }
-                },
+                }
                 Err(what) => self.breach(slot, worker, what, events),
             }
         }
@@ -236,7 +253,12 @@ impl Resident {
 
     fn breach(&mut self, slot: SlotId, worker: i32, what: String, events: &mut Vec<FleetEvent>) {
         self.broken = true;
-        events.push(FleetEvent::Misbehaved { slot, worker, during: self.call, how: format!("its program {what}") });
+        events.push(FleetEvent::Misbehaved {
+            slot,
+            worker,
+            during: self.call,
+            how: format!("its program {what}"),
+        });
     }
 
     fn memory(&mut self) -> Option<u64> {

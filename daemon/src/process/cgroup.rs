@@ -51,14 +51,16 @@ impl Place {
     /// # Errors
     /// Why there is none, as a sentence.
     pub fn find(state_dir: &Path) -> Result<Self, String> {
-        let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
         let (mounts, membership) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let own = own_path(&membership).ok_or("the kernel has no control groups of version 2")?;
         // Whichever mount shows the group must show this process in it.
         let is_ours = |path: &PathBuf| members(path).contains(&getpid().as_raw());
         let here = candidates(&mounts, own).into_iter().find(is_ours);
         let here = here.ok_or("no mounted file system of type cgroup2 shows the group that poold is in")?;
-        let name = daemon_name(state_dir).map_err(|error| format!("cannot look at {}: {error}", state_dir.display()))?;
+        let name = daemon_name(state_dir)
+            .map_err(|error| format!("cannot look at {}: {error}", state_dir.display()))?;
         // A supervisor that is started anew is where the last one has put the guardian.
         let main = Path::new(&name).join(MAIN);
         let base = here.ancestors().nth(if here.ends_with(main) { 2 } else { 0 }).unwrap_or(&here).to_owned();
@@ -100,14 +102,17 @@ impl Place {
         let ours = self.base.join(&self.name);
         let denied = |error: io::Error| {
             let base = self.base.display();
-            format!("the control group {base} cannot be written ({error}): start poold in one that is delegated to it")
+            format!(
+                "the control group {base} cannot be written ({error}): start poold in one that is delegated to it"
+            )
         };
         match fs::create_dir(&ours) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(denied(error)),
             _ => {}
         }
         // Who starts a process in another group must be able to write the nearest group above both.
-        let is_writable = OpenOptions::new().write(true).open(self.base.join("cgroup.procs")).map(drop).map_err(denied);
+        let is_writable =
+            OpenOptions::new().write(true).open(self.base.join("cgroup.procs")).map(drop).map_err(denied);
         let kind = fs::read_to_string(ours.join("cgroup.type")).unwrap_or_default();
         let problem = match is_writable {
             Ok(()) if !matches!(kind.trim_end(), "domain" | "domain threaded") => {
@@ -169,7 +174,9 @@ impl Groups {
             return false;
         }
         let is_on = has_word(&base.join("cgroup.subtree_control"), "memory");
-        if !is_on && let Err(error) = self.move_into_main().and_then(|moved| if moved { enable(base, "+memory") } else { Ok(()) })
+        if !is_on
+            && let Err(error) =
+                self.move_into_main().and_then(|moved| if moved { enable(base, "+memory") } else { Ok(()) })
         {
             tracing::warn!(%error, group = %here.display(), "the memory of jobs is not counted: cannot switch the controller on");
             self.move_back();
@@ -295,14 +302,23 @@ pub(super) mod tests {
         let own = own_path(membership).unwrap();
         assert_eq!(own, "/docker/abc/x y");
         let found = candidates(MOUNTS, own);
-        assert_eq!(found, [PathBuf::from("/sys/fs/cgroup/unified/docker/abc/x y"), PathBuf::from("/mnt/a b/x y")]);
+        assert_eq!(
+            found,
+            [PathBuf::from("/sys/fs/cgroup/unified/docker/abc/x y"), PathBuf::from("/mnt/a b/x y")]
+        );
         assert_eq!(candidates(MOUNTS, "/"), [PathBuf::from("/sys/fs/cgroup/unified/")]);
     }
 
     #[test]
     fn where_there_are_none_none_is_found() {
         assert_eq!(own_path("8:pids:/\n10::/x\n"), None);
-        assert!(candidates("43 31 0:39 / /sys/fs/cgroup/memory rw - cgroup cgroup rw\nrubbish\n- cgroup2 \n", "/").is_empty());
+        assert!(
+            candidates(
+                "43 31 0:39 / /sys/fs/cgroup/memory rw - cgroup cgroup rw\nrubbish\n- cgroup2 \n",
+                "/"
+            )
+            .is_empty()
+        );
     }
 
     #[test]
@@ -311,7 +327,12 @@ pub(super) mod tests {
         let state = tempfile::tempdir().unwrap();
         let name = Place::find(state.path()).unwrap().name;
         let note = state.path().join(NOTE);
-        let place = || Place { here: scratch.0.clone(), base: scratch.0.clone(), name: name.clone(), note: note.clone() };
+        let place = || Place {
+            here: scratch.0.clone(),
+            base: scratch.0.clone(),
+            name: name.clone(),
+            note: note.clone(),
+        };
         let groups = place().set_up().unwrap();
         let path = groups.of_slot("pool-default-0").unwrap();
         let other = scratch.0.join("poold-0-0");

@@ -22,7 +22,12 @@ pub type Child = extern "C" fn(*mut c_void) -> c_int;
 ///
 /// # Errors
 /// Those of clone3(2); `ENOSYS` where the kernel, or this program for the architecture, does not have it.
-pub unsafe fn clone_into(group: RawFd, stack: (*mut c_void, usize), child: Child, argument: *mut c_void) -> nix::Result<i32> {
+pub unsafe fn clone_into(
+    group: RawFd,
+    stack: (*mut c_void, usize),
+    child: Child,
+    argument: *mut c_void,
+) -> nix::Result<i32> {
     let arguments = Arguments {
         flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP,
         exit_signal: libc::SIGCHLD as u64,

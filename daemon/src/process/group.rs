@@ -118,7 +118,10 @@ pub fn members(path: &Path) -> Vec<i32> {
 /// The groups right below one.
 pub fn below(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Removes a group with all below it, where nothing is in them any more.
@@ -150,7 +153,8 @@ mod tests {
             fs::create_dir_all(path.join("inner")).unwrap();
             let group = Group::open(&path).unwrap();
             assert!(!group.is_populated() && group.is_altered());
-            let mut children: Vec<_> = (0..2).map(|_| Command::new("sleep").arg("600").spawn().unwrap()).collect();
+            let mut children: Vec<_> =
+                (0..2).map(|_| Command::new("sleep").arg("600").spawn().unwrap()).collect();
             for (child, place) in children.iter().zip([path.clone(), path.join("inner")]) {
                 write(&place.join("cgroup.procs"), &child.id().to_string()).unwrap();
             }

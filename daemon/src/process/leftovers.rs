@@ -88,7 +88,9 @@ pub fn kill_leftovers(recorded: &[Recorded], is_ours: impl Fn(&[&[u8]]) -> bool)
     let mut held: HashMap<i32, Held> = HashMap::new();
     for _ in 0..PASSES {
         let all = look_around();
-        let found = find(&all, &spared, recorded, evidence_of, |seen, recorded| writes_to(seen.pid, &recorded.output));
+        let found = find(&all, &spared, recorded, evidence_of, |seen, recorded| {
+            writes_to(seen.pid, &recorded.output)
+        });
         let before = held.len();
         for (seen, evidence) in found.into_iter().filter(|(seen, _)| !seen.is_dead) {
             if held.contains_key(&seen.pid) {
@@ -158,10 +160,13 @@ fn find<'a>(
     let candidates: Vec<&Seen> = all.iter().filter(|seen| !spared.contains(&seen.pid)).collect();
     let mut found: BTreeMap<i32, Evidence> = BTreeMap::new();
     for seen in &candidates {
-        let of = |other: &&Recorded| (seen.pid, Some(seen.start_ticks)) == (other.process.pid, other.process.start_ticks);
+        let of = |other: &&Recorded| {
+            (seen.pid, Some(seen.start_ticks)) == (other.process.pid, other.process.start_ticks)
+        };
         if let Some(recorded) = recorded.iter().find(of) {
             found.insert(seen.pid, Evidence::Recorded);
-            let worker = recorded.worker_pid.filter(|&worker| worker == seen.parent && !spared.contains(&worker));
+            let worker =
+                recorded.worker_pid.filter(|&worker| worker == seen.parent && !spared.contains(&worker));
             found.extend(worker.map(|worker| (worker, Evidence::Worker)));
         } else if is_marked(seen) {
             found.entry(seen.pid).or_insert(Evidence::Environment);
@@ -220,7 +225,8 @@ fn look_at(pid: i32) -> Option<Seen> {
 /// Whether one of the process's descriptors is one of these files.
 fn writes_to(pid: i32, files: &[(u64, u64)]) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let is_one = |path: &Path| fs::metadata(path).is_ok_and(|found| files.contains(&(found.dev(), found.ino())));
+    let is_one =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| files.contains(&(found.dev(), found.ino())));
     descriptors.into_iter().any(|entry| is_one(&entry.path()))
 }
 
@@ -266,7 +272,14 @@ mod tests {
 
     #[test]
     fn the_recorded_process_gives_away_its_worker_its_session_and_its_descent() {
-        let all = [seen(10, 1, 10), seen(20, 10, 20), seen(21, 1, 20), seen(22, 20, 22), seen(23, 1, 22), seen(30, 1, 30)];
+        let all = [
+            seen(10, 1, 10),
+            seen(20, 10, 20),
+            seen(21, 1, 20),
+            seen(22, 20, 22),
+            seen(23, 1, 22),
+            seen(30, 1, 30),
+        ];
         let expected = [
             (10, Evidence::Worker),
             (20, Evidence::Recorded),
@@ -297,7 +310,10 @@ mod tests {
         assert_eq!(found(&all, &records, &[], &[22]), [(21, Evidence::Session), (22, Evidence::Session)]);
         // One with the environment in somebody else's session takes nobody along but its children.
         let all = [seen(31, 30, 30), seen(30, 1, 30), seen(32, 31, 30), seen(33, 30, 30)];
-        assert_eq!(found(&all, &records, &[31], &[33]), [(31, Evidence::Environment), (32, Evidence::Parent)]);
+        assert_eq!(
+            found(&all, &records, &[31], &[33]),
+            [(31, Evidence::Environment), (32, Evidence::Parent)]
+        );
     }
 
     #[test]
@@ -342,14 +358,22 @@ mod tests {
         let [by_record, reused, by_environment, other] = ["", "", "ours", "theirs"].map(Sleeper::start);
         let process = |sleeper: &Sleeper, later| {
             let start_ticks = start_ticks_of(sleeper.pid()).map(|ticks| ticks + later);
-            Recorded { process: Process { pid: sleeper.pid(), start_ticks }, worker_pid: None, output: Vec::new() }
+            Recorded {
+                process: Process { pid: sleeper.pid(), start_ticks },
+                worker_pid: None,
+                output: Vec::new(),
+            }
         };
         let records = [process(&by_record, 0), process(&reused, 1)];
-        let leftovers = kill_leftovers(&records, |variables| variables.contains(&b"POOLD_UNIT_TEST=ours".as_slice()));
+        let leftovers =
+            kill_leftovers(&records, |variables| variables.contains(&b"POOLD_UNIT_TEST=ours".as_slice()));
         let mut told: Vec<(i32, Evidence, bool)> =
             leftovers.iter().map(|leftover| (leftover.pid, leftover.evidence, leftover.gone)).collect();
         told.sort_unstable();
-        let mut expected = [(by_record.pid(), Evidence::Recorded, true), (by_environment.pid(), Evidence::Environment, true)];
+        let mut expected = [
+            (by_record.pid(), Evidence::Recorded, true),
+            (by_environment.pid(), Evidence::Environment, true),
+        ];
         expected.sort_unstable();
         assert_eq!(told, expected);
         assert!(!by_record.is_alive() && !by_environment.is_alive() && reused.is_alive() && other.is_alive());

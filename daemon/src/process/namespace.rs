@@ -57,13 +57,18 @@ impl Isolated<'_> {
     /// # Errors
     /// With what is missing, and what to do about it.
     pub fn spawn(&self) -> io::Result<i32> {
-        let outer_proc = open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let outer_proc =
+            open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let null = File::options().write(true).open("/dev/null")?;
-        let argv = [OsStr::new("poold")].into_iter().chain(self.arguments.iter().map(OsString::as_os_str)).map(to_c);
+        let argv =
+            [OsStr::new("poold")].into_iter().chain(self.arguments.iter().map(OsString::as_os_str)).map(to_c);
         let number = outer_proc.as_raw_fd().to_string();
-        let argv: Vec<CString> = argv.chain([self.outer_proc, &number].map(|word| to_c(OsStr::new(word)))).collect();
-        let environment = std::env::vars_os().filter(|(name, _)| !self.hidden.iter().any(|hidden| name == hidden));
-        let environment = environment.map(|(name, value)| to_c(&[name.as_os_str(), &value].join(OsStr::new("="))));
+        let argv: Vec<CString> =
+            argv.chain([self.outer_proc, &number].map(|word| to_c(OsStr::new(word)))).collect();
+        let environment =
+            std::env::vars_os().filter(|(name, _)| !self.hidden.iter().any(|hidden| name == hidden));
+        let environment =
+            environment.map(|(name, value)| to_c(&[name.as_os_str(), &value].join(OsStr::new("="))));
         let environment: Vec<CString> = environment.collect();
         let (argv, environment) = (pointers(&argv), pointers(&environment));
         let mut plan = Plan {
@@ -143,7 +148,11 @@ unsafe fn set_up(plan: &Plan) -> Step {
     unsafe {
         if let Some([user, group]) = &plan.maps {
             // Without this the group could not be mapped: groups may also take rights away.
-            let files = [(c"/proc/self/setgroups", c"deny"), (c"/proc/self/uid_map", user), (c"/proc/self/gid_map", group)];
+            let files = [
+                (c"/proc/self/setgroups", c"deny"),
+                (c"/proc/self/uid_map", user),
+                (c"/proc/self/gid_map", group),
+            ];
             if !files.into_iter().all(|(path, text)| write(path, text)) {
                 return Step::Map;
             }
@@ -152,7 +161,8 @@ unsafe fn set_up(plan: &Plan) -> Step {
         let propagation = libc::MS_REC | libc::MS_SLAVE;
         let proc_flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         if libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), propagation, ptr::null()) != 0
-            || libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), proc_flags, ptr::null()) != 0
+            || libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), proc_flags, ptr::null())
+                != 0
         {
             return Step::Mount;
         }
@@ -204,7 +214,8 @@ impl OuterProc {
     pub fn pid_of(&self, pid: i32) -> Option<i32> {
         let pidfd = open_pidfd(pid)?;
         let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
-        let file = openat(self.0.as_fd(), path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        let file =
+            openat(self.0.as_fd(), path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
         let info = io::read_to_string(File::from(file)).ok()?;
         info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
     }

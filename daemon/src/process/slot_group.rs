@@ -53,7 +53,14 @@ impl SlotGroup {
         let cpu = File::open(path.join("cpu.stat"))?;
         let group = Group::open(path)?;
         let by_clone = clone::is_usable(group.folder());
-        Ok(Self { cpu, memory: Memory::open(path), before: Counters::default(), by_clone, is_used_up: false, group })
+        Ok(Self {
+            cpu,
+            memory: Memory::open(path),
+            before: Counters::default(),
+            by_clone,
+            is_used_up: false,
+            group,
+        })
     }
 
     /// Where to start an attempt.
@@ -106,8 +113,10 @@ impl SlotGroup {
         if let Some(memory) = &self.memory {
             counters.memory = read(&memory.current).trim_end().parse().unwrap_or(0);
             counters.peak = read(&memory.peak).trim_end().parse().ok();
-            counters.oom_kills =
-                values(&read(&memory.events)).filter(|(name, _)| *name == "oom_kill").map(|(_, kills)| kills).sum();
+            counters.oom_kills = values(&read(&memory.events))
+                .filter(|(name, _)| *name == "oom_kill")
+                .map(|(_, kills)| kills)
+                .sum();
         }
         counters
     }
@@ -116,7 +125,8 @@ impl SlotGroup {
     /// killed (see [`clone::is_usable`]); or somebody has removed it. Where it cannot be made anew, attempts run outside until it can.
     fn renew(&mut self) {
         let path = self.group.path().to_owned();
-        let renewed = remove(&path).and_then(|()| std::fs::create_dir(&path)).and_then(|()| Self::open(&path));
+        let renewed =
+            remove(&path).and_then(|()| std::fs::create_dir(&path)).and_then(|()| Self::open(&path));
         if let Ok(renewed) = renewed {
             *self = renewed;
         }
@@ -142,7 +152,9 @@ fn peak_of(before: Counters, after: Counters) -> Option<u64> {
 
 /// `NAME VALUE`, a line each.
 fn values(text: &str) -> impl Iterator<Item = (&str, u64)> {
-    text.lines().filter_map(|line| line.split_once(' ')).filter_map(|(name, value)| Some((name, value.trim().parse().ok()?)))
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(name, value)| Some((name, value.trim().parse().ok()?)))
 }
 
 fn read(file: &File) -> String {
@@ -183,8 +195,16 @@ mod tests {
     fn a_peak_that_may_be_an_earlier_attempts_is_not_told() {
         let counters = |peak, memory| Counters { peak, memory, ..Counters::default() };
         let set_back = Counters { is_set_back: true, ..counters(Some(10), 10) };
-        assert_eq!(peak_of(counters(Some(100), 10), counters(Some(100), 20)), None, "not set back, not exceeded");
-        assert_eq!(peak_of(counters(Some(100), 10), counters(Some(150), 20)), Some(140), "not set back, exceeded");
+        assert_eq!(
+            peak_of(counters(Some(100), 10), counters(Some(100), 20)),
+            None,
+            "not set back, not exceeded"
+        );
+        assert_eq!(
+            peak_of(counters(Some(100), 10), counters(Some(150), 20)),
+            Some(140),
+            "not set back, exceeded"
+        );
         assert_eq!(peak_of(set_back, counters(Some(60), 20)), Some(50), "set back");
         assert_eq!(peak_of(counters(None, 0), counters(None, 0)), None, "no controller");
     }

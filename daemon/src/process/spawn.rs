@@ -119,12 +119,18 @@ impl Spawner {
     /// The step that failed. Nothing is left of the process then.
     pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<i32, SpawnFailure> {
         let invalid = |_| SpawnFailure { stage: Stage::Setup, errno: Errno::EINVAL as i32 };
-        let argv: Vec<CString> =
-            launch.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>().map_err(invalid)?;
+        let argv: Vec<CString> = launch
+            .argv
+            .iter()
+            .map(|argument| CString::new(argument.as_str()))
+            .collect::<Result<_, _>>()
+            .map_err(invalid)?;
         let cwd = CString::new(launch.cwd).map_err(invalid)?;
-        let own: Vec<CString> = launch.variables.iter().filter_map(|(name, value)| assignment(name, value)).collect();
+        let own: Vec<CString> =
+            launch.variables.iter().filter_map(|(name, value)| assignment(name, value)).collect();
         let inherited = launch.environment.variables.iter();
-        let inherited = inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
+        let inherited =
+            inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
         let environment = pointers(inherited.map(|(_, entry)| entry).chain(&own));
         let candidates = candidates(&launch.argv[0], &launch.environment.path).map_err(invalid)?;
         let candidates: Vec<*const c_char> = candidates.iter().map(|path| path.as_ptr()).collect();
@@ -196,8 +202,9 @@ fn candidates(program: &str, path: &str) -> Result<Vec<CString>, std::ffi::NulEr
     if program.contains('/') {
         return Ok(vec![CString::new(program)?]);
     }
-    let candidate =
-        |folder: &str| CString::new(if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") });
+    let candidate = |folder: &str| {
+        CString::new(if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") })
+    };
     path.split(':').map(candidate).collect()
 }
 
@@ -205,8 +212,15 @@ fn is_ignored(signal: c_int) -> bool {
     // Handler, flags, restorer and mask, as the kernel has them; the handler comes first.
     let mut action = [0_u64; 4];
     // SAFETY: with no new action the call only writes the old one, for which there is room.
-    let result =
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<c_void>(), action.as_mut_ptr(), KERNEL_SIGSET_SIZE) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            ptr::null::<c_void>(),
+            action.as_mut_ptr(),
+            KERNEL_SIGSET_SIZE,
+        )
+    };
     result == 0 && action[0] == libc::SIG_IGN as u64
 }
 
@@ -227,7 +241,10 @@ unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
     // SAFETY: see `run_child`.
     unsafe {
         // Dies with the worker; which may have died already.
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != plan.parent || libc::setsid() < 0 {
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
+            || libc::getppid() != plan.parent
+            || libc::setsid() < 0
+        {
             return Stage::Setup;
         }
         if let Some(group) = plan.group {
@@ -236,7 +253,13 @@ unsafe fn set_up(plan: &mut Plan<'_>) -> Stage {
         // The system call itself: the library keeps two of the signals to itself. All zeroes is SIG_DFL, without flags.
         let default = [0_u64; 4];
         for &signal in plan.ignored {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET_SIZE);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<c_void>(),
+                KERNEL_SIGSET_SIZE,
+            );
         }
         if let Some(value) = plan.oom_score_adj {
             write_into(libc::AT_FDCWD, c"/proc/self/oom_score_adj", value);
@@ -310,7 +333,8 @@ impl Stack {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping, wherever the kernel likes; the guard page lies within it.
         unsafe {
-            let base = libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            let base =
+                libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
             if base == libc::MAP_FAILED || libc::mprotect(base, 4096, libc::PROT_NONE) != 0 {
                 return Err(io::Error::last_os_error());
             }

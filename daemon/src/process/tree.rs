@@ -47,7 +47,8 @@ pub fn children(except: &[i32]) -> Vec<i32> {
 /// Descendants of this process, parents before children, without those in `except` and what is below them.
 pub fn descendants(except: &[i32]) -> Vec<Process> {
     let own = getpid().as_raw();
-    let mut found: Vec<Process> = children(except).into_iter().map(|pid| Process { pid, parent: own }).collect();
+    let mut found: Vec<Process> =
+        children(except).into_iter().map(|pid| Process { pid, parent: own }).collect();
     let mut next = 0;
     while let Some(&Process { pid: parent, .. }) = found.get(next) {
         found.extend(children_of(parent).into_iter().map(|pid| Process { pid, parent }));
@@ -62,7 +63,8 @@ pub fn freeze(except: &[i32]) {
     const PASSES: usize = 64;
     let mut told: Vec<i32> = Vec::new();
     for _ in 0..PASSES {
-        let fresh: Vec<Process> = descendants(except).into_iter().filter(|process| !told.contains(&process.pid)).collect();
+        let fresh: Vec<Process> =
+            descendants(except).into_iter().filter(|process| !told.contains(&process.pid)).collect();
         if fresh.is_empty() {
             return;
         }
@@ -94,7 +96,13 @@ pub fn signal_descendant(process: Process, signal: Signal) -> bool {
 pub(super) fn send_signal(pidfd: &OwnedFd, signal: Signal) -> bool {
     // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
     let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as i32,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     };
     Errno::result(result) != Err(Errno::EPERM)
 }
@@ -132,7 +140,9 @@ fn children_of(pid: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return children };
     for thread in threads.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok())),
+            Ok(list) => {
+                children.extend(list.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()))
+            }
             // The thread has ended; or the kernel lacks CONFIG_PROC_CHILDREN.
             Err(_) if thread.path().exists() => return children_by_scan(pid),
             Err(_) => {}
@@ -142,6 +152,10 @@ fn children_of(pid: i32) -> Vec<i32> {
 }
 
 fn children_by_scan(parent: i32) -> Vec<i32> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| parent_of(pid) == Some(parent)).collect()
 }

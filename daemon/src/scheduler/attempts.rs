@@ -61,7 +61,8 @@ pub const START_PATIENCE: Duration = Duration::from_secs(10);
 impl Scheduler {
     /// The start of an attempt that must not run twice is on disk.
     pub(super) fn on_claimed(&mut self, id: JobId, attempt: u32, worker_pid: i32) {
-        let is_meant = |active: &Active| !active.handed && active.attempt == attempt && active.worker_pid == worker_pid;
+        let is_meant =
+            |active: &Active| !active.handed && active.attempt == attempt && active.worker_pid == worker_pid;
         if self.active.get(&id).is_some_and(is_meant) {
             self.hand_over(id);
         }
@@ -82,7 +83,14 @@ impl Scheduler {
         }
         let LaneId::Pool(pool) = slot.lane else { return };
         self.pools[pool].queue.has_room();
-        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, process: Some(process), started_us });
+        self.store(StoreOp::Start {
+            id,
+            attempt,
+            slot: slot.index,
+            worker_pid,
+            process: Some(process),
+            started_us,
+        });
         if let Some(reason) = stopping {
             self.store_stopping(id, reason);
         }
@@ -99,7 +107,9 @@ impl Scheduler {
         let Some(active) = self.take_active(id, slot, claim) else { return };
         match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
             Some(outcome) => self.conclude(id, &active, outcome, None),
-            None if active.work.on_crash == OnCrash::Hold => self.hold(id, active.crashes, "poold was told to end while it ran"),
+            None if active.work.on_crash == OnCrash::Hold => {
+                self.hold(id, active.crashes, "poold was told to end while it ran")
+            }
             None => self.requeue(id, active, None),
         }
         self.vacate(slot);
@@ -144,7 +154,11 @@ impl Scheduler {
             // It has been replaced, or was the successor of one that has gone.
             other if other.pid() != Some(pid) => return,
             Slot::Busy { unit, .. } => Some(unit),
-            Slot::Down { .. } | Slot::Starting { .. } | Slot::Idle { .. } | Slot::Spoilt { .. } | Slot::Retired { .. } => None,
+            Slot::Down { .. }
+            | Slot::Starting { .. }
+            | Slot::Idle { .. }
+            | Slot::Spoilt { .. }
+            | Slot::Retired { .. } => None,
         };
         let never_answered = slots.is_warm() && slots.resident(slot.index).calls == 0;
         let is_ended = |active: &Active| active.work.call().is_some() && active.stop_reason().is_some();
@@ -231,7 +245,9 @@ impl Scheduler {
 
     /// The job waits for somebody to decide.
     fn hold(&mut self, id: JobId, crashes: u32, how: &str) {
-        let reason = format!("{how}; `poolctl release {id}` runs it again, `poolctl cancel {id}` does not (on crash: hold)");
+        let reason = format!(
+            "{how}; `poolctl release {id}` runs it again, `poolctl cancel {id}` does not (on crash: hold)"
+        );
         self.store(StoreOp::Hold { id, crashes, reason });
         self.held.insert(id);
     }
@@ -257,7 +273,9 @@ impl Scheduler {
             Phase::Running { .. } => {
                 let grace = match reason {
                     StopReason::Shutdown => active.work.kill_after.min(stop_grace),
-                    StopReason::Canceled | StopReason::TimedOut | StopReason::Untied(_) => active.work.kill_after,
+                    StopReason::Canceled | StopReason::TimedOut | StopReason::Untied(_) => {
+                        active.work.kill_after
+                    }
                 };
                 let kill_at = now + grace;
                 active.phase = Phase::Stopping { reason, kill_at };
@@ -318,7 +336,14 @@ impl Scheduler {
     /// The attempt counts though nobody has told of its start.
     pub(super) fn store_tried(&mut self, id: JobId, active: &Active) {
         let &Active { slot, worker_pid, attempt, .. } = active;
-        self.store(StoreOp::Start { id, attempt, slot: slot.index, worker_pid, process: None, started_us: self.now.wall_us });
+        self.store(StoreOp::Start {
+            id,
+            attempt,
+            slot: slot.index,
+            worker_pid,
+            process: None,
+            started_us: self.now.wall_us,
+        });
     }
 
     pub(super) fn store_stopping(&mut self, id: JobId, reason: StopReason) {
@@ -356,7 +381,14 @@ impl Scheduler {
         self.store(StoreOp::Requeue { id, crashes: active.crashes, reason });
         let pool = self.pool_of(&active.work);
         let Active { attempt, crashes, retried, start_deaths, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt, crashes, retried, start_deaths, work });
+        self.pools[pool].queue.requeued(Ready {
+            id,
+            attempts: attempt,
+            crashes,
+            retried,
+            start_deaths,
+            work,
+        });
     }
 
     /// The attempt was not started and does not count.
@@ -371,7 +403,14 @@ impl Scheduler {
         }
         let pool = self.pool_of(&active.work);
         let Active { attempt, crashes, retried, start_deaths, work, .. } = active;
-        self.pools[pool].queue.requeued(Ready { id, attempts: attempt - 1, crashes, retried, start_deaths, work });
+        self.pools[pool].queue.requeued(Ready {
+            id,
+            attempts: attempt - 1,
+            crashes,
+            retried,
+            start_deaths,
+            work,
+        });
     }
 }
 

@@ -48,7 +48,13 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_callback_ended(&mut self, id: CallbackId, slot: SlotId, claim: Claim, exit: Option<Exit>) {
+    pub(super) fn on_callback_ended(
+        &mut self,
+        id: CallbackId,
+        slot: SlotId,
+        claim: Claim,
+        exit: Option<Exit>,
+    ) {
         if !self.lane.get(id).is_some_and(|current| current.slot == slot && current.claim == Some(claim)) {
             return;
         }

@@ -41,7 +41,13 @@ impl Programs {
         }
     }
 
-    fn started(&mut self, timers: &mut BTreeSet<(Duration, Timer)>, slot: SlotId, worker: i32, until: Duration) {
+    fn started(
+        &mut self,
+        timers: &mut BTreeSet<(Duration, Timer)>,
+        slot: SlotId,
+        worker: i32,
+        until: Duration,
+    ) {
         self.starts.insert((slot, worker), until);
         timers.insert((until, Timer::Ready(slot, worker)));
     }
@@ -97,7 +103,11 @@ impl Scheduler {
         }
         let timeout = self.program_of(slot).map_or(Duration::ZERO, |program| program.start_timeout);
         let seconds = timeout.as_secs_f64();
-        self.end_program(slot, worker, format!("its program was not ready within {seconds} s (start_timeout)"));
+        self.end_program(
+            slot,
+            worker,
+            format!("its program was not ready within {seconds} s (start_timeout)"),
+        );
     }
 
     /// The program of that worker is ended, and so is the worker; `WorkerLost` follows.
@@ -178,7 +188,13 @@ impl Scheduler {
     fn start_of(&self, id: JobId) -> Start {
         let active = &self.active[&id];
         let &Active { slot, attempt, worker_pid, started_us, .. } = active;
-        Start { attempt, slot: slot.index, worker_pid, process: self.slots(slot.lane).resident(slot.index).process, started_us }
+        Start {
+            attempt,
+            slot: slot.index,
+            worker_pid,
+            process: self.slots(slot.lane).resident(slot.index).process,
+            started_us,
+        }
     }
 
     pub(super) fn on_answered(&mut self, slot: SlotId, claim: Claim, answer: Answer) {
@@ -204,7 +220,11 @@ impl Scheduler {
             Some(reason) => {
                 let stopped = outcome::of_stop(reason, ended_us);
                 self.conclude(id, &active, stopped.unwrap_or_else(|| outcome::of_answer(answer)), start);
-                self.end_program(slot, active.worker_pid, "its program was told to end with a call".to_owned());
+                self.end_program(
+                    slot,
+                    active.worker_pid,
+                    "its program was told to end with a call".to_owned(),
+                );
             }
         }
     }

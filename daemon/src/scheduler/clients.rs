@@ -62,7 +62,8 @@ impl Scheduler {
             added[self.pool_of(work)] += 1;
         }
         let limit = self.settings.max_queued;
-        let is_full = |pool: &Pool, added: u64| added > 0 && pool.queue.total() + pool.inserting + added > limit;
+        let is_full =
+            |pool: &Pool, added: u64| added > 0 && pool.queue.total() + pool.inserting + added > limit;
         let full = self.pools.iter().zip(&added).find(|&(pool, &added)| is_full(pool, added));
         if let Some((pool, _)) = full {
             return Err(Refusal::QueueFull { pool: pool.name.to_string(), limit });
@@ -125,8 +126,12 @@ impl Scheduler {
             submission.orphaned = true;
         }
         let (kind, ids) = self.waiters.remove(call).unwrap_or((Kind::Signal, Vec::new()));
-        if matches!(kind, Kind::Attached(OnDisconnect::Cancel) | Kind::Wait { attached: true, .. } | Kind::Batch) {
-            let tied = ids.into_iter().filter(|&id| self.ties.of(id) == Some(Tie::Client)).collect::<Vec<JobId>>();
+        if matches!(
+            kind,
+            Kind::Attached(OnDisconnect::Cancel) | Kind::Wait { attached: true, .. } | Kind::Batch
+        ) {
+            let tied =
+                ids.into_iter().filter(|&id| self.ties.of(id) == Some(Tie::Client)).collect::<Vec<JobId>>();
             tied.into_iter().for_each(|id| self.end(id, StopReason::Untied(Tie::Client)));
         }
     }
@@ -174,7 +179,14 @@ impl Scheduler {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            self.pools[pool].queue.inserted(Ready { id, attempts: 0, crashes: 0, retried: 0, start_deaths: 0, work });
+            self.pools[pool].queue.inserted(Ready {
+                id,
+                attempts: 0,
+                crashes: 0,
+                retried: 0,
+                start_deaths: 0,
+                work,
+            });
         }
         match submission {
             Submission { follow: Follow::Attached(OnDisconnect::Cancel), orphaned: true, .. } => {
@@ -185,7 +197,9 @@ impl Scheduler {
                 ids.into_iter().for_each(|id| self.end(id, StopReason::Untied(Tie::Client)));
             }
             Submission { orphaned: true, .. } => {}
-            Submission { follow: Follow::Nothing, .. } => self.reply(call, Reply::Accepted { first, count, existing }, true),
+            Submission { follow: Follow::Nothing, .. } => {
+                self.reply(call, Reply::Accepted { first, count, existing }, true)
+            }
             Submission { follow: Follow::Attached(on_disconnect), .. } => {
                 self.follow(call, Kind::Attached(on_disconnect), &ids, first, existing);
             }
@@ -198,7 +212,14 @@ impl Scheduler {
     }
 
     /// The client goes on waiting for what has been accepted.
-    fn follow(&mut self, call: CallId, kind: Kind, ids: &[JobId], first: JobId, existing: Vec<(usize, JobId)>) {
+    fn follow(
+        &mut self,
+        call: CallId,
+        kind: Kind,
+        ids: &[JobId],
+        first: JobId,
+        existing: Vec<(usize, JobId)>,
+    ) {
         self.waiters.add(call, kind, ids);
         // These may have started, and ended, long ago.
         let others: Vec<JobId> = existing.iter().map(|&(_, id)| id).collect();
@@ -264,7 +285,10 @@ impl Scheduler {
         }
         let Some(outcome) = outcome::of_stop(reason, self.now.wall_us) else { return };
         let was_set_aside = self.forget_unattended(id).is_some();
-        if was_set_aside || self.held.remove(&id) || self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some()) {
+        if was_set_aside
+            || self.held.remove(&id)
+            || self.pools.iter_mut().any(|pool| pool.queue.remove(id).is_some())
+        {
             self.finish(id, outcome, None);
         } else {
             self.ending.insert(id, Ending::InStore);

@@ -33,7 +33,13 @@ pub struct CallbackLane {
 
 impl CallbackLane {
     pub fn new(settings: CallbackSettings) -> Self {
-        Self { slots: Slots::default(), settings, due: VecDeque::new(), waiting: HashSet::new(), current: HashMap::new() }
+        Self {
+            slots: Slots::default(),
+            settings,
+            due: VecDeque::new(),
+            waiting: HashSet::new(),
+            current: HashMap::new(),
+        }
     }
 
     pub fn configure(&mut self, settings: CallbackSettings) {

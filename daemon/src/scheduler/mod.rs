@@ -54,7 +54,9 @@ use ties::{Ties, Unattended};
 pub use waiters::Watch;
 use waiters::{End, Kind, Waiters};
 
-use crate::job::{CallId, CallbackId, IdMap, IdSet, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work};
+use crate::job::{
+    CallId, CallbackId, IdMap, IdSet, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work,
+};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -198,7 +200,9 @@ impl Scheduler {
                 self.on_submit(call, jobs, attached.map_or(Follow::Nothing, Follow::Attached));
             }
             Event::SubmitBatch { call, jobs } => self.on_submit(call, jobs, Follow::Batch),
-            Event::Wait { call, ids, any, watch, attached } => self.on_wait(call, ids, Kind::Wait { any, watch, attached }),
+            Event::Wait { call, ids, any, watch, attached } => {
+                self.on_wait(call, ids, Kind::Wait { any, watch, attached })
+            }
             Event::Cancel { call, ids } => self.on_wait(call, ids, Kind::Cancel),
             Event::Signal { call, id, signal } => self.on_signal(call, id, signal),
             Event::Release { call, ids } => self.on_release(call, ids),
@@ -211,7 +215,9 @@ impl Scheduler {
             Event::WorkerUp { slot, pid } => self.on_worker_up(slot, pid),
             Event::WorkerFailed { slot, reason } => self.respawn_later(slot, reason),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
-            Event::Started { slot, claim, process, started_us } => self.on_started(slot, claim, process, started_us),
+            Event::Started { slot, claim, process, started_us } => {
+                self.on_started(slot, claim, process, started_us)
+            }
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
             Event::SuccessorUp { slot, pid } => self.on_successor_up(slot, pid),
@@ -271,7 +277,10 @@ impl Scheduler {
 
     /// A pool of that name, even if it only finishes what it runs: its name to share, and whether it takes calls, not commands.
     pub fn pool_kind(&self, name: &str) -> Option<(Arc<str>, bool)> {
-        self.pools.iter().find(|pool| *pool.name == *name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
+        self.pools
+            .iter()
+            .find(|pool| *pool.name == *name)
+            .map(|pool| (pool.name.clone(), pool.slots.is_warm()))
     }
 
     fn on_stop(&mut self) {
@@ -319,7 +328,8 @@ impl Scheduler {
     fn resize(&mut self, lane: LaneId, wanted: u32) {
         let slots::Resized { spawn, retire, drop_successor } = self.slots_mut(lane).resize(wanted);
         let slot = |index| SlotId { lane, index };
-        self.effects.extend(drop_successor.into_iter().map(|index| Effect::KillSuccessor { slot: slot(index) }));
+        self.effects
+            .extend(drop_successor.into_iter().map(|index| Effect::KillSuccessor { slot: slot(index) }));
         self.effects.extend(spawn.into_iter().map(|index| Effect::SpawnWorker { slot: slot(index) }));
         for index in retire {
             self.programs.forget(&mut self.timers, slot(index));
@@ -339,10 +349,14 @@ impl Scheduler {
             StoreAnswer::Released { call, jobs } => self.on_released(call, jobs),
             StoreAnswer::Fetched { pool, jobs, complete } => self.on_fetched(&pool, jobs, complete),
             StoreAnswer::Due { jobs, next_us } => self.on_due(jobs, next_us),
-            StoreAnswer::Finished { id, record, callbacks, stdin: _ } => self.on_finished(id, record.as_deref(), callbacks),
+            StoreAnswer::Finished { id, record, callbacks, stdin: _ } => {
+                self.on_finished(id, record.as_deref(), callbacks)
+            }
             // It has ended meanwhile; whoever waits for it learns so from `Got`.
             StoreAnswer::NotQueued { id } => _ = self.ending.remove(&id),
-            StoreAnswer::Got { call, records, missing } => self.on_got(call, &records, missing.first().copied()),
+            StoreAnswer::Got { call, records, missing } => {
+                self.on_got(call, &records, missing.first().copied())
+            }
             StoreAnswer::CallbackClaimed(run) => self.on_callback_claimed(run),
             // The shell's own business: the scheduler asked for none.
             StoreAnswer::Listed { .. }
@@ -357,7 +371,10 @@ impl Scheduler {
         // The store may not have been told yet that they have left the queue.
         let has_left = |id: JobId| {
             let is_set_aside = self.unattended.get(&id).is_some_and(|unattended| unattended.ready.is_some());
-            self.active.contains_key(&id) || self.ending.contains_key(&id) || self.held.contains(&id) || is_set_aside
+            self.active.contains_key(&id)
+                || self.ending.contains_key(&id)
+                || self.held.contains(&id)
+                || is_set_aside
         };
         pool.queue.fetched(jobs, complete, has_left);
     }
@@ -368,7 +385,9 @@ impl Scheduler {
         {
             match self.pools.iter_mut().find(|pool| *pool.name == *record.pool) {
                 Some(pool) => pool.queue.removed_from_store(),
-                None => _ = self.unserved.get_mut(&record.pool).map(|queued| *queued = queued.saturating_sub(1)),
+                None => {
+                    _ = self.unserved.get_mut(&record.pool).map(|queued| *queued = queued.saturating_sub(1))
+                }
             }
         }
         for callback in callbacks {
@@ -442,7 +461,8 @@ impl Scheduler {
                 self.finish(ready.id, outcome, None);
                 continue;
             }
-            let (slot, worker_pid) = self.pools[index].slots.take(Unit::Job(ready.id)).expect("a slot is idle");
+            let (slot, worker_pid) =
+                self.pools[index].slots.take(Unit::Job(ready.id)).expect("a slot is idle");
             let id = ready.id;
             let is_claimed = ready.work.on_crash != OnCrash::Requeue;
             let slot = SlotId { lane: LaneId::Pool(index), index: slot };
@@ -476,7 +496,11 @@ impl Scheduler {
             self.timers.insert((at, Timer::Start(id)));
         }
         self.timers.extend(deadline.map(|at| (at, Timer::Attempt(Unit::Job(id)))));
-        self.effects.push(Effect::Run { slot: active.slot, claim: active.claim(id), work: active.work.clone() });
+        self.effects.push(Effect::Run {
+            slot: active.slot,
+            claim: active.claim(id),
+            work: active.work.clone(),
+        });
     }
 
     /// `start`: of its attempt, where the store has not been told of it.
@@ -533,7 +557,11 @@ impl Scheduler {
     }
 
     fn exit_when_done(&mut self) {
-        if self.mode < Mode::Draining || self.mode == Mode::Exited || !self.active.is_empty() || !self.lane.running().is_empty() {
+        if self.mode < Mode::Draining
+            || self.mode == Mode::Exited
+            || !self.active.is_empty()
+            || !self.lane.running().is_empty()
+        {
             return;
         }
         let settled = self.submissions.is_empty() && self.ending.is_empty() && !self.lane.is_claiming();

@@ -4,7 +4,9 @@ use nix::errno::Errno;
 use pool_proto::Json;
 use pool_proto::interface::{Brief, OnCrash, ResultKind, State};
 
-use crate::job::{Answer, Ended, Exit, JobId, Outcome, SpawnFailure, Stage, StopReason, Task, Tie, Verdict, Work};
+use crate::job::{
+    Answer, Ended, Exit, JobId, Outcome, SpawnFailure, Stage, StopReason, Task, Tie, Verdict, Work,
+};
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
 ///
@@ -19,13 +21,21 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
     let (state, result) = match (stopping, ended.exit) {
         (Some(StopReason::Canceled | StopReason::Untied(_)), _) => (State::Canceled, ResultKind::Canceled),
         (Some(StopReason::TimedOut), _) => (State::TimedOut, ResultKind::Timeout),
-        (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => (State::Failed, ResultKind::OomKill),
+        (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => {
+            (State::Failed, ResultKind::OomKill)
+        }
         (Some(StopReason::Shutdown) | None, _) if verdict.is_some() => (State::Failed, ResultKind::Error),
         (Some(StopReason::Shutdown) | None, Exit::Code(0)) => (State::Succeeded, ResultKind::Success),
-        (Some(StopReason::Shutdown), Exit::Code(_) | Exit::Signal { .. }) if on_crash != OnCrash::Fail => return None,
+        (Some(StopReason::Shutdown), Exit::Code(_) | Exit::Signal { .. }) if on_crash != OnCrash::Fail => {
+            return None;
+        }
         (Some(StopReason::Shutdown) | None, Exit::Code(_)) => (State::Failed, ResultKind::ExitCode),
-        (Some(StopReason::Shutdown) | None, Exit::Signal { core: false, .. }) => (State::Failed, ResultKind::Signal),
-        (Some(StopReason::Shutdown) | None, Exit::Signal { core: true, .. }) => (State::Failed, ResultKind::CoreDump),
+        (Some(StopReason::Shutdown) | None, Exit::Signal { core: false, .. }) => {
+            (State::Failed, ResultKind::Signal)
+        }
+        (Some(StopReason::Shutdown) | None, Exit::Signal { core: true, .. }) => {
+            (State::Failed, ResultKind::CoreDump)
+        }
     };
     let reason = match stopping {
         _ if verdict.is_some() => verdict.map(explain_verdict),
@@ -91,7 +101,15 @@ pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
         Some(Err(error)) => (None, Some(error.clone())),
         None => (None, None),
     };
-    Brief { id: id.0, state: *state, value, error, exit_code: *exit_code, signal: *signal, reason: reason.clone() }
+    Brief {
+        id: id.0,
+        state: *state,
+        value,
+        error,
+        exit_code: *exit_code,
+        signal: *signal,
+        reason: reason.clone(),
+    }
 }
 
 /// An error may be as long as a message; of one that is quoted, so many characters are.
@@ -162,7 +180,10 @@ fn untied(tie: Tie) -> String {
 
 /// The outcome of a job that died with its worker or daemon and is not to be repeated.
 pub fn crashed(how: &str, ended_us: i64) -> Outcome {
-    Outcome { crashed: true, ..without_process(State::Failed, ResultKind::Lost, Some(not_repeated(how)), ended_us) }
+    Outcome {
+        crashed: true,
+        ..without_process(State::Failed, ResultKind::Lost, Some(not_repeated(how)), ended_us)
+    }
 }
 
 fn not_repeated(how: &str) -> String {
@@ -195,7 +216,9 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
     match failure.stage {
         Stage::Fork => format!("no new process could be started: {why}"),
         Stage::Stdin => format!("its standard input could not be opened: {why}"),
-        Stage::Output => format!("its output files could not be created: {why}; mend \"output\" in poold's state directory"),
+        Stage::Output => format!(
+            "its output files could not be created: {why}; mend \"output\" in poold's state directory"
+        ),
         Stage::Setup => format!("its process could not be set up: {why}"),
         Stage::Cwd => format!("cannot enter the directory {:?}: {why}", work.cwd),
         Stage::Exec => match &work.task {

@@ -114,8 +114,8 @@ impl Queue {
 
     /// What to ask the store for, if anything: jobs after this place, at most so many.
     pub fn fetch(&mut self) -> Option<(Option<Position>, u32)> {
-        let is_filled =
-            self.window.len() >= REFILL && self.window.first_key_value().is_some_and(|(&position, _)| self.is_known(position));
+        let is_filled = self.window.len() >= REFILL
+            && self.window.first_key_value().is_some_and(|(&position, _)| self.is_known(position));
         if !self.behind || self.fetching || is_filled {
             return None;
         }

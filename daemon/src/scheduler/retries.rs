@@ -20,7 +20,8 @@ pub struct Failed {
 impl Scheduler {
     /// An attempt is over, and so is its job, unless it has failed and may be tried again.
     pub(super) fn conclude(&mut self, id: JobId, active: &Active, outcome: Outcome, start: Option<Start>) {
-        let ends_for_good = active.stop_reason() == Some(StopReason::Shutdown) && active.work.on_crash == OnCrash::Fail;
+        let ends_for_good =
+            active.stop_reason() == Some(StopReason::Shutdown) && active.work.on_crash == OnCrash::Fail;
         let failed = self.failed_attempt(&outcome, active.attempt, active.retried, active.work.retries);
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {
@@ -33,7 +34,13 @@ impl Scheduler {
     }
 
     /// What that outcome of an attempt is to a job that was tried again so often, where another attempt follows.
-    pub(super) fn failed_attempt(&self, outcome: &Outcome, attempt: u32, retried: u32, retries: Retries) -> Option<Failed> {
+    pub(super) fn failed_attempt(
+        &self,
+        outcome: &Outcome,
+        attempt: u32,
+        retried: u32,
+        retries: Retries,
+    ) -> Option<Failed> {
         let has_failed = match outcome.state {
             State::Failed | State::TimedOut => true,
             State::Succeeded | State::Canceled | State::Lost => false,
@@ -41,7 +48,11 @@ impl Scheduler {
         };
         let backoff = retries.after(retried).filter(|_| has_failed)?;
         let left = retries.allowed - retried;
-        let left = if left == 1 { "1 more follows at most".to_owned() } else { format!("{left} more follow at most") };
+        let left = if left == 1 {
+            "1 more follows at most".to_owned()
+        } else {
+            format!("{left} more follow at most")
+        };
         let reason = format!("attempt {attempt} has failed ({}); {left}", outcome::in_words(outcome));
         Some(Failed { retried: retried + 1, reason, due_us: self.now.wall_us_after(backoff) })
     }

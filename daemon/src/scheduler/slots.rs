@@ -63,7 +63,9 @@ impl Slot {
     pub fn pid(self) -> Option<i32> {
         match self {
             Self::Down { .. } => None,
-            Self::Starting { pid } | Self::Idle { pid } | Self::Busy { pid, .. } | Self::Spoilt { pid } => Some(pid),
+            Self::Starting { pid } | Self::Idle { pid } | Self::Busy { pid, .. } | Self::Spoilt { pid } => {
+                Some(pid)
+            }
             Self::Retired { leaving } => leaving,
         }
     }
@@ -319,7 +321,8 @@ impl Slots {
     /// Whether that worker's program is yet to become ready, in the slot's place or as its successor.
     pub fn is_starting(&self, index: u32, worker: i32) -> bool {
         let place = self.place(index);
-        place.slot == Slot::Starting { pid: worker } || place.successor == Some(Successor::Starting { pid: worker })
+        place.slot == Slot::Starting { pid: worker }
+            || place.successor == Some(Successor::Starting { pid: worker })
     }
 
     /// Whether that worker is the slot's successor.
@@ -416,10 +419,12 @@ impl Slots {
 
     fn swap_if_ready(&mut self, index: u32) -> Next {
         let place = self.place_mut(index);
-        let (Slot::Idle { .. }, Some(Successor::Ready { pid, resident })) = (place.slot, place.successor) else {
+        let (Slot::Idle { .. }, Some(Successor::Ready { pid, resident })) = (place.slot, place.successor)
+        else {
             return Next::Nothing;
         };
-        (place.slot, place.successor, place.worn, place.resident) = (Slot::Idle { pid }, None, false, resident);
+        (place.slot, place.successor, place.worn, place.resident) =
+            (Slot::Idle { pid }, None, false, resident);
         place.failures = 0;
         place.reason.clear();
         Next::Swap

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use pool_proto::interface::{OnCrash, State};
 use pool_proto::{Record, Refusal};
 
-use crate::job::{CallId, CallbackId, JobId, Outcome, Position, Process, Ready, Retries, StopReason, Tie, Work};
+use crate::job::{
+    CallId, CallbackId, JobId, Outcome, Position, Process, Ready, Retries, StopReason, Tie, Work,
+};
 
 /// What the store is asked to do.
 #[derive(Debug, PartialEq)]
@@ -72,7 +74,9 @@ impl StoreOp {
     /// Whether it puts jobs into a queue that were in none, or may not have been.
     pub fn enters_queue(&self) -> bool {
         match self {
-            Self::Requeue { .. } | Self::Retrying { .. } | Self::Release { .. } | Self::TakeDue { .. } => true,
+            Self::Requeue { .. } | Self::Retrying { .. } | Self::Release { .. } | Self::TakeDue { .. } => {
+                true
+            }
             Self::Insert { .. }
             | Self::Booted { .. }
             | Self::Start { .. }

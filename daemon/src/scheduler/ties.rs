@@ -57,11 +57,13 @@ impl Scheduler {
         if self.mode != Mode::Draining || self.ties.to_pool().is_empty() {
             return;
         }
-        let left: Vec<JobId> = self.ties.to_pool().iter().copied().filter(|id| !self.ending.contains_key(id)).collect();
+        let left: Vec<JobId> =
+            self.ties.to_pool().iter().copied().filter(|id| !self.ending.contains_key(id)).collect();
         let is_waiting = |id: &&JobId| !self.active.contains_key(id) && !self.held.contains(id);
         let waiting = left.iter().filter(is_waiting).count() as u64;
         let running = left.iter().filter(|id| self.active.contains_key(id)).count();
-        let is_last = self.submissions.is_empty() && self.waiting_jobs() == waiting && self.active.len() == running;
+        let is_last =
+            self.submissions.is_empty() && self.waiting_jobs() == waiting && self.active.len() == running;
         let blocks = |id: &JobId| self.active.get(id).is_some_and(|active| self.is_blocked(active.slot.lane));
         let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || blocks(id)).collect();
         for id in ends {
@@ -74,7 +76,8 @@ impl Scheduler {
         let LaneId::Pool(index) = lane else { return false };
         let is_tied = |id: &JobId| self.ties.of(*id) == Some(Tie::Pool);
         let pool = &self.pools[index];
-        let running: Vec<&JobId> = self.active.iter().filter(|(_, active)| active.slot.lane == lane).map(|(id, _)| id).collect();
+        let running: Vec<&JobId> =
+            self.active.iter().filter(|(_, active)| active.slot.lane == lane).map(|(id, _)| id).collect();
         let has_others = pool.queue.total() > pool.queue.count_in_window(is_tied);
         has_others && !pool.slots.has_idle() && running.iter().all(|&id| is_tied(id))
     }

@@ -285,7 +285,8 @@ fn accept(
     on_request: &mut impl FnMut(CallId, Request),
 ) {
     let id = next_id();
-    let mut pending = Pending { id, more: call.more, oneway: call.oneway, holds: false, replies: Vec::new(), done: false };
+    let mut pending =
+        Pending { id, more: call.more, oneway: call.oneway, holds: false, replies: Vec::new(), done: false };
     match parse(call) {
         Ok(Parsed::Request(request)) => {
             pending.holds = call.more || request.has_long_reply();
@@ -293,7 +294,10 @@ fn accept(
             return on_request(id, request);
         }
         Ok(Parsed::Service(reply)) => {
-            pending.replies.push((encode(&Reply { parameters: Some(reply), continues: false, error: None }), Vec::new()));
+            pending.replies.push((
+                encode(&Reply { parameters: Some(reply), continues: false, error: None }),
+                Vec::new(),
+            ));
         }
         Err(refusal) => pending.replies.push((encode(&refusal), Vec::new())),
     }

@@ -79,7 +79,12 @@ impl Server {
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn new(mut listener: UnixListener, token: Token, registry: &Registry, max_clients: usize) -> io::Result<Self> {
+    pub fn new(
+        mut listener: UnixListener,
+        token: Token,
+        registry: &Registry,
+        max_clients: usize,
+    ) -> io::Result<Self> {
         registry.register(&mut listener, token, Interest::READABLE)?;
         Ok(Self {
             listener,
@@ -115,7 +120,11 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, _)) => self.add(Connection::new(stream)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) => {}
                 Err(error) => {
                     // They stay in the listener's queue; the next connection that closes makes room.
                     tracing::warn!(%error, clients = self.connections.len(), "cannot accept a client for now");
@@ -157,7 +166,9 @@ impl Server {
         match getsockopt(connection.stream_mut(), PeerCredentials) {
             Ok(peer) if peer.uid() != owner => Some(Refusal::NotOwner { uid: peer.uid(), owner }),
             Err(_) => Some(Refusal::NotOwner { uid: u32::MAX, owner }),
-            Ok(_) if self.connections.len() >= self.max_clients => Some(Refusal::TooManyClients { limit: self.max_clients }),
+            Ok(_) if self.connections.len() >= self.max_clients => {
+                Some(Refusal::TooManyClients { limit: self.max_clients })
+            }
             Ok(_) => None,
         }
     }
@@ -234,7 +245,13 @@ impl Server {
     }
 
     /// Replies to a call; `last`: nothing more follows to it. A client that has gone is no error.
-    pub fn reply(&mut self, call: CallId, parameters: &impl Serialize, descriptors: Vec<OwnedFd>, last: bool) {
+    pub fn reply(
+        &mut self,
+        call: CallId,
+        parameters: &impl Serialize,
+        descriptors: Vec<OwnedFd>,
+        last: bool,
+    ) {
         if let Some(connection) = self.connection_of(call, last) {
             connection.reply(call, parameters, descriptors, last);
         }
@@ -282,7 +299,8 @@ impl Server {
                 Ok(_) if connection.watch(&self.registry, token).is_err() => self.close(token, events),
                 Ok(resume) => {
                     let drained = connection.calls().filter(|call| self.streaming.contains(call));
-                    let drained: Vec<CallId> = drained.filter(|&call| connection.is_drained_for(call)).collect();
+                    let drained: Vec<CallId> =
+                        drained.filter(|&call| connection.is_drained_for(call)).collect();
                     for call in drained {
                         self.streaming.remove(&call);
                         events.push(ServerEvent::Drained { call });

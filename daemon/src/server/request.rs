@@ -63,8 +63,16 @@ impl Request {
 #[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
 pub enum ServiceReply {
-    Info { vendor: &'static str, product: &'static str, version: &'static str, url: &'static str, interfaces: [&'static str; 2] },
-    Description { description: &'static str },
+    Info {
+        vendor: &'static str,
+        product: &'static str,
+        version: &'static str,
+        url: &'static str,
+        interfaces: [&'static str; 2],
+    },
+    Description {
+        description: &'static str,
+    },
 }
 
 /// A call, read.
@@ -123,8 +131,8 @@ fn parse_service(method: &str, call: &Call<&RawValue>) -> Result<ServiceReply, R
 
 fn parse_request(call: &Call<&RawValue>) -> Result<Request, Refusal> {
     use interface::{
-        AddPool, Backup, Cancel, EndBackup, Get, List, Output, Ping, Pools, Release, RemovePool, Shutdown, Signal, Spool, Submit,
-        SubmitMany, Wait,
+        AddPool, Backup, Cancel, EndBackup, Get, List, Output, Ping, Pools, Release, RemovePool, Shutdown,
+        Signal, Spool, Submit, SubmitMany, Wait,
     };
     Ok(match call.method.as_str() {
         Ping::NAME => Request::Ping,

@@ -19,13 +19,14 @@ use crate::scheduler::store_op::{CallbackEnd, CallbackRun};
 
 /// Decides on the callbacks of a job that has ended: those that are pending now, in order.
 pub fn release(connection: &Connection, job: JobId, state: State, ended_us: i64) -> Result<Vec<CallbackId>> {
-    let mut select =
-        connection.prepare_cached("SELECT id, kind FROM callbacks WHERE job = ?1 AND state = 'waiting' ORDER BY id")?;
+    let mut select = connection
+        .prepare_cached("SELECT id, kind FROM callbacks WHERE job = ?1 AND state = 'waiting' ORDER BY id")?;
     let waiting: Vec<(CallbackId, On)> = select.query_map([job], read_waiting)?.collect::<Result<_>>()?;
     if waiting.is_empty() {
         return Ok(Vec::new());
     }
-    let mut update = connection.prepare_cached("UPDATE callbacks SET state = ?2, due_us = ?3, ended_us = ?3 WHERE id = ?1")?;
+    let mut update = connection
+        .prepare_cached("UPDATE callbacks SET state = ?2, due_us = ?3, ended_us = ?3 WHERE id = ?1")?;
     let mut pending = Vec::new();
     for (id, on) in waiting {
         let is_due = on.matches(state);
@@ -67,7 +68,12 @@ pub fn claim(
 }
 
 /// How an attempt ended.
-pub fn ended(connection: &Connection, id: CallbackId, end: CallbackEnd, exit_code: Option<i32>) -> Result<()> {
+pub fn ended(
+    connection: &Connection,
+    id: CallbackId,
+    end: CallbackEnd,
+    exit_code: Option<i32>,
+) -> Result<()> {
     let (state, due_us) = match end {
         CallbackEnd::Delivered => ("delivered", None),
         CallbackEnd::Again { due_us } => ("pending", Some(due_us)),

@@ -84,7 +84,12 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub fn new(database: Database, inbox: Receiver<Message>, outbox: Sender<StoreEvent>, notify: Box<dyn Fn() + Send>) -> Self {
+    pub fn new(
+        database: Database,
+        inbox: Receiver<Message>,
+        outbox: Sender<StoreEvent>,
+        notify: Box<dyn Fn() + Send>,
+    ) -> Self {
         let state_dir = database.state_dir().to_owned();
         Self {
             database,
@@ -184,7 +189,8 @@ impl Committer {
             }
             next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
         }
-        self.only_ends = batch.len() >= MANY_ENDS && batch.iter().all(|op| matches!(op, StoreOp::Finish { .. }));
+        self.only_ends =
+            batch.len() >= MANY_ENDS && batch.iter().all(|op| matches!(op, StoreOp::Finish { .. }));
         batch
     }
 
@@ -223,7 +229,8 @@ impl Committer {
         for op in batch {
             match op {
                 StoreOp::Insert { call, .. } | StoreOp::SetPool { call, .. } => {
-                    let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
+                    let reason =
+                        self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
                     self.answer(refused(call, reason));
                 }
                 op => rest.push(op),
@@ -269,7 +276,9 @@ impl Committer {
                     let op = self.kept.remove(index);
                     self.reject(op, &error);
                 }
-                Err(BatchError { at: Some(index), error }) if is_read(&self.kept[index]) || fault::is_damage(&error) => {
+                Err(BatchError { at: Some(index), error })
+                    if is_read(&self.kept[index]) || fault::is_damage(&error) =>
+                {
                     let op = self.kept.remove(index);
                     if let Some(op) = self.unread(op, &error) {
                         self.kept.insert(index, op);
@@ -293,7 +302,9 @@ impl Committer {
             StoreOp::Fetch { pool, .. } if fault::is_damage(error) => {
                 StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true }
             }
-            StoreOp::Prune { .. } => StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false },
+            StoreOp::Prune { .. } => {
+                StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }
+            }
             op => return Some(op),
         };
         self.answer(answer);
@@ -347,10 +358,14 @@ impl Committer {
             StoreOp::Finish { id, .. } | StoreOp::FinishQueued { id, .. } => {
                 Some(StoreAnswer::Finished { id, record: None, callbacks: Vec::new(), stdin: None })
             }
-            StoreOp::Fetch { pool, .. } => Some(StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true }),
+            StoreOp::Fetch { pool, .. } => {
+                Some(StoreAnswer::Fetched { pool, jobs: Vec::new(), complete: true })
+            }
             StoreOp::Get { call, ids } => Some(StoreAnswer::Got { call, records: Vec::new(), missing: ids }),
             StoreOp::List { call, .. } => Some(StoreAnswer::Listed { call, records: Vec::new(), next: None }),
-            StoreOp::Prune { .. } => Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }),
+            StoreOp::Prune { .. } => {
+                Some(StoreAnswer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false })
+            }
             StoreOp::TakeDue { .. } => Some(StoreAnswer::Due { jobs: Vec::new(), next_us: None }),
             StoreOp::Booted { .. }
             | StoreOp::ReserveIds { .. }

@@ -147,7 +147,9 @@ impl Database {
             let page: i64 = self.connection()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
             let length = if pages > 0 { LOG_HEADER + pages * (FRAME_HEADER + page) } else { 0 };
             let rewritten = log::rewrite(&file, length.unsigned_abs());
-            rewritten.map_err(|error| failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}")))?;
+            rewritten.map_err(|error| {
+                failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}"))
+            })?;
         }
         self.environments.clear();
         if let Some(connection) = self.connection.take() {
@@ -202,13 +204,18 @@ impl Database {
                 if let Err(refusal) = sync_stdin(layout, jobs, *durability) {
                     return Ok(Some(StoreAnswer::Refused { call, refusal }));
                 }
-                Ok(Some(match jobs::insert(connection, environments, first, *first_callback, jobs, *submitted_us)? {
-                    Inserted::All { untied, existing } => {
-                        StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied, existing }
-                    }
-                    Inserted::TiedToNothing(JobId(id)) => StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id } },
-                    Inserted::IdsGivenOut => ids_given_out_before(call, first, *first_callback),
-                }))
+                Ok(Some(
+                    match jobs::insert(connection, environments, first, *first_callback, jobs, *submitted_us)?
+                    {
+                        Inserted::All { untied, existing } => {
+                            StoreAnswer::Inserted { call, first, jobs: jobs.clone(), untied, existing }
+                        }
+                        Inserted::TiedToNothing(JobId(id)) => {
+                            StoreAnswer::Refused { call, refusal: Refusal::NoSuchJob { id } }
+                        }
+                        Inserted::IdsGivenOut => ids_given_out_before(call, first, *first_callback),
+                    },
+                ))
             }
             StoreOp::Booted { boot_id } => jobs::booted(connection, boot_id).map(|()| None),
             StoreOp::Start { id, attempt, slot, worker_pid, process, started_us } => {
@@ -219,7 +226,9 @@ impl Database {
                 jobs::start(connection, *id, *attempt, (*slot, *worker_pid), None, *started_us)?;
                 Ok(Some(StoreAnswer::Claimed { id: *id, attempt: *attempt, worker_pid: *worker_pid }))
             }
-            StoreOp::Hold { id, crashes, reason } => jobs::hold(connection, *id, *crashes, reason).map(|()| None),
+            StoreOp::Hold { id, crashes, reason } => {
+                jobs::hold(connection, *id, *crashes, reason).map(|()| None)
+            }
             StoreOp::Release { call, ids } => {
                 let jobs = jobs::release(connection, environments, ids)?;
                 Ok(Some(StoreAnswer::Released { call: *call, jobs }))
@@ -263,7 +272,9 @@ impl Database {
                 let run = callbacks::claim(connection, environments, layout, *id)?;
                 Ok(run.map(|run| StoreAnswer::CallbackClaimed(Box::new(run))))
             }
-            StoreOp::CallbackEnded { id, end, exit_code } => callbacks::ended(connection, *id, *end, *exit_code).map(|()| None),
+            StoreOp::CallbackEnded { id, end, exit_code } => {
+                callbacks::ended(connection, *id, *end, *exit_code).map(|()| None)
+            }
             StoreOp::ReserveIds { below } => {
                 jobs::reserve_volatile_ids(connection, *below)?;
                 Ok(Some(StoreAnswer::IdsReserved { below: *below }))
@@ -271,7 +282,8 @@ impl Database {
             StoreOp::SetPool { call, name, value } => {
                 match value {
                     Some(value) => {
-                        let mut insert = connection.prepare("INSERT OR REPLACE INTO pools (name, value) VALUES (?1, ?2)")?;
+                        let mut insert = connection
+                            .prepare("INSERT OR REPLACE INTO pools (name, value) VALUES (?1, ?2)")?;
                         insert.execute((name, value))?;
                     }
                     None => _ = connection.execute("DELETE FROM pools WHERE name = ?1", [name])?,
@@ -279,7 +291,8 @@ impl Database {
                 Ok(Some(StoreAnswer::PoolChanged { call: *call }))
             }
             StoreOp::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
-                let (max_jobs, ended_before_us, max_output_bytes) = (*max_jobs, *ended_before_us, *max_output_bytes);
+                let (max_jobs, ended_before_us, max_output_bytes) =
+                    (*max_jobs, *ended_before_us, *max_output_bytes);
                 let limits = Limits { max_jobs, ended_before_us, max_output_bytes };
                 prune::prune(connection, environments, history, limits, *batch).map(Some)
             }
@@ -294,7 +307,9 @@ impl Database {
         want_record: bool,
         provided: Provided,
     ) -> Result<Option<StoreAnswer>> {
-        let Some(stdin) = jobs::finish(self.connection()?, id, outcome, start, provided)? else { return Ok(None) };
+        let Some(stdin) = jobs::finish(self.connection()?, id, outcome, start, provided)? else {
+            return Ok(None);
+        };
         self.history.add(outcome);
         let callbacks = callbacks::release(self.connection()?, id, outcome.state, outcome.ended_us)?;
         let record = self.record_if(want_record, id)?;
@@ -304,7 +319,12 @@ impl Database {
     /// The answer to a mistake: the first end stands, and its callbacks are not run again.
     fn ended_before(&self, id: JobId, want_record: bool) -> Result<StoreAnswer> {
         tracing::error!(job = %id, "a job that has ended, or that there is not, was to be ended; it stays as it is");
-        Ok(StoreAnswer::Finished { id, record: self.record_if(want_record, id)?, callbacks: Vec::new(), stdin: None })
+        Ok(StoreAnswer::Finished {
+            id,
+            record: self.record_if(want_record, id)?,
+            callbacks: Vec::new(),
+            stdin: None,
+        })
     }
 
     fn record_if(&self, wanted: bool, id: JobId) -> Result<Option<Box<pool_proto::Record>>> {
@@ -323,7 +343,10 @@ impl Database {
     pub fn probe(&mut self) -> Result<()> {
         self.mend()?;
         let probe = |database: &Self| {
-            database.connection()?.prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?.execute([PROBE_BYTES])?;
+            database
+                .connection()?
+                .prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?
+                .execute([PROBE_BYTES])?;
             database.run("UPDATE meta SET probe = NULL")
         };
         probe(self).inspect_err(|error| self.note(error))
@@ -369,7 +392,8 @@ impl Database {
     pub fn make_whole(&mut self) -> Result<u64> {
         self.check_home()?;
         self.mend()?;
-        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
+        let (pages, written_back) =
+            self.log_length("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
         if pages != written_back {
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
         }
@@ -382,7 +406,9 @@ impl Database {
     pub fn close(mut self) {
         let mended = self.mend();
         let Some(connection) = self.connection else { return };
-        let kept = mended.or_else(|_| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ()));
+        let kept = mended.or_else(|_| {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+        });
         if let Err(error) = kept.and_then(|()| connection.close().map_err(|(_, error)| error)) {
             tracing::warn!(%error, "cannot close the database in order; the next start mends that");
         }
@@ -433,7 +459,10 @@ fn sync_stdin(layout: &Layout, jobs: &[Arc<Work>], durability: Durability) -> Re
     jobs.iter().filter_map(|work| work.stdin.as_deref()).try_for_each(|token| {
         (layout.sync_stdin)(&layout.state_dir, token).map_err(|error| {
             let dir = layout.state_dir.join("stdin");
-            let reason = format!("the standard input in {} cannot be synced: {error}; mend that and try again", dir.display());
+            let reason = format!(
+                "the standard input in {} cannot be synced: {error}; mend that and try again",
+                dir.display()
+            );
             Refusal::StoreFailed { reason }
         })
     })
@@ -441,6 +470,7 @@ fn sync_stdin(layout: &Layout, jobs: &[Arc<Work>], durability: Durability) -> Re
 
 fn ids_given_out_before(call: CallId, first: JobId, first_callback: CallbackId) -> StoreAnswer {
     tracing::error!(job = %first, callback = %first_callback, "ids that were given out before were to be given out again");
-    let reason = format!("the ids from {first} on were given out before; please report this as a defect of poold");
+    let reason =
+        format!("the ids from {first} on were given out before; please report this as a defect of poold");
     StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason } }
 }

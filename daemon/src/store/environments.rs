@@ -61,8 +61,8 @@ impl Environments {
             return Ok(environment.clone());
         }
         let mut select = connection.prepare_cached("SELECT value FROM environments WHERE id = ?1")?;
-        let environment: Environment =
-            select.query_row([id], |row| Columns::new(row).parse(|value| serde_json::from_str(value).ok()))?;
+        let environment: Environment = select
+            .query_row([id], |row| Columns::new(row).parse(|value| serde_json::from_str(value).ok()))?;
         let environment = Arc::new(environment);
         self.remember(id, environment.clone());
         Ok(environment)
@@ -89,12 +89,14 @@ impl Environments {
 }
 
 fn find_or_insert(connection: &Connection, environment: &Environment) -> Result<i64> {
-    let value = serde_json::to_string(environment).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
+    let value =
+        serde_json::to_string(environment).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
     let hash: [u8; 32] = Sha256::digest(&value).into();
     let mut select = connection.prepare_cached("SELECT id FROM environments WHERE hash = ?1")?;
     if let Some(id) = select.query_row([&hash], |row| row.get(0)).optional()? {
         return Ok(id);
     }
-    let mut insert = connection.prepare_cached("INSERT INTO environments (hash, value) VALUES (?1, ?2) RETURNING id")?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO environments (hash, value) VALUES (?1, ?2) RETURNING id")?;
     insert.query_row((&hash, &value), |row| row.get(0))
 }

@@ -59,7 +59,9 @@ pub fn explain(error: &Error, state_dir: &Path) -> String {
                 "{file} is damaged ({error}); stop poold, restore the file from a backup or move it away, and start poold again"
             )
         }
-        Some(_) => format!("{file} cannot be written ({error}); check the disk, its file system and its quota, and try again"),
+        Some(_) => format!(
+            "{file} cannot be written ({error}); check the disk, its file system and its quota, and try again"
+        ),
         None => format!("{file} cannot hold this ({error}); please report this as a defect of poold"),
     }
 }

@@ -43,7 +43,9 @@ pub fn insert(
 ) -> Result<Inserted> {
     let Claims { existing, outgoing } = keys::look_up(connection, first, jobs)?;
     let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
-    let new = || (first.0..).map(JobId).zip(jobs).enumerate().filter(|&(place, _)| is_new(place)).map(|(_, job)| job);
+    let new = || {
+        (first.0..).map(JobId).zip(jobs).enumerate().filter(|&(place, _)| is_new(place)).map(|(_, job)| job)
+    };
     let mut untied = Vec::new();
     for (id, work) in new() {
         let Some(Tie::Job(other)) = work.tie else { continue };
@@ -62,8 +64,8 @@ pub fn insert(
                            tie, on_crash, key, round, method, params, rank, retries, backoff_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?;
-    let mut insert_callback =
-        connection.prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut insert_callback = connection
+        .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
     let mut callback_ids = (first_callback.0..).map(CallbackId);
     for (id, work) in new() {
         let environment = match &work.task {
@@ -71,7 +73,10 @@ pub fn insert(
             Task::Call(_) | Task::Exec(_) => environments.intern(connection, &work.environment)?,
         };
         let (argv, call) = match &work.task {
-            Task::Exec(argv) => (serde_json::to_string(argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?, None),
+            Task::Exec(argv) => (
+                serde_json::to_string(argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?,
+                None,
+            ),
             Task::Call(call) => ("[]".to_owned(), Some(call)),
         };
         insert.execute(params![
@@ -114,17 +119,26 @@ pub fn has_ended(connection: &Connection, id: JobId) -> Result<Option<bool>> {
 }
 
 /// In the jobs' own transaction, so that ids only ever grow, whatever is removed later.
-fn reserve_ids(connection: &Connection, first: JobId, jobs: usize, first_callback: CallbackId, callbacks: usize) -> Result<bool> {
+fn reserve_ids(
+    connection: &Connection,
+    first: JobId,
+    jobs: usize,
+    first_callback: CallbackId,
+    callbacks: usize,
+) -> Result<bool> {
     let next = JobId(first.0 + jobs as u64);
     let next_callback = CallbackId(first_callback.0 + callbacks as u64);
-    let mut update = connection
-        .prepare_cached("UPDATE meta SET next_job = ?2, next_callback = ?4 WHERE next_job <= ?1 AND next_callback <= ?3")?;
+    let mut update = connection.prepare_cached(
+        "UPDATE meta SET next_job = ?2, next_callback = ?4 WHERE next_job <= ?1 AND next_callback <= ?3",
+    )?;
     Ok(update.execute((first, next, first_callback, next_callback))? > 0)
 }
 
 /// Ids below this one may have been given to jobs that are in no table.
 pub fn reserve_volatile_ids(connection: &Connection, below: u64) -> Result<()> {
-    connection.prepare_cached("UPDATE meta SET volatile_below = max(volatile_below, ?1)")?.execute([signed(below)])?;
+    connection
+        .prepare_cached("UPDATE meta SET volatile_below = max(volatile_below, ?1)")?
+        .execute([signed(below)])?;
     Ok(())
 }
 
@@ -160,8 +174,9 @@ pub fn stopping(connection: &Connection, id: JobId, reason: StopReason) -> Resul
         tracing::error!(job = %id, "the end of the daemon is no state of a job");
         return Ok(());
     };
-    let mut update =
-        connection.prepare_cached("UPDATE jobs SET state = 'stopping', result = ?2 WHERE id = ?1 AND ended_us IS NULL")?;
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'stopping', result = ?2 WHERE id = ?1 AND ended_us IS NULL",
+    )?;
     expect_one(update.execute((id, result.as_str()))?, id, "stop");
     Ok(())
 }
@@ -176,7 +191,9 @@ fn stop_result(reason: StopReason) -> Option<ResultKind> {
 
 /// The reason that [`stopping`] has written.
 pub fn stop_reason(result: ResultKind) -> Option<StopReason> {
-    [StopReason::Canceled, StopReason::TimedOut].into_iter().find(|&reason| stop_result(reason) == Some(result))
+    [StopReason::Canceled, StopReason::TimedOut]
+        .into_iter()
+        .find(|&reason| stop_result(reason) == Some(result))
 }
 
 /// An attempt could not be started for now.
@@ -232,8 +249,9 @@ pub fn take_due(
     let mut select = connection.prepare_cached(
         "SELECT id, due_us FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL ORDER BY due_us LIMIT ?1",
     )?;
-    let first: Vec<(JobId, i64)> =
-        select.query_map([i64::from(limit) + 1], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let first: Vec<(JobId, i64)> = select
+        .query_map([i64::from(limit) + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_>>()?;
     let mut update = connection.prepare_cached("UPDATE jobs SET due_us = NULL WHERE id = ?1")?;
     let mut due = Vec::new();
     for (id, due_us) in first {
@@ -258,7 +276,11 @@ pub fn hold(connection: &Connection, id: JobId, crashes: u32, reason: &str) -> R
 }
 
 /// Held jobs go back into the queue; they are returned.
-pub fn release(connection: &Connection, environments: &mut Environments, ids: &[JobId]) -> Result<Vec<Ready>> {
+pub fn release(
+    connection: &Connection,
+    environments: &mut Environments,
+    ids: &[JobId],
+) -> Result<Vec<Ready>> {
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET state = 'queued', crashes = 0, reason = NULL, last_crash = NULL WHERE id = ?1 AND state = 'held'",
     )?;

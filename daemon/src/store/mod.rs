@@ -90,7 +90,9 @@ pub enum StoreEvent {
 /// What went wrong at the end.
 #[derive(Debug, thiserror::Error)]
 pub enum CloseError {
-    #[error("{changes} changes could not be written, so the next start runs their jobs or callbacks again: {reason}")]
+    #[error(
+        "{changes} changes could not be written, so the next start runs their jobs or callbacks again: {reason}"
+    )]
     Unwritten { changes: usize, reason: String },
     /// All of it was, but into files that the next start does not find.
     #[error("what is written is lost to the next start: {reason}")]
@@ -114,13 +116,20 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with the directory or the file, and what to do about it. The file is then as it was.
-    pub fn open(state_dir: &Path, options: Options, notify: impl Fn() + Send + 'static) -> Result<(Self, Restored), OpenError> {
+    pub fn open(
+        state_dir: &Path,
+        options: Options,
+        notify: impl Fn() + Send + 'static,
+    ) -> Result<(Self, Restored), OpenError> {
         let (database, restored) = opening::open(state_dir, options)?;
         let (ops, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
         let ended_output_bytes = database.ended_output_bytes();
         let committer = Committer::new(database, inbox, outbox, Box::new(notify));
-        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || committer.run()).map_err(OpenError::Thread)?;
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || committer.run())
+            .map_err(OpenError::Thread)?;
         Ok((Self { ops, events, ended_output_bytes, thread }, restored))
     }
 

@@ -32,9 +32,13 @@ pub enum OpenError {
     Directory { dir: PathBuf, source: io::Error },
     #[error("cannot create {file:?}; make its directory writable, or name another with --state-dir")]
     Create { file: PathBuf, source: io::Error },
-    #[error("cannot open {file:?}; it must be a plain file that may be read and written, in a directory that may be written")]
+    #[error(
+        "cannot open {file:?}; it must be a plain file that may be read and written, in a directory that may be written"
+    )]
     Access { file: PathBuf, source: rusqlite::Error },
-    #[error("{file:?} may only be read; make it and its directory writable, or name another with --state-dir")]
+    #[error(
+        "{file:?} may only be read; make it and its directory writable, or name another with --state-dir"
+    )]
     ReadOnly { file: PathBuf },
     #[error("{file:?} is in use by another process; end that one first (`fuser` names it)")]
     InUse { file: PathBuf },
@@ -56,15 +60,21 @@ pub enum OpenError {
 /// Opens or creates the database, and reads what a start needs.
 pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), OpenError> {
     // SQLite's own refusal to follow links goes for the whole path, and a link on the way to the directory is the user's own affair.
-    let dir = fs::canonicalize(state_dir).map_err(|source| OpenError::Directory { dir: state_dir.to_owned(), source })?;
+    let dir = fs::canonicalize(state_dir)
+        .map_err(|source| OpenError::Directory { dir: state_dir.to_owned(), source })?;
     let file = dir.join(FILE_NAME);
     create(&dir, &file).map_err(|source| OpenError::Create { file: file.clone(), source })?;
-    let layout = Layout { state_dir: state_dir.to_owned(), output_paths: options.output_paths, sync_stdin: options.sync_stdin };
+    let layout = Layout {
+        state_dir: state_dir.to_owned(),
+        output_paths: options.output_paths,
+        sync_stdin: options.sync_stdin,
+    };
     let is_suspect = log::is_left(&file);
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;
-    let home = Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
+    let home =
+        Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
     Ok((Database::new(connection, layout, home, history, options.durability, is_suspect), restored))
 }
 
@@ -102,7 +112,8 @@ fn create(dir: &Path, file: &Path) -> io::Result<()> {
 }
 
 fn open_connection(file: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(PATIENCE)?;
     // Until all that a start needs has been read, not even the log of a daemon that died is to be written back into the file.
@@ -114,7 +125,8 @@ fn open_connection(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn connect(file: &Path) -> Result<Connection, OpenError> {
-    let connection = open_connection(file).map_err(|source| OpenError::Access { file: file.to_owned(), source })?;
+    let connection =
+        open_connection(file).map_err(|source| OpenError::Access { file: file.to_owned(), source })?;
     match connection.is_readonly("main") {
         Ok(false) => Ok(connection),
         Ok(true) => Err(OpenError::ReadOnly { file: file.to_owned() }),
@@ -160,7 +172,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 fn explain(source: rusqlite::Error, file: &Path) -> OpenError {
     let file = file.to_owned();
     match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) | None => OpenError::Damaged { file, source },
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) | None => {
+            OpenError::Damaged { file, source }
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { file },
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => OpenError::Access { file, source },
         Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { file },

@@ -57,7 +57,9 @@ impl History {
 
     /// Whether the oldest job, which ended then, is too much.
     fn exceeds(&self, limits: Limits, oldest_us: i64) -> bool {
-        self.jobs > limits.max_jobs || self.output_bytes > limits.max_output_bytes || oldest_us < limits.ended_before_us
+        self.jobs > limits.max_jobs
+            || self.output_bytes > limits.max_output_bytes
+            || oldest_us < limits.ended_before_us
     }
 }
 
@@ -72,7 +74,8 @@ pub fn prune(
     let (victims, more) = choose(connection, history, limits, batch)?;
     let mut delete = connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?;
     // Not by a RETURNING clause, for which SQLite makes a table each time: most jobs have none.
-    let mut select_callbacks = connection.prepare_cached("SELECT id, attempts FROM callbacks WHERE job = ?1")?;
+    let mut select_callbacks =
+        connection.prepare_cached("SELECT id, attempts FROM callbacks WHERE job = ?1")?;
     let mut delete_callback = connection.prepare_cached("DELETE FROM callbacks WHERE id = ?1")?;
     let mut callbacks: Vec<(CallbackId, u32)> = Vec::new();
     for victim in &victims {
@@ -93,7 +96,12 @@ pub fn prune(
 }
 
 /// The oldest jobs that are too much, taken off the totals; and whether more of them could go.
-fn choose(connection: &Connection, history: &mut History, limits: Limits, batch: u32) -> Result<(Vec<Victim>, bool)> {
+fn choose(
+    connection: &Connection,
+    history: &mut History,
+    limits: Limits,
+    batch: u32,
+) -> Result<(Vec<Victim>, bool)> {
     let mut select = connection.prepare_cached(
         "SELECT id, attempt, environment, ended_us, ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0)
          FROM jobs INDEXED BY jobs_history

@@ -77,7 +77,11 @@ pub fn get(connection: &Connection, layout: &Layout, ids: &[JobId]) -> Result<(V
 }
 
 /// One page of records, and where the listing goes on.
-pub fn list(connection: &Connection, layout: &Layout, query: &ListQuery) -> Result<(Vec<Record>, Option<JobId>)> {
+pub fn list(
+    connection: &Connection,
+    layout: &Layout,
+    query: &ListQuery,
+) -> Result<(Vec<Record>, Option<JobId>)> {
     let (ids, next) = list_ids(connection, query)?;
     let mut records = Vec::with_capacity(ids.len());
     let mut bytes = 0;
@@ -88,7 +92,11 @@ pub fn list(connection: &Connection, layout: &Layout, query: &ListQuery) -> Resu
         }
         let Some(record) = records::record(connection, layout, id)? else { continue };
         bytes += record.argv.iter().flatten().map(String::len).sum::<usize>();
-        bytes += [&record.params, &record.value, &record.error].into_iter().flatten().map(|json| json.get().len()).sum::<usize>();
+        bytes += [&record.params, &record.value, &record.error]
+            .into_iter()
+            .flatten()
+            .map(|json| json.get().len())
+            .sum::<usize>();
         records.push(record);
     }
     Ok((records, next))
@@ -120,7 +128,9 @@ fn list_ids(connection: &Connection, query: &ListQuery) -> Result<(Vec<JobId>, O
 
 /// The narrowest way to the jobs asked for: through an index where one fits, or else past all of them.
 fn select_for<'c>(connection: &'c Connection, query: &ListQuery) -> Result<rusqlite::CachedStatement<'c>> {
-    let only = |wanted: [State; 2]| !query.states.is_empty() && query.states.iter().all(|state| wanted.contains(state));
+    let only = |wanted: [State; 2]| {
+        !query.states.is_empty() && query.states.iter().all(|state| wanted.contains(state))
+    };
     connection.prepare_cached(if only([State::Running, State::Stopping]) {
         "SELECT id, state, pool FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id"
     } else {

@@ -56,7 +56,9 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
         submitted_at: rfc3339(columns.take()?),
         started_at: started_us.map(rfc3339),
         ended_at: ended_us.map(rfc3339),
-        wall_s: started_us.zip(ended_us).map(|(started_us, ended_us)| (ended_us - started_us).max(0) as f64 / 1e6),
+        wall_s: started_us
+            .zip(ended_us)
+            .map(|(started_us, ended_us)| (ended_us - started_us).max(0) as f64 / 1e6),
         // What a stopping job is going to become is an intent, not yet a result.
         result: columns.parse_optional(ResultKind::parse)?.filter(|_| state.is_terminal()),
         exit_code: columns.take()?,
@@ -101,8 +103,9 @@ fn read_record(row: &Row<'_>, layout: &Layout, id: JobId) -> Result<Record> {
 }
 
 fn callbacks_of(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
-    let mut select =
-        connection.prepare_cached("SELECT id, kind, state, attempts, exit_code FROM callbacks WHERE job = ?1 ORDER BY id")?;
+    let mut select = connection.prepare_cached(
+        "SELECT id, kind, state, attempts, exit_code FROM callbacks WHERE job = ?1 ORDER BY id",
+    )?;
     let callbacks = select.query_map([job], |row| {
         let mut columns = Columns::new(row);
         Ok(Callback {
@@ -143,7 +146,8 @@ fn read_usage(columns: &mut Columns<'_>) -> Result<Option<Usage>> {
 
 /// A job with its work, as a slot would get it, if there is such a job.
 pub fn ready(connection: &Connection, environments: &mut Environments, id: JobId) -> Result<Option<Ready>> {
-    let mut select = connection.prepare_cached(concat!("SELECT ", ready_columns!(), " FROM jobs WHERE id = ?1"))?;
+    let mut select =
+        connection.prepare_cached(concat!("SELECT ", ready_columns!(), " FROM jobs WHERE id = ?1"))?;
     select.query_row([id], |row| read_ready(row, connection, environments, None)).optional()
 }
 

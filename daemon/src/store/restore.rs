@@ -13,11 +13,14 @@ use crate::job::{JobId, Process, Tie};
 use crate::scheduler::store_op::{Interrupted, LastEnd, PendingCallback, Restored, Tied};
 
 pub fn read(connection: &Connection) -> Result<Restored> {
-    let (next_job, next_callback, boot_id) =
-        connection.query_row("SELECT max(next_job, volatile_below), next_callback, boot_id FROM meta", [], |row| {
+    let (next_job, next_callback, boot_id) = connection.query_row(
+        "SELECT max(next_job, volatile_below), next_callback, boot_id FROM meta",
+        [],
+        |row| {
             let mut columns = Columns::new(row);
             Ok((columns.size()?.unwrap_or(1), columns.size()?.unwrap_or(1), columns.take()?))
-        })?;
+        },
+    )?;
     Ok(Restored {
         next_job,
         next_callback,
@@ -61,8 +64,9 @@ fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
 }
 
 fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
-    let mut select =
-        connection.prepare("SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL AND ended_us IS NULL")?;
+    let mut select = connection.prepare(
+        "SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL AND ended_us IS NULL",
+    )?;
     select.query_map([], |row| row.get(0))?.collect()
 }
 
@@ -85,7 +89,8 @@ fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
 }
 
 fn read_next_due(connection: &Connection) -> Result<Option<i64>> {
-    let first = "SELECT min(due_us) FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL";
+    let first =
+        "SELECT min(due_us) FROM jobs INDEXED BY jobs_due WHERE due_us IS NOT NULL AND ended_us IS NULL";
     connection.query_row(first, [], |row| row.get(0))
 }
 
@@ -97,7 +102,8 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
     )?;
     let interrupted = select.query_map([], |row| {
         let mut columns = Columns::new(row);
-        let (id, pool, attempt, crashes) = (columns.take()?, columns.take()?, columns.take()?, columns.take()?);
+        let (id, pool, attempt, crashes) =
+            (columns.take()?, columns.take()?, columns.take()?, columns.take()?);
         let on_crash = columns.parse(OnCrash::parse)?;
         let worker_pid = columns.take()?;
         let (pid, start_ticks): (Option<i32>, _) = (columns.take()?, columns.size()?);
@@ -106,7 +112,18 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
         let intent = columns.parse_optional(ResultKind::parse)?.filter(|_| is_stopping);
         let stopping = intent.and_then(jobs::stop_reason);
         let (retries, retried) = (records::read_retries(&mut columns)?, columns.take()?);
-        Ok(Interrupted { id, pool, attempt, crashes, on_crash, retries, retried, worker_pid, process, stopping })
+        Ok(Interrupted {
+            id,
+            pool,
+            attempt,
+            crashes,
+            on_crash,
+            retries,
+            retried,
+            worker_pid,
+            process,
+            stopping,
+        })
     })?;
     interrupted.collect()
 }

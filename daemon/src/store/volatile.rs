@@ -104,7 +104,13 @@ impl Volatile {
             };
             self.jobs.insert(id, row);
         }
-        self.answers.push_back(StoreAnswer::Inserted { call, first, jobs, untied: Vec::new(), existing: Vec::new() });
+        self.answers.push_back(StoreAnswer::Inserted {
+            call,
+            first,
+            jobs,
+            untied: Vec::new(),
+            existing: Vec::new(),
+        });
         None
     }
 
@@ -131,8 +137,12 @@ impl Volatile {
             }
             StoreOp::Stopping { id, .. } => self.set_state(id, State::Stopping, None),
             StoreOp::Retrying { id, reason } => self.set_state(id, State::Retrying, Some(reason)),
-            StoreOp::Hold { id, crashes, reason } => self.leave_attempt(id, State::Held, crashes, Some(reason)),
-            StoreOp::Requeue { id, crashes, reason } => self.leave_attempt(id, State::Queued, crashes, reason),
+            StoreOp::Hold { id, crashes, reason } => {
+                self.leave_attempt(id, State::Held, crashes, Some(reason))
+            }
+            StoreOp::Requeue { id, crashes, reason } => {
+                self.leave_attempt(id, State::Queued, crashes, reason)
+            }
             StoreOp::AttemptFailed { id, retried, reason, start, due_us } => {
                 start.into_iter().for_each(|start| self.start(id, start));
                 self.attempt_failed(id, retried, reason, due_us);
@@ -223,7 +233,9 @@ impl Volatile {
     /// Forgets the oldest ends beyond what is remembered.
     fn forget(&mut self, now_us: i64) {
         while let Some(&(id, ended_us, bytes)) = self.ended.front()
-            && (self.ended.len() > MAX_ENDED || self.ended_bytes > MAX_BYTES || ended_us < now_us - MAX_AGE_US)
+            && (self.ended.len() > MAX_ENDED
+                || self.ended_bytes > MAX_BYTES
+                || ended_us < now_us - MAX_AGE_US)
             && self.ended.len() > 1
         {
             self.ended.pop_front();
@@ -255,8 +267,19 @@ impl Volatile {
 
     /// A job's record, if there is such a job.
     pub fn record(&self, id: JobId) -> Option<Record> {
-        let Row { work, state, attempts, crashes, retried, due_us, submitted_us, reason, last_crash, start, outcome } =
-            self.jobs.get(&id)?;
+        let Row {
+            work,
+            state,
+            attempts,
+            crashes,
+            retried,
+            due_us,
+            submitted_us,
+            reason,
+            last_crash,
+            start,
+            outcome,
+        } = self.jobs.get(&id)?;
         let (argv, call) = match &work.task {
             Task::Exec(argv) => (Some(argv.clone()), None),
             Task::Call(call) => (None, Some(call)),
@@ -264,7 +287,8 @@ impl Volatile {
         let outcome = outcome.as_ref();
         let answer = outcome.and_then(|outcome| outcome.answer.as_ref());
         let ended_us = outcome.map(|outcome| outcome.ended_us);
-        let wall = start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
+        let wall =
+            start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
         Some(Record {
             schema: SCHEMA,
             id: id.0,
@@ -342,7 +366,13 @@ mod tests {
 
     fn insert(first: u64, count: usize, volatile: bool) -> StoreOp {
         let jobs = vec![call(volatile); count];
-        StoreOp::Insert { call: CallId(1), first: JobId(first), first_callback: CallbackId(1), jobs, submitted_us: 1 }
+        StoreOp::Insert {
+            call: CallId(1),
+            first: JobId(first),
+            first_callback: CallbackId(1),
+            jobs,
+            submitted_us: 1,
+        }
     }
 
     fn finish(id: u64, ended_us: i64) -> StoreOp {

@@ -37,7 +37,8 @@ impl Admission {
         let text = |path: std::path::PathBuf| path.into_os_string().into_string().ok();
         let home = user.as_ref().and_then(|user| text(user.dir.clone())).filter(|home| home.starts_with('/'));
         let home = home.unwrap_or_else(|| "/".to_owned());
-        let mut minimal = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), home.clone())]);
+        let mut minimal =
+            BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), home.clone())]);
         if let Some(user) = user {
             minimal.insert("USER".to_owned(), user.name.clone());
             minimal.insert("LOGNAME".to_owned(), user.name);
@@ -64,7 +65,8 @@ impl Admission {
         pool_named: impl Fn(&str) -> Option<(Arc<str>, bool)>,
     ) -> Result<Arc<Work>, Refusal> {
         let name = job.pool.as_deref().unwrap_or(DEFAULT_POOL);
-        let (pool, is_warm) = pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
+        let (pool, is_warm) =
+            pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
         let work = self.check(job, pool, is_warm, config);
         let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
         work.map(Arc::new).map_err(invalid)
@@ -74,7 +76,10 @@ impl Admission {
         let task = take_task(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
         if !cwd.starts_with('/') {
-            return Err(Fault("cwd", format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path")));
+            return Err(Fault(
+                "cwd",
+                format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path"),
+            ));
         }
         check_text("cwd", &cwd)?;
         if let Some(name) = &job.name {
@@ -84,7 +89,8 @@ impl Admission {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Fault("timeout_s", "must be greater than 0".to_owned()));
         }
-        let kill_after = duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
+        let kill_after =
+            duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
         let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
         let on_crash = job.on_crash.unwrap_or_default();
         let by_default = config.retries_of(&pool);
@@ -162,7 +168,11 @@ impl Admission {
 /// What `job` leaves out is taken from `defaults`.
 pub fn complete(job: Job, defaults: &Job) -> Job {
     Job {
-        method: if job.argv.is_empty() { job.method.clone().or_else(|| defaults.method.clone()) } else { job.method.clone() },
+        method: if job.argv.is_empty() {
+            job.method.clone().or_else(|| defaults.method.clone())
+        } else {
+            job.method.clone()
+        },
         params: job.params.or_else(|| defaults.params.clone()),
         argv: if job.argv.is_empty() && job.method.is_none() { defaults.argv.clone() } else { job.argv },
         durability: job.durability.or(defaults.durability),
@@ -207,7 +217,9 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
         return Err(Fault("method", "a job is a command or a call: leave argv or method out".to_owned()));
     }
     if !is_warm {
-        let reason = format!("the pool {pool:?} has no resident program to call: name a warm pool (`poolctl pool ls`)");
+        let reason = format!(
+            "the pool {pool:?} has no resident program to call: name a warm pool (`poolctl pool ls`)"
+        );
         return Err(Fault("method", reason));
     }
     if method.is_empty() || method.len() > MAX_KEY {
@@ -218,7 +230,8 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
     }
     let params = job.params.take().map(Json::on_one_line);
     if params.as_ref().is_some_and(|params| !params.get().trim_start().starts_with(['[', '{'])) {
-        let reason = "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
+        let reason =
+            "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
         return Err(Fault("params", reason));
     }
     Ok(Task::Call(Call { method, params }))
@@ -228,14 +241,19 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
 fn is_volatile(job: &Job, task: &Task, tie: Option<Tie>, by_default: bool) -> Result<bool, Fault> {
     let is_volatile = match (job.durability, task) {
         (Some(JobDurability::None), Task::Exec(_)) => {
-            return Err(Fault("durability", "only a call can be kept in memory alone: leave it out".to_owned()));
+            return Err(Fault(
+                "durability",
+                "only a call can be kept in memory alone: leave it out".to_owned(),
+            ));
         }
         (Some(JobDurability::None), Task::Call(_)) => true,
         (Some(JobDurability::Disk), _) => false,
         (None, _) => by_default,
     };
-    let has_callbacks =
-        [&job.on_done, &job.on_success, &job.on_failure].into_iter().flatten().any(|commands| !commands.is_empty());
+    let has_callbacks = [&job.on_done, &job.on_success, &job.on_failure]
+        .into_iter()
+        .flatten()
+        .any(|commands| !commands.is_empty());
     let needs_disk = [
         ("callbacks", has_callbacks),
         ("key", job.key.is_some()),
@@ -294,8 +312,9 @@ mod tests {
     use super::*;
 
     fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
-        Admission::for_own_user()
-            .admit(job, 3, &Config::default(), |name| (name == DEFAULT_POOL).then(|| (Arc::from(name), false)))
+        Admission::for_own_user().admit(job, 3, &Config::default(), |name| {
+            (name == DEFAULT_POOL).then(|| (Arc::from(name), false))
+        })
     }
 
     fn job() -> Job {
@@ -346,8 +365,13 @@ mod tests {
     #[test]
     fn jobs_of_one_shell_share_its_environment() {
         let mut admission = Admission::for_own_user();
-        let mut admit =
-            |job| admission.admit(job, 0, &Config::default(), |name| Some((Arc::from(name), false))).unwrap().environment.clone();
+        let mut admit = |job| {
+            admission
+                .admit(job, 0, &Config::default(), |name| Some((Arc::from(name), false)))
+                .unwrap()
+                .environment
+                .clone()
+        };
         let shell = Job { env: Some(BTreeMap::from([("A".into(), "1".into())])), ..job() };
         let other = Job { env: Some(BTreeMap::from([("A".into(), "2".into())])), ..job() };
         let (first, second, third) = (admit(shell.clone()), admit(other), admit(shell));
@@ -357,10 +381,17 @@ mod tests {
 
     #[test]
     fn defaults_fill_what_is_left_out() {
-        let defaults =
-            Job { pool: Some("build".into()), timeout_s: Some(5.0), on_done: Some(vec!["a".into()]), ..Job::default() };
+        let defaults = Job {
+            pool: Some("build".into()),
+            timeout_s: Some(5.0),
+            on_done: Some(vec!["a".into()]),
+            ..Job::default()
+        };
         let merged = complete(Job { timeout_s: Some(1.0), ..job() }, &defaults);
-        assert_eq!((merged.pool.as_deref(), merged.timeout_s, merged.argv.len()), (Some("build"), Some(1.0), 1));
+        assert_eq!(
+            (merged.pool.as_deref(), merged.timeout_s, merged.argv.len()),
+            (Some("build"), Some(1.0), 1)
+        );
         assert_eq!(merged.on_done, Some(vec!["a".into()]));
     }
 }

@@ -30,7 +30,10 @@ impl Containment {
         let place = Place::find(state_dir);
         let killed = place.as_ref().map_or(0, Place::kill_leftovers);
         if killed > 0 {
-            tracing::warn!(groups = killed, "what an earlier poold had left behind in its control groups was killed");
+            tracing::warn!(
+                groups = killed,
+                "what an earlier poold had left behind in its control groups was killed"
+            );
         }
         let groups = match config.cgroup {
             CgroupUse::Auto => place.and_then(Place::set_up),

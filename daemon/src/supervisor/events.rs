@@ -44,7 +44,8 @@ struct Listener {
 
 impl Listener {
     fn wants(&self, happening: &Happening) -> bool {
-        let has_pool = |pools: &HashSet<String>| happening.pool.as_ref().is_some_and(|pool| pools.contains(pool));
+        let has_pool =
+            |pools: &HashSet<String>| happening.pool.as_ref().is_some_and(|pool| pools.contains(pool));
         let has_id = |ids: &HashSet<u64>| happening.id.is_some_and(|id| ids.contains(&id));
         self.is_told && self.pools.as_ref().is_none_or(has_pool) && self.ids.as_ref().is_none_or(has_id)
     }
@@ -55,7 +56,9 @@ impl Supervisor {
         if !self.server.wants_more(call) {
             return self.server.refuse(call, &Refusal::ExpectedMore {});
         }
-        if let Some(unknown) = events.pools.iter().flatten().find(|pool| self.scheduler.pool_kind(pool).is_none()) {
+        if let Some(unknown) =
+            events.pools.iter().flatten().find(|pool| self.scheduler.pool_kind(pool).is_none())
+        {
             return self.server.refuse(call, &Refusal::NoSuchPool { pool: unknown.clone() });
         }
         if !self.has_listeners() {
@@ -131,22 +134,27 @@ impl Supervisor {
                     StopReason::Untied(_) => "what it was tied to has ended",
                     StopReason::Shutdown => "poold ends",
                 };
-                (happening.event, happening.id, happening.reason) = (Kind::Stopping, Some(id.0), Some(reason.to_owned()));
+                (happening.event, happening.id, happening.reason) =
+                    (Kind::Stopping, Some(id.0), Some(reason.to_owned()));
             }
             StoreOp::Requeue { id, reason, .. } => {
-                (happening.event, happening.id, happening.reason) = (Kind::Requeued, Some(id.0), reason.clone());
+                (happening.event, happening.id, happening.reason) =
+                    (Kind::Requeued, Some(id.0), reason.clone());
             }
             StoreOp::Retrying { id, reason } => {
-                (happening.event, happening.id, happening.reason) = (Kind::Retrying, Some(id.0), Some(reason.clone()));
+                (happening.event, happening.id, happening.reason) =
+                    (Kind::Retrying, Some(id.0), Some(reason.clone()));
             }
             StoreOp::AttemptFailed { id, reason, start, .. } => {
                 if let Some(start) = start {
                     self.tell_of_job(self.started(*id, start));
                 }
-                (happening.event, happening.id, happening.reason) = (Kind::Retrying, Some(id.0), Some(reason.clone()));
+                (happening.event, happening.id, happening.reason) =
+                    (Kind::Retrying, Some(id.0), Some(reason.clone()));
             }
             StoreOp::Hold { id, reason, .. } => {
-                (happening.event, happening.id, happening.reason) = (Kind::Held, Some(id.0), Some(reason.clone()));
+                (happening.event, happening.id, happening.reason) =
+                    (Kind::Held, Some(id.0), Some(reason.clone()));
             }
             StoreOp::CallbackEnded { id, end, exit_code } => {
                 happening.event = match end {
@@ -193,7 +201,8 @@ impl Supervisor {
         }
         match answer {
             StoreAnswer::Inserted { first, jobs, existing, .. } => {
-                let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
+                let is_new =
+                    |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
                 for (place, work) in jobs.iter().enumerate().filter(|&(place, _)| is_new(place)) {
                     let id = Some(first.0 + place as u64);
                     let (pool, name) = (Some(work.pool.to_string()), work.name.clone());

@@ -30,7 +30,10 @@ pub fn job(place: &Place, slot: SlotId, claim: Claim, work: &Work, argv: &[Strin
         Unit::Job(id) => id.0,
         Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
     };
-    let stdin = work.stdin.as_ref().map_or(Stdin::Null, |token| Stdin::File(output::stdin_path(&place.state_dir, token)));
+    let stdin = work
+        .stdin
+        .as_ref()
+        .map_or(Stdin::Null, |token| Stdin::File(output::stdin_path(&place.state_dir, token)));
     let mut variables = vec![
         ("POOL_JOB_ID".to_owned(), id.to_string()),
         ("POOL_ATTEMPT".to_owned(), claim.attempt.to_string()),
@@ -48,7 +51,9 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
     let CallbackRun { id, attempt, command, work, record } = callback;
     let record_text = serde_json::to_string(record).expect("a record has string keys only");
     let number = |value: Option<i32>| value.map(|value| value.to_string()).unwrap_or_default();
-    let path = |file: &Option<pool_proto::interface::OutputFile>| file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+    let path = |file: &Option<pool_proto::interface::OutputFile>| {
+        file.as_ref().map(|file| file.path.clone()).unwrap_or_default()
+    };
     let variables = [
         ("POOL_JOB_ID", record.id.to_string()),
         ("POOL_ATTEMPT", record.attempt.to_string()),
@@ -67,7 +72,8 @@ pub fn callback(place: &Place, claim: Claim, callback: &CallbackRun) -> Box<Run>
         ("POOL_CALLBACK_ID", id.to_string()),
         ("POOL_CALLBACK_ATTEMPT", attempt.to_string()),
     ];
-    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(submit_dir(work)).collect();
+    let variables =
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(submit_dir(work)).collect();
     let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()];
     run(&place.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
 }
@@ -81,7 +87,9 @@ fn submit_dir(work: &Work) -> Option<(String, String)> {
 /// Whether variables, each as `NAME=value`, are those of an attempt, or a resident program, of the daemon of that name.
 pub fn is_of_attempt(variables: &[&[u8]], daemon: &str) -> bool {
     let has_name = |name: &str| {
-        variables.iter().any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+        variables
+            .iter()
+            .any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
     };
     let daemon = format!("{DAEMON_VARIABLE}={daemon}");
     let is_of_job = has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT");

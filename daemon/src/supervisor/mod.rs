@@ -166,20 +166,26 @@ struct Supervisor {
 /// # Errors
 /// See [`Failure`].
 pub fn run(options: SupervisorOptions, config: Config, inherited: Inherited) -> Result<End, Failure> {
-    let (mut supervisor, mut poll, mut signals) = Supervisor::start(options, config, inherited).map_err(Failure::Start)?;
+    let (mut supervisor, mut poll, mut signals) =
+        Supervisor::start(options, config, inherited).map_err(Failure::Start)?;
     let end = supervisor.serve(&mut poll, &mut signals).map_err(Failure::Running)?;
     supervisor.close(end).map_err(Failure::Unwritten)
 }
 
 impl Supervisor {
-    fn start(options: SupervisorOptions, mut config: Config, inherited: Inherited) -> anyhow::Result<(Self, Poll, Signals)> {
+    fn start(
+        options: SupervisorOptions,
+        mut config: Config,
+        inherited: Inherited,
+    ) -> anyhow::Result<(Self, Poll, Signals)> {
         process::set_child_subreaper().context("cannot become a subreaper")?;
         let nofile = process::raise_nofile().context("cannot raise the limit of open files")?;
         let poll = Poll::new().context("cannot make a poll")?;
         let registry = poll.registry();
 
         // Before the first child, so that no end of one goes unnoticed.
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).context("cannot handle signals")?;
+        let mut signals =
+            Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).context("cannot handle signals")?;
         process::unblock_signals(&guardian::PASSED_ON).context("cannot handle signals")?;
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut SourceFd(&inherited.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
@@ -187,7 +193,8 @@ impl Supervisor {
 
         check_state_dir(&options.state_dir, &inherited.locks)?;
         let mut containment = Containment::set_up(&options.state_dir, &config);
-        let daemon = process::daemon_name(&options.state_dir).context("cannot look at the state directory")?;
+        let daemon =
+            process::daemon_name(&options.state_dir).context("cannot look at the state directory")?;
         create_folders(&options.state_dir)?;
         let store_options = StoreOptions {
             durability: config.durability.into(),
@@ -214,7 +221,10 @@ impl Supervisor {
         containment.configure(&config);
         let settings = config.settings(options.workers, &minimal);
         let pool_names = settings.pools.iter().map(|pool| pool.name.clone()).collect();
-        for (pool, queued) in restored.queued.iter().filter(|(name, _)| !settings.pools.iter().any(|pool| *pool.name == ***name))
+        for (pool, queued) in restored
+            .queued
+            .iter()
+            .filter(|(name, _)| !settings.pools.iter().any(|pool| *pool.name == ***name))
         {
             tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
         }
@@ -234,7 +244,11 @@ impl Supervisor {
             added_pools,
             spool,
             service_manager: ServiceManager::from_environment(),
-            place: Place { state_dir: options.state_dir.clone(), socket: options.socket.to_string_lossy().into_owned(), daemon },
+            place: Place {
+                state_dir: options.state_dir.clone(),
+                socket: options.socket.to_string_lossy().into_owned(),
+                daemon,
+            },
             guardian_pid: getppid().as_raw(),
             queries: HashMap::new(),
             backups: VecDeque::new(),
@@ -279,11 +293,13 @@ impl Supervisor {
 fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
     let Some(lock) = locks.first() else { return Ok(()) };
     let held = fstat(lock).context("cannot look at the state directory's lock")?;
-    let is_ours =
-        fs::metadata(state_dir.join("lock")).is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
+    let is_ours = fs::metadata(state_dir.join("lock"))
+        .is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
     if !is_ours {
         let dir = state_dir.display();
-        bail!("the state directory {dir} was removed, moved or replaced while poold ran: put it back, then start poold again");
+        bail!(
+            "the state directory {dir} was removed, moved or replaced while poold ran: put it back, then start poold again"
+        );
     }
     Ok(())
 }
@@ -313,7 +329,12 @@ impl Supervisor {
                     SIGNALS => self.on_signals(signals),
                     LIFELINE => return Ok(End::Orphaned),
                     token if token.0 >= crate::server::FIRST_TOKEN => {
-                        self.server.on_ready(token, event.is_readable(), event.is_write_closed(), &mut clients);
+                        self.server.on_ready(
+                            token,
+                            event.is_readable(),
+                            event.is_write_closed(),
+                            &mut clients,
+                        );
                     }
                     token => {
                         let is_open = !event.is_read_closed();
@@ -348,7 +369,10 @@ impl Supervisor {
         }
         let now = self.clock.now().monotonic;
         let accept = self.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
-        let deadline = [self.scheduler.next_deadline(), self.service_manager.deadline(), accept].into_iter().flatten().min()?;
+        let deadline = [self.scheduler.next_deadline(), self.service_manager.deadline(), accept]
+            .into_iter()
+            .flatten()
+            .min()?;
         // Rounded up, since a poll that ends a little early would only be done again.
         Some(deadline.saturating_sub(now) + Duration::from_millis(1))
     }
@@ -379,7 +403,9 @@ impl Supervisor {
     fn on_answer(&mut self, answer: StoreAnswer) {
         self.hear_of_answer(&answer);
         match answer {
-            StoreAnswer::Got { call, .. } | StoreAnswer::Listed { call, .. } if self.queries.contains_key(&call) => {
+            StoreAnswer::Got { call, .. } | StoreAnswer::Listed { call, .. }
+                if self.queries.contains_key(&call) =>
+            {
                 self.on_query_answer(call, answer);
             }
             StoreAnswer::Pruned { jobs, callbacks, more } => self.on_pruned(&jobs, &callbacks, more),
@@ -464,11 +490,15 @@ impl Supervisor {
             self.bytes_since_prune += ended.stdout_bytes + ended.stderr_bytes;
         }
         self.handle(match report {
-            WorkerReport::Started { claim, process, started_us } => Event::Started { slot, claim, process, started_us },
+            WorkerReport::Started { claim, process, started_us } => {
+                Event::Started { slot, claim, process, started_us }
+            }
             WorkerReport::Ended { claim, ended } => Event::Ended { slot, claim, ended },
             WorkerReport::Failed { claim, failure } => Event::SpawnFailed { slot, claim, failure },
             // The fleet has them for itself.
-            WorkerReport::ProgramStarted { .. } | WorkerReport::ProgramFailed { .. } | WorkerReport::ProgramEnded { .. } => {
+            WorkerReport::ProgramStarted { .. }
+            | WorkerReport::ProgramFailed { .. }
+            | WorkerReport::ProgramEnded { .. } => {
                 return;
             }
         });
@@ -562,10 +592,13 @@ impl Supervisor {
                     (Task::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
                     (Task::Exec(argv), _) => {
                         let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
-                        let run = Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
+                        let run =
+                            Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
                         self.fleet.run(slot, &work.environment, Box::new(run));
                     }
-                    (Task::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),
+                    (Task::Call(_), Unit::Callback(_)) => {
+                        unreachable!("callbacks have a launch of their own")
+                    }
                 }
             }
             Effect::RunCallback { slot, run } => {
@@ -575,7 +608,9 @@ impl Supervisor {
                 let launch = Run { max_output_bytes, ..*launch::callback(&self.place, claim, &run) };
                 self.fleet.run(slot, &run.work.environment, Box::new(launch));
             }
-            Effect::Signal { slot, claim, signal } => self.fleet.send(slot, &WorkerCommand::Signal { claim, signal }),
+            Effect::Signal { slot, claim, signal } => {
+                self.fleet.send(slot, &WorkerCommand::Signal { claim, signal })
+            }
             Effect::Terminate { slot, claim } => self.fleet.send(slot, &WorkerCommand::Terminate { claim }),
             Effect::Kill { slot, claim } => self.fleet.send(slot, &WorkerCommand::Kill { claim }),
             Effect::KillWorker { slot } => {
@@ -622,7 +657,9 @@ impl Supervisor {
         while let Some(answer) = self.volatile.answer() {
             self.hear_of_answer(&answer);
             match answer {
-                StoreAnswer::Got { call, .. } if self.queries.contains_key(&call) => self.on_query_answer(call, answer),
+                StoreAnswer::Got { call, .. } if self.queries.contains_key(&call) => {
+                    self.on_query_answer(call, answer)
+                }
                 answer => self.handle(Event::Store(answer)),
             }
         }
@@ -634,7 +671,9 @@ impl Supervisor {
 
     fn prune_if_due(&mut self) {
         let ends = (self.config.history.max_jobs / PRUNE_PART).clamp(1, PRUNE_EVERY);
-        if self.ends_since_prune >= ends || self.bytes_since_prune > self.max_history_output_bytes() / PRUNE_PART {
+        if self.ends_since_prune >= ends
+            || self.bytes_since_prune > self.max_history_output_bytes() / PRUNE_PART
+        {
             self.prune();
         }
     }
@@ -665,7 +704,10 @@ impl Supervisor {
             if !last.1 {
                 continue;
             }
-            (1..=attempts).rev().take(KEPT_ATTEMPTS).for_each(|attempt| self.remove_output(Claim { unit, attempt }));
+            (1..=attempts)
+                .rev()
+                .take(KEPT_ATTEMPTS)
+                .for_each(|attempt| self.remove_output(Claim { unit, attempt }));
         }
         for &(id, attempts) in callbacks {
             let unit = Unit::Callback(id);
@@ -681,9 +723,8 @@ impl Supervisor {
     fn drop_earlier_output(&self, op: &StoreOp) {
         let (id, attempt) = match op {
             StoreOp::Start { id, attempt, .. } => (*id, *attempt),
-            StoreOp::AttemptFailed { id, start: Some(start), .. } | StoreOp::Finish { id, start: Some(start), .. } => {
-                (*id, start.attempt)
-            }
+            StoreOp::AttemptFailed { id, start: Some(start), .. }
+            | StoreOp::Finish { id, start: Some(start), .. } => (*id, start.attempt),
             _ => return,
         };
         if attempt > 1 {
@@ -719,7 +760,9 @@ impl Supervisor {
 
     fn close(mut self, end: End) -> anyhow::Result<End> {
         if end == End::Orphaned {
-            tracing::error!("the guardian is dead: everything that runs is killed; the next start goes on with it");
+            tracing::error!(
+                "the guardian is dead: everything that runs is killed; the next start goes on with it"
+            );
             process::sweep();
             self.containment.remove();
             // Interrupted attempts are found by the next start as they are; what has ended is still written.

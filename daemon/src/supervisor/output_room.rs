@@ -55,10 +55,13 @@ impl Supervisor {
             return false;
         }
         // Those of attempts that a crash has cut off are still there.
-        let attempts = self.scheduler.running().flat_map(|(id, last)| (1..=last).map(move |attempt| (id, attempt)));
+        let attempts =
+            self.scheduler.running().flat_map(|(id, last)| (1..=last).map(move |attempt| (id, attempt)));
         let files = attempts.map(|(id, attempt)| output::job_paths(&self.place.state_dir, id, attempt));
         let size = |path| fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
-        let bytes = files.map(|(stdout, stderr)| size(stdout).saturating_add(size(stderr))).fold(0, u64::saturating_add);
+        let bytes = files
+            .map(|(stdout, stderr)| size(stdout).saturating_add(size(stderr)))
+            .fold(0, u64::saturating_add);
         self.running_output = Running { bytes, looked_at: Some(now) };
         true
     }

@@ -61,7 +61,10 @@ impl AddedPools {
     /// Adds them to what the file says.
     pub fn join(&self, config: &mut Config) {
         for name in self.pools.keys().filter(|name| config.pool.contains_key(*name)) {
-            tracing::warn!(pool = name, "the configuration has the say over a pool that was added with the same name");
+            tracing::warn!(
+                pool = name,
+                "the configuration has the say over a pool that was added with the same name"
+            );
         }
         self.join_new(config);
     }
@@ -207,7 +210,10 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::warn!(worker = %self.slot_name(slot), %error, "cannot start a worker for now");
-                self.handle(Event::WorkerFailed { slot, reason: format!("its worker cannot be started: {error}") });
+                self.handle(Event::WorkerFailed {
+                    slot,
+                    reason: format!("its worker cannot be started: {error}"),
+                });
             }
         }
     }
@@ -221,7 +227,10 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::warn!(worker = %self.slot_name(slot), %error, "cannot start a worker's successor for now");
-                self.handle(Event::SuccessorFailed { slot, reason: format!("its successor cannot be started: {error}") });
+                self.handle(Event::SuccessorFailed {
+                    slot,
+                    reason: format!("its successor cannot be started: {error}"),
+                });
             }
         }
     }

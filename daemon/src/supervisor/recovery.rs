@@ -27,16 +27,20 @@ pub struct Recovery {
 /// Kills what is left. `restored`: what the store knows, if it can be read; `groups`: the control groups that have been killed before.
 pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, groups: usize) -> Recovery {
     let boot_id = process::boot_id();
-    let last_end = restored.map_or(LastEnd::Unknown, |restored| last_end(boot_id.as_deref(), restored.boot_id.as_deref()));
+    let last_end = restored
+        .map_or(LastEnd::Unknown, |restored| last_end(boot_id.as_deref(), restored.boot_id.as_deref()));
     let recorded = match (restored, last_end) {
-        (Some(restored), LastEnd::Died) => restored.interrupted.iter().filter_map(|job| recorded(state_dir, job)).collect(),
+        (Some(restored), LastEnd::Died) => {
+            restored.interrupted.iter().filter_map(|job| recorded(state_dir, job)).collect()
+        }
         // Pids of another boot mean nothing.
         _ => Vec::new(),
     };
     let leftovers = process::kill_leftovers(&recorded, |variables| launch::is_of_attempt(variables, daemon));
     tell(&leftovers);
     let spared = leftovers.iter().filter(|leftover| !leftover.gone).count();
-    let [groups, processes, spared] = [groups, leftovers.len(), spared].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+    let [groups, processes, spared] =
+        [groups, leftovers.len(), spared].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
     Recovery { boot_id, last_end, swept: Swept { groups, processes, spared } }
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use mio::Token;
 use nix::libc::SIGRTMAX;
 use pool_proto::interface::{
-    self, Empty, Got, Listed, OnDisconnect, OutputOpened, Pong, PoolsListed, Progress, ProgressEvent, ShutdownMode, ShuttingDown,
-    Spooled, Submitted, TIE_TO_CLIENT,
+    self, Empty, Got, Listed, OnDisconnect, OutputOpened, Pong, PoolsListed, Progress, ProgressEvent,
+    ShutdownMode, ShuttingDown, Spooled, Submitted, TIE_TO_CLIENT,
 };
 use pool_proto::{Record, Refusal};
 
@@ -57,7 +57,9 @@ impl Supervisor {
                 self.handle(Event::Wait { call, ids: job_ids(wait.ids), any, watch, attached });
             }
             Request::Get(get) => self.ask(call, Query::Get, StoreOp::Get { call, ids: vec![JobId(get.id)] }),
-            Request::Output(output) => self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![JobId(output.id)] }),
+            Request::Output(output) => {
+                self.ask(call, Query::Output, StoreOp::Get { call, ids: vec![JobId(output.id)] })
+            }
             Request::List(list) => self.on_list(call, list),
             Request::Cancel(cancel) => self.handle(Event::Cancel { call, ids: job_ids(cancel.ids) }),
             Request::Signal(signal) => self.on_signal_request(call, &signal),
@@ -96,19 +98,27 @@ impl Supervisor {
             if job.tie.as_deref().is_some_and(|tie| tie != TIE_TO_CLIENT) {
                 let reason =
                     "a job has one tie, and on_disconnect \"cancel\" is that to its client: leave one of them out".to_owned();
-                return self.server.refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
+                return self
+                    .server
+                    .refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
             }
             job.tie.get_or_insert_with(|| TIE_TO_CLIENT.to_owned());
         }
         let is_tied = job.tie.as_deref() == Some(TIE_TO_CLIENT);
         if is_tied && attached.is_none() {
-            let reason = "only a client that waits for the job's end can be tied to: call Submit with \"more\"".to_owned();
-            return self.server.refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
+            let reason =
+                "only a client that waits for the job's end can be tied to: call Submit with \"more\""
+                    .to_owned();
+            return self
+                .server
+                .refuse(call, &Refusal::InvalidJob { index: 0, field: "tie".to_owned(), reason });
         }
-        let attached = attached.map(|on_disconnect| if is_tied { OnDisconnect::Cancel } else { on_disconnect });
+        let attached =
+            attached.map(|on_disconnect| if is_tied { OnDisconnect::Cancel } else { on_disconnect });
         let token = job.stdin.clone();
         let admitted = self.admission.admit(job, 0, &self.config, |name| self.scheduler.open_pool(name));
-        let admitted = admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
+        let admitted =
+            admitted.and_then(|work| self.claim_stdin(connection, call, 0, token.as_deref()).map(|()| work));
         match admitted {
             Ok(work) => self.handle(Event::Submit { call, jobs: vec![work], attached }),
             Err(refusal) => self.server.refuse(call, &refusal),
@@ -129,7 +139,11 @@ impl Supervisor {
         for (index, job) in many.jobs.into_iter().enumerate() {
             let job = complete(job, &defaults);
             let alone = [
-                ("stdin", job.stdin.is_some(), "several jobs cannot share one standard input: submit such a job by itself"),
+                (
+                    "stdin",
+                    job.stdin.is_some(),
+                    "several jobs cannot share one standard input: submit such a job by itself",
+                ),
                 (
                     "tie",
                     job.tie.as_deref() == Some(TIE_TO_CLIENT) && !is_batch,
@@ -137,7 +151,8 @@ impl Supervisor {
                 ),
             ];
             if let Some((field, _, reason)) = alone.into_iter().find(|&(_, is_set, _)| is_set) {
-                let refusal = Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() };
+                let refusal =
+                    Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() };
                 return self.server.refuse(call, &refusal);
             }
             match self.admission.admit(job, index, &self.config, |name| self.scheduler.open_pool(name)) {
@@ -146,14 +161,28 @@ impl Supervisor {
             }
         }
         if let Some(index) = jobs.iter().position(|work| work.volatile != jobs[0].volatile) {
-            let reason = "the jobs of one message are all kept on disk, or none is: submit the others by themselves".to_owned();
-            return self.server.refuse(call, &Refusal::InvalidJob { index, field: "durability".to_owned(), reason });
+            let reason =
+                "the jobs of one message are all kept on disk, or none is: submit the others by themselves"
+                    .to_owned();
+            return self
+                .server
+                .refuse(call, &Refusal::InvalidJob { index, field: "durability".to_owned(), reason });
         }
         self.bulk.insert(call);
-        self.handle(if is_batch { Event::SubmitBatch { call, jobs } } else { Event::Submit { call, jobs, attached: None } });
+        self.handle(if is_batch {
+            Event::SubmitBatch { call, jobs }
+        } else {
+            Event::Submit { call, jobs, attached: None }
+        });
     }
 
-    fn claim_stdin(&mut self, connection: Token, call: CallId, index: usize, token: Option<&str>) -> Result<(), Refusal> {
+    fn claim_stdin(
+        &mut self,
+        connection: Token,
+        call: CallId,
+        index: usize,
+        token: Option<&str>,
+    ) -> Result<(), Refusal> {
         match token {
             Some(token) if !self.spool.claim(connection, call, token) => {
                 let reason = format!("{token:?} is no token that Spool gave on this connection");
@@ -172,9 +201,12 @@ impl Supervisor {
 
     fn on_spool(&mut self, connection: Token, call: CallId) {
         match self.spool.open(connection) {
-            Ok((token, file)) => self.server.reply(call, &Spooled { token, descriptors: 1 }, vec![file.into()], true),
+            Ok((token, file)) => {
+                self.server.reply(call, &Spooled { token, descriptors: 1 }, vec![file.into()], true)
+            }
             Err(error) => {
-                let reason = format!("no file for the standard input in {}: {error}", self.place.state_dir.display());
+                let reason =
+                    format!("no file for the standard input in {}: {error}", self.place.state_dir.display());
                 self.server.refuse(call, &Refusal::StoreFailed { reason });
             }
         }
@@ -254,7 +286,14 @@ impl Supervisor {
         self.server.refuse(call, &Refusal::NoSuchJob { id });
     }
 
-    fn reply_page(&mut self, call: CallId, query: ListQuery, left: u32, records: Vec<Record>, next: Option<JobId>) {
+    fn reply_page(
+        &mut self,
+        call: CallId,
+        query: ListQuery,
+        left: u32,
+        records: Vec<Record>,
+        next: Option<JobId>,
+    ) {
         let left = left.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
         let goes_on = next.is_some() && left > 0 && self.server.wants_more(call);
         let page = Listed { jobs: records, next: next.map(|id| id.0) };
@@ -347,7 +386,8 @@ impl Supervisor {
                     Vec::new()
                 });
                 let descriptors = u32::try_from(files.len()).ok();
-                let started = Progress { attempt: Some(attempt), descriptors, ..progress(ProgressEvent::Started, id) };
+                let started =
+                    Progress { attempt: Some(attempt), descriptors, ..progress(ProgressEvent::Started, id) };
                 self.server.reply(call, &started, files, last);
             }
             Reply::Progress { id, progress: of_call } => {
@@ -362,8 +402,11 @@ impl Supervisor {
             }
             Reply::Ended(record) => {
                 let id = JobId(record.id);
-                let ended =
-                    Progress { attempt: Some(record.attempt), record: Some(record), ..progress(ProgressEvent::Ended, id) };
+                let ended = Progress {
+                    attempt: Some(record.attempt),
+                    record: Some(record),
+                    ..progress(ProgressEvent::Ended, id)
+                };
                 self.server.reply(call, &ended, Vec::new(), last);
             }
             Reply::Canceled(jobs) => self.server.reply(call, &interface::Canceled { jobs }, Vec::new(), last),

@@ -76,7 +76,11 @@ mod tests {
         assert_eq!(ready(&mut ids), []);
         ids.reserved(10_007);
         assert_eq!(ready(&mut ids), [insertion(5), insertion(7)]);
-        assert_eq!((ask(&mut ids, 10, 1), ready(&mut ids)), (None, vec![insertion(10)]), "from now on nothing waits");
+        assert_eq!(
+            (ask(&mut ids, 10, 1), ready(&mut ids)),
+            (None, vec![insertion(10)]),
+            "from now on nothing waits"
+        );
         // The next ones are asked for in good time.
         assert_eq!(ask(&mut ids, 6000, 1), Some(StoreOp::ReserveIds { below: 16_001 }));
         assert_eq!(ready(&mut ids), [insertion(6000)]);

@@ -28,7 +28,13 @@ impl Spool {
     /// `started_us`: a number that no earlier start has had.
     pub fn new(state_dir: &Path, started_us: i64) -> Self {
         let prefix = format!("{started_us:x}");
-        Self { state_dir: state_dir.to_owned(), prefix, next: 1, unclaimed: HashMap::new(), submitted: HashMap::new() }
+        Self {
+            state_dir: state_dir.to_owned(),
+            prefix,
+            next: 1,
+            unclaimed: HashMap::new(),
+            submitted: HashMap::new(),
+        }
     }
 
     /// Removes what an earlier start has left that no job needs.

@@ -17,7 +17,8 @@ impl ServiceManager {
     /// `WATCHDOG_PID` names the guardian, the service's main process; the signs of life come from here all the same
     /// (`NotifyAccess=all`), since it is this loop that must not hang.
     pub fn from_environment() -> Self {
-        let allowed = env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok()).map(Duration::from_micros);
+        let allowed =
+            env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok()).map(Duration::from_micros);
         Self { interval: allowed.map(|allowed| allowed / 2), next: Duration::ZERO }
     }
 

@@ -24,8 +24,12 @@ impl Files {
     /// # Errors
     /// With [`Stage::Output`] or [`Stage::Stdin`], and what open(2) says.
     pub fn open(run: &Run) -> Result<Self, SpawnFailure> {
-        let failed =
-            |stage| move |error: io::Error| SpawnFailure { stage, errno: error.raw_os_error().unwrap_or(nix::libc::EIO) };
+        let failed = |stage| {
+            move |error: io::Error| SpawnFailure {
+                stage,
+                errno: error.raw_os_error().unwrap_or(nix::libc::EIO),
+            }
+        };
         Ok(Self {
             stdout: output::create(&run.stdout).map_err(failed(Stage::Output))?,
             stderr: output::create(&run.stderr).map_err(failed(Stage::Output))?,

@@ -137,7 +137,9 @@ impl Worker {
             if children && !self.on_children()? {
                 return Ok(());
             }
-            if (output || self.output_watch.due().is_some_and(|due| due <= Instant::now())) && !self.on_output()? {
+            if (output || self.output_watch.due().is_some_and(|due| due <= Instant::now()))
+                && !self.on_output()?
+            {
                 return Ok(());
             }
             if commands && !self.on_commands()? {
@@ -148,16 +150,20 @@ impl Worker {
 
     /// Until a command comes, a child ends, the attempt writes output that is watched, or something is due.
     fn wait(&self) -> anyhow::Result<[bool; 3]> {
-        let sources = [Some(self.socket.as_fd()), Some(self.children.as_fd()), self.output_watch.next_write()];
+        let sources =
+            [Some(self.socket.as_fd()), Some(self.children.as_fd()), self.output_watch.next_write()];
         // One that is not there is never ready.
-        let mut ready = sources.map(|source| PollFd::new(source.unwrap_or(self.socket.as_fd()), PollFlags::POLLIN));
+        let mut ready =
+            sources.map(|source| PollFd::new(source.unwrap_or(self.socket.as_fd()), PollFlags::POLLIN));
         let count = sources.iter().flatten().count();
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         // Rounded up, since a poll that ends a little early would only be done again.
         let left = self.hosted.as_ref().and_then(Hosted::patience);
-        let timeout = told.into_iter().chain(looked).chain(left).min().map(|time| time.as_micros().div_ceil(1000));
-        let timeout = timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
+        let timeout =
+            told.into_iter().chain(looked).chain(left).min().map(|time| time.as_micros().div_ceil(1000));
+        let timeout =
+            timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
         match poll(&mut ready[..count], timeout) {
             Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
             Err(Errno::EINTR) => Ok([false; 3]),
@@ -181,7 +187,8 @@ impl Worker {
             Err(_) => return Ok(false),
         }
         while let Some(frame) = self.decoder.next_frame() {
-            let command = serde_json::from_slice(frame).context("the supervisor sent an unreadable command")?;
+            let command =
+                serde_json::from_slice(frame).context("the supervisor sent an unreadable command")?;
             if !self.on_command(command)? {
                 return Ok(false);
             }
@@ -235,7 +242,11 @@ impl Worker {
         match self.start(run) {
             Ok(attempt) => {
                 // As everybody outside knows it.
-                let pid = self.outer_proc.as_ref().and_then(|outer| outer.pid_of(attempt.pid)).unwrap_or(attempt.pid);
+                let pid = self
+                    .outer_proc
+                    .as_ref()
+                    .and_then(|outer| outer.pid_of(attempt.pid))
+                    .unwrap_or(attempt.pid);
                 self.untold = Some(Start { claim, pid, started_us });
                 self.attempt = Some(attempt);
                 Ok(true)
@@ -296,7 +307,11 @@ impl Worker {
         let ran_out = self.group.as_mut().is_some_and(|group| group.settle(&mut attempt.usage));
         // Whoever was faster than the watch is told the same.
         let too_much = self.output_watch.end(stdout_bytes.saturating_add(stderr_bytes));
-        let verdict = if ran_out { Some(Verdict::OomKill) } else { too_much.map(|limit| Verdict::TooMuchOutput { limit }) };
+        let verdict = if ran_out {
+            Some(Verdict::OomKill)
+        } else {
+            too_much.map(|limit| Verdict::TooMuchOutput { limit })
+        };
         let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
     }

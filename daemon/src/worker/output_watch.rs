@@ -44,7 +44,8 @@ struct Watched {
 impl OutputWatch {
     /// An attempt is about to write, at most so many bytes.
     pub fn begin(&mut self, limit: Option<u64>) {
-        self.attempt = limit.map(|limit| Watched { limit, seen: 0, due: Some(Instant::now() + pause(limit)) });
+        self.attempt =
+            limit.map(|limit| Watched { limit, seen: 0, due: Some(Instant::now() + pause(limit)) });
     }
 
     /// It is over. Its limit, if it has written more.
@@ -86,7 +87,11 @@ impl OutputWatch {
 }
 
 /// Has the next write to one of the files told, once. Where the user has no inotify instance left, the files are looked at now and then.
-fn watch(inotify: &mut Option<Inotify>, watches: &mut Vec<WatchDescriptor>, files: &Files) -> nix::Result<()> {
+fn watch(
+    inotify: &mut Option<Inotify>,
+    watches: &mut Vec<WatchDescriptor>,
+    files: &Files,
+) -> nix::Result<()> {
     let inotify = match inotify {
         Some(inotify) => inotify,
         None => inotify.insert(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?),

@@ -32,8 +32,10 @@ fn settings(config: &Config, workers: Option<NonZeroU32>) -> Settings {
 }
 
 fn check_durations(config: &Config) {
-    let pools =
-        config.pool.values().flat_map(|pool| [pool.timeout, pool.kill_after, pool.backoff, pool.start_timeout, pool.max_age]);
+    let pools = config
+        .pool
+        .values()
+        .flat_map(|pool| [pool.timeout, pool.kill_after, pool.backoff, pool.start_timeout, pool.max_age]);
     let all = [
         config.timeout,
         Some(config.kill_after),
@@ -56,10 +58,18 @@ fn check_settings(settings: &Settings) {
     assert_eq!(&*settings.pools[0].name, DEFAULT_POOL, "the default pool comes first");
     for (index, pool) in settings.pools.iter().enumerate() {
         assert!((1..=4096).contains(&pool.workers), "{pool:?}");
-        assert!(!pool.name.is_empty() && pool.name.is_ascii() && !pool.name.contains(['/', ' ', '\n', '\0']), "{pool:?}");
+        assert!(
+            !pool.name.is_empty() && pool.name.is_ascii() && !pool.name.contains(['/', ' ', '\n', '\0']),
+            "{pool:?}"
+        );
         let program = pool.program.iter();
-        program.for_each(|program| assert!(!program.command.is_empty() && program.cwd.starts_with('/'), "{program:?}"));
-        assert!(!settings.pools[..index].iter().any(|other| other.name == pool.name), "{pool:?} is there twice");
+        program.for_each(|program| {
+            assert!(!program.command.is_empty() && program.cwd.starts_with('/'), "{program:?}")
+        });
+        assert!(
+            !settings.pools[..index].iter().any(|other| other.name == pool.name),
+            "{pool:?} is there twice"
+        );
     }
     assert!((1..=4096).contains(&settings.callbacks.workers));
     assert!(settings.callbacks.attempts > 0 && settings.crash_limit > 0, "nothing is tried never");

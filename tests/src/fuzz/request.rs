@@ -30,7 +30,9 @@ pub fn request(bytes: &[u8]) {
                 _ => {}
             }
         }
-        Ok(Parsed::Service(reply)) => assert!(serde_json::to_value(reply).expect("it can be written").is_object()),
+        Ok(Parsed::Service(reply)) => {
+            assert!(serde_json::to_value(reply).expect("it can be written").is_object())
+        }
         Err(refusal) => super::check_refusal(&refusal),
     }
 }
@@ -47,7 +49,13 @@ fn check_envelope(call: &Call<&RawValue>) {
 /// What was read, sent by our own client, is read as the same.
 fn check_meaning(request: &Request) {
     let Some((method, parameters)) = parts(request) else { return };
-    let call = Call { method: method.to_owned(), parameters: Some(&parameters), oneway: false, more: false, upgrade: false };
+    let call = Call {
+        method: method.to_owned(),
+        parameters: Some(&parameters),
+        oneway: false,
+        more: false,
+        upgrade: false,
+    };
     let text = serde_json::to_string(&call).expect("a call can be written");
     let again: Call<&RawValue> = serde_json::from_str(&text).expect("and read");
     let Ok(Parsed::Request(again)) = parse(&again) else { panic!("{text} is refused") };
@@ -92,7 +100,9 @@ fn is_same(one: &Value, other: &Value) -> bool {
             let (a, b) = (a.as_f64().unwrap_or_default(), b.as_f64().unwrap_or_default());
             (a - b).abs() <= a.abs() * 1e-15
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|((k, a), (l, b))| k == l && is_same(a, b))
         }
@@ -122,7 +132,8 @@ fn admit(job: Job, index: usize) {
     match admission.admit(job.clone(), index, &config, pool_named) {
         Ok(work) => {
             check_work(&work, &job);
-            let again = admission.admit(job, index, &config, pool_named).expect("it has been admitted before");
+            let again =
+                admission.admit(job, index, &config, pool_named).expect("it has been admitted before");
             assert_eq!(again, work);
             assert!(Arc::ptr_eq(&again.environment, &work.environment), "one environment is kept once");
             if work.call().is_none() {
@@ -161,13 +172,20 @@ fn check_work(work: &Work, job: &Job) {
         }
         Task::Call(call) => {
             assert_eq!(Some(&call.method), job.method.as_ref());
-            assert!(!call.method.is_empty() && call.params.as_ref().is_none_or(|params| !params.get().contains(['\n', '\r'])));
+            assert!(
+                !call.method.is_empty()
+                    && call.params.as_ref().is_none_or(|params| !params.get().contains(['\n', '\r']))
+            );
             &[]
         }
     };
     assert_eq!(argv, job.argv);
     assert!(work.cwd.starts_with('/'), "{:?}", work.cwd);
-    assert!(work.timeout.is_none_or(|timeout| !timeout.is_zero() && timeout <= MAX_DURATION), "{:?}", work.timeout);
+    assert!(
+        work.timeout.is_none_or(|timeout| !timeout.is_zero() && timeout <= MAX_DURATION),
+        "{:?}",
+        work.timeout
+    );
     assert!(work.kill_after <= MAX_DURATION, "{:?}", work.kill_after);
     let backoffs = [0, 1, 31, u32::MAX - 1].into_iter().filter_map(|retried| work.retries.after(retried));
     assert!(backoffs.max() <= Some(MAX_DURATION), "{:?}", work.retries);
@@ -176,8 +194,13 @@ fn check_work(work: &Work, job: &Job) {
     let variables = &work.environment.variables;
     assert!(variables.keys().all(|name| !name.is_empty() && !name.contains('=')), "{variables:?}");
     let commands = work.callbacks.iter().map(|callback| &callback.command);
-    let texts =
-        argv.iter().chain([&work.cwd]).chain(&work.name).chain(commands).chain(variables.keys()).chain(variables.values());
+    let texts = argv
+        .iter()
+        .chain([&work.cwd])
+        .chain(&work.name)
+        .chain(commands)
+        .chain(variables.keys())
+        .chain(variables.values());
     assert!(!texts.into_iter().any(|text| text.contains('\0')), "a system call would cut it short");
     let given = [&job.on_done, &job.on_success, &job.on_failure];
     assert_eq!(work.callbacks.len(), given.into_iter().flatten().map(Vec::len).sum::<usize>());
@@ -190,8 +213,11 @@ fn check_work(work: &Work, job: &Job) {
 fn run(work: Arc<Work>, config: &Config) {
     let mut now = Now { monotonic: MAX_DURATION, wall_us: 1_700_000_000_000_000 };
     let restored = Restored { next_job: 1, next_callback: 1, ..Restored::default() };
-    let (mut scheduler, effects) =
-        Scheduler::restore(config.settings(NonZeroU32::new(1), &Arc::new(Environment::default())), restored, now);
+    let (mut scheduler, effects) = Scheduler::restore(
+        config.settings(NonZeroU32::new(1), &Arc::new(Environment::default())),
+        restored,
+        now,
+    );
     for effect in effects {
         if let Effect::SpawnWorker { slot } = effect {
             scheduler.handle(now, Event::WorkerUp { slot, pid: 100 });
@@ -199,8 +225,13 @@ fn run(work: Arc<Work>, config: &Config) {
     }
     let id = JobId(1);
     scheduler.handle(now, Event::Submit { call: CallId(1), jobs: vec![work.clone()], attached: None });
-    let inserted =
-        StoreAnswer::Inserted { call: CallId(1), first: id, jobs: vec![work], untied: Vec::new(), existing: Vec::new() };
+    let inserted = StoreAnswer::Inserted {
+        call: CallId(1),
+        first: id,
+        jobs: vec![work],
+        untied: Vec::new(),
+        existing: Vec::new(),
+    };
     let mut effects = scheduler.handle(now, Event::Store(inserted));
     if let Some(attempt) = effects.iter().find_map(claimed) {
         effects = scheduler.handle(now, Event::Store(StoreAnswer::Claimed { id, attempt, worker_pid: 100 }));
@@ -218,7 +249,10 @@ fn run(work: Arc<Work>, config: &Config) {
     let exit = Exit::Signal { signal: 9, core: false };
     let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: now.wall_us, verdict: None };
     let effects = scheduler.handle(now, Event::Ended { slot, claim, ended });
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Store(_))), "its end is written down: {effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Store(_))),
+        "its end is written down: {effects:?}"
+    );
 }
 
 fn claimed(effect: &Effect) -> Option<u32> {

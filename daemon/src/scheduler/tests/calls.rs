@@ -14,7 +14,8 @@ const SLOT: SlotId = SlotId { lane: WARM, index: 0 };
 
 fn one_program(program: Program) -> Settings {
     let mut settings = mixed(1);
-    settings.pools[2] = PoolSettings { name: Arc::from("warm"), workers: 1, program: Some(Arc::new(program)) };
+    settings.pools[2] =
+        PoolSettings { name: Arc::from("warm"), workers: 1, program: Some(Arc::new(program)) };
     settings
 }
 
@@ -92,7 +93,10 @@ fn the_start_of_a_long_call_is_told_and_so_is_its_progress() {
     let progress = CallProgress { fraction: Some(0.5), text: None };
     let (_, claim) = world.running()[0];
     world.handle(Event::Progressed { slot: SLOT, claim, progress: progress.clone() });
-    assert_eq!(world.replies(waiter).last(), Some(&Reply::Progress { id: JobId(1), progress: progress.clone() }));
+    assert_eq!(
+        world.replies(waiter).last(),
+        Some(&Reply::Progress { id: JobId(1), progress: progress.clone() })
+    );
     assert_eq!(world.scheduler.progress_of(JobId(1)), Some(progress));
     world.answered(SLOT, Ok("1"));
     world.settle();
@@ -191,7 +195,8 @@ fn a_worn_program_serves_on_until_its_successor_is_ready() {
 
 #[test]
 fn a_program_grows_old_while_it_is_idle() {
-    let mut world = up(Program { wear: Wear { max_age: Some(Duration::from_secs(60)), ..Wear::default() }, ..program() });
+    let mut world =
+        up(Program { wear: Wear { max_age: Some(Duration::from_secs(60)), ..Wear::default() }, ..program() });
     let (first, _) = world.workers[&SLOT];
     world.advance(Duration::from_secs(60));
     assert_eq!(slot(&world).state, SlotState::Recycling);
@@ -210,7 +215,11 @@ fn a_successor_that_cannot_start_is_tried_again() {
         world.successor_lost(SLOT);
         assert!(matches!(world.workers[&SLOT].1, Worker::Idle), "the old one serves on");
         let seen = slot(&world);
-        assert_eq!((seen.state, seen.reason.as_deref()), (SlotState::Recycling, Some("no room")), "it says why");
+        assert_eq!(
+            (seen.state, seen.reason.as_deref()),
+            (SlotState::Recycling, Some("no room")),
+            "it says why"
+        );
         pass_time(&mut world);
         assert_eq!(world.successors.len(), 1);
     }
@@ -272,7 +281,11 @@ fn a_program_that_dies_takes_its_call_along_by_the_calls_policy() {
     // It has answered before, so its death is the call's.
     world.worker_lost(SLOT);
     world.settle();
-    assert_eq!((world.store.jobs[&JobId(id + 1)].crashes, world.running_jobs()), (1, vec![id + 1]), "it is tried again");
+    assert_eq!(
+        (world.store.jobs[&JobId(id + 1)].crashes, world.running_jobs()),
+        (1, vec![id + 1]),
+        "it is tried again"
+    );
 }
 
 #[test]
@@ -315,7 +328,11 @@ fn a_slot_tells_what_keeps_its_program_from_starting() {
     assert_eq!(slot(&world).reason.as_deref(), Some("was killed"));
     pass_time(&mut world);
     world.settle();
-    assert_eq!((slot(&world).state, slot(&world).reason), (SlotState::Idle, None), "it is tried on all the same");
+    assert_eq!(
+        (slot(&world).state, slot(&world).reason),
+        (SlotState::Idle, None),
+        "it is tried on all the same"
+    );
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn a_job_whose_worker_dies_runs_again_before_all_that_came_later_until_the_limit
         world.settle();
     }
     let Some(Reply::Ended(record)) = world.replies(call).last() else { panic!("it has ended") };
-    assert_eq!((record.state, record.result, record.crashes, record.attempt), (State::Lost, Some(ResultKind::Lost), 3, 3));
+    assert_eq!(
+        (record.state, record.result, record.crashes, record.attempt),
+        (State::Lost, Some(ResultKind::Lost), 3, 3)
+    );
     assert!(record.reason.as_ref().unwrap().contains("given up after 3 crashes"));
     assert_eq!(world.running_jobs(), [2]);
     assert_eq!(world.store.callbacks[&CallbackId(1)].delivery, Delivery::Running);
@@ -79,7 +82,12 @@ fn reports_of_an_attempt_that_is_over_are_ignored() {
         let usage = pool_proto::interface::Usage::default();
         crate::job::Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: 0, verdict: None }
     };
-    world.handle(Event::Started { slot: slot(0), claim: stale, process: Process { pid: 1, start_ticks: None }, started_us: 0 });
+    world.handle(Event::Started {
+        slot: slot(0),
+        claim: stale,
+        process: Process { pid: 1, start_ticks: None },
+        started_us: 0,
+    });
     world.handle(Event::Ended { slot: slot(0), claim: stale, ended: ended(EXITED) });
     world.settle();
     assert_eq!((world.state(1), world.running_jobs()), (State::Queued, vec![1]));
@@ -100,7 +108,11 @@ fn a_restart_takes_up_everything_where_it_was() {
     world.settle();
     assert_eq!(world.running_jobs(), [2, 3]);
     assert_eq!((world.store.jobs[&JobId(2)].crashes, world.store.jobs[&JobId(3)].crashes), (0, 1));
-    assert_eq!(world.running().last().map(|(_, claim)| claim.attempt), Some(2), "the callback's second attempt");
+    assert_eq!(
+        world.running().last().map(|(_, claim)| claim.attempt),
+        Some(2),
+        "the callback's second attempt"
+    );
     run_callback(&mut world, 1, EXITED);
     let call = world.submit(vec![work()]);
     world.settle();
@@ -154,7 +166,11 @@ fn an_attempt_that_its_dead_worker_never_got_does_not_count() {
 #[test]
 fn a_worker_that_does_not_do_as_it_is_told_is_killed() {
     let mut world = World::up(1);
-    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
+    let call = submit_attached(
+        &mut world,
+        Work { timeout: Some(SECOND), kill_after: SECOND, ..work() },
+        OnDisconnect::Detach,
+    );
     world.attempt_started(slot(0));
     world.advance(SECOND);
     world.advance(SECOND);
@@ -172,7 +188,11 @@ fn a_worker_that_does_not_do_as_it_is_told_is_killed() {
 #[test]
 fn a_worker_that_never_tells_of_the_start_does_not_escape_the_timeout() {
     let mut world = World::up(1);
-    let call = submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: SECOND, ..work() }, OnDisconnect::Detach);
+    let call = submit_attached(
+        &mut world,
+        Work { timeout: Some(SECOND), kill_after: SECOND, ..work() },
+        OnDisconnect::Detach,
+    );
     world.advance(11 * SECOND);
     assert_eq!(sent_to(&world, 1), [Sent::Terminate]);
     world.advance(SECOND);

@@ -88,15 +88,24 @@ impl World {
                 match (slot.state, worker) {
                     (SlotState::Idle, Some(Worker::Idle)) => {}
                     (SlotState::Down, None | Some(Worker::Starting | Worker::Leaving)) => {}
-                    (SlotState::Recycling, Some(Worker::Idle)) => assert!(self.successors.contains_key(&id), "{id:?}"),
+                    (SlotState::Recycling, Some(Worker::Idle)) => {
+                        assert!(self.successors.contains_key(&id), "{id:?}")
+                    }
                     (SlotState::Starting, None | Some(Worker::Starting | Worker::Loading)) => {}
-                    (SlotState::BackingOff | SlotState::Failed, None | Some(Worker::Starting | Worker::Condemned { .. })) => {}
+                    (
+                        SlotState::BackingOff | SlotState::Failed,
+                        None | Some(Worker::Starting | Worker::Condemned { .. }),
+                    ) => {}
                     (SlotState::Busy, Some(Worker::Condemned { claim: Some(claim) })) => {
                         assert_eq!(claim.unit, Unit::Job(JobId(slot.job.expect("it has a call"))), "{id:?}");
                     }
                     (SlotState::Busy, Some(Worker::Idle | Worker::Condemned { claim: None })) => {} // The store has yet to write the start down.
                     (SlotState::Busy, Some(Worker::Busy { claim, .. })) => {
-                        assert_eq!(claim.unit, Unit::Job(JobId(slot.job.expect("a job's pool runs jobs"))), "{id:?}");
+                        assert_eq!(
+                            claim.unit,
+                            Unit::Job(JobId(slot.job.expect("a job's pool runs jobs"))),
+                            "{id:?}"
+                        );
                     }
                     other => panic!("{id:?} is {other:?}"),
                 }
@@ -126,7 +135,8 @@ impl World {
         };
         for (&id, _) in self.store.jobs.iter().filter(|(_, row)| row.state.is_terminal()) {
             if !self.scheduler.waiters.calls_for(id).is_empty() {
-                let is_told = self.answers.iter().any(|answer| tells(answer, id)) || self.ops.iter().any(|op| asks(op, id));
+                let is_told = self.answers.iter().any(|answer| tells(answer, id))
+                    || self.ops.iter().any(|op| asks(op, id));
                 assert!(is_told, "somebody waits for job {id}, which has ended, and is not told");
             }
         }
@@ -134,7 +144,8 @@ impl World {
 
     /// No slot is idle while a job could run in it; with the store's work done there is nothing else to wait for.
     fn check_idle_slots(&self) {
-        let is_paused = |pool: usize| self.scheduler.timers.iter().any(|(_, timer)| *timer == Timer::Resume(pool));
+        let is_paused =
+            |pool: usize| self.scheduler.timers.iter().any(|(_, timer)| *timer == Timer::Resume(pool));
         if self.scheduler.mode >= Mode::Stopping || !self.ops.is_empty() || !self.answers.is_empty() {
             return;
         }
@@ -150,15 +161,33 @@ impl World {
         for (&id, row) in &self.store.jobs {
             assert!(row.state.is_terminal(), "job {id} has not ended: {row:?}");
             let tried = self.seen.tried.get(&id).copied().unwrap_or(0);
-            assert!(row.attempt <= tried, "job {id} counts {} attempts, and was tried {tried} times", row.attempt);
-            let has_failed = matches!(row.state, State::Failed | State::TimedOut) && row.work.on_crash == OnCrash::Requeue;
-            assert!(!has_failed || row.retried == row.work.retries.allowed, "job {id} is not tried again: {row:?}");
-            assert!(row.state != State::Succeeded || row.attempt > 0, "job {id} has succeeded without an attempt");
+            assert!(
+                row.attempt <= tried,
+                "job {id} counts {} attempts, and was tried {tried} times",
+                row.attempt
+            );
+            let has_failed =
+                matches!(row.state, State::Failed | State::TimedOut) && row.work.on_crash == OnCrash::Requeue;
+            assert!(
+                !has_failed || row.retried == row.work.retries.allowed,
+                "job {id} is not tried again: {row:?}"
+            );
+            assert!(
+                row.state != State::Succeeded || row.attempt > 0,
+                "job {id} has succeeded without an attempt"
+            );
             let deaths = self.seen.deaths.get(&id).copied().unwrap_or(0);
-            assert!(row.state != State::Lost || deaths >= self.settings.crash_limit, "job {id} is lost after {deaths} deaths");
+            assert!(
+                row.state != State::Lost || deaths >= self.settings.crash_limit,
+                "job {id} is lost after {deaths} deaths"
+            );
             assert!(row.crashes <= deaths, "job {id} counts {} crashes of {deaths} deaths", row.crashes);
             let is_given_up = row.crashes == self.settings.crash_limit;
-            assert!(row.state != State::Lost || is_given_up, "job {id} is lost after {} crashes", row.crashes);
+            assert!(
+                row.state != State::Lost || is_given_up,
+                "job {id} is lost after {} crashes",
+                row.crashes
+            );
         }
         for &id in &self.accepted {
             assert!(self.store.jobs.contains_key(&id), "job {id} was accepted and is gone");
@@ -168,7 +197,10 @@ impl World {
         }
         self.check_callbacks();
         for (claim, sent) in &self.signals {
-            assert!(!matches!((claim.unit, sent), (Unit::Callback(_), Sent::Signal(_))), "a client's signal for {claim}");
+            assert!(
+                !matches!((claim.unit, sent), (Unit::Callback(_), Sent::Signal(_))),
+                "a client's signal for {claim}"
+            );
         }
     }
 

@@ -31,7 +31,11 @@ fn a_repeated_submission_is_answered_with_the_job_that_there_is() {
     assert_eq!(submit(&mut world, vec![keyed("a", None)]), [existing(2, 1, &[(0, 1)])], "while it runs");
     world.attempt_ended(slot(0), EXITED);
     world.settle();
-    assert_eq!(submit(&mut world, vec![keyed("a", None)]), [existing(3, 1, &[(0, 1)])], "and when it has ended");
+    assert_eq!(
+        submit(&mut world, vec![keyed("a", None)]),
+        [existing(3, 1, &[(0, 1)])],
+        "and when it has ended"
+    );
     world.assert_idle();
     assert_eq!(submit(&mut world, vec![keyed("b", None)]), [accepted(4, 1)]);
 }
@@ -54,10 +58,18 @@ fn only_the_new_ones_of_a_batch_run_and_two_of_one_key_are_one() {
 fn a_failed_job_gives_way_to_one_of_another_round_once() {
     let mut world = World::up(1);
     submit(&mut world, vec![keyed("a", Some("monday"))]);
-    assert_eq!(submit(&mut world, vec![keyed("a", Some("tuesday"))]), [existing(2, 1, &[(0, 1)])], "it has not ended");
+    assert_eq!(
+        submit(&mut world, vec![keyed("a", Some("tuesday"))]),
+        [existing(2, 1, &[(0, 1)])],
+        "it has not ended"
+    );
     world.attempt_ended(slot(0), Exit::Code(1));
     world.settle();
-    assert_eq!(submit(&mut world, vec![keyed("a", Some("monday"))]), [existing(3, 1, &[(0, 1)])], "its own round");
+    assert_eq!(
+        submit(&mut world, vec![keyed("a", Some("monday"))]),
+        [existing(3, 1, &[(0, 1)])],
+        "its own round"
+    );
     assert_eq!(submit(&mut world, vec![keyed("a", None)]), [existing(4, 1, &[(0, 1)])], "no round at all");
     assert_eq!(submit(&mut world, vec![keyed("a", Some("tuesday"))]), [accepted(5, 1)]);
     assert_eq!((world.store.jobs[&JobId(1)].key.as_ref(), world.running_jobs()), (None, vec![5]));
@@ -91,7 +103,11 @@ fn who_waits_for_a_job_that_there_is_hears_of_its_start_and_its_end() {
     world.settle();
     assert_eq!(ended_as(world.replies(call).last()), (State::Succeeded, Some(ResultKind::Success)));
     let call = submit_attached(&mut world, keyed("a", None), OnDisconnect::Detach);
-    assert_eq!(ended_as(world.replies(call).last()), (State::Succeeded, Some(ResultKind::Success)), "one that has ended");
+    assert_eq!(
+        ended_as(world.replies(call).last()),
+        (State::Succeeded, Some(ResultKind::Success)),
+        "one that has ended"
+    );
     assert!(world.is_answered(call));
     world.assert_idle();
 }

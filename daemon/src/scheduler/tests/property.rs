@@ -70,7 +70,10 @@ impl Spec {
             on_crash: self.on_crash,
             priority: self.priority,
             retries: Retries { allowed: self.retries, backoff: Duration::from_millis(700) },
-            key: self.key.map(|(text, round)| Key { text: text.to_string(), round: round.map(|round| round.to_string()) }),
+            key: self.key.map(|(text, round)| Key {
+                text: text.to_string(),
+                round: round.map(|round| round.to_string()),
+            }),
             ..task
         }
     }
@@ -83,7 +86,8 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => Just(Some(Tie::Pool)),
         1 => (1..30u64).prop_map(|id| Some(Tie::Job(JobId(id)))),
     ];
-    let on_crash = prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
+    let on_crash =
+        prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
     let callbacks = prop::collection::vec(on, 0..3);
     let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
     let pool = prop_oneof![5 => Just("default"), 2 => Just("other"), 3 => Just("warm")];
@@ -169,7 +173,13 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Wait { ids, any, watch } => {
             let call = world.call();
-            world.handle(Event::Wait { call, ids: ids.into_iter().map(JobId).collect(), any, watch, attached: false });
+            world.handle(Event::Wait {
+                call,
+                ids: ids.into_iter().map(JobId).collect(),
+                any,
+                watch,
+                attached: false,
+            });
         }
         Step::Cancel { ids } => {
             let call = world.call();
@@ -181,7 +191,13 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Reattach { id } => {
             let call = world.call();
-            world.handle(Event::Wait { call, ids: vec![JobId(id)], any: false, watch: Watch::Nothing, attached: true });
+            world.handle(Event::Wait {
+                call,
+                ids: vec![JobId(id)],
+                any: false,
+                watch: Watch::Nothing,
+                attached: true,
+            });
         }
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {
@@ -189,7 +205,8 @@ pub fn take(world: &mut World, step: Step) {
             }
         }
         Step::Disconnect { which } => {
-            let open: Vec<CallId> = world.told.iter().filter(|(_, (_, last))| !last).map(|(&call, _)| call).collect();
+            let open: Vec<CallId> =
+                world.told.iter().filter(|(_, (_, last))| !last).map(|(&call, _)| call).collect();
             if let Some(&call) = open.get(which) {
                 world.told.remove(&call);
                 world.handle(Event::Disconnected { call });
@@ -198,19 +215,27 @@ pub fn take(world: &mut World, step: Step) {
         Step::StoreWorks { times } => (0..times).for_each(|_| _ = world.store_step()),
         Step::StoreRefuses => world.store_refuses(),
         Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
-        Step::WorkerUp { which } => on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up),
+        Step::WorkerUp { which } => {
+            on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up)
+        }
         Step::ProgramReady { which } => {
             on_worker(world, which, |worker| matches!(worker, Worker::Loading), World::program_ready);
         }
         Step::Misbehaves { which, during } => {
             let warm: Vec<SlotId> = world.workers.keys().filter(|slot| slot.lane == WARM).copied().collect();
-            let is_up = |slot: &&SlotId| matches!(world.workers[*slot].1, Worker::Idle | Worker::Loading | Worker::Busy { .. });
+            let is_up = |slot: &&SlotId| {
+                matches!(world.workers[*slot].1, Worker::Idle | Worker::Loading | Worker::Busy { .. })
+            };
             if let Some(&slot) = warm.iter().filter(is_up).nth(which % 2) {
                 world.misbehaves(slot, during);
             }
         }
         Step::SuccessorSteps => {
-            let slot = world.successors.iter().find(|(_, (_, worker))| !matches!(worker, Worker::Idle)).map(|(&slot, _)| slot);
+            let slot = world
+                .successors
+                .iter()
+                .find(|(_, (_, worker))| !matches!(worker, Worker::Idle))
+                .map(|(&slot, _)| slot);
             slot.into_iter().for_each(|slot| world.successor_steps(slot));
         }
         Step::SuccessorDies => {
@@ -219,7 +244,9 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::ReplacedDies if !world.replaced.is_empty() => world.replaced_lost(0),
         Step::ReplacedDies => {}
-        Step::WorkerDies { which, unsent } => on_worker(world, which, |_| true, |world, slot| world.worker_died(slot, unsent)),
+        Step::WorkerDies { which, unsent } => {
+            on_worker(world, which, |_| true, |world, slot| world.worker_died(slot, unsent))
+        }
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
         Step::Ends { which, exit } => {
             on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));
@@ -256,8 +283,14 @@ fn crash_within(world: &mut World, effects: usize, written: usize) {
     }
 }
 
-fn on_worker(world: &mut World, which: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut World, SlotId)) {
-    let fitting: Vec<SlotId> = world.workers.iter().filter(|(_, (_, worker))| fits(worker)).map(|(&slot, _)| slot).collect();
+fn on_worker(
+    world: &mut World,
+    which: usize,
+    fits: impl Fn(&Worker) -> bool,
+    act: impl FnOnce(&mut World, SlotId),
+) {
+    let fitting: Vec<SlotId> =
+        world.workers.iter().filter(|(_, (_, worker))| fits(worker)).map(|(&slot, _)| slot).collect();
     if !fitting.is_empty() {
         act(world, fitting[which % fitting.len()]);
     }
@@ -360,8 +393,9 @@ proptest! {
 /// Those that are asked to end do so.
 fn stop_on(world: &mut World) {
     while world.store_step() || (!world.exited && world.answer_step()) {}
-    let is_condemned =
-        |(slot, (_, worker)): (&SlotId, &(i32, Worker))| matches!(worker, Worker::Condemned { .. }).then_some(*slot);
+    let is_condemned = |(slot, (_, worker)): (&SlotId, &(i32, Worker))| {
+        matches!(worker, Worker::Condemned { .. }).then_some(*slot)
+    };
     let condemned: Vec<SlotId> = world.workers.iter().filter_map(is_condemned).collect();
     for slot in condemned {
         if world.exited {

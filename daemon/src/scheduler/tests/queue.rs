@@ -160,7 +160,11 @@ fn a_job_that_waits_for_its_next_attempt_is_canceled_like_any_other() {
     let call = world.call();
     world.handle(Event::Cancel { call, ids: vec![JobId(1)] });
     world.settle();
-    assert_eq!((world.state(1), world.state(2)), (State::Canceled, State::Canceled), "and takes along what is tied to it");
+    assert_eq!(
+        (world.state(1), world.state(2)),
+        (State::Canceled, State::Canceled),
+        "and takes along what is tied to it"
+    );
     assert!(world.is_answered(call));
     pass(&mut world, SECOND);
     world.assert_idle();
@@ -221,7 +225,11 @@ fn a_call_is_tried_again_after_an_error_before_others_of_its_priority() {
     let mut world = World::new(mixed(1));
     world.settle();
     let slot = SlotId { lane: LaneId::Pool(2), index: 0 };
-    world.submit(vec![Work { retries: Retries { allowed: 1, backoff: Duration::ZERO }, ..call() }, call(), call()]);
+    world.submit(vec![
+        Work { retries: Retries { allowed: 1, backoff: Duration::ZERO }, ..call() },
+        call(),
+        call(),
+    ]);
     world.settle();
     world.answered(slot, Err("{\"code\":1,\"message\":\"no\"}"));
     world.settle();

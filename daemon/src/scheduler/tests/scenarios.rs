@@ -7,7 +7,8 @@ use pool_proto::interface::{On, OnDisconnect, ResultKind, State};
 
 use super::store::Delivery;
 use super::world::{
-    DEFAULT, EXITED, Sent, World, accepted, pool, refused, run_callback, sent_to, settings, stopping, with_callback, work,
+    DEFAULT, EXITED, Sent, World, accepted, pool, refused, run_callback, sent_to, settings, stopping,
+    with_callback, work,
 };
 use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
@@ -28,7 +29,11 @@ pub fn ids(ids: &[u64]) -> Vec<JobId> {
 pub fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> CallId {
     let call = world.call();
     let tie = if on_disconnect == OnDisconnect::Cancel { Some(Tie::Client) } else { work.tie };
-    world.handle(Event::Submit { call, jobs: vec![Work { tie, ..work }.into()], attached: Some(on_disconnect) });
+    world.handle(Event::Submit {
+        call,
+        jobs: vec![Work { tie, ..work }.into()],
+        attached: Some(on_disconnect),
+    });
     world.settle();
     call
 }
@@ -188,8 +193,11 @@ fn a_shortage_of_processes_is_waited_out_and_nothing_is_counted() {
 #[test]
 fn a_timeout_is_term_then_a_grace_then_kill_and_counts_from_the_start_of_the_command() {
     let mut world = World::up(1);
-    let call =
-        submit_attached(&mut world, Work { timeout: Some(SECOND), kill_after: 2 * SECOND, ..work() }, OnDisconnect::Detach);
+    let call = submit_attached(
+        &mut world,
+        Work { timeout: Some(SECOND), kill_after: 2 * SECOND, ..work() },
+        OnDisconnect::Detach,
+    );
     world.advance(5 * SECOND);
     world.attempt_started(slot(0));
     world.advance(SECOND - Duration::from_nanos(1));
@@ -227,7 +235,10 @@ fn a_cancel_ends_what_runs_what_waits_and_what_is_far_down_the_queue() {
     let call = world.call();
     world.handle(Event::Cancel { call, ids: ids(&[1, 2, far]) });
     world.settle();
-    assert_eq!((world.state(1), world.state(2), world.state(far)), (State::Stopping, State::Canceled, State::Canceled));
+    assert_eq!(
+        (world.state(1), world.state(2), world.state(far)),
+        (State::Stopping, State::Canceled, State::Canceled)
+    );
     assert_eq!(world.replies(call), [], "the answer comes when all of them have ended");
     world.attempt_ended(slot(0), Exit::Signal { signal: 15, core: false });
     world.settle();
@@ -266,7 +277,9 @@ fn a_cancel_before_the_command_is_executed_still_ends_it() {
 
 #[test]
 fn the_death_of_an_attached_client_cancels_only_if_it_said_so() {
-    for (on_disconnect, sent) in [(OnDisconnect::Detach, vec![]), (OnDisconnect::Cancel, vec![Sent::Terminate])] {
+    for (on_disconnect, sent) in
+        [(OnDisconnect::Detach, vec![]), (OnDisconnect::Cancel, vec![Sent::Terminate])]
+    {
         let mut world = World::up(1);
         let call = submit_attached(&mut world, work(), on_disconnect);
         world.attempt_started(slot(0));
@@ -319,8 +332,20 @@ fn a_wait_for_all_tells_of_each_end_and_a_wait_for_any_of_the_first() {
     world.submit(vec![work(); 3]);
     world.settle();
     let (all, any) = (world.call(), world.call());
-    world.handle(Event::Wait { call: all, ids: ids(&[1, 2, 3]), any: false, watch: Watch::Nothing, attached: false });
-    world.handle(Event::Wait { call: any, ids: ids(&[1, 2, 3]), any: true, watch: Watch::Nothing, attached: false });
+    world.handle(Event::Wait {
+        call: all,
+        ids: ids(&[1, 2, 3]),
+        any: false,
+        watch: Watch::Nothing,
+        attached: false,
+    });
+    world.handle(Event::Wait {
+        call: any,
+        ids: ids(&[1, 2, 3]),
+        any: true,
+        watch: Watch::Nothing,
+        attached: false,
+    });
     world.settle();
     world.attempt_ended(slot(1), EXITED);
     world.settle();
@@ -346,7 +371,13 @@ fn a_wait_for_what_has_ended_is_answered_at_once_and_no_end_slips_through() {
     world.settle();
     assert_eq!((world.replies(call).len(), world.is_answered(call)), (1, true));
     let late = world.call();
-    world.handle(Event::Wait { call: late, ids: ids(&[1]), any: false, watch: Watch::Output, attached: false });
+    world.handle(Event::Wait {
+        call: late,
+        ids: ids(&[1]),
+        any: false,
+        watch: Watch::Output,
+        attached: false,
+    });
     world.settle();
     assert!(matches!(world.replies(late), [Reply::Started { attempt: 1, .. }, Reply::Ended(_)]));
     world.assert_idle();
@@ -632,7 +663,10 @@ fn a_queue_that_is_full_takes_nothing_of_a_batch_and_goes_on_when_there_is_room(
     world.submit(vec![work(); 2]);
     // Two are on their way to the store, and count.
     let call = world.submit(vec![work(); 2]);
-    assert_eq!(refused(world.replies(call).first()), &Refusal::QueueFull { pool: "default".to_owned(), limit: 3 });
+    assert_eq!(
+        refused(world.replies(call).first()),
+        &Refusal::QueueFull { pool: "default".to_owned(), limit: 3 }
+    );
     let call = world.submit(vec![Work { pool: "other".into(), ..work() }; 3]);
     world.settle();
     assert!(matches!(world.replies(call), [Reply::Accepted { count: 3, .. }]), "each pool has its own");
@@ -641,7 +675,10 @@ fn a_queue_that_is_full_takes_nothing_of_a_batch_and_goes_on_when_there_is_room(
     world.settle();
     let call = world.submit(vec![work()]);
     world.settle();
-    assert!(matches!(world.replies(call), [Reply::Accepted { count: 1, .. }]), "what was refused takes no room");
+    assert!(
+        matches!(world.replies(call), [Reply::Accepted { count: 1, .. }]),
+        "what was refused takes no room"
+    );
     let cancel = world.call();
     world.handle(Event::Cancel { call: cancel, ids: ids(&[1]) });
     world.settle();

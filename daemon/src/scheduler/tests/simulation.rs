@@ -105,14 +105,19 @@ fn come_to_rest(world: &mut World) {
 fn steps(seed: u64) -> impl Iterator<Item = Step> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut runner =
+        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let strategy = step();
-    std::iter::from_fn(move || Some(strategy.new_tree(&mut runner).expect("steps are not filtered").current()))
+    std::iter::from_fn(move || {
+        Some(strategy.new_tree(&mut runner).expect("steps are not filtered").current())
+    })
 }
 
 fn for_each_seed(live: impl Fn(u64)) {
     let number = |name: &str| {
-        std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
     };
     if let Some(seed) = number("POOLD_SIM_SEED") {
         return live_once(seed, &live);

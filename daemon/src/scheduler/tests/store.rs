@@ -9,7 +9,9 @@ use pool_proto::interface::{OnCrash, OutputFile, SCHEMA, State};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, interface};
 
-use crate::job::{CallbackId, JobId, Key, NewCallback, Outcome, Position, Ready, StopReason, Task, Tie, Work};
+use crate::job::{
+    CallbackId, JobId, Key, NewCallback, Outcome, Position, Ready, StopReason, Task, Tie, Work,
+};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, Start, StoreAnswer, StoreOp, Tied,
 };
@@ -79,12 +81,14 @@ impl MemoryStore {
             }
             StoreOp::Claim { id, attempt, worker_pid, started_us, .. } => {
                 let row = self.leave_queue(id);
-                (row.state, row.stopping, row.attempt, row.started_us) = (State::Running, None, attempt, Some(started_us));
+                (row.state, row.stopping, row.attempt, row.started_us) =
+                    (State::Running, None, attempt, Some(started_us));
                 return Some(StoreAnswer::Claimed { id, attempt, worker_pid });
             }
             StoreOp::Hold { id, crashes, reason } => {
                 let row = self.leave_queue(id);
-                (row.state, row.reason, row.started_us, row.crashes) = (State::Held, Some(reason), None, crashes);
+                (row.state, row.reason, row.started_us, row.crashes) =
+                    (State::Held, Some(reason), None, crashes);
             }
             StoreOp::Release { call, ids } => {
                 for &id in &ids {
@@ -92,12 +96,21 @@ impl MemoryStore {
                     assert_eq!(row.state, State::Held, "job {id}");
                     (row.state, row.reason, row.crashes) = (State::Queued, None, 0);
                 }
-                return Some(StoreAnswer::Released { call, jobs: ids.iter().map(|&id| self.ready(id)).collect() });
+                return Some(StoreAnswer::Released {
+                    call,
+                    jobs: ids.iter().map(|&id| self.ready(id)).collect(),
+                });
             }
             StoreOp::Start { id, attempt, started_us, .. } => {
                 let row = self.leave_queue(id);
-                let was_claimed = row.work.on_crash != OnCrash::Requeue && row.state == State::Running && attempt == row.attempt;
-                assert!(attempt > row.attempt || was_claimed, "job {id}: attempt {attempt} starts after attempt {}", row.attempt);
+                let was_claimed = row.work.on_crash != OnCrash::Requeue
+                    && row.state == State::Running
+                    && attempt == row.attempt;
+                assert!(
+                    attempt > row.attempt || was_claimed,
+                    "job {id}: attempt {attempt} starts after attempt {}",
+                    row.attempt
+                );
                 (row.state, row.stopping, row.attempt) = (State::Running, None, attempt);
                 (row.started_us, row.reason) = (Some(started_us), None);
             }
@@ -163,15 +176,22 @@ impl MemoryStore {
         match op {
             StoreOp::Fetch { pool, after, limit } => {
                 let queued = self.queued.get(pool).into_iter().flatten();
-                let ids = queued.filter(|&&position| after.is_none_or(|after| position > after)).map(|position| position.id);
+                let ids = queued
+                    .filter(|&&position| after.is_none_or(|after| position > after))
+                    .map(|position| position.id);
                 let page: Vec<JobId> = ids.take(*limit as usize + 1).collect();
                 let complete = page.len() <= *limit as usize;
                 let jobs = page.iter().take(*limit as usize).map(|&id| self.ready(id)).collect();
                 StoreAnswer::Fetched { pool: pool.clone(), jobs, complete }
             }
             StoreOp::Get { call, ids } => {
-                let (found, missing): (Vec<JobId>, Vec<JobId>) = ids.iter().partition(|id| self.jobs.contains_key(id));
-                StoreAnswer::Got { call: *call, records: found.iter().map(|&id| self.record(id)).collect(), missing }
+                let (found, missing): (Vec<JobId>, Vec<JobId>) =
+                    ids.iter().partition(|id| self.jobs.contains_key(id));
+                StoreAnswer::Got {
+                    call: *call,
+                    records: found.iter().map(|&id| self.record(id)).collect(),
+                    missing,
+                }
             }
             other => unreachable!("{other:?} is no read"),
         }
@@ -183,7 +203,8 @@ impl MemoryStore {
         for row in self.jobs.values().filter(|row| matches!(row.state, State::Queued | State::Retrying)) {
             *queued.entry(row.work.pool.to_string()).or_default() += 1;
         }
-        let active = self.jobs.iter().filter(|(_, row)| matches!(row.state, State::Running | State::Stopping));
+        let active =
+            self.jobs.iter().filter(|(_, row)| matches!(row.state, State::Running | State::Stopping));
         let interrupted = active.map(|(&id, row)| Interrupted {
             id,
             pool: row.work.pool.to_string(),
@@ -229,7 +250,11 @@ impl MemoryStore {
     /// Jobs that are in a pool's queue before this one.
     pub fn queued_before(&self, pool: &Arc<str>, id: JobId) -> impl Iterator<Item = JobId> {
         let position = self.position(id);
-        self.queued.get(pool).into_iter().flat_map(move |queued| queued.range(..position)).map(|position| position.id)
+        self.queued
+            .get(pool)
+            .into_iter()
+            .flat_map(move |queued| queued.range(..position))
+            .map(|position| position.id)
     }
 
     /// How many jobs of a pool wait for the time of their next attempt.
@@ -249,7 +274,8 @@ impl MemoryStore {
     /// Who has the key of such work and keeps it.
     fn keeper(&self, work: &Work) -> Option<JobId> {
         let key = work.key.as_ref()?;
-        let (&id, row) = self.jobs.iter().find(|(_, row)| row.key.as_ref().is_some_and(|other| other.text == key.text))?;
+        let (&id, row) =
+            self.jobs.iter().find(|(_, row)| row.key.as_ref().is_some_and(|other| other.text == key.text))?;
         let gives_way = row.state.is_terminal() && row.state != State::Succeeded && key.round.is_some();
         let is_of_round = row.key.as_ref().is_some_and(|other| other.round == key.round);
         (!gives_way || is_of_round).then_some(id)
@@ -265,13 +291,19 @@ impl MemoryStore {
     }
 
     fn untied(&self, first: JobId, jobs: &[Arc<Work>]) -> Vec<JobId> {
-        let is_untied = |work: &Arc<Work>| matches!(work.tie, Some(Tie::Job(id)) if self.jobs[&id].state.is_terminal());
+        let is_untied =
+            |work: &Arc<Work>| matches!(work.tie, Some(Tie::Job(id)) if self.jobs[&id].state.is_terminal());
         let added = (first.0..).map(JobId).zip(jobs).filter(|(id, _)| self.jobs.contains_key(id));
         added.filter(|(_, work)| is_untied(work)).map(|(id, _)| id).collect()
     }
 
     /// The places of those that are not added, and who has their keys.
-    fn insert(&mut self, first: JobId, first_callback: CallbackId, jobs: &[Arc<Work>]) -> Vec<(usize, JobId)> {
+    fn insert(
+        &mut self,
+        first: JobId,
+        first_callback: CallbackId,
+        jobs: &[Arc<Work>],
+    ) -> Vec<(usize, JobId)> {
         assert!(first.0 >= self.next_job && first_callback.0 >= self.next_callback, "ids only ever grow");
         let mut existing = Vec::new();
         let mut callback_ids = (first_callback.0..).map(CallbackId);
@@ -286,7 +318,14 @@ impl MemoryStore {
             }
             for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
                 let callback = callback.clone();
-                let row = CallbackRow { job: id, callback, delivery: Delivery::Waiting, attempts: 0, due_us: 0, order: 0 };
+                let row = CallbackRow {
+                    job: id,
+                    callback,
+                    delivery: Delivery::Waiting,
+                    attempts: 0,
+                    due_us: 0,
+                    order: 0,
+                };
                 self.callbacks.insert(callback_id, row);
                 self.next_callback = callback_id.0 + 1;
             }
@@ -337,7 +376,8 @@ impl MemoryStore {
     }
 
     fn take_due(&mut self, until_us: i64, limit: usize) -> StoreAnswer {
-        let mut waiting: Vec<(i64, JobId)> = self.jobs.iter().filter_map(|(&id, row)| Some((row.due_us?, id))).collect();
+        let mut waiting: Vec<(i64, JobId)> =
+            self.jobs.iter().filter_map(|(&id, row)| Some((row.due_us?, id))).collect();
         waiting.sort_unstable();
         let count = waiting.iter().take(limit).take_while(|(due_us, _)| *due_us <= until_us).count();
         for &(_, id) in &waiting[..count] {
@@ -368,7 +408,11 @@ impl MemoryStore {
 
     fn claim(&mut self, id: CallbackId) -> StoreAnswer {
         let row = self.callbacks.get_mut(&id).expect("there is such a callback");
-        assert!(matches!(row.delivery, Delivery::Pending | Delivery::Running), "callback {id} is {:?}", row.delivery);
+        assert!(
+            matches!(row.delivery, Delivery::Pending | Delivery::Running),
+            "callback {id} is {:?}",
+            row.delivery
+        );
         row.delivery = Delivery::Running;
         row.attempts += 1;
         let (job, attempt, command) = (row.job, row.attempts, row.callback.command.clone());
@@ -385,7 +429,8 @@ impl MemoryStore {
     fn record(&self, id: JobId) -> Record {
         let row = &self.jobs[&id];
         let outcome = row.outcome.as_ref();
-        let output = || (row.attempt > 0).then(|| OutputFile { path: format!("{id}.{}", row.attempt), bytes: None });
+        let output =
+            || (row.attempt > 0).then(|| OutputFile { path: format!("{id}.{}", row.attempt), bytes: None });
         let callbacks = self.callbacks.iter().filter(|(_, callback)| callback.job == id);
         let callbacks = callbacks.map(|(callback_id, callback)| interface::Callback {
             id: callback_id.0,

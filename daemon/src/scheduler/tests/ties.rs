@@ -48,7 +48,10 @@ fn a_job_ends_with_the_job_that_it_is_tied_to_and_so_on() {
     assert_eq!(record(&world, second).reason.as_deref(), Some("job 1, which it was tied to, has ended"));
     // It had just been given the slot of job 1.
     obey(&mut world, 3);
-    assert_eq!((record(&world, third).state, record(&world, third).result), (State::Canceled, Some(ResultKind::Canceled)));
+    assert_eq!(
+        (record(&world, third).state, record(&world, third).result),
+        (State::Canceled, Some(ResultKind::Canceled))
+    );
 }
 
 #[test]
@@ -123,7 +126,13 @@ fn a_job_ends_with_its_client_and_after_a_restart_waits_for_it_a_while() {
     assert!(world.running_jobs().is_empty(), "its client is not there");
     assert!(!world.told.contains_key(&call));
     let again = world.call();
-    world.handle(Event::Wait { call: again, ids: ids(&[1]), any: false, watch: Watch::Output, attached: true });
+    world.handle(Event::Wait {
+        call: again,
+        ids: ids(&[1]),
+        any: false,
+        watch: Watch::Output,
+        attached: true,
+    });
     world.settle();
     assert_eq!(world.running_jobs(), [1]);
     world.advance(20 * SECOND);
@@ -205,7 +214,9 @@ fn an_end_before_the_claim_is_written_leaves_the_slot_to_the_next() {
 
 #[test]
 fn an_ordered_end_repeats_nothing_that_must_not_be() {
-    for (on_crash, state) in [(OnCrash::Fail, State::Failed), (OnCrash::Hold, State::Held), (OnCrash::Requeue, State::Queued)] {
+    for (on_crash, state) in
+        [(OnCrash::Fail, State::Failed), (OnCrash::Hold, State::Held), (OnCrash::Requeue, State::Queued)]
+    {
         let mut world = World::up(1);
         world.submit(vec![not_to_be_repeated(on_crash)]);
         world.settle();

@@ -11,11 +11,13 @@ use pool_proto::{Json, Record, Refusal};
 use super::invariants::{Chronicle, assert_transition, subject};
 use super::store::MemoryStore;
 use crate::job::{
-    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program, Retries,
-    SpawnFailure, Stage, StopReason, Task, Tie, Unit, Wear, Work,
+    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program,
+    Retries, SpawnFailure, Stage, StopReason, Task, Tie, Unit, Wear, Work,
 };
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
-use crate::scheduler::{CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId};
+use crate::scheduler::{
+    CallbackSettings, Effect, Event, LaneId, Now, PoolSettings, Reply, Scheduler, Settings, SlotId,
+};
 
 pub const DEFAULT: LaneId = LaneId::Pool(0);
 
@@ -298,7 +300,10 @@ impl World {
         if let StoreOp::Insert { call, .. } = op
             && self.disk_full
         {
-            self.answers.push_back(StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason: "full".to_owned() } });
+            self.answers.push_back(StoreAnswer::Refused {
+                call,
+                refusal: Refusal::StoreFailed { reason: "full".to_owned() },
+            });
             return true;
         }
         match op {
@@ -336,7 +341,10 @@ impl World {
         if let Some(StoreOp::Insert { .. }) = self.ops.front()
             && let Some(StoreOp::Insert { call, .. }) = self.ops.pop_front()
         {
-            self.answers.push_back(StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason: "full".to_owned() } });
+            self.answers.push_back(StoreAnswer::Refused {
+                call,
+                refusal: Refusal::StoreFailed { reason: "full".to_owned() },
+            });
         }
     }
 
@@ -361,7 +369,8 @@ impl World {
                     Worker::Loading => self.program_ready(slot),
                     _ => self.worker_lost(slot),
                 }
-            } else if let Some(&slot) = self.successors.iter().find(|(_, (_, worker))| is_changing(worker)).map(|(slot, _)| slot)
+            } else if let Some(&slot) =
+                self.successors.iter().find(|(_, (_, worker))| is_changing(worker)).map(|(slot, _)| slot)
             {
                 self.successor_steps(slot);
             } else if !self.replaced.is_empty() {
@@ -396,15 +405,23 @@ impl World {
             self.handle(Event::SuccessorUp { slot, pid });
         } else {
             *worker = Worker::Idle;
-            self.handle(Event::ProgramReady { slot, worker: pid, process: Process { pid: pid + 1000, start_ticks: None } });
+            self.handle(Event::ProgramReady {
+                slot,
+                worker: pid,
+                process: Process { pid: pid + 1000, start_ticks: None },
+            });
         }
     }
 
     /// A successor dies, or cannot be started.
     pub fn successor_lost(&mut self, slot: SlotId) {
         match self.successors.remove(&slot).expect("there is a successor") {
-            (_, Worker::Starting) => self.handle(Event::SuccessorFailed { slot, reason: "no room".to_owned() }),
-            (pid, _) => self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent: false }),
+            (_, Worker::Starting) => {
+                self.handle(Event::SuccessorFailed { slot, reason: "no room".to_owned() })
+            }
+            (pid, _) => {
+                self.handle(Event::WorkerLost { slot, pid, how: "was killed".to_owned(), unsent: false })
+            }
         }
     }
 
@@ -429,7 +446,12 @@ impl World {
             (pid, Worker::Busy { claim, .. }) => (pid, Some(claim)),
             (pid, _) => (pid, None),
         };
-        self.handle(Event::Misbehaved { slot, worker, during: claim.filter(|_| during), how: "it lies".to_owned() });
+        self.handle(Event::Misbehaved {
+            slot,
+            worker,
+            during: claim.filter(|_| during),
+            how: "it lies".to_owned(),
+        });
     }
 
     /// A worker dies, and its attempt with it.
@@ -443,9 +465,15 @@ impl World {
         let (pid, worker) = self.workers.remove(&slot).expect("there is such a worker");
         match worker {
             Worker::Starting => self.handle(Event::WorkerFailed { slot, reason: "no room".to_owned() }),
-            Worker::Idle | Worker::Busy { .. } | Worker::Leaving | Worker::Loading | Worker::Condemned { .. } => {
+            Worker::Idle
+            | Worker::Busy { .. }
+            | Worker::Leaving
+            | Worker::Loading
+            | Worker::Condemned { .. } => {
                 let unsent = unsent && matches!(worker, Worker::Busy { started: false, .. });
-                if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) = (unsent, &worker) {
+                if let (true, Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }) =
+                    (unsent, &worker)
+                {
                     self.executed.remove(id);
                 } else if let Worker::Busy { claim: Claim { unit: Unit::Job(id), .. }, .. }
                 | Worker::Condemned { claim: Some(Claim { unit: Unit::Job(id), .. }) } = worker
@@ -482,7 +510,14 @@ impl World {
         }
         let claim = self.vacate(slot);
         let usage = Usage::default();
-        let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: self.now.wall_us, verdict: None };
+        let ended = Ended {
+            exit,
+            usage,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            ended_us: self.now.wall_us,
+            verdict: None,
+        };
         self.handle(Event::Ended { slot, claim, ended });
     }
 
@@ -530,7 +565,11 @@ impl World {
     pub fn running(&self) -> Vec<(SlotId, Claim)> {
         let busy = |(&slot, (_, worker)): (&SlotId, &(i32, Worker))| match worker {
             Worker::Busy { claim, .. } => Some((slot, *claim)),
-            Worker::Starting | Worker::Idle | Worker::Leaving | Worker::Loading | Worker::Condemned { .. } => None,
+            Worker::Starting
+            | Worker::Idle
+            | Worker::Leaving
+            | Worker::Loading
+            | Worker::Condemned { .. } => None,
         };
         self.workers.iter().filter_map(busy).collect()
     }
@@ -568,7 +607,8 @@ impl World {
         for pool in self.scheduler.pools(|_| (Tier::Subreaper, None)) {
             assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
         }
-        let open: Vec<&CallId> = self.told.iter().filter(|(_, (_, last))| !last).map(|(call, _)| call).collect();
+        let open: Vec<&CallId> =
+            self.told.iter().filter(|(_, (_, last))| !last).map(|(call, _)| call).collect();
         assert!(open.is_empty(), "calls {open:?} wait for nothing");
     }
 
@@ -596,7 +636,10 @@ impl World {
             }
             Effect::RetireWorker { slot } => {
                 let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
-                assert!(matches!(worker, Worker::Idle | Worker::Loading), "{slot:?} is let go while {worker:?}");
+                assert!(
+                    matches!(worker, Worker::Idle | Worker::Loading),
+                    "{slot:?} is let go while {worker:?}"
+                );
                 *worker = Worker::Leaving;
             }
             Effect::Run { slot, claim, work } => {
@@ -605,7 +648,11 @@ impl World {
             Effect::RunCallback { slot, run } => {
                 assert_eq!(slot.lane, LaneId::Callbacks);
                 self.seen.called(run.id);
-                self.run(slot, Claim { unit: Unit::Callback(run.id), attempt: run.attempt }, OnCrash::Requeue);
+                self.run(
+                    slot,
+                    Claim { unit: Unit::Callback(run.id), attempt: run.attempt },
+                    OnCrash::Requeue,
+                );
             }
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
@@ -638,7 +685,10 @@ impl World {
                 *worker = Worker::Condemned { claim };
             }
             Effect::KillWorker { slot } => {
-                assert!(matches!(self.workers[&slot].1, Worker::Busy { .. }), "{slot:?} is killed and has nothing to do");
+                assert!(
+                    matches!(self.workers[&slot].1, Worker::Busy { .. }),
+                    "{slot:?} is killed and has nothing to do"
+                );
                 self.killed_workers.insert(slot);
             }
             Effect::Reply { call, reply, last } => self.hear(call, reply, last),
@@ -651,14 +701,22 @@ impl World {
         if let Unit::Job(id) = claim.unit {
             let row = self.store.jobs.get(&id).unwrap_or_else(|| panic!("{claim} runs before it is on disk"));
             assert!(!row.state.is_terminal(), "{claim} runs after its end");
-            let others = self.store.jobs.iter().filter(|&(&other, row)| other != id && !row.state.is_terminal());
+            let others =
+                self.store.jobs.iter().filter(|&(&other, row)| other != id && !row.state.is_terminal());
             let mut keys = others.filter_map(|(_, row)| row.key.as_ref()).map(|key| &key.text);
-            assert!(row.key.as_ref().is_none_or(|key| keys.all(|other| *other != key.text)), "{claim} has another one's key");
+            assert!(
+                row.key.as_ref().is_none_or(|key| keys.all(|other| *other != key.text)),
+                "{claim} has another one's key"
+            );
             if on_crash == OnCrash::Requeue {
                 self.seen.tried(id);
                 assert!(claim.attempt > row.attempt, "{claim} runs after attempt {}", row.attempt);
             } else {
-                assert_eq!((claim.attempt, row.state), (row.attempt, State::Running), "{claim} runs before that is on disk");
+                assert_eq!(
+                    (claim.attempt, row.state),
+                    (row.attempt, State::Running),
+                    "{claim} runs before that is on disk"
+                );
                 assert!(self.executed.insert(id), "{claim} runs a job again that must not be repeated");
                 return self.occupy(slot, claim);
             }
@@ -688,19 +746,26 @@ impl World {
         // The scheduler has yet to hear that it is in the queue again, or it waits for its client.
         let is_away = |other: JobId| {
             let is_told = |answer: &StoreAnswer| match answer {
-                StoreAnswer::Released { jobs, .. } | StoreAnswer::Due { jobs, .. } => jobs.iter().any(|ready| ready.id == other),
-                StoreAnswer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&other.0),
+                StoreAnswer::Released { jobs, .. } | StoreAnswer::Due { jobs, .. } => {
+                    jobs.iter().any(|ready| ready.id == other)
+                }
+                StoreAnswer::Inserted { first, jobs, .. } => {
+                    (first.0..first.0 + jobs.len() as u64).contains(&other.0)
+                }
                 _ => false,
             };
             self.answers.iter().any(is_told) || self.store.jobs[&other].work.tie == Some(Tie::Client)
         };
         let is_of = |worker: &Worker, other: JobId| match worker {
-            Worker::Busy { claim, .. } | Worker::Condemned { claim: Some(claim) } => claim.unit == Unit::Job(other),
+            Worker::Busy { claim, .. } | Worker::Condemned { claim: Some(claim) } => {
+                claim.unit == Unit::Job(other)
+            }
             _ => false,
         };
         let runs = |other: JobId| self.workers.values().any(|(_, worker)| is_of(worker, other));
         let queued = self.store.queued_before(pool, id);
-        let overtaken: Vec<JobId> = queued.filter(|&other| !is_leaving(other) && !is_away(other) && !runs(other)).collect();
+        let overtaken: Vec<JobId> =
+            queued.filter(|&other| !is_leaving(other) && !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
     }
 
@@ -724,7 +789,10 @@ impl World {
                 existing.iter().for_each(|&(place, id)| ids[place] = id);
                 let mut new = ids.iter().filter(|id| !existing.iter().any(|(_, known)| known == *id));
                 let last = self.accepted.last();
-                assert!(new.all(|id| last.is_none_or(|last| last < id)), "ids from {first} are given out after {last:?}");
+                assert!(
+                    new.all(|id| last.is_none_or(|last| last < id)),
+                    "ids from {first} are given out after {last:?}"
+                );
                 for id in ids {
                     assert!(self.store.jobs.contains_key(&id), "job {id} is accepted before it is on disk");
                     self.accepted.insert(id);
@@ -736,7 +804,10 @@ impl World {
                 let id = JobId(brief.id);
                 assert_eq!(self.store.state(id), brief.state, "an end is told as it is on disk");
                 let before = self.ended.insert(id, brief.state);
-                assert!(before.is_none_or(|state| state == brief.state), "job {id} has ended twice: {before:?}, {brief:?}");
+                assert!(
+                    before.is_none_or(|state| state == brief.state),
+                    "job {id} has ended twice: {before:?}, {brief:?}"
+                );
             }
             Reply::Started { .. } | Reply::Progress { .. } | Reply::Done | Reply::Refused(_) => {}
         }
@@ -744,7 +815,8 @@ impl World {
         if let Some((replies, over)) = self.told.get_mut(&call) {
             assert!(!*over, "{reply:?} after the last reply to {call}");
             if let Reply::Started { id, .. } = reply {
-                let has_ended = |earlier: &Reply| matches!(earlier, Reply::Ended(record) if record.id == id.0);
+                let has_ended =
+                    |earlier: &Reply| matches!(earlier, Reply::Ended(record) if record.id == id.0);
                 assert!(!replies.iter().any(has_ended), "{call} is told that job {id} starts after its end");
             }
             replies.push(reply);
@@ -757,7 +829,11 @@ impl World {
         assert!(record.state.is_terminal(), "{record:?}");
         assert_eq!(self.store.state(id), record.state, "an end is told as it is on disk");
         let before = self.ended.insert(id, record.state);
-        assert!(before.is_none_or(|state| state == record.state), "job {id} has ended twice: {before:?}, {:?}", record.state);
+        assert!(
+            before.is_none_or(|state| state == record.state),
+            "job {id} has ended twice: {before:?}, {:?}",
+            record.state
+        );
     }
 }
 

@@ -23,20 +23,26 @@ fn a_full_disk_refuses_new_jobs_keeps_other_changes_and_is_overcome() {
     store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
     store.inspect(|connection| {
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0)).unwrap();
+        connection
+            .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
+            .unwrap();
     });
     let long = "x".repeat(100_000);
     let events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&[&long], &[])])]);
     let [StoreEvent::Failing { reason }, rest @ ..] = &events[..] else { panic!("{events:?}") };
     assert!(reason.contains("the disk is full; free space in"), "{reason}");
-    let refused =
-        StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal: Refusal::StoreFailed { reason: reason.clone() } });
+    let refused = StoreEvent::Answer(StoreAnswer::Refused {
+        call: CallId(3),
+        refusal: Refusal::StoreFailed { reason: reason.clone() },
+    });
     assert!(rest.contains(&refused), "{events:?}");
     // What is small may find room before that, which does not make the disk less full.
     let events = store.run(vec![insert(3, 3, vec![work(&[&long], &[])])]);
     assert_eq!(events.last(), Some(&refused), "{events:?}");
     store.inspect(|connection| {
-        connection.pragma_update_and_check(None, "max_page_count", 1 << 30, |row| row.get::<_, i64>(0)).unwrap();
+        connection
+            .pragma_update_and_check(None, "max_page_count", 1 << 30, |row| row.get::<_, i64>(0))
+            .unwrap();
     });
     store.until(|event| *event == StoreEvent::Recovered);
     assert_eq!(store.record(1).state, State::Failed);
@@ -76,9 +82,15 @@ fn what_is_not_ours_is_refused_and_left_as_it_was_byte_for_byte() {
     };
     let newer = format!("PRAGMA application_id = {application}; PRAGMA user_version = 99;");
     let error = refused(&|dir| left_behind(dir, &newer));
-    assert!(matches!(error, OpenError::Newer { found: 99, known, .. } if known == schema::current()), "{error}");
+    assert!(
+        matches!(error, OpenError::Newer { found: 99, known, .. } if known == schema::current()),
+        "{error}"
+    );
     let error = refused(&|dir| {
-        Connection::open(dir.join(FILE_NAME)).unwrap().execute_batch(&format!("CREATE TABLE work (x); {newer}")).unwrap();
+        Connection::open(dir.join(FILE_NAME))
+            .unwrap()
+            .execute_batch(&format!("CREATE TABLE work (x); {newer}"))
+            .unwrap();
     });
     assert!(matches!(error, OpenError::Newer { .. }), "{error}");
     for foreign in ["PRAGMA user_version = 1; PRAGMA application_id = 7", "PRAGMA user_version = 1", ""] {
@@ -139,10 +151,17 @@ fn damage_found_later_refuses_new_jobs_for_good_and_holds_up_nobody_who_does_not
     let leaf = "SELECT max(pageno) FROM dbstat WHERE name = 'jobs' AND pagetype = 'leaf'";
     let leaf: i64 = Connection::open(&file).unwrap().query_row(leaf, [], |row| row.get(0)).unwrap();
     let store = open(dir.path());
-    File::options().write(true).open(&file).unwrap().write_all_at(&[0xA5; 4096], (leaf.unsigned_abs() - 1) * 4096).unwrap();
+    File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .write_all_at(&[0xA5; 4096], (leaf.unsigned_abs() - 1) * 4096)
+        .unwrap();
 
     let events = store.run(vec![StoreOp::Get { call: CallId(7), ids: vec![JobId(2000)] }]);
-    let [StoreEvent::Failing { reason }, StoreEvent::Answer(answer)] = &events[..] else { panic!("{events:?}") };
+    let [StoreEvent::Failing { reason }, StoreEvent::Answer(answer)] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert!(reason.contains("is damaged") && reason.contains("restore the file from a backup"), "{reason}");
     let unreadable = Refusal::StoreUnreadable { reason: reason.clone() };
     assert_eq!(*answer, StoreAnswer::Refused { call: CallId(7), refusal: unreadable });
@@ -252,10 +271,13 @@ fn a_sync_that_fails_leaves_neither_a_gap_nor_what_was_refused() {
         recording.fail_syncs(failures, evicts);
         let mut events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["b"], &[])])]);
         assert!(matches!(events[0], StoreEvent::Failing { .. }), "{events:?}");
-        let refused = |event: &StoreEvent| matches!(event, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), .. }));
+        let refused = |event: &StoreEvent| {
+            matches!(event, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), .. }))
+        };
         assert!(events.iter().any(refused), "{events:?}");
         events.extend(store.until(|event| *event == StoreEvent::Recovered));
-        let finished = |event: &&StoreEvent| matches!(event, StoreEvent::Answer(StoreAnswer::Finished { .. }));
+        let finished =
+            |event: &&StoreEvent| matches!(event, StoreEvent::Answer(StoreAnswer::Finished { .. }));
         assert_eq!(events.iter().filter(finished).count(), 1, "what has ended is told once: {events:?}");
         let copy = killed(dir.path());
         let next = open(copy.path());

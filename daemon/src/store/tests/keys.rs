@@ -34,10 +34,17 @@ fn one_job_at_most_has_a_key_over_openings_and_what_is_not_added_leaves_nothing(
     assert_eq!(store.record(3).callbacks.len(), 1);
 
     store.run(vec![finish(1), finish(2)]);
-    assert_eq!(existing(&store, insert(6, 6, vec![keyed("a", Some("r")), keyed("b", None)])), [(0, JobId(1)), (1, JobId(2))]);
+    assert_eq!(
+        existing(&store, insert(6, 6, vec![keyed("a", Some("r")), keyed("b", None)])),
+        [(0, JobId(1)), (1, JobId(2))]
+    );
     assert_eq!(existing(&store, insert(8, 8, vec![keyed("a", Some("s")), keyed("b", Some("s"))])), []);
     assert_eq!((store.record(1).key, store.record(8).key.as_deref()), (None, Some("a")));
-    assert_eq!(existing(&store, insert(10, 10, vec![keyed("b", Some("t"))])), [(0, JobId(9))], "it has not ended");
+    assert_eq!(
+        existing(&store, insert(10, 10, vec![keyed("b", Some("t"))])),
+        [(0, JobId(9))],
+        "it has not ended"
+    );
     store.close();
     assert_eq!(open(dir.path()).restored.next_job, 11, "ids that were not used are not given out either");
 }
@@ -46,8 +53,16 @@ fn one_job_at_most_has_a_key_over_openings_and_what_is_not_added_leaves_nothing(
 fn the_key_of_a_job_that_is_pruned_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.run(vec![insert(1, 1, vec![keyed("a", None)]), finish(1), StoreOp::ClaimCallback { id: CallbackId(1) }]);
-    store.run(vec![StoreOp::CallbackEnded { id: CallbackId(1), end: CallbackEnd::Delivered, exit_code: Some(0) }]);
+    store.run(vec![
+        insert(1, 1, vec![keyed("a", None)]),
+        finish(1),
+        StoreOp::ClaimCallback { id: CallbackId(1) },
+    ]);
+    store.run(vec![StoreOp::CallbackEnded {
+        id: CallbackId(1),
+        end: CallbackEnd::Delivered,
+        exit_code: Some(0),
+    }]);
     store.answer(StoreOp::Prune { max_jobs: 0, ended_before_us: 0, max_output_bytes: u64::MAX, batch: 10 });
     assert_eq!(existing(&store, insert(2, 2, vec![keyed("a", None)])), []);
 }

@@ -89,7 +89,9 @@ fn build(dir: &std::path::Path, version: usize) {
 }
 
 fn shape(connection: &Connection) -> Vec<(String, String)> {
-    let mut select = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+    let mut select = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+        .unwrap();
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.map(Result::unwrap).collect()
 }
@@ -117,7 +119,8 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!((restored.next_job, restored.next_callback), (50, 60));
     assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
-    let due: Vec<(u64, i64)> = restored.callbacks.iter().map(|callback| (callback.id.0, callback.due_us)).collect();
+    let due: Vec<(u64, i64)> =
+        restored.callbacks.iter().map(|callback| (callback.id.0, callback.due_us)).collect();
     assert_eq!(due, [(4, 450), (5, 400)]);
     let interrupted = |id, pool: &str, attempt, crashes, process: Process, stopping| Interrupted {
         id: JobId(id),
@@ -133,7 +136,8 @@ fn assert_restored(store: &Fixture, version: usize) {
     };
     let ticks = (version >= 3).then_some(77);
     let running = interrupted(3, "default", 2, 1, Process { pid: 11, start_ticks: ticks }, None);
-    let stopping = interrupted(4, "other", 1, 0, Process { pid: 13, start_ticks: None }, Some(StopReason::Canceled));
+    let stopping =
+        interrupted(4, "other", 1, 0, Process { pid: 13, start_ticks: None }, Some(StopReason::Canceled));
     assert_eq!(restored.interrupted, [running, stopping]);
     if version >= 3 {
         assert_eq!(restored.boot_id.as_deref(), Some("boot"));
@@ -165,7 +169,10 @@ fn assert_recorded(store: &Fixture, version: usize) {
         (Some("name"), Some(&["a".into(), "b c".into()][..]), "/tmp")
     );
     let failed = store.record(6);
-    assert_eq!((failed.signal, failed.usage.unwrap().max_rss_bytes, failed.stderr.unwrap().bytes), (Some(9), 4096, Some(20)));
+    assert_eq!(
+        (failed.signal, failed.usage.unwrap().max_rss_bytes, failed.stderr.unwrap().bytes),
+        (Some(9), 4096, Some(20))
+    );
     if version >= 5 {
         let call = store.record(30);
         let json = |value: Option<Json>| value.map(|value| value.get().to_owned());
@@ -177,14 +184,16 @@ fn assert_recorded(store: &Fixture, version: usize) {
         let told = (first.priority, first.retries, first.retried, store.record(2).due_at.is_some());
         assert_eq!((told, store.restored.next_due_us), ((7, 3, 1, true), Some(900)));
     }
-    let callbacks: Vec<(u64, u32)> = failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
+    let callbacks: Vec<(u64, u32)> =
+        failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
 }
 
 /// Each verb does its work on the old rows.
 fn assert_works(store: &Fixture, version: usize) {
-    let StoreAnswer::Fetched { jobs, .. } = store.answer(StoreOp::Fetch { pool: "default".into(), after: None, limit: 10 })
+    let StoreAnswer::Fetched { jobs, .. } =
+        store.answer(StoreOp::Fetch { pool: "default".into(), after: None, limit: 10 })
     else {
         panic!("the queue can be read");
     };
@@ -192,17 +201,27 @@ fn assert_works(store: &Fixture, version: usize) {
     assert_eq!(jobs[0].work.timeout, Some(std::time::Duration::from_millis(1500)));
     let jobs = vec![work(&["new"], &[])];
     assert!(matches!(store.answer(insert(50, 60, jobs)), StoreAnswer::Inserted { .. }));
-    nothing_to_tell(&store.run(vec![start(1, 1), StoreOp::Requeue { id: JobId(3), crashes: 2, reason: None }]));
+    nothing_to_tell(
+        &store.run(vec![start(1, 1), StoreOp::Requeue { id: JobId(3), crashes: 2, reason: None }]),
+    );
     let finished = store.answer(super::finish(1));
     assert!(matches!(finished, StoreAnswer::Finished { callbacks, .. } if callbacks == [CallbackId(1)]));
     let claimed = store.answer(StoreOp::ClaimCallback { id: CallbackId(5) });
-    assert!(matches!(claimed, StoreAnswer::CallbackClaimed(run) if run.attempt == 2 && run.command == "five"));
-    let ended = |id| StoreOp::CallbackEnded { id: CallbackId(id), end: CallbackEnd::Delivered, exit_code: Some(0) };
+    assert!(
+        matches!(claimed, StoreAnswer::CallbackClaimed(run) if run.attempt == 2 && run.command == "five")
+    );
+    let ended =
+        |id| StoreOp::CallbackEnded { id: CallbackId(id), end: CallbackEnd::Delivered, exit_code: Some(0) };
     store.run(vec![ended(5), StoreOp::ClaimCallback { id: CallbackId(4) }, ended(4)]);
     let query = ListQuery { states: vec![State::Lost], limit: 10, ..ListQuery::default() };
     let listed = store.answer(StoreOp::List { call: crate::job::CallId(1), query });
     assert!(matches!(listed, StoreAnswer::Listed { records, .. } if records.len() == 1));
-    let pruned = store.answer(StoreOp::Prune { max_jobs: 0, ended_before_us: 1000, max_output_bytes: u64::MAX, batch: 10 });
+    let pruned = store.answer(StoreOp::Prune {
+        max_jobs: 0,
+        ended_before_us: 1000,
+        max_output_bytes: u64::MAX,
+        batch: 10,
+    });
     assert!(
         matches!(pruned, StoreAnswer::Pruned { jobs, .. } if jobs.len() == if version < 5 { 5 } else { 6 }),
         "all that had ended but for job 1, which has a callback"
@@ -223,7 +242,8 @@ fn the_way_to_todays_tables_does_not_matter() {
 
 #[test]
 fn released_migrations_are_never_edited() {
-    let texts: Vec<String> = schema::texts().take(RELEASED.len()).map(|text| hex(&Sha256::digest(text))).collect();
+    let texts: Vec<String> =
+        schema::texts().take(RELEASED.len()).map(|text| hex(&Sha256::digest(text))).collect();
     assert_eq!(texts, RELEASED, "a change to the tables is a new migration at the end");
 }
 

@@ -21,7 +21,10 @@ use rusqlite::Connection;
 
 use super::committer::Message;
 use super::{Durability, OpenError, Options, Store, StoreEvent};
-use crate::job::{CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, Retries, StopReason, Task, Tie, Work};
+use crate::job::{
+    CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, Retries, StopReason, Task, Tie,
+    Work,
+};
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
@@ -138,7 +141,10 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         priority: 0,
         retries: Retries::NONE,
         key: None,
-        callbacks: callbacks.iter().map(|&(on, command)| NewCallback { on, command: command.to_owned() }).collect(),
+        callbacks: callbacks
+            .iter()
+            .map(|&(on, command)| NewCallback { on, command: command.to_owned() })
+            .collect(),
     })
 }
 
@@ -196,7 +202,10 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     assert_eq!(store.restored, Restored { next_job: 1, next_callback: 1, ..Restored::default() });
-    let jobs = vec![work(&["/bin/echo", "a b"], &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")])];
+    let jobs = vec![work(
+        &["/bin/echo", "a b"],
+        &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")],
+    )];
     let inserted = store.answer(insert(1, 1, jobs.clone()));
     let (untied, existing) = (Vec::new(), Vec::new());
     assert_eq!(inserted, StoreAnswer::Inserted { call: CallId(1), first: JobId(1), jobs, untied, existing });
@@ -207,10 +216,16 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     assert_eq!(store.restored.stdin, ["token".to_owned()].into(), "its input is needed until it has ended");
     assert_eq!(store.restored.queued, [("default".to_owned(), 1)].into());
     let pool = Arc::from("default");
-    let StoreAnswer::Fetched { jobs, complete: true, .. } = store.answer(StoreOp::Fetch { pool, after: None, limit: 10 }) else {
+    let StoreAnswer::Fetched { jobs, complete: true, .. } =
+        store.answer(StoreOp::Fetch { pool, after: None, limit: 10 })
+    else {
         panic!("the queue is not empty");
     };
-    assert_eq!(*jobs[0].work, *work(&["/bin/echo", "a b"], &[]), "the work comes back as it went in, its callbacks apart");
+    assert_eq!(
+        *jobs[0].work,
+        *work(&["/bin/echo", "a b"], &[]),
+        "the work comes back as it went in, its callbacks apart"
+    );
     nothing_to_tell(&store.run(vec![start(1, 1)]));
 
     store.close();
@@ -219,27 +234,54 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let (pool, on_crash) = ("default".to_owned(), OnCrash::Requeue);
     let worker_pid = Some(10);
     let (attempt, crashes, retries, retried, stopping) = (1, 0, Retries::NONE, 0, None);
-    let interrupted =
-        Interrupted { id: JobId(1), pool, attempt, crashes, on_crash, retries, retried, worker_pid, process, stopping };
+    let interrupted = Interrupted {
+        id: JobId(1),
+        pool,
+        attempt,
+        crashes,
+        on_crash,
+        retries,
+        retried,
+        worker_pid,
+        process,
+        stopping,
+    };
     assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
     let record = store.record(1);
-    assert_eq!((record.state, record.attempt, record.pid, record.worker_pid), (State::Running, 1, Some(11), Some(10)));
+    assert_eq!(
+        (record.state, record.attempt, record.pid, record.worker_pid),
+        (State::Running, 1, Some(11), Some(10))
+    );
     assert!(record.stdout.unwrap().path.ends_with("1.1.out"));
-    nothing_to_tell(&store.run(vec![StoreOp::Requeue { id: JobId(1), crashes: 1, reason: Some("died".to_owned()) }]));
+    nothing_to_tell(&store.run(vec![StoreOp::Requeue {
+        id: JobId(1),
+        crashes: 1,
+        reason: Some("died".to_owned()),
+    }]));
     assert_eq!((store.queued(), store.record(1).reason.as_deref()), (vec![1], Some("died")));
-    nothing_to_tell(&store.run(vec![start(1, 2), StoreOp::Stopping { id: JobId(1), reason: StopReason::Canceled }]));
+    nothing_to_tell(
+        &store.run(vec![start(1, 2), StoreOp::Stopping { id: JobId(1), reason: StopReason::Canceled }]),
+    );
     let record = store.record(1);
     assert_eq!((record.reason, record.last_crash.as_deref()), (None, Some("attempt 1: died")));
 
     store.close();
     store = open(dir.path());
     let interrupted = &store.restored.interrupted[0];
-    assert_eq!((interrupted.attempt, interrupted.crashes, interrupted.stopping), (2, 1, Some(StopReason::Canceled)));
+    assert_eq!(
+        (interrupted.attempt, interrupted.crashes, interrupted.stopping),
+        (2, 1, Some(StopReason::Canceled))
+    );
     assert_eq!(store.record(1).result, None, "what it is going to become is no result yet");
-    let StoreAnswer::Finished { id: JobId(1), record: Some(record), callbacks, stdin } = store.answer(finish(1)) else {
+    let StoreAnswer::Finished { id: JobId(1), record: Some(record), callbacks, stdin } =
+        store.answer(finish(1))
+    else {
         panic!("it has not been finished");
     };
-    assert_eq!((record.state, record.result, record.exit_code), (State::Failed, Some(ResultKind::ExitCode), Some(3)));
+    assert_eq!(
+        (record.state, record.result, record.exit_code),
+        (State::Failed, Some(ResultKind::ExitCode), Some(3))
+    );
     assert_eq!((record.wall_s, record.stderr.clone().unwrap().bytes), (Some(2.0), Some(20)));
     assert_eq!((callbacks, stdin.as_deref()), (vec![CallbackId(1), CallbackId(3)], Some("token")));
     let states: Vec<&str> = record.callbacks.iter().map(|callback| callback.state.as_str()).collect();
@@ -259,9 +301,17 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
 
     store.close();
     store = open(dir.path());
-    assert_eq!(store.restored.callbacks, [pending(1), pending(3)], "one that was interrupted is delivered again");
+    assert_eq!(
+        store.restored.callbacks,
+        [pending(1), pending(3)],
+        "one that was interrupted is delivered again"
+    );
     let again = CallbackEnd::Again { due_us: NOW_US + 9_000_000 };
-    nothing_to_tell(&store.run(vec![StoreOp::CallbackEnded { id: CallbackId(1), end: again, exit_code: Some(1) }]));
+    nothing_to_tell(&store.run(vec![StoreOp::CallbackEnded {
+        id: CallbackId(1),
+        end: again,
+        exit_code: Some(1),
+    }]));
     let claimed = store.answer(StoreOp::ClaimCallback { id: CallbackId(1) });
     assert!(matches!(claimed, StoreAnswer::CallbackClaimed(run) if run.attempt == 2));
     nothing_to_tell(&store.run(vec![StoreOp::CallbackEnded {
@@ -307,12 +357,19 @@ fn an_end_is_final() {
     });
     assert_eq!(
         second,
-        StoreAnswer::Finished { id: JobId(1), record: Some(Box::new(ended.clone())), callbacks: vec![], stdin: None }
+        StoreAnswer::Finished {
+            id: JobId(1),
+            record: Some(Box::new(ended.clone())),
+            callbacks: vec![],
+            stdin: None
+        }
     );
     let other = outcome(State::Canceled, ResultKind::Canceled, NOW_US + 1);
     let canceled = store.answer(StoreOp::FinishQueued { id: JobId(1), outcome: other, want_record: true });
     assert_eq!(canceled, StoreAnswer::NotQueued { id: JobId(1) });
-    nothing_to_tell(&store.run(vec![start(1, 2), StoreOp::Requeue { id: JobId(1), crashes: 1, reason: None }]));
+    nothing_to_tell(
+        &store.run(vec![start(1, 2), StoreOp::Requeue { id: JobId(1), crashes: 1, reason: None }]),
+    );
     assert_eq!(store.record(1), ended);
     store.close();
 }
@@ -326,9 +383,12 @@ fn the_crash_that_ends_a_job_is_counted_with_its_end() {
     nothing_to_tell(&store.run(vec![start(1, 1), requeue, start(1, 2)]));
     for (id, crashes) in [(1, 2), (2, 1)] {
         for _again in 0..2 {
-            let outcome = Box::new(Outcome { crashed: true, ..*outcome(State::Lost, ResultKind::Lost, NOW_US) });
+            let outcome =
+                Box::new(Outcome { crashed: true, ..*outcome(State::Lost, ResultKind::Lost, NOW_US) });
             let finish = StoreOp::Finish { id: JobId(id), outcome, start: None, want_record: true };
-            let StoreAnswer::Finished { record: Some(record), .. } = store.answer(finish) else { panic!("it has ended") };
+            let StoreAnswer::Finished { record: Some(record), .. } = store.answer(finish) else {
+                panic!("it has ended")
+            };
             assert_eq!((record.state, record.crashes), (State::Lost, crashes));
         }
     }
@@ -359,7 +419,8 @@ fn ids_are_never_given_out_again() {
     }
     assert_eq!(store.queued(), [1, 2, 3]);
     store.run(vec![finish(1), finish(2), finish(3)]);
-    let everything = StoreOp::Prune { max_jobs: 0, ended_before_us: 0, max_output_bytes: u64::MAX, batch: 10 };
+    let everything =
+        StoreOp::Prune { max_jobs: 0, ended_before_us: 0, max_output_bytes: u64::MAX, batch: 10 };
     store.run(vec![
         StoreOp::ClaimCallback { id: CallbackId(1) },
         StoreOp::CallbackEnded { id: CallbackId(1), end: CallbackEnd::Failed, exit_code: None },
@@ -391,10 +452,17 @@ fn equal_environments_are_one_row() {
     let store = open(dir.path());
     store.answer(insert(1, 1, vec![work(&["a"], &[]), work(&["b"], &[])]));
     store.answer(insert(3, 1, vec![work(&["c"], &[])]));
-    let count = |connection: &Connection| connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0));
+    let count = |connection: &Connection| {
+        connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0))
+    };
     assert_eq!(store.inspect(count), Ok(1));
     store.run(vec![finish(1), finish(2), finish(3)]);
-    store.run(vec![StoreOp::Prune { max_jobs: 0, ended_before_us: 0, max_output_bytes: u64::MAX, batch: 10 }]);
+    store.run(vec![StoreOp::Prune {
+        max_jobs: 0,
+        ended_before_us: 0,
+        max_output_bytes: u64::MAX,
+        batch: 10,
+    }]);
     assert_eq!(store.inspect(count), Ok(0), "and goes with its last job");
     store.answer(insert(4, 1, vec![work(&["d"], &[])]));
     assert_eq!(store.inspect(count), Ok(1));
@@ -414,7 +482,9 @@ fn history_is_pruned_by_number_age_and_bytes_oldest_end_first() {
         max_output_bytes,
         batch,
     }) {
-        StoreAnswer::Pruned { jobs, more, .. } => (jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more),
+        StoreAnswer::Pruned { jobs, more, .. } => {
+            (jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more)
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(prune(4, 0, 480, 10), (vec![], false), "nothing is beyond the limits");
@@ -437,8 +507,13 @@ fn a_job_whose_callback_is_not_delivered_is_not_pruned() {
     assert_eq!(store.answer(all()), nothing);
     store.run(vec![StoreOp::ClaimCallback { id: CallbackId(1) }]);
     assert_eq!(store.answer(all()), nothing);
-    store.run(vec![StoreOp::CallbackEnded { id: CallbackId(1), end: CallbackEnd::Delivered, exit_code: Some(0) }]);
-    let pruned = StoreAnswer::Pruned { jobs: vec![(JobId(1), 0)], callbacks: vec![(CallbackId(1), 1)], more: false };
+    store.run(vec![StoreOp::CallbackEnded {
+        id: CallbackId(1),
+        end: CallbackEnd::Delivered,
+        exit_code: Some(0),
+    }]);
+    let pruned =
+        StoreAnswer::Pruned { jobs: vec![(JobId(1), 0)], callbacks: vec![(CallbackId(1), 1)], more: false };
     assert_eq!(store.answer(all()), pruned);
     store.close();
 }
@@ -450,9 +525,16 @@ fn listings_and_the_queue_are_read_page_by_page() {
     store.answer(insert(1, 1, vec![work(&["a"], &[]); 5]));
     store.run(vec![start(2, 1), finish(3)]);
     let list = |states: &[State], pool: Option<&str>, after: Option<u64>, limit| {
-        let query = ListQuery { states: states.to_vec(), pool: pool.map(str::to_owned), after: after.map(JobId), limit };
+        let query = ListQuery {
+            states: states.to_vec(),
+            pool: pool.map(str::to_owned),
+            after: after.map(JobId),
+            limit,
+        };
         match store.answer(StoreOp::List { call: CallId(1), query }) {
-            StoreAnswer::Listed { records, next, .. } => (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next),
+            StoreAnswer::Listed { records, next, .. } => {
+                (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -474,8 +556,9 @@ fn listings_and_the_queue_are_read_page_by_page() {
 fn only_what_was_promised_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let synchronous =
-        |connection: &Connection| connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap();
+    let synchronous = |connection: &Connection| {
+        connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+    };
     let (normal, full) = (1, 2);
     store.answer(insert(1, 1, vec![work(&["a"], &[])]));
     assert_eq!(store.inspect(synchronous), full);
@@ -496,8 +579,10 @@ fn a_job_whose_input_is_not_on_disk_is_not_accepted() {
     let store = open(dir.path());
     let job = Arc::new(Work { stdin: Some("missing".to_owned()), ..Work::clone(&work(&["a"], &[])) });
     let events = store.run(vec![insert(1, 1, vec![job.clone()]), insert(2, 1, vec![work(&["b"], &[])])]);
-    let [StoreEvent::Answer(StoreAnswer::Refused { refusal, .. }), StoreEvent::Answer(StoreAnswer::Inserted { .. })] =
-        &events[..]
+    let [
+        StoreEvent::Answer(StoreAnswer::Refused { refusal, .. }),
+        StoreEvent::Answer(StoreAnswer::Inserted { .. }),
+    ] = &events[..]
     else {
         panic!("{events:?}")
     };

@@ -109,7 +109,8 @@ impl Work {
         let count = 1 + self.chance.below(8);
         let argument = "x".repeat(self.chance.below(3000));
         let (first, first_callback) = (self.next_job, self.next_callback);
-        let callbacks: &[(On, &str)] = if self.chance.one_in(2) { &[(On::Done, "x"), (On::Success, "y")] } else { &[] };
+        let callbacks: &[(On, &str)] =
+            if self.chance.one_in(2) { &[(On::Done, "x"), (On::Success, "y")] } else { &[] };
         self.next_job += count as u64;
         self.next_callback += (count * callbacks.len()) as u64;
         insert(first, first_callback, vec![work(&[&argument], callbacks); count])
@@ -127,7 +128,13 @@ impl Work {
     }
 
     /// Takes what the store has to say next; true when it has come to the end of the batch.
-    fn take_turn(&mut self, store: &Store, recording: &Recording, notified: &Receiver<()>, seen: &SyncSender<()>) -> bool {
+    fn take_turn(
+        &mut self,
+        store: &Store,
+        recording: &Recording,
+        notified: &Receiver<()>,
+        seen: &SyncSender<()>,
+    ) -> bool {
         notified.recv().expect("the store goes on");
         let mut is_over = false;
         while let Some(event) = store.answer() {
@@ -151,7 +158,9 @@ impl Work {
         match &answer {
             StoreAnswer::Finished { callbacks, .. } => self.pending.extend(callbacks),
             // One that may be refused is not worked on.
-            StoreAnswer::Inserted { first, jobs, .. } => self.unended.extend(first.0..first.0 + jobs.len() as u64),
+            StoreAnswer::Inserted { first, jobs, .. } => {
+                self.unended.extend(first.0..first.0 + jobs.len() as u64)
+            }
             _ => {}
         }
         self.story.answers.push(answer);
@@ -246,7 +255,9 @@ impl<'e> Disk<'e> {
                     self.inodes.push(Inode::default());
                 }
             }
-            Event::Write { file, offset, bytes } => self.inode(file).since.push(Change::Write(*offset, bytes)),
+            Event::Write { file, offset, bytes } => {
+                self.inode(file).since.push(Change::Write(*offset, bytes))
+            }
             Event::Truncate { file, size } => self.inode(file).since.push(Change::Truncate(*size)),
             Event::Sync(file) => {
                 let inode = self.inode(file);
@@ -321,7 +332,9 @@ impl Change<'_> {
 /// `in_flight`: those that the next answers belong to.
 fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: usize) -> Option<String> {
     let store = open(dir);
-    let check = |connection: &rusqlite::Connection| connection.pragma_query_value(None, "integrity_check", |row| row.get(0));
+    let check = |connection: &rusqlite::Connection| {
+        connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
+    };
     let integrity: String = store.inspect(check).unwrap();
     let mut broken = (integrity != "ok").then_some(integrity);
     let mut pruned = BTreeSet::new();
@@ -331,20 +344,28 @@ fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: 
         }
     }
     let ids = (1..store.restored.next_job).map(JobId).collect();
-    let StoreAnswer::Got { records, .. } = store.answer(StoreOp::Get { call: CallId(1), ids }) else { panic!("it can be read") };
-    let records: BTreeMap<u64, pool_proto::Record> = records.into_iter().map(|record| (record.id, record)).collect();
+    let StoreAnswer::Got { records, .. } = store.answer(StoreOp::Get { call: CallId(1), ids }) else {
+        panic!("it can be read")
+    };
+    let records: BTreeMap<u64, pool_proto::Record> =
+        records.into_iter().map(|record| (record.id, record)).collect();
     let mut expect = |holds: bool, what: &dyn Fn() -> String| {
         if !holds && broken.is_none() {
             broken = Some(what());
         }
     };
-    let submitted = story.submitted.iter().take_while(|(when, _)| *when <= at).last().map_or(1, |(_, next)| *next);
-    expect(store.restored.next_job <= submitted, &|| "an id that was never given out counts as such".to_owned());
+    let submitted =
+        story.submitted.iter().take_while(|(when, _)| *when <= at).last().map_or(1, |(_, next)| *next);
+    expect(store.restored.next_job <= submitted, &|| {
+        "an id that was never given out counts as such".to_owned()
+    });
     for answer in &story.answers[..told] {
         match answer {
             StoreAnswer::Inserted { first, jobs, .. } => {
                 for id in first.0..first.0 + jobs.len() as u64 {
-                    expect(records.contains_key(&id) || pruned.contains(&id), &|| format!("job {id} was accepted and is gone"));
+                    expect(records.contains_key(&id) || pruned.contains(&id), &|| {
+                        format!("job {id} was accepted and is gone")
+                    });
                     expect(store.restored.next_job > id, &|| format!("id {id} would be given out again"));
                 }
             }
@@ -357,13 +378,16 @@ fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: 
                     expect(pruned.contains(&id.0), &|| format!("job {id} had ended and is gone"));
                     continue;
                 };
-                expect(record.state == State::Failed, &|| format!("job {id} had ended and is {:?}", record.state));
+                expect(record.state == State::Failed, &|| {
+                    format!("job {id} had ended and is {:?}", record.state)
+                });
                 for callback in callbacks {
                     let known = record.callbacks.iter().find(|known| known.id == callback.0);
                     let state = known.map_or("gone", |known| known.state.as_str());
                     let may_be_over = story.delivered.get(callback).is_some_and(|&when| when <= at);
                     let is_due = store.restored.callbacks.iter().any(|pending| pending.id == *callback);
-                    let is_kept = is_due && matches!(state, "pending" | "running") || may_be_over && state == "delivered";
+                    let is_kept = is_due && matches!(state, "pending" | "running")
+                        || may_be_over && state == "delivered";
                     expect(is_kept, &|| format!("callback {callback} of job {id} was due and is {state}"));
                 }
             }

@@ -69,10 +69,18 @@ fn a_failed_job_is_in_no_queue_until_its_next_attempt_is_due() {
     let retries = Retries { allowed: 3, backoff: Duration::from_secs(7) };
     let job = Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) });
     store.answer(insert(1, 1, vec![job; 4]));
-    nothing_to_tell(&store.run(vec![start(1, 1), failed(1, 1, NOW_US + 20), start(3, 1), failed(3, 1, NOW_US + 10)]));
+    nothing_to_tell(&store.run(vec![
+        start(1, 1),
+        failed(1, 1, NOW_US + 20),
+        start(3, 1),
+        failed(3, 1, NOW_US + 10),
+    ]));
     let record = store.record(1);
     assert_eq!((record.state, record.retries, record.retried), (State::Retrying, 3, 1));
-    assert_eq!((record.reason.as_deref(), record.due_at.is_some(), record.pid), (Some("exit code 1"), true, None));
+    assert_eq!(
+        (record.reason.as_deref(), record.due_at.is_some(), record.pid),
+        (Some("exit code 1"), true, None)
+    );
     assert_eq!(store.queued(), [2, 4]);
 
     store.close();
@@ -111,16 +119,26 @@ fn the_start_of_a_failed_call_may_come_with_its_failure() {
     let task = Task::Call(Call { method: "m".to_owned(), params: None });
     store.answer(insert(1, 1, vec![Arc::new(Work { task, ..Work::clone(&work(&[], &[])) })]));
     let start = Some(Start { attempt: 1, slot: 0, worker_pid: 10, process: None, started_us: NOW_US });
-    let failure = StoreOp::AttemptFailed { id: JobId(1), retried: 1, reason: "error".to_owned(), start, due_us: NOW_US };
+    let failure = StoreOp::AttemptFailed {
+        id: JobId(1),
+        retried: 1,
+        reason: "error".to_owned(),
+        start,
+        due_us: NOW_US,
+    };
     nothing_to_tell(&store.run(vec![failure]));
     assert_eq!((store.record(1).state, store.record(1).attempt), (State::Retrying, 1));
     // Without callbacks it needs no environment, and gets an empty one.
-    let StoreAnswer::Due { jobs, next_us: None } = store.answer(StoreOp::TakeDue { until_us: NOW_US, limit: 9 }) else {
+    let StoreAnswer::Due { jobs, next_us: None } =
+        store.answer(StoreOp::TakeDue { until_us: NOW_US, limit: 9 })
+    else {
         panic!("it is due");
     };
     assert!(jobs[0].work.environment.variables.is_empty());
     assert_eq!(
-        store.inspect(|connection| connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0))),
+        store.inspect(
+            |connection| connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0))
+        ),
         Ok(0)
     );
     store.close();

@@ -270,13 +270,22 @@ pass_on!(file_control, xFileControl, op: c_int, argument: *mut c_void);
 pass_on!(sector_size, xSectorSize);
 pass_on!(device_characteristics, xDeviceCharacteristics);
 
-unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: c_int, offset: sqlite3_int64) -> c_int {
+unsafe extern "C" fn write(
+    file: *mut sqlite3_file,
+    from: *const c_void,
+    count: c_int,
+    offset: sqlite3_int64,
+) -> c_int {
     // SAFETY: as for all methods, and `from` points to `count` bytes.
     unsafe {
         let result = real_write(file, from, count, offset);
         if result == ffi::SQLITE_OK {
             let bytes = std::slice::from_raw_parts(from.cast::<u8>(), count as usize).to_vec();
-            (*(*file.cast::<Wrapped>()).log).push(|file| Event::Write { file, offset: offset as usize, bytes });
+            (*(*file.cast::<Wrapped>()).log).push(|file| Event::Write {
+                file,
+                offset: offset as usize,
+                bytes,
+            });
         }
         result
     }

@@ -34,7 +34,13 @@ pub const OF_OTHERS: [&str; 10] = [
 ];
 
 /// Kills somebody every now and then.
-pub fn kill_for(daemon: &mut Daemon, time: Duration, random: &mut StdRng, stage: &Stage, containment: Containment) {
+pub fn kill_for(
+    daemon: &mut Daemon,
+    time: Duration,
+    random: &mut StdRng,
+    stage: &Stage,
+    containment: Containment,
+) {
     let end = Instant::now() + time;
     let mut clients: Vec<Child> = Vec::new();
     let mut stopped: Vec<i32> = Vec::new();
@@ -78,8 +84,22 @@ fn go_on(daemon: &Daemon, stopped: &mut Vec<i32>) {
 
 fn waiting_client(daemon: &Daemon, random: &mut StdRng) -> Child {
     let on_disconnect = if random.random_bool(0.5) { "cancel" } else { "detach" };
-    let mut client = daemon.ctl(&["--no-start", "submit", "--wait", "--on-disconnect", on_disconnect, "--", "sleep", "0.2"]);
-    client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("poolctl can be started")
+    let mut client = daemon.ctl(&[
+        "--no-start",
+        "submit",
+        "--wait",
+        "--on-disconnect",
+        on_disconnect,
+        "--",
+        "sleep",
+        "0.2",
+    ]);
+    client
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("poolctl can be started")
 }
 
 fn end_client(client: &mut Child) {
@@ -88,13 +108,19 @@ fn end_client(client: &mut Child) {
     let _ = client.wait();
 }
 
-fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>, stopped: &mut Vec<i32>) -> &'static str {
+fn kill_somebody(
+    daemon: &Daemon,
+    random: &mut StdRng,
+    clients: &mut Vec<Child>,
+    stopped: &mut Vec<i32>,
+) -> &'static str {
     let guardian = daemon.guardian();
     let supervisor = children(guardian).first().copied();
     let workers = supervisor.map(children).unwrap_or_default();
     let worker = workers.choose(random).copied();
     let job = worker.and_then(|worker| children(worker).choose(random).copied());
-    let programs: Vec<i32> = workers.iter().filter(|&&worker| keeps_program(worker)).copied().flat_map(children).collect();
+    let programs: Vec<i32> =
+        workers.iter().filter(|&&worker| keeps_program(worker)).copied().flat_map(children).collect();
     let program = programs.choose(random).copied();
     let of = |victims: &[Option<i32>]| victims.iter().flatten().copied().collect::<Vec<i32>>();
     let everybody = || [of(&[Some(guardian), supervisor]), workers.clone()].concat();
@@ -119,7 +145,11 @@ fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>,
         24 => ("worker and program", of(&[program.and_then(parent), program])),
         25 => ("supervisor and program", of(&[supervisor, program])),
         26..28 => {
-            let victim = if random.random_bool(0.7) { ("program, stopped", program) } else { ("worker, stopped", worker) };
+            let victim = if random.random_bool(0.7) {
+                ("program, stopped", program)
+            } else {
+                ("worker, stopped", worker)
+            };
             victim.1.into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
             stopped.extend(victim.1);
             return victim.0;
@@ -140,7 +170,8 @@ fn kill_somebody(daemon: &Daemon, random: &mut StdRng, clients: &mut Vec<Child>,
 
 /// Whether it is a worker of the warm pool.
 fn keeps_program(worker: i32) -> bool {
-    fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|command| command.contains(&format!("\0{WARM}/")))
+    fs::read_to_string(format!("/proc/{worker}/cmdline"))
+        .is_ok_and(|command| command.contains(&format!("\0{WARM}/")))
 }
 
 fn parent(pid: i32) -> Option<i32> {
@@ -159,7 +190,10 @@ fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
     }
     let left = daemon.owned_processes();
     if containment == Containment::Pid && !left.is_empty() {
-        stage.known().breaches.push(format!("the kernel has not ended what was in a pid namespace: {}", describe(&left)));
+        stage
+            .known()
+            .breaches
+            .push(format!("the kernel has not ended what was in a pid namespace: {}", describe(&left)));
     }
     stage.known().count("processes left for the next start", left.len() as u64);
     daemon.restart();
@@ -177,7 +211,8 @@ fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
 }
 
 fn is_worker(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|command| command.starts_with("poold\0worker\0"))
+    fs::read_to_string(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|command| command.starts_with("poold\0worker\0"))
 }
 
 /// Whether no process of poold's is left that could hold the lock, not even one that is about to end.

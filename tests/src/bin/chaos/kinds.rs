@@ -47,7 +47,9 @@ pub fn any(random: &mut StdRng) -> Kind {
 
 /// Those that may be kept in memory alone, where nothing can be held.
 pub fn any_volatile(random: &mut StdRng) -> Kind {
-    std::iter::repeat_with(|| any(random)).find(|kind| kind.is_call() && kind.on_crash != OnCrash::Hold).expect("there are some")
+    std::iter::repeat_with(|| any(random))
+        .find(|kind| kind.is_call() && kind.on_crash != OnCrash::Hold)
+        .expect("there are some")
 }
 
 const COMMANDS: [Kind; 16] = [
@@ -56,10 +58,16 @@ const COMMANDS: [Kind; 16] = [
     Kind { name: "sleeps", work: Work::Script("sleep 0.05"), ..PLAIN },
     Kind {
         name: "double-forks",
-        work: Work::Script("(setsid sh -c 'trap \"\" TERM INT HUP; sleep 600' >/dev/null 2>&1 &); sleep 0.03"),
+        work: Work::Script(
+            "(setsid sh -c 'trap \"\" TERM INT HUP; sleep 600' >/dev/null 2>&1 &); sleep 0.03",
+        ),
         ..PLAIN
     },
-    Kind { name: "writes much", work: Work::Script("head -c 1000000 /dev/zero; head -c 300000 /dev/zero >&2"), ..PLAIN },
+    Kind {
+        name: "writes much",
+        work: Work::Script("head -c 1000000 /dev/zero; head -c 300000 /dev/zero >&2"),
+        ..PLAIN
+    },
     Kind { name: "writes too much", work: Work::Script("yes"), state: State::Failed, ..PLAIN },
     Kind { name: "closes its stdio", work: Work::Script("exec >&- 2>&- <&-; sleep 0.03"), ..PLAIN },
     Kind {
@@ -71,7 +79,9 @@ const COMMANDS: [Kind; 16] = [
     },
     Kind {
         name: "forks a swarm",
-        work: Work::Script("i=0; while [ $i -lt 30 ]; do (setsid sleep 600 >/dev/null 2>&1 &); i=$((i+1)); done"),
+        work: Work::Script(
+            "i=0; while [ $i -lt 30 ]; do (setsid sleep 600 >/dev/null 2>&1 &); i=$((i+1)); done",
+        ),
         ..PLAIN
     },
     Kind {
@@ -83,11 +93,26 @@ const COMMANDS: [Kind; 16] = [
         ..PLAIN
     },
     Kind { name: "kills itself", work: Work::Script("kill -9 $$"), state: State::Failed, ..PLAIN },
-    Kind { name: "stops itself", work: Work::Script("(sleep 0.05; kill -CONT $$) & kill -STOP $$; wait"), ..PLAIN },
+    Kind {
+        name: "stops itself",
+        work: Work::Script("(sleep 0.05; kill -CONT $$) & kill -STOP $$; wait"),
+        ..PLAIN
+    },
     Kind { name: "fails once", work: Work::Script("[ $POOL_ATTEMPT -gt 1 ] || exit 3"), retries: 1, ..PLAIN },
-    Kind { name: "fails three times", work: Work::Script("exit 3"), state: State::Failed, retries: 2, ..PLAIN },
+    Kind {
+        name: "fails three times",
+        work: Work::Script("exit 3"),
+        state: State::Failed,
+        retries: 2,
+        ..PLAIN
+    },
     Kind { name: "must not run twice", work: Work::Script("sleep 0.05"), on_crash: OnCrash::Fail, ..PLAIN },
-    Kind { name: "is held after a crash", work: Work::Script("sleep 0.05"), on_crash: OnCrash::Hold, ..PLAIN },
+    Kind {
+        name: "is held after a crash",
+        work: Work::Script("sleep 0.05"),
+        on_crash: OnCrash::Hold,
+        ..PLAIN
+    },
 ];
 
 const CALL: Kind = Kind { name: "squares", work: Work::Call("square"), ..PLAIN };
@@ -107,10 +132,21 @@ const CALLS: [Kind; 14] = [
         on_crash: OnCrash::Fail,
         ..CALL
     },
-    Kind { name: "crashes its program and is held", work: Work::Call("crash_once"), on_crash: OnCrash::Hold, ..CALL },
+    Kind {
+        name: "crashes its program and is held",
+        work: Work::Call("crash_once"),
+        on_crash: OnCrash::Hold,
+        ..CALL
+    },
     Kind { name: "must not be called twice", work: Work::Call("slow"), on_crash: OnCrash::Fail, ..CALL },
     Kind { name: "hangs", work: Work::Call("hang"), timeout_s: Some(0.1), state: State::TimedOut, ..CALL },
-    Kind { name: "breeds, and hangs", work: Work::Call("breed"), timeout_s: Some(0.2), state: State::TimedOut, ..CALL },
+    Kind {
+        name: "breeds, and hangs",
+        work: Work::Call("breed"),
+        timeout_s: Some(0.2),
+        state: State::TimedOut,
+        ..CALL
+    },
     Kind { name: "babbles", work: Work::Call("babble"), state: State::Failed, ..CALL },
     Kind { name: "answers twice", work: Work::Call("repeat"), ..CALL },
 ];
@@ -125,11 +161,17 @@ impl Kind {
         let read = |json: Option<&Json>| json.map(|json| serde_json::from_str(json.get()).expect("JSON"));
         let (value, error): (Option<Value>, Option<Value>) = (read(value), read(error));
         match (self.work, self.state) {
-            (Work::Call(_), State::Succeeded) => value == Some(json!(self.number * self.number)) && error.is_none(),
-            (Work::Call("fail"), State::Failed) => error == Some(json!({ "code": 1, "message": self.number.to_string() })),
+            (Work::Call(_), State::Succeeded) => {
+                value == Some(json!(self.number * self.number)) && error.is_none()
+            }
+            (Work::Call("fail"), State::Failed) => {
+                error == Some(json!({ "code": 1, "message": self.number.to_string() }))
+            }
             (Work::Call("babble"), State::Failed) => {
                 value.is_none()
-                    && error.is_some_and(|error| error["message"].as_str().is_some_and(|text| text.contains("this is no answer")))
+                    && error.is_some_and(|error| {
+                        error["message"].as_str().is_some_and(|text| text.contains("this is no answer"))
+                    })
             }
             (Work::Script(_) | Work::Call(_), _) => value.is_none() && error.is_none(),
         }
@@ -137,4 +179,5 @@ impl Kind {
 }
 
 /// One that is tied to something which ends before it.
-pub const CLINGS: Kind = Kind { name: "clings", work: Work::Script("sleep 600"), state: State::Canceled, ..PLAIN };
+pub const CLINGS: Kind =
+    Kind { name: "clings", work: Work::Script("sleep 600"), state: State::Canceled, ..PLAIN };

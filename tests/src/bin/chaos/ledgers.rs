@@ -32,7 +32,8 @@ pub struct Written {
 
 impl Ledgers {
     pub fn new(dir: &Path) -> Self {
-        let [started, done, callbacks, program] = ["started", "done", "callbacks", "program.py"].map(|name| dir.join(name));
+        let [started, done, callbacks, program] =
+            ["started", "done", "callbacks", "program.py"].map(|name| dir.join(name));
         Self { started, done, callbacks, program }
     }
 
@@ -62,7 +63,8 @@ impl Ledgers {
                 ..Job::default()
             },
         };
-        let callback = |on: &str| Some(vec![format!("echo \"$POOL_JOB_ID {on}\" >>{}", self.callbacks.display())]);
+        let callback =
+            |on: &str| Some(vec![format!("echo \"$POOL_JOB_ID {on}\" >>{}", self.callbacks.display())]);
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, mark)];
         Job {
             cwd: Some("/".into()),

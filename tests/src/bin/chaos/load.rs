@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pool_proto::interface::{Brief, Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait};
+use pool_proto::interface::{
+    Brief, Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait,
+};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -100,7 +102,8 @@ impl<'s> Attendant<'s> {
         let Ok(submitted) = client.call(&SubmitMany { jobs, defaults: None }) else { return };
         self.accept(&submitted.ids, &kinds);
         if self.random.random_bool(0.3) {
-            let ids: Vec<u64> = submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
+            let ids: Vec<u64> =
+                submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
             self.cancel(&mut client, ids);
         }
         self.wait_for_all(client, submitted.ids);
@@ -137,7 +140,10 @@ impl<'s> Attendant<'s> {
         let client = if self.random.random_bool(0.5) {
             let Some((client, again)) = self.insist(client, &many) else { return };
             if again != ids {
-                self.stage.known().breaches.push(format!("jobs {ids:?} were submitted again and became {again:?}"));
+                self.stage
+                    .known()
+                    .breaches
+                    .push(format!("jobs {ids:?} were submitted again and became {again:?}"));
             }
             client
         } else {
@@ -169,7 +175,9 @@ impl<'s> Attendant<'s> {
     /// Submits many and hears of their ends on the same connection, for as long as that lasts.
     fn stay(&mut self, mut client: Client) {
         let kinds = self.kinds(20);
-        let Ok(()) = client.send(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }, true) else { return };
+        let Ok(()) = client.send(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }, true) else {
+            return;
+        };
         let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
         self.accept(&submitted.ids, &kinds);
         let mut left = submitted.ids;
@@ -178,7 +186,10 @@ impl<'s> Attendant<'s> {
             this.stage.known().end(brief.id, brief.state);
         });
         if is_whole && !left.is_empty() {
-            self.stage.known().breaches.push(format!("jobs {left:?} are said to have ended and have not been told"));
+            self.stage
+                .known()
+                .breaches
+                .push(format!("jobs {left:?} are said to have ended and have not been told"));
         }
         if let Some(client) = self.stage.connect() {
             self.wait_for_all(client, left);
@@ -198,15 +209,21 @@ impl<'s> Attendant<'s> {
 
     /// Submits calls that are kept in memory alone, and hears of their ends or of the supervisor's; cancels some.
     fn keep_in_memory(&mut self, mut client: Client) {
-        let kinds: Vec<Kind> = (0..self.random.random_range(1..20)).map(|_| kinds::any_volatile(&mut self.random)).collect();
+        let kinds: Vec<Kind> =
+            (0..self.random.random_range(1..20)).map(|_| kinds::any_volatile(&mut self.random)).collect();
         let jobs = kinds.iter().map(|&kind| self.stage.ledgers.volatile(kind, &self.stage.mark)).collect();
         let Ok(()) = client.send(&SubmitMany { jobs, defaults: None }, true) else { return };
         let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
-        submitted.ids.iter().zip(&kinds).for_each(|(&id, &kind)| self.stage.known().accept_volatile(id, kind));
+        submitted
+            .ids
+            .iter()
+            .zip(&kinds)
+            .for_each(|(&id, &kind)| self.stage.known().accept_volatile(id, kind));
         if self.random.random_bool(0.3)
             && let Ok(mut other) = Client::connect(&self.stage.socket)
         {
-            let ids: Vec<u64> = submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
+            let ids: Vec<u64> =
+                submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
             self.stage.known().cancel_volatile(&ids);
             // It is refused where poold has died meanwhile and knows nothing of them any more.
             let _ = other.call(&Cancel { ids });
@@ -248,7 +265,9 @@ impl<'s> Attendant<'s> {
     /// Submits jobs that are tied to another one.
     fn follow(&mut self, mut client: Client) {
         let kinds = self.kinds(2);
-        let Ok(submitted) = client.call(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }) else { return };
+        let Ok(submitted) = client.call(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }) else {
+            return;
+        };
         self.accept(&submitted.ids, &kinds);
         let mut ids = submitted.ids;
         let followers = vec![CLINGS; 2];

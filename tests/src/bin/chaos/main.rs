@@ -51,7 +51,9 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let Options { minutes, seed, clients, workers, containment } = options;
-    println!("seed {seed}, {minutes} minutes, {clients} clients, {workers} slots, containment {containment:?}");
+    println!(
+        "seed {seed}, {minutes} minutes, {clients} clients, {workers} slots, containment {containment:?}"
+    );
     let (mut daemon, ledgers) = pools::start(workers, containment);
     if let Some(why) = containment.is_missing(&daemon) {
         println!("this containment is not to be had here: {why}");
@@ -72,7 +74,13 @@ fn main() -> ExitCode {
             scope.spawn(|| attendant.attend());
         }
         scope.spawn(|| load::release(&stage));
-        kills::kill_for(&mut daemon, Duration::from_secs_f64(minutes * 60.0), &mut random, &stage, containment);
+        kills::kill_for(
+            &mut daemon,
+            Duration::from_secs_f64(minutes * 60.0),
+            &mut random,
+            &stage,
+            containment,
+        );
         stage.is_over.store(true, Ordering::Relaxed);
     });
     let Stage { ledgers, known, .. } = stage;

@@ -65,7 +65,13 @@ pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
 }
 
 /// Gives it another configuration, which is in force until its next start: more or fewer programs, with another variable.
-pub fn reconfigure(daemon: &Daemon, containment: Containment, ledgers: &Ledgers, programs: u32, version: u32) {
+pub fn reconfigure(
+    daemon: &Daemon,
+    containment: Containment,
+    ledgers: &Ledgers,
+    programs: u32,
+    version: u32,
+) {
     let text = config(containment, ledgers, daemon.mark(), programs, version);
     fs::write(daemon.path("config.toml"), text).expect("the configuration can be written");
     daemon.signal(Signal::SIGHUP);

@@ -54,11 +54,15 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
     let twice = known.volatile.keys().filter(|id| known.accepted.contains_key(id));
     known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
-    let daemon_kills: u64 = known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
+    let daemon_kills: u64 =
+        known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
     let commands = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
     let slots = commands + MOST_PROGRAMS;
     if sums.uncounted > daemon_kills * u64::from(slots) {
-        known.breaches.push(format!("{} runs were not counted, with {daemon_kills} kills of the daemon", sums.uncounted));
+        known.breaches.push(format!(
+            "{} runs were not counted, with {daemon_kills} kills of the daemon",
+            sums.uncounted
+        ));
     }
     let orphans = orphans(daemon);
     if !orphans.is_empty() {
@@ -72,8 +76,13 @@ fn figures(known: &Known, sums: &Sums, lost: usize, orphans: usize) -> Vec<(Stri
     let kills = known.kills.iter().map(|(name, &count)| (format!("killed: {name}"), count));
     let ended = sums.ended.iter().map(|(state, &count)| (format!("jobs ended: {state}"), count));
     let tally = known.tally.iter().map(|(&name, &count)| (name.to_owned(), count));
-    let all_kills = [("kills".to_owned(), known.kills.values().sum()), ("jobs accepted".to_owned(), known.accepted.len() as u64)];
-    let volatile = |is_meant: fn(Fate) -> bool| known.volatile.values().filter(|volatile| is_meant(volatile.fate)).count() as u64;
+    let all_kills = [
+        ("kills".to_owned(), known.kills.values().sum()),
+        ("jobs accepted".to_owned(), known.accepted.len() as u64),
+    ];
+    let volatile = |is_meant: fn(Fate) -> bool| {
+        known.volatile.values().filter(|volatile| is_meant(volatile.fate)).count() as u64
+    };
     let calls = known.accepted.values().filter(|accepted| accepted.kind.is_call()).count();
     let rest = [
         ("jobs lost", lost as u64),
@@ -108,7 +117,8 @@ fn check_end(
         // By us.
         State::Failed if record.signal == Some(9) => record.retried == kind.retries,
         State::Failed if kind.on_crash == OnCrash::Fail => {
-            let was_told_to_end = record.reason.as_ref().is_some_and(|reason| reason.contains("poold was told to end"));
+            let was_told_to_end =
+                record.reason.as_ref().is_some_and(|reason| reason.contains("poold was told to end"));
             was_told_to_end || record.result == Some(ResultKind::Lost)
         }
         State::Canceled => accepted.is_canceled,
@@ -118,9 +128,15 @@ fn check_end(
         breaches.push(format!("job {id} {} and is {:?}: {:?}", kind.name, record.state, record.reason));
     }
     if record.state == kind.state && !kind.is_right(record.value.as_ref(), record.error.as_ref()) {
-        breaches.push(format!("job {id} {} and has the value {:?}, the error {:?}", kind.name, record.value, record.error));
+        breaches.push(format!(
+            "job {id} {} and has the value {:?}, the error {:?}",
+            kind.name, record.value, record.error
+        ));
     }
-    if record.state == State::Failed && record.result != Some(ResultKind::Lost) && record.retried != kind.retries {
+    if record.state == State::Failed
+        && record.result != Some(ResultKind::Lost)
+        && record.retried != kind.retries
+    {
         breaches.push(format!("job {id} {} and is not tried again: {record:?}", kind.name));
     }
     // Who goes away before the end, when it is all over, is told nothing.
@@ -138,14 +154,22 @@ fn check_end(
 }
 
 /// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left of it.
-fn check_volatile(daemon: &Daemon, id: u64, volatile: &Volatile, written: &Written, breaches: &mut Vec<String>) {
+fn check_volatile(
+    daemon: &Daemon,
+    id: u64,
+    volatile: &Volatile,
+    written: &Written,
+    breaches: &mut Vec<String>,
+) {
     let Volatile { kind, is_canceled, fate } = volatile;
     let has_run = |ledger: &HashMap<(u64, String), usize>| ledger.contains_key(&(id, CALL.to_owned()));
     match fate {
         Fate::Open => breaches.push(format!("call {id} {} and nobody was told its end", kind.name)),
         Fate::Ended(State::Canceled) if *is_canceled => {}
         Fate::Ended(State::Failed) if kind.on_crash == OnCrash::Fail => {}
-        Fate::Ended(state) if *state != kind.state => breaches.push(format!("call {id} {} and is {state:?}", kind.name)),
+        Fate::Ended(state) if *state != kind.state => {
+            breaches.push(format!("call {id} {} and is {state:?}", kind.name))
+        }
         Fate::Ended(State::Succeeded) if !has_run(&written.done) => {
             breaches.push(format!("call {id} has succeeded and never ran to its end"));
         }
@@ -170,9 +194,17 @@ impl Sums {
 
     /// No run of an attempt is repeated, but that of one whose start a dying poold has not written down; never that of a job which must not
     /// be repeated.
-    fn check_runs(&mut self, id: u64, accepted: &Accepted, record: &Record, written: &Written, breaches: &mut Vec<String>) {
+    fn check_runs(
+        &mut self,
+        id: u64,
+        accepted: &Accepted,
+        record: &Record,
+        written: &Written,
+        breaches: &mut Vec<String>,
+    ) {
         let runs_of = |run: String| written.started.get(&(id, run)).copied().unwrap_or(0) as u64;
-        let runs_of_attempts: Vec<u64> = (1..=record.attempt + 1).map(|attempt| runs_of(attempt.to_string())).collect();
+        let runs_of_attempts: Vec<u64> =
+            (1..=record.attempt + 1).map(|attempt| runs_of(attempt.to_string())).collect();
         let repeated: u64 = runs_of_attempts.iter().map(|runs| runs.saturating_sub(1)).sum();
         let runs: u64 = runs_of_attempts.into_iter().sum::<u64>() + runs_of(CALL.to_owned());
         let most = match accepted.kind.on_crash {
@@ -184,7 +216,10 @@ impl Sums {
             self.uncounted += repeated.max(runs.saturating_sub(u64::from(record.attempt)));
         } else if runs > most || repeated > 0 {
             self.beyond += 1;
-            breaches.push(format!("job {id} {} and ran {runs} times in {} attempts", accepted.kind.name, record.attempt));
+            breaches.push(format!(
+                "job {id} {} and ran {runs} times in {} attempts",
+                accepted.kind.name, record.attempt
+            ));
         }
     }
 
@@ -219,7 +254,9 @@ fn settled_records(daemon: &Daemon, known: &mut Known) -> HashMap<u64, Record> {
                 }
             };
             let is_settled = |state: &str| matches!(state, "delivered" | "failed" | "skipped");
-            if record.state.is_terminal() && record.callbacks.iter().all(|callback| is_settled(&callback.state)) {
+            if record.state.is_terminal()
+                && record.callbacks.iter().all(|callback| is_settled(&callback.state))
+            {
                 records.insert(id, record);
                 break;
             }
@@ -242,8 +279,11 @@ fn orphans(daemon: &Daemon) -> Vec<i32> {
     let strays = || {
         let workers = children(supervisor);
         let pools = daemon.client().call(&Pools {}).map(|reply| reply.pools).unwrap_or_default();
-        let programs: Vec<i32> = pools.iter().flat_map(|pool| &pool.slots).filter_map(|slot| slot.program_pid).collect();
-        let is_own = |pid: &i32| *pid == guardian || *pid == supervisor || workers.contains(pid) || programs.contains(pid);
+        let programs: Vec<i32> =
+            pools.iter().flat_map(|pool| &pool.slots).filter_map(|slot| slot.program_pid).collect();
+        let is_own = |pid: &i32| {
+            *pid == guardian || *pid == supervisor || workers.contains(pid) || programs.contains(pid)
+        };
         daemon.processes().into_iter().filter(|pid| !is_own(pid)).collect::<Vec<i32>>()
     };
     let patience = Instant::now() + Duration::from_secs(30);
