@@ -9,7 +9,7 @@ use super::event::{Effect, Reply};
 use super::store_op::StoreOp;
 use super::waiters::{End, Kind, Watch};
 use super::{Ending, Mode, Pool, Scheduler, outcome};
-use crate::job::{CallId, CallbackId, JobId, Ready, StopReason, Tie, Work};
+use crate::job::{CallbackId, JobId, Ready, RequestId, StopReason, Tie, Work};
 
 /// A submission that the store has not answered yet.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub enum Follow {
 }
 
 impl Scheduler {
-    pub(super) fn on_submit(&mut self, call: CallId, jobs: Vec<Arc<Work>>, follow: Follow) {
+    pub(super) fn on_submit(&mut self, call: RequestId, jobs: Vec<Arc<Work>>, follow: Follow) {
         if self.mode != Mode::Serving {
             return self.reply(call, Reply::Refused(Refusal::Draining {}), true);
         }
@@ -73,14 +73,14 @@ impl Scheduler {
     }
 
     /// The store has answered.
-    fn take_submission(&mut self, call: CallId) -> Option<Submission> {
+    fn take_submission(&mut self, call: RequestId) -> Option<Submission> {
         let submission = self.submissions.remove(&call)?;
         self.pools.iter_mut().zip(&submission.added).for_each(|(pool, added)| pool.inserting -= added);
         Some(submission)
     }
 
     /// The call waits from now on, so that no end can slip through; the store then tells what has ended already, and what there is not.
-    pub(super) fn on_wait(&mut self, call: CallId, mut ids: Vec<JobId>, kind: Kind) {
+    pub(super) fn on_wait(&mut self, call: RequestId, mut ids: Vec<JobId>, kind: Kind) {
         if ids.is_empty() {
             let parameter = "ids: at least one is needed".to_owned();
             return self.reply(call, Reply::Refused(Refusal::InvalidParameter { parameter }), true);
@@ -94,7 +94,7 @@ impl Scheduler {
         self.store(StoreOp::Get { call, ids });
     }
 
-    pub(super) fn on_signal(&mut self, call: CallId, id: JobId, signal: i32) {
+    pub(super) fn on_signal(&mut self, call: RequestId, id: JobId, signal: i32) {
         match self.active.get(&id) {
             // There is no process of its own that could make something of it.
             Some(active) if active.work.call().is_some() => {
@@ -116,12 +116,12 @@ impl Scheduler {
         }
     }
 
-    fn refuse_signal(&mut self, call: CallId, id: JobId, state: State) {
+    fn refuse_signal(&mut self, call: RequestId, id: JobId, state: State) {
         let refusal = Refusal::NotRunning { id: id.0, state: state.as_str().to_owned() };
         self.reply(call, Reply::Refused(refusal), true);
     }
 
-    pub(super) fn on_disconnected(&mut self, call: CallId) {
+    pub(super) fn on_disconnected(&mut self, call: RequestId) {
         if let Some(submission) = self.submissions.get_mut(&call) {
             submission.orphaned = true;
         }
@@ -136,7 +136,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_release(&mut self, call: CallId, ids: Vec<JobId>) {
+    pub(super) fn on_release(&mut self, call: RequestId, ids: Vec<JobId>) {
         if let Some(id) = ids.iter().find(|id| !self.held.contains(id)) {
             return self.reply(call, Reply::Refused(Refusal::NotHeld { id: id.0 }), true);
         }
@@ -144,7 +144,7 @@ impl Scheduler {
         self.store(StoreOp::Release { call, ids });
     }
 
-    pub(super) fn on_released(&mut self, call: CallId, jobs: Vec<Ready>) {
+    pub(super) fn on_released(&mut self, call: RequestId, jobs: Vec<Ready>) {
         for ready in jobs {
             // One that has been ended in between does not come back.
             if let Some(ending) = self.ending.get_mut(&ready.id) {
@@ -160,7 +160,7 @@ impl Scheduler {
 
     pub(super) fn on_inserted(
         &mut self,
-        call: CallId,
+        call: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         untied: &[JobId],
@@ -214,7 +214,7 @@ impl Scheduler {
     /// The client goes on waiting for what has been accepted.
     fn follow(
         &mut self,
-        call: CallId,
+        call: RequestId,
         kind: Kind,
         ids: &[JobId],
         first: JobId,
@@ -229,7 +229,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_refused(&mut self, call: CallId, refusal: Refusal) {
+    pub(super) fn on_refused(&mut self, call: RequestId, refusal: Refusal) {
         let is_awaited = match self.take_submission(call) {
             Some(submission) => !submission.orphaned,
             None => self.waiters.remove(call).is_some(),
@@ -239,7 +239,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_got(&mut self, call: CallId, records: &[Record], missing: Option<JobId>) {
+    pub(super) fn on_got(&mut self, call: RequestId, records: &[Record], missing: Option<JobId>) {
         // Without a kind the call is over: its client has gone, or has been told by an end that came in between.
         let Some(kind) = self.waiters.kind(call) else { return };
         if let Some(id) = missing {

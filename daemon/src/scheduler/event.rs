@@ -8,7 +8,7 @@ use pool_proto::{Record, Refusal};
 
 use super::store_op::{CallbackRun, StoreAnswer, StoreOp};
 use super::waiters::Watch;
-use crate::job::{Answer, CallId, Claim, Ended, JobId, Process, Program, SpawnFailure, Work};
+use crate::job::{Answer, Claim, Ended, JobId, Process, Program, RequestId, SpawnFailure, Work};
 
 /// The time of an event, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,19 +86,19 @@ pub struct CallbackSettings {
 pub enum Event {
     /// A client submits jobs that have been checked. `attached`: it waits for the end of the one job, and this is what becomes of
     /// the job should the client go.
-    Submit { call: CallId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
+    Submit { call: RequestId, jobs: Vec<Arc<Work>>, attached: Option<OnDisconnect> },
     /// A client submits jobs that have been checked, and wants to hear of all their ends, in few words.
-    SubmitBatch { call: CallId, jobs: Vec<Arc<Work>> },
+    SubmitBatch { call: RequestId, jobs: Vec<Arc<Work>> },
     /// A client waits for jobs. `attached`: it is the client that those tied to their client are tied to.
-    Wait { call: CallId, ids: Vec<JobId>, any: bool, watch: Watch, attached: bool },
+    Wait { call: RequestId, ids: Vec<JobId>, any: bool, watch: Watch, attached: bool },
     /// A client wants jobs ended and waits for that.
-    Cancel { call: CallId, ids: Vec<JobId> },
+    Cancel { call: RequestId, ids: Vec<JobId> },
     /// A client sends a signal to a running job.
-    Signal { call: CallId, id: JobId, signal: i32 },
+    Signal { call: RequestId, id: JobId, signal: i32 },
     /// A client wants held jobs queued again, all or none.
-    Release { call: CallId, ids: Vec<JobId> },
+    Release { call: RequestId, ids: Vec<JobId> },
     /// The client of that call is gone.
-    Disconnected { call: CallId },
+    Disconnected { call: RequestId },
     /// Accept nothing more, finish everything, then end.
     Drain,
     /// End soon; told a second time: at once.
@@ -192,7 +192,7 @@ pub enum Effect {
     },
     /// `last`: nothing more follows to this call.
     Reply {
-        call: CallId,
+        call: RequestId,
         reply: Reply,
         last: bool,
     },

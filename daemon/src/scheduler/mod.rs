@@ -55,7 +55,7 @@ pub use waiters::Watch;
 use waiters::{End, Kind, Waiters};
 
 use crate::job::{
-    CallId, CallbackId, IdMap, IdSet, JobId, Outcome, Program, Ready, StopReason, Tie, Unit, Work,
+    CallbackId, IdMap, IdSet, JobId, Outcome, Program, Ready, RequestId, StopReason, Tie, Unit, Work,
 };
 
 /// One pool of jobs.
@@ -120,7 +120,7 @@ pub struct Scheduler {
     lane: CallbackLane,
     active: IdMap<JobId, Active>,
     waiters: Waiters,
-    submissions: IdMap<CallId, Submission>,
+    submissions: IdMap<RequestId, Submission>,
     /// Jobs whose end the store has been given and has not confirmed.
     ending: IdMap<JobId, Ending>,
     /// Jobs in the state held.
@@ -609,7 +609,7 @@ impl Scheduler {
         self.effects.push(Effect::Store(op));
     }
 
-    fn reply(&mut self, call: CallId, reply: Reply, last: bool) {
+    fn reply(&mut self, call: RequestId, reply: Reply, last: bool) {
         self.effects.push(Effect::Reply { call, reply, last });
     }
 }

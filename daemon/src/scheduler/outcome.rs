@@ -5,7 +5,7 @@ use pool_proto::Json;
 use pool_proto::interface::{Brief, OnCrash, ResultKind, State};
 
 use crate::job::{
-    Answer, Ended, Exit, JobId, Outcome, SpawnFailure, Stage, StopReason, Task, Tie, Verdict, Work,
+    Answer, Ended, Exit, JobId, JobKind, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work,
 };
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
@@ -135,9 +135,9 @@ pub fn in_words(outcome: &Outcome) -> String {
 /// configuration was changed.
 pub fn of_mismatch(work: &Work, ended_us: i64) -> Outcome {
     let pool = &work.pool;
-    let reason = match work.task {
-        Task::Exec(_) => format!("the pool {pool:?} has a resident program now and runs no commands"),
-        Task::Call(_) => format!("the pool {pool:?} has no resident program any more"),
+    let reason = match work.kind {
+        JobKind::Exec(_) => format!("the pool {pool:?} has a resident program now and runs no commands"),
+        JobKind::Call(_) => format!("the pool {pool:?} has no resident program any more"),
     };
     without_process(State::Failed, ResultKind::Error, Some(reason), ended_us)
 }
@@ -221,9 +221,9 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
         ),
         Stage::Setup => format!("its process could not be set up: {why}"),
         Stage::Cwd => format!("cannot enter the directory {:?}: {why}", work.cwd),
-        Stage::Exec => match &work.task {
-            Task::Exec(argv) => format!("cannot execute {:?}: {why}", argv[0]),
-            Task::Call(call) => format!("cannot call {:?}: {why}", call.method),
+        Stage::Exec => match &work.kind {
+            JobKind::Exec(argv) => format!("cannot execute {:?}: {why}", argv[0]),
+            JobKind::Call(call) => format!("cannot call {:?}: {why}", call.method),
         },
     }
 }

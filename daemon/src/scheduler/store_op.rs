@@ -8,7 +8,7 @@ use pool_proto::interface::{OnCrash, State};
 use pool_proto::{Record, Refusal};
 
 use crate::job::{
-    CallId, CallbackId, JobId, Outcome, Position, Process, Ready, Retries, StopReason, Tie, Work,
+    CallbackId, JobId, Outcome, Position, Process, Ready, RequestId, Retries, StopReason, Tie, Work,
 };
 
 /// What the store is asked to do.
@@ -18,7 +18,13 @@ pub enum StoreOp {
     /// is tied to a job that there is not. One whose key a job has is not added, and its id stays unused, unless that job has ended
     /// without success and is of another round: then it loses the key.
     /// Answered by [`StoreAnswer::Inserted`] or [`StoreAnswer::Refused`].
-    Insert { call: CallId, first: JobId, first_callback: CallbackId, jobs: Vec<Arc<Work>>, submitted_us: i64 },
+    Insert {
+        call: RequestId,
+        first: JobId,
+        first_callback: CallbackId,
+        jobs: Vec<Arc<Work>>,
+        submitted_us: i64,
+    },
     /// Processes named from here on are of this boot of the machine.
     Booted { boot_id: String },
     /// An attempt runs; without a process, it was tried: its command could not be executed, or its worker died before it could tell.
@@ -28,7 +34,7 @@ pub enum StoreOp {
     /// Out of the queue, until somebody releases or cancels it.
     Hold { id: JobId, crashes: u32, reason: String },
     /// Held jobs go back into the queue, their crashes forgiven. Answered by [`StoreAnswer::Released`].
-    Release { call: CallId, ids: Vec<JobId> },
+    Release { call: RequestId, ids: Vec<JobId> },
     /// An attempt is being ended, and why; never with [`StopReason::Shutdown`].
     Stopping { id: JobId, reason: StopReason },
     /// An attempt could not be started for now. The job stays in the queue, as one in state `retrying`: it is fetched, counted, listed
@@ -53,9 +59,9 @@ pub enum StoreOp {
     /// The next queued jobs of a pool, by their places. Answered by [`StoreAnswer::Fetched`].
     Fetch { pool: Arc<str>, after: Option<Position>, limit: u32 },
     /// Records by id. Answered by [`StoreAnswer::Got`].
-    Get { call: CallId, ids: Vec<JobId> },
+    Get { call: RequestId, ids: Vec<JobId> },
     /// One page of records. Answered by [`StoreAnswer::Listed`].
-    List { call: CallId, query: ListQuery },
+    List { call: RequestId, query: ListQuery },
     /// Marks a pending callback as running and counts the attempt. Answered by [`StoreAnswer::CallbackClaimed`].
     ClaimCallback { id: CallbackId },
     /// How an attempt of a callback ended.
@@ -65,7 +71,7 @@ pub enum StoreOp {
     ReserveIds { below: u64 },
     /// Keeps a pool that was added at run time, as it is to be found by the next start; without a value it is forgotten.
     /// Answered by [`StoreAnswer::PoolChanged`].
-    SetPool { call: CallId, name: String, value: Option<String> },
+    SetPool { call: RequestId, name: String, value: Option<String> },
     /// Removes ended jobs beyond the limits, oldest first, at most `batch` of them. Answered by [`StoreAnswer::Pruned`].
     Prune { max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32 },
 }
@@ -136,7 +142,7 @@ pub enum StoreAnswer {
     /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in order, of those that were
     /// not added, and who had their keys.
     Inserted {
-        call: CallId,
+        call: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         untied: Vec<JobId>,
@@ -144,7 +150,7 @@ pub enum StoreAnswer {
     },
     /// Nothing of an [`StoreOp::Insert`] was stored; or what a [`StoreOp::Get`] or [`StoreOp::List`] asks for cannot be read.
     Refused {
-        call: CallId,
+        call: RequestId,
         refusal: Refusal,
     },
     Claimed {
@@ -153,7 +159,7 @@ pub enum StoreAnswer {
         worker_pid: i32,
     },
     Released {
-        call: CallId,
+        call: RequestId,
         jobs: Vec<Ready>,
     },
     /// `complete`: the pool's queue holds nothing beyond these.
@@ -179,13 +185,13 @@ pub enum StoreAnswer {
     },
     /// Records in the order of the ids asked for, and the ids that there are not.
     Got {
-        call: CallId,
+        call: RequestId,
         records: Vec<Record>,
         missing: Vec<JobId>,
     },
     /// `next`: where the listing goes on.
     Listed {
-        call: CallId,
+        call: RequestId,
         records: Vec<Record>,
         next: Option<JobId>,
     },
@@ -194,7 +200,7 @@ pub enum StoreAnswer {
         below: u64,
     },
     PoolChanged {
-        call: CallId,
+        call: RequestId,
     },
     /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `more`: the limits are not met yet.
     Pruned {

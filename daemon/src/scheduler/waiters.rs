@@ -4,7 +4,7 @@ use pool_proto::Record;
 use pool_proto::interface::{Brief, OnDisconnect};
 
 use super::event::Reply;
-use crate::job::{CallId, IdMap, IdSet, JobId};
+use crate::job::{IdMap, IdSet, JobId, RequestId};
 
 /// What a waiting call is told, and when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ struct Waiter {
 /// All waiting calls.
 #[derive(Debug, Default)]
 pub struct Waiters {
-    calls: IdMap<CallId, Waiter>,
-    jobs: IdMap<JobId, Vec<CallId>>,
+    calls: IdMap<RequestId, Waiter>,
+    jobs: IdMap<JobId, Vec<RequestId>>,
 }
 
 impl Kind {
@@ -65,7 +65,7 @@ impl Kind {
 }
 
 impl Waiters {
-    pub fn add(&mut self, call: CallId, kind: Kind, ids: &[JobId]) {
+    pub fn add(&mut self, call: RequestId, kind: Kind, ids: &[JobId]) {
         let remaining: IdSet<JobId> = ids.iter().copied().collect();
         for &id in &remaining {
             self.jobs.entry(id).or_default().push(call);
@@ -83,28 +83,28 @@ impl Waiters {
         self.jobs.get(&id).is_some_and(|calls| calls.iter().any(|call| self.calls[call].kind == Kind::Batch))
     }
 
-    pub fn kind(&self, call: CallId) -> Option<Kind> {
+    pub fn kind(&self, call: RequestId) -> Option<Kind> {
         self.calls.get(&call).map(|waiter| waiter.kind)
     }
 
     /// Whether the call still waits for the job.
-    pub fn waits_for(&self, call: CallId, id: JobId) -> bool {
+    pub fn waits_for(&self, call: RequestId, id: JobId) -> bool {
         self.calls.get(&call).is_some_and(|waiter| waiter.remaining.contains(&id))
     }
 
     /// The calls that wait for the job's end.
-    pub fn calls_for(&self, id: JobId) -> Vec<CallId> {
+    pub fn calls_for(&self, id: JobId) -> Vec<RequestId> {
         self.jobs.get(&id).cloned().unwrap_or_default()
     }
 
     /// The calls that watch so much of the job.
-    pub fn watchers(&self, id: JobId, watch: Watch) -> Vec<CallId> {
-        let watches = |call: &&CallId| self.calls[*call].kind.watch() >= watch;
+    pub fn watchers(&self, id: JobId, watch: Watch) -> Vec<RequestId> {
+        let watches = |call: &&RequestId| self.calls[*call].kind.watch() >= watch;
         self.jobs.get(&id).into_iter().flatten().filter(watches).copied().collect()
     }
 
     /// Forgets a call; returns its kind and the jobs it still waited for, in order.
-    pub fn remove(&mut self, call: CallId) -> Option<(Kind, Vec<JobId>)> {
+    pub fn remove(&mut self, call: RequestId) -> Option<(Kind, Vec<JobId>)> {
         let waiter = self.calls.remove(&call)?;
         for id in &waiter.remaining {
             self.forget(*id, call);
@@ -115,15 +115,20 @@ impl Waiters {
     }
 
     /// All calls are over.
-    pub fn drain(&mut self) -> Vec<CallId> {
+    pub fn drain(&mut self) -> Vec<RequestId> {
         self.jobs.clear();
-        let mut calls: Vec<CallId> = self.calls.drain().map(|(call, _)| call).collect();
+        let mut calls: Vec<RequestId> = self.calls.drain().map(|(call, _)| call).collect();
         calls.sort_unstable();
         calls
     }
 
     /// A job has ended: the reply to one call, if it still waits for it and is to be told now; true when it is the last.
-    pub fn ended_for(&mut self, call: CallId, id: JobId, end: End<'_>) -> Option<(CallId, Reply, bool)> {
+    pub fn ended_for(
+        &mut self,
+        call: RequestId,
+        id: JobId,
+        end: End<'_>,
+    ) -> Option<(RequestId, Reply, bool)> {
         let waiter = self.calls.get_mut(&call)?;
         if !waiter.remaining.remove(&id) {
             return None;
@@ -155,7 +160,7 @@ impl Waiters {
         reply.map(|reply| (call, reply, last))
     }
 
-    fn forget(&mut self, id: JobId, call: CallId) {
+    fn forget(&mut self, id: JobId, call: RequestId) {
         if let Some(calls) = self.jobs.get_mut(&id) {
             calls.retain(|&other| other != call);
             if calls.is_empty() {

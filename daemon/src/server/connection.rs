@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::outbox::Outbox;
 use super::request::{Parsed, Request, parse};
-use crate::job::CallId;
+use crate::job::RequestId;
 
 /// Calls under way on one connection.
 const MAX_CALLS: usize = 256;
@@ -39,7 +39,7 @@ const TURN: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct Pending {
-    id: CallId,
+    id: RequestId,
     more: bool,
     oneway: bool,
     /// No further call is read before this one is over.
@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// The calls that have not been replied to in full.
-    pub fn calls(&self) -> impl Iterator<Item = CallId> + '_ {
+    pub fn calls(&self) -> impl Iterator<Item = RequestId> + '_ {
         self.calls.iter().map(|call| call.id)
     }
 
@@ -114,8 +114,8 @@ impl Connection {
     pub fn read(
         &mut self,
         buffer: &mut [u8],
-        mut next_id: impl FnMut() -> CallId,
-        mut on_request: impl FnMut(CallId, Request),
+        mut next_id: impl FnMut() -> RequestId,
+        mut on_request: impl FnMut(RequestId, Request),
     ) -> Progress {
         self.stalled = false;
         let mut taken = 0;
@@ -161,7 +161,13 @@ impl Connection {
     }
 
     /// Replies to a call; `last`: nothing more follows to it.
-    pub fn reply(&mut self, id: CallId, parameters: &impl Serialize, descriptors: Vec<OwnedFd>, last: bool) {
+    pub fn reply(
+        &mut self,
+        id: RequestId,
+        parameters: &impl Serialize,
+        descriptors: Vec<OwnedFd>,
+        last: bool,
+    ) {
         let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
         // A client that did not ask for more than one reply gets the last one.
         let wanted = !call.oneway && (last || call.more);
@@ -174,7 +180,7 @@ impl Connection {
     }
 
     /// Replies with a named error, which is always the last.
-    pub fn reply_refusal(&mut self, id: CallId, refusal: &Refusal) {
+    pub fn reply_refusal(&mut self, id: RequestId, refusal: &Refusal) {
         let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
         if !call.oneway {
             call.replies.push((encode(refusal), Vec::new()));
@@ -213,7 +219,7 @@ impl Connection {
     }
 
     /// Whether the call is the one whose replies go out now, all of them sent.
-    pub fn is_drained_for(&self, id: CallId) -> bool {
+    pub fn is_drained_for(&self, id: RequestId) -> bool {
         self.outbox.is_empty() && self.calls.front().is_some_and(|call| call.id == id)
     }
 
@@ -223,7 +229,7 @@ impl Connection {
     }
 
     /// Whether the call wants any number of replies.
-    pub fn wants_more(&self, id: CallId) -> bool {
+    pub fn wants_more(&self, id: RequestId) -> bool {
         self.calls.iter().any(|call| call.id == id && call.more)
     }
 
@@ -281,8 +287,8 @@ impl Connection {
 fn accept(
     call: &Call<&RawValue>,
     calls: &mut VecDeque<Pending>,
-    next_id: &mut impl FnMut() -> CallId,
-    on_request: &mut impl FnMut(CallId, Request),
+    next_id: &mut impl FnMut() -> RequestId,
+    on_request: &mut impl FnMut(RequestId, Request),
 ) {
     let id = next_id();
     let mut pending =

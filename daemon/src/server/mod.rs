@@ -16,7 +16,7 @@ use nix::unistd::geteuid;
 use pool_proto::Refusal;
 use serde::Serialize;
 
-use crate::job::{CallId, IdMap, IdSet};
+use crate::job::{IdMap, IdSet, RequestId};
 use connection::{Connection, Progress};
 pub use request::{Parsed, Request, parse};
 
@@ -34,12 +34,12 @@ const MAX_BACKLOG: usize = 256 * 1024 * 1024;
 pub enum ServerEvent {
     Request {
         connection: Token,
-        call: CallId,
+        call: RequestId,
         request: Request,
     },
     /// The client of a call that had not been replied to in full is gone.
     Disconnected {
-        call: CallId,
+        call: RequestId,
     },
     /// A connection is gone, and with it what was bound to it.
     Closed {
@@ -47,7 +47,7 @@ pub enum ServerEvent {
     },
     /// The client has read all that was sent in reply to this call: a listing may go on.
     Drained {
-        call: CallId,
+        call: RequestId,
     },
 }
 
@@ -57,7 +57,7 @@ pub struct Server {
     listener: UnixListener,
     registry: Registry,
     connections: IdMap<Token, Connection>,
-    calls: IdMap<CallId, Token>,
+    calls: IdMap<RequestId, Token>,
     next_token: usize,
     next_call: u64,
     max_clients: usize,
@@ -66,7 +66,7 @@ pub struct Server {
     unfinished: Vec<Token>,
     dirty: IdSet<Token>,
     /// Calls that wait for their replies to be read before they go on.
-    streaming: IdSet<CallId>,
+    streaming: IdSet<RequestId>,
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
     backlog: usize,
@@ -188,7 +188,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let (calls, next_call) = (&mut self.calls, &mut self.next_call);
         let next_id = || {
-            let id = CallId(*next_call);
+            let id = RequestId(*next_call);
             *next_call += 1;
             id
         };
@@ -247,7 +247,7 @@ impl Server {
     /// Replies to a call; `last`: nothing more follows to it. A client that has gone is no error.
     pub fn reply(
         &mut self,
-        call: CallId,
+        call: RequestId,
         parameters: &impl Serialize,
         descriptors: Vec<OwnedFd>,
         last: bool,
@@ -258,30 +258,30 @@ impl Server {
     }
 
     /// Replies to a call with a named error.
-    pub fn refuse(&mut self, call: CallId, refusal: &Refusal) {
+    pub fn refuse(&mut self, call: RequestId, refusal: &Refusal) {
         if let Some(connection) = self.connection_of(call, true) {
             connection.reply_refusal(call, refusal);
         }
     }
 
     /// Whether the call wants any number of replies.
-    pub fn wants_more(&self, call: CallId) -> bool {
+    pub fn wants_more(&self, call: RequestId) -> bool {
         let connection = self.calls.get(&call).and_then(|token| self.connections.get(token));
         connection.is_some_and(|connection| connection.wants_more(call))
     }
 
     /// How many bytes the client of this call has not taken yet.
-    pub fn unread(&self, call: CallId) -> usize {
+    pub fn unread(&self, call: RequestId) -> usize {
         self.calls.get(&call).and_then(|token| self.connections.get(token)).map_or(0, Connection::unread)
     }
 
     /// Asks for [`ServerEvent::Drained`], once.
-    pub fn notify_drained(&mut self, call: CallId) {
+    pub fn notify_drained(&mut self, call: RequestId) {
         self.streaming.insert(call);
         self.dirty.extend(self.calls.get(&call));
     }
 
-    fn connection_of(&mut self, call: CallId, last: bool) -> Option<&mut Connection> {
+    fn connection_of(&mut self, call: RequestId, last: bool) -> Option<&mut Connection> {
         let token = *self.calls.get(&call)?;
         if last {
             self.calls.remove(&call);
@@ -299,7 +299,7 @@ impl Server {
                 Ok(_) if connection.watch(&self.registry, token).is_err() => self.close(token, events),
                 Ok(resume) => {
                     let drained = connection.calls().filter(|call| self.streaming.contains(call));
-                    let drained: Vec<CallId> =
+                    let drained: Vec<RequestId> =
                         drained.filter(|&call| connection.is_drained_for(call)).collect();
                     for call in drained {
                         self.streaming.remove(&call);

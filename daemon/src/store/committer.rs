@@ -20,7 +20,7 @@ use pool_proto::Refusal;
 use super::backup::Hold;
 use super::database::{BatchError, Database};
 use super::{CloseError, StoreEvent, fault};
-use crate::job::CallId;
+use crate::job::RequestId;
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 
 /// Operations in one batch, each job counted, so that the first one of it does not wait for long.
@@ -409,7 +409,7 @@ impl Committer {
     }
 }
 
-fn refused(call: CallId, reason: String) -> StoreAnswer {
+fn refused(call: RequestId, reason: String) -> StoreAnswer {
     StoreAnswer::Refused { call, refusal: Refusal::StoreFailed { reason } }
 }
 

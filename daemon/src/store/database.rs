@@ -17,7 +17,7 @@ pub use super::prune::History;
 use super::prune::{self, Limits};
 use super::records::{self, Layout};
 use super::{Durability, FILE_NAME, callbacks, fault, log, opening, queries};
-use crate::job::{CallId, CallbackId, JobId, Outcome, Work};
+use crate::job::{CallbackId, JobId, Outcome, RequestId, Work};
 use crate::scheduler::store_op::{Start, StoreAnswer, StoreOp};
 
 /// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is written from its beginning
@@ -468,7 +468,7 @@ fn sync_stdin(layout: &Layout, jobs: &[Arc<Work>], durability: Durability) -> Re
     })
 }
 
-fn ids_given_out_before(call: CallId, first: JobId, first_callback: CallbackId) -> StoreAnswer {
+fn ids_given_out_before(call: RequestId, first: JobId, first_callback: CallbackId) -> StoreAnswer {
     tracing::error!(job = %first, callback = %first_callback, "ids that were given out before were to be given out again");
     let reason =
         format!("the ids from {first} on were given out before; please report this as a defect of poold");

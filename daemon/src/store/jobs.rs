@@ -11,7 +11,7 @@ use super::columns::{micros, signed};
 use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::records;
-use crate::job::{CallbackId, JobId, Outcome, Process, Ready, StopReason, Task, Tie, Work};
+use crate::job::{CallbackId, JobId, JobKind, Outcome, Process, Ready, StopReason, Tie, Work};
 use crate::scheduler::store_op::Start;
 
 /// Where a job must stand to be finished.
@@ -68,16 +68,16 @@ pub fn insert(
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
     let mut callback_ids = (first_callback.0..).map(CallbackId);
     for (id, work) in new() {
-        let environment = match &work.task {
-            Task::Call(_) if work.callbacks.is_empty() => environments::NONE,
-            Task::Call(_) | Task::Exec(_) => environments.intern(connection, &work.environment)?,
+        let environment = match &work.kind {
+            JobKind::Call(_) if work.callbacks.is_empty() => environments::NONE,
+            JobKind::Call(_) | JobKind::Exec(_) => environments.intern(connection, &work.environment)?,
         };
-        let (argv, call) = match &work.task {
-            Task::Exec(argv) => (
+        let (argv, call) = match &work.kind {
+            JobKind::Exec(argv) => (
                 serde_json::to_string(argv).map_err(|error| Error::ToSqlConversionFailure(error.into()))?,
                 None,
             ),
-            Task::Call(call) => ("[]".to_owned(), Some(call)),
+            JobKind::Call(call) => ("[]".to_owned(), Some(call)),
         };
         insert.execute(params![
             id,

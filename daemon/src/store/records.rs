@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::Columns;
 use super::environments::Environments;
-use crate::job::{Call, CallbackId, JobId, Ready, Retries, Task, Work};
+use crate::job::{Call, CallbackId, JobId, JobKind, Ready, Retries, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ pub fn read_ready(
     let work = Work {
         pool: columns.parse(|name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
         name: columns.take()?,
-        task: read_task(&mut columns)?,
+        kind: read_kind(&mut columns)?,
         volatile: false,
         cwd: columns.take()?,
         environment: environments.load(connection, columns.take()?)?,
@@ -191,12 +191,12 @@ pub(super) fn read_retries(columns: &mut Columns<'_>) -> Result<Retries> {
     Ok(Retries { allowed: columns.take()?, backoff: columns.duration()?.unwrap_or_default() })
 }
 
-fn read_task(columns: &mut Columns<'_>) -> Result<Task> {
+fn read_kind(columns: &mut Columns<'_>) -> Result<JobKind> {
     let argv = columns.parse(|argv| serde_json::from_str(argv).ok())?;
     let method: Option<String> = columns.take()?;
     let params = columns.parse_optional(|params| Json::parse(params).ok())?;
     Ok(match method {
-        Some(method) => Task::Call(Call { method, params }),
-        None => Task::Exec(argv),
+        Some(method) => JobKind::Call(Call { method, params }),
+        None => JobKind::Exec(argv),
     })
 }

@@ -8,7 +8,7 @@ use pool_proto::Record;
 use pool_proto::interface::{SCHEMA, State};
 use pool_proto::text::rfc3339;
 
-use crate::job::{JobId, Outcome, Ready, Task, Work};
+use crate::job::{JobId, JobKind, Outcome, Ready, Work};
 use crate::scheduler::store_op::{ListQuery, Start, StoreAnswer, StoreOp};
 
 /// Ended jobs that are remembered at most, and for how long, in microseconds.
@@ -280,9 +280,9 @@ impl Volatile {
             start,
             outcome,
         } = self.jobs.get(&id)?;
-        let (argv, call) = match &work.task {
-            Task::Exec(argv) => (Some(argv.clone()), None),
-            Task::Call(call) => (None, Some(call)),
+        let (argv, call) = match &work.kind {
+            JobKind::Exec(argv) => (Some(argv.clone()), None),
+            JobKind::Call(call) => (None, Some(call)),
         };
         let outcome = outcome.as_ref();
         let answer = outcome.and_then(|outcome| outcome.answer.as_ref());
@@ -342,13 +342,13 @@ mod tests {
     use pool_proto::interface::{OnCrash, ResultKind};
     use std::time::Duration;
 
-    use crate::job::{Call, CallId, CallbackId, Environment, Retries};
+    use crate::job::{Call, CallbackId, Environment, RequestId, Retries};
 
     fn call(volatile: bool) -> Arc<Work> {
         Arc::new(Work {
             pool: Arc::from("p"),
             name: None,
-            task: Task::Call(Call { method: "m".to_owned(), params: None }),
+            kind: JobKind::Call(Call { method: "m".to_owned(), params: None }),
             volatile,
             cwd: "/".to_owned(),
             environment: Arc::new(Environment::default()),
@@ -367,7 +367,7 @@ mod tests {
     fn insert(first: u64, count: usize, volatile: bool) -> StoreOp {
         let jobs = vec![call(volatile); count];
         StoreOp::Insert {
-            call: CallId(1),
+            call: RequestId(1),
             first: JobId(first),
             first_callback: CallbackId(1),
             jobs,
@@ -398,8 +398,9 @@ mod tests {
         assert_eq!(volatile.take(insert(5, 2, true)), None);
         assert!(matches!(volatile.answer(), Some(StoreAnswer::Inserted { first: JobId(5), .. })));
         assert!(volatile.take(insert(7, 1, false)).is_some());
-        let rest = volatile.take(StoreOp::Get { call: CallId(2), ids: vec![JobId(5), JobId(9), JobId(6)] });
-        assert_eq!(rest, Some(StoreOp::Get { call: CallId(2), ids: vec![JobId(9)] }));
+        let rest =
+            volatile.take(StoreOp::Get { call: RequestId(2), ids: vec![JobId(5), JobId(9), JobId(6)] });
+        assert_eq!(rest, Some(StoreOp::Get { call: RequestId(2), ids: vec![JobId(9)] }));
         assert!(
             matches!(volatile.answer(), Some(StoreAnswer::Got { records, missing, .. }) if records.len() == 2 && missing.is_empty())
         );

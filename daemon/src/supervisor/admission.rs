@@ -10,7 +10,7 @@ use pool_proto::interface::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCra
 use pool_proto::{Json, Refusal};
 
 use crate::config::Config;
-use crate::job::{Call, Environment, Key, NewCallback, Retries, Task, Tie, Work};
+use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
 
 /// Environments remembered, so that jobs of the same shell share one.
 const REMEMBERED: usize = 16;
@@ -73,7 +73,7 @@ impl Admission {
     }
 
     fn check(&mut self, mut job: Job, pool: Arc<str>, is_warm: bool, config: &Config) -> Result<Work, Fault> {
-        let task = take_task(&mut job, &pool, is_warm)?;
+        let kind = take_kind(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
         if !cwd.starts_with('/') {
             return Err(Fault(
@@ -102,7 +102,7 @@ impl Admission {
             let reason = "a job that is tied to its client cannot be another client's as well: leave the key or the tie out";
             return Err(Fault("key", reason.to_owned()));
         }
-        let volatile = is_volatile(&job, &task, tie, config.is_volatile(&pool))?;
+        let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
             ("on_done", On::Done, &job.on_done),
@@ -122,7 +122,7 @@ impl Admission {
         Ok(Work {
             pool,
             name,
-            task,
+            kind,
             volatile,
             cwd,
             environment,
@@ -198,7 +198,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
 }
 
 /// A command, or a call, as the pool takes it.
-fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
+fn take_kind(job: &mut Job, pool: &str, is_warm: bool) -> Result<JobKind, Fault> {
     let argv = std::mem::take(&mut job.argv);
     let Some(method) = job.method.take() else {
         if job.params.is_some() {
@@ -211,7 +211,7 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
             );
             return Err(Fault("argv", reason));
         }
-        return Ok(Task::Exec(argv));
+        return Ok(JobKind::Exec(argv));
     };
     if !argv.is_empty() {
         return Err(Fault("method", "a job is a command or a call: leave argv or method out".to_owned()));
@@ -234,19 +234,19 @@ fn take_task(job: &mut Job, pool: &str, is_warm: bool) -> Result<Task, Fault> {
             "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
         return Err(Fault("params", reason));
     }
-    Ok(Task::Call(Call { method, params }))
+    Ok(JobKind::Call(Call { method, params }))
 }
 
 /// Whether the job is kept in memory alone, and whether that can be.
-fn is_volatile(job: &Job, task: &Task, tie: Option<Tie>, by_default: bool) -> Result<bool, Fault> {
-    let is_volatile = match (job.durability, task) {
-        (Some(JobDurability::None), Task::Exec(_)) => {
+fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) -> Result<bool, Fault> {
+    let is_volatile = match (job.durability, kind) {
+        (Some(JobDurability::None), JobKind::Exec(_)) => {
             return Err(Fault(
                 "durability",
                 "only a call can be kept in memory alone: leave it out".to_owned(),
             ));
         }
-        (Some(JobDurability::None), Task::Call(_)) => true,
+        (Some(JobDurability::None), JobKind::Call(_)) => true,
         (Some(JobDurability::Disk), _) => false,
         (None, _) => by_default,
     };

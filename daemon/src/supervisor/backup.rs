@@ -6,11 +6,11 @@ use pool_proto::Refusal;
 use pool_proto::interface::{BackupBegun, Empty};
 
 use super::Supervisor;
-use crate::job::CallId;
+use crate::job::RequestId;
 use crate::store;
 
 impl Supervisor {
-    pub(super) fn on_backup(&mut self, connection: Token, call: CallId) {
+    pub(super) fn on_backup(&mut self, connection: Token, call: RequestId) {
         self.backing_up.insert(connection);
         self.backups.push_back(Some(call));
         // What was asked for before is to be in it.
@@ -18,7 +18,7 @@ impl Supervisor {
         self.store.hold(connection.0);
     }
 
-    pub(super) fn on_end_backup(&mut self, connection: Token, call: CallId) {
+    pub(super) fn on_end_backup(&mut self, connection: Token, call: RequestId) {
         self.backing_up.remove(&connection);
         self.backups.push_back(Some(call));
         self.store.let_go(connection.0);

@@ -10,12 +10,12 @@ use pool_proto::text::rfc3339;
 use super::Supervisor;
 use super::requests::Query;
 use crate::config::DurabilityName;
-use crate::job::{CallId, JobId};
+use crate::job::{JobId, RequestId};
 use crate::process;
 use crate::scheduler::store_op::StoreOp;
 
 impl Supervisor {
-    pub(super) fn on_status(&mut self, call: CallId) {
+    pub(super) fn on_status(&mut self, call: RequestId) {
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let output_bytes = self.output_bytes();
@@ -47,7 +47,7 @@ impl Supervisor {
     }
 
     /// Looked up like records, a few at a time: nobody needs this to be quick.
-    pub(super) fn on_absent(&mut self, call: CallId, absent: Absent) {
+    pub(super) fn on_absent(&mut self, call: RequestId, absent: Absent) {
         if absent.ids.len() > MAX_ABSENT {
             let parameter = format!("ids: at most {MAX_ABSENT}");
             return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
@@ -59,7 +59,7 @@ impl Supervisor {
         self.ops.push(StoreOp::Get { call, ids });
     }
 
-    pub(super) fn reply_absent(&mut self, call: CallId, missing: &[JobId]) {
+    pub(super) fn reply_absent(&mut self, call: RequestId, missing: &[JobId]) {
         let ids = missing.iter().map(|id| id.0).collect();
         self.server.reply(call, &AbsentIds { ids }, Vec::new(), true);
     }

@@ -15,7 +15,7 @@ use pool_proto::text::rfc3339;
 use super::Supervisor;
 use super::requests::Query;
 use crate::fleet::lane_name;
-use crate::job::{CallId, CallbackId, Claim, JobId, StopReason, Unit};
+use crate::job::{CallbackId, Claim, JobId, RequestId, StopReason, Unit};
 use crate::scheduler::store_op::{CallbackEnd, CallbackRun, Start, StoreAnswer, StoreOp};
 use crate::scheduler::{LaneId, SlotId};
 
@@ -26,7 +26,7 @@ const MAX_UNREAD: usize = 32 << 20;
 /// All listeners.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    calls: HashMap<CallId, Listener>,
+    calls: HashMap<RequestId, Listener>,
     /// The pools of jobs that workers have or had, since the first listener came, and that have not ended.
     pools: HashMap<JobId, Arc<str>>,
     /// The callbacks that run, with the job that each is of. Kept without listeners, too: they are few.
@@ -52,7 +52,7 @@ impl Listener {
 }
 
 impl Supervisor {
-    pub(super) fn on_events(&mut self, call: CallId, events: Events) {
+    pub(super) fn on_events(&mut self, call: RequestId, events: Events) {
         if !self.server.wants_more(call) {
             return self.server.refuse(call, &Refusal::ExpectedMore {});
         }
@@ -73,7 +73,7 @@ impl Supervisor {
     }
 
     /// From here on nothing goes by untold.
-    pub(super) fn begin_events(&mut self, call: CallId) {
+    pub(super) fn begin_events(&mut self, call: RequestId) {
         if let Some(listener) = self.listeners.calls.get_mut(&call) {
             listener.is_told = true;
             let happening = Happening::new(Kind::Listening, rfc3339(self.clock.now().wall_us));
@@ -82,7 +82,7 @@ impl Supervisor {
     }
 
     /// A listener has gone.
-    pub(super) fn end_events(&mut self, call: CallId) {
+    pub(super) fn end_events(&mut self, call: RequestId) {
         if self.listeners.calls.remove(&call).is_some() && !self.has_listeners() {
             self.listeners.pools = HashMap::new();
         }

@@ -52,7 +52,7 @@ use crate::cli::SupervisorOptions;
 use crate::config::Config;
 use crate::fleet::{Fleet, FleetEvent, lane_name};
 use crate::guardian::Inherited;
-use crate::job::{Answer, CallId, Claim, Environment, JobId, Task, Unit};
+use crate::job::{Answer, Claim, Environment, JobId, JobKind, RequestId, Unit};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use crate::server::{Server, ServerEvent};
@@ -132,15 +132,15 @@ struct Supervisor {
     service_manager: ServiceManager,
     guardian_pid: i32,
     /// Calls that wait for the store and are none of the scheduler's business.
-    queries: HashMap<CallId, requests::Query>,
+    queries: HashMap<RequestId, requests::Query>,
     /// Calls that wait for the database's file to be held or let go, in order; none where a connection was closed.
-    backups: VecDeque<Option<CallId>>,
+    backups: VecDeque<Option<RequestId>>,
     /// The connection that holds it, or is about to.
     backing_up: HashSet<Token>,
     /// Submissions that are answered with a list of ids, even of one.
-    bulk: HashSet<CallId>,
+    bulk: HashSet<RequestId>,
     /// Ends of this turn, for those who want them in few words, and whether they are the last.
-    briefs: HashMap<CallId, (Vec<Brief>, bool)>,
+    briefs: HashMap<RequestId, (Vec<Brief>, bool)>,
     listeners: Listeners,
     /// Changes of this turn.
     ops: Vec<StoreOp>,
@@ -588,15 +588,15 @@ impl Supervisor {
                 if let Unit::Job(id) = claim.unit {
                     self.hear_of_run(id, &work.pool);
                 }
-                match (&work.task, claim.unit) {
-                    (Task::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
-                    (Task::Exec(argv), _) => {
+                match (&work.kind, claim.unit) {
+                    (JobKind::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
+                    (JobKind::Exec(argv), _) => {
                         let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
                         let run =
                             Run { max_output_bytes, ..*launch::job(&self.place, slot, claim, &work, argv) };
                         self.fleet.run(slot, &work.environment, Box::new(run));
                     }
-                    (Task::Call(_), Unit::Callback(_)) => {
+                    (JobKind::Call(_), Unit::Callback(_)) => {
                         unreachable!("callbacks have a launch of their own")
                     }
                 }

@@ -15,7 +15,7 @@ use super::Supervisor;
 use super::launch::DAEMON_VARIABLE;
 use crate::config::{self, Config, MAX_WORKERS, Pool};
 use crate::fleet::{LogPart, ResidentSeat, Seat, lane_name};
-use crate::job::{CallId, Claim};
+use crate::job::{Claim, RequestId};
 use crate::output;
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId};
@@ -25,7 +25,7 @@ use crate::scheduler::{Event, SlotId};
 pub struct AddedPools {
     pools: BTreeMap<String, AddPool>,
     /// Changes that the store has not confirmed.
-    pending: HashMap<CallId, Change>,
+    pending: HashMap<RequestId, Change>,
 }
 
 #[derive(Debug)]
@@ -115,7 +115,7 @@ fn to_pool(added: &AddPool) -> Result<Pool, Refusal> {
 }
 
 impl Supervisor {
-    pub(super) fn on_add_pool(&mut self, call: CallId, added: AddPool) {
+    pub(super) fn on_add_pool(&mut self, call: RequestId, added: AddPool) {
         match self.check_pool(&added) {
             Ok(true) => self.server.reply(call, &Empty {}, Vec::new(), true),
             Ok(false) => {
@@ -145,7 +145,7 @@ impl Supervisor {
         Ok(known.is_some())
     }
 
-    pub(super) fn on_remove_pool(&mut self, call: CallId, remove: RemovePool) {
+    pub(super) fn on_remove_pool(&mut self, call: RequestId, remove: RemovePool) {
         let pool = remove.name;
         if self.added_pools.pools.contains_key(&pool) && !self.added_pools.is_pending(&pool) {
             self.change_pool(call, pool.clone(), None, Change::Remove(pool));
@@ -156,13 +156,13 @@ impl Supervisor {
         }
     }
 
-    fn change_pool(&mut self, call: CallId, name: String, value: Option<String>, change: Change) {
+    fn change_pool(&mut self, call: RequestId, name: String, value: Option<String>, change: Change) {
         self.added_pools.pending.insert(call, change);
         self.ops.push(StoreOp::SetPool { call, name, value });
     }
 
     /// A change is on disk.
-    pub(super) fn on_pool_changed(&mut self, call: CallId) {
+    pub(super) fn on_pool_changed(&mut self, call: RequestId) {
         match self.added_pools.pending.remove(&call) {
             Some(Change::Add(added)) => _ = self.added_pools.pools.insert(added.name.clone(), *added),
             Some(Change::Remove(name)) => {
@@ -178,7 +178,7 @@ impl Supervisor {
     }
 
     /// A change could not be written; false when the call was none.
-    pub(super) fn refuse_pool(&mut self, call: CallId, refusal: &Refusal) -> bool {
+    pub(super) fn refuse_pool(&mut self, call: RequestId, refusal: &Refusal) -> bool {
         let is_ours = self.added_pools.pending.remove(&call).is_some();
         if is_ours {
             self.server.refuse(call, refusal);

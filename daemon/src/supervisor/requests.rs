@@ -13,7 +13,7 @@ use pool_proto::{Record, Refusal};
 
 use super::Supervisor;
 use super::admission::complete;
-use crate::job::{CallId, Claim, JobId, Unit};
+use crate::job::{Claim, JobId, RequestId, Unit};
 use crate::output;
 use crate::scheduler::store_op::{ListQuery, StoreAnswer, StoreOp};
 use crate::scheduler::{Event, Reply, Watch};
@@ -40,7 +40,7 @@ pub enum Query {
 }
 
 impl Supervisor {
-    pub(super) fn on_request(&mut self, connection: Token, call: CallId, request: Request) {
+    pub(super) fn on_request(&mut self, connection: Token, call: RequestId, request: Request) {
         match request {
             Request::Ping => self.on_ping(call),
             Request::Submit(submit) => self.on_submit(connection, call, *submit),
@@ -79,7 +79,7 @@ impl Supervisor {
         }
     }
 
-    fn on_ping(&mut self, call: CallId) {
+    fn on_ping(&mut self, call: RequestId) {
         let pong = Pong {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: self.guardian_pid,
@@ -88,7 +88,7 @@ impl Supervisor {
         self.server.reply(call, &pong, Vec::new(), true);
     }
 
-    fn on_submit(&mut self, connection: Token, call: CallId, submit: interface::Submit) {
+    fn on_submit(&mut self, connection: Token, call: RequestId, submit: interface::Submit) {
         if let Err(refusal) = self.check_output_room() {
             return self.server.refuse(call, &refusal);
         }
@@ -126,7 +126,7 @@ impl Supervisor {
         self.settle_unless_taken(call);
     }
 
-    fn on_submit_many(&mut self, call: CallId, many: interface::SubmitMany) {
+    fn on_submit_many(&mut self, call: RequestId, many: interface::SubmitMany) {
         if let Err(refusal) = self.check_output_room() {
             return self.server.refuse(call, &refusal);
         }
@@ -179,7 +179,7 @@ impl Supervisor {
     fn claim_stdin(
         &mut self,
         connection: Token,
-        call: CallId,
+        call: RequestId,
         index: usize,
         token: Option<&str>,
     ) -> Result<(), Refusal> {
@@ -193,13 +193,13 @@ impl Supervisor {
     }
 
     /// A submission that the scheduler refused at once leaves no file behind.
-    fn settle_unless_taken(&mut self, call: CallId) {
+    fn settle_unless_taken(&mut self, call: RequestId) {
         if !self.scheduler.is_serving() {
             self.spool.settle(call, false);
         }
     }
 
-    fn on_spool(&mut self, connection: Token, call: CallId) {
+    fn on_spool(&mut self, connection: Token, call: RequestId) {
         match self.spool.open(connection) {
             Ok((token, file)) => {
                 self.server.reply(call, &Spooled { token, descriptors: 1 }, vec![file.into()], true)
@@ -212,7 +212,7 @@ impl Supervisor {
         }
     }
 
-    fn on_signal_request(&mut self, call: CallId, signal: &interface::Signal) {
+    fn on_signal_request(&mut self, call: RequestId, signal: &interface::Signal) {
         if signal.signal < 1 || signal.signal > SIGRTMAX() {
             let parameter = format!("signal: {} is none, see signal(7)", signal.signal);
             return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
@@ -220,7 +220,7 @@ impl Supervisor {
         self.handle(Event::Signal { call, id: JobId(signal.id), signal: signal.signal });
     }
 
-    fn on_shutdown(&mut self, call: CallId, mode: ShutdownMode) {
+    fn on_shutdown(&mut self, call: RequestId, mode: ShutdownMode) {
         self.server.reply(call, &ShuttingDown { pid: self.guardian_pid }, Vec::new(), true);
         tracing::info!(?mode, "told to end by a client");
         match mode {
@@ -235,7 +235,7 @@ impl Supervisor {
         }
     }
 
-    fn on_list(&mut self, call: CallId, list: interface::List) {
+    fn on_list(&mut self, call: RequestId, list: interface::List) {
         if list.limit == Some(0) {
             let parameter = "limit: at least 1, or none".to_owned();
             return self.server.refuse(call, &Refusal::InvalidParameter { parameter });
@@ -251,13 +251,13 @@ impl Supervisor {
         self.ask(call, Query::List { query: query.clone(), left: wanted }, StoreOp::List { call, query });
     }
 
-    fn ask(&mut self, call: CallId, query: Query, op: StoreOp) {
+    fn ask(&mut self, call: RequestId, query: Query, op: StoreOp) {
         self.queries.insert(call, query);
         self.ops.extend(self.volatile.take(op));
     }
 
     /// The store's answer to [`ask`](Self::ask).
-    pub(super) fn on_query_answer(&mut self, call: CallId, answer: StoreAnswer) {
+    pub(super) fn on_query_answer(&mut self, call: RequestId, answer: StoreAnswer) {
         let query = self.queries.remove(&call);
         match (query, answer) {
             (Some(Query::Get), StoreAnswer::Got { mut records, missing, .. }) => match records.pop() {
@@ -281,14 +281,14 @@ impl Supervisor {
         }
     }
 
-    fn refuse_missing(&mut self, call: CallId, missing: &[JobId]) {
+    fn refuse_missing(&mut self, call: RequestId, missing: &[JobId]) {
         let id = missing.first().map_or(0, |id| id.0);
         self.server.refuse(call, &Refusal::NoSuchJob { id });
     }
 
     fn reply_page(
         &mut self,
-        call: CallId,
+        call: RequestId,
         query: ListQuery,
         left: u32,
         records: Vec<Record>,
@@ -307,13 +307,13 @@ impl Supervisor {
     }
 
     /// The client has read the last page.
-    pub(super) fn continue_listing(&mut self, call: CallId) {
+    pub(super) fn continue_listing(&mut self, call: RequestId) {
         if let Some(Query::List { query, .. }) = self.queries.get(&call) {
             self.ops.push(StoreOp::List { call, query: query.clone() });
         }
     }
 
-    fn reply_output(&mut self, call: CallId, record: &Record) {
+    fn reply_output(&mut self, call: RequestId, record: &Record) {
         let id = JobId(record.id);
         if record.attempt == 0 {
             let reason = format!("it is {} and has not started", record.state.as_str());
@@ -356,7 +356,7 @@ impl Supervisor {
     }
 
     /// What the scheduler has to tell a client.
-    pub(super) fn reply(&mut self, call: CallId, reply: Reply, last: bool) {
+    pub(super) fn reply(&mut self, call: RequestId, reply: Reply, last: bool) {
         let progress = |event, id: JobId| Progress {
             event,
             id: id.0,

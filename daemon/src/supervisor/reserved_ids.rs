@@ -53,10 +53,10 @@ impl ReservedIds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{CallId, CallbackId, JobId};
+    use crate::job::{CallbackId, JobId, RequestId};
 
     fn insertion(first: u64) -> StoreOp {
-        let (call, first_callback) = (CallId(first), CallbackId(1));
+        let (call, first_callback) = (RequestId(first), CallbackId(1));
         StoreOp::Insert { call, first: JobId(first), first_callback, jobs: Vec::new(), submitted_us: 1 }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mio::Token;
 
-use crate::job::CallId;
+use crate::job::RequestId;
 use crate::output;
 
 /// All spooled files that belong to no job yet.
@@ -21,7 +21,7 @@ pub struct Spool {
     next: u64,
     unclaimed: HashMap<Token, Vec<String>>,
     /// Named by a submission that the store has not answered.
-    submitted: HashMap<CallId, String>,
+    submitted: HashMap<RequestId, String>,
 }
 
 impl Spool {
@@ -61,7 +61,7 @@ impl Spool {
     }
 
     /// A submission names a token; false when it is none of this connection's.
-    pub fn claim(&mut self, connection: Token, call: CallId, token: &str) -> bool {
+    pub fn claim(&mut self, connection: Token, call: RequestId, token: &str) -> bool {
         let Some(tokens) = self.unclaimed.get_mut(&connection) else { return false };
         let Some(at) = tokens.iter().position(|other| other == token) else { return false };
         self.submitted.insert(call, tokens.swap_remove(at));
@@ -69,7 +69,7 @@ impl Spool {
     }
 
     /// The submission has been answered: its file is the job's, or nobody's.
-    pub fn settle(&mut self, call: CallId, accepted: bool) {
+    pub fn settle(&mut self, call: RequestId, accepted: bool) {
         if let Some(token) = self.submitted.remove(&call)
             && !accepted
         {

@@ -9,7 +9,7 @@ use pool_proto::interface::{self, DEFAULT_POOL, Job, Method, Usage};
 use pool_proto::message::Call;
 use pool_proto::text::MAX_DURATION;
 use poold::config::Config;
-use poold::job::{CallId, Claim, Ended, Environment, Exit, JobId, Process, Task, Work};
+use poold::job::{Claim, Ended, Environment, Exit, JobId, JobKind, Process, RequestId, Work};
 use poold::scheduler::store_op::{Restored, StoreAnswer, StoreOp};
 use poold::scheduler::{Effect, Event, Now, Scheduler, SlotId};
 use poold::server::{Parsed, Request, parse};
@@ -165,12 +165,12 @@ fn is_member(field: &str) -> bool {
 
 fn check_work(work: &Work, job: &Job) {
     let argv = match &work.task {
-        Task::Exec(argv) => {
+        JobKind::Exec(argv) => {
             assert!(!argv.is_empty() && !argv[0].is_empty(), "there is a command");
             assert!(job.method.is_none() && job.params.is_none());
             argv.as_slice()
         }
-        Task::Call(call) => {
+        JobKind::Call(call) => {
             assert_eq!(Some(&call.method), job.method.as_ref());
             assert!(
                 !call.method.is_empty()
@@ -224,9 +224,9 @@ fn run(work: Arc<Work>, config: &Config) {
         }
     }
     let id = JobId(1);
-    scheduler.handle(now, Event::Submit { call: CallId(1), jobs: vec![work.clone()], attached: None });
+    scheduler.handle(now, Event::Submit { call: RequestId(1), jobs: vec![work.clone()], attached: None });
     let inserted = StoreAnswer::Inserted {
-        call: CallId(1),
+        call: RequestId(1),
         first: id,
         jobs: vec![work],
         untied: Vec::new(),

@@ -41,14 +41,14 @@ fn slot(world: &World) -> pool_proto::interface::Slot {
     world.scheduler.pools(|_| (Tier::Subreaper, None))[2].slots[0].clone()
 }
 
-fn submit(world: &mut World, work: Work) -> crate::job::CallId {
+fn submit(world: &mut World, work: Work) -> crate::job::RequestId {
     let call = world.call();
     world.handle(Event::Submit { call, jobs: vec![work.into()], attached: Some(OnDisconnect::Detach) });
     world.settle();
     call
 }
 
-fn record(world: &World, call: crate::job::CallId) -> Record {
+fn record(world: &World, call: crate::job::RequestId) -> Record {
     match world.replies(call).last() {
         Some(Reply::Ended(record)) => (**record).clone(),
         other => panic!("an end was expected, not {other:?}"),

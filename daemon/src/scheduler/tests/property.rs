@@ -9,7 +9,7 @@ use pool_proto::interface::{On, OnCrash, OnDisconnect, State};
 use proptest::prelude::*;
 
 use super::world::{WARM, Worker, World, call, mixed as settings, work};
-use crate::job::{CallId, Exit, JobId, Key, NewCallback, Retries, Stage, Tie, Work};
+use crate::job::{Exit, JobId, Key, NewCallback, RequestId, Retries, Stage, Tie, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, SlotId, Watch};
@@ -61,7 +61,7 @@ pub struct Spec {
 impl Spec {
     fn work(&self) -> Work {
         let callback = |&on: &On| NewCallback { on, command: "callback".to_owned() };
-        let task = if self.pool == "warm" { call() } else { work() };
+        let kind = if self.pool == "warm" { call() } else { work() };
         Work {
             pool: self.pool.into(),
             timeout: self.timeout.then_some(Duration::from_secs(2)),
@@ -74,7 +74,7 @@ impl Spec {
                 text: text.to_string(),
                 round: round.map(|round| round.to_string()),
             }),
-            ..task
+            ..kind
         }
     }
 }
@@ -205,7 +205,7 @@ pub fn take(world: &mut World, step: Step) {
             }
         }
         Step::Disconnect { which } => {
-            let open: Vec<CallId> =
+            let open: Vec<RequestId> =
                 world.told.iter().filter(|(_, (_, last))| !last).map(|(&call, _)| call).collect();
             if let Some(&call) = open.get(which) {
                 world.told.remove(&call);

@@ -10,7 +10,7 @@ use super::world::{
     DEFAULT, EXITED, Sent, World, accepted, pool, refused, run_callback, sent_to, settings, stopping,
     with_callback, work,
 };
-use crate::job::{CallId, CallbackId, Exit, JobId, Stage, StopReason, Tie, Unit, Work};
+use crate::job::{CallbackId, Exit, JobId, RequestId, Stage, StopReason, Tie, Unit, Work};
 use crate::scheduler::queue::WINDOW;
 use crate::scheduler::store_op::StoreAnswer;
 use crate::scheduler::{Event, LaneId, Reply, SlotId, Watch};
@@ -26,7 +26,7 @@ pub fn ids(ids: &[u64]) -> Vec<JobId> {
 }
 
 /// Submits and waits for the end.
-pub fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> CallId {
+pub fn submit_attached(world: &mut World, work: Work, on_disconnect: OnDisconnect) -> RequestId {
     let call = world.call();
     let tie = if on_disconnect == OnDisconnect::Cancel { Some(Tie::Client) } else { work.tie };
     world.handle(Event::Submit {

@@ -10,7 +10,7 @@ use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, interface};
 
 use crate::job::{
-    CallbackId, JobId, Key, NewCallback, Outcome, Position, Ready, StopReason, Task, Tie, Work,
+    CallbackId, JobId, JobKind, Key, NewCallback, Outcome, Position, Ready, StopReason, Tie, Work,
 };
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, PendingCallback, Restored, Start, StoreAnswer, StoreOp, Tied,
@@ -450,9 +450,9 @@ impl MemoryStore {
             pool: row.work.pool.to_string(),
             slot: None,
             name: row.work.name.clone(),
-            argv: match &row.work.task {
-                Task::Exec(argv) => Some(argv.clone()),
-                Task::Call(_) => None,
+            argv: match &row.work.kind {
+                JobKind::Exec(argv) => Some(argv.clone()),
+                JobKind::Call(_) => None,
             },
             method: row.work.call().map(|call| call.method.clone()),
             params: row.work.call().and_then(|call| call.params.clone()),

@@ -7,7 +7,7 @@ use pool_proto::{Record, Refusal};
 
 use super::scenarios::{SECOND, ids, slot, submit_attached};
 use super::world::{EXITED, Sent, World, refused, sent_to, with_callback, work};
-use crate::job::{CallId, Exit, JobId, Tie, Unit, Work};
+use crate::job::{Exit, JobId, RequestId, Tie, Unit, Work};
 use crate::scheduler::store_op::StoreOp;
 use crate::scheduler::{Event, Reply, Watch};
 
@@ -19,7 +19,7 @@ fn not_to_be_repeated(on_crash: OnCrash) -> Work {
     Work { on_crash, ..work() }
 }
 
-fn record(world: &World, call: CallId) -> &Record {
+fn record(world: &World, call: RequestId) -> &Record {
     match world.replies(call).last() {
         Some(Reply::Ended(record)) => record,
         other => panic!("an end was expected, not {other:?}"),

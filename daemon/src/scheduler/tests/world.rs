@@ -11,8 +11,8 @@ use pool_proto::{Json, Record, Refusal};
 use super::invariants::{Chronicle, assert_transition, subject};
 use super::store::MemoryStore;
 use crate::job::{
-    Answer, Call, CallId, CallbackId, Claim, Ended, Environment, Exit, JobId, NewCallback, Process, Program,
-    Retries, SpawnFailure, Stage, StopReason, Task, Tie, Unit, Wear, Work,
+    Answer, Call, CallbackId, Claim, Ended, Environment, Exit, JobId, JobKind, NewCallback, Process, Program,
+    RequestId, Retries, SpawnFailure, Stage, StopReason, Tie, Unit, Wear, Work,
 };
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::scheduler::{
@@ -59,7 +59,7 @@ pub struct World {
     /// Workers that have been replaced, or were to replace one, and are not dead yet.
     pub replaced: Vec<(SlotId, i32)>,
     /// What each call has been told, and whether that was all.
-    pub told: BTreeMap<CallId, (Vec<Reply>, bool)>,
+    pub told: BTreeMap<RequestId, (Vec<Reply>, bool)>,
     /// Ids that some client knows to be accepted.
     pub accepted: BTreeSet<JobId>,
     /// Ids that some client has been told the end of, and how.
@@ -131,7 +131,11 @@ pub fn program() -> Program {
 /// A call for the pool "warm".
 pub fn call() -> Work {
     let params = Some(Json::parse("[7]").unwrap());
-    Work { pool: Arc::from("warm"), task: Task::Call(Call { method: "square".to_owned(), params }), ..work() }
+    Work {
+        pool: Arc::from("warm"),
+        kind: JobKind::Call(Call { method: "square".to_owned(), params }),
+        ..work()
+    }
 }
 
 pub fn pool(name: &str, workers: u32) -> PoolSettings {
@@ -143,7 +147,7 @@ pub fn work() -> Work {
     Work {
         pool: Arc::from("default"),
         name: None,
-        task: Task::Exec(vec!["true".to_owned()]),
+        kind: JobKind::Exec(vec!["true".to_owned()]),
         volatile: false,
         cwd: "/".to_owned(),
         environment: Arc::new(Environment::default()),
@@ -246,9 +250,9 @@ impl World {
 
     // ---- what happens ----
 
-    pub fn call(&mut self) -> CallId {
+    pub fn call(&mut self) -> RequestId {
         self.next_call += 1;
-        let call = CallId(self.next_call);
+        let call = RequestId(self.next_call);
         self.told.insert(call, (Vec::new(), false));
         call
     }
@@ -269,21 +273,21 @@ impl World {
     }
 
     /// Submits, and waits for the ends in few words.
-    pub fn submit_batch(&mut self, jobs: Vec<Work>) -> CallId {
+    pub fn submit_batch(&mut self, jobs: Vec<Work>) -> RequestId {
         let call = self.call();
         self.handle(Event::SubmitBatch { call, jobs: jobs.into_iter().map(Arc::new).collect() });
         call
     }
 
     /// Submits without waiting for the ends.
-    pub fn submit(&mut self, jobs: Vec<Work>) -> CallId {
+    pub fn submit(&mut self, jobs: Vec<Work>) -> RequestId {
         let call = self.call();
         self.handle(Event::Submit { call, jobs: jobs.into_iter().map(Arc::new).collect(), attached: None });
         call
     }
 
     /// Somebody lets a held job run again.
-    pub fn release(&mut self, id: u64) -> CallId {
+    pub fn release(&mut self, id: u64) -> RequestId {
         let call = self.call();
         self.executed.remove(&JobId(id));
         self.handle(Event::Release { call, ids: vec![JobId(id)] });
@@ -592,11 +596,11 @@ impl World {
         self.store.state(JobId(id))
     }
 
-    pub fn replies(&self, call: CallId) -> &[Reply] {
+    pub fn replies(&self, call: RequestId) -> &[Reply] {
         &self.told[&call].0
     }
 
-    pub fn is_answered(&self, call: CallId) -> bool {
+    pub fn is_answered(&self, call: RequestId) -> bool {
         self.told[&call].1
     }
 
@@ -607,7 +611,7 @@ impl World {
         for pool in self.scheduler.pools(|_| (Tier::Subreaper, None)) {
             assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
         }
-        let open: Vec<&CallId> =
+        let open: Vec<&RequestId> =
             self.told.iter().filter(|(_, (_, last))| !last).map(|(call, _)| call).collect();
         assert!(open.is_empty(), "calls {open:?} wait for nothing");
     }
@@ -782,7 +786,7 @@ impl World {
         self.signals.push((claim, sent));
     }
 
-    fn hear(&mut self, call: CallId, reply: Reply, last: bool) {
+    fn hear(&mut self, call: RequestId, reply: Reply, last: bool) {
         match &reply {
             Reply::Accepted { first, count, existing } => {
                 let mut ids: Vec<JobId> = (first.0..).take(*count).map(JobId).collect();

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::recorder::Recording;
 use super::{Fixture, finish, insert, open, refusal, start, work};
-use crate::job::{CallId, JobId};
+use crate::job::{JobId, RequestId};
 use crate::scheduler::store_op::{StoreAnswer, StoreOp};
 use crate::store::{CloseError, FILE_NAME, OpenError, StoreEvent, schema};
 
@@ -32,7 +32,7 @@ fn a_full_disk_refuses_new_jobs_keeps_other_changes_and_is_overcome() {
     let [StoreEvent::Failing { reason }, rest @ ..] = &events[..] else { panic!("{events:?}") };
     assert!(reason.contains("the disk is full; free space in"), "{reason}");
     let refused = StoreEvent::Answer(StoreAnswer::Refused {
-        call: CallId(3),
+        call: RequestId(3),
         refusal: Refusal::StoreFailed { reason: reason.clone() },
     });
     assert!(rest.contains(&refused), "{events:?}");
@@ -158,17 +158,17 @@ fn damage_found_later_refuses_new_jobs_for_good_and_holds_up_nobody_who_does_not
         .write_all_at(&[0xA5; 4096], (leaf.unsigned_abs() - 1) * 4096)
         .unwrap();
 
-    let events = store.run(vec![StoreOp::Get { call: CallId(7), ids: vec![JobId(2000)] }]);
+    let events = store.run(vec![StoreOp::Get { call: RequestId(7), ids: vec![JobId(2000)] }]);
     let [StoreEvent::Failing { reason }, StoreEvent::Answer(answer)] = &events[..] else {
         panic!("{events:?}")
     };
     assert!(reason.contains("is damaged") && reason.contains("restore the file from a backup"), "{reason}");
     let unreadable = Refusal::StoreUnreadable { reason: reason.clone() };
-    assert_eq!(*answer, StoreAnswer::Refused { call: CallId(7), refusal: unreadable });
+    assert_eq!(*answer, StoreAnswer::Refused { call: RequestId(7), refusal: unreadable });
 
     let refused = store.answer(insert(2001, 2001, vec![work(&["a"], &[])]));
     let refusal = Refusal::StoreFailed { reason: reason.clone() };
-    assert_eq!(refused, StoreAnswer::Refused { call: CallId(2001), refusal });
+    assert_eq!(refused, StoreAnswer::Refused { call: RequestId(2001), refusal });
     assert_eq!(store.record(1).state, State::Queued);
     let finished = store.answer(finish(1));
     assert!(matches!(finished, StoreAnswer::Finished { .. }), "what ends is written where that is possible");
@@ -191,7 +191,7 @@ fn assert_homeless(store: &Fixture) {
     let [StoreEvent::Failing { reason }, refused] = &events[..] else { panic!("{events:?}") };
     assert!(reason.contains("was removed, moved or replaced") && reason.contains("put it back"), "{reason}");
     let refusal = Refusal::StoreFailed { reason: reason.clone() };
-    assert_eq!(*refused, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), refusal }));
+    assert_eq!(*refused, StoreEvent::Answer(StoreAnswer::Refused { call: RequestId(3), refusal }));
     assert_eq!(store.record(1).state, State::Queued, "it can still be looked at");
 }
 
@@ -272,7 +272,7 @@ fn a_sync_that_fails_leaves_neither_a_gap_nor_what_was_refused() {
         let mut events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["b"], &[])])]);
         assert!(matches!(events[0], StoreEvent::Failing { .. }), "{events:?}");
         let refused = |event: &StoreEvent| {
-            matches!(event, StoreEvent::Answer(StoreAnswer::Refused { call: CallId(3), .. }))
+            matches!(event, StoreEvent::Answer(StoreAnswer::Refused { call: RequestId(3), .. }))
         };
         assert!(events.iter().any(refused), "{events:?}");
         events.extend(store.until(|event| *event == StoreEvent::Recovered));

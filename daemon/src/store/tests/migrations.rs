@@ -214,7 +214,7 @@ fn assert_works(store: &Fixture, version: usize) {
         |id| StoreOp::CallbackEnded { id: CallbackId(id), end: CallbackEnd::Delivered, exit_code: Some(0) };
     store.run(vec![ended(5), StoreOp::ClaimCallback { id: CallbackId(4) }, ended(4)]);
     let query = ListQuery { states: vec![State::Lost], limit: 10, ..ListQuery::default() };
-    let listed = store.answer(StoreOp::List { call: crate::job::CallId(1), query });
+    let listed = store.answer(StoreOp::List { call: crate::job::RequestId(1), query });
     assert!(matches!(listed, StoreAnswer::Listed { records, .. } if records.len() == 1));
     let pruned = store.answer(StoreOp::Prune {
         max_jobs: 0,

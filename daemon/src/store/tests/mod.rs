@@ -22,14 +22,14 @@ use rusqlite::Connection;
 use super::committer::Message;
 use super::{Durability, OpenError, Options, Store, StoreEvent};
 use crate::job::{
-    CallId, CallbackId, Environment, JobId, NewCallback, Outcome, Process, Retries, StopReason, Task, Tie,
-    Work,
+    CallbackId, Environment, JobId, JobKind, NewCallback, Outcome, Process, RequestId, Retries, StopReason,
+    Tie, Work,
 };
 use crate::scheduler::store_op::{
     CallbackEnd, CallbackRun, Interrupted, ListQuery, PendingCallback, Restored, StoreAnswer, StoreOp,
 };
 
-const FENCE: CallId = CallId(u64::MAX);
+const FENCE: RequestId = RequestId(u64::MAX);
 const NOW_US: i64 = 1_800_000_000_000_000;
 
 fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
@@ -98,7 +98,7 @@ impl Fixture {
     }
 
     fn record(&self, id: u64) -> Record {
-        match self.answer(StoreOp::Get { call: CallId(1), ids: vec![JobId(id)] }) {
+        match self.answer(StoreOp::Get { call: RequestId(1), ids: vec![JobId(id)] }) {
             StoreAnswer::Got { mut records, .. } => records.pop().expect("there is such a job"),
             other => panic!("{other:?}"),
         }
@@ -130,7 +130,7 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         pool: Arc::from("default"),
         name: Some("name".to_owned()),
         volatile: false,
-        task: Task::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
+        kind: JobKind::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
         cwd: "/tmp".to_owned(),
         environment: Arc::new(Environment { variables, umask: 0o27 }),
         stdin: Some("token".to_owned()),
@@ -150,7 +150,7 @@ fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
 
 fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> StoreOp {
     let (first, first_callback) = (JobId(first), CallbackId(first_callback));
-    StoreOp::Insert { call: CallId(first.0), first, first_callback, jobs, submitted_us: NOW_US }
+    StoreOp::Insert { call: RequestId(first.0), first, first_callback, jobs, submitted_us: NOW_US }
 }
 
 fn start(id: u64, attempt: u32) -> StoreOp {
@@ -208,7 +208,10 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     )];
     let inserted = store.answer(insert(1, 1, jobs.clone()));
     let (untied, existing) = (Vec::new(), Vec::new());
-    assert_eq!(inserted, StoreAnswer::Inserted { call: CallId(1), first: JobId(1), jobs, untied, existing });
+    assert_eq!(
+        inserted,
+        StoreAnswer::Inserted { call: RequestId(1), first: JobId(1), jobs, untied, existing }
+    );
 
     store.close();
     store = open(dir.path());
@@ -531,7 +534,7 @@ fn listings_and_the_queue_are_read_page_by_page() {
             after: after.map(JobId),
             limit,
         };
-        match store.answer(StoreOp::List { call: CallId(1), query }) {
+        match store.answer(StoreOp::List { call: RequestId(1), query }) {
             StoreAnswer::Listed { records, next, .. } => {
                 (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
             }
@@ -545,7 +548,7 @@ fn listings_and_the_queue_are_read_page_by_page() {
     assert_eq!(list(&[State::Failed, State::Running], Some("default"), None, 9).0, [2, 3]);
     assert_eq!(list(&[State::Queued], Some("default"), Some(1), 9).0, [4, 5]);
     assert_eq!(list(&[State::Queued], Some("other"), None, 9), (vec![], None));
-    let missing = store.answer(StoreOp::Get { call: CallId(1), ids: vec![JobId(9), JobId(5), JobId(8)] });
+    let missing = store.answer(StoreOp::Get { call: RequestId(1), ids: vec![JobId(9), JobId(5), JobId(8)] });
     assert!(
         matches!(missing, StoreAnswer::Got { records, missing, .. } if records.len() == 1 && missing == [JobId(9), JobId(8)])
     );

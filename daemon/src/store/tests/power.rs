@@ -16,7 +16,7 @@ use pool_proto::interface::{On, ResultKind, State};
 
 use super::recorder::{Event, Recording};
 use super::{insert, open, options, outcome, start, work};
-use crate::job::{CallId, CallbackId, JobId};
+use crate::job::{CallbackId, JobId, RequestId};
 use crate::scheduler::store_op::{CallbackEnd, StoreAnswer, StoreOp};
 use crate::store::{Durability, FILE_NAME, Store, StoreEvent};
 
@@ -205,7 +205,7 @@ fn record(seed: u64, durability: Durability, syncs: Syncs) -> (Vec<Event>, Story
                 // What cannot be read any more either is only tried where it can be mended at once.
                 recording.fail_syncs(if evicts { 1 } else { 1 + work.chance.below(3) }, evicts);
             }
-            let fence = CallId(u64::MAX);
+            let fence = RequestId(u64::MAX);
             ops.push(StoreOp::Get { call: fence, ids: Vec::new() });
             store.submit(ops);
             while !work.take_turn(&store, &recording, &notified, &seen) {}
@@ -344,7 +344,7 @@ fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: 
         }
     }
     let ids = (1..store.restored.next_job).map(JobId).collect();
-    let StoreAnswer::Got { records, .. } = store.answer(StoreOp::Get { call: CallId(1), ids }) else {
+    let StoreAnswer::Got { records, .. } = store.answer(StoreOp::Get { call: RequestId(1), ids }) else {
         panic!("it can be read")
     };
     let records: BTreeMap<u64, pool_proto::Record> =

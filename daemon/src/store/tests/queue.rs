@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{NOW_US, Retries, finish, insert, nothing_to_tell, open, outcome, start, work};
-use crate::job::{Call, JobId, Position, Task, Work};
+use crate::job::{Call, JobId, JobKind, Position, Work};
 use crate::scheduler::store_op::{Start, StoreAnswer, StoreOp};
 use crate::store::queries::FETCH;
 use pool_proto::interface::{ResultKind, State};
@@ -116,8 +116,8 @@ fn a_failed_job_is_in_no_queue_until_its_next_attempt_is_due() {
 fn the_start_of_a_failed_call_may_come_with_its_failure() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let task = Task::Call(Call { method: "m".to_owned(), params: None });
-    store.answer(insert(1, 1, vec![Arc::new(Work { task, ..Work::clone(&work(&[], &[])) })]));
+    let kind = JobKind::Call(Call { method: "m".to_owned(), params: None });
+    store.answer(insert(1, 1, vec![Arc::new(Work { kind, ..Work::clone(&work(&[], &[])) })]));
     let start = Some(Start { attempt: 1, slot: 0, worker_pid: 10, process: None, started_us: NOW_US });
     let failure = StoreOp::AttemptFailed {
         id: JobId(1),

@@ -1,0 +1,106 @@
+//! How attempts end, and what a job's end is made of.
+
+use pool_proto::Json;
+use pool_proto::interface::{ResultKind, State, Usage};
+use serde::{Deserialize, Serialize};
+
+use super::Tie;
+
+/// How a process ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    Code(i32),
+    Signal { signal: i32, core: bool },
+}
+
+/// What a worker reports of a finished attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub exit: Exit,
+    /// Summed over the job and every orphan of it.
+    pub usage: Usage,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+    /// When its first process was found to have ended, in microseconds since 1970.
+    pub ended_us: i64,
+    /// Killed by whom besides those who were asked to.
+    pub verdict: Option<Verdict>,
+}
+
+/// How a resident program has answered a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What it returned, or the error.
+    pub result: Result<Json, Json>,
+    /// What it wrote to its standard error meanwhile, in bytes.
+    pub stderr_bytes: u64,
+    /// In microseconds since 1970.
+    pub ended_us: i64,
+    /// The program's memory, where that was looked at.
+    pub rss_bytes: Option<u64>,
+}
+
+/// Why an attempt was ended from outside though nobody had asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The kernel has killed something of it because memory had run out.
+    OomKill,
+    /// It has written more output than it may, in bytes; it was ended, unless it had ended by itself before that was noticed.
+    TooMuchOutput { limit: u64 },
+}
+
+/// The step at which an attempt could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// No new process.
+    Fork,
+    /// The file that is its standard input.
+    Stdin,
+    /// Its files for standard output and error, which poold has to provide.
+    Output,
+    /// Session, limits, descriptors.
+    Setup,
+    /// Its working directory.
+    Cwd,
+    /// The command itself.
+    Exec,
+}
+
+/// Why an attempt could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnFailure {
+    pub stage: Stage,
+    pub errno: i32,
+}
+
+/// Why an attempt is being ended from outside. Its result, whatever the process makes of its last moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    Canceled,
+    TimedOut,
+    /// What it was tied to has ended.
+    Untied(Tie),
+    /// The daemon ends; the job stays queued, unless it is not to be repeated.
+    Shutdown,
+}
+
+/// A job's final state, with all that is known about its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub state: State,
+    pub result: ResultKind,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+    pub usage: Option<Usage>,
+    pub stdout_bytes: Option<u64>,
+    pub stderr_bytes: Option<u64>,
+    /// What a call has returned, or its error.
+    pub answer: Option<Result<Json, Json>>,
+    /// The last attempt has died with its worker or daemon, which is counted with the end.
+    pub crashed: bool,
+    pub ended_us: i64,
+}

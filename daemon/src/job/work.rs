@@ -1,0 +1,166 @@
+//! What a job is to do, as it was submitted and checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::Json;
+use pool_proto::interface::{On, OnCrash, ReadyWhen};
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, Retries};
+
+/// What a job's life hangs on besides the daemon; as text `client`, `job:7`, `pool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tie {
+    /// The connection of the client that waits for it.
+    Client,
+    /// Another job: it ends when that one has ended.
+    Job(JobId),
+    /// All other work: a drain does not wait for it, and ends it when nothing else is left.
+    Pool,
+}
+
+impl fmt::Display for Tie {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => formatter.write_str("client"),
+            Self::Job(id) => write!(formatter, "job:{id}"),
+            Self::Pool => formatter.write_str("pool"),
+        }
+    }
+}
+
+impl FromStr for Tie {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "client" => Ok(Self::Client),
+            "pool" => Ok(Self::Pool),
+            _ => match text.strip_prefix("job:").and_then(|id| id.parse().ok()) {
+                Some(id) => Ok(Self::Job(JobId(id))),
+                None => {
+                    Err(format!("{text:?} is nothing to be tied to: use \"client\", \"job:ID\" or \"pool\""))
+                }
+            },
+        }
+    }
+}
+
+/// The variables and the umask of a submitting shell: one value, shared by all jobs that came with it.
+#[derive(Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Environment {
+    pub variables: BTreeMap<String, String>,
+    pub umask: u32,
+}
+
+/// Without the values, which are nobody's business: what is logged is logged through this.
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} variables, umask {:03o}", self.variables.len(), self.umask)
+    }
+}
+
+/// A callback as submitted: a command for `/bin/sh -c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCallback {
+    pub on: On,
+    pub command: String,
+}
+
+/// What makes a submission that is repeated known as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// At most one job has it.
+    pub text: String,
+    /// A job of another round, or of none, loses the key to this one when it has ended without success.
+    pub round: Option<String>,
+}
+
+/// What an attempt does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobKind {
+    /// Runs a command. Never empty, no NUL anywhere.
+    Exec(Vec<String>),
+    /// Calls the resident program of its pool.
+    Call(Call),
+}
+
+/// A method and its parameters, on one line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    pub method: String,
+    pub params: Option<Json>,
+}
+
+/// The resident program of a warm pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Never empty, no NUL anywhere.
+    pub command: Vec<String>,
+    /// Absolute.
+    pub cwd: String,
+    pub environment: Arc<Environment>,
+    pub ready: ReadyWhen,
+    /// From its start until it is ready, at most.
+    pub start_timeout: Duration,
+    pub wear: Wear,
+}
+
+/// When a resident program is replaced by a fresh one: beyond any of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wear {
+    pub max_calls: Option<u64>,
+    pub max_age: Option<Duration>,
+    pub max_rss_bytes: Option<u64>,
+}
+
+/// What a job is to do: checked when it was submitted, never changed afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    pub pool: Arc<str>,
+    pub name: Option<String>,
+    pub kind: JobKind,
+    /// Kept in memory alone, and gone with the supervisor.
+    pub volatile: bool,
+    /// Absolute.
+    pub cwd: String,
+    pub environment: Arc<Environment>,
+    /// The token of a spooled standard input.
+    pub stdin: Option<String>,
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL when the attempt is ended from outside.
+    pub kill_after: Duration,
+    pub tie: Option<Tie>,
+    pub on_crash: OnCrash,
+    /// The higher, the sooner.
+    pub priority: i32,
+    pub retries: Retries,
+    /// None once the job is stored: the store has it.
+    pub key: Option<Key>,
+    /// Empty once the job is stored: the outbox has them.
+    pub callbacks: Vec<NewCallback>,
+}
+
+impl Work {
+    /// The call, where it is one.
+    pub fn call(&self) -> Option<&Call> {
+        match &self.kind {
+            JobKind::Call(call) => Some(call),
+            JobKind::Exec(_) => None,
+        }
+    }
+}
+
+/// What a pool's workers have to themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolate {
+    #[default]
+    None,
+    /// A pid namespace, with a /proc of its own.
+    Pid,
+}
