@@ -164,7 +164,7 @@ fn is_member(field: &str) -> bool {
 }
 
 fn check_work(work: &Work, job: &Job) {
-    let argv = match &work.task {
+    let argv = match &work.kind {
         JobKind::Exec(argv) => {
             assert!(!argv.is_empty() && !argv[0].is_empty(), "there is a command");
             assert!(job.method.is_none() && job.params.is_none());
