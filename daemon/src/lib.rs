@@ -1,25 +1,28 @@
 //! poold: a supervisor daemon that runs jobs in fixed pools of worker processes.
 //!
-//! In reading order: what is said ([`cli`], [`config`]), what is decided ([`job`], [`scheduler`]), what is kept ([`store`], [`output`]),
-//! what runs ([`process`], [`rpc`], [`worker`], [`fleet`]), who is served ([`server`]), and the processes in which all that meets
-//! ([`supervisor`], [`guardian`], [`startup`]). ARCHITECTURE.md at the top of the repository has the whole picture.
-
-pub mod cli;
-pub mod config;
+//! In reading order: the nouns ([`job`]); what is decided, by two pure machines ([`core`], [`desk`]); what is
+//! kept ([`engine`], [`files`]); what runs ([`kernel`], [`worker`], [`fleet`]); who is served ([`server`]);
+//! the process in which all that meets ([`shell`]); and how it comes about ([`start`]). ARCHITECTURE.md at
+//! the top of the repository has the whole picture.
 
 pub mod job;
-pub mod scheduler;
 
-pub mod output;
-pub mod store;
+pub mod core;
+pub mod desk;
+
+pub mod engine;
+pub mod files;
 
 pub mod fleet;
-pub mod process;
-pub mod rpc;
+pub mod kernel;
 pub mod worker;
 
 pub mod server;
+pub mod shell;
 
-pub mod guardian;
-pub mod startup;
-pub mod supervisor;
+pub mod start;
+
+#[cfg(test)]
+mod directions;
+#[cfg(test)]
+mod sim;

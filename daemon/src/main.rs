@@ -4,22 +4,29 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use poold::cli::{Cli, Command, SupervisorOptions, WorkerOptions};
-use poold::config::Config;
-use poold::supervisor::{self, End, Failure};
-use poold::{guardian, startup, worker};
+use poold::shell::{self, Failure, SupervisorEnd};
+use poold::start::cli::{CommandLine, Role, SupervisorOptions, WorkerOptions};
+use poold::start::config::Config;
+use poold::start::{self, guardian, handover};
+use poold::worker;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
-        None => startup::run(cli.options),
-        Some(Command::Supervisor(options)) => supervise(options),
-        Some(Command::Worker(WorkerOptions { name: _, nofile, cgroup, program_stdio, outer_proc })) => {
+    let line = CommandLine::parse();
+    // SAFETY, of all three: this process has read its command line. It has one thread, has opened nothing,
+    // and no descriptor that was passed to it has an owner yet.
+    let result = match line.role {
+        // SAFETY: see above.
+        None => unsafe { start::run(line.options) },
+        // SAFETY: see above.
+        Some(Role::Supervisor(options)) => unsafe { supervise(options) },
+        Some(Role::Worker(WorkerOptions { name: _, nofile, cgroup, program_stdio, outer_proc })) => {
             let program_stdio = program_stdio.and_then(|stdio| stdio.try_into().ok());
-            worker::run(worker::Options { nofile, group: cgroup, outer_proc, program_stdio })
-                .map(|()| ExitCode::SUCCESS)
+            let options = worker::Equipment { nofile, group: cgroup, outer_proc, program_stdio };
+            // SAFETY: see above.
+            unsafe { worker::run(options) }.map(|()| ExitCode::SUCCESS)
         }
     };
+
     result.unwrap_or_else(|error| {
         // Where nobody can be told, the exit code has to do.
         let _ = writeln!(std::io::stderr(), "poold: {error:#}");
@@ -27,16 +34,22 @@ fn main() -> ExitCode {
     })
 }
 
-fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
+/// # Safety
+/// As of [`handover::adopt`].
+unsafe fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
+    // Before anything is opened that could get one of these numbers.
+    // SAFETY: as the caller promises.
+    let handover = unsafe { handover::adopt(&options) };
+
     let config = match &options.config {
         Some(path) => Config::read(path, options.config_optional)?,
         None => Config::default(),
     };
-    startup::log_to_stderr(options.log.unwrap_or(config.log));
-    let inherited = guardian::inherited(&options)?;
-    match supervisor::run(options, config, inherited) {
-        Ok(End::Orderly) => Ok(ExitCode::SUCCESS),
-        Ok(End::Orphaned) => Ok(ExitCode::FAILURE),
+    start::log_to_stderr(options.log.unwrap_or(config.log));
+
+    match shell::run(options, config, handover?) {
+        Ok(SupervisorEnd::Orderly) => Ok(ExitCode::SUCCESS),
+        Ok(SupervisorEnd::Orphaned) => Ok(ExitCode::FAILURE),
         Err(Failure::Start(error)) => {
             tracing::error!("cannot start: {error:#}");
             Ok(ExitCode::from(guardian::FATAL_EXIT))

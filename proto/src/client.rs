@@ -1,4 +1,4 @@
-//! A blocking client: what poolctl and the tests use, and all that they use.
+//! A blocking client. poolctl and the tests use this client, and no other way to the daemon.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write};
@@ -12,27 +12,28 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::frame::{Decoder, encode};
-use crate::interface::Method;
-use crate::message::{Call, Reply};
+use crate::methods::Method;
 use crate::refusal::Refusal;
+use crate::wire::frame::{Decoder, encode};
+use crate::wire::message::{ReplyEnvelope, RequestEnvelope};
 
-/// Replies are not capped as calls are: the daemon is trusted by its own user.
+/// The greatest length of a reply, in bytes. This limit is far above that of a request, because a user trusts
+/// the own daemon.
 const MAX_REPLY: usize = 1 << 30;
 
-/// Descriptors that travel with one message at most.
+/// The greatest number of descriptors that travel with one message.
 const MAX_DESCRIPTORS: usize = 8;
 
-/// Why a call has no reply.
+/// Why a request has no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The connection broke; the call may or may not have been carried out.
+    /// The connection broke. The request may or may not have been carried out.
     #[error("the connection to poold was lost")]
     Disconnected(#[source] Option<io::Error>),
-    /// The daemon replied what this client does not understand.
+    /// The daemon sent a reply that this client does not understand.
     #[error("poold replied something unexpected ({0}); poolctl and poold may be of different versions")]
     Unexpected(String),
 }
@@ -61,28 +62,28 @@ impl Client {
         Ok(Self { stream, decoder: Decoder::new(MAX_REPLY), descriptors: VecDeque::new() })
     }
 
-    /// Calls a method and waits for its one reply.
+    /// Sends a request and waits for its one reply.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn call<M: Method>(&mut self, parameters: &M) -> Result<M::Reply, ClientError> {
+    pub fn request<M: Method>(&mut self, parameters: &M) -> Result<M::Reply, ClientError> {
         self.send(parameters, false)?;
         Ok(self.receive::<M>()?.0)
     }
 
-    /// Sends a call; with `more`, any number of replies may follow.
+    /// Sends a request. With `more`, any number of replies may follow.
     ///
     /// # Errors
     /// Those of write(2).
     pub fn send<M: Method>(&mut self, parameters: &M, more: bool) -> io::Result<()> {
-        let call = Call {
+        let request = RequestEnvelope {
             method: M::NAME.to_owned(),
             parameters: Some(parameters),
             oneway: false,
             more,
             upgrade: false,
         };
-        self.send_bytes(&encode(&call))
+        self.send_bytes(&encode(&request))
     }
 
     /// Sends bytes as they are.
@@ -90,7 +91,8 @@ impl Client {
     /// # Errors
     /// Those of write(2).
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // A daemon that refuses before it has read everything closes; its reply is still there to be read.
+        // A daemon that refuses a request before it has read all bytes closes the connection. The client can
+        // still read the refusal, so a failed write is no error here.
         match self.stream.write_all(bytes) {
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
@@ -101,7 +103,7 @@ impl Client {
         }
     }
 
-    /// Waits for the next reply to a call of `M`; the flag says whether more follow.
+    /// Waits for the next reply to a request of `M`. The flag says whether more replies follow.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -116,31 +118,34 @@ impl Client {
         }
     }
 
-    /// The next reply among what has been read already; never blocks.
+    /// The next reply among the bytes that have been read already. Never blocks.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub fn next_reply<M: Method>(&mut self) -> Result<Option<(M::Reply, bool)>, ClientError> {
         let Some(frame) = self.decoder.next_frame() else { return Ok(None) };
         let unexpected = |error: serde_json::Error| ClientError::Unexpected(error.to_string());
-        let reply: Reply<&RawValue> = serde_json::from_slice(frame).map_err(unexpected)?;
+
+        let reply: ReplyEnvelope<&RawValue> = serde_json::from_slice(frame).map_err(unexpected)?;
         if reply.error.is_some() {
             let refusal = serde_json::from_slice::<Refusal>(frame).map_err(unexpected)?;
             return Err(refusal.into());
         }
+
         let parameters = reply.parameters.map_or("{}", RawValue::get);
         let parameters =
             M::Reply::deserialize(&mut serde_json::Deserializer::from_str(parameters)).map_err(unexpected)?;
         Ok(Some((parameters, reply.continues)))
     }
 
-    /// Reads once, blocking; false at the end of the stream.
+    /// Reads once, and blocks until there are bytes. False at the end of the stream.
     ///
     /// # Errors
-    /// Those of recvmsg(2), or a reply beyond all measure.
+    /// Those of recvmsg(2), or [`ClientError::Unexpected`] for a reply longer than the limit.
     pub fn fill(&mut self) -> Result<bool, ClientError> {
         let mut buffer = [0; 64 * 1024];
         let mut control = cmsg_space!([i32; MAX_DESCRIPTORS]);
+
         let count = loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -148,7 +153,8 @@ impl Client {
                 Ok(message) => {
                     for item in message.cmsgs().map_err(io::Error::from)? {
                         if let ControlMessageOwned::ScmRights(received) = item {
-                            // SAFETY: the kernel has just made these descriptors for this process; nobody else owns them.
+                            // SAFETY: the kernel has just made these descriptors for this process, so nothing
+                            // else owns them.
                             self.descriptors
                                 .extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
                         }
@@ -159,14 +165,17 @@ impl Client {
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         };
+
+        // The descriptors are taken in before the bytes, so they are there when the reply that names them is
+        // read.
         self.decoder.extend(&buffer[..count]).map_err(|error| ClientError::Unexpected(error.to_string()))?;
         Ok(count > 0)
     }
 
-    /// Takes the oldest descriptor received and not yet taken.
+    /// Takes the oldest descriptor that was received and not taken yet.
     ///
     /// # Errors
-    /// [`ClientError::Unexpected`] when there is none.
+    /// [`ClientError::Unexpected`] when no descriptor is left.
     pub fn take_descriptor(&mut self) -> Result<OwnedFd, ClientError> {
         self.descriptors.pop_front().ok_or_else(|| ClientError::Unexpected("a descriptor is missing".into()))
     }

@@ -1,29 +1,24 @@
-//! poold's protocol, shared by the daemon and its clients: what travels over the socket and where that socket is.
+//! poold's protocol, shared by the daemon and its clients: what travels over the socket and where that socket
+//! is.
 //!
-//! * [`frame`]: NUL-terminated frames, cut from a byte stream without doing any I/O;
-//! * [`message`]: Varlink's envelope, a call and a reply;
-//! * [`interface`]: `io.poold`: its methods, types and description;
-//! * [`condition`]: more of them, about how the daemon is;
-//! * [`pools`]: more of them, about pools;
-//! * [`json`]: values that are passed on as they came;
-//! * [`events`]: and about what happens in it;
-//! * [`refusal`]: its named errors;
+//! * [`wire`]: NUL-terminated frames, Varlink's envelopes, JSON that is passed on as it came;
+//! * [`nouns`]: the types that the methods share: a job, its record, a pool, what happens;
+//! * [`methods`]: the table of the methods of `io.poold`, and what each takes and replies;
+//! * [`refusal`]: the named errors;
 //! * [`client`]: a blocking client, the only way in (`poolctl` has no privileged path);
 //! * [`location`]: where the socket, the state and the configuration live;
 //! * [`text`]: durations and times as people and JSON write them.
 //!
-//! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix stream socket.
+//! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix
+//! stream socket.
 
 #![warn(missing_docs)]
 
-pub mod frame;
-pub mod message;
+pub mod wire;
 
-pub mod condition;
-pub mod events;
-pub mod interface;
-pub mod json;
-pub mod pools;
+pub mod nouns;
+
+pub mod methods;
 pub mod refusal;
 
 pub mod client;
@@ -32,6 +27,7 @@ pub mod location;
 pub mod text;
 
 pub use client::{Client, ClientError};
-pub use interface::{INTERFACE, Record, ResultKind, State};
-pub use json::Json;
+pub use methods::{INTERFACE, Method, Reply, Request};
+pub use nouns::{Record, ResultKind, State};
 pub use refusal::Refusal;
+pub use wire::json::Json;

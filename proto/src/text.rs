@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// No duration is longer, so that none can bring a clock to overflow: a thousand years.
+/// The longest duration, a thousand years. The limit keeps sums of a clock and a duration from an overflow.
 pub const MAX_DURATION: Duration = Duration::from_secs(1000 * 31_557_600);
 
 /// A number of seconds as a duration.
 ///
 /// # Errors
-/// Why it is none, as a sentence: it is negative, no number, or more than [`MAX_DURATION`].
+/// A sentence that says why: the number is negative, is no number, or is more than [`MAX_DURATION`].
 pub fn seconds(seconds: f64) -> Result<Duration, String> {
     let duration = Duration::try_from_secs_f64(seconds)
         .map_err(|error| format!("{seconds} s is no duration: {error}"))?;
@@ -18,12 +18,13 @@ pub fn seconds(seconds: f64) -> Result<Duration, String> {
 /// A duration as people write it: `90`, `1.5` (seconds), `500ms`, `30m`, `1h30m`, `2 days`.
 ///
 /// # Errors
-/// What is wrong with the text, as a sentence.
+/// A sentence that says what is wrong with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok() {
         return seconds(text.parse().expect("it has just been parsed"));
     }
+
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{text:?} is no duration ({error}); write seconds, or 500ms, 30m, 1h30m"))?;
     bounded(duration)
@@ -43,7 +44,7 @@ pub fn rfc3339(unix_micros: i64) -> String {
     humantime::format_rfc3339_micros(UNIX_EPOCH + since_epoch).to_string()
 }
 
-/// The other way round; what cannot be read is none.
+/// The point in time that a text in RFC 3339 names. None if the text cannot be read.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }

@@ -1,8 +1,10 @@
-//! The harness of the integration tests: real binaries, each daemon in a temporary directory of its own, nothing shared between tests.
+//! The harness of the integration tests: real binaries, each daemon in a temporary directory of its own,
+//! nothing shared between tests.
 //!
-//! A test waits for conditions, never for time: the daemon's readiness comes as a service manager would get it, everything else through
-//! [`wait_until`]. Each daemon and all that it starts carry a mark in their environment, by which [`Daemon::processes`] finds them
-//! whoever their parent is by now; when a [`Daemon`] is dropped nothing of it is left, or the test fails.
+//! A test waits for conditions, never for time: the daemon's readiness comes as a service manager would get
+//! it, everything else through [`wait_until`]. Each daemon and all that it starts carry a mark in their
+//! environment, by which [`Daemon::processes`] finds them whoever their parent is by now; when a [`Daemon`]
+//! is dropped nothing of it is left, or the test fails.
 
 mod cargo;
 pub mod fuzz;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pool_proto::interface::Get;
+use pool_proto::methods::Get;
 use pool_proto::{Client, Record};
 use tempfile::TempDir;
 
@@ -55,7 +57,8 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Says that a test cannot be run here, past the test harness, which keeps what passing tests print to itself.
+/// Says that a test cannot be run here, past the test harness, which keeps what passing tests print to
+/// itself.
 pub fn skip(why: &str) {
     let test = std::thread::current();
     let _ = writeln!(io::stderr(), "SKIPPED {}: {why}", test.name().unwrap_or("a test"));
@@ -187,7 +190,8 @@ impl Setup {
         self.dir.path()
     }
 
-    /// The value of [`MARK`] in the environment of all its processes; those that get another environment have to be given it.
+    /// The value of [`MARK`] in the environment of all its processes; those that get another environment have
+    /// to be given it.
     pub fn mark(&self) -> &str {
         &self.mark
     }
@@ -335,7 +339,8 @@ impl Daemon {
         command
     }
 
-    /// The same at a terminal of its own, of which stdout is a copy. No argument may need quoting for a shell.
+    /// The same at a terminal of its own, of which stdout is a copy. No argument may need quoting for a
+    /// shell.
     pub fn ctl_at_terminal(&self, arguments: &[&str]) -> Command {
         let ctl = self.ctl(arguments);
         let words =
@@ -379,12 +384,12 @@ impl Daemon {
 
     /// A job's record.
     pub fn record(&self, id: u64) -> Record {
-        *self.client().call(&Get { id }).expect("the job exists").record
+        *self.client().request(&Get { id }).expect("the job exists").record
     }
 
     /// Waits until there is such a job, and its record satisfies `condition`.
     pub fn wait_record(&self, id: u64, what: &str, condition: impl Fn(&Record) -> bool) -> Record {
-        let record = || self.client().call(&Get { id }).ok().map(|got| *got.record);
+        let record = || self.client().request(&Get { id }).ok().map(|got| *got.record);
         wait_for(&format!("job {id}: {what}"), || record().filter(|record| condition(record)))
     }
 
@@ -437,8 +442,9 @@ impl Daemon {
         self.child = spawn_and_wait(&self.setup);
     }
 
-    /// Kills all of poold in one instant: stopped first, so that none can act on the end of another; children before parents, whose end would
-    /// have the kernel continue them. What its jobs leave behind nobody is there to kill.
+    /// Kills all of poold in one instant: stopped first, so that none can act on the end of another; children
+    /// before parents, whose end would have the kernel continue them. What its jobs leave behind nobody is
+    /// there to kill.
     pub fn kill_in_one_instant(&mut self) {
         let ours = [self.workers(), vec![self.supervisor(), self.guardian()]].concat();
         for signal in [Signal::SIGSTOP, Signal::SIGKILL] {

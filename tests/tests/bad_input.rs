@@ -1,11 +1,12 @@
-//! What users see when something is wrong: a message that says what to do, the documented exit code, and nothing half done.
+//! What users see when something is wrong: a message that says what to do, the documented exit code, and
+//! nothing half done.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use pool_proto::State;
-use pool_proto::interface::List;
+use pool_proto::methods::List;
 use pool_tests::{Daemon, Said, Setup, is_root_or_skip, poolctl, poold, run, wait_until};
 
 fn assert_says(said: &Said, code: i32, words: &[&str]) {
@@ -57,13 +58,13 @@ fn a_wrong_command_line_is_a_usage_error() {
         assert_eq!(said.code, 2, "{arguments:?}: {said:?}");
         assert!(!said.stderr.is_empty() && said.stdout.is_empty(), "{arguments:?}: {said:?}");
     }
-    assert!(daemon.client().call(&List::default()).unwrap().jobs.is_empty());
+    assert!(daemon.client().request(&List::default()).unwrap().jobs.is_empty());
 }
 
 #[test]
 fn what_a_job_cannot_have_is_refused() {
     let daemon = Daemon::start(1);
-    assert_says(&daemon.run(&["submit", "--", ""]), 125, &["argv"]);
+    assert_says(&daemon.run(&["submit", "--", ""]), 2, &["name a program"]);
     assert_says(
         &daemon.run(&["submit", "--pool", "nowhere", "--", "true"]),
         125,
@@ -74,7 +75,7 @@ fn what_a_job_cannot_have_is_refused() {
     let lines = daemon.path("jobs");
     fs::write(&lines, "{\"argv\":[\"true\"]}\n{\"argv\":[\"true\"],\"nmae\":\"x\"}\n").unwrap();
     assert_says(&daemon.run(&["submit", "--from", lines.to_str().unwrap()]), 2, &["jobs:2", "nmae"]);
-    assert!(daemon.client().call(&List::default()).unwrap().jobs.is_empty(), "nothing was accepted");
+    assert!(daemon.client().request(&List::default()).unwrap().jobs.is_empty(), "nothing was accepted");
 }
 
 #[test]

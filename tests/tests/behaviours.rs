@@ -158,7 +158,7 @@ fn a_draining_daemon_takes_nothing_more_and_says_so() {
 
 #[test]
 fn many_clients_are_served_at_once_several_messages_each() {
-    use pool_proto::interface::{Ping, Wait};
+    use pool_proto::methods::{Ping, Wait};
     let daemon = Daemon::start(1);
     let go = daemon.path_text("go");
     let id = daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.01; done"));
@@ -169,12 +169,12 @@ fn many_clients_are_served_at_once_several_messages_each() {
     // None of them has its answer, and others are served all the same.
     let mut other = daemon.client();
     for _ in 0..3 {
-        other.call(&Ping {}).unwrap();
+        other.request(&Ping {}).unwrap();
     }
     fs::write(&go, "").unwrap();
     for client in &mut clients {
         let (progress, more) = client.receive::<Wait>().unwrap();
         assert_eq!((progress.id, more), (id, false));
-        client.call(&Ping {}).unwrap();
+        client.request(&Ping {}).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pool_proto::Record;
-use pool_proto::interface::On;
+use pool_proto::nouns::On;
 use pool_tests::{Daemon, Setup, line_of, wait_until};
 
 const QUICK: &str = "[callbacks]\nbackoff = \"10ms\"\n";

@@ -1,4 +1,5 @@
-//! What users see of warm pools: calls to resident programs, and what becomes of them when a program goes wrong.
+//! What users see of warm pools: calls to resident programs, and what becomes of them when a program goes
+//! wrong.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -6,7 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use pool_proto::interface::{AddPool, Brief, Job, Pools, Slot, SlotState, Submit, SubmitMany};
+use pool_proto::methods::{AddPool, Pools, Submit, SubmitMany};
+use pool_proto::nouns::{Brief, Job, Slot, SlotState};
 use pool_proto::{Json, State};
 use pool_tests::{Daemon, MARK, Said, Setup, alive, run, send, skip, wait_for, wait_until};
 use serde_json::json;
@@ -30,7 +32,7 @@ fn wicked(workers: u32, more: &str) -> Daemon {
 }
 
 fn slots(daemon: &Daemon, pool: &str) -> Vec<Slot> {
-    let pools = daemon.client().call(&Pools {}).expect("pools are told").pools;
+    let pools = daemon.client().request(&Pools {}).expect("pools are told").pools;
     pools.into_iter().find(|other| other.name == pool).map(|pool| pool.slots).unwrap_or_default()
 }
 
@@ -199,7 +201,7 @@ fn who_waits_at_a_terminal_sees_how_far_calls_have_come() {
     let waits: [(&[&str], &[&str], i32); 3] = [
         (&["wait", "1"], &["50 %  one"], 0),
         (&["wait", "1-2"], &["job 1: 50 %  one", "job 2: 50 %  two"], 0),
-        (&["wait", "--timeout", "0.01", "2"], &["the time is up; not ended yet: 2"], 124),
+        (&["wait", "--timeout", "0.01", "2"], &["the time is up: job 2 has not ended"], 124),
     ];
     let mut waiting: Vec<Child> = Vec::new();
     for (arguments, wanted, _) in &waits {
@@ -332,7 +334,7 @@ fn a_timeout_or_a_cancel_costs_one_program_with_all_that_it_has_started() {
     for method in ["hang", "deaf", "breed"] {
         let said = call(&daemon, &["--timeout", "300ms", method]);
         assert_eq!(said.code, 124, "{method}: {said:?}");
-        assert!(said.stderr.contains("its time was up"), "{said:?}");
+        assert!(said.stderr.contains("timed out"), "{said:?}");
     }
     let id = daemon.ok(&["call", "--async", "p", "breed"]);
     let id = id.trim_end();
@@ -438,7 +440,10 @@ fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     send(waits.id() as i32, Signal::SIGINT);
     line.clear();
     stderr.read_to_string(&mut line).unwrap();
-    assert_eq!((waits.wait().unwrap().code(), line.as_str()), (Some(125), "poolctl: job 1 was canceled\n"));
+    assert_eq!(
+        (waits.wait().unwrap().code(), line.as_str()),
+        (Some(125), "poolctl: job 1 was canceled before it had started\n")
+    );
     fs::copy(program("square.py"), &script).unwrap();
     let said = call(&daemon, &["square", "4"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, "16\n"), "once it can, it does: {said:?}");
@@ -487,7 +492,7 @@ fn pools_are_added_for_good_and_removed() {
     daemon.ok(add);
     let other = daemon.run(&["pool", "add", "p", "--", "cat"]);
     assert_eq!(other.code, 125);
-    assert!(other.stderr.contains("there is a pool \"p\" already"), "{other:?}");
+    assert!(other.stderr.contains("exists already"), "{other:?}");
     for name in ["default", "a b"] {
         assert_eq!(daemon.run(&["pool", "add", name, "--", "cat"]).code, 125);
     }
@@ -540,7 +545,7 @@ fn bad_input_changes_nothing() {
         backoff_s: None,
         durability: None,
     };
-    let refusal = client.call(&wrong).unwrap_err();
+    let refusal = client.request(&wrong).unwrap_err();
     assert_eq!(refusal.to_string(), "command: it is empty: name a program to run");
     assert_eq!(daemon.ok(&["ls", "--json"]), "{\"schema\":1,\"jobs\":[]}\n");
 }
@@ -570,7 +575,7 @@ fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
         assert_eq!(end.value.as_ref().unwrap().get(), (n * n).to_string());
     }
     let many =
-        daemon.client().call(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
+        daemon.client().request(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
     send(daemon.supervisor(), Signal::SIGKILL);
     let range = format!("{}-{}", many.ids[0], many.ids[many.ids.len() - 1]);
     assert_eq!(daemon.run(&["wait", &range]).code, 0);

@@ -1,12 +1,13 @@
-//! What users see of each tier of containment: whoever is killed, nothing of the attempt is left. Each job here has a grandchild that was forked
-//! twice, leads a session of its own, ignores whatever can be ignored and has cleared its environment. They are known by what they sleep on.
+//! What users see of each tier of containment: whoever is killed, nothing of the attempt is left. Each job
+//! here has a grandchild that was forked twice, leads a session of its own, ignores whatever can be ignored
+//! and has cleared its environment. They are known by what they sleep on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::Signal;
-use pool_proto::interface::{Pool, SlotState, Tier};
+use pool_proto::nouns::{Pool, SlotState, Tier};
 use pool_proto::{Record, State};
 use pool_tests::{
     Daemon, Setup, alive, children, is_root_or_skip, line_of, send, skip, wait_for, wait_until,
@@ -101,7 +102,8 @@ fn ended(daemon: &Daemon, id: u64) -> Record {
     record(daemon, id)
 }
 
-/// The table of who is killed; `at_once`: what becomes of the grandchild when all of ours are killed in one instant.
+/// The table of who is killed; `at_once`: what becomes of the grandchild when all of ours are killed in one
+/// instant.
 fn nothing_is_left(setup: impl Fn() -> Setup, tier: Tier, at_once: AtOnce) {
     let mut daemon = setup().start();
     assert_eq!(pool(&daemon).containment, tier, "{:?}", pool(&daemon).containment_note);

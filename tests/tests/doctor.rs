@@ -1,4 +1,5 @@
-//! What `poolctl doctor` tells of installations that are well, and of such that are not: which check, how bad, and what to do.
+//! What `poolctl doctor` tells of installations that are well, and of such that are not: which check, how
+//! bad, and what to do.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -178,7 +179,7 @@ fn a_users_own_is_not_started_either() {
     let findings = Findings::read(&run(&mut command));
     findings.assert_all_else_well(&["daemon"]);
     findings.assert("daemon", "problem", &["`poolctl submit` starts it"]);
-    findings.assert("state-directory", "note", &["is not there", "poold makes it"]);
+    findings.assert("state-directory", "note", &["is not there", "poold creates it"]);
     findings.find("runtime-directory");
     assert_eq!(fs::read_dir(&home).unwrap().count(), 0, "nothing was made");
 }
@@ -311,7 +312,7 @@ fn a_configuration_that_was_not_taken_over_is_a_problem() {
 #[test]
 fn output_beyond_its_limit_is_a_problem() {
     let daemon = Setup::new().workers(1).config("max_total_output_bytes = 1048576\n").start();
-    Findings::of(&daemon, &[]).assert("output", "ok", &["0 MiB, of at most 1 MiB"]);
+    Findings::of(&daemon, &[]).assert("output", "ok", &["0 MiB of at most 1 MiB"]);
     let written = daemon.path_text("written");
     daemon.submit_sh(&format!("head -c 3000000 /dev/zero; echo >{written}; exec sleep 600"));
     wait_until("it has written", || Path::new(&written).exists());
@@ -321,7 +322,7 @@ fn output_beyond_its_limit_is_a_problem() {
     findings.assert(
         "output",
         "problem",
-        &["2 MiB, of at most 1 MiB", "new jobs are refused", "`max_total_output_bytes`"],
+        &["2 MiB of at most 1 MiB", "new jobs are refused", "`max_total_output_bytes`"],
     );
     daemon.ok(&["cancel", "1"]);
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_proto::interface::List;
+use pool_proto::methods::List;
 use pool_tests::{Daemon, Setup, handles, line_of, send, wait_until};
 
 /// How often each job has written its line.
@@ -19,7 +19,8 @@ fn ledger(daemon: &Daemon, name: &str) -> BTreeMap<u64, usize> {
     counts
 }
 
-/// Two jobs that run until they are interrupted, and `count` more behind them; every job and every callback writes down its id.
+/// Two jobs that run until they are interrupted, and `count` more behind them; every job and every callback
+/// writes down its id.
 fn load(daemon: &Daemon, count: usize) {
     let (jobs, callbacks) = (daemon.path_text("jobs"), daemon.path_text("callbacks"));
     let on_done = format!("echo $POOL_JOB_ID >>{callbacks}");
@@ -214,7 +215,7 @@ fn history_is_pruned_with_its_output() {
     let daemon = Setup::new().workers(1).config("[history]\nmax_jobs = 3\n").start();
     let ids: Vec<u64> = (0..10).map(|_| daemon.submit(&["--", "echo", "output"])).collect();
     daemon.run(&["wait", &ids[9].to_string()]);
-    let listed = || daemon.client().call(&List::default()).unwrap().jobs;
+    let listed = || daemon.client().request(&List::default()).unwrap().jobs;
     wait_until("three jobs are kept", || listed().len() == 3);
     assert_eq!(listed().iter().map(|record| record.id).collect::<Vec<u64>>(), ids[7..]);
     let gone = daemon.run(&["show", &ids[0].to_string()]);
@@ -235,7 +236,8 @@ fn a_hangup_reads_the_configuration_anew() {
     let daemon = Setup::new().workers(1).start();
     let blocker = daemon.submit_sh("exec sleep 600");
     daemon.wait_record(blocker, "it runs", |record| record.state == State::Running);
-    // `--workers` on the command line outranks the file for the default pool; other pools come and go with it.
+    // `--workers` on the command line outranks the file for the default pool; other pools come and go with
+    // it.
     fs::write(daemon.path("config.toml"), "[pool.extra]\nworkers = 2\n").unwrap();
     daemon.signal(Signal::SIGHUP);
     wait_until("the new pool is there", || daemon.ok(&["pool", "ls"]).contains("extra"));

@@ -1,11 +1,14 @@
-//! What a client that listens is told: every transition once, in order, of what it asked for and nothing else.
+//! What a client that listens is told: every transition once, in order, of what it asked for and nothing
+//! else.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
-use pool_proto::events::{Events, Happening, Kind};
-use pool_proto::interface::{Job, OnCrash, Pools, SubmitMany};
+use pool_proto::methods::Events;
+use pool_proto::methods::{Pools, SubmitMany};
+use pool_proto::nouns::{Happening, HappeningKind};
+use pool_proto::nouns::{Job, OnCrash};
 use pool_proto::{Client, ClientError, Refusal, ResultKind, State};
 use pool_tests::{Daemon, Setup, line_of, send};
 
@@ -18,7 +21,7 @@ impl Listener {
         let pools = pools.map(|pools| pools.iter().map(ToString::to_string).collect());
         client.send(&Events { pools, ids: ids.map(<[u64]>::to_vec) }, true).unwrap();
         let mut listener = Self(client);
-        assert_eq!(listener.next().event, Kind::Listening);
+        assert_eq!(listener.next().event, HappeningKind::Listening);
         listener
     }
 
@@ -29,7 +32,7 @@ impl Listener {
     }
 
     /// All up to one of this kind, that one included.
-    fn until(&mut self, kind: Kind) -> Vec<Happening> {
+    fn until(&mut self, kind: HappeningKind) -> Vec<Happening> {
         let mut all = Vec::new();
         while all.last().is_none_or(|last: &Happening| last.event != kind) {
             all.push(self.next());
@@ -38,7 +41,7 @@ impl Listener {
     }
 }
 
-fn kinds(happenings: &[Happening]) -> Vec<Kind> {
+fn kinds(happenings: &[Happening]) -> Vec<HappeningKind> {
     happenings.iter().map(|happening| happening.event).collect()
 }
 
@@ -47,8 +50,16 @@ fn a_jobs_life_is_told_from_its_submission_to_its_callback() {
     let daemon = Daemon::start(1);
     let mut listener = Listener::start(&daemon, None, None);
     daemon.run(&["submit", "--wait", "--name", "it", "--on-done", "true", "--", "sh", "-c", "exit 3"]);
-    let all = listener.until(Kind::CallbackDelivered);
-    assert_eq!(kinds(&all), [Kind::Submitted, Kind::Started, Kind::Ended, Kind::CallbackDelivered]);
+    let all = listener.until(HappeningKind::CallbackDelivered);
+    assert_eq!(
+        kinds(&all),
+        [
+            HappeningKind::Submitted,
+            HappeningKind::Started,
+            HappeningKind::Ended,
+            HappeningKind::CallbackDelivered
+        ]
+    );
     assert!(
         all.iter().all(|happening| happening.id == Some(1) && happening.pool.as_deref() == Some("default")),
         "{all:#?}"
@@ -72,7 +83,7 @@ fn a_worker_that_dies_is_told_with_what_becomes_of_its_job() {
         daemon.wait_record(id, "it runs", |record| record.state == State::Running).worker_pid.unwrap();
     let mut listener = Listener::start(&daemon, Some(&["default"]), None);
     send(worker, Signal::SIGKILL);
-    let all = listener.until(Kind::Ended);
+    let all = listener.until(HappeningKind::Ended);
     let find = |kind| {
         all.iter()
             .find(|happening| happening.event == kind)
@@ -80,14 +91,17 @@ fn a_worker_that_dies_is_told_with_what_becomes_of_its_job() {
     };
     let how = format!("its worker {worker} was killed by signal 9");
     assert_eq!(
-        (find(Kind::WorkerLost).pid, find(Kind::WorkerLost).reason.as_ref()),
+        (find(HappeningKind::WorkerLost).pid, find(HappeningKind::WorkerLost).reason.as_ref()),
         (Some(worker), Some(&how))
     );
-    let requeued = find(Kind::Requeued);
+    let requeued = find(HappeningKind::Requeued);
     assert_eq!((requeued.id, requeued.pool.as_deref()), (Some(id), Some("default")));
     assert_eq!(requeued.reason.as_ref(), Some(&how));
-    assert!(find(Kind::WorkerUp).pid.is_some_and(|pid| pid != worker));
-    assert_eq!((find(Kind::Started).attempt, find(Kind::Ended).state), (Some(2), Some(State::Succeeded)));
+    assert!(find(HappeningKind::WorkerUp).pid.is_some_and(|pid| pid != worker));
+    assert_eq!(
+        (find(HappeningKind::Started).attempt, find(HappeningKind::Ended).state),
+        (Some(2), Some(State::Succeeded))
+    );
 }
 
 #[test]
@@ -99,25 +113,28 @@ fn cancels_holds_and_releases_are_told() {
     daemon.wait_record(running, "it runs", |record| record.state == State::Running);
     daemon.ok(&["cancel", &queued.to_string()]);
     daemon.ok(&["cancel", &running.to_string()]);
-    let all = listener.until(Kind::Stopping);
-    let ended = all.iter().find(|happening| happening.event == Kind::Ended).unwrap();
+    let all = listener.until(HappeningKind::Stopping);
+    let ended = all.iter().find(|happening| happening.event == HappeningKind::Ended).unwrap();
     assert_eq!(
         (ended.id, ended.state, ended.pool.as_deref()),
         (Some(queued), Some(State::Canceled), Some("default"))
     );
     assert_eq!(all.last().unwrap().reason.as_deref(), Some("it was canceled"));
-    assert_eq!(listener.until(Kind::Ended).last().unwrap().id, Some(running));
+    assert_eq!(listener.until(HappeningKind::Ended).last().unwrap().id, Some(running));
 
     let id =
         daemon.submit(&["--on-crash", "hold", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ] || exec sleep 600"]);
     let worker = daemon.wait_record(id, "it runs", |record| record.pid.is_some()).worker_pid.unwrap();
     send(worker, Signal::SIGKILL);
-    let held = listener.until(Kind::Held).pop().unwrap();
+    let held = listener.until(HappeningKind::Held).pop().unwrap();
     assert!(held.id == Some(id) && held.reason.unwrap().contains("poolctl release"));
     daemon.ok(&["release", &id.to_string()]);
-    let all: Vec<Happening> =
-        listener.until(Kind::Ended).into_iter().filter(|happening| happening.id == Some(id)).collect();
-    assert_eq!(kinds(&all), [Kind::Released, Kind::Started, Kind::Ended]);
+    let all: Vec<Happening> = listener
+        .until(HappeningKind::Ended)
+        .into_iter()
+        .filter(|happening| happening.id == Some(id))
+        .collect();
+    assert_eq!(kinds(&all), [HappeningKind::Released, HappeningKind::Started, HappeningKind::Ended]);
     assert_eq!(all[0].pool.as_deref(), Some("default"));
 }
 
@@ -126,14 +143,17 @@ fn a_callback_that_fails_is_told_each_time() {
     let daemon = Setup::new().workers(1).config("[callbacks]\nattempts = 2\nbackoff = \"10ms\"\n").start();
     let mut listener = Listener::start(&daemon, None, None);
     daemon.submit(&["--on-done", "exit 4", "--", "true"]);
-    let all = listener.until(Kind::CallbackFailed);
+    let all = listener.until(HappeningKind::CallbackFailed);
     let told = all
         .iter()
         .filter(|happening| happening.callback == Some(1))
         .map(|happening| (happening.event, happening.exit_code, happening.id));
     assert_eq!(
         told.collect::<Vec<_>>(),
-        [(Kind::CallbackRetrying, Some(4), Some(1)), (Kind::CallbackFailed, Some(4), Some(1))]
+        [
+            (HappeningKind::CallbackRetrying, Some(4), Some(1)),
+            (HappeningKind::CallbackFailed, Some(4), Some(1))
+        ]
     );
 }
 
@@ -148,35 +168,41 @@ fn calls_and_the_programs_that_take_them_are_told() {
         .start();
     let mut listener = Listener::start(&daemon, Some(&["p"]), None);
     daemon.ok(&["call", "p", "slow_square", "3", "0.2"]);
-    let all = listener.until(Kind::Ended);
+    let all = listener.until(HappeningKind::Ended);
     let told: Vec<&Happening> = all.iter().filter(|happening| happening.id == Some(1)).collect();
     let fractions: Vec<f64> = told.iter().filter_map(|told| told.progress.as_ref()?.fraction).collect();
     assert_eq!(fractions, [0.25, 0.5, 0.75, 1.0], "{told:#?}");
     assert_eq!(
-        told.iter().map(|told| told.event).filter(|kind| *kind != Kind::Progress).collect::<Vec<_>>(),
-        [Kind::Submitted, Kind::Started, Kind::Ended]
+        told.iter()
+            .map(|told| told.event)
+            .filter(|kind| *kind != HappeningKind::Progress)
+            .collect::<Vec<_>>(),
+        [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended]
     );
     assert_eq!(told.last().unwrap().state, Some(State::Succeeded));
 
     daemon.ok(&["call", "p", "square", "3"]);
     assert_eq!(
-        kinds(&listener.until(Kind::Ended)),
-        [Kind::Submitted, Kind::Started, Kind::Ended],
+        kinds(&listener.until(HappeningKind::Ended)),
+        [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended],
         "a short one has a start, too"
     );
 
     daemon.ok(&["call", "--durability", "none", "p", "square", "3"]);
     assert_eq!(
-        kinds(&listener.until(Kind::Ended)),
-        [Kind::Submitted, Kind::Started, Kind::Ended],
+        kinds(&listener.until(HappeningKind::Ended)),
+        [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended],
         "in memory alone, too"
     );
 
-    let slots = daemon.client().call(&Pools {}).unwrap().pools.remove(1).slots;
+    let slots = daemon.client().request(&Pools {}).unwrap().pools.remove(1).slots;
     send(slots[0].program_pid.unwrap(), Signal::SIGKILL);
-    let all = listener.until(Kind::ProgramReady);
+    let all = listener.until(HappeningKind::ProgramReady);
     assert!(all.last().unwrap().pid.is_some_and(|pid| Some(pid) != slots[0].program_pid), "{all:#?}");
-    assert_eq!(kinds(&all), [Kind::WorkerLost, Kind::WorkerUp, Kind::ProgramReady]);
+    assert_eq!(
+        kinds(&all),
+        [HappeningKind::WorkerLost, HappeningKind::WorkerUp, HappeningKind::ProgramReady]
+    );
 }
 
 #[test]
@@ -189,9 +215,9 @@ fn a_listener_hears_only_of_what_it_named() {
         let id = daemon.submit(arguments);
         daemon.ok(&["wait", &id.to_string()]);
     }
-    let life = [Kind::Submitted, Kind::Started, Kind::Ended];
+    let life = [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended];
     for (listener, id) in [(&mut build, 3), (&mut second, 2)] {
-        let all = listener.until(Kind::Ended);
+        let all = listener.until(HappeningKind::Ended);
         assert_eq!(kinds(&all), life);
         assert!(all.iter().all(|happening| happening.id == Some(id)), "{all:#?}");
     }
@@ -204,7 +230,7 @@ fn a_listener_hears_only_of_what_it_named() {
     let refused = client.receive::<Events>();
     assert!(matches!(refused, Err(ClientError::Refused(Refusal::NoSuchPool { pool })) if pool == "none"));
     assert!(matches!(
-        daemon.client().call(&Events::default()),
+        daemon.client().request(&Events::default()),
         Err(ClientError::Refused(Refusal::ExpectedMore {}))
     ));
 }
@@ -221,7 +247,7 @@ fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
     let mut client = daemon.client();
     // Each is told with its name when it is submitted, and again when it has ended.
     for _ in 0..3 {
-        client.call(&SubmitMany { jobs: (0..8).map(job).collect(), defaults: None }).unwrap();
+        client.request(&SubmitMany { jobs: (0..8).map(job).collect(), defaults: None }).unwrap();
     }
     daemon.run(&["wait", "1-24"]);
     let mut heard = 0;
@@ -234,13 +260,13 @@ fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
     assert!(matches!(last, ClientError::Refused(Refusal::EventsMissed { .. })), "{last:?}");
     assert!((20..65).contains(&heard), "{heard}");
     assert_eq!(
-        kinds(&other.until(Kind::Ended)),
-        [Kind::Submitted, Kind::Started, Kind::Ended],
+        kinds(&other.until(HappeningKind::Ended)),
+        [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended],
         "nobody else misses anything"
     );
     // And it can ask again, on the same connection.
     slow.0.send(&Events::default(), true).unwrap();
-    assert_eq!(slow.next().event, Kind::Listening);
+    assert_eq!(slow.next().event, HappeningKind::Listening);
 }
 
 // ---- poolctl ----

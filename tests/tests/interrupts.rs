@@ -23,10 +23,11 @@ fn pid(client: &Child) -> i32 {
     i32::try_from(client.id()).unwrap()
 }
 
-/// Sends a signal again and again until the client has taken it over: before, it does what it always does, which ends the test.
+/// Sends a signal again and again until the client has taken it over: before, it does what it always does,
+/// which ends the test.
 fn interrupt(daemon: &Daemon, client: &Child, signal: Signal) {
     wait_until("the client has taken over its signals", || handles(pid(client), signal));
-    assert!(daemon.client().call(&pool_proto::interface::Ping {}).is_ok());
+    assert!(daemon.client().request(&pool_proto::methods::Ping {}).is_ok());
     send(pid(client), signal);
 }
 

@@ -143,7 +143,7 @@ fn the_exit_code_tells_of_failures_and_counts_them_when_asked() {
     assert!(said.stderr.contains("cannot execute \"/no/such/command\""), "{said:?}");
     let said = daemon.run(&["map", "--timeout", "50ms", "--", "sleep", ":::", "600"]);
     assert_eq!(said.code, 1);
-    assert!(said.stderr.contains("time was up"), "{said:?}");
+    assert!(said.stderr.contains("timed out"), "{said:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! What happens when there is too much of something: clients that wait, stall or hardly read, output. It is refused in so many words, with
-//! code 75 where it is worth trying again; poold's memory stays bounded, and whoever has nothing to do with it notices nothing.
+//! What happens when there is too much of something: clients that wait, stall or hardly read, output. It is
+//! refused in so many words, with code 75 where it is worth trying again; poold's memory stays bounded, and
+//! whoever has nothing to do with it notices nothing.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
-use pool_proto::interface::{Job, Ping, ProgressEvent, Submit, SubmitMany};
+use pool_proto::methods::{Ping, Submit, SubmitMany};
+use pool_proto::nouns::{Job, ProgressEvent};
 use pool_proto::{Client, ClientError, Refusal, ResultKind, State};
 use pool_tests::{Daemon, Setup, alive, line_of, run, skip, wait_for, wait_until};
 
@@ -43,7 +45,8 @@ fn can_open(descriptors: u64) -> bool {
     true
 }
 
-/// Somebody who submits one short job after the other to the pool "quick", each to its end, whatever the others do.
+/// Somebody who submits one short job after the other to the pool "quick", each to its end, whatever the
+/// others do.
 struct Bystander {
     is_over: &'static AtomicBool,
     ended: &'static AtomicUsize,
@@ -163,7 +166,7 @@ fn a_thousand_clients_that_stall_in_the_middle_of_long_messages_are_given_up_in_
     let bystander = Bystander::start(&daemon);
     let slight = begin_message(&daemon, 100);
     let stalled: Vec<UnixStream> = (0..1000).map(|_| begin_message(&daemon, MIB as usize)).collect();
-    wait_until("everything is read", || daemon.client().call(&Ping {}).is_ok());
+    wait_until("everything is read", || daemon.client().request(&Ping {}).is_ok());
     bystander.assert_unharmed();
     let used = memory(&daemon);
     eprintln!("{} KiB with 1000 clients in the middle of a megabyte each", used / 1024);
@@ -185,7 +188,7 @@ fn clients_that_hardly_read_a_long_listing_hold_up_nobody() {
     daemon.submit_sh(&format!("until [ -e {} ]; do sleep 0.05; done", daemon.path_text("go")));
     let mut client = daemon.client();
     let jobs = vec![job(&["true", &"x".repeat(1000)], "default"); 10_000];
-    let ids = client.call(&SubmitMany { jobs, defaults: None }).unwrap().ids;
+    let ids = client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids;
     let before = memory(&daemon);
     let bystander = Bystander::start(&daemon);
     let mut readers: Vec<UnixStream> =
@@ -288,7 +291,7 @@ fn the_output_of_all_jobs_has_a_limit_and_history_makes_room() {
         "{refused:?}"
     );
     let many = SubmitMany { jobs: vec![job(&["true"], "default")], defaults: None };
-    let refused = daemon.client().call(&many).map(|submitted| submitted.ids);
+    let refused = daemon.client().request(&many).map(|submitted| submitted.ids);
     assert!(
         matches!(refused, Err(ClientError::Refused(Refusal::OutputFull { limit: 1_000_000 }))),
         "{refused:?}"
@@ -311,7 +314,7 @@ fn what_is_refused_for_now_has_code_75() {
     for (number, refusal) in refusals.into_iter().enumerate() {
         let path = dir.path().join(number.to_string());
         let listener = UnixListener::bind(&path).unwrap();
-        let reply = pool_proto::frame::encode(&refusal);
+        let reply = pool_proto::wire::frame::encode(&refusal);
         let poold = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut byte = [1];

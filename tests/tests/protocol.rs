@@ -1,4 +1,5 @@
-//! What any client sees of the protocol: Varlink as others speak it, named errors, and no client that can harm another.
+//! What any client sees of the protocol: Varlink as others speak it, named errors, and no client that can
+//! harm another.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::{fs, io};
 
-use pool_proto::interface::{Get, Job, List, Output, Ping, Pools, ProgressEvent, Submit, SubmitMany, Wait};
+use pool_proto::methods::{Get, List, Output, Ping, Pools, Submit, SubmitMany, Wait};
+use pool_proto::nouns::{Job, ProgressEvent};
 use pool_proto::{Client, ClientError, Refusal};
 use pool_tests::{Daemon, PATIENCE, Setup, is_root_or_skip, poolctl, run, skip, wait_until};
 use serde_json::{Value, json};
@@ -202,7 +204,7 @@ fn what_is_wrong_with_a_call_has_a_name_and_the_connection_goes_on() {
         assert_eq!(raw.send(&call).error(), wanted, "{call}");
     }
     raw.assert_served();
-    assert_eq!(daemon.client().call(&List::default()).unwrap().jobs, [], "nothing was accepted");
+    assert_eq!(daemon.client().request(&List::default()).unwrap().jobs, [], "nothing was accepted");
 }
 
 #[test]
@@ -257,7 +259,7 @@ fn a_message_over_the_limit_is_refused_before_it_is_all_there() {
     let mut client = daemon.client();
     let long = "x".repeat(1 << 20);
     let jobs = vec![Job { env: Some([("LONG".to_owned(), long)].into()), ..job(&["true"]) }; 15];
-    assert_eq!(client.call(&SubmitMany { jobs, defaults: None }).unwrap().ids.len(), 15);
+    assert_eq!(client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids.len(), 15);
 }
 
 #[test]
@@ -267,14 +269,14 @@ fn many_jobs_are_accepted_all_or_none() {
     let bad = [job(&[]), Job { pool: Some("nowhere".to_owned()), ..job(&["true"]) }];
     for bad in bad {
         let jobs = vec![job(&["true"]), job(&["true"]), bad];
-        let refusal = refusal(client.call(&SubmitMany { jobs, defaults: None }));
+        let refusal = refusal(client.request(&SubmitMany { jobs, defaults: None }));
         assert!(
             matches!(refusal, Refusal::InvalidJob { index: 2, .. } | Refusal::NoSuchPool { .. }),
             "{refusal:?}"
         );
     }
-    assert!(client.call(&List::default()).unwrap().jobs.is_empty());
-    let submitted = client.call(&SubmitMany { jobs: vec![job(&["true"]); 2], defaults: None }).unwrap();
+    assert!(client.request(&List::default()).unwrap().jobs.is_empty());
+    let submitted = client.request(&SubmitMany { jobs: vec![job(&["true"]); 2], defaults: None }).unwrap();
     assert_eq!(submitted.ids, [1, 2]);
 }
 
@@ -301,7 +303,7 @@ fn a_submit_with_more_tells_of_start_and_end_and_hands_over_the_output() {
     let texts = outputs.each_mut().map(|file| io::read_to_string(file).unwrap());
     assert_eq!(texts, ["out\n", "err\n"]);
     assert!(outputs[0].write_all(b"x").is_err(), "they can only be read");
-    client.call(&Output { id: 1 }).unwrap();
+    client.request(&Output { id: 1 }).unwrap();
     let again = fs::File::from(client.take_descriptor().unwrap());
     assert_eq!(io::read_to_string(again).unwrap(), "out\n");
 }
@@ -311,7 +313,7 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     let jobs = vec![job(&["true"]); 3];
-    client.call(&SubmitMany { jobs, defaults: None }).unwrap();
+    client.request(&SubmitMany { jobs, defaults: None }).unwrap();
     client.send(&Wait { ids: vec![1, 2, 3, 2], ..Wait::default() }, true).unwrap();
     let mut told = Vec::new();
     loop {
@@ -325,7 +327,7 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     assert_eq!(told, [1, 2, 3]);
     assert!(
         client
-            .call(&Wait { ids: vec![1, 2], ..Wait::default() })
+            .request(&Wait { ids: vec![1, 2], ..Wait::default() })
             .unwrap()
             .record
             .unwrap()
@@ -339,11 +341,11 @@ fn listings_go_page_by_page() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     let jobs = vec![job(&["true"]); 2500];
-    client.call(&SubmitMany { jobs, defaults: None }).unwrap();
+    client.request(&SubmitMany { jobs, defaults: None }).unwrap();
     let mut ids = Vec::new();
     let mut after = None;
     loop {
-        let page = client.call(&List { after, limit: Some(700), ..List::default() }).unwrap();
+        let page = client.request(&List { after, limit: Some(700), ..List::default() }).unwrap();
         assert!(page.jobs.len() <= 700);
         ids.extend(page.jobs.iter().map(|record| record.id));
         match page.next {
@@ -362,7 +364,7 @@ fn listings_go_page_by_page() {
         }
     }
     assert_eq!(streamed, ids);
-    client.call(&Ping {}).unwrap();
+    client.request(&Ping {}).unwrap();
     daemon.ok(&["shutdown", "--now"]);
 }
 
@@ -386,7 +388,7 @@ fn a_client_that_never_reads_holds_up_nobody_and_fills_no_memory() {
     let daemon = Daemon::start(1);
     let long = "x".repeat(10_000);
     let jobs = vec![job(&["true", &long]); 1000];
-    daemon.client().call(&SubmitMany { jobs, defaults: None }).unwrap();
+    daemon.client().request(&SubmitMany { jobs, defaults: None }).unwrap();
     let mut greedy = Raw::connect(&daemon);
     greedy.0.set_nonblocking(true).unwrap();
     let call = format!("{}\0", json!({ "method": "io.poold.List", "more": true }));
@@ -433,14 +435,14 @@ fn there_is_a_limit_to_clients_and_it_is_told() {
     let daemon = Setup::new().config("max_clients = 3\n").start();
     let mut clients: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
     for client in &mut clients {
-        client.call(&Ping {}).unwrap();
+        client.request(&Ping {}).unwrap();
     }
-    assert_eq!(refusal(daemon.client().call(&Ping {})), Refusal::TooManyClients { limit: 3 });
+    assert_eq!(refusal(daemon.client().request(&Ping {})), Refusal::TooManyClients { limit: 3 });
     let said = daemon.run(&["ping"]);
     assert_eq!(said.code, 75, "{said:?}");
     clients.pop();
     wait_until("there is room again", || daemon.run(&["ping"]).code == 0);
-    clients[0].call(&Pools {}).unwrap();
+    clients[0].request(&Pools {}).unwrap();
 }
 
 #[test]
@@ -467,9 +469,9 @@ fn another_user_is_told_that_this_daemon_is_not_theirs() {
         assert_eq!(said.code, 125, "{said:?}");
         assert!(said.stderr.contains("this poold serves uid 0 only, you are uid 65534"), "{said:?}");
     }
-    assert!(daemon.client().call(&List::default()).unwrap().jobs.is_empty());
+    assert!(daemon.client().request(&List::default()).unwrap().jobs.is_empty());
     assert!(matches!(
-        daemon.client().call(&Get { id: 1 }),
+        daemon.client().request(&Get { id: 1 }),
         Err(ClientError::Refused(Refusal::NoSuchJob { .. }))
     ));
 }

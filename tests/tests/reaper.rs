@@ -1,5 +1,5 @@
-//! What users see of the reaper: whoever is killed, nothing of the attempt is left. Each job here has a grandchild that was forked twice,
-//! leads a session of its own and ignores whatever can be ignored.
+//! What users see of the reaper: whoever is killed, nothing of the attempt is left. Each job here has a
+//! grandchild that was forked twice, leads a session of its own and ignores whatever can be ignored.
 
 use std::fs;
 

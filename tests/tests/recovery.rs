@@ -1,5 +1,6 @@
-//! What users see of a start after all of poold has been killed in one instant: who lives is told by facts, what a dead daemon's attempts have
-//! left behind goes, and nobody else's process is touched. Without control groups, which would leave nothing to be found.
+//! What users see of a start after all of poold has been killed in one instant: who lives is told by facts,
+//! what a dead daemon's attempts have left behind goes, and nobody else's process is touched. Without control
+//! groups, which would leave nothing to be found.
 
 use std::fs;
 
@@ -74,7 +75,8 @@ fn show(daemon: &Daemon, id: u64) -> String {
     daemon.ok(&["show", &id.to_string()])
 }
 
-/// Kills, starts anew and expects that what the attempt had left is gone and that it is made again, its death being told.
+/// Kills, starts anew and expects that what the attempt had left is gone and that it is made again, its death
+/// being told.
 fn is_found(daemon: &mut Daemon, attempt: &Attempt, known_by: &str) {
     daemon.kill_in_one_instant();
     assert!(attempt.is_left(), "there is something to be swept");
@@ -107,8 +109,8 @@ fn what_has_cleared_its_environment_is_found_by_its_session_and_output() {
     is_found(&mut daemon, &attempt, "session");
 }
 
-/// Its first process lives on, which takes some doing: the kernel is told not to kill it with its worker. A process keeps its start time
-/// when it executes another program.
+/// Its first process lives on, which takes some doing: the kernel is told not to kill it with its worker. A
+/// process keeps its start time when it executes another program.
 #[test]
 fn the_recorded_process_is_found_in_any_disguise_and_takes_its_session_along() {
     let mut daemon = start();
@@ -211,7 +213,8 @@ impl Drop for Stranger {
     }
 }
 
-/// Has the store take a stranger for an interrupted attempt's process, with this start time, in this boot; whether the start lets it live.
+/// Has the store take a stranger for an interrupted attempt's process, with this start time, in this boot;
+/// whether the start lets it live.
 fn is_spared(later: u64, boot: Option<&str>, how: &str) -> bool {
     let mut daemon = start();
     let attempt = Attempt::start(&daemon, STAYS);

@@ -72,7 +72,7 @@ fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     let record =
         daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
     assert_eq!((record.attempt, record.retried, record.due_at.is_some()), (1, 1, true));
-    assert_eq!(record.reason.as_deref(), Some("attempt 1 has failed (exit code 3); 3 more follow at most"));
+    assert_eq!(record.reason.as_deref(), Some("attempt 1 failed (exit code 3); 3 more follow at most"));
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "why\n");
     let shown = daemon.ok(&["show", &id.to_string()]);
     assert!(shown.contains("retries    1 of 3") && shown.contains("due "), "{shown}");
@@ -80,7 +80,7 @@ fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     wait_until("the listener hears of it", || {
         fs::read_to_string(daemon.path("events"))
             .unwrap_or_default()
-            .contains("retrying            pool default, attempt 1 has failed")
+            .contains("retrying            pool default, attempt 1 failed")
     });
     daemon.ok(&["cancel", &id.to_string()]);
     assert_eq!(line_of(Path::new(&done)), "canceled");

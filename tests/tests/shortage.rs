@@ -1,4 +1,5 @@
-//! What users see when the machine runs short of something: disk, processes, room for one client more. Nothing is lost, and it is said.
+//! What users see when the machine runs short of something: disk, processes, room for one client more.
+//! Nothing is lost, and it is said.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -7,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool_proto::State;
-use pool_proto::interface::{List, ProgressEvent, Wait};
+use pool_proto::methods::{List, Wait};
+use pool_proto::nouns::ProgressEvent;
 use pool_tests::{Daemon, Setup, is_root_or_skip, line_of, run, wait_until};
 
 /// Somebody who runs nothing else on this machine.
@@ -20,7 +22,8 @@ fn fill(path: &Path) {
     while file.write_all(&[0; 4096]).is_ok() {}
 }
 
-/// A daemon whose state is on a disk of four megabytes, and the way to that disk, which is only to be seen through the daemon's eyes.
+/// A daemon whose state is on a disk of four megabytes, and the way to that disk, which is only to be seen
+/// through the daemon's eyes.
 fn on_a_small_disk() -> (Daemon, PathBuf) {
     let setup = Setup::new().workers(1);
     let state_dir = setup.dir().join("state");
@@ -86,7 +89,8 @@ fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
     let mut client = daemon.ctl(&["submit", "--wait", "--", "sh", "-c", "head -c 8000000 /dev/zero; exit 5"]);
     let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_until("the disk is full", || daemon.log().contains("the store cannot be written"));
-    // The end of the job is known and cannot be written, so it is not told: after a power cut it would have to be unsaid.
+    // The end of the job is known and cannot be written, so it is not told: after a power cut it would have
+    // to be unsaid.
     daemon.ok(&["ping"]);
     assert!(client.try_wait().unwrap().is_none());
     File::options().write(true).open(inside.join("output/0/1.1.out")).unwrap().set_len(0).unwrap();
@@ -107,8 +111,8 @@ fn a_limit_on_processes_is_waited_out() {
     if !is_root_or_skip("limit somebody else") {
         return;
     }
-    // Guardian, supervisor, its store's thread, one worker, and that of the callbacks.
-    let daemon = Setup::new().workers(1).user(lonely()).wrapper(&["prlimit", "--nproc=5:1000"]).start();
+    // Guardian, supervisor, its threads (store, remover, measurer), one worker, and that of the callbacks.
+    let daemon = Setup::new().workers(1).user(lonely()).wrapper(&["prlimit", "--nproc=7:1000"]).start();
     let id: u64 = daemon.ok(&["submit", "--", "sh", "-c", "exit 3"]).trim().parse().unwrap();
     let shown = || daemon.ok(&["show", &id.to_string(), "--json"]);
     wait_until("the attempt waits", || shown().contains("\"state\":\"retrying\""));
@@ -141,7 +145,7 @@ fn a_thousand_clients_wait_at_once() {
         client.send(&Wait { ids: vec![id], ..Wait::default() }, true).unwrap();
     }
     // Nobody else is held up.
-    assert_eq!(daemon.client().call(&List::default()).unwrap().jobs.len(), 1);
+    assert_eq!(daemon.client().request(&List::default()).unwrap().jobs.len(), 1);
     fs::write(&go, "").unwrap();
     for client in &mut clients {
         let (progress, goes_on) = client.receive::<Wait>().unwrap();

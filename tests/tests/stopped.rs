@@ -1,7 +1,9 @@
-//! Workers that are stopped when all above them die, as by somebody who had begun to end everything and did not live to do it.
+//! Workers that are stopped when all above them die, as by somebody who had begun to end everything and did
+//! not live to do it.
 //!
-//! A test program of its own, since it adopts what loses its parent. A process group with a parent in its session is none that the kernel
-//! itself would continue (setpgid(2), orphaned process groups); so it is in a container whose first process has started poold.
+//! A test program of its own, since it adopts what loses its parent. A process group with a parent in its
+//! session is none that the kernel itself would continue (setpgid(2), orphaned process groups); so it is in a
+//! container whose first process has started poold.
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_proto::interface::Backup;
+use pool_proto::methods::Backup;
 use pool_tests::{Daemon, Said, Setup, line_of, run, send, wait_until};
 
 /// Runs until told to go, then ends with 3.
@@ -192,7 +192,7 @@ fn a_backup_made_at_work_holds_every_job_accepted_before_and_can_be_started_on()
 fn a_backup_whose_client_dies_holds_up_nobody() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
-    let begun = client.call(&Backup {}).unwrap();
+    let begun = client.request(&Backup {}).unwrap();
     assert_eq!(Path::new(&begun.path), daemon.state_dir().join("poold.db"));
     let said = daemon.run(&["backup", &daemon.path_text("one")]);
     assert_eq!(said.code, 75, "{said:?}");

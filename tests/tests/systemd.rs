@@ -1,5 +1,6 @@
-//! The units under a real systemd, booted in namespaces of its own by a script that takes `start|run|stop DIR [COMMAND...]`: the one that
-//! POOL_TEST_SYSTEMD names, or else the one that lies beside this checkout. Skipped, loudly, where that cannot be done.
+//! The units under a real systemd, booted in namespaces of its own by a script that takes `start|run|stop DIR
+//! [COMMAND...]`: the one that POOL_TEST_SYSTEMD names, or else the one that lies beside this checkout.
+//! Skipped, loudly, where that cannot be done.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,8 @@ fn the_units_work_under_systemd() {
     assert_eq!(systemd.record(&id)["crashes"], 1);
     assert_eq!(systemd.show("NRestarts"), "1");
 
-    // Jobs run in control groups below the unit's, and when all of poold is killed in one instant nothing stays.
+    // Jobs run in control groups below the unit's, and when all of poold is killed in one instant nothing
+    // stays.
     let pools: Value = serde_json::from_str(&systemd.sh("poolctl pool ls --json")).unwrap();
     assert_eq!(pools["pools"][0]["containment"], "cgroup", "{pools}");
     let script = "[ $POOL_ATTEMPT -gt 1 ] || { (env -i setsid /bin/sleep 777 >/dev/null 2>&1 &); exec /bin/sleep 777; }";

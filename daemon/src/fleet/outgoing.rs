@@ -6,7 +6,8 @@ use std::io::{self, Write};
 #[derive(Debug, Default)]
 pub struct Outgoing {
     bytes: Vec<u8>,
-    /// So many of them are gone. They are not cut off piece by piece, since all the others would have to be moved each time.
+    /// So many of them are gone. They are not cut off piece by piece, since all the others would have to be
+    /// moved each time.
     sent: usize,
 }
 
@@ -21,7 +22,7 @@ impl Outgoing {
         }
     }
 
-    /// Nothing of it is to be sent any more.
+    /// Drops what has not been sent.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

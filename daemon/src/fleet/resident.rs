@@ -1,5 +1,6 @@
-//! A resident program as the supervisor sees it: calls go straight into its standard input, answers come straight from its standard output.
-//! Its worker only holds it; a call passes through as few processes as it can.
+//! A resident program as the supervisor sees it: calls go straight into its standard input, answers come
+//! straight from its standard output. Its worker only holds it; a call passes through as few processes as it
+//! can.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,15 +12,16 @@ use mio::unix::pipe::{Receiver, Sender};
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use pool_proto::frame::Decoder;
-use pool_proto::interface::ReadyWhen;
+use pool_proto::Json;
+use pool_proto::nouns::ReadyWhen;
+use pool_proto::wire::frame::Decoder;
 
 use super::FleetEvent;
 use super::outgoing::Outgoing;
-use crate::job::{Call, Claim, JobId, Process, Program, SpawnFailure, Stage, Unit};
-use crate::process;
-use crate::rpc::{self, MAX_LINE, Said};
-use crate::scheduler::SlotId;
+use super::rpc::{self, MAX_LINE, ProgramMessage};
+use crate::core::SlotId;
+use crate::job::{Call, Claim, JobId, Process, ProcessId, Program, SpawnFailure, Stage, Unit};
+use crate::kernel;
 
 /// The file of its standard error is begun anew once it is longer, in bytes, and no more of one call is kept.
 const LOG_BYTES: u64 = 1 << 20;
@@ -43,7 +45,7 @@ pub struct LogPart {
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Resident {
+pub struct ResidentLink {
     program: Arc<Program>,
     /// None once it takes no more input, or is let go.
     stdin: Option<Sender>,
@@ -63,13 +65,13 @@ pub struct Resident {
     call: Option<Claim>,
     last_answered: Option<JobId>,
     memory_seen_at: Option<Instant>,
-    /// It has broken the protocol and is listened to no more.
+    /// The program has broken the protocol, and is listened to no more.
     broken: bool,
     /// What became of it, once that is known.
     epitaph: Option<String>,
 }
 
-impl Resident {
+impl ResidentLink {
     pub fn new(program: Arc<Program>, stdin: Sender, stdout: Receiver, log: File) -> Self {
         Self {
             program,
@@ -100,7 +102,13 @@ impl Resident {
     }
 
     /// Its worker has executed it.
-    pub fn started(&mut self, process: Process, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) {
+    pub fn started(
+        &mut self,
+        process: Process,
+        slot: SlotId,
+        worker: ProcessId,
+        events: &mut Vec<FleetEvent>,
+    ) {
         self.process = Some(process);
         self.log_mark = self.log_bytes();
         if self.program.ready == ReadyWhen::Started || self.ready {
@@ -137,17 +145,17 @@ impl Resident {
         match self.out.flush(stdin) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // It is dead, or will be: whoever does not read cannot be called.
+            // The program is dead or dying: a program that does not read cannot be called.
             Err(_) => self.let_go_unheard(),
         }
     }
 
-    /// It has closed its standard input, or, rarely, has room in it again. The call that it has may still be answered, unless it has not
-    /// even read it.
+    /// It has closed its standard input, or, rarely, has room in it again. The call that it has may still be
+    /// answered, unless it has not even read it.
     pub fn look_at_stdin(&mut self) {
         let Some(stdin) = &self.stdin else { return };
-        let is_done = self.call.is_none() || process::unread_bytes(stdin) > 0;
-        if is_done && process::is_unread_for_good(stdin) {
+        let is_done = self.call.is_none() || kernel::unread_bytes(stdin) > 0;
+        if is_done && kernel::is_unread_for_good(stdin) {
             self.let_go_unheard();
         }
     }
@@ -157,7 +165,7 @@ impl Resident {
         self.let_go();
     }
 
-    /// It gets no more input, which tells it to end.
+    /// The program gets no more input, which tells it to end.
     pub fn let_go(&mut self) {
         (self.stdin, self.out) = (None, Outgoing::default());
     }
@@ -166,8 +174,15 @@ impl Resident {
         self.stdin.is_none() || self.stdout.is_none()
     }
 
-    /// Takes in what it has said; true when there may be more. `is_open`: it has not closed its standard output, as far as is known.
-    pub fn read(&mut self, is_open: bool, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) -> bool {
+    /// Takes in what it has said; true when there may be more. `is_open`: it has not closed its standard
+    /// output, as far as is known.
+    pub fn read(
+        &mut self,
+        is_open: bool,
+        slot: SlotId,
+        worker: ProcessId,
+        events: &mut Vec<FleetEvent>,
+    ) -> bool {
         for _ in 0..READS {
             let Some(stdout) = &mut self.stdout else { return false };
             match stdout.read(&mut self.buffer) {
@@ -201,36 +216,24 @@ impl Resident {
         true
     }
 
-    fn take_lines(&mut self, slot: SlotId, worker: i32, events: &mut Vec<FleetEvent>) {
+    fn take_lines(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) {
         while !self.broken
             && let Some(line) = self.lines.next_frame()
         {
             match rpc::decode(line) {
-                Ok(Said::Other) => {}
-                Ok(Said::Ready) => {
+                Ok(ProgramMessage::Other) => {}
+                Ok(ProgramMessage::Ready) => {
                     let was_ready = std::mem::replace(&mut self.ready, true);
                     if let Some(process) = self.process.filter(|_| !was_ready) {
                         events.push(FleetEvent::ProgramReady { slot, worker, process });
                     }
                 }
-                Ok(Said::Progress(progress)) => {
+                Ok(ProgramMessage::Progress(progress)) => {
                     events.extend(self.call.map(|claim| FleetEvent::Progressed { slot, claim, progress }));
                 }
-                Ok(Said::Answer { id, result }) => {
+                Ok(ProgramMessage::Answer { id, result }) => {
                     match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
-                        Some(claim) => {
-                            self.last_answered = Some(id);
-                            let (offset, end) = (self.log_mark, self.log_bytes());
-                            self.log_mark = end;
-                            let log = LogPart { offset, bytes: end.saturating_sub(offset) };
-                            events.push(FleetEvent::Answered {
-                                slot,
-                                claim,
-                                result,
-                                log,
-                                rss_bytes: self.memory(),
-                            });
-                        }
+                        Some(claim) => events.push(self.answered(slot, claim, id, result)),
                         None => {
                             let is_second = self.last_answered == Some(id);
                             let what = if is_second {
@@ -251,7 +254,19 @@ impl Resident {
         }
     }
 
-    fn breach(&mut self, slot: SlotId, worker: i32, what: String, events: &mut Vec<FleetEvent>) {
+    /// The program has answered the call that it had.
+    fn answered(&mut self, slot: SlotId, claim: Claim, id: JobId, result: Result<Json, Json>) -> FleetEvent {
+        self.last_answered = Some(id);
+
+        // What it has written since the last answer belongs to this call.
+        let (offset, end) = (self.log_mark, self.log_bytes());
+        self.log_mark = end;
+        let log = LogPart { offset, bytes: end.saturating_sub(offset) };
+
+        FleetEvent::Answered { slot, claim, result, log, rss_bytes: self.memory() }
+    }
+
+    fn breach(&mut self, slot: SlotId, worker: ProcessId, what: String, events: &mut Vec<FleetEvent>) {
         self.broken = true;
         events.push(FleetEvent::Misbehaved {
             slot,
@@ -267,7 +282,7 @@ impl Resident {
             return None;
         }
         self.memory_seen_at = Some(Instant::now());
-        process::resident_bytes(self.process?.pid)
+        kernel::resident_bytes(self.process?.pid)
     }
 
     /// Copies a part of its standard error, the end of it where it is long.
@@ -282,7 +297,7 @@ impl Resident {
         Ok(bytes)
     }
 
-    /// It could not be executed.
+    /// The program could not be executed.
     pub fn failed(&mut self, failure: SpawnFailure) {
         let why = Errno::from_raw(failure.errno).desc();
         let what = match failure.stage {
@@ -293,7 +308,7 @@ impl Resident {
         self.epitaph = Some(format!("its program could not be started: {what}: {why}"));
     }
 
-    /// It has ended by itself, `how`.
+    /// The program has ended by itself, `how`.
     pub fn ended(&mut self, how: &str) {
         let pid = self.process.map(|process| format!(" {}", process.pid)).unwrap_or_default();
         self.epitaph = Some(format!("its program{pid} {how}"));

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Maps and sets by id. Several are looked at for every call, so their hash is a quick one; seeded, since a client may name any id.
+/// Maps and sets by id. Several are looked at for every call, so their hash is a quick one; seeded, since a
+/// client may name any id.
 pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 pub type IdSet<K> = HashSet<K, foldhash::fast::RandomState>;
@@ -111,7 +112,7 @@ impl fmt::Display for Claim {
 /// A process, told from all others of this boot of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    pub pid: i32,
+    pub pid: ProcessId,
     /// Its start, in clock ticks since the boot (proc(5)); none where it had ended before anybody looked.
     pub start_ticks: Option<u64>,
 }

@@ -3,14 +3,17 @@
 //! * [`ids`]: the names by which jobs, callbacks, requests, attempts, processes and users are told apart;
 //! * [`work`]: what a job is to do;
 //! * [`tries`]: how often it was and may be tried;
+//! * [`place`]: where it is meanwhile;
 //! * [`outcome`]: how attempts and jobs end.
 
 mod ids;
 mod outcome;
+mod place;
 mod tries;
 mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
-pub use outcome::{Answer, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
-pub use tries::{Position, Ready, Retries};
+pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
+pub use place::{Place, Start, Until};
+pub use tries::{Position, Ready, Retries, Tries};
 pub use work::{Call, Environment, Isolate, JobKind, Key, NewCallback, Program, Tie, Wear, Work};

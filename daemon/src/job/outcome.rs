@@ -1,7 +1,7 @@
 //! How attempts end, and what a job's end is made of.
 
 use pool_proto::Json;
-use pool_proto::interface::{ResultKind, State, Usage};
+use pool_proto::nouns::{ResultKind, State, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::Tie;
@@ -30,7 +30,7 @@ pub struct Ended {
 
 /// How a resident program has answered a call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct Answered {
     /// What it returned, or the error.
     pub result: Result<Json, Json>,
     /// What it wrote to its standard error meanwhile, in bytes.
@@ -47,7 +47,8 @@ pub struct Answer {
 pub enum Verdict {
     /// The kernel has killed something of it because memory had run out.
     OomKill,
-    /// It has written more output than it may, in bytes; it was ended, unless it had ended by itself before that was noticed.
+    /// It has written more output than it may, in bytes; it was ended, unless it had ended by itself before
+    /// that was noticed.
     TooMuchOutput { limit: u64 },
 }
 
@@ -100,7 +101,5 @@ pub struct Outcome {
     pub stderr_bytes: Option<u64>,
     /// What a call has returned, or its error.
     pub answer: Option<Result<Json, Json>>,
-    /// The last attempt has died with its worker or daemon, which is counted with the end.
-    pub crashed: bool,
     pub ended_us: i64,
 }

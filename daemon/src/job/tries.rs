@@ -21,7 +21,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 impl Retries {
     pub const NONE: Self = Self { allowed: 0, backoff: Duration::ZERO };
 
-    /// How long the next attempt waits, where there is one. `retried`: failed attempts that were followed by another before.
+    /// How long the next attempt waits, where there is one. `retried`: failed attempts that were followed by
+    /// another before.
     pub fn after(&self, retried: u32) -> Option<Duration> {
         let doubled = self.backoff.saturating_mul(1 << retried.min(30));
         (retried < self.allowed).then(|| doubled.min(MAX_BACKOFF.max(self.backoff)))
@@ -35,18 +36,25 @@ pub struct Position {
     pub id: JobId,
 }
 
-/// A job that waits for a slot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ready {
-    pub id: JobId,
-    /// Attempts made so far.
+/// How often a job was tried so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// Attempts, the one that runs included.
     pub attempts: u32,
     /// Attempts that a dying worker, daemon or machine has taken along.
     pub crashes: u32,
     /// Failed attempts that were followed by another.
     pub retried: u32,
     /// Attempts that died with a resident program which had never answered anything: put down to the program.
+    /// Not on disk.
     pub start_deaths: u32,
+}
+
+/// A job that waits for a slot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    pub id: JobId,
+    pub tries: Tries,
     pub work: Arc<Work>,
 }
 

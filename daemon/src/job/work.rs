@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Json;
-use pool_proto::interface::{On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{On, OnCrash, ReadyWhen};
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Retries};

@@ -1,9 +1,10 @@
-//! One client's connection: bytes in, calls out; replies in, bytes out.
+//! One client's connection: bytes in, requests out; replies in, bytes out.
 //!
-//! Calls on one connection are carried out as they come and replied to in their order: what belongs to a later call is held back until
-//! the earlier ones are over. A call whose replies may be many or long holds its connection: the next one is read when it is over. A
-//! client that does not read its replies, or has too many calls under way, is not read from until that has changed, so it can hold up
-//! nobody but itself.
+//! Requests on one connection are carried out as they come and replied to in their order: what belongs to a
+//! later request is held back until the earlier ones are over. A request whose replies may be many or long
+//! holds its connection: the next one is read when it is over. A client that does not read its replies, or
+//! has too many requests under way, is not read from until that has changed, so it can hold up nobody but
+//! itself.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -12,20 +13,20 @@ use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use pool_proto::Refusal;
-use pool_proto::frame::{Decoder, MAX_FRAME, encode};
-use pool_proto::message::{Call, Reply};
+use pool_proto::methods::{Parsed, parse};
+use pool_proto::wire::frame::{Decoder, MAX_FRAME, encode};
+use pool_proto::wire::message::{ReplyEnvelope, RequestEnvelope};
+use pool_proto::{Refusal, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::outbox::Outbox;
-use super::request::{Parsed, Request, parse};
 use crate::job::RequestId;
 
 /// Calls under way on one connection.
-const MAX_CALLS: usize = 256;
+const MAX_REQUESTS: usize = 256;
 
-/// With so many bytes unread by the client, no further calls are read.
+/// With so many bytes unread by the client, no further requests are read.
 const OUT_HIGH: usize = 256 * 1024;
 
 /// Nor with so many descriptors, each of which is one of ours until it is read.
@@ -42,16 +43,16 @@ struct Pending {
     id: RequestId,
     more: bool,
     oneway: bool,
-    /// No further call is read before this one is over.
+    /// No further request is read before this one is over.
     holds: bool,
-    /// Held back until the calls before it are over.
+    /// Held back until the requests before it are over.
     replies: Vec<(Vec<u8>, Vec<OwnedFd>)>,
     done: bool,
 }
 
 /// What has become of a connection after it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum Reading {
     /// Nothing more to read for now.
     Idle,
     /// There may be more: other connections first.
@@ -66,7 +67,7 @@ pub struct Connection {
     stream: UnixStream,
     decoder: Decoder,
     outbox: Outbox,
-    calls: VecDeque<Pending>,
+    requests: VecDeque<Pending>,
     /// The client has said all that it will say.
     read_closed: bool,
     /// Nothing is read any more; closed as soon as the outbox is empty.
@@ -75,12 +76,12 @@ pub struct Connection {
     stalled: bool,
     /// We are told when the socket takes more.
     watches_room: bool,
-    backlog: Backlog,
+    backlog: Burden,
 }
 
 /// What is held in memory for a client: the beginning of a message, replies that it has not read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Backlog {
+struct Burden {
     bytes: usize,
     /// When it last had none, or finished a message.
     since: Option<Instant>,
@@ -92,12 +93,12 @@ impl Connection {
             stream,
             decoder: Decoder::new(MAX_FRAME),
             outbox: Outbox::default(),
-            calls: VecDeque::new(),
+            requests: VecDeque::new(),
             read_closed: false,
             closing: false,
             stalled: false,
             watches_room: false,
-            backlog: Backlog::default(),
+            backlog: Burden::default(),
         }
     }
 
@@ -105,18 +106,18 @@ impl Connection {
         &mut self.stream
     }
 
-    /// The calls that have not been replied to in full.
-    pub fn calls(&self) -> impl Iterator<Item = RequestId> + '_ {
-        self.calls.iter().map(|call| call.id)
+    /// The requests that have not been replied to in full.
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.requests.iter().map(|request| request.id)
     }
 
-    /// Reads what there is by way of `buffer`, and passes each call to `on_request`; `next_id` names them.
+    /// Reads what there is by way of `buffer`, and passes each request to `on_request`; `next_id` names them.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
         mut next_id: impl FnMut() -> RequestId,
-        mut on_request: impl FnMut(RequestId, Request),
-    ) -> Progress {
+        mut on_request: impl FnMut(RequestId, Request, bool),
+    ) -> Reading {
         self.stalled = false;
         let mut taken = 0;
         loop {
@@ -124,25 +125,25 @@ impl Connection {
                 && let Some(frame) = self.decoder.next_frame()
             {
                 self.backlog.since = None;
-                let call = serde_json::from_slice::<Call<&RawValue>>(frame);
-                match call {
-                    Ok(call) => accept(&call, &mut self.calls, &mut next_id, &mut on_request),
+                let envelope = serde_json::from_slice::<RequestEnvelope<&RawValue>>(frame);
+                match envelope {
+                    Ok(envelope) => accept(&envelope, &mut self.requests, &mut next_id, &mut on_request),
                     Err(error) => {
                         self.refuse(&Refusal::InvalidMessage { reason: error.to_string() });
-                        return Progress::Idle;
+                        return Reading::Idle;
                     }
                 }
                 self.release();
             }
             if self.closing || self.read_closed {
-                return Progress::Idle;
+                return Reading::Idle;
             }
             if !self.has_room() {
                 self.stalled = true;
-                return Progress::Idle;
+                return Reading::Idle;
             }
             if taken >= TURN {
-                return Progress::Unfinished;
+                return Reading::Unfinished;
             }
             match self.stream.read(buffer) {
                 Ok(0) => self.read_closed = true,
@@ -150,17 +151,17 @@ impl Connection {
                     taken += count;
                     if let Err(too_large) = self.decoder.extend(&buffer[..count]) {
                         self.refuse(&Refusal::FrameTooLarge { limit: too_large.limit });
-                        return Progress::Idle;
+                        return Reading::Idle;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Idle,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Idle,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Progress::Gone,
+                Err(_) => return Reading::Gone,
             }
         }
     }
 
-    /// Replies to a call; `last`: nothing more follows to it.
+    /// Replies to a request; `last`: nothing more follows.
     pub fn reply(
         &mut self,
         id: RequestId,
@@ -168,28 +169,29 @@ impl Connection {
         descriptors: Vec<OwnedFd>,
         last: bool,
     ) {
-        let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
         // A client that did not ask for more than one reply gets the last one.
-        let wanted = !call.oneway && (last || call.more);
+        let wanted = !request.oneway && (last || request.more);
         if wanted {
-            let frame = encode(&Reply { parameters: Some(parameters), continues: !last, error: None });
-            call.replies.push((frame, descriptors));
+            let frame =
+                encode(&ReplyEnvelope { parameters: Some(parameters), continues: !last, error: None });
+            request.replies.push((frame, descriptors));
         }
-        call.done = last;
+        request.done = last;
         self.release();
     }
 
     /// Replies with a named error, which is always the last.
     pub fn reply_refusal(&mut self, id: RequestId, refusal: &Refusal) {
-        let Some(call) = self.calls.iter_mut().find(|call| call.id == id) else { return };
-        if !call.oneway {
-            call.replies.push((encode(refusal), Vec::new()));
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
+        if !request.oneway {
+            request.replies.push((encode(refusal), Vec::new()));
         }
-        call.done = true;
+        request.done = true;
         self.release();
     }
 
-    /// Tells the client, outside any call, why it is being dropped.
+    /// Tells the client, outside any request, why it is being dropped.
     pub fn refuse(&mut self, refusal: &Refusal) {
         self.outbox.push(encode(refusal), Vec::new());
         self.closing = true;
@@ -200,7 +202,7 @@ impl Connection {
         let old = self.backlog.bytes;
         let bytes = self.decoder.pending() + self.outbox.len();
         let since = (bytes > 0).then(|| self.backlog.since.unwrap_or_else(Instant::now));
-        self.backlog = Backlog { bytes, since };
+        self.backlog = Burden { bytes, since };
         (bytes, old)
     }
 
@@ -210,7 +212,8 @@ impl Connection {
         self.backlog.bytes as u128 * (time.as_micros() + 1)
     }
 
-    /// Gives the client up, and what is held for it. False where it could not even be told why, since it does not read.
+    /// Gives the client up, and what is held for it. False where it could not even be told why, since it does
+    /// not read.
     pub fn give_up(&mut self, refusal: &Refusal) -> bool {
         self.decoder = Decoder::new(MAX_FRAME);
         let can_be_told = self.outbox.is_empty();
@@ -218,19 +221,14 @@ impl Connection {
         can_be_told
     }
 
-    /// Whether the call is the one whose replies go out now, all of them sent.
+    /// Whether the request is the one whose replies go out now, all of them sent.
     pub fn is_drained_for(&self, id: RequestId) -> bool {
-        self.outbox.is_empty() && self.calls.front().is_some_and(|call| call.id == id)
+        self.outbox.is_empty() && self.requests.front().is_some_and(|request| request.id == id)
     }
 
     /// How many bytes the client has not taken yet.
     pub fn unread(&self) -> usize {
         self.outbox.len()
-    }
-
-    /// Whether the call wants any number of replies.
-    pub fn wants_more(&self, id: RequestId) -> bool {
-        self.calls.iter().any(|call| call.id == id && call.more)
     }
 
     /// Sends what the socket takes; true when reading, which had stopped for want of room, can go on.
@@ -245,7 +243,8 @@ impl Connection {
         Ok(self.stalled && self.has_room())
     }
 
-    /// Has us told when the socket takes more, as long as something waits for that: otherwise whatever the client reads would wake us.
+    /// Has us told when the socket takes more, as long as something waits for that: otherwise whatever the
+    /// client reads would wake us.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -261,47 +260,53 @@ impl Connection {
 
     /// Nothing more is to be expected from this client, and nothing owed to it.
     pub fn is_over(&self) -> bool {
-        self.outbox.is_empty() && (self.closing || self.read_closed && self.calls.is_empty())
+        self.outbox.is_empty() && (self.closing || self.read_closed && self.requests.is_empty())
     }
 
     fn has_room(&self) -> bool {
-        let is_held = self.calls.back().is_some_and(|call| call.holds);
+        let is_held = self.requests.back().is_some_and(|request| request.holds);
         let has_unread = self.outbox.len() >= OUT_HIGH || self.outbox.descriptors() >= MAX_DESCRIPTORS;
-        !self.closing && !is_held && !has_unread && self.calls.len() < MAX_CALLS
+        !self.closing && !is_held && !has_unread && self.requests.len() < MAX_REQUESTS
     }
 
     /// Moves what may go out now into the outbox.
     fn release(&mut self) {
-        while let Some(call) = self.calls.front_mut() {
-            for (frame, descriptors) in call.replies.drain(..) {
+        while let Some(request) = self.requests.front_mut() {
+            for (frame, descriptors) in request.replies.drain(..) {
                 self.outbox.push(frame, descriptors);
             }
-            if !call.done {
+            if !request.done {
                 break;
             }
-            self.calls.pop_front();
+            self.requests.pop_front();
         }
     }
 }
 
 fn accept(
-    call: &Call<&RawValue>,
-    calls: &mut VecDeque<Pending>,
+    envelope: &RequestEnvelope<&RawValue>,
+    requests: &mut VecDeque<Pending>,
     next_id: &mut impl FnMut() -> RequestId,
-    on_request: &mut impl FnMut(RequestId, Request),
+    on_request: &mut impl FnMut(RequestId, Request, bool),
 ) {
     let id = next_id();
-    let mut pending =
-        Pending { id, more: call.more, oneway: call.oneway, holds: false, replies: Vec::new(), done: false };
-    match parse(call) {
+    let mut pending = Pending {
+        id,
+        more: envelope.more,
+        oneway: envelope.oneway,
+        holds: false,
+        replies: Vec::new(),
+        done: false,
+    };
+    match parse(envelope) {
         Ok(Parsed::Request(request)) => {
-            pending.holds = call.more || request.has_long_reply();
-            calls.push_back(pending);
-            return on_request(id, request);
+            pending.holds = envelope.more || request.is_long();
+            requests.push_back(pending);
+            return on_request(id, request, envelope.more);
         }
         Ok(Parsed::Service(reply)) => {
             pending.replies.push((
-                encode(&Reply { parameters: Some(reply), continues: false, error: None }),
+                encode(&ReplyEnvelope { parameters: Some(reply), continues: false, error: None }),
                 Vec::new(),
             ));
         }
@@ -311,5 +316,5 @@ fn accept(
         pending.replies.clear();
     }
     pending.done = true;
-    calls.push_back(pending);
+    requests.push_back(pending);
 }

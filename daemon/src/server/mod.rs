@@ -1,9 +1,9 @@
-//! The clients: accepts connections on the socket, reads calls, sends replies. What a call means is decided elsewhere; what a call is,
-//! how it is framed, and that no client can hold up another, is decided here.
+//! The clients: accepts connections on the socket, reads requests, sends replies. What a request means is
+//! decided elsewhere; what a request is, how it is framed, and that no client can hold up another, is decided
+//! here.
 
 mod connection;
 mod outbox;
-mod request;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,13 +12,12 @@ use std::time::Instant;
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
 use pool_proto::Refusal;
 use serde::Serialize;
 
-use crate::job::{IdMap, IdSet, RequestId};
-use connection::{Connection, Progress};
-pub use request::{Parsed, Request, parse};
+use crate::job::{IdMap, IdSet, RequestId, UserId};
+use connection::{Connection, Reading};
+pub use pool_proto::Request;
 
 /// Tokens of connections begin here; smaller ones are free for others.
 pub const FIRST_TOKEN: usize = 1 << 32;
@@ -29,43 +28,38 @@ const READ: usize = 64 * 1024;
 /// Bytes that are held in all for clients that do not finish their messages or do not read their replies.
 const MAX_BACKLOG: usize = 256 * 1024 * 1024;
 
-/// What clients want.
+/// What clients want, or are.
 #[derive(Debug)]
 pub enum ServerEvent {
-    Request {
-        connection: Token,
-        call: RequestId,
-        request: Request,
-    },
-    /// The client of a call that had not been replied to in full is gone.
-    Disconnected {
-        call: RequestId,
-    },
+    /// A client is there, and may ask for things.
+    Connected { connection: Token, uid: UserId },
+    /// It asks for something. `more`: it takes any number of replies.
+    Asked { connection: Token, request: RequestId, asked: Request, more: bool },
+    /// The client of a request that had not been replied to in full is gone.
+    Disconnected { request: RequestId },
     /// A connection is gone, and with it what was bound to it.
-    Closed {
-        connection: Token,
-    },
-    /// The client has read all that was sent in reply to this call: a listing may go on.
-    Drained {
-        call: RequestId,
-    },
+    Closed { connection: Token },
+    /// The client has read all that was sent in reply to this request.
+    Drained { request: RequestId },
 }
 
+/// Which users may connect at all.
+pub type Admits = Box<dyn Fn(UserId) -> Result<(), Refusal>>;
+
 /// All connections.
-#[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
     registry: Registry,
     connections: IdMap<Token, Connection>,
-    calls: IdMap<RequestId, Token>,
+    requests: IdMap<RequestId, Token>,
     next_token: usize,
-    next_call: u64,
+    next_request: u64,
     max_clients: usize,
-    owner: u32,
+    admits: Admits,
     /// Connections with more to read than their turn allowed, and those with something to send.
     unfinished: Vec<Token>,
     dirty: IdSet<Token>,
-    /// Calls that wait for their replies to be read before they go on.
+    /// Requests that wait for their replies to be read before they go on.
     streaming: IdSet<RequestId>,
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
@@ -84,17 +78,18 @@ impl Server {
         token: Token,
         registry: &Registry,
         max_clients: usize,
+        admits: Admits,
     ) -> io::Result<Self> {
         registry.register(&mut listener, token, Interest::READABLE)?;
         Ok(Self {
             listener,
             registry: registry.try_clone()?,
             connections: IdMap::default(),
-            calls: IdMap::default(),
+            requests: IdMap::default(),
             next_token: FIRST_TOKEN,
-            next_call: 1,
+            next_request: 1,
             max_clients,
-            owner: geteuid().as_raw(),
+            admits,
             unfinished: Vec::new(),
             dirty: IdSet::default(),
             streaming: IdSet::default(),
@@ -113,12 +108,13 @@ impl Server {
         self.max_clients = max_clients;
     }
 
-    /// Takes in all clients that wait. They are read from when they are found ready, after those that were so before: what somebody has sent
-    /// over one connection is not overtaken by what he sends over a second one.
-    pub fn accept(&mut self) {
+    /// Takes in all clients that wait. They are read from when they are found ready, after those that were so
+    /// before: what somebody has sent over one connection is not overtaken by what he sends over a second
+    /// one.
+    pub fn accept(&mut self, events: &mut Vec<ServerEvent>) {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.add(Connection::new(stream)),
+                Ok((stream, _)) => self.add(Connection::new(stream), events),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(
@@ -141,36 +137,37 @@ impl Server {
     }
 
     /// Tries it once more, if clients wait that could not be accepted.
-    pub fn accept_again(&mut self) {
+    pub fn accept_again(&mut self, events: &mut Vec<ServerEvent>) {
         if std::mem::take(&mut self.accept_stalled) {
-            self.accept();
+            self.accept(events);
         }
     }
 
-    fn add(&mut self, mut connection: Connection) {
+    fn add(&mut self, mut connection: Connection, events: &mut Vec<ServerEvent>) {
         let token = Token(self.next_token);
         if let Err(error) = self.registry.register(connection.stream_mut(), token, Interest::READABLE) {
             tracing::warn!(%error, "cannot serve a client");
             return;
         }
         self.next_token += 1;
-        if let Some(refusal) = self.unwelcome(&mut connection) {
-            connection.refuse(&refusal);
+        match self.welcome(&mut connection) {
+            Ok(uid) => events.push(ServerEvent::Connected { connection: token, uid }),
+            Err(refusal) => connection.refuse(&refusal),
         }
         self.connections.insert(token, connection);
         self.dirty.insert(token);
     }
 
-    fn unwelcome(&self, connection: &mut Connection) -> Option<Refusal> {
-        let owner = self.owner;
-        match getsockopt(connection.stream_mut(), PeerCredentials) {
-            Ok(peer) if peer.uid() != owner => Some(Refusal::NotOwner { uid: peer.uid(), owner }),
-            Err(_) => Some(Refusal::NotOwner { uid: u32::MAX, owner }),
-            Ok(_) if self.connections.len() >= self.max_clients => {
-                Some(Refusal::TooManyClients { limit: self.max_clients })
-            }
-            Ok(_) => None,
+    /// Who it is, if he may stay.
+    fn welcome(&self, connection: &mut Connection) -> Result<UserId, Refusal> {
+        // Without credentials it is nobody who is known.
+        let peer = getsockopt(connection.stream_mut(), PeerCredentials).map_or(u32::MAX, |peer| peer.uid());
+        let uid = UserId::new(peer);
+        (self.admits)(uid)?;
+        if self.connections.len() >= self.max_clients {
+            return Err(Refusal::TooManyClients { limit: self.max_clients });
         }
+        Ok(uid)
     }
 
     /// A connection is ready for something.
@@ -186,21 +183,21 @@ impl Server {
 
     fn read(&mut self, token: Token, events: &mut Vec<ServerEvent>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        let (calls, next_call) = (&mut self.calls, &mut self.next_call);
+        let (requests, next_request) = (&mut self.requests, &mut self.next_request);
         let next_id = || {
-            let id = RequestId(*next_call);
-            *next_call += 1;
+            let id = RequestId(*next_request);
+            *next_request += 1;
             id
         };
-        let progress = connection.read(&mut self.buffer, next_id, |call, request| {
-            calls.insert(call, token);
-            events.push(ServerEvent::Request { connection: token, call, request });
+        let progress = connection.read(&mut self.buffer, next_id, |request, asked, more| {
+            requests.insert(request, token);
+            events.push(ServerEvent::Asked { connection: token, request, asked, more });
         });
         self.dirty.insert(token);
         match progress {
-            Progress::Idle => {}
-            Progress::Unfinished => self.unfinished.push(token),
-            Progress::Gone => return self.close(token, events),
+            Reading::Idle => {}
+            Reading::Unfinished => self.unfinished.push(token),
+            Reading::Gone => return self.close(token, events),
         }
         self.recount(token, events);
     }
@@ -244,47 +241,44 @@ impl Server {
         }
     }
 
-    /// Replies to a call; `last`: nothing more follows to it. A client that has gone is no error.
+    /// Replies to a request; `last`: nothing more follows. A client that has gone is no error.
     pub fn reply(
         &mut self,
-        call: RequestId,
+        request: RequestId,
         parameters: &impl Serialize,
         descriptors: Vec<OwnedFd>,
         last: bool,
     ) {
-        if let Some(connection) = self.connection_of(call, last) {
-            connection.reply(call, parameters, descriptors, last);
+        if let Some(connection) = self.connection_of(request, last) {
+            connection.reply(request, parameters, descriptors, last);
         }
     }
 
-    /// Replies to a call with a named error.
-    pub fn refuse(&mut self, call: RequestId, refusal: &Refusal) {
-        if let Some(connection) = self.connection_of(call, true) {
-            connection.reply_refusal(call, refusal);
+    /// Replies to a request with a named error.
+    pub fn refuse(&mut self, request: RequestId, refusal: &Refusal) {
+        if let Some(connection) = self.connection_of(request, true) {
+            connection.reply_refusal(request, refusal);
         }
     }
 
-    /// Whether the call wants any number of replies.
-    pub fn wants_more(&self, call: RequestId) -> bool {
-        let connection = self.calls.get(&call).and_then(|token| self.connections.get(token));
-        connection.is_some_and(|connection| connection.wants_more(call))
-    }
-
-    /// How many bytes the client of this call has not taken yet.
-    pub fn unread(&self, call: RequestId) -> usize {
-        self.calls.get(&call).and_then(|token| self.connections.get(token)).map_or(0, Connection::unread)
+    /// How many bytes the client of this request has not taken yet.
+    pub fn unread(&self, request: RequestId) -> usize {
+        self.requests
+            .get(&request)
+            .and_then(|token| self.connections.get(token))
+            .map_or(0, Connection::unread)
     }
 
     /// Asks for [`ServerEvent::Drained`], once.
-    pub fn notify_drained(&mut self, call: RequestId) {
-        self.streaming.insert(call);
-        self.dirty.extend(self.calls.get(&call));
+    pub fn notify_drained(&mut self, request: RequestId) {
+        self.streaming.insert(request);
+        self.dirty.extend(self.requests.get(&request));
     }
 
-    fn connection_of(&mut self, call: RequestId, last: bool) -> Option<&mut Connection> {
-        let token = *self.calls.get(&call)?;
+    fn connection_of(&mut self, request: RequestId, last: bool) -> Option<&mut Connection> {
+        let token = *self.requests.get(&request)?;
         if last {
-            self.calls.remove(&call);
+            self.requests.remove(&request);
         }
         self.dirty.insert(token);
         self.connections.get_mut(&token)
@@ -298,12 +292,12 @@ impl Server {
                 Ok(_) if connection.is_over() => self.close(token, events),
                 Ok(_) if connection.watch(&self.registry, token).is_err() => self.close(token, events),
                 Ok(resume) => {
-                    let drained = connection.calls().filter(|call| self.streaming.contains(call));
+                    let drained = connection.requests().filter(|request| self.streaming.contains(request));
                     let drained: Vec<RequestId> =
-                        drained.filter(|&call| connection.is_drained_for(call)).collect();
-                    for call in drained {
-                        self.streaming.remove(&call);
-                        events.push(ServerEvent::Drained { call });
+                        drained.filter(|&request| connection.is_drained_for(request)).collect();
+                    for request in drained {
+                        self.streaming.remove(&request);
+                        events.push(ServerEvent::Drained { request });
                     }
                     if resume {
                         self.unfinished.push(token);
@@ -322,16 +316,16 @@ impl Server {
         let Some(mut connection) = self.connections.remove(&token) else { return };
         // The descriptor is closed right after; failing to deregister it changes nothing.
         let _ = self.registry.deregister(connection.stream_mut());
-        for call in connection.calls() {
-            self.streaming.remove(&call);
-            if self.calls.remove(&call).is_some() {
-                events.push(ServerEvent::Disconnected { call });
+        for request in connection.requests() {
+            self.streaming.remove(&request);
+            if self.requests.remove(&request).is_some() {
+                events.push(ServerEvent::Disconnected { request });
             }
         }
         events.push(ServerEvent::Closed { connection: token });
         let (_, counted) = connection.recount();
         self.backlog -= counted;
         drop(connection);
-        self.accept_again();
+        self.accept_again(events);
     }
 }

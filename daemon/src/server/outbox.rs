@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-/// Frames are gathered into chunks of about this size, so that a burst of small ones goes out in one system call.
+/// Frames are gathered into chunks of about this size, so that a burst of small ones goes out in one system
+/// call.
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::protocol::{Run, Stdin};
+use crate::files::{output, spool};
 use crate::job::{SpawnFailure, Stage};
-use crate::output;
 
 /// An attempt's standard streams.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Files {
 fn open_stdin(stdin: &Stdin) -> io::Result<File> {
     match stdin {
         Stdin::Null => File::open("/dev/null"),
-        Stdin::File(path) => output::open_stdin(path),
+        Stdin::File(path) => spool::open(path),
         Stdin::Text(text) => {
             let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(text.as_bytes())?;

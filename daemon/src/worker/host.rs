@@ -1,16 +1,17 @@
-//! A worker of a warm pool: it keeps one resident program, knows all that it has started, and lives as long as it does. The calls do not
-//! come through here: the program's standard input and output are the supervisor's own pipes.
+//! A worker of a warm pool: it keeps one resident program, knows all that it has started, and lives as long
+//! as it does. The calls do not come through here: the program's standard input and output are the
+//! supervisor's own pipes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use pool_proto::frame::encode;
+use pool_proto::wire::frame::encode;
 
 use super::Worker;
 use super::protocol::{Host, WorkerReport};
-use crate::job::{Exit, Process};
-use crate::process::{self, EnvironmentBlock, Launch, SlotGroup};
+use crate::job::{Exit, Process, ProcessId};
+use crate::kernel::{self, EnvironmentBlock, Launch, SlotGroup};
 
 /// A program that is let go, its standard input closed, has so long to end by itself.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -20,14 +21,16 @@ const LEAVE: Duration = Duration::from_secs(5);
 pub struct Hosted {
     /// Its standard streams, until it has them.
     stdio: Option<[OwnedFd; 3]>,
-    pid: Option<i32>,
-    /// It is let go, and killed at that time.
+    pid: Option<ProcessId>,
+    /// The same process, as everybody outside knows it.
+    process: Option<Process>,
+    /// The program has been let go, and is killed at that time.
     leave_at: Option<Instant>,
 }
 
 impl Hosted {
     pub fn new(stdio: [OwnedFd; 3]) -> Self {
-        Self { stdio: Some(stdio), pid: None, leave_at: None }
+        Self { stdio: Some(stdio), pid: None, process: None, leave_at: None }
     }
 
     /// How long there is to wait for the program's end.
@@ -39,8 +42,13 @@ impl Hosted {
         self.leave_at.is_some_and(|at| at <= Instant::now())
     }
 
-    pub fn is(&self, pid: i32) -> bool {
+    pub fn is(&self, pid: ProcessId) -> bool {
         self.pid == Some(pid)
+    }
+
+    /// The program's process, as everybody outside knows it, once it has been started.
+    pub fn process(&self) -> Option<Process> {
+        self.process
     }
 
     /// Its standard input has been closed.
@@ -50,7 +58,7 @@ impl Hosted {
 
     pub fn signal(&self, signal: i32) {
         if let Some(pid) = self.pid {
-            process::signal_group(pid, signal);
+            kernel::signal_group(pid, signal);
         }
     }
 }
@@ -68,16 +76,15 @@ impl Worker {
             cwd: &host.cwd,
             cwd_optional: false,
             stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
-            group: self.group.as_ref().map(SlotGroup::home),
+            group: self.group.as_ref().map(SlotGroup::spawn_group),
         };
-        match self.spawner.spawn(&launch) {
+        // SAFETY: a worker has one thread, and `run` has blocked all signals.
+        match unsafe { self.spawner.spawn(&launch) } {
             Ok(pid) => {
+                let process = Process { pid: self.outer(pid), start_ticks: kernel::start_ticks_of(pid) };
                 if let Some(hosted) = &mut self.hosted {
-                    hosted.pid = Some(pid);
+                    (hosted.pid, hosted.process) = (Some(pid), Some(process));
                 }
-                let start_ticks = process::start_ticks_of(pid);
-                let pid = self.outer_proc.as_ref().and_then(|outer| outer.pid_of(pid)).unwrap_or(pid);
-                let process = Process { pid, start_ticks };
                 self.send(&encode(&WorkerReport::ProgramStarted { process }))
             }
             Err(failure) => {
@@ -90,13 +97,14 @@ impl Worker {
     /// The program has ended; nothing of it is left when that is told.
     pub(super) fn program_ended(&mut self, exit: Exit) {
         self.sweep();
+        self.tell_stuck();
         self.send(&encode(&WorkerReport::ProgramEnded { exit }));
     }
 
     /// Asks all that the program has started to end, and itself.
     pub(super) fn terminate_all(&self) {
-        process::signal_tree(Signal::SIGTERM);
+        kernel::signal_tree(Signal::SIGTERM);
         // A stopped process would not notice.
-        process::signal_tree(Signal::SIGCONT);
+        kernel::signal_tree(Signal::SIGCONT);
     }
 }

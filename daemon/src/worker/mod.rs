@@ -1,6 +1,6 @@
-//! A worker: the small process that fills a slot. It runs one attempt at a time, knows all that the attempt has started, being a subreaper,
-//! and reports the end only when nothing of it is left. It decides nothing, keeps nothing, and never outlives its supervisor: at the end of
-//! its socket it kills what it runs and ends.
+//! A worker: the small process that fills a slot. It runs one attempt at a time, knows all that the attempt
+//! has started, being a subreaper, and reports the end only when nothing of it is left. It decides nothing,
+//! keeps nothing, and never outlives its supervisor: at the end of its socket it kills what it runs and ends.
 
 mod files;
 mod host;
@@ -20,42 +20,49 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pool_proto::frame::{Decoder, encode};
-use pool_proto::interface::Usage;
+use pool_proto::nouns::Usage;
+use pool_proto::wire::frame::{Decoder, encode};
 
-use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Verdict};
-use crate::process::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner};
+use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Verdict};
+use crate::kernel::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper};
 use files::Files;
 use host::Hosted;
 use output_watch::OutputWatch;
-use protocol::{Run, WorkerCommand, WorkerReport};
+use protocol::{Hello, Run, VERSION, WorkerCommand, WorkerReport};
 
-/// A command with its whole environment fits well into this: the kernel takes about 2 MiB of both (execve(2)).
+/// A command with its whole environment fits well into this: the kernel takes about 2 MiB of both
+/// (execve(2)).
 const MAX_COMMAND: usize = 64 * 1024 * 1024;
 
-/// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor one wake-up and the store one
-/// transaction, not two.
+/// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor
+/// one wake-up and the store one transaction, not two.
 const TELL_START: Duration = Duration::from_millis(1);
+
+/// How long a worker waits for the end of what it has killed. Shorter than the time after which the
+/// supervisor kills a worker that has not ended its attempt (five seconds): otherwise the attempt would end
+/// with the worker, as a crash.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the supervisor's command line says.
 #[derive(Debug)]
-pub struct Options {
+pub struct Equipment {
     /// The soft limit of open files that jobs are to have.
     pub nofile: Option<u64>,
     /// The control group that attempts are started in.
     pub group: Option<PathBuf>,
-    /// It is process 1 of a pid namespace, and this its descriptor of the /proc of those outside.
+    /// In a worker that is process 1 of a pid namespace: the number of its descriptor of the outer /proc.
     pub outer_proc: Option<i32>,
-    /// It keeps a resident program, and these are the descriptors of that one's standard streams.
+    /// In a worker that keeps a resident program: the numbers of the descriptors of the program's standard
+    /// streams.
     pub program_stdio: Option<[i32; 3]>,
 }
 
 /// An attempt that runs.
 #[derive(Debug)]
-struct Attempt {
+struct RunningAttempt {
     claim: Claim,
     /// Its first process, which has not been reaped.
-    pid: i32,
+    pid: ProcessId,
     files: Files,
     /// Of those that have been reaped.
     usage: Usage,
@@ -63,9 +70,9 @@ struct Attempt {
 
 /// The start of an attempt.
 #[derive(Debug)]
-struct Start {
+struct UntoldStart {
     claim: Claim,
-    pid: i32,
+    pid: ProcessId,
     started_us: i64,
 }
 
@@ -77,48 +84,67 @@ struct Worker {
     group: Option<SlotGroup>,
     outer_proc: Option<OuterProc>,
     environment: EnvironmentBlock,
-    attempt: Option<Attempt>,
+    attempt: Option<RunningAttempt>,
     /// The start of the attempt has not been told.
-    untold: Option<Start>,
+    untold: Option<UntoldStart>,
     output_watch: OutputWatch,
+    sweeper: Sweeper,
+    /// What does not end, as the supervisor was told last.
+    told_stuck: Vec<Stuck>,
     /// In a warm pool: the program that it keeps, in place of attempts.
     hosted: Option<Hosted>,
 }
 
 /// Works until the supervisor closes the socket, which is the standard input.
 ///
+/// # Safety
+/// To be called first in this process: there may be no other thread, and nothing in it may own the standard
+/// input or a descriptor that `equipment` names.
+///
 /// # Errors
 /// What keeps it from working at all.
-pub fn run(options: Options) -> anyhow::Result<()> {
+pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
     // Ends by the end of its socket, never by a signal meant for the terminal or the whole service.
     SigSet::all().thread_block().context("cannot block signals")?;
-    process::set_child_subreaper().context("cannot become a subreaper")?;
-    if let Some(soft) = options.nofile {
-        process::set_nofile(soft).context("cannot set the limit of open files")?;
-    }
+
+    // Before anything is opened that could get one of these numbers.
+    let hosted = equipment.program_stdio.map(|stdio| {
+        // SAFETY: as the caller promises; the supervisor names each descriptor once.
+        let [stdin, stdout, stderr] = stdio.map(|number| unsafe { kernel::adopt(number) });
+        Ok::<Hosted, io::Error>(Hosted::new([stdin?, stdout?, stderr?]))
+    });
+    let hosted = hosted.transpose().context("cannot take over the program's standard streams")?;
+    // SAFETY: likewise.
+    let outer_proc = equipment.outer_proc.map(|number| unsafe { OuterProc::adopt(number) });
+    let outer_proc = outer_proc.transpose().context("cannot take over /proc")?;
     let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot take over the socket")?;
-    process::replace(0, &File::open("/dev/null")?)?;
+    // SAFETY: as the caller promises, nothing owns the standard input.
+    unsafe { kernel::replace(0, &File::open("/dev/null")?) }?;
+
+    kernel::set_child_subreaper().context("cannot become a subreaper")?;
+    if let Some(soft) = equipment.nofile {
+        kernel::set_nofile(soft).context("cannot set the limit of open files")?;
+    }
+
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let hosted = options.program_stdio.map(|stdio| {
-        let [stdin, stdout, stderr] = stdio.map(process::adopt);
-        Ok::<Hosted, io::Error>(Hosted::new([stdin?, stdout?, stderr?]))
-    });
-    let hosted = hosted.transpose();
     let mut worker = Worker {
         socket: UnixStream::from(socket),
         decoder: Decoder::new(MAX_COMMAND),
         children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
-        spawner: Spawner::new(process::lower_oom_score()).context("cannot prepare to start processes")?,
-        outer_proc: options.outer_proc.map(OuterProc::adopt).transpose().context("cannot take over /proc")?,
-        group: options.group.and_then(|path| SlotGroup::open(&path).ok()),
+        spawner: Spawner::new(kernel::lower_oom_score()).context("cannot prepare to start processes")?,
+        outer_proc,
+        group: equipment.group.and_then(|path| SlotGroup::open(&path).ok()),
         environment: EnvironmentBlock::default(),
         attempt: None,
         untold: None,
         output_watch: OutputWatch::default(),
-        hosted: hosted.context("cannot take over the program's standard streams")?,
+        sweeper: Sweeper::new(PATIENCE),
+        told_stuck: Vec::new(),
+        hosted,
     };
+
     // The supervisor's end is an end in order for a worker; whatever else ends it, nothing is left behind.
     let result = worker.work();
     worker.sweep();
@@ -127,13 +153,20 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 
 impl Worker {
     fn work(&mut self) -> anyhow::Result<()> {
+        if !self.greet() {
+            return Ok(());
+        }
         loop {
             let [commands, children, output] = self.wait()?;
+
             // Where nothing has come, the start has waited long enough.
             let has_come = commands || children || output;
             if !has_come && !self.tell_start() || self.hosted.as_ref().is_some_and(Hosted::is_time_up) {
                 return Ok(());
             }
+
+            // Ends before commands: a command may be meant for an attempt that has just ended, and is ignored
+            // then.
             if children && !self.on_children()? {
                 return Ok(());
             }
@@ -152,18 +185,20 @@ impl Worker {
     fn wait(&self) -> anyhow::Result<[bool; 3]> {
         let sources =
             [Some(self.socket.as_fd()), Some(self.children.as_fd()), self.output_watch.next_write()];
-        // One that is not there is never ready.
+        // A source that is missing is never ready.
         let mut ready =
             sources.map(|source| PollFd::new(source.unwrap_or(self.socket.as_fd()), PollFlags::POLLIN));
         let count = sources.iter().flatten().count();
+
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
-        // Rounded up, since a poll that ends a little early would only be done again.
         let left = self.hosted.as_ref().and_then(Hosted::patience);
+        // Rounded up, since a poll that ends a little early would only be done again.
         let timeout =
             told.into_iter().chain(looked).chain(left).min().map(|time| time.as_micros().div_ceil(1000));
         let timeout =
             timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
+
         match poll(&mut ready[..count], timeout) {
             Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
             Err(Errno::EINTR) => Ok([false; 3]),
@@ -186,6 +221,7 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Ok(false),
         }
+
         while let Some(frame) = self.decoder.next_frame() {
             let command =
                 serde_json::from_slice(frame).context("the supervisor sent an unreadable command")?;
@@ -210,7 +246,7 @@ impl Worker {
             WorkerCommand::Kill { .. } if self.hosted.is_some() => return Ok(false),
             WorkerCommand::Signal { claim, signal } => {
                 if let Some(attempt) = self.attempt_of(claim) {
-                    process::signal_group(attempt.pid, signal);
+                    kernel::signal_group(attempt.pid, signal);
                 }
             }
             WorkerCommand::Terminate { claim } => {
@@ -232,7 +268,7 @@ impl Worker {
     }
 
     /// A command may come when its attempt has just ended.
-    fn attempt_of(&self, claim: Claim) -> Option<&Attempt> {
+    fn attempt_of(&self, claim: Claim) -> Option<&RunningAttempt> {
         self.attempt.as_ref().filter(|attempt| attempt.claim == claim)
     }
 
@@ -241,13 +277,7 @@ impl Worker {
         let started_us = now_us();
         match self.start(run) {
             Ok(attempt) => {
-                // As everybody outside knows it.
-                let pid = self
-                    .outer_proc
-                    .as_ref()
-                    .and_then(|outer| outer.pid_of(attempt.pid))
-                    .unwrap_or(attempt.pid);
-                self.untold = Some(Start { claim, pid, started_us });
+                self.untold = Some(UntoldStart { claim, pid: self.outer(attempt.pid), started_us });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -255,8 +285,9 @@ impl Worker {
         }
     }
 
-    fn start(&mut self, run: &Run) -> Result<Attempt, SpawnFailure> {
+    fn start(&mut self, run: &Run) -> Result<RunningAttempt, SpawnFailure> {
         let files = Files::open(run)?;
+
         self.group.iter_mut().for_each(SlotGroup::begin);
         let launch = Launch {
             argv: &run.argv,
@@ -265,21 +296,26 @@ impl Worker {
             cwd: &run.cwd,
             cwd_optional: run.cwd_optional,
             stdio: files.stdio(),
-            group: self.group.as_ref().map(SlotGroup::home),
+            group: self.group.as_ref().map(SlotGroup::spawn_group),
         };
-        let pid = self.spawner.spawn(&launch)?;
+        // SAFETY: a worker has one thread, and `run` has blocked all signals.
+        let pid = unsafe { self.spawner.spawn(&launch) }?;
         self.output_watch.begin(run.max_output_bytes);
-        Ok(Attempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
+        Ok(RunningAttempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
     }
 
     /// False when that is the end of this worker.
     fn on_children(&mut self) -> anyhow::Result<bool> {
         // Many ends may share one signal: all are looked for.
         while let Ok(Some(_)) = self.children.read_signal() {}
-        while let Ok(Some(reaped)) = process::reap_one() {
+
+        while let Ok(Some(reaped)) = kernel::reap_one() {
             if self.hosted.as_ref().is_some_and(|hosted| hosted.is(reaped.pid)) {
                 self.program_ended(reaped.exit);
                 return Ok(false);
+            }
+            if self.sweeper.forget_gone() {
+                self.tell_stuck();
             }
             let Some(attempt) = &mut self.attempt else { continue };
             add(&mut attempt.usage, &reaped);
@@ -291,10 +327,12 @@ impl Worker {
         Ok(true)
     }
 
-    /// The attempt's first process has ended with `exit`, or is to be killed; with it goes all that it has started.
+    /// The attempt's first process has ended with `exit`, or is to be killed; with it goes all that it has
+    /// started.
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
         let ended_us = now_us();
+
         let mut exit = exit;
         for reaped in self.sweep() {
             add(&mut attempt.usage, &reaped);
@@ -302,30 +340,68 @@ impl Worker {
                 exit = Some(reaped.exit);
             }
         }
+        // Told before the end, so that whoever hears of the end knows what is left.
+        self.tell_stuck();
+
+        // A first process that was killed and cannot be reaped has no exit status yet. It runs no instruction
+        // of its command any more, and the status will be this one. Why it was killed, which is the attempt's
+        // result, the supervisor knows.
+        let exit = exit.unwrap_or(Exit::Signal { signal: Signal::SIGKILL as i32, core: false });
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
-        let exit = exit.context("the attempt's first process was nobody's child")?;
         let ran_out = self.group.as_mut().is_some_and(|group| group.settle(&mut attempt.usage));
-        // Whoever was faster than the watch is told the same.
+        // An attempt that was faster than the watch is judged by the same limit.
         let too_much = self.output_watch.end(stdout_bytes.saturating_add(stderr_bytes));
         let verdict = if ran_out {
             Some(Verdict::OomKill)
         } else {
             too_much.map(|limit| Verdict::TooMuchOutput { limit })
         };
+
         let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
     }
 
-    /// Kills and reaps all that there is.
+    /// Kills and reaps all that there is, but for what does not end.
     fn sweep(&mut self) -> Vec<Reaped> {
-        self.group.as_mut().map_or_else(process::sweep, SlotGroup::sweep)
+        match &mut self.group {
+            Some(group) => group.sweep(&mut self.sweeper),
+            None => self.sweeper.sweep(),
+        }
     }
 
-    /// The attempt takes its time: its start is told by itself, and with it what its process will be known by, should poold die. False
-    /// when the supervisor is gone.
+    /// Tells which processes do not end, where that is news.
+    fn tell_stuck(&mut self) {
+        if !self.sweeper.has_stuck() && self.told_stuck.is_empty() {
+            return;
+        }
+        let mut processes = self.sweeper.stuck();
+        for Stuck { process, .. } in &mut processes {
+            process.pid = self.outer(process.pid);
+        }
+        if processes != self.told_stuck {
+            self.told_stuck.clone_from(&processes);
+            // Should the supervisor be gone, the next report tells.
+            self.report(&WorkerReport::Stuck { processes });
+        }
+    }
+
+    /// A process's number as everybody outside knows it.
+    fn outer(&self, pid: ProcessId) -> ProcessId {
+        self.outer_proc.as_ref().and_then(|outer| outer.pid_of(pid)).unwrap_or(pid)
+    }
+
+    /// Says what this worker has in hand, which is nothing yet. False when the supervisor is gone.
+    fn greet(&mut self) -> bool {
+        let claim = self.attempt.as_ref().map(|attempt| attempt.claim);
+        let program = self.hosted.as_ref().and_then(Hosted::process);
+        self.send(&encode(&WorkerReport::Hello(Hello { version: VERSION, claim, program })))
+    }
+
+    /// The attempt takes its time: its start is told by itself, and with it what its process will be known
+    /// by, should poold die. False when the supervisor is gone.
     fn tell_start(&mut self) -> bool {
         let Some(start) = self.untold.take() else { return true };
-        let start_ticks = self.attempt.as_ref().and_then(|attempt| process::start_ticks_of(attempt.pid));
+        let start_ticks = self.attempt.as_ref().and_then(|attempt| kernel::start_ticks_of(attempt.pid));
         self.send(&encode(&start.report(start_ticks)))
     }
 
@@ -341,7 +417,7 @@ impl Worker {
     }
 }
 
-impl Start {
+impl UntoldStart {
     fn report(&self, start_ticks: Option<u64>) -> WorkerReport {
         let process = Process { pid: self.pid, start_ticks };
         WorkerReport::Started { claim: self.claim, process, started_us: self.started_us }

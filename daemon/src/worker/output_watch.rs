@@ -1,7 +1,8 @@
 //! Notices when an attempt has written more output than it may.
 //!
-//! It looks at the lengths of the files. While they grow, it looks again after the time that a fast writer would take for the room that is
-//! left, so that one which writes much costs little; while they rest, only when inotify(7) tells of the next write.
+//! It looks at the lengths of the files. While they grow, it looks again after the time that a fast writer
+//! would take for the room that is left, so that one which writes much costs little; while they rest, only
+//! when inotify(7) tells of the next write.
 //!
 //! ```text
 //!   begin ──▶ looking, when due ── rests ──▶ resting
@@ -48,7 +49,7 @@ impl OutputWatch {
             limit.map(|limit| Watched { limit, seen: 0, due: Some(Instant::now() + pause(limit)) });
     }
 
-    /// It is over. Its limit, if it has written more.
+    /// The attempt is over. Returns its limit, if the attempt has written more.
     pub fn end(&mut self, written: u64) -> Option<u64> {
         if let Some(inotify) = &self.inotify {
             // Those that have told of a write are gone already.
@@ -86,7 +87,8 @@ impl OutputWatch {
     }
 }
 
-/// Has the next write to one of the files told, once. Where the user has no inotify instance left, the files are looked at now and then.
+/// Has the next write to one of the files told, once. Where the user has no inotify instance left, the files
+/// are looked at now and then.
 fn watch(
     inotify: &mut Option<Inotify>,
     watches: &mut Vec<WatchDescriptor>,

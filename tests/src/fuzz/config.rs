@@ -1,15 +1,15 @@
-//! The configuration: refused with a reason, or settings within their bounds with which a scheduler starts.
+//! The configuration: refused with a reason, or settings within their bounds with which the core starts.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::interface::DEFAULT_POOL;
+use pool_proto::nouns::DEFAULT_POOL;
 use pool_proto::text::MAX_DURATION;
-use poold::config::Config;
+use poold::core::{Core, Effect, Now, Settings};
+use poold::engine::Restored;
 use poold::job::Environment;
-use poold::scheduler::store_op::Restored;
-use poold::scheduler::{Effect, Now, Scheduler, Settings};
+use poold::start::config::Config;
 
 /// The bytes are the file.
 pub fn config(bytes: &[u8]) {
@@ -84,13 +84,13 @@ fn assert_same_when_rewritten(text: &str, config: &Config) {
     assert_eq!(&Config::parse(&commented).expect("it means the same"), config, "{commented}");
 }
 
-/// A scheduler starts with it: a worker for each slot, and nothing to wait for.
+/// The core starts with it: a worker for each slot, and nothing to wait for.
 fn start(config: &Config) {
     let settings = settings(config, NonZeroU32::new(1));
     let slots = settings.pools.iter().map(|pool| pool.workers).sum::<u32>() + settings.callbacks.workers;
     let now = Now { monotonic: Duration::from_secs(1), wall_us: 1_700_000_000_000_000 };
-    let (scheduler, effects) = Scheduler::restore(settings, Restored::default(), now);
+    let (core, effects) = Core::restore(settings, Restored::default(), now);
     let spawned = effects.iter().filter(|effect| matches!(effect, Effect::SpawnWorker { .. })).count();
     assert_eq!(spawned, slots as usize);
-    assert_eq!(scheduler.next_deadline(), None);
+    assert_eq!(core.next_deadline(), None);
 }

@@ -1,6 +1,6 @@
 //! The frame decoder beside the simplest one that there could be: the whole stream, split at its NULs.
 
-use pool_proto::frame::{Decoder, encode};
+use pool_proto::wire::frame::{Decoder, encode};
 
 /// The first byte is the cap, the second says how the rest, the stream, is cut into pieces.
 pub fn frame(bytes: &[u8]) {

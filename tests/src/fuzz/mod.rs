@@ -1,7 +1,9 @@
-//! What must hold for any bytes at all, for each reader of input that we have not written ourselves. Plain functions: the fuzzers in
-//! `tests/fuzz` call them with what they invent, the test `fuzz` with the corpus that they have left, so that both check the same.
+//! What must hold for any bytes at all, for each reader of input that we have not written ourselves. Plain
+//! functions: the fuzzers in `tests/fuzz` call them with what they invent, the test `fuzz` with the corpus
+//! that they have left, so that both check the same.
 //!
-//! A function panics where something does not hold. Nothing here does I/O, starts a daemon or depends on the machine.
+//! A function panics where something does not hold. Nothing here does I/O, starts a daemon or depends on the
+//! machine.
 
 mod config;
 mod frame;

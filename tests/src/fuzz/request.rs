@@ -1,27 +1,30 @@
-//! A client's message, from its bytes to the work that a scheduler runs: refused with a reason that a user understands, or read as it was
-//! meant, completed, and run to its end.
+//! A client's message, from its bytes to the work that the core runs: refused with a reason that a user
+//! understands, or read as it was meant, completed, and run to its end.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
-use pool_proto::Refusal;
-use pool_proto::interface::{self, DEFAULT_POOL, Job, Method, Usage};
-use pool_proto::message::Call;
+use pool_proto::methods::{Method, Parsed, SubmitMany, parse};
+use pool_proto::nouns::{DEFAULT_POOL, Job, Usage};
 use pool_proto::text::MAX_DURATION;
-use poold::config::Config;
-use poold::job::{Claim, Ended, Environment, Exit, JobId, JobKind, Process, RequestId, Work};
-use poold::scheduler::store_op::{Restored, StoreAnswer, StoreOp};
-use poold::scheduler::{Effect, Event, Now, Scheduler, SlotId};
-use poold::server::{Parsed, Request, parse};
-use poold::supervisor::admission::{Admission, complete};
+use pool_proto::wire::message::RequestEnvelope;
+use pool_proto::{Refusal, Request};
+use poold::core::{Core, Effect, Event, Now, SlotId};
+use poold::desk::{Account, Admission, complete};
+use poold::engine::{Answer, Change, Offer, Restored};
+use poold::job::{
+    Claim, Ended, Environment, Exit, JobId, JobKind, Process, ProcessId, Ready, RequestId, Tries, Work,
+};
+use poold::start::config::Config;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The bytes are a frame without its NUL.
 pub fn request(bytes: &[u8]) {
-    let Ok(call) = serde_json::from_slice::<Call<&RawValue>>(bytes) else { return };
-    check_envelope(&call);
-    match parse(&call) {
+    let Ok(envelope) = serde_json::from_slice::<RequestEnvelope<&RawValue>>(bytes) else { return };
+    check_envelope(&envelope);
+
+    match parse(&envelope) {
         Ok(Parsed::Request(request)) => {
             check_meaning(&request);
             match request {
@@ -37,45 +40,48 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// Written and read again, a call is the same.
-fn check_envelope(call: &Call<&RawValue>) {
-    let text = serde_json::to_string(call).expect("a call can be written");
-    let again: Call<&RawValue> = serde_json::from_str(&text).expect("and read");
-    let members = |call: &Call<&RawValue>| (call.method.clone(), call.oneway, call.more, call.upgrade);
-    assert_eq!(members(&again), members(call));
-    assert_eq!(again.parameters.map(RawValue::get), call.parameters.map(RawValue::get));
+/// An envelope that is written and read again is the same.
+fn check_envelope(envelope: &RequestEnvelope<&RawValue>) {
+    let text = serde_json::to_string(envelope).expect("an envelope can be written");
+    let again: RequestEnvelope<&RawValue> = serde_json::from_str(&text).expect("and read");
+
+    let members = |envelope: &RequestEnvelope<&RawValue>| {
+        (envelope.method.clone(), envelope.oneway, envelope.more, envelope.upgrade)
+    };
+    assert_eq!(members(&again), members(envelope));
+    assert_eq!(again.parameters.map(RawValue::get), envelope.parameters.map(RawValue::get));
 }
 
-/// What was read, sent by our own client, is read as the same.
+/// A request that was read, sent by our own client, is read as the same.
 fn check_meaning(request: &Request) {
-    let Some((method, parameters)) = parts(request) else { return };
-    let call = Call {
-        method: method.to_owned(),
+    let Some(parameters) = parameters(request) else { return };
+    let envelope = RequestEnvelope {
+        method: request.name().to_owned(),
         parameters: Some(&parameters),
         oneway: false,
         more: false,
         upgrade: false,
     };
-    let text = serde_json::to_string(&call).expect("a call can be written");
-    let again: Call<&RawValue> = serde_json::from_str(&text).expect("and read");
+    let text = serde_json::to_string(&envelope).expect("an envelope can be written");
+
+    let again: RequestEnvelope<&RawValue> = serde_json::from_str(&text).expect("and read");
     let Ok(Parsed::Request(again)) = parse(&again) else { panic!("{text} is refused") };
-    let same = parts(&again).is_some_and(|(name, other)| name == method && is_same(&parameters, &other));
+    let same = again.name() == request.name();
+    let same = same && self::parameters(&again).is_some_and(|other| is_same(&parameters, &other));
     assert!(same, "{text} is read as {again:?}");
 }
 
-/// Method and parameters, of those that have any.
-fn parts(request: &Request) -> Option<(&'static str, Value)> {
-    fn of<M: Method>(parameters: &M) -> Option<(&'static str, Value)> {
+/// The parameters of a request; none where its method has none.
+fn parameters(request: &Request) -> Option<Value> {
+    fn of<M: Method>(parameters: &M) -> Option<Value> {
         // What is nested too deeply can be passed on, but not taken apart.
-        Some((M::NAME, serde_json::to_value(parameters).ok()?))
+        serde_json::to_value(parameters).ok()
     }
     match request {
         Request::Ping
         | Request::Spool
         | Request::Pools
         | Request::Status
-        | Request::Absent(_)
-        | Request::Events(_)
         | Request::Backup
         | Request::EndBackup => None,
         Request::Submit(submit) => of(&**submit),
@@ -89,6 +95,8 @@ fn parts(request: &Request) -> Option<(&'static str, Value)> {
         Request::Release(release) => of(release),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
+        Request::Absent(absent) => of(absent),
+        Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),
     }
 }
@@ -110,7 +118,7 @@ fn is_same(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn check_many(many: interface::SubmitMany) {
+fn check_many(many: SubmitMany) {
     let defaults = many.defaults.unwrap_or_default();
     assert_eq!(complete(defaults.clone(), &Job::default()), defaults, "without defaults a job is what it is");
     for (index, job) in many.jobs.into_iter().enumerate().take(8) {
@@ -124,7 +132,7 @@ fn check_many(many: interface::SubmitMany) {
 
 /// What a job becomes: work, or a refusal that names the member at fault.
 fn admit(job: Job, index: usize) {
-    static ADMISSION: LazyLock<Admission> = LazyLock::new(Admission::for_own_user);
+    static ADMISSION: LazyLock<Admission> = LazyLock::new(|| Admission::new(Account::default()));
     let mut admission = ADMISSION.clone();
     let config = Config::default();
     let is_warm = job.method.is_some();
@@ -209,55 +217,53 @@ fn check_work(work: &Work, job: &Job) {
     }
 }
 
-/// The work is accepted, started, and ended from outside, by its timeout or by a client, on a machine that is not ended soon.
+/// The work is accepted, started, and ended from outside, by its timeout or by a client, on a machine that is
+/// not ended soon.
 fn run(work: Arc<Work>, config: &Config) {
     let mut now = Now { monotonic: MAX_DURATION, wall_us: 1_700_000_000_000_000 };
     let restored = Restored { next_job: 1, next_callback: 1, ..Restored::default() };
-    let (mut scheduler, effects) = Scheduler::restore(
-        config.settings(NonZeroU32::new(1), &Arc::new(Environment::default())),
-        restored,
-        now,
-    );
+    let settings = config.settings(NonZeroU32::new(1), &Arc::new(Environment::default()));
+    let (mut core, effects) = Core::restore(settings, restored, now);
     for effect in effects {
-        if let Effect::SpawnWorker { slot } = effect {
-            scheduler.handle(now, Event::WorkerUp { slot, pid: 100 });
+        if let Effect::SpawnWorker { slot, .. } = effect {
+            core.handle(now, Event::WorkerUp { slot, pid: ProcessId::new(100) });
         }
     }
-    let id = JobId(1);
-    scheduler.handle(now, Event::Submit { call: RequestId(1), jobs: vec![work.clone()], attached: None });
-    let inserted = StoreAnswer::Inserted {
-        call: RequestId(1),
-        first: id,
-        jobs: vec![work],
-        untied: Vec::new(),
-        existing: Vec::new(),
-    };
-    let mut effects = scheduler.handle(now, Event::Store(inserted));
-    if let Some(attempt) = effects.iter().find_map(claimed) {
-        effects = scheduler.handle(now, Event::Store(StoreAnswer::Claimed { id, attempt, worker_pid: 100 }));
+
+    let (request, first) = (RequestId(1), JobId(1));
+    core.handle(now, Event::Submit { request, jobs: vec![work.clone()] });
+    let (untied, existing) = (Vec::new(), Vec::new());
+    let inserted = Answer::Inserted { request, first, jobs: vec![work.clone()], untied, existing };
+    core.handle(now, Event::Answer(inserted));
+    let pool = work.pool.clone();
+    let ready = Ready { id: first, tries: Tries::default(), work };
+    let offers = vec![Offer { ready, start_by: None }];
+    let mut effects = core.handle(now, Event::Offered { pool, offers });
+    if let Some((attempt, worker)) = effects.iter().find_map(to_be_confirmed) {
+        effects = core.handle(now, Event::Answer(Answer::Placed { id: first, attempt, worker }));
     }
+
     let (slot, claim) = effects.iter().find_map(handed_out).expect("a slot is idle");
-    let process = Process { pid: 1000, start_ticks: None };
-    scheduler.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us });
-    scheduler.handle(now, Event::Stop);
-    while let Some(at) = scheduler.next_deadline() {
+    let process = Process { pid: ProcessId::new(1000), start_ticks: None };
+    core.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us });
+    core.handle(now, Event::Stop);
+    while let Some(at) = core.next_deadline() {
         now.monotonic = at;
-        scheduler.handle(now, Event::Tick);
-        assert!(scheduler.next_deadline().is_none_or(|next| next > at), "a deadline that has passed stands");
+        core.handle(now, Event::Tick);
+        assert!(core.next_deadline().is_none_or(|next| next > at), "a deadline that has passed stands");
     }
+
     let usage = Usage::default();
     let exit = Exit::Signal { signal: 9, core: false };
     let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: now.wall_us, verdict: None };
-    let effects = scheduler.handle(now, Event::Ended { slot, claim, ended });
-    assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::Store(_))),
-        "its end is written down: {effects:?}"
-    );
+    let effects = core.handle(now, Event::Ended { slot, claim, ended });
+    let is_change = |effect: &Effect| matches!(effect, Effect::Change(_));
+    assert!(effects.iter().any(is_change), "its end is written down: {effects:?}");
 }
 
-fn claimed(effect: &Effect) -> Option<u32> {
+fn to_be_confirmed(effect: &Effect) -> Option<(u32, ProcessId)> {
     match effect {
-        Effect::Store(StoreOp::Claim { attempt, .. }) => Some(*attempt),
+        Effect::Change(Change::Move(moved)) => Some((moved.tries.attempts, moved.worker_to_confirm()?)),
         _ => None,
     }
 }

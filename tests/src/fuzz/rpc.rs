@@ -1,10 +1,10 @@
-//! What a resident program writes to its standard output: understood, or refused with the line itself; and a value that it returns is passed
-//! on as it came.
+//! What a resident program writes to its standard output: understood, or refused with the line itself; and a
+//! value that it returns is passed on as it came.
 
 use pool_proto::Json;
-use pool_proto::frame::Decoder;
+use pool_proto::wire::frame::Decoder;
+use poold::fleet::rpc::{ProgramMessage, decode, encode};
 use poold::job::{Call, JobId};
-use poold::rpc::{Said, decode, encode};
 
 const LIMIT: usize = 4096;
 
@@ -23,12 +23,12 @@ pub fn rpc(bytes: &[u8]) {
 
 fn line(line: &[u8]) {
     match decode(line) {
-        Ok(Said::Ready | Said::Other) => {}
-        Ok(Said::Progress(progress)) => {
+        Ok(ProgramMessage::Ready | ProgramMessage::Other) => {}
+        Ok(ProgramMessage::Progress(progress)) => {
             assert!(progress.fraction.is_none_or(|fraction| (0.0..=1.0).contains(&fraction)), "{progress:?}");
             assert!(progress.text.is_none_or(|text| text.chars().count() <= 200));
         }
-        Ok(Said::Answer { id, result }) => {
+        Ok(ProgramMessage::Answer { id, result }) => {
             let json = result.unwrap_or_else(|error| error);
             assert_eq!(Json::parse(json.get()).expect("it is JSON").get(), json.get());
             let text = String::from_utf8_lossy(line).replace('\r', " ");

@@ -179,7 +179,8 @@ fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// The daemon's main process has ended. What is left of it when nobody was left to kill it goes with the next start.
+/// The daemon's main process has ended. What is left of it when nobody was left to kill it goes with the next
+/// start.
 fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
     daemon.wait();
     let locks = [daemon.state_dir().join("lock"), daemon.path("socket.lock")];
@@ -197,7 +198,8 @@ fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
     }
     stage.known().count("processes left for the next start", left.len() as u64);
     daemon.restart();
-    // A worker ends by itself, once it notices that its supervisor has gone; what it ran may not be there any more.
+    // A worker ends by itself, once it notices that its supervisor has gone; what it ran may not be there any
+    // more.
     let (workers, others): (Vec<i32>, Vec<i32>) = left.into_iter().partition(|&pid| is_worker(pid));
     let mut survivors: Vec<i32> = others.into_iter().filter(|&pid| alive(pid) && !is_dying(pid)).collect();
     let patience = Instant::now() + PATIENCE;

@@ -1,6 +1,6 @@
 //! What the jobs of the soak do, and how each has to end.
 
-use pool_proto::interface::OnCrash;
+use pool_proto::nouns::OnCrash;
 use pool_proto::{Json, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -156,7 +156,8 @@ impl Kind {
         matches!(self.work, Work::Call(_))
     }
 
-    /// What a call has to have returned, its value or its error's code and message, when it has ended as its kind does.
+    /// What a call has to have returned, its value or its error's code and message, when it has ended as its
+    /// kind does.
     pub fn is_right(&self, value: Option<&Json>, error: Option<&Json>) -> bool {
         let read = |json: Option<&Json>| json.map(|json| serde_json::from_str(json.get()).expect("JSON"));
         let (value, error): (Option<Value>, Option<Value>) = (read(value), read(error));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pool_proto::Json;
-use pool_proto::interface::{Job, JobDurability};
+use pool_proto::nouns::{Job, JobDurability};
 use pool_tests::MARK;
 
 use super::kinds::{Kind, Work};

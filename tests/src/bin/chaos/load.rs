@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pool_proto::interface::{
-    Brief, Cancel, Job, List, OnDisconnect, ProgressEvent, Release, Submit, SubmitMany, Wait,
-};
+use pool_proto::methods::{Cancel, List, Release, Submit, SubmitMany, Wait};
+use pool_proto::nouns::{Brief, Job, OnDisconnect, ProgressEvent};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -98,8 +97,9 @@ impl<'s> Attendant<'s> {
             job.tie = self.random.random_bool(0.1).then(|| "pool".to_owned());
             job.priority = Some(self.random.random_range(-1..=1));
         }
-        // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was promised anything.
-        let Ok(submitted) = client.call(&SubmitMany { jobs, defaults: None }) else { return };
+        // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
+        // promised anything.
+        let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None }) else { return };
         self.accept(&submitted.ids, &kinds);
         if self.random.random_bool(0.3) {
             let ids: Vec<u64> =
@@ -119,7 +119,7 @@ impl<'s> Attendant<'s> {
             return;
         }
         self.stage.known().cancel(&ids);
-        let Ok(canceled) = client.call(&Cancel { ids }) else { return };
+        let Ok(canceled) = client.request(&Cancel { ids }) else { return };
         let mut known = self.stage.known();
         known.count("jobs canceled on request", canceled.jobs.len() as u64);
         for record in canceled.jobs.iter().filter(|record| !record.state.is_terminal()) {
@@ -154,7 +154,7 @@ impl<'s> Attendant<'s> {
 
     fn insist(&mut self, mut client: Client, many: &SubmitMany) -> Option<(Client, Vec<u64>)> {
         loop {
-            match client.call(many) {
+            match client.request(many) {
                 Ok(submitted) => {
                     self.stage.known().count("keys submitted again", submitted.existing.len() as u64);
                     return Some((client, submitted.ids));
@@ -207,7 +207,8 @@ impl<'s> Attendant<'s> {
         false
     }
 
-    /// Submits calls that are kept in memory alone, and hears of their ends or of the supervisor's; cancels some.
+    /// Submits calls that are kept in memory alone, and hears of their ends or of the supervisor's; cancels
+    /// some.
     fn keep_in_memory(&mut self, mut client: Client) {
         let kinds: Vec<Kind> =
             (0..self.random.random_range(1..20)).map(|_| kinds::any_volatile(&mut self.random)).collect();
@@ -226,7 +227,7 @@ impl<'s> Attendant<'s> {
                 submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
             self.stage.known().cancel_volatile(&ids);
             // It is refused where poold has died meanwhile and knows nothing of them any more.
-            let _ = other.call(&Cancel { ids });
+            let _ = other.request(&Cancel { ids });
         }
         let mut left: BTreeMap<u64, Kind> = submitted.ids.into_iter().zip(kinds).collect();
         let is_whole = self.hear(client, |this, brief| {
@@ -265,7 +266,7 @@ impl<'s> Attendant<'s> {
     /// Submits jobs that are tied to another one.
     fn follow(&mut self, mut client: Client) {
         let kinds = self.kinds(2);
-        let Ok(submitted) = client.call(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }) else {
+        let Ok(submitted) = client.request(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }) else {
             return;
         };
         self.accept(&submitted.ids, &kinds);
@@ -273,7 +274,7 @@ impl<'s> Attendant<'s> {
         let followers = vec![CLINGS; 2];
         let mut jobs = self.jobs(&followers);
         jobs.iter_mut().for_each(|job| job.tie = Some(format!("job:{}", ids[0])));
-        if let Ok(submitted) = client.call(&SubmitMany { jobs, defaults: None }) {
+        if let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None }) {
             self.accept(&submitted.ids, &followers);
             self.stage.known().count("jobs tied to another", submitted.ids.len() as u64);
             ids.extend(submitted.ids);
@@ -326,7 +327,7 @@ pub fn release(stage: &Stage) {
 /// How many were.
 pub fn release_held(client: &mut Client) -> u64 {
     let list = List { states: Some(vec![State::Held]), ..List::default() };
-    let held = client.call(&list).map(|listed| listed.jobs).unwrap_or_default();
+    let held = client.request(&list).map(|listed| listed.jobs).unwrap_or_default();
     // Each by itself: one may have been canceled meanwhile.
-    held.iter().filter(|record| client.call(&Release { ids: vec![record.id] }).is_ok()).count() as u64
+    held.iter().filter(|record| client.request(&Release { ids: vec![record.id] }).is_ok()).count() as u64
 }

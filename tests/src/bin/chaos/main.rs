@@ -1,6 +1,7 @@
-//! A soak: the real daemon under load from many clients while everything that it is made of is killed at random, and jobs and resident
-//! programs that do what they should not. At the end every accepted id is reconciled with what jobs, programs and callbacks have written down
-//! themselves; any breach of what poold promises is printed and makes the exit code 1.
+//! A soak: the real daemon under load from many clients while everything that it is made of is killed at
+//! random, and jobs and resident programs that do what they should not. At the end every accepted id is
+//! reconciled with what jobs, programs and callbacks have written down themselves; any breach of what poold
+//! promises is printed and makes the exit code 1.
 //!
 //! `cargo run --release -p pool-tests --bin chaos -- --minutes 10 --seed 7 --containment pid`
 

@@ -1,10 +1,12 @@
-//! The daemon that the soak is about: a pool of commands and one of resident programs, in a containment that is to be had.
+//! The daemon that the soak is about: a pool of commands and one of resident programs, in a containment that
+//! is to be had.
 
 use std::fs;
 
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
-use pool_proto::interface::{Pools, Tier};
+use pool_proto::methods::Pools;
+use pool_proto::nouns::Tier;
 use pool_tests::{Daemon, MARK, Setup};
 
 use super::ledgers::Ledgers;
@@ -49,7 +51,7 @@ impl Containment {
     /// Where it is not to be had here.
     pub fn is_missing(self, daemon: &Daemon) -> Option<String> {
         let wanted = self.tier()?;
-        let pools = daemon.client().call(&Pools {}).expect("poold has just been started").pools;
+        let pools = daemon.client().request(&Pools {}).expect("poold has just been started").pools;
         let other = pools.into_iter().find(|pool| pool.containment != wanted)?;
         Some(other.containment_note.unwrap_or_else(|| other.containment.as_str().to_owned()))
     }
@@ -64,7 +66,8 @@ pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
     (setup.config(&config).start(), ledgers)
 }
 
-/// Gives it another configuration, which is in force until its next start: more or fewer programs, with another variable.
+/// Gives it another configuration, which is in force until its next start: more or fewer programs, with
+/// another variable.
 pub fn reconfigure(
     daemon: &Daemon,
     containment: Containment,

@@ -1,10 +1,12 @@
-//! The end: what poold says of every accepted job, what the jobs and callbacks have written down, and what clients were told, compared.
+//! The end: what poold says of every accepted job, what the jobs and callbacks have written down, and what
+//! clients were told, compared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pool_proto::interface::{Get, OnCrash, Pools};
+use pool_proto::methods::{Get, Pools};
+use pool_proto::nouns::OnCrash;
 use pool_proto::{ClientError, Record, Refusal, ResultKind, State};
 use pool_tests::{Daemon, children};
 
@@ -56,7 +58,7 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
     let daemon_kills: u64 =
         known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
-    let commands = daemon.client().call(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
+    let commands = daemon.client().request(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
     let slots = commands + MOST_PROGRAMS;
     if sums.uncounted > daemon_kills * u64::from(slots) {
         known.breaches.push(format!(
@@ -153,7 +155,8 @@ fn check_end(
     }
 }
 
-/// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left of it.
+/// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left
+/// of it.
 fn check_volatile(
     daemon: &Daemon,
     id: u64,
@@ -174,7 +177,7 @@ fn check_volatile(
             breaches.push(format!("call {id} has succeeded and never ran to its end"));
         }
         Fate::Ended(_) => {}
-        Fate::Gone => match daemon.client().call(&Get { id }) {
+        Fate::Gone => match daemon.client().request(&Get { id }) {
             Err(ClientError::Refused(Refusal::NoSuchJob { .. })) => {}
             other => breaches.push(format!("call {id} was gone with its supervisor, and there is {other:?}")),
         },
@@ -192,8 +195,8 @@ impl Sums {
         self.again += u64::from(record.attempt > 1);
     }
 
-    /// No run of an attempt is repeated, but that of one whose start a dying poold has not written down; never that of a job which must not
-    /// be repeated.
+    /// No run of an attempt is repeated, but that of one whose start a dying poold has not written down;
+    /// never that of a job which must not be repeated.
     fn check_runs(
         &mut self,
         id: u64,
@@ -246,7 +249,7 @@ fn settled_records(daemon: &Daemon, known: &mut Known) -> HashMap<u64, Record> {
     let mut records = HashMap::new();
     for &id in known.accepted.keys() {
         loop {
-            let record = match client.call(&Get { id }) {
+            let record = match client.request(&Get { id }) {
                 Ok(got) => *got.record,
                 Err(error) => {
                     known.breaches.push(format!("job {id} is lost: {error}"));
@@ -278,7 +281,7 @@ fn orphans(daemon: &Daemon) -> Vec<i32> {
     let (guardian, supervisor) = (daemon.guardian(), daemon.supervisor());
     let strays = || {
         let workers = children(supervisor);
-        let pools = daemon.client().call(&Pools {}).map(|reply| reply.pools).unwrap_or_default();
+        let pools = daemon.client().request(&Pools {}).map(|reply| reply.pools).unwrap_or_default();
         let programs: Vec<i32> =
             pools.iter().flat_map(|pool| &pool.slots).filter_map(|slot| slot.program_pid).collect();
         let is_own = |pid: &i32| {

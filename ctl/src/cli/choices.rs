@@ -1,0 +1,89 @@
+//! Choices that the command line takes by name. Each has its counterpart in the protocol; the help text of
+//! each name is poolctl's own.
+
+use clap::ValueEnum;
+use pool_proto::nouns::{JobDurability, OnCrash, OnDisconnect, ReadyWhen};
+
+/// Which variables of our environment a job gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvMode {
+    /// All variables
+    All,
+    /// Only those that --env names
+    Clean,
+}
+
+/// See [`JobDurability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DurabilityChoice {
+    /// On disk, like all other jobs of poold
+    Disk,
+    /// In the memory of poold only: a call is lost when poold dies, and is forgotten some time after its end
+    None,
+}
+
+impl From<DurabilityChoice> for JobDurability {
+    fn from(choice: DurabilityChoice) -> Self {
+        match choice {
+            DurabilityChoice::Disk => Self::Disk,
+            DurabilityChoice::None => Self::None,
+        }
+    }
+}
+
+/// See [`ReadyWhen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReadyChoice {
+    /// As soon as the program has started
+    Started,
+    /// After the program has sent the notification `ready`
+    Notify,
+}
+
+impl From<ReadyChoice> for ReadyWhen {
+    fn from(choice: ReadyChoice) -> Self {
+        match choice {
+            ReadyChoice::Started => Self::Started,
+            ReadyChoice::Notify => Self::Notify,
+        }
+    }
+}
+
+/// See [`OnDisconnect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DisconnectChoice {
+    /// The job goes on
+    Detach,
+    /// The job is canceled
+    Cancel,
+}
+
+impl From<DisconnectChoice> for OnDisconnect {
+    fn from(choice: DisconnectChoice) -> Self {
+        match choice {
+            DisconnectChoice::Detach => Self::Detach,
+            DisconnectChoice::Cancel => Self::Cancel,
+        }
+    }
+}
+
+/// See [`OnCrash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CrashChoice {
+    /// The job runs again, until poold's crash limit is reached
+    Requeue,
+    /// The job has failed
+    Fail,
+    /// The job waits for `poolctl release` or `poolctl cancel`
+    Hold,
+}
+
+impl From<CrashChoice> for OnCrash {
+    fn from(choice: CrashChoice) -> Self {
+        match choice {
+            CrashChoice::Requeue => Self::Requeue,
+            CrashChoice::Fail => Self::Fail,
+            CrashChoice::Hold => Self::Hold,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Ids on a command line: single ids, and ranges of ids.
+
+/// An id, or a range of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    first: u64,
+    last: u64,
+}
+
+/// The greatest number of ids in one range.
+const MAX_IDS: u64 = 1_000_000;
+
+impl std::str::FromStr for IdRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number =
+            |part: &str| part.parse::<u64>().map_err(|_| format!("{text:?} is no id: write 12, or 3-9"));
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(text)?, number(text)?),
+        };
+        if last < first || last - first >= MAX_IDS {
+            return Err(format!(
+                "{text:?} is no range of at most {MAX_IDS} ids: write the smaller one first"
+            ));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+/// All ids of the ranges, in the order of the command line.
+pub fn ids_of(ranges: &[IdRange]) -> Vec<u64> {
+    ranges.iter().flat_map(|range| range.first..=range.last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_ranges() {
+        let ids = |text: &str| {
+            text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges))
+        };
+        assert_eq!(ids("12 3-5 12"), Ok(vec![12, 3, 4, 5, 12]));
+        for text in ["", "x", "5-3", "3-", "-3", "1-99999999999"] {
+            assert!(ids(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Options that several verbs share: everything that describes a job besides its command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pool_proto::text::parse_duration;
+
+use super::choices::{CrashChoice, EnvMode};
+use super::values::{parse_shell_command, parse_timeout};
+
+/// The options that `submit` and `map` share.
+#[derive(Debug, Args)]
+pub struct JobOptions {
+    /// The pool that runs the job
+    #[arg(short, long)]
+    pub pool: Option<String>,
+
+    /// Where the job starts [default: here]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+
+    /// Set a variable. With --env-mode clean, a name alone passes that variable on
+    #[arg(short = 'E', long, value_name = "K[=V]")]
+    pub env: Vec<String>,
+
+    /// Which variables of your environment the job gets
+    #[arg(long, value_enum, default_value_t = EnvMode::All)]
+    pub env_mode: EnvMode,
+
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+/// The options that `submit`, `map` and `call` share.
+#[derive(Debug, Args)]
+pub struct CommonOptions {
+    /// A name that `ls`, `show` and `events` show
+    #[arg(short, long)]
+    pub name: Option<String>,
+
+    /// End an attempt that takes longer than this, with code 124 (90, 500ms, 30m, 1h30m)
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub timeout: Option<Duration>,
+
+    /// The time from SIGTERM to SIGKILL when a timeout or a cancel ends the job [default: as the pool has it,
+    /// else 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub kill_after: Option<Duration>,
+
+    /// Of the jobs that wait in a pool, the highest priority runs first [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub priority: Option<i32>,
+
+    /// How many times a failed job is retried [default: as the pool has it, else 0]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+
+    /// The time from the first failure to the next attempt. Each further wait is twice as long, up to an hour
+    /// [default: as the pool has it, else 1s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub backoff: Option<Duration>,
+
+    /// Run this shell command when the job has ended in any way; may be repeated
+    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
+    pub on_done: Vec<String>,
+
+    /// Run this shell command when the job has succeeded; may be repeated
+    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
+    pub on_success: Vec<String>,
+
+    /// Run this shell command when the job has ended without success; may be repeated
+    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
+    pub on_failure: Vec<String>,
+
+    /// What happens to the job when its worker, poold or the machine dies while the job runs
+    #[arg(long, value_enum, default_value_t = CrashChoice::Requeue)]
+    pub on_crash: CrashChoice,
+}

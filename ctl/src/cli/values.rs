@@ -1,0 +1,133 @@
+//! Values of options. Each parser refuses at once what poold would refuse later: before a poold is started,
+//! and before any input is handed over to it.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use pool_proto::State;
+use pool_proto::nouns::TIE_TO_CLIENT;
+use pool_proto::text::parse_duration;
+
+/// The longest key, in bytes, as io.poold.varlink has it.
+const MAX_KEY: usize = 512;
+
+/// The longest name of a map, in bytes: its jobs' keys hold the name and some more.
+const MAX_MAP_NAME: usize = 400;
+
+/// Reads a job's state by its name.
+///
+/// # Errors
+/// When no state has that name; the message lists all states.
+pub fn parse_state(name: &str) -> Result<State, String> {
+    State::parse(name).ok_or_else(|| {
+        let names: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+        format!("there is no state {name:?}: {}", names.join(", "))
+    })
+}
+
+/// Reads a limit, which is never 0.
+///
+/// # Errors
+/// When the text is no such number.
+pub fn parse_limit(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "write 1 or more, or leave it out for all".to_owned())
+}
+
+/// Reads a number of workers.
+///
+/// # Errors
+/// When the text is no number above 0.
+pub fn parse_workers(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "write 1 or more".to_owned())
+}
+
+/// Reads a limit at which a program is replaced.
+///
+/// # Errors
+/// When the text is no number above 0.
+pub fn parse_wear(text: &str) -> Result<u64, String> {
+    let limit: NonZeroU64 =
+        text.parse().map_err(|_| "write 1 or more, or leave the option out".to_owned())?;
+    Ok(limit.get())
+}
+
+/// Reads a span of time that is never 0.
+///
+/// # Errors
+/// When the text is no duration, or is 0.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("write more than 0, or leave the option out".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+/// Reads what a job is tied to.
+///
+/// # Errors
+/// When the text is none of the three kinds of tie.
+pub fn parse_tie(text: &str) -> Result<String, String> {
+    let is_job = text.strip_prefix("job:").is_some_and(|id| id.parse::<u64>().is_ok());
+    if is_job || text == TIE_TO_CLIENT || text == "pool" {
+        return Ok(text.to_owned());
+    }
+    Err("write client, pool, or job: and a job's id, such as job:12".to_owned())
+}
+
+/// Reads a key.
+///
+/// # Errors
+/// When the text is empty or too long.
+pub fn parse_key(text: &str) -> Result<String, String> {
+    bounded(text, MAX_KEY)
+}
+
+/// Reads the name of a map.
+///
+/// # Errors
+/// When the text is empty or too long.
+pub fn parse_map_name(text: &str) -> Result<String, String> {
+    bounded(text, MAX_MAP_NAME)
+}
+
+fn bounded(text: &str, longest: usize) -> Result<String, String> {
+    match text.len() {
+        length if length == 0 || length > longest => {
+            Err(format!("write 1 to {longest} bytes; this text has {length} bytes"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads a command for a shell.
+///
+/// # Errors
+/// When there is nothing to run.
+pub fn parse_shell_command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("write a command".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_of_three_kinds() {
+        for text in ["client", "pool", "job:12"] {
+            assert_eq!(parse_tie(text).as_deref(), Ok(text));
+        }
+        for text in ["", "x", "job:", "job:x", "job:-1", "Client"] {
+            assert!(parse_tie(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_poold_would_refuse_is_refused() {
+        assert_eq!(parse_timeout("500ms"), Ok(Duration::from_millis(500)));
+        assert!(parse_timeout("0").is_err() && parse_timeout("x").is_err());
+        assert!(parse_key("k").is_ok() && parse_key("").is_err());
+        assert!(parse_key(&"k".repeat(MAX_KEY)).is_ok() && parse_key(&"k".repeat(MAX_KEY + 1)).is_err());
+        assert!(parse_shell_command("true").is_ok() && parse_shell_command(" ").is_err());
+        assert!(parse_wear("1").is_ok() && parse_wear("0").is_err() && parse_workers("0").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! From options to a job of the protocol.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use anyhow::bail;
+use pool_proto::nouns::{Job, OnDisconnect, TIE_TO_CLIENT};
+
+use super::environment::{cwd, environment, own_umask};
+use crate::cli::UsageError;
+use crate::cli::job::{CommonOptions, JobOptions};
+
+/// The job that the options describe, with everything that it takes over from the caller.
+///
+/// # Errors
+/// When the directory or a variable does not exist, or is not UTF-8.
+pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
+    Ok(Job {
+        argv,
+        pool: options.pool.clone(),
+        cwd: Some(cwd(options.cwd.as_deref())?),
+        env: Some(environment(&options.env, options.env_mode)?),
+        umask: Some(own_umask()),
+        ..common_of(&options.common)
+    })
+}
+
+/// The members that a command and a call have in common.
+pub fn common_of(options: &CommonOptions) -> Job {
+    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
+    Job {
+        name: options.name.clone(),
+        timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
+        kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
+        on_crash: Some(options.on_crash.into()),
+        priority: options.priority,
+        retries: options.retries,
+        backoff_s: options.backoff.map(|backoff| backoff.as_secs_f64()),
+        on_done: some(&options.on_done),
+        on_success: some(&options.on_success),
+        on_failure: some(&options.on_failure),
+        ..Job::default()
+    }
+}
+
+/// The name of a new round of submitting, which no other poolctl has.
+pub fn new_round() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// What becomes of a job when poolctl dies. A tie to the client says the same as `--on-disconnect cancel`.
+/// `waits`: poolctl waits for the job, so the job has a client. `which` names the options with which poolctl
+/// waits.
+///
+/// # Errors
+/// When the options contradict each other. The message says what to do.
+pub fn on_disconnect(
+    job: &Job,
+    named: OnDisconnect,
+    waits: bool,
+    which: &str,
+) -> anyhow::Result<OnDisconnect> {
+    let is_tied = job.tie.as_deref() == Some(TIE_TO_CLIENT);
+    let policy = if is_tied { OnDisconnect::Cancel } else { named };
+
+    if policy == OnDisconnect::Cancel && !waits {
+        let option = if is_tied { "--tie client" } else { "--on-disconnect cancel" };
+        bail!(UsageError(format!("{option} goes {which}: otherwise there is no client to be tied to")));
+    }
+    if job.key.is_some() && policy == OnDisconnect::Cancel {
+        bail!(UsageError::new(
+            "--key names a job that others may wait for, too: it goes without --tie client and \
+             --on-disconnect cancel"
+        ));
+    }
+    Ok(policy)
+}

@@ -1,0 +1,358 @@
+//! Following a job: passing on its output as it comes, and waiting for its end, over restarts of poold and of
+//! the job.
+//!
+//! For each attempt poold hands over descriptors of the two files that the attempt writes. poolctl reads the
+//! files itself, woken by inotify(7); poold takes no part. The files are watched only after an attempt has
+//! run for a moment ([`UNWATCHED`]): the kernel needs some 10 ms to close an inotify instance, several times
+//! what a short job takes.
+//!
+//! When the connection breaks, poold is being restarted. poolctl then waits again, by the job's id, and goes
+//! on with the output where it stopped, or from the beginning of the next attempt.
+
+mod interrupt;
+mod tail;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::inotify::Inotify;
+use pool_proto::methods::{Pools, Submit, Wait};
+use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, Slot, SlotState};
+use pool_proto::{Client, ClientError, Record, Refusal};
+
+use self::interrupt::Interrupts;
+use self::tail::{Attempt, Pumped};
+use crate::link::connect::{Link, not_known_whether_accepted};
+use crate::link::deadline::Deadline;
+use crate::link::session::{Session, Turn};
+use crate::term::progress::ProgressLines;
+use crate::term::stream::Stream;
+
+pub use self::interrupt::note;
+
+/// Without inotify (a user has 128 instances, unless the limit is raised), growing files are looked at this
+/// often.
+const WITHOUT_INOTIFY: Duration = Duration::from_millis(100);
+
+/// The files of an attempt are not watched for this long after its start, so its first output may come this
+/// late.
+const UNWATCHED: Duration = Duration::from_millis(10);
+
+/// A call that has not ended after this time may be waiting for a program that cannot start. poolctl checks
+/// that once.
+const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
+
+/// Which streams of a job go to which of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Sinks {
+    /// Whether the job's stdout goes to our stdout.
+    stdout: bool,
+    /// Where the job's stderr goes, if anywhere.
+    stderr: Option<Stream>,
+}
+
+impl Sinks {
+    /// Each stream goes to its counterpart.
+    pub fn both() -> Self {
+        Self { stdout: true, stderr: Some(Stream::Stderr) }
+    }
+
+    /// One stream goes to our stdout, the other nowhere.
+    pub fn one(stderr: bool) -> Self {
+        Self { stdout: !stderr, stderr: stderr.then_some(Stream::Stdout) }
+    }
+}
+
+/// See the module's description.
+pub struct Follower<'a> {
+    link: &'a Link,
+    session: Session<'a>,
+    sinks: Sinks,
+    subject: Subject,
+    /// The job gets our signals (see [`Interrupts`]), and gets SIGPIPE when the reader of our output has
+    /// gone.
+    is_in_place: bool,
+    /// What happens to the job when poolctl dies. poolctl says so again when poold is back.
+    on_disconnect: OnDisconnect,
+    attempt: Option<Attempt>,
+    inotify: Option<Inotify>,
+    interrupts: Option<Interrupts>,
+    /// The warm pool in which a call waits, until poolctl has looked at that pool.
+    unexplained: Option<String>,
+    progress: ProgressLines,
+    buffer: Vec<u8>,
+}
+
+/// What is followed.
+enum Subject {
+    /// A job that is submitted and not accepted yet.
+    Submission(Box<Submit>),
+    /// The job of that id.
+    Job(u64),
+}
+
+impl<'a> Follower<'a> {
+    /// Submits a job, and follows it as if it were started here: signals to poolctl go to the job.
+    pub fn in_place(link: &'a Link, client: Client, submit: Submit) -> Self {
+        let on_disconnect = submit.on_disconnect.unwrap_or_default();
+        // Only a call waits for a program.
+        let unexplained = submit.job.pool.clone().filter(|_| submit.job.method.is_some());
+        let subject = Subject::Submission(Box::new(submit));
+        let follower = Self::new(link, client, Sinks::both(), subject);
+        Self { is_in_place: true, on_disconnect, unexplained, ..follower }
+    }
+
+    /// Follows a job that was accepted before.
+    pub fn of_job(link: &'a Link, client: Client, sinks: Sinks, id: u64) -> Self {
+        Self::new(link, client, sinks, Subject::Job(id))
+    }
+
+    fn new(link: &'a Link, client: Client, sinks: Sinks, subject: Subject) -> Self {
+        Self {
+            link,
+            session: Session::new(link, client),
+            sinks,
+            subject,
+            is_in_place: false,
+            on_disconnect: OnDisconnect::Detach,
+            attempt: None,
+            inotify: None,
+            interrupts: None,
+            unexplained: None,
+            progress: ProgressLines::of_one(),
+            buffer: vec![0; 256 * 1024],
+        }
+    }
+
+    /// The id of the job, once it is known.
+    fn id(&self) -> Option<u64> {
+        match self.subject {
+            Subject::Submission(_) => None,
+            Subject::Job(id) => Some(id),
+        }
+    }
+
+    /// Sends the request for what is followed, on a new connection.
+    fn ask(&mut self) {
+        match &self.subject {
+            Subject::Submission(submit) => self.session.ask(&**submit),
+            Subject::Job(id) => {
+                let on_disconnect = Some(self.on_disconnect);
+                let wait = Wait { ids: vec![*id], output: Some(true), on_disconnect, ..Wait::default() };
+                self.session.ask(&wait);
+            }
+        }
+    }
+
+    /// Returns the record of the job when the job has ended and all its output is written.
+    ///
+    /// # Errors
+    /// When poold refuses, or has gone and does not come back.
+    pub fn attend(mut self) -> anyhow::Result<Record> {
+        self.ask();
+        loop {
+            while let Some(progress) = self.next_progress()? {
+                if let Some(record) = self.on_progress(progress)? {
+                    while self.pump()? {}
+                    self.progress.clear();
+                    return Ok(record);
+                }
+            }
+
+            // Before the job is accepted, signals have their default effect.
+            if self.is_in_place
+                && self.interrupts.is_none()
+                && let Some(id) = self.id()
+            {
+                self.interrupts = Some(Interrupts::of_job(id, self.link)?);
+            }
+
+            let has_more = self.pump()?;
+            self.progress.show();
+            if !self.wait(has_more)? && !has_more {
+                self.settle_in();
+            }
+        }
+    }
+
+    /// The job is not a short one. From now on threads act on signals, and the files of the attempt are
+    /// watched.
+    fn settle_in(&mut self) {
+        match &mut self.interrupts {
+            Some(interrupts) if interrupts.are_only_noted() => interrupts.attend(),
+            Some(_) | None => self.explain(),
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.watch(&mut self.inotify);
+        }
+    }
+
+    /// Prints why a call waits if its program cannot start. Without that poolctl would seem to hang.
+    fn explain(&mut self) {
+        let (Some(name), Some(id)) = (self.unexplained.take(), self.id()) else { return };
+
+        // If poold is away, that explains the wait already.
+        let Ok(mut client) = self.link.open() else { return };
+        let Ok(pools) = client.request(&Pools {}).map(|listed| listed.pools) else { return };
+
+        let is_down = |slot: &Slot| {
+            matches!(slot.state, SlotState::BackingOff | SlotState::Failed | SlotState::Starting)
+        };
+        let slots = pools.iter().find(|pool| pool.name == name).map_or(&[][..], |pool| &pool.slots);
+
+        let reason = slots.iter().find_map(|slot| slot.reason.as_deref());
+        if let Some(reason) = reason.filter(|_| slots.iter().all(is_down)) {
+            eprintln!("poolctl: job {id} waits, as no program of the pool {name:?} is up: {reason}");
+        }
+    }
+
+    fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {
+        match (self.session.next_reply::<Wait>(), self.id()) {
+            (Ok(reply), _) => Ok(reply.map(|(progress, _)| progress)),
+            (Err(error @ ClientError::Refused(Refusal::ShuttingDown {})), Some(id)) => {
+                Err(error).with_context(|| format!("job {id} has not ended"))
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Record>> {
+        match progress.event {
+            ProgressEvent::Accepted => self.subject = Subject::Job(progress.id),
+            ProgressEvent::Started => self.on_started(&progress)?,
+            ProgressEvent::Progress => {
+                progress.progress.iter().for_each(|told| self.progress.note(progress.id, told))
+            }
+            ProgressEvent::Ended => {
+                let record = progress.record.context("poold told of an end without a record")?;
+                return Ok(Some(*record));
+            }
+        }
+        Ok(None)
+    }
+
+    fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        let number = progress.attempt.unwrap_or_default();
+        if progress.descriptors != Some(2) {
+            eprintln!(
+                "poolctl: the output of job {} cannot be followed: poold could not open it",
+                progress.id
+            );
+            return Ok(());
+        }
+
+        let stdout = File::from(self.session.take_descriptor()?);
+        let stderr = File::from(self.session.take_descriptor()?);
+
+        // The rest of the output of the attempt before must come before the output of this attempt.
+        while self.pump()? {}
+
+        let streams = [self.sinks.stdout.then_some(Stream::Stdout), self.sinks.stderr];
+        self.attempt = Some(Attempt::new(number, [stdout, stderr], streams, self.attempt.take()));
+        Ok(())
+    }
+
+    /// Passes on output, at most one buffer of each stream. True if there may be more.
+    fn pump(&mut self) -> anyhow::Result<bool> {
+        let Some(attempt) = &mut self.attempt else { return Ok(false) };
+        let interrupts = &mut self.interrupts;
+
+        // The reader of our output may be slow. poolctl must not be deaf to signals meanwhile.
+        let before_a_block = || interrupts.iter_mut().for_each(Interrupts::attend);
+        let Pumped { has_more, is_unheard } = attempt.pump(&mut self.buffer, before_a_block)?;
+        if is_unheard {
+            self.on_unheard()?;
+        }
+        Ok(has_more)
+    }
+
+    /// The reader of our output has gone. A job that is started here would get SIGPIPE at its next write, so
+    /// this job gets SIGPIPE.
+    fn on_unheard(&self) -> anyhow::Result<()> {
+        match self.id() {
+            Some(id) if self.is_in_place => interrupt::break_pipe(id, self.link),
+            Some(_) | None => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
+        Ok(())
+    }
+
+    /// Waits until something has happened. False if nothing has happened within the patience, which is zero
+    /// while there is output to pass on.
+    fn wait(&mut self, has_more: bool) -> anyhow::Result<bool> {
+        let patience = self.patience(has_more).map_or(Deadline::NEVER, Deadline::after);
+        let due = self.session.due();
+
+        let mut fds = Vec::with_capacity(2);
+        fds.extend(self.session.fd().iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
+        let count = match poll(&mut fds, due.or(patience).poll_timeout()) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => return Ok(true),
+            Err(error) => return Err(error).context("cannot wait"),
+        };
+
+        let from_poold = !self.session.is_away() && fds[0].any().unwrap_or(false);
+        if let Some(inotify) = &self.inotify {
+            // The files are read in any case. This only empties the queue of events.
+            let _ = inotify.read_events();
+        }
+        if from_poold || due.is_over() {
+            self.turn()?;
+            return Ok(true);
+        }
+        Ok(count > 0)
+    }
+
+    /// How long to wait when nothing happens. None: without end.
+    fn patience(&self, has_more: bool) -> Option<Duration> {
+        match &self.attempt {
+            _ if has_more => Some(Duration::ZERO),
+            Some(attempt) if !attempt.is_watched() => Some(UNWATCHED),
+            Some(_) if self.inotify.is_none() => Some(WITHOUT_INOTIFY),
+            // The job waits for a slot.
+            None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => Some(UNWATCHED),
+            None if self.unexplained.is_some() => Some(EXPLAINED_AFTER),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Reads what poold has sent, or looks whether poold is back.
+    fn turn(&mut self) -> anyhow::Result<()> {
+        match self.session.turn() {
+            Ok(Turn::Idle | Turn::Read) => Ok(()),
+            Ok(Turn::Lost) => self.on_lost(),
+            Ok(Turn::Back) => {
+                self.ask();
+                Ok(())
+            }
+            Err(error) => match self.id() {
+                Some(id) if self.session.is_away() => {
+                    Err(error.context(format!("job {id} was accepted and will run when poold is back")))
+                }
+                Some(_) | None => Err(error),
+            },
+        }
+    }
+
+    /// poold has gone. A job that was accepted is asked for when poold is back. A job that may have been
+    /// accepted is submitted again only if poold can tell that it is the same job.
+    fn on_lost(&mut self) -> anyhow::Result<()> {
+        self.progress.clear();
+        match &self.subject {
+            Subject::Job(_) => Ok(()),
+            Subject::Submission(submit) if is_repeatable(submit) => Ok(()),
+            Subject::Submission(_) => Err(not_known_whether_accepted(ClientError::Disconnected(None))),
+        }
+    }
+}
+
+/// Whether the job can be submitted again when the reply is lost. Its key tells poold that it is the same
+/// job. A spooled input is lost with its connection.
+pub fn is_repeatable(submit: &Submit) -> bool {
+    submit.job.key.is_some() && submit.job.stdin.is_none()
+}

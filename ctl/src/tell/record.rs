@@ -1,0 +1,128 @@
+//! What poolctl prints about a job: its record in full, its line in a listing, and the documents that hold
+//! records.
+
+use std::fmt::Write;
+
+use pool_proto::Record;
+use pool_proto::nouns::{OnCrash, OutputFile, SCHEMA};
+
+use super::error::describe_error;
+use super::outcome;
+use crate::term::{progress, text::printable};
+
+/// A document that holds records.
+#[derive(Debug, serde::Serialize)]
+pub struct JobsDocument<'a> {
+    schema: u32,
+    jobs: &'a [Record],
+}
+
+impl<'a> JobsDocument<'a> {
+    /// The document of these jobs.
+    pub fn of(jobs: &'a [Record]) -> Self {
+        Self { schema: SCHEMA, jobs }
+    }
+}
+
+/// The whole record as text, one line for each member.
+pub fn describe(record: &Record) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            writeln!(text, "{name:<10} {}", printable(&value, usize::MAX))
+                .expect("a string takes everything");
+        }
+    };
+
+    line("id", Some(record.id.to_string()));
+    line("name", record.name.clone());
+    line("key", record.key.clone());
+    line("state", Some(record.state.as_str().to_owned()));
+    line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
+    line("reason", record.reason.clone());
+    line("command", record.argv.as_deref().map(command_line));
+    line("call", record.method.as_ref().map(|_| work_line(record)));
+    line("progress", record.progress.as_ref().map(progress::describe));
+    line("value", record.value.as_ref().map(|value| value.get().to_owned()));
+    line("error", record.error.as_ref().map(describe_error));
+
+    line("directory", Some(record.cwd.clone()));
+    line(
+        "pool",
+        Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))),
+    );
+
+    line("attempt", Some(record.attempt.to_string()));
+    line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
+    line("due", record.due_at.clone());
+    line("priority", (record.priority != 0).then(|| record.priority.to_string()));
+    line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
+    line("crashed", record.last_crash.clone());
+    line("tie", record.tie.clone());
+    line("on crash", (record.on_crash != OnCrash::Requeue).then(|| record.on_crash.as_str().to_owned()));
+
+    line("pid", record.pid.map(|pid| pid.to_string()));
+    line("worker", record.worker_pid.map(|pid| pid.to_string()));
+
+    line("submitted", Some(record.submitted_at.clone()));
+    line("started", record.started_at.clone());
+    line("ended", record.ended_at.clone());
+    line("duration", record.wall_s.map(|seconds| format!("{seconds:.3} s")));
+    line(
+        "usage",
+        record.usage.map(|usage| {
+            let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let largest = mebibytes(usage.max_rss_bytes);
+            let all =
+                usage.memory_peak_bytes.map(|bytes| format!(", {:.1} MiB all together", mebibytes(bytes)));
+            let all = all.unwrap_or_default();
+            format!(
+                "{:.3} s user, {:.3} s system, {largest:.1} MiB the largest process{all}",
+                usage.user_s, usage.sys_s
+            )
+        }),
+    );
+
+    for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {
+        let describe = |file: &OutputFile| match file.bytes {
+            Some(bytes) => format!("{} ({bytes} bytes)", file.path),
+            None => file.path.clone(),
+        };
+        line(name, file.as_ref().map(describe));
+    }
+
+    for callback in &record.callbacks {
+        let code = callback.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+        let (id, on, state, attempts) =
+            (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
+        line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
+    }
+    text
+}
+
+/// The work of a job on one line: its command, or its call.
+pub fn work_line(job: &Record) -> String {
+    match (&job.argv, &job.method) {
+        (Some(argv), _) => command_line(argv),
+        (None, Some(method)) => {
+            format!(
+                "{method}{}",
+                job.params.as_ref().map(|params| format!(" {}", params.get())).unwrap_or_default()
+            )
+        }
+        (None, None) => String::new(),
+    }
+}
+
+/// A command with its arguments quoted where necessary. The text is for people, not for shells.
+pub fn command_line(argv: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quote = |argument: &String| {
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("{argument:?}")
+        }
+    };
+    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

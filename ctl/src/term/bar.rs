@@ -1,0 +1,118 @@
+//! The bar of `--bar`: how many items have ended and failed, how fast, and how long the rest will take.
+
+use std::fmt;
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// See the module's description. Without a terminal there is no bar.
+#[derive(Debug)]
+pub struct Bar {
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    /// A bar that nobody sees.
+    pub fn hidden() -> Self {
+        Self { bar: None }
+    }
+
+    /// A bar on stderr. `total`: the number of items, if it is known yet.
+    pub fn on_stderr(total: Option<u64>) -> Self {
+        if !stderr().is_terminal() {
+            return Self::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(style("{pos} done{msg}, {rate}, {elapsed}"));
+
+        let shown = Self { bar: Some(bar) };
+
+        total.into_iter().for_each(|total| shown.set_total(total));
+        shown
+    }
+
+    /// From now on the number of items is known.
+    pub fn set_total(&self, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_style(style("[{wide_bar}] {pos}/{len}{msg}, {rate}, {eta} left"));
+        }
+    }
+
+    /// Whether the bar is on a terminal.
+    pub fn is_shown(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// Shows how many items have ended, and how many of these have failed.
+    pub fn update(&self, done: u64, failed: u64) {
+        if let Some(bar) = &self.bar {
+            if failed > 0 {
+                bar.set_message(format!(", {failed} failed"));
+            }
+            bar.set_position(done);
+        }
+    }
+
+    /// Shows the time that has passed.
+    pub fn tick(&self) {
+        self.bar.iter().for_each(ProgressBar::tick);
+    }
+
+    /// Calls `act`, which writes to the terminal, with the bar removed for that time.
+    pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(act),
+            None => act(),
+        }
+    }
+
+    /// Leaves the last state of the bar on the terminal.
+    pub fn finish(&self) {
+        self.bar.iter().for_each(ProgressBar::abandon);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the template is sound");
+    style
+        .with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            _ = write_rate(state.per_sec(), text)
+        })
+        .progress_chars("=> ")
+}
+
+/// Writes a rate: with one decimal below 10, and without decimals above.
+fn write_rate(per_second: f64, text: &mut dyn fmt::Write) -> fmt::Result {
+    let decimals = if per_second < 10.0 { 1 } else { 0 };
+    write!(text, "{per_second:.decimals$}/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_templates_are_sound() {
+        let bar = ProgressBar::hidden();
+        bar.set_style(style("{pos} done{msg}, {rate}, {elapsed}"));
+        let shown = Bar { bar: Some(bar) };
+        shown.update(1, 0);
+        shown.set_total(3);
+        shown.update(2, 1);
+        shown.finish();
+    }
+
+    #[test]
+    fn rates_are_told_as_exactly_as_they_are_known() {
+        let rate = |per_second| {
+            let mut text = String::new();
+            write_rate(per_second, &mut text).unwrap();
+            text
+        };
+        assert_eq!(
+            [0.0, 0.25, 9.5, 247.5875, 12345.6].map(rate),
+            ["0.0/s", "0.2/s", "9.5/s", "248/s", "12346/s"]
+        );
+    }
+}

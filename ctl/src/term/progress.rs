@@ -1,0 +1,110 @@
+//! The progress of calls, for people who wait at a terminal. Each running call has a line on stderr, which
+//! shows the latest progress and disappears when the call ends. Without a terminal nothing is shown.
+//!
+//! A program may send more progress than anybody can read. So progress is noted first, and is shown when no
+//! more replies are at hand.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pool_proto::nouns::CallProgress;
+
+use super::text::printable;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct ProgressLines {
+    terminal: Option<MultiProgress>,
+    /// Each line names its job.
+    with_ids: bool,
+    lines: BTreeMap<u64, ProgressLine>,
+}
+
+#[derive(Debug)]
+struct ProgressLine {
+    bar: ProgressBar,
+    is_shown: bool,
+}
+
+impl ProgressLines {
+    /// The line of one job.
+    pub fn of_one() -> Self {
+        let terminal =
+            stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        Self { terminal, with_ids: false, lines: BTreeMap::new() }
+    }
+
+    /// The lines of many jobs.
+    pub fn of_many() -> Self {
+        Self { with_ids: true, ..Self::of_one() }
+    }
+
+    /// No lines.
+    pub fn hidden() -> Self {
+        Self { terminal: None, with_ids: false, lines: BTreeMap::new() }
+    }
+
+    /// Whether the lines are on a terminal.
+    pub fn are_seen(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Notes the progress of a call.
+    pub fn note(&mut self, id: u64, progress: &CallProgress) {
+        let Some(terminal) = &self.terminal else { return };
+        let text = describe(progress);
+        let text = if self.with_ids { format!("job {id}: {text}") } else { text };
+
+        let line = self.lines.entry(id).or_insert_with(|| {
+            let bar = ProgressBar::no_length().with_style(style());
+            ProgressLine { bar: terminal.add(bar), is_shown: false }
+        });
+
+        // This is another handle to the same line. It sets the text without drawing the line.
+        let _ = line.bar.clone().with_message(text);
+        line.is_shown = false;
+    }
+
+    /// Shows all noted progress.
+    pub fn show(&mut self) {
+        for line in self.lines.values_mut().filter(|line| !line.is_shown) {
+            line.bar.force_draw();
+            line.is_shown = true;
+        }
+    }
+
+    /// Removes the line of a call that has ended.
+    pub fn end(&mut self, id: u64) {
+        if let Some((terminal, line)) = self.terminal.as_ref().zip(self.lines.remove(&id)) {
+            line.bar.finish_and_clear();
+            terminal.remove(&line.bar);
+        }
+    }
+
+    /// Removes all lines.
+    pub fn clear(&mut self) {
+        let ids: Vec<u64> = self.lines.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end(id));
+    }
+
+    /// Calls `act`, which may write to the terminal, with the lines removed for that time.
+    pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        match &self.terminal {
+            Some(terminal) if !self.lines.is_empty() => terminal.suspend(act),
+            Some(_) | None => act(),
+        }
+    }
+}
+
+/// The progress of a call in a few words.
+pub fn describe(progress: &CallProgress) -> String {
+    let percent = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+    let text = progress.text.as_ref().map(|text| printable(text, usize::MAX));
+    [percent, text].into_iter().flatten().collect::<Vec<String>>().join("  ")
+}
+
+fn style() -> ProgressStyle {
+    // The text is cut to the width of the terminal.
+    ProgressStyle::with_template("{wide_msg}").expect("the template is sound")
+}

@@ -1,0 +1,65 @@
+//! Text for people, on a stdout whose reader may go at any time.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use anyhow::Context;
+
+/// Longer commands and names are cut in tables, and only there.
+pub const LONGEST: usize = 500;
+
+/// Escapes foreign text, so that it can neither leave its line nor control the terminal. A text longer than
+/// `longest` characters is cut.
+pub fn printable(text: &str, longest: usize) -> String {
+    let escaped = text.chars().take(longest).flat_map(|c| {
+        let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        escaped.chars().collect::<Vec<char>>()
+    });
+
+    let cut = if text.chars().nth(longest).is_some() { "..." } else { "" };
+    escaped.collect::<String>() + cut
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// Those of write(2).
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context(CANNOT_WRITE)
+}
+
+/// Prints everything that a reader gives, byte for byte.
+///
+/// # Errors
+/// Those of reading and of write(2).
+pub fn copy(source: &mut impl Read) -> anyhow::Result<()> {
+    io::copy(source, &mut io::stdout().lock()).context(CANNOT_WRITE)?;
+    Ok(())
+}
+
+/// The message when stdout takes nothing. The reason follows it.
+pub const CANNOT_WRITE: &str = "cannot write to standard output";
+
+/// Whether the error says that the reader of our output has gone.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_stays_on_its_line() {
+        assert_eq!(printable("a\nb\u{1b}[31m", usize::MAX), "a\\nb\\u{1b}[31m");
+        assert_eq!(printable("abcdef", 3), "abc...");
+        assert_eq!(printable("abc", 3), "abc");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_seen_through_the_context() {
+        let error = io::Error::from(ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(error).context(CANNOT_WRITE)));
+        assert!(!is_broken_pipe(&io::Error::from(ErrorKind::StorageFull).into()));
+    }
+}

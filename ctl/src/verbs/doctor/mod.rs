@@ -1,0 +1,181 @@
+//! `poolctl doctor`: finds what is wrong with an installation, and says what to do about it. doctor looks at
+//! what can be seen from outside, and asks poold for the rest. It is needed most when there is no poold to
+//! ask. It changes nothing and starts nothing.
+//!
+//! A file is a group of checks; each check is a line. Exit code: 0 when there is nothing but `ok` and
+//! `note`, otherwise 1.
+
+mod daemon;
+mod machine;
+mod pools;
+mod socket;
+mod stale;
+mod state;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use pool_proto::location::default_state_dir;
+use pool_proto::nouns::SCHEMA;
+use serde::Serialize;
+
+use self::daemon::Asked;
+use super::Context;
+use crate::exit::ExitReason;
+use crate::link::connect::Link;
+use crate::term::text::printable;
+use crate::term::{json, text};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    /// Nothing is wrong, but something could be better, or could not be checked.
+    Note,
+    /// It works, but perhaps not for long.
+    Warning,
+    /// Something does not work, or is not safe.
+    Problem,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// A check and its finding.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// The name of the check, for programs. It does not change.
+    check: &'static str,
+    /// The name of the pool, for a check of a pool.
+    subject: Option<String>,
+    level: Level,
+    message: String,
+    /// What to do.
+    advice: Option<String>,
+}
+
+impl Check {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, subject: None, level: Level::Ok, message: message.into(), advice: None }
+    }
+
+    fn note(check: &'static str, message: impl Into<String>) -> Self {
+        Self { level: Level::Note, ..Self::ok(check, message) }
+    }
+
+    fn warning(check: &'static str, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::ok(check, message) }
+    }
+
+    fn problem(check: &'static str, message: impl Into<String>) -> Self {
+        Self { level: Level::Problem, ..Self::ok(check, message) }
+    }
+
+    fn of(self, subject: &str) -> Self {
+        Self { subject: Some(subject.to_owned()), ..self }
+    }
+
+    fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+}
+
+/// The document of `doctor --json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    healthy: bool,
+    socket: String,
+    state_dir: Option<String>,
+    checks: &'a [Check],
+}
+
+/// Check the socket, permissions, disk, limits, stale files, versions and pools; exit with 1 if something is
+/// wrong
+///
+/// doctor changes nothing and starts nothing.
+#[derive(Debug, Args)]
+pub struct DoctorOptions {
+    /// The state directory to check when no poold is running
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl DoctorOptions {
+    /// Makes all checks, and prints them.
+    ///
+    /// # Errors
+    /// When the findings cannot be printed.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let link = &context.link;
+        let mut answer = daemon::ask(link);
+
+        let state_dir = state_dir(link, self.state_dir, &answer);
+        let mut checks = socket::look(link, &answer);
+        checks.extend(daemon::look(link, &answer, state_dir.as_deref()));
+        if let Asked::Condition { condition, .. } = &answer {
+            checks.extend(pools::look(condition));
+        }
+
+        match &state_dir {
+            Some(dir) => {
+                checks.extend(state::look(dir));
+                if dir.is_dir() {
+                    checks.extend(stale::look(dir, &mut answer));
+                }
+            }
+            None => checks.push(
+                Check::note(
+                    "state-directory",
+                    "the state directory is not known, because no poold could be asked",
+                )
+                .advise("name it with --state-dir"),
+            ),
+        }
+
+        checks.extend(machine::look(link, &answer));
+        let healthy = checks.iter().all(|check| check.level <= Level::Note);
+
+        if context.as_json {
+            let socket = link.socket().display().to_string();
+            let state_dir = state_dir.map(|dir| dir.display().to_string());
+            json::print(&Document { schema: SCHEMA, healthy, socket, state_dir, checks: &checks })?;
+        } else {
+            text::print(&describe(&checks))?;
+        }
+        Ok(if healthy { ExitReason::Success } else { ExitReason::Unwell })
+    }
+}
+
+/// The state directory: as poold says, or as the user says, or the default directory of the user.
+fn state_dir(link: &Link, named: Option<PathBuf>, answer: &Asked) -> Option<PathBuf> {
+    let told = match answer {
+        Asked::Condition { condition, .. } => Some(PathBuf::from(&condition.state_dir)),
+        Asked::Older { pong } => Some(PathBuf::from(&pong.state_dir)),
+        Asked::None { .. } => None,
+    };
+    told.or(named).or_else(|| default_state_dir().filter(|_| !link.is_named()))
+}
+
+fn describe(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for Check { check, subject, level, message, advice } in checks {
+        let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+        let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        let line = format!("{subject}{message}{advice}");
+        let level = level.as_str();
+        writeln!(text, "{level:<8} {check:<18} {}", printable(&line, usize::MAX))
+            .expect("a string takes everything");
+    }
+    text
+}

@@ -1,0 +1,69 @@
+//! The pools: their tier of containment, the slots that are down, and how full the queues are.
+
+use pool_proto::nouns::Condition;
+use pool_proto::nouns::{Pool, Slot, SlotState};
+
+use super::Check;
+
+/// Three checks for each pool.
+pub fn look(condition: &Condition) -> Vec<Check> {
+    let each = |pool| [containment(pool), slots(pool), queue(pool, condition.max_queued)];
+    condition.pools.iter().flat_map(each).collect()
+}
+
+fn containment(pool: &Pool) -> Check {
+    let tier = pool.containment.as_str();
+    let check = match &pool.containment_note {
+        Some(note) => Check::note("containment", format!("{tier}; {note}")),
+        None => Check::ok("containment", tier),
+    };
+    check.of(&pool.name)
+}
+
+fn slots(pool: &Pool) -> Check {
+    let down: Vec<_> = pool.slots.iter().filter(|slot| !is_up(slot.state)).collect();
+    let (up, all) = (pool.slots.len() - down.len(), pool.slots.len());
+
+    let mend = "remove the cause; poold tries again by itself";
+
+    let check = match (down.is_empty(), reason_among(down), reason_among(pool.slots.iter().collect())) {
+        (true, _, None) => Check::ok("slots", format!("{up} of {all} are up, {} run a job", pool.running)),
+        (true, _, Some(reason)) => {
+            let what = format!(
+                "{up} of {all} are up, but a program that is worn, or has other settings now, is not \
+                 replaced: {reason}"
+            );
+            Check::warning("slots", what).advise(mend)
+        }
+        (false, Some(reason), _) => {
+            Check::problem("slots", format!("{up} of {all} are up: {reason}")).advise(mend)
+        }
+        (false, None, _) => {
+            Check::note("slots", format!("{up} of {all} are up, the others are being started"))
+        }
+    };
+    check.of(&pool.name)
+}
+
+fn reason_among(slots: Vec<&Slot>) -> Option<&str> {
+    slots.into_iter().find_map(|slot| slot.reason.as_deref())
+}
+
+fn queue(pool: &Pool, max_queued: u64) -> Check {
+    let queued = pool.queued;
+    let check = if queued >= max_queued {
+        Check::problem("queue", format!("{queued} jobs wait, which is the limit; poold refuses more"))
+    } else if queued > max_queued / 10 * 9 {
+        Check::warning("queue", format!("{queued} of at most {max_queued} jobs wait"))
+    } else {
+        return Check::ok("queue", format!("{queued} of at most {max_queued} jobs wait")).of(&pool.name);
+    };
+    check.of(&pool.name).advise("give the pool more workers, or raise `max_queued`")
+}
+
+fn is_up(state: SlotState) -> bool {
+    match state {
+        SlotState::Idle | SlotState::Busy | SlotState::Recycling => true,
+        SlotState::Down | SlotState::Starting | SlotState::BackingOff | SlotState::Failed => false,
+    }
+}

@@ -1,0 +1,164 @@
+//! The output of ended jobs, until it is printed. The order is that of the ends or of the items, and the
+//! output of each job stays together.
+//!
+//! Short output is kept in memory. Longer output stays in the files of poold, of which we hold descriptors,
+//! so it can be printed even if the history of poold has dropped it. The amount is limited: before the map
+//! submits more, it asks whether there is [`room`](Results::has_room).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use anyhow::Context;
+
+use super::lane::{EndedItem, Returned, value_line};
+use crate::term::printer::{Content, Piece, Printer};
+use crate::term::stream::Stream;
+
+/// Output up to this length is kept in memory.
+const SHORT: u64 = 64 * 1024;
+
+/// The most that may wait: items, bytes in memory, descriptors.
+const MAX_ITEMS: usize = 16 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_FILES: usize = 128;
+
+/// What is printed for each item.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    pub keep_order: bool,
+    pub tag: bool,
+    /// Whether records are printed instead of output.
+    pub json: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Results {
+    style: Style,
+    /// The number of the item that is printed next, if the order is that of the items.
+    next: u64,
+    waiting: BTreeMap<u64, Vec<Piece>>,
+    bytes: usize,
+    files: usize,
+    pub printer: Printer,
+}
+
+impl Results {
+    /// Results before the first end.
+    pub fn new(style: Style) -> Self {
+        Self { style, next: 1, waiting: BTreeMap::new(), bytes: 0, files: 0, printer: Printer::default() }
+    }
+
+    /// Whether there is room for the output of more jobs.
+    pub fn has_room(&self) -> bool {
+        let (bytes, files) = self.printer.holds();
+        self.waiting.len() < MAX_ITEMS && self.bytes + bytes < MAX_BYTES && self.files + files < MAX_FILES
+    }
+
+    /// Adds the output of an ended job. `remark`: what else to print about the job, on stderr.
+    ///
+    /// # Errors
+    /// When the output cannot be read.
+    pub fn add(&mut self, ended: EndedItem, remark: Option<&str>) -> anyhow::Result<()> {
+        let number = ended.item.number;
+        let pieces = self.pieces(ended, remark)?;
+        if !self.style.keep_order {
+            self.printer.add(pieces);
+            return Ok(());
+        }
+
+        let (bytes, files) = held(&pieces);
+        self.bytes += bytes;
+        self.files += files;
+        self.waiting.insert(number, pieces);
+
+        while let Some(pieces) = self.waiting.remove(&self.next) {
+            self.release(pieces);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// No more jobs end. Output that waits for earlier items is printed without them.
+    pub fn close(&mut self) {
+        for pieces in std::mem::take(&mut self.waiting).into_values() {
+            self.release(pieces);
+        }
+    }
+
+    fn release(&mut self, pieces: Vec<Piece>) {
+        let (bytes, files) = held(&pieces);
+        self.bytes -= bytes;
+        self.files -= files;
+        self.printer.add(pieces);
+    }
+
+    fn pieces(&self, ended: EndedItem, remark: Option<&str>) -> anyhow::Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let say = |target, line: String| Piece::new(target, Content::Bytes(line.into_bytes()));
+        if self.style.json {
+            let record = match &ended.end {
+                Returned::Command { record, .. } => serde_json::to_string(record),
+                Returned::Call(brief) => serde_json::to_string(brief),
+            };
+            pieces.push(say(Stream::Stdout, record.context("the record is no JSON")? + "\n"));
+        }
+
+        pieces.extend(remark.map(|remark| say(Stream::Stderr, format!("poolctl: {remark}\n"))));
+        if self.style.json {
+            return Ok(pieces);
+        }
+
+        let tag = self.style.tag.then(|| format!("{}\t", ended.item.text));
+
+        match ended.end {
+            Returned::Command { record, files: Some((stdout, stderr)) } => {
+                for (target, file) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+                    let content = content(file)
+                        .with_context(|| format!("cannot read the output of job {}", record.id))?;
+                    pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
+                }
+            }
+            Returned::Command { record, files: None } if record.started_at.is_some() => {
+                let line = format!(
+                    "poolctl: the output of job {} cannot be shown: poold could not open it\n",
+                    record.id
+                );
+                pieces.push(say(Stream::Stderr, line));
+            }
+            Returned::Command { .. } => {}
+            Returned::Call(brief) => {
+                pieces.extend(value_line(&brief).map(|line| say(Stream::Stdout, line).tagged(tag)))
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// The content of a file. None if the file is empty.
+fn content(file: File) -> std::io::Result<Option<Content>> {
+    let size = file.metadata()?.len();
+    if size > SHORT {
+        return Ok(Some(Content::File { file, offset: 0 }));
+    }
+    if size == 0 {
+        return Ok(None);
+    }
+
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut bytes[length..], length as u64)? {
+            0 => break,
+            count => length += count,
+        }
+    }
+
+    bytes.truncate(length);
+    Ok(Some(Content::Bytes(bytes)))
+}
+
+fn held(pieces: &[Piece]) -> (usize, usize) {
+    pieces.iter().map(Piece::holds).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+}

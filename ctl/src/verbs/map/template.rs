@@ -1,0 +1,136 @@
+//! From an item to a job: the command with the item in its place, or the call with the item as its parameter.
+
+use anyhow::bail;
+use pool_proto::Json;
+use pool_proto::nouns::Job;
+
+use super::items::Item;
+use super::lane::{Load, SHOWN};
+use super::resume::Resume;
+use crate::cli::UsageError;
+use crate::term::text::printable;
+
+const ITEM: &str = "{}";
+const NUMBER: &str = "{#}";
+
+/// What all jobs of a map have in common.
+#[derive(Debug)]
+pub struct Template {
+    /// The job without its command.
+    job: Job,
+    argv: Vec<String>,
+    resume: Option<Resume>,
+}
+
+impl Template {
+    /// `job.argv` is the command. If it has no place for the item, the item becomes the last argument. In a
+    /// map of calls, `job.method` is the method instead.
+    pub fn new(mut job: Job, resume: Option<Resume>) -> Self {
+        let mut argv = std::mem::take(&mut job.argv);
+        if job.method.is_none()
+            && !argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER))
+        {
+            argv.push(ITEM.to_owned());
+        }
+        Self { job, argv, resume }
+    }
+
+    /// Whether the jobs are calls.
+    pub fn is_call(&self) -> bool {
+        self.job.method.is_some()
+    }
+
+    /// Whether the jobs have keys, by which poold finds them again.
+    pub fn has_keys(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// The members that all jobs share.
+    pub fn common(&self) -> &Job {
+        &self.job
+    }
+
+    /// The members of one item, which go with [`common`](Self::common).
+    pub fn part(&self, load: &Load) -> Job {
+        let Load { item, occurrence } = load;
+        Job {
+            argv: self.argv(item),
+            params: self.is_call().then(|| Json::parse(&format!("[{}]", item.text)).ok()).flatten(),
+            key: self.resume.as_ref().map(|resume| resume.key(&item.text, *occurrence)),
+            round: self.resume.as_ref().map(|resume| resume.round.clone()),
+            ..Job::default()
+        }
+    }
+
+    /// The whole job of an item: both parts together.
+    pub fn whole(&self, load: &Load) -> Job {
+        let Job { argv, params, key, round, .. } = self.part(load);
+        Job { argv, params, key, round, ..self.job.clone() }
+    }
+
+    /// The command of an item's job.
+    pub fn argv(&self, item: &Item) -> Vec<String> {
+        self.argv.iter().map(|argument| fill(argument, item)).collect()
+    }
+
+    /// # Errors
+    /// When the item cannot be the parameter of a call.
+    pub fn check(&self, item: &Item) -> anyhow::Result<()> {
+        if self.is_call()
+            && let Err(error) = Json::parse(&item.text)
+        {
+            let Item { number, text } = item;
+            let text = printable(text, SHOWN);
+            bail!(UsageError(format!(
+                "item {number} ({text}) is no JSON value: {error}; text is written in quotes"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Puts the item in its places. Braces within the item are not places.
+fn fill(argument: &str, item: &Item) -> String {
+    let mut filled = String::new();
+    let mut rest = argument;
+    while let Some(place) = rest.find('{') {
+        filled.push_str(&rest[..place]);
+        rest = &rest[place..];
+        if let Some(after) = rest.strip_prefix(ITEM) {
+            filled.push_str(&item.text);
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix(NUMBER) {
+            filled.push_str(&item.number.to_string());
+            rest = after;
+        } else {
+            filled.push('{');
+            rest = &rest[1..];
+        }
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(command: &[&str], text: &str) -> Vec<String> {
+        let job = Job { argv: command.iter().map(ToString::to_string).collect(), ..Job::default() };
+        Template::new(job, None).argv(&Item { number: 7, text: text.to_owned() })
+    }
+
+    #[test]
+    fn the_item_in_its_place() {
+        assert_eq!(argv(&["echo"], "a b"), ["echo", "a b"]);
+        assert_eq!(argv(&["cp", "{}", "{}.old"], "a"), ["cp", "a", "a.old"]);
+        assert_eq!(argv(&["echo", "{#}"], "a"), ["echo", "7"]);
+        let job = Job { method: Some("m".to_owned()), ..Job::default() };
+        let load = |text: &str| Load { item: Item { number: 1, text: text.to_owned() }, occurrence: 0 };
+        let call = Template::new(job, None).whole(&load(r#"{"a": 1}"#));
+        assert_eq!((call.argv.len(), call.params.unwrap().get()), (0, r#"[{"a": 1}]"#));
+        assert_eq!(
+            argv(&["{}", "{#}:{}", "{", "}", "{{}}", "{x}"], "{#}{}"),
+            ["{#}{}", "7:{#}{}", "{", "}", "{{#}{}}", "{x}"]
+        );
+    }
+}

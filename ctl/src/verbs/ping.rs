@@ -1,0 +1,33 @@
+//! `poolctl ping`: asks whether poold is there.
+
+use clap::Args;
+use pool_proto::methods::Ping;
+use serde_json::json;
+
+use super::Context;
+use crate::exit::ExitReason;
+use crate::term::{json, text};
+
+/// Ask whether poold is there
+#[derive(Debug, Args)]
+pub struct PingOptions {}
+
+impl PingOptions {
+    /// Prints who answers at the socket. Never starts a poold.
+    ///
+    /// # Errors
+    /// When no poold answers.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let pong = context.link.connect_only()?.request(&Ping {})?;
+
+        let socket = context.link.socket().display().to_string();
+        if context.as_json {
+            json::print(&json!({
+                "version": pong.version, "pid": pong.pid, "socket": socket, "state_dir": pong.state_dir,
+            }))?;
+        } else {
+            text::print(&format!("poold {}, pid {}, {socket}\n", pong.version, pong.pid))?;
+        }
+        Ok(ExitReason::Success)
+    }
+}

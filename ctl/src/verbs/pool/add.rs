@@ -1,0 +1,115 @@
+//! `poolctl pool add`: adds a warm pool.
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pool_proto::methods::AddPool;
+use pool_proto::text::parse_duration;
+
+use crate::cli::choices::{DurabilityChoice, EnvMode, ReadyChoice};
+use crate::cli::utf8_words;
+use crate::cli::values::{parse_timeout, parse_wear, parse_workers};
+use crate::compose::environment::{cwd, environment};
+use crate::exit::ExitReason;
+use crate::verbs::Context;
+
+/// Add a warm pool, also for later starts of poold: each of its workers keeps a program running and hands
+/// calls to it
+#[derive(Debug, Args)]
+pub struct AddPoolOptions {
+    /// The pool's name
+    name: String,
+
+    /// How many workers the pool has
+    #[arg(short, long, value_name = "N", default_value_t = NonZeroU32::MIN, value_parser = parse_workers)]
+    workers: NonZeroU32,
+
+    /// Where the program starts [default: here]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+
+    /// Set a variable. With --env-mode clean, a name alone passes that variable on
+    #[arg(short = 'E', long, value_name = "K[=V]")]
+    env: Vec<String>,
+
+    /// Which variables of your environment the program gets
+    #[arg(long, value_enum, default_value_t = EnvMode::All)]
+    env_mode: EnvMode,
+
+    /// When the program takes calls
+    #[arg(long, value_enum, default_value_t = ReadyChoice::Started)]
+    ready: ReadyChoice,
+
+    /// How long the program may take to become ready [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    start_timeout: Option<Duration>,
+
+    /// Where poold keeps the pool's calls, unless a call says otherwise
+    #[arg(long, value_enum, default_value_t = DurabilityChoice::Disk)]
+    durability: DurabilityChoice,
+
+    /// Replace the program after this many calls
+    #[arg(long, value_name = "N", value_parser = parse_wear)]
+    max_calls: Option<u64>,
+
+    /// Replace the program after this time
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    max_age: Option<Duration>,
+
+    /// Replace the program when it takes this much memory, in bytes
+    #[arg(long, value_name = "BYTES", value_parser = parse_wear)]
+    max_rss: Option<u64>,
+
+    /// The timeout of calls without one
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
+
+    /// The time from SIGTERM to SIGKILL when a timeout or a cancel ends a call
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    kill_after: Option<Duration>,
+
+    /// How many times a failed call is retried, unless the call says otherwise
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+
+    /// The backoff of calls without one
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    backoff: Option<Duration>,
+
+    /// The program and its arguments, which no shell reads
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl AddPoolOptions {
+    /// Adds a warm pool.
+    ///
+    /// # Errors
+    /// When another pool has the name, or poold refuses a setting.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+        let pool = AddPool {
+            command: utf8_words(&self.command)?,
+            cwd: Some(cwd(self.cwd.as_deref())?),
+            env: Some(environment(&self.env, self.env_mode)?),
+            name: self.name,
+            workers: self.workers.get(),
+            ready: Some(self.ready.into()),
+            start_timeout_s: seconds(self.start_timeout),
+            max_calls: self.max_calls,
+            max_age_s: seconds(self.max_age),
+            max_rss_bytes: self.max_rss,
+            timeout_s: seconds(self.timeout),
+            kill_after_s: seconds(self.kill_after),
+            retries: self.retries,
+            backoff_s: seconds(self.backoff),
+            durability: Some(self.durability.into()),
+        };
+
+        context.link.connect()?.request(&pool)?;
+        Ok(ExitReason::Success)
+    }
+}

@@ -1,0 +1,38 @@
+//! `poolctl pool`: lists, adds and removes pools.
+
+mod add;
+mod ls;
+mod rm;
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use crate::exit::ExitReason;
+
+/// List, add and remove pools
+#[derive(Debug, Args)]
+pub struct PoolOptions {
+    #[command(subcommand)]
+    verb: PoolVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PoolVerb {
+    Ls(ls::PoolListOptions),
+    Add(Box<add::AddPoolOptions>),
+    Rm(rm::RemovePoolOptions),
+}
+
+impl PoolOptions {
+    /// Does what the verb after `pool` says.
+    ///
+    /// # Errors
+    /// The errors of that verb.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        match self.verb {
+            PoolVerb::Ls(options) => options.run(context),
+            PoolVerb::Add(options) => options.run(context),
+            PoolVerb::Rm(options) => options.run(context),
+        }
+    }
+}

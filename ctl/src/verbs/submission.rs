@@ -1,0 +1,44 @@
+//! What `submit`, `run` and `call` share: submitting a job without waiting for it, or waiting in its place.
+
+use anyhow::Context as _;
+use pool_proto::methods::Submit;
+use pool_proto::{Client, ClientError, Record};
+use serde_json::json;
+
+use super::Context;
+use crate::exit::ExitReason;
+use crate::follow::{Follower, is_repeatable};
+use crate::link::connect::not_known_whether_accepted;
+use crate::term::{json, text};
+
+/// Submits the job, and prints its id.
+///
+/// # Errors
+/// When the job is not accepted.
+pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow::Result<ExitReason> {
+    let accepted = loop {
+        match client.request(submit) {
+            Err(ClientError::Disconnected(_)) if is_repeatable(submit) => {
+                client = context.link.reconnect()?
+            }
+            other => break other.map_err(not_known_whether_accepted)?,
+        }
+    };
+
+    let id = accepted.id;
+    let told = match accepted.existing.filter(|_| submit.job.key.is_some()) {
+        Some(existing) if context.as_json => json::print(&json!({ "id": id, "existing": existing })),
+        None if context.as_json => json::print(&json!({ "id": id })),
+        Some(_) | None => text::print(&format!("{id}\n")),
+    };
+    told.with_context(|| format!("job {id} was accepted, but its id cannot be told"))?;
+    Ok(ExitReason::Success)
+}
+
+/// Submits the job, passes its output through, and returns its record when it has ended.
+///
+/// # Errors
+/// When the job is not accepted, or its end cannot be told.
+pub fn stand_in(context: &Context, client: Client, submit: Submit) -> anyhow::Result<Record> {
+    Follower::in_place(&context.link, client, submit).attend()
+}

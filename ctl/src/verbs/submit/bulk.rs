@@ -1,0 +1,131 @@
+//! Submitting many jobs: one JSON object a line. The jobs are sent in batches, and poold accepts each batch
+//! whole or not at all. Lines are read when they are needed, and ids are printed as they come, so the input
+//! may be endless.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use pool_proto::methods::SubmitMany;
+use pool_proto::nouns::Job;
+use pool_proto::{Client, ClientError, Refusal};
+
+use crate::cli::UsageError;
+use crate::exit::ExitReason;
+use crate::link::connect::Link;
+use crate::term::text;
+use crate::verbs::Context;
+
+/// A batch is sent when it has this many jobs, or this many bytes of input.
+const BATCH_JOBS: usize = 1000;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Jobs that are read and not sent yet, with the numbers of their lines.
+#[derive(Debug, Default)]
+struct JobBatch {
+    jobs: Vec<Job>,
+    lines: Vec<usize>,
+    bytes: usize,
+}
+
+/// Submits all lines of the file; `-` stands for stdin.
+///
+/// # Errors
+/// When a line is wrong or refused. The message says how many jobs were accepted before.
+pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<ExitReason> {
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?)
+    };
+    let mut source = BufReader::with_capacity(BATCH_BYTES, source);
+    let mut bulk = Bulk {
+        link: &context.link,
+        client: None,
+        name: path.display().to_string(),
+        defaults,
+        as_json: context.as_json,
+        accepted: 0,
+    };
+
+    let mut batch = JobBatch::default();
+
+    let mut line = String::new();
+    for number in 1.. {
+        line.clear();
+        let count = source.read_line(&mut line).map_err(|error| bulk.wrong(number, &error.to_string()))?;
+
+        if !line.trim().is_empty() {
+            let job =
+                serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
+            batch.jobs.push(job);
+            batch.lines.push(number);
+            batch.bytes += line.len();
+        }
+
+        // A job that has come does not wait for jobs that may come.
+        let is_full =
+            batch.jobs.len() >= BATCH_JOBS || batch.bytes >= BATCH_BYTES || source.buffer().is_empty();
+        if is_full && !batch.jobs.is_empty() {
+            bulk.send(std::mem::take(&mut batch))?;
+        }
+
+        if count == 0 {
+            break;
+        }
+    }
+    Ok(ExitReason::Success)
+}
+
+/// The message of serde_json without its line number, which is always 1.
+fn without_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", ", column ")
+}
+
+struct Bulk<'a> {
+    link: &'a Link,
+    /// The connection, from the first batch on. A fault in the first lines is told before a poold is started.
+    client: Option<Client>,
+    name: String,
+    defaults: Job,
+    as_json: bool,
+    accepted: usize,
+}
+
+impl Bulk<'_> {
+    fn send(&mut self, batch: JobBatch) -> anyhow::Result<()> {
+        let many = SubmitMany { jobs: batch.jobs, defaults: Some(self.defaults.clone()) };
+
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(self.link.connect()?),
+        };
+
+        let submitted = match client.request(&many) {
+            Ok(submitted) => submitted,
+            Err(ClientError::Refused(Refusal::InvalidJob { index, field, reason })) => {
+                let line = batch.lines.get(index).copied().unwrap_or_default();
+                bail!(self.wrong(line, &format!("{field}: {reason}")));
+            }
+            Err(error) => {
+                let accepted = self.accepted;
+                return Err(error).with_context(|| format!("{accepted} jobs had been accepted before"));
+            }
+        };
+
+        self.accepted += submitted.ids.len();
+
+        let lines = submitted
+            .ids
+            .iter()
+            .map(|id| if self.as_json { format!("{{\"id\":{id}}}\n") } else { format!("{id}\n") });
+        text::print(&lines.collect::<String>())
+    }
+
+    fn wrong(&self, line: usize, reason: &str) -> anyhow::Error {
+        let Self { name, accepted, .. } = self;
+        UsageError(format!("{name}:{line}: {reason}; {accepted} jobs were accepted, none from this batch on"))
+            .into()
+    }
+}

@@ -1,0 +1,132 @@
+//! `poolctl submit`: submits one job, or many.
+
+mod bulk;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use pool_proto::methods::Submit;
+use pool_proto::nouns::Job;
+
+use super::Context;
+use super::submission::{detach, stand_in};
+use crate::cli::choices::DisconnectChoice;
+use crate::cli::job::JobOptions;
+use crate::cli::values::{parse_key, parse_tie};
+use crate::cli::{UsageError, utf8_words};
+use crate::compose::job::{job_of, new_round, on_disconnect};
+use crate::compose::stdin::JobInput;
+use crate::exit::ExitReason;
+use crate::tell::outcome::{exit_of, remark};
+
+/// Submit a job and print its id; with --wait, run the job as if it were started here
+#[derive(Debug, Args)]
+pub struct SubmitOptions {
+    /// Wait for the job's end, pass its output through, and exit with its code
+    #[arg(short = 'W', long)]
+    pub(super) wait: bool,
+
+    /// Print the id as soon as the job is on disk, and do not wait [default]
+    #[arg(long = "async", conflicts_with = "wait")]
+    pub(super) detach: bool,
+
+    /// Submit many jobs from a file, or - for stdin: one JSON object a line, with the members of the
+    /// protocol's Job
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command"])]
+    pub(super) from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) job: JobOptions,
+
+    /// The job reads this file, or - for the stdin of poolctl, as its standard input [default: nothing]
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) stdin: Option<PathBuf>,
+
+    /// With --wait: what happens to the job when poolctl dies. cancel is the same as --tie client
+    #[arg(long, value_enum, default_value_t = DisconnectChoice::Detach)]
+    pub(super) on_disconnect: DisconnectChoice,
+
+    /// End the job when something else ends: client (poolctl, with --wait), job:ID, or pool (all other jobs,
+    /// when poold shuts down)
+    #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
+    pub(super) tie: Option<String>,
+
+    /// Submit at most one job with this key. If poold has a job with the key already, poolctl uses that job,
+    /// whatever its command is
+    #[arg(long, visible_alias = "unique", value_parser = parse_key, conflicts_with = "from")]
+    pub(super) key: Option<String>,
+
+    /// With --key: if the job with the key has ended without success, run this job in its place
+    #[arg(long, requires = "key")]
+    pub(super) rerun_failed: bool,
+
+    /// The command and its arguments, which no shell reads
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "from",
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+impl SubmitOptions {
+    /// Submits what the command line says.
+    ///
+    /// # Errors
+    /// When the job is not accepted, or its end cannot be told.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        if let Some(file) = &self.from {
+            if self.wait {
+                bail!(UsageError::new(
+                    "--from submits many jobs, which poolctl cannot wait for as if they were one: submit \
+                     them, then `poolctl wait` for their ids"
+                ));
+            }
+            let defaults = Job { tie: self.tie.clone(), ..job_of(&self.job, Vec::new())? };
+            on_disconnect(&defaults, self.on_disconnect.into(), false, "with --wait and a single job")?;
+            return bulk::run(context, file, defaults);
+        }
+
+        // Every fault of the command line is told here, before a poold is started and before any input is
+        // handed over.
+        let mut job = Job {
+            tie: self.tie.clone(),
+            key: self.key.clone(),
+            round: self.rerun_failed.then(new_round),
+            ..job_of(&self.job, utf8_words(&self.command)?)?
+        };
+        let policy = on_disconnect(&job, self.on_disconnect.into(), self.wait, "with --wait")?;
+        let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
+
+        let mut client = context.link.connect()?;
+        job.stdin = input.map(|input| input.spool(&mut client)).transpose()?;
+        let submit = Submit { job, on_disconnect: Some(policy) };
+        if !self.wait {
+            return detach(context, client, &submit);
+        }
+
+        let record = stand_in(context, client, submit)?;
+        if let Some(remark) = remark(&record) {
+            eprintln!("poolctl: {remark}");
+        }
+        Ok(exit_of(&record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Verb};
+
+    #[test]
+    fn what_follows_the_command_belongs_to_it() {
+        let cli = Cli::try_parse_from(["poolctl", "submit", "--wait", "make", "-j4", "--json"]).unwrap();
+        let Verb::Submit(options) = cli.verb else { panic!("another verb") };
+        assert_eq!(options.command, ["make", "-j4", "--json"]);
+        assert!(!cli.json && options.wait);
+    }
+}

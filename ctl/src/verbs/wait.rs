@@ -1,0 +1,145 @@
+//! `poolctl wait`: waits for jobs that were submitted before.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use pool_proto::Record;
+use pool_proto::methods::Wait;
+use pool_proto::nouns::{Progress, ProgressEvent};
+use pool_proto::text::parse_duration;
+
+use super::Context;
+use crate::cli::ids::{IdRange, ids_of};
+use crate::exit::ExitReason;
+use crate::link::deadline::{Deadline, TimeUp};
+use crate::link::session::{News, Subscription};
+use crate::tell::outcome::{exit_of, sentence};
+use crate::term::json;
+use crate::term::progress::ProgressLines;
+
+/// Wait until jobs have ended; exit with 0 if all succeeded, else with the code of the first that did not
+#[derive(Debug, Args)]
+pub struct WaitOptions {
+    /// Ids, or ranges like 3-9
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<IdRange>,
+
+    /// Wait until one of the jobs has ended, and exit with its code
+    #[arg(long)]
+    any: bool,
+
+    /// Stop waiting after this time, with code 124
+    #[arg(short, long, value_parser = parse_duration)]
+    timeout: Option<Duration>,
+}
+
+impl WaitOptions {
+    /// Waits for all jobs, or for any of them. Prints each record as it comes with `--json`; otherwise prints
+    /// a line on stderr for each job that failed, and at a terminal the progress of calls.
+    ///
+    /// # Errors
+    /// When one of the jobs does not exist, or poold has gone for good.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let deadline = self.timeout.map_or(Deadline::NEVER, Deadline::after);
+        let ids = ids_of(&self.ids);
+        let lines = match ids.len() {
+            _ if context.as_json => ProgressLines::hidden(),
+            1 => ProgressLines::of_one(),
+            _ => ProgressLines::of_many(),
+        };
+        let wait = Wait {
+            ids: ids.clone(),
+            any: Some(self.any),
+            progress: Some(lines.are_seen()),
+            ..Wait::default()
+        };
+
+        let mut waiter =
+            Waiter { ids, any: self.any, as_json: context.as_json, ended: HashMap::new(), lines };
+        let mut subscription = match Subscription::open(&context.link, wait, deadline) {
+            Err(error) if error.is::<TimeUp>() => return Ok(waiter.give_up("poold could not be asked")),
+            other => other?,
+        };
+        loop {
+            match subscription.next(|| waiter.lines.show()) {
+                Ok(News::Reply(progress, more)) => {
+                    if let Some(exit) = waiter.on_progress(progress, !more)? {
+                        return Ok(exit);
+                    }
+                }
+                // The progress of calls that died with their poold would mislead.
+                Ok(News::Lost) => waiter.lines.clear(),
+                Ok(News::Back) => {}
+                Err(error) if error.is::<TimeUp>() => {
+                    let remark = if subscription.is_away() { "poold is away" } else { "" };
+                    return Ok(waiter.give_up(remark));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+struct Waiter {
+    ids: Vec<u64>,
+    any: bool,
+    as_json: bool,
+    ended: HashMap<u64, ExitReason>,
+    lines: ProgressLines,
+}
+
+impl Waiter {
+    /// Takes in a reply. Returns how to exit if nothing is left to wait for.
+    fn on_progress(&mut self, told: Progress, is_last: bool) -> anyhow::Result<Option<ExitReason>> {
+        if let Some(progress) = &told.progress {
+            self.lines.note(told.id, progress);
+        }
+        let Some(record) = told.record.filter(|_| told.event == ProgressEvent::Ended) else {
+            return Ok(None);
+        };
+
+        let exit = exit_of(&record);
+        self.lines.end(record.id);
+        // After a restart poold repeats the jobs that had ended before.
+        if self.ended.insert(record.id, exit).is_none() {
+            self.lines.aside(|| tell(&record, self.as_json))?;
+        }
+
+        if self.any {
+            return Ok(Some(exit));
+        }
+        Ok(is_last.then(|| self.exit()))
+    }
+
+    /// The exit of the first job, in the order of the ids, that did not succeed.
+    fn exit(&self) -> ExitReason {
+        let mut exits = self.ids.iter().filter_map(|id| self.ended.get(id).copied());
+        exits.find(|exit| !exit.is_success()).unwrap_or(ExitReason::Success)
+    }
+
+    /// Prints what is known when the deadline is over.
+    fn give_up(&mut self, remark: &str) -> ExitReason {
+        self.lines.clear();
+        let left: Vec<u64> = self.ids.iter().copied().filter(|id| !self.ended.contains_key(id)).collect();
+        let what = match (left.as_slice(), self.ids.len()) {
+            ([id], 1) => format!("job {id} has not ended"),
+            ([], all) => format!("poold has not said that all of {all} jobs have ended"),
+            ([first, ..], all) => format!("{} of {all} jobs have not ended, first {first}", left.len()),
+        };
+
+        let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
+        eprintln!("poolctl: the time is up: {what}{remark}");
+        ExitReason::TimedOut
+    }
+}
+
+fn tell(record: &Record, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return json::print(record);
+    }
+    if !exit_of(record).is_success() {
+        eprintln!("poolctl: {}", sentence(record));
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! What tests may see of the core besides its [view](super::view), to hold it to its invariants.
+
+use std::sync::Arc;
+
+use super::event::PoolId;
+use super::{Core, Mode, Timer};
+
+/// A pool, as a test looks at it.
+#[derive(Debug)]
+pub struct PoolAudit {
+    pub id: PoolId,
+    pub name: Arc<str>,
+    pub queued: u64,
+    /// Slots that it is to have.
+    pub wanted: u32,
+    pub has_idle: bool,
+    /// The machine had no room for a process, and the pool starts nothing for a while.
+    pub is_paused: bool,
+}
+
+impl Core {
+    /// The pools that each look at all pools walks over.
+    pub fn audit_pools(&self) -> Vec<PoolAudit> {
+        let is_paused = |id: PoolId| self.timers.iter().any(|timer| timer == Timer::Resume(id));
+        let audit = |(id, pool): (PoolId, &super::pools::pool::JobPool)| PoolAudit {
+            id,
+            name: pool.name.clone(),
+            queued: pool.queued,
+            wanted: pool.slots.wanted(),
+            has_idle: pool.slots.has_idle(),
+            is_paused: is_paused(id),
+        };
+        self.pools.iter().map(audit).collect()
+    }
+
+    /// Jobs that are queued for pools which do not exist.
+    pub fn unserved(&self, pool: &str) -> u64 {
+        self.unserved.get(pool).copied().unwrap_or(0)
+    }
+
+    /// Whether it still starts jobs.
+    pub fn starts_jobs(&self) -> bool {
+        self.mode < Mode::Stopping
+    }
+
+    /// What it holds for jobs, callbacks and submissions, by name; nothing once all of them have ended.
+    pub fn held(&self) -> Vec<&'static str> {
+        let held = [
+            ("active attempts", !self.active.is_empty()),
+            ("submissions", !self.submissions.is_empty()),
+            ("ends that are not kept", !self.ending.is_empty()),
+            ("ties", !self.ties.is_empty()),
+            ("unattended jobs", !self.unattended.is_empty()),
+            ("offers", self.pools.iter().any(|(_, pool)| !pool.offers.is_empty())),
+            ("submissions into pools", self.pools.iter().any(|(_, pool)| pool.inserting > 0)),
+            ("queued jobs", self.pools.iter().any(|(_, pool)| pool.queued > 0)),
+            ("jobs of pools that do not exist", self.unserved.values().any(|&queued| queued > 0)),
+            ("callbacks", !self.lane.is_empty()),
+        ];
+        held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()
+    }
+}

@@ -1,0 +1,335 @@
+//! What the core is told, what it has done, and what it tells the desk: closed enums of plain data.
+//!
+//! Each machine has its own `Event` and `Effect`, and names the other's with its module (`desk::Event`): the
+//! two machines are of one shape on purpose.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::Record;
+use pool_proto::nouns::CallProgress;
+
+use super::settings::Settings;
+use crate::engine::{Answer, CallbackRun, Change, Offer};
+use crate::job::{
+    Answered, Claim, Ended, JobId, Position, Process, ProcessId, Program, Ready, RequestId, SpawnFailure,
+    Work,
+};
+
+/// The time of an event, as the shell read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment; never goes back. Deadlines are counted in it.
+    pub monotonic: Duration,
+    /// Microseconds since 1970; for the record only.
+    pub wall_us: i64,
+}
+
+impl Now {
+    /// The time after so long, in microseconds since 1970; the last that can be written where that is too
+    /// long.
+    pub fn wall_us_after(&self, wait: Duration) -> i64 {
+        self.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// How long it is until that time, in microseconds since 1970; nothing once it has passed.
+    pub fn until(&self, wall_us: i64) -> Duration {
+        Duration::from_micros(wall_us.saturating_sub(self.wall_us).max(0).unsigned_abs())
+    }
+}
+
+/// Where a worker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    pub lane: LaneId,
+    pub index: u32,
+}
+
+/// A pool of jobs, or the lane of the callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneId {
+    Pool(PoolId),
+    Callbacks,
+}
+
+/// A pool, for as long as it is there; another pool, or the same one that has gone and come back, has another
+/// id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u32);
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    // ---- the desk wants something ----
+    /// A client submits jobs that have been checked.
+    Submit {
+        request: RequestId,
+        jobs: Vec<Arc<Work>>,
+    },
+    /// The client of a submission is gone before it was told anything: jobs of it that are tied to their
+    /// client are to end.
+    Forsaken {
+        request: RequestId,
+    },
+    /// The client of these jobs is gone: those that are tied to it are to end.
+    ClientGone {
+        ids: Vec<JobId>,
+    },
+    /// A client is back for these jobs, or takes the place of the one that they were tied to.
+    Attended {
+        ids: Vec<JobId>,
+    },
+    /// The job is to end, whatever its state.
+    Cancel {
+        id: JobId,
+    },
+    /// A signal for the process group of a running job's first process.
+    Signal {
+        id: JobId,
+        signal: i32,
+    },
+    /// Accept nothing more, finish everything, then end.
+    Drain,
+    /// End soon; told a second time: at once.
+    Stop,
+    /// The configuration is this from now on.
+    Configure(Settings),
+
+    // ---- the engine has something to say ----
+    Answer(Answer),
+    /// Jobs that may be started, against the credit that was given.
+    Offered {
+        pool: Arc<str>,
+        offers: Vec<Offer>,
+    },
+    /// It cannot be written, or can be again.
+    Failing(bool),
+
+    // ---- a worker has something to say, or somebody has of it ----
+    /// A slot has a worker.
+    WorkerUp {
+        slot: SlotId,
+        pid: ProcessId,
+    },
+    /// A slot's worker could not be started, and why, as a sentence.
+    WorkerFailed {
+        slot: SlotId,
+        reason: String,
+    },
+    /// A slot's worker is dead, but something that it ran may be left: nothing is to be handed to it. Its
+    /// loss is told later.
+    WorkerDying {
+        slot: SlotId,
+        pid: ProcessId,
+    },
+    /// A slot's worker is dead, and nothing that it ran is left. `unsent`: it never got the attempt that it
+    /// was handed last.
+    WorkerLost {
+        slot: SlotId,
+        pid: ProcessId,
+        how: String,
+        unsent: bool,
+    },
+    /// An attempt's command has been executed.
+    Started {
+        slot: SlotId,
+        claim: Claim,
+        process: Process,
+        started_us: i64,
+    },
+    /// An attempt is over, and nothing of it is left.
+    Ended {
+        slot: SlotId,
+        claim: Claim,
+        ended: Ended,
+    },
+    /// An attempt could not be started.
+    SpawnFailed {
+        slot: SlotId,
+        claim: Claim,
+        failure: SpawnFailure,
+    },
+    /// The worker that is to take the place of a slot's has been started.
+    SuccessorUp {
+        slot: SlotId,
+        pid: ProcessId,
+    },
+    /// It could not be started, and why, as a sentence.
+    SuccessorFailed {
+        slot: SlotId,
+        reason: String,
+    },
+    /// A resident program takes calls from now on; `worker`: the one that keeps it.
+    ProgramReady {
+        slot: SlotId,
+        worker: ProcessId,
+        process: Process,
+    },
+    /// A resident program has answered a call.
+    Answered {
+        slot: SlotId,
+        claim: Claim,
+        answered: Answered,
+    },
+    /// A resident program tells how far a call has come.
+    Progressed {
+        slot: SlotId,
+        claim: Claim,
+        progress: CallProgress,
+    },
+    /// A resident program has broken the protocol, and how, as a sentence; `during`: the call whose fault
+    /// that may be.
+    Misbehaved {
+        slot: SlotId,
+        worker: ProcessId,
+        during: Option<Claim>,
+        how: String,
+    },
+
+    /// The deadline given out has passed.
+    Tick,
+}
+
+/// Something to be done, in the order given.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    // ---- for the engine ----
+    /// Keep these new jobs. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
+    Insert {
+        request: RequestId,
+        jobs: Vec<Arc<Work>>,
+    },
+    Change(Change),
+    /// Offer so many more jobs of this pool; and beyond that any that goes before `ahead_of`, for which the
+    /// last one is given back.
+    Want {
+        pool: Arc<str>,
+        credit: u32,
+        ahead_of: Option<Position>,
+    },
+    /// An offer that is not taken.
+    GiveBack(Ready),
+
+    // ---- for the workers ----
+    /// Start a worker for the slot; answered by `WorkerUp` or `WorkerFailed`.
+    SpawnWorker {
+        slot: SlotId,
+        seat: SeatOf,
+    },
+    /// Let the slot's worker go; answered by `WorkerLost`.
+    RetireWorker {
+        slot: SlotId,
+    },
+    /// Start a second worker for the slot, to take the first one's place; answered by `SuccessorUp` or
+    /// `SuccessorFailed`.
+    SpawnSuccessor {
+        slot: SlotId,
+        seat: SeatOf,
+    },
+    /// The successor is the slot's worker from now on. Its predecessor, if it lives, is to go.
+    SwapWorker {
+        slot: SlotId,
+    },
+    /// SIGKILL to the successor; answered by `WorkerLost`.
+    KillSuccessor {
+        slot: SlotId,
+    },
+    Run {
+        slot: SlotId,
+        claim: Claim,
+        work: Arc<Work>,
+    },
+    RunCallback {
+        slot: SlotId,
+        run: Box<CallbackRun>,
+    },
+    /// To the process group of the attempt's first process.
+    Signal {
+        slot: SlotId,
+        claim: Claim,
+        signal: i32,
+    },
+    /// SIGTERM to every process of the attempt.
+    Terminate {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// SIGKILL to every process of the attempt.
+    Kill {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// SIGKILL to the slot's worker, which does not do as it is told; answered by `WorkerLost`.
+    KillWorker {
+        slot: SlotId,
+    },
+
+    /// For the desk.
+    Tell(Fact),
+    /// All is done: end the daemon.
+    Exit,
+}
+
+/// What a worker is started for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeatOf {
+    /// The pool's name; none in the lane of the callbacks.
+    pub pool: Option<Arc<str>>,
+    /// What the worker is to keep running, in a warm pool.
+    pub program: Option<Arc<Program>>,
+}
+
+/// What has come about, for whoever wants to know.
+#[derive(Debug, PartialEq)]
+pub enum Fact {
+    /// `jobs`, with ids from `first` on, are kept. In place of those at the places in `existing` there are
+    /// other ones, which were before.
+    Accepted {
+        request: RequestId,
+        first: JobId,
+        jobs: Vec<Arc<Work>>,
+        existing: Vec<(usize, JobId)>,
+    },
+    /// They are not even tried to be kept.
+    Denied {
+        request: RequestId,
+        denial: Denial,
+    },
+    /// The command of an attempt has been executed.
+    Started {
+        id: JobId,
+        attempt: u32,
+    },
+    Progressed {
+        id: JobId,
+        attempt: u32,
+        progress: CallProgress,
+    },
+    /// An end is kept. Without a record where none was wanted when the end was given to the engine.
+    Ended {
+        id: JobId,
+        record: Option<Box<Record>>,
+    },
+    /// A job that was to be ended has ended before, or does not exist.
+    Lost {
+        id: JobId,
+    },
+    /// Held jobs are in their lines again.
+    Released {
+        request: RequestId,
+        jobs: Vec<(JobId, Arc<str>)>,
+    },
+    /// Everything is over: whoever still waits does so in vain.
+    Exiting,
+}
+
+/// Why jobs are not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The daemon is about to end.
+    Draining,
+    /// The pool has gone since the jobs were checked.
+    PoolGone { pool: Arc<str> },
+    /// So many are queued in the pool already.
+    QueueFull { pool: Arc<str>, limit: u64 },
+}

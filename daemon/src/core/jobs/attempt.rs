@@ -1,0 +1,305 @@
+//! The life of an attempt: begun, handed to its worker, started, ended; or failed to start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::nouns::{CallProgress, OnCrash};
+
+use super::outcome;
+use crate::core::event::{Effect, Fact, SlotId};
+use crate::core::{Core, LaneId, Timer};
+use crate::engine::{Change, Fence, Move};
+use crate::job::{
+    Claim, Ended, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason, Tries,
+    Unit, Work,
+};
+
+/// A job's attempt that a worker has.
+#[derive(Debug)]
+pub struct Active {
+    pub slot: SlotId,
+    pub worker: ProcessId,
+    /// This attempt included.
+    pub tries: Tries,
+    pub work: Arc<Work>,
+    /// Its worker has been given it.
+    pub handed: bool,
+    /// The attempt's command has been executed, and the engine has been told.
+    pub started: bool,
+    /// A call's start is told by itself at that time, unless it has ended before.
+    pub tell_start_at: Option<Duration>,
+    /// When a call was handed over, in microseconds since 1970.
+    pub started_us: i64,
+    /// What a call has told last.
+    pub progress: Option<CallProgress>,
+    pub phase: Phase,
+}
+
+/// How far an attempt's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Running {
+        deadline: Option<Duration>,
+    },
+    /// It has been sent SIGTERM.
+    Stopping {
+        reason: StopReason,
+        kill_at: Duration,
+    },
+    /// Its worker has been told to kill it, and is itself killed should it not do so.
+    Killing {
+        reason: StopReason,
+        kill_worker_at: Option<Duration>,
+    },
+}
+
+/// From handing out an attempt with a timeout to its start, at most, on top of that timeout. Only a worker
+/// that hangs needs so long.
+pub const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A call that takes longer has its start told by itself.
+pub const TELL_START: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// A slot takes a job.
+    pub(in crate::core) fn begin_attempt(&mut self, ready: Ready, slot: SlotId, worker: ProcessId) {
+        let id = ready.id;
+        let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
+        let active = Active::new(ready, slot, worker);
+        let start = Start { slot: slot.index, worker, process: None, started_us: self.now.wall_us };
+        let claim = Move { confirm: true, ..active.move_to(id, Place::Running(start)) };
+        self.active.insert(id, active);
+
+        if must_not_repeat {
+            // Its start is written down before it starts: handed over when the engine has confirmed that.
+            self.change(Change::Move(Box::new(claim)));
+        } else {
+            self.hand_over(id);
+        }
+    }
+
+    /// The start of an attempt that must not run twice is on disk. Where that was meant for a worker that has
+    /// died since, the job has been queued again, and has perhaps been taken again under the same number:
+    /// that start is still to be confirmed.
+    pub(in crate::core) fn on_placed(&mut self, id: JobId, attempt: u32, worker: ProcessId) {
+        let is_meant =
+            |active: &Active| !active.handed && active.tries.attempts == attempt && active.worker == worker;
+        if self.active.get(&id).is_some_and(is_meant) {
+            self.hand_over(id);
+        }
+    }
+
+    /// The worker gets the attempt.
+    fn hand_over(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let is_call = active.work.call().is_some();
+
+        let patience = if is_call { Duration::ZERO } else { START_PATIENCE };
+        let deadline = active.work.timeout.map(|timeout| self.now.monotonic + timeout + patience);
+        (active.handed, active.phase) = (true, Phase::Running { deadline });
+        if let Some(at) = deadline {
+            self.timers.set(at, Timer::Attempt(Unit::Job(id)));
+        }
+
+        if is_call {
+            let at = self.now.monotonic + TELL_START;
+            (active.tell_start_at, active.started_us) = (Some(at), self.now.wall_us);
+            self.timers.set(at, Timer::Start(id));
+        }
+
+        let (slot, claim, work) = (active.slot, active.claim(id), active.work.clone());
+        self.effects.push(Effect::Run { slot, claim, work });
+    }
+
+    pub(in crate::core) fn on_started(
+        &mut self,
+        slot: SlotId,
+        claim: Claim,
+        process: Process,
+        started_us: i64,
+    ) {
+        let Unit::Job(id) = claim.unit else { return };
+        let now = self.now.monotonic;
+        let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
+
+        active.started = true;
+        let (stopping, old_phase) = (active.stop_reason(), active.phase);
+        let start = Start { slot: slot.index, worker: active.worker, process: Some(process), started_us };
+        let started = active.move_to(id, Place::Running(start));
+        let attempt = active.tries.attempts;
+        if stopping.is_none() {
+            let deadline = active.work.timeout.map(|timeout| now + timeout);
+            active.phase = Phase::Running { deadline };
+            self.timers.clear(old_phase.deadline(), Timer::Attempt(claim.unit));
+            if let Some(at) = deadline {
+                self.timers.set(at, Timer::Attempt(claim.unit));
+            }
+        }
+
+        if let LaneId::Pool(pool) = slot.lane
+            && let Some(pool) = self.pools.get_mut(pool)
+        {
+            pool.offers.has_room();
+        }
+        self.change(Change::Move(Box::new(started)));
+        if let Some(reason) = stopping {
+            self.note_stopping(id, reason);
+        }
+        self.tell(Fact::Started { id, attempt });
+    }
+
+    pub(in crate::core) fn on_ended(&mut self, slot: SlotId, claim: Claim, ended: &Ended) {
+        let id = match claim.unit {
+            Unit::Job(id) => id,
+            Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, Some(ended.exit)),
+        };
+        let Some(active) = self.take_active(id, slot, claim) else { return };
+
+        match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
+            Some(outcome) => self.conclude(id, &active, outcome, None),
+            None if active.work.on_crash == OnCrash::Hold => {
+                self.hold(id, active.tries, "poold was told to end while it ran");
+            }
+            None => self.requeue(id, &active, None),
+        }
+        self.vacate(slot);
+    }
+
+    pub(in crate::core) fn on_spawn_failed(&mut self, slot: SlotId, claim: Claim, failure: SpawnFailure) {
+        let id = match claim.unit {
+            Unit::Job(id) => id,
+            Unit::Callback(id) => return self.on_callback_ended(id, slot, claim, None),
+        };
+        let Some(active) = self.take_active(id, slot, claim) else { return };
+        self.not_started(id, &active, failure);
+        self.vacate(slot);
+    }
+
+    fn not_started(&mut self, id: JobId, active: &Active, failure: SpawnFailure) {
+        match active.stop_reason() {
+            Some(reason) => self.end_unstarted(id, active, reason),
+            None if outcome::is_shortage(failure) => {
+                let reason = outcome::explain(failure, &active.work);
+                self.pause(active.slot.lane);
+                self.requeue_untried(id, active, Some(reason));
+            }
+            None => {
+                let outcome = outcome::of_failure(failure, &active.work, self.now.wall_us);
+                if failure.stage == Stage::Exec {
+                    // A command that cannot be executed has been tried: the attempt counts, and its empty
+                    // output is there to be read.
+                    self.note_tried(id, active);
+                    self.conclude(id, active, outcome, None);
+                } else {
+                    self.conclude_as(id, active, active.untried(), outcome, None);
+                }
+            }
+        }
+    }
+
+    /// Nothing of the attempt has run.
+    pub(in crate::core) fn end_unstarted(&mut self, id: JobId, active: &Active, reason: StopReason) {
+        match outcome::of_stop(reason, self.now.wall_us) {
+            Some(outcome) => self.conclude_as(id, active, active.untried(), outcome, None),
+            None => self.requeue_untried(id, active, None),
+        }
+    }
+
+    /// The attempt counts though nobody has told of its start.
+    pub(in crate::core) fn note_tried(&mut self, id: JobId, active: &Active) {
+        let start = Start {
+            slot: active.slot.index,
+            worker: active.worker,
+            process: None,
+            started_us: self.now.wall_us,
+        };
+        self.change(Change::Move(Box::new(active.move_to(id, Place::Running(start)))));
+    }
+
+    /// The attempt counts, the job is queued again. `died`: how the attempt died, where it did.
+    pub(in crate::core) fn requeue(&mut self, id: JobId, active: &Active, died: Option<String>) {
+        let queued = active.move_to(id, Place::Queued { again: false });
+        let crashed = died.is_some();
+        self.put_back(Move { reason: died, crashed, ..queued }, active);
+    }
+
+    /// The attempt was not started and does not count. `reason`: what there was no room for, where that is
+    /// why.
+    pub(in crate::core) fn requeue_untried(&mut self, id: JobId, active: &Active, reason: Option<String>) {
+        let (tries, again) = (active.untried(), reason.is_some());
+        self.put_back(Move { tries, reason, ..active.move_to(id, Place::Queued { again }) }, active);
+    }
+
+    fn put_back(&mut self, queued: Move, active: &Active) {
+        let id = queued.id;
+        self.enqueue(id, &active.work.pool);
+        self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
+    }
+
+    pub(in crate::core) fn take_active(&mut self, id: JobId, slot: SlotId, claim: Claim) -> Option<Active> {
+        self.active.get(&id).filter(|active| active.is(slot, claim))?;
+        let active = self.active.remove(&id)?;
+        self.forget_timers(id, &active);
+        Some(active)
+    }
+
+    pub(in crate::core) fn forget_timers(&mut self, id: JobId, active: &Active) {
+        self.timers.clear(active.phase.deadline(), Timer::Attempt(Unit::Job(id)));
+        self.timers.clear(active.tell_start_at, Timer::Start(id));
+    }
+}
+
+impl Active {
+    /// An attempt of that job, for that slot's worker.
+    fn new(ready: Ready, slot: SlotId, worker: ProcessId) -> Self {
+        let Ready { id: _, tries, work } = ready;
+        Self {
+            slot,
+            worker,
+            tries: Tries { attempts: tries.attempts + 1, ..tries },
+            work,
+            handed: false,
+            started: false,
+            tell_start_at: None,
+            started_us: 0,
+            progress: None,
+            phase: Phase::Running { deadline: None },
+        }
+    }
+
+    /// How often the job was tried, where nothing of this attempt has run.
+    pub fn untried(&self) -> Tries {
+        Tries { attempts: self.tries.attempts - 1, ..self.tries }
+    }
+
+    pub fn claim(&self, id: JobId) -> Claim {
+        Claim { unit: Unit::Job(id), attempt: self.tries.attempts }
+    }
+
+    /// A move of the job by whoever has this attempt.
+    pub fn move_to(&self, id: JobId, to: Place) -> Move {
+        Move::new(id, Fence::Attempt(self.tries.attempts), to, self.tries)
+    }
+
+    /// Whether a report speaks of this attempt.
+    pub fn is(&self, slot: SlotId, claim: Claim) -> bool {
+        self.slot == slot && self.tries.attempts == claim.attempt
+    }
+
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.phase {
+            Phase::Running { .. } => None,
+            Phase::Stopping { reason, .. } | Phase::Killing { reason, .. } => Some(reason),
+        }
+    }
+}
+
+impl Phase {
+    /// When the next step is due.
+    pub fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::Running { deadline: at } | Self::Killing { kill_worker_at: at, .. } => at,
+            Self::Stopping { kill_at, .. } => Some(kill_at),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The life of a job in the core, from its submission to its end.
+
+pub mod attempt;
+pub mod call;
+pub mod crash;
+pub mod ending;
+pub mod outcome;
+pub mod retry;
+pub mod stop;
+pub mod submission;

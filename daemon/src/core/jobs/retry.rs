@@ -1,0 +1,93 @@
+//! Further attempts of jobs that have failed or timed out.
+
+use pool_proto::nouns::{OnCrash, State};
+
+use super::attempt::Active;
+use super::outcome;
+use crate::core::Core;
+use crate::engine::{Change, Fence, Move};
+use crate::job::{JobId, Outcome, Place, Retries, Start, StopReason, Tries, Until};
+
+/// A failed attempt that is followed by another.
+#[derive(Debug)]
+pub struct Failed {
+    reason: String,
+    due_us: i64,
+}
+
+impl Core {
+    /// An attempt is over, and so is its job, unless it has failed and may be tried again.
+    pub(in crate::core) fn conclude(
+        &mut self,
+        id: JobId,
+        active: &Active,
+        outcome: Outcome,
+        start: Option<Start>,
+    ) {
+        self.conclude_as(id, active, active.tries, outcome, start);
+    }
+
+    /// The same. `tries`: what is kept of how often the job was tried; without this attempt where nothing of
+    /// it has run.
+    pub(in crate::core) fn conclude_as(
+        &mut self,
+        id: JobId,
+        active: &Active,
+        tries: Tries,
+        outcome: Outcome,
+        start: Option<Start>,
+    ) {
+        let fence = Fence::Attempt(active.tries.attempts);
+        let ends_for_good =
+            active.stop_reason() == Some(StopReason::Shutdown) && active.work.on_crash == OnCrash::Fail;
+        let failed = self.failed_attempt(&outcome, active.tries, active.work.retries);
+        match failed.filter(|_| !ends_for_good) {
+            Some(failed) => {
+                self.wait_for_retry(id, fence, tries, failed, start);
+                self.enqueue(id, &active.work.pool);
+            }
+            None => self.finish_as(id, fence, tries, outcome, start),
+        }
+    }
+
+    /// What that outcome of an attempt is to a job that was tried so often, where another attempt follows.
+    pub(in crate::core) fn failed_attempt(
+        &self,
+        outcome: &Outcome,
+        tries: Tries,
+        retries: Retries,
+    ) -> Option<Failed> {
+        let has_failed = match outcome.state {
+            State::Failed | State::TimedOut => true,
+            State::Succeeded | State::Canceled | State::Lost => false,
+            State::Held | State::Queued | State::Running | State::Stopping | State::Retrying => false,
+        };
+        let backoff = retries.after(tries.retried).filter(|_| has_failed)?;
+
+        let left = retries.allowed - tries.retried;
+        let left = if left == 1 {
+            "1 more follows at most".to_owned()
+        } else {
+            format!("{left} more follow at most")
+        };
+        let reason = format!("attempt {} failed ({}); {left}", tries.attempts, outcome::in_words(outcome));
+        Some(Failed { reason, due_us: self.now.wall_us_after(backoff) })
+    }
+
+    /// Until the next attempt is due the job is the engine's alone: a million failed jobs cost no memory and
+    /// one timer.
+    pub(in crate::core) fn wait_for_retry(
+        &mut self,
+        id: JobId,
+        fence: Fence,
+        tries: Tries,
+        failed: Failed,
+        start: Option<Start>,
+    ) {
+        let Failed { reason, due_us } = failed;
+        let tries = Tries { retried: tries.retried + 1, ..tries };
+        let waiting = Move::new(id, fence, Place::Waiting(Until::Time { due_us }), tries);
+        self.change(Change::Move(Box::new(Move { reason: Some(reason), start, ..waiting })));
+        self.wake_for(due_us);
+    }
+}

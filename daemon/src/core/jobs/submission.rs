@@ -1,0 +1,131 @@
+//! Jobs on their way into the engine: counted from the moment when a client asks until the engine has
+//! answered.
+
+use std::sync::Arc;
+
+use crate::core::event::{Denial, Effect, Fact, PoolId};
+use crate::core::{Core, Mode};
+use crate::job::{JobId, Ready, RequestId, StopReason, Tie, Work};
+
+/// A submission that the engine has not answered yet.
+#[derive(Debug)]
+pub struct PendingInsertion {
+    /// How many jobs for each pool.
+    added: Vec<(PoolId, u64)>,
+    /// Its client has gone in between.
+    is_forsaken: bool,
+}
+
+impl Core {
+    pub(in crate::core) fn on_submit(&mut self, request: RequestId, jobs: Vec<Arc<Work>>) {
+        if self.mode != Mode::Serving {
+            return self.tell(Fact::Denied { request, denial: Denial::Draining });
+        }
+        match self.make_room(&jobs) {
+            Ok(added) => {
+                self.submissions.insert(request, PendingInsertion { added, is_forsaken: false });
+                self.effects.push(Effect::Insert { request, jobs });
+            }
+            Err(denial) => self.tell(Fact::Denied { request, denial }),
+        }
+    }
+
+    /// How many jobs for each pool, unless that is too many. What is on its way to the engine counts as
+    /// queued.
+    fn make_room(&mut self, jobs: &[Arc<Work>]) -> Result<Vec<(PoolId, u64)>, Denial> {
+        let mut added: Vec<(PoolId, u64)> = Vec::new();
+        for work in jobs {
+            // A pool may have gone since the job was admitted: its queue is there, but nobody would see to
+            // it.
+            let id =
+                self.pools.id_of(&work.pool).ok_or_else(|| Denial::PoolGone { pool: work.pool.clone() })?;
+            match added.iter_mut().find(|(other, _)| *other == id) {
+                Some((_, count)) => *count += 1,
+                None => added.push((id, 1)),
+            }
+        }
+
+        let limit = self.settings.max_queued;
+        for &(id, count) in &added {
+            let pool = self.pools.get(id).expect("it has just been found");
+            if pool.queued + pool.inserting + count > limit {
+                return Err(Denial::QueueFull { pool: pool.name.clone(), limit });
+            }
+        }
+
+        for &(id, count) in &added {
+            self.pools.get_mut(id).expect("it has just been found").inserting += count;
+        }
+        Ok(added)
+    }
+
+    /// The engine has answered.
+    pub(in crate::core) fn take_submission(&mut self, request: RequestId) -> Option<PendingInsertion> {
+        let submission = self.submissions.remove(&request)?;
+        for &(id, count) in &submission.added {
+            // A pool stays for as long as something is on its way into it.
+            if let Some(pool) = self.pools.get_mut(id) {
+                pool.inserting -= count;
+                self.stirred.insert(id);
+            }
+        }
+        Some(submission)
+    }
+
+    pub(in crate::core) fn on_forsaken(&mut self, request: RequestId) {
+        if let Some(submission) = self.submissions.get_mut(&request) {
+            submission.is_forsaken = true;
+        }
+    }
+
+    pub(in crate::core) fn on_inserted(
+        &mut self,
+        request: RequestId,
+        first: JobId,
+        jobs: Vec<Arc<Work>>,
+        untied: &[JobId],
+        existing: Vec<(usize, JobId)>,
+    ) {
+        let Some(submission) = self.take_submission(request) else { return };
+
+        let mut taken = existing.iter().map(|&(place, _)| place).peekable();
+        for (place, (id, work)) in (first.0..).map(JobId).zip(&jobs).enumerate() {
+            if taken.next_if_eq(&place).is_some() {
+                continue;
+            }
+            if let Some(tie) = work.tie {
+                self.ties.add(id, tie);
+            }
+            self.enqueue(id, &work.pool);
+        }
+
+        let mut ids: Vec<JobId> = (first.0..).take(jobs.len()).map(JobId).collect();
+        existing.iter().for_each(|&(place, id)| ids[place] = id);
+        // Told whether or not its client has gone: the desk knows what is to become of the request.
+        self.tell(Fact::Accepted { request, first, jobs, existing });
+        if submission.is_forsaken {
+            self.on_client_gone(ids);
+        }
+
+        for &id in untied {
+            let tie = self.ties.of(id).expect("it has just been tied");
+            self.end(id, StopReason::Untied(tie));
+        }
+    }
+
+    /// Jobs that are tied to their client end with it.
+    pub(in crate::core) fn on_client_gone(&mut self, mut ids: Vec<JobId>) {
+        ids.retain(|&id| self.ties.of(id) == Some(Tie::Client));
+        for id in ids {
+            self.end(id, StopReason::Untied(Tie::Client));
+        }
+    }
+
+    pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Ready>) {
+        for ready in &jobs {
+            self.enqueue(ready.id, &ready.work.pool);
+        }
+        let jobs = jobs.into_iter().map(|ready| (ready.id, ready.work.pool.clone())).collect();
+        self.tell(Fact::Released { request, jobs });
+    }
+}

@@ -1,0 +1,341 @@
+//! The core: which job runs where and when. A pure state machine: [`Core::handle`] takes an event and the
+//! time, and returns what is to be done about it. It does no I/O and reads no clock, so a test is a list of
+//! events and the effects expected, and hours pass in microseconds.
+//!
+//! It holds what is active: slots, running attempts, the few jobs that the engine has offered, the next
+//! deadline. The queue is the engine's, clients are the desk's. What must not happen before a change is kept
+//! follows from the engine's answer to it, so no order needs to be kept by hand: a job is accepted when it
+//! has been [`Inserted`](Answer::Inserted), its end is told when it is [`Ended`](Answer::Ended).
+//!
+//! ```text
+//!             ┌────────── no room for a process ──────────┐
+//!             ▼                                           │
+//!  Insert ▶ queued ── offered, slot free ──▶ running ── command executed, ended ──▶ succeeded | failed
+//!             │ ▲ ▲                   │  │
+//!             │ │ │                   │  └─ timeout, cancel, tie, stop ─▶ stopping ──▶ timed_out | canceled | queued
+//!             │ │ └── worker died ────┴──────────────────────────────────┘ │ │
+//!             │ └─ release ── held ◀── on crash: hold ─────────────────────┤ └─ crash limit ──▶ lost
+//!             └─ cancel, tie ──▶ canceled         on crash: fail ──────────┴──▶ failed
+//! ```
+//!
+//! In place of `failed` and `timed_out`, a job that has retries left waits until its next attempt is due, and
+//! is then back in its line.
+
+#[cfg(test)]
+mod audit;
+mod event;
+pub mod jobs;
+pub mod pools;
+mod settings;
+mod timers;
+mod view;
+pub mod waits;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use event::{Denial, Effect, Event, Fact, LaneId, Now, PoolId, SeatOf, SlotId};
+use jobs::attempt::Active;
+use jobs::submission::PendingInsertion;
+use pools::lane::CallbackLane;
+use pools::pool::JobPools;
+use pools::slots::Slots;
+use pools::succession::Programs;
+pub use settings::{CallbackSettings, PoolSettings, Settings};
+use timers::{Timer, Timers};
+pub use view::Reach;
+use waits::due::Due;
+use waits::ties::{Ties, Unattended};
+
+use crate::engine::{Answer, Change, Restored};
+use crate::job::{IdMap, JobId, RequestId, StopReason, Tie, Unit};
+
+/// Where a job was when the engine was given its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Here: in a slot, or offered.
+    Here,
+    /// In the engine alone.
+    InEngine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mode {
+    Serving,
+    /// Accepts nothing more; ends when everything has ended.
+    Draining,
+    /// Starts nothing more either; ends when nothing runs.
+    Stopping,
+    Exited,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    pools: JobPools,
+    /// Pools in which something may have become startable since the last dispatch.
+    stirred: BTreeSet<PoolId>,
+    lane: CallbackLane,
+    active: IdMap<JobId, Active>,
+    /// Submissions that the engine has not answered yet.
+    submissions: IdMap<RequestId, PendingInsertion>,
+    /// Jobs whose end the engine has been given and has not confirmed.
+    ending: IdMap<JobId, Ending>,
+    /// Jobs queued for pools that are not configured.
+    unserved: BTreeMap<Arc<str>, u64>,
+    programs: Programs,
+    ties: Ties,
+    unattended: IdMap<JobId, Unattended>,
+    due: Due,
+    engine_failing: bool,
+    /// Told to stop for a second time.
+    hurried: bool,
+    timers: Timers,
+    mode: Mode,
+    now: Now,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// The core of a start, and what is to be done first. Interrupted attempts are counted as crashes, their
+    /// jobs queued again or, at the limit, given up.
+    pub fn restore(settings: Settings, restored: Restored, now: Now) -> (Self, Vec<Effect>) {
+        let mut core = Self {
+            lane: CallbackLane::new(settings.callbacks),
+            settings: Settings { pools: Vec::new(), ..settings.clone() },
+            pools: JobPools::default(),
+            stirred: BTreeSet::new(),
+            active: IdMap::default(),
+            submissions: IdMap::default(),
+            ending: IdMap::default(),
+            unserved: restored.queued.into_iter().map(|(name, queued)| (Arc::from(name), queued)).collect(),
+            programs: Programs::default(),
+            ties: Ties::default(),
+            unattended: IdMap::default(),
+            due: Due::default(),
+            engine_failing: false,
+            hurried: false,
+            timers: Timers::default(),
+            mode: Mode::Serving,
+            now,
+            effects: Vec::new(),
+        };
+
+        let mut requeued = IdMap::default();
+        for job in restored.interrupted {
+            if core.recover(&job, restored.last_end) {
+                let pool: Arc<str> = Arc::from(job.pool);
+                *core.unserved.entry(pool.clone()).or_default() += 1;
+                requeued.insert(job.id, pool);
+            }
+        }
+
+        for id in restored.callbacks {
+            core.lane.push(id);
+        }
+        for id in restored.waiting_callbacks {
+            core.lane.wait(id);
+        }
+        if let Some(due_us) = restored.next_due_us {
+            core.wake_for(due_us);
+        }
+
+        core.configure(settings);
+        core.restore_ties(&restored.tied, &requeued);
+        core.dispatch();
+        let effects = std::mem::take(&mut core.effects);
+        (core, effects)
+    }
+
+    /// Takes in an event; returns what is to be done about it, in order.
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        self.now = now;
+        match event {
+            Event::Submit { request, jobs } => self.on_submit(request, jobs),
+            Event::Forsaken { request } => self.on_forsaken(request),
+            Event::ClientGone { ids } => self.on_client_gone(ids),
+            Event::Attended { ids } => ids.into_iter().for_each(|id| self.attend(id)),
+            Event::Cancel { id } => self.end(id, StopReason::Canceled),
+            Event::Signal { id, signal } => self.on_signal(id, signal),
+            Event::Drain => self.mode = self.mode.max(Mode::Draining),
+            Event::Stop => self.on_stop(),
+            Event::Configure(settings) => self.configure(settings),
+            Event::Answer(answer) => self.on_answer(answer),
+            Event::Offered { pool, offers } => self.on_offered(&pool, offers),
+            Event::Failing(failing) => self.engine_failing = failing,
+            Event::WorkerUp { slot, pid } => self.on_worker_up(slot, pid),
+            Event::WorkerFailed { slot, reason } => self.respawn_later(slot, reason),
+            Event::WorkerDying { slot, pid } => self.on_worker_dying(slot, pid),
+            Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
+            Event::Started { slot, claim, process, started_us } => {
+                self.on_started(slot, claim, process, started_us)
+            }
+            Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
+            Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
+            Event::SuccessorUp { slot, pid } => self.on_successor_up(slot, pid),
+            Event::SuccessorFailed { slot, reason } => self.on_successor_lost(slot, reason),
+            Event::ProgramReady { slot, worker, process } => self.on_program_ready(slot, worker, process),
+            Event::Answered { slot, claim, answered } => self.on_answered(slot, claim, answered),
+            Event::Progressed { slot, claim, progress } => self.on_progressed(slot, claim, progress),
+            Event::Misbehaved { slot, worker, during, how } => self.on_misbehaved(slot, worker, during, how),
+            Event::Tick => self.on_tick(),
+        }
+
+        self.dispatch();
+        self.end_what_no_drain_waits_for();
+        self.exit_when_done();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Event::Tick`] is wanted at the latest.
+    pub fn next_deadline(&self) -> Option<std::time::Duration> {
+        self.timers.next()
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Inserted { request, first, jobs, untied, existing } => {
+                self.on_inserted(request, first, jobs, &untied, existing);
+            }
+            Answer::Refused { request, refusal: _ } => _ = self.take_submission(request),
+            Answer::Placed { id, attempt, worker } => self.on_placed(id, attempt, worker),
+            Answer::Lost { id } => self.on_lost(id),
+            Answer::Ended { id, record, callbacks, dequeued, stdin: _ } => {
+                self.on_kept_end(id, record, callbacks, dequeued);
+            }
+            Answer::Released { request, jobs } => self.on_released(request, jobs),
+            Answer::Woken { jobs: _, callbacks, next_us } => self.on_woken(callbacks, next_us),
+            Answer::CallbackBegun(run) => self.on_callback_begun(run),
+            // The engine's own business, or the desk's: the core asks for none.
+            Answer::Fetched { .. }
+            | Answer::Got { .. }
+            | Answer::Listed { .. }
+            | Answer::IdsReserved { .. }
+            | Answer::PoolSet { .. }
+            | Answer::Held { .. }
+            | Answer::LetGo { .. }
+            | Answer::Pruned { .. } => {}
+        }
+    }
+
+    fn on_tick(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now.monotonic) {
+            match timer {
+                Timer::Attempt(Unit::Job(id)) => self.on_attempt_deadline(id),
+                Timer::Attempt(Unit::Callback(id)) => self.on_callback_deadline(id),
+                Timer::Respawn(slot) => self.respawn(slot),
+                Timer::Start(id) => self.tell_start(id),
+                Timer::Ready(slot, worker) => self.on_program_late(slot, worker),
+                Timer::Worn(slot) => self.wear_out(slot),
+                // The dispatch that follows every event goes on with the pool.
+                Timer::Resume(pool) => _ = self.stirred.insert(pool),
+                Timer::Due => self.take_due(),
+                Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
+            }
+        }
+    }
+
+    // ---- moves that several events share ----
+
+    fn configure(&mut self, settings: Settings) {
+        for wanted in &settings.pools {
+            let id = match self.pools.id_of(&wanted.name) {
+                Some(id) => id,
+                None => {
+                    let queued = self.unserved.remove(&wanted.name).unwrap_or(0);
+                    self.pools.add(wanted.name.clone(), wanted.program.clone(), queued)
+                }
+            };
+            self.resize(LaneId::Pool(id), wanted.workers);
+            self.set_program(id, wanted.program.as_ref());
+            self.stirred.insert(id);
+        }
+
+        // A pool that has gone from the configuration ends what it runs and keeps its queue.
+        let is_wanted = |name: &Arc<str>| settings.pools.iter().any(|wanted| wanted.name == *name);
+        let gone: Vec<PoolId> =
+            self.pools.iter().filter(|(_, pool)| !is_wanted(&pool.name)).map(|(id, _)| id).collect();
+        for id in gone {
+            self.resize(LaneId::Pool(id), 0);
+            self.stirred.insert(id);
+        }
+
+        self.lane.configure(settings.callbacks);
+        self.resize(LaneId::Callbacks, settings.callbacks.workers);
+        self.settings = settings;
+    }
+
+    /// Starts whatever can be started, and asks for more where that may be needed soon.
+    fn dispatch(&mut self) {
+        while let Some(id) = self.stirred.pop_first() {
+            self.dispatch_pool(id);
+            self.forget_if_over(id);
+        }
+        if self.mode >= Mode::Stopping {
+            return;
+        }
+        while let Some(id) = self.lane.take_next() {
+            self.change(Change::BeginCallback { id });
+        }
+    }
+
+    /// A pool that is not configured any more is forgotten once nothing of it is left but its queue, which is
+    /// the engine's.
+    fn forget_if_over(&mut self, id: PoolId) {
+        if self.pools.get(id).is_some_and(|pool| pool.is_over()) {
+            let pool = self.pools.remove(id);
+            if pool.queued > 0 {
+                *self.unserved.entry(pool.name).or_default() += pool.queued;
+            }
+        }
+    }
+
+    fn exit_when_done(&mut self) {
+        let is_running = !self.active.is_empty() || self.lane.is_running();
+        if self.mode < Mode::Draining || self.mode == Mode::Exited || is_running {
+            return;
+        }
+        let settled = self.submissions.is_empty() && self.ending.is_empty() && !self.lane.is_claiming();
+        let done = match self.mode {
+            Mode::Draining => settled && self.lane.is_empty() && self.queued_jobs() == 0,
+            // An engine that cannot be written must not keep the daemon alive; what it holds is tried once
+            // more at its close.
+            Mode::Stopping => settled || self.engine_failing || self.hurried,
+            Mode::Serving | Mode::Exited => false,
+        };
+        if done {
+            self.mode = Mode::Exited;
+            self.tell(Fact::Exiting);
+            self.effects.push(Effect::Exit);
+        }
+    }
+
+    /// Jobs that wait for their turn.
+    fn queued_jobs(&self) -> u64 {
+        let unattended = self.unattended.values().filter(|unattended| unattended.ready.is_some()).count();
+        self.pools.iter().map(|(_, pool)| pool.queued).sum::<u64>() + unattended as u64
+    }
+
+    fn slots(&self, lane: LaneId) -> Option<&Slots> {
+        match lane {
+            LaneId::Pool(id) => self.pools.get(id).map(|pool| &pool.slots),
+            LaneId::Callbacks => Some(&self.lane.slots),
+        }
+    }
+
+    fn slots_mut(&mut self, lane: LaneId) -> Option<&mut Slots> {
+        match lane {
+            LaneId::Pool(id) => self.pools.get_mut(id).map(|pool| &mut pool.slots),
+            LaneId::Callbacks => Some(&mut self.lane.slots),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        self.effects.push(Effect::Change(change));
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        self.effects.push(Effect::Tell(fact));
+    }
+}

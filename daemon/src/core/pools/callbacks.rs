@@ -1,0 +1,88 @@
+//! The life of a callback: due, marked as running by the engine, run, and judged.
+
+use std::time::Duration;
+
+use super::lane;
+use crate::core::event::{Effect, SlotId};
+use crate::core::jobs::stop::WORKER_PATIENCE;
+use crate::core::{Core, Mode, Timer};
+use crate::engine::{CallbackEnd, CallbackRun, Change};
+use crate::job::{CallbackId, Claim, Exit, Unit};
+
+impl Core {
+    pub(in crate::core) fn on_callback_begun(&mut self, run: Box<CallbackRun>) {
+        if self.mode >= Mode::Stopping {
+            // It stays marked as running, which the next start takes up again.
+            if let Some(current) = self.lane.remove(run.id) {
+                self.vacate(current.slot);
+            }
+            return;
+        }
+        let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
+        let deadline = self.now.monotonic + self.settings.callbacks.timeout;
+        // Without a slot its worker has died meanwhile, and it is in the queue again.
+        let Some(slot) = self.lane.claimed(run.id, claim, deadline) else { return };
+        self.timers.set(deadline, Timer::Attempt(claim.unit));
+        self.effects.push(Effect::RunCallback { slot, run });
+    }
+
+    /// Its time is up: it is killed, and should its worker not do that, its worker.
+    pub(in crate::core) fn on_callback_deadline(&mut self, id: CallbackId) {
+        let Some(lane::Current { slot, claim: Some(claim), .. }) = self.lane.get(id) else { return };
+        if self.lane.begin_kill(id) {
+            self.effects.push(Effect::Kill { slot, claim });
+            let deadline = self.now.monotonic + WORKER_PATIENCE;
+            self.lane.set_deadline(id, deadline);
+            self.timers.set(deadline, Timer::Attempt(Unit::Callback(id)));
+        } else {
+            self.effects.push(Effect::KillWorker { slot });
+        }
+    }
+
+    pub(in crate::core) fn on_callback_ended(
+        &mut self,
+        id: CallbackId,
+        slot: SlotId,
+        claim: Claim,
+        exit: Option<Exit>,
+    ) {
+        if !self.lane.get(id).is_some_and(|current| current.slot == slot && current.claim == Some(claim)) {
+            return;
+        }
+        let exit_code = match exit {
+            Some(Exit::Code(code)) => Some(code),
+            Some(Exit::Signal { .. }) | None => None,
+        };
+        self.callback_over(id, exit_code);
+        self.vacate(slot);
+    }
+
+    pub(in crate::core) fn callback_over(&mut self, id: CallbackId, exit_code: Option<i32>) {
+        let Some(current) = self.lane.remove(id) else { return };
+        if let Some(deadline) = current.deadline {
+            self.timers.clear(Some(deadline), Timer::Attempt(Unit::Callback(id)));
+        }
+        let Some(claim) = current.claim else { return self.lane.push_front(id) };
+        let end = self.lane.judge(claim.attempt, exit_code == Some(0), self.now);
+        self.change(Change::EndCallback { id, end, exit_code });
+        if let CallbackEnd::Again { due_us } = end {
+            self.lane.wait(id);
+            self.wake_for(due_us);
+        }
+    }
+
+    pub(in crate::core) fn stop_callback(&mut self, id: CallbackId, current: lane::Current) {
+        let (slot, Some(claim)) = (current.slot, current.claim) else { return };
+        let timer = Timer::Attempt(Unit::Callback(id));
+        let grace = if self.hurried { Duration::ZERO } else { self.settings.stop_grace };
+        let kill_at = self.now.monotonic + grace;
+        if let Some(deadline) = self.lane.set_deadline(id, kill_at) {
+            self.timers.clear(Some(deadline), timer);
+        }
+        if self.hurried {
+            return self.on_callback_deadline(id);
+        }
+        self.timers.set(kill_at, timer);
+        self.effects.push(Effect::Terminate { slot, claim });
+    }
+}

@@ -1,0 +1,9 @@
+//! Pools: their slots, what is offered to them, their programs; and the lane of the callbacks, which is like
+//! a pool.
+
+pub mod callbacks;
+pub mod lane;
+pub mod offers;
+pub mod pool;
+pub mod slots;
+pub mod succession;

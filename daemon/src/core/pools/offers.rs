@@ -1,0 +1,131 @@
+//! What the engine has offered to one pool: the next few jobs of its line, ready for the next free slot, so
+//! that no dispatch waits for the engine.
+//!
+//! Credit keeps them few: a pool asks for more when half of what it may hold is gone. What goes before the
+//! last of a full set is offered beyond the credit, and the last one is given back for it: so a free slot
+//! takes the best job that the engine knows, whatever came when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::Offer;
+use crate::job::{IdMap, JobId, Position};
+
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Offers {
+    jobs: BTreeMap<Position, Offer>,
+    positions: IdMap<JobId, Position>,
+    /// Credit that was given and has not been used.
+    credit: u32,
+    /// What the engine was told last of the last one, once the credit was used up.
+    ahead_of: Option<Position>,
+    /// After an attempt that the machine had no room for.
+    paused_until: Option<Duration>,
+    pauses: u32,
+}
+
+/// So many are held for a pool of that size: several for each slot, so that the engine is asked once for
+/// many. In tests they are few, so that chance finds what happens at the limit.
+fn most(workers: u32) -> usize {
+    match workers as usize {
+        0 => 0,
+        workers if cfg!(test) => 2 * workers + 2,
+        workers => 4 * workers + 16,
+    }
+}
+
+impl Offers {
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub fn add(&mut self, offers: Vec<Offer>) {
+        self.forgo(offers.len());
+        for offer in offers {
+            let position = offer.ready.position();
+            self.positions.insert(offer.ready.id, position);
+            self.jobs.insert(position, offer);
+        }
+    }
+
+    /// So many were offered and are not kept.
+    pub fn forgo(&mut self, count: usize) {
+        self.credit = self.credit.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// The best one, unless the pool is paused.
+    pub fn pop(&mut self, now: Duration) -> Option<Offer> {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.paused_until = None;
+        let (_, offer) = self.jobs.pop_first()?;
+        self.positions.remove(&offer.ready.id);
+        Some(offer)
+    }
+
+    /// Takes a job out, if it is here.
+    pub fn remove(&mut self, id: JobId) -> Option<Offer> {
+        let position = self.positions.remove(&id)?;
+        self.jobs.remove(&position)
+    }
+
+    /// What is too much for a pool of that size, from the end.
+    pub fn trim(&mut self, workers: u32) -> Vec<Offer> {
+        let excess = self.jobs.len().saturating_sub(most(workers));
+        let trimmed: Vec<Offer> =
+            (0..excess).filter_map(|_| self.jobs.pop_last()).map(|(_, offer)| offer).collect();
+        trimmed.iter().for_each(|offer| _ = self.positions.remove(&offer.ready.id));
+        trimmed
+    }
+
+    /// What the engine is to be told now, if anything: how many more, and beyond them any before this
+    /// position.
+    pub fn want(&mut self, workers: u32) -> Option<(u32, Option<Position>)> {
+        let most = most(workers);
+        if most == 0 {
+            // Nothing is kept any more: whatever were offered ahead of the last one would only be given back,
+            // again and again.
+            return self.ahead_of.take().map(|_| (0, None));
+        }
+
+        let held = self.jobs.len() + self.credit as usize;
+        if held <= most / 2 {
+            let more = u32::try_from(most - held).expect("a pool has few slots");
+            self.credit += more;
+            self.ahead_of = None;
+            return Some((more, None));
+        }
+
+        // As long as there is credit whatever comes is offered anyway.
+        let last = self.jobs.last_key_value().map(|(&position, _)| position).filter(|_| self.credit == 0);
+        // A pool that starts nothing any more holds none: the engine is told, or it would offer once more
+        // what is given back.
+        if last == self.ahead_of {
+            return None;
+        }
+        self.ahead_of = last;
+        Some((0, last))
+    }
+
+    pub fn count(&self, fits: impl Fn(JobId) -> bool) -> u64 {
+        self.positions.keys().filter(|&&id| fits(id)).count() as u64
+    }
+
+    /// The machine has no room for a process: nothing is taken until the time returned.
+    pub fn pause(&mut self, now: Duration) -> Duration {
+        let until = now + BACKOFF.saturating_mul(1 << self.pauses.min(10)).min(BACKOFF_MAX);
+        self.pauses += 1;
+        self.paused_until = Some(until);
+        until
+    }
+
+    /// An attempt has started: there is room again.
+    pub fn has_room(&mut self) {
+        self.pauses = 0;
+    }
+}

@@ -1,0 +1,255 @@
+//! The pools that are configured, and those that only finish what they run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::offers::Offers;
+use super::slots::{Next, Occupancy, Slots};
+use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
+use crate::core::jobs::outcome;
+use crate::core::{Core, Mode, Timer};
+use crate::engine::Offer;
+use crate::job::{IdMap, ProcessId, Program, Unit};
+
+/// One pool of jobs.
+#[derive(Debug)]
+pub struct JobPool {
+    pub name: Arc<str>,
+    /// What its workers keep running.
+    pub program: Option<Arc<Program>>,
+    pub slots: Slots,
+    /// What the engine has offered and no slot has taken.
+    pub offers: Offers,
+    /// Jobs in its line or waiting for a time, those that are offered included.
+    pub queued: u64,
+    /// Jobs that the engine has been given and has not answered.
+    pub inserting: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct JobPools {
+    pools: BTreeMap<PoolId, JobPool>,
+    ids: IdMap<Arc<str>, PoolId>,
+    next: u32,
+}
+
+impl JobPool {
+    /// Whether nothing of it is left but its queue: it is not configured any more, and its workers are gone.
+    pub fn is_over(&self) -> bool {
+        let is_gone = |slot: Occupancy| slot == Occupancy::Retired { leaving: None };
+        let is_left = self.slots.wanted() > 0 || self.inserting > 0 || !self.offers.is_empty();
+        !is_left && self.slots.iter().all(|(_, slot)| is_gone(slot))
+    }
+}
+
+impl JobPools {
+    pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, queued: u64) -> PoolId {
+        let id = PoolId(self.next);
+        self.next += 1;
+        self.ids.insert(name.clone(), id);
+        let slots = Slots::new(program.is_some());
+        self.pools
+            .insert(id, JobPool { name, program, slots, offers: Offers::default(), queued, inserting: 0 });
+        id
+    }
+
+    pub fn remove(&mut self, id: PoolId) -> JobPool {
+        let pool = self.pools.remove(&id).expect("only a pool that is there is removed");
+        self.ids.remove(&pool.name);
+        pool
+    }
+
+    pub fn get(&self, id: PoolId) -> Option<&JobPool> {
+        self.pools.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: PoolId) -> Option<&mut JobPool> {
+        self.pools.get_mut(&id)
+    }
+
+    pub fn id_of(&self, name: &str) -> Option<PoolId> {
+        self.ids.get(name).copied()
+    }
+
+    pub fn named(&self, name: &str) -> Option<&JobPool> {
+        self.get(self.id_of(name)?)
+    }
+
+    pub fn named_mut(&mut self, name: &str) -> Option<&mut JobPool> {
+        self.get_mut(self.id_of(name)?)
+    }
+
+    /// In the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (PoolId, &JobPool)> {
+        self.pools.iter().map(|(&id, pool)| (id, pool))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PoolId, &mut JobPool)> {
+        self.pools.iter_mut().map(|(&id, pool)| (id, pool))
+    }
+}
+
+impl Core {
+    // ---- jobs for the slots ----
+
+    /// The engine offers jobs.
+    pub(in crate::core) fn on_offered(&mut self, name: &Arc<str>, mut offers: Vec<Offer>) {
+        let Some(id) = self.pools.id_of(name) else {
+            // The pool has gone since it asked.
+            self.effects.extend(offers.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
+            return;
+        };
+        let ending = &self.ending;
+        let pool = self.pools.get_mut(id).expect("it has just been found");
+        // One that is being ended has left its line, whatever the engine knew when it offered it.
+        let offered = offers.len();
+        offers.retain(|offer| !ending.contains_key(&offer.ready.id));
+        pool.offers.forgo(offered - offers.len());
+        pool.offers.add(offers);
+        self.stirred.insert(id);
+    }
+
+    /// Starts what can be started in a pool, gives back what it cannot keep, and asks for what it will need.
+    pub(in crate::core) fn dispatch_pool(&mut self, id: PoolId) {
+        if self.mode < Mode::Stopping {
+            while let Some(offer) = self.next_offer(id) {
+                self.take_offer(id, offer);
+            }
+        }
+
+        let starts_more = self.mode < Mode::Stopping;
+        let Some(pool) = self.pools.get_mut(id) else { return };
+        let (name, workers) = (pool.name.clone(), if starts_more { pool.slots.wanted() } else { 0 });
+        let excess = pool.offers.trim(workers);
+        // Before what is given back, or the engine would offer that once more.
+        if let Some((credit, ahead_of)) = pool.offers.want(workers) {
+            self.effects.push(Effect::Want { pool: name, credit, ahead_of });
+        }
+        self.effects.extend(excess.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
+    }
+
+    /// The best job that is offered, where a slot is free for it.
+    fn next_offer(&mut self, id: PoolId) -> Option<Offer> {
+        let now = self.now.monotonic;
+        let pool = self.pools.get_mut(id).filter(|pool| pool.slots.has_idle())?;
+        let offer = pool.offers.pop(now)?;
+        self.dequeue(offer.ready.id, &offer.ready.work.pool);
+        Some(offer)
+    }
+
+    fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by }: Offer) {
+        if start_by.is_some_and(|at| at < self.now.monotonic) {
+            // It is another one's by now, or nobody's: the engine knows.
+            self.enqueue(ready.id, &ready.work.pool);
+            return self.effects.push(Effect::GiveBack(ready));
+        }
+        if let Some(unattended) = self.unattended.get_mut(&ready.id) {
+            unattended.ready = Some(ready);
+            return;
+        }
+        let slots = &mut self.pools.get_mut(pool).expect("it has offered this job").slots;
+        if ready.work.call().is_some() != slots.is_warm() {
+            let outcome = outcome::of_mismatch(&ready.work, self.now.wall_us);
+            return self.finish_idle(&ready, outcome);
+        }
+        let (index, worker) = slots.take(Unit::Job(ready.id)).expect("a slot is idle");
+        self.begin_attempt(ready, SlotId { lane: LaneId::Pool(pool), index }, worker);
+    }
+
+    /// The machine has no room for a process: the pool starts nothing for a while.
+    pub(in crate::core) fn pause(&mut self, lane: LaneId) {
+        let LaneId::Pool(id) = lane else { return };
+        let now = self.now.monotonic;
+        if let Some(pool) = self.pools.get_mut(id) {
+            let until = pool.offers.pause(now);
+            self.timers.set(until, Timer::Resume(id));
+        }
+    }
+
+    // ---- slots ----
+
+    pub(in crate::core) fn resize(&mut self, lane: LaneId, wanted: u32) {
+        let Some(slots) = self.slots_mut(lane) else { return };
+        let resized = slots.resize(wanted);
+
+        let slot = |index| SlotId { lane, index };
+        let dropped = resized.drop_successor.into_iter();
+        self.effects.extend(dropped.map(|index| Effect::KillSuccessor { slot: slot(index) }));
+        for index in resized.spawn {
+            self.spawn_worker(slot(index));
+        }
+        for index in resized.retire {
+            self.programs.forget(&mut self.timers, slot(index));
+            self.effects.push(Effect::RetireWorker { slot: slot(index) });
+        }
+    }
+
+    fn spawn_worker(&mut self, slot: SlotId) {
+        let seat = self.seat_of(slot.lane);
+        self.effects.push(Effect::SpawnWorker { slot, seat });
+    }
+
+    pub(in crate::core) fn seat_of(&self, lane: LaneId) -> SeatOf {
+        match lane {
+            LaneId::Pool(id) => {
+                let pool = self.pools.get(id);
+                SeatOf {
+                    pool: pool.map(|pool| pool.name.clone()),
+                    program: pool.and_then(|pool| pool.program.clone()),
+                }
+            }
+            LaneId::Callbacks => SeatOf { pool: None, program: None },
+        }
+    }
+
+    pub(in crate::core) fn vacate(&mut self, slot: SlotId) {
+        let next = self.slots_mut(slot.lane).map_or(Next::Nothing, |slots| slots.vacate(slot.index));
+        self.go_on(slot, next);
+    }
+
+    /// What follows from a slot's being free, or its worker's being lost.
+    pub(in crate::core) fn go_on(&mut self, slot: SlotId, next: Next) {
+        if let LaneId::Pool(id) = slot.lane {
+            self.stirred.insert(id);
+        }
+        match next {
+            Next::Nothing => {}
+            Next::Retire => {
+                self.programs.forget(&mut self.timers, slot);
+                self.effects.push(Effect::RetireWorker { slot });
+            }
+            Next::Swap => {
+                self.effects.push(Effect::SwapWorker { slot });
+                self.watch_age(slot);
+            }
+            Next::RespawnAt(at) if at <= self.now.monotonic => self.respawn(slot),
+            Next::RespawnAt(at) => self.timers.set(at, Timer::Respawn(slot)),
+        }
+    }
+
+    /// Nothing more is handed to it; what it has is decided on when nothing of it is left.
+    pub(in crate::core) fn on_worker_dying(&mut self, slot: SlotId, pid: ProcessId) {
+        if let Some(slots) = self.slots_mut(slot.lane) {
+            slots.dying(slot.index, pid);
+        }
+    }
+
+    pub(in crate::core) fn respawn_later(&mut self, slot: SlotId, reason: String) {
+        let now = self.now.monotonic;
+        self.programs.forget(&mut self.timers, slot);
+        let next =
+            self.slots_mut(slot.lane).map_or(Next::Nothing, |slots| slots.lost(slot.index, now, reason));
+        self.go_on(slot, next);
+    }
+
+    pub(in crate::core) fn respawn(&mut self, slot: SlotId) {
+        let now = self.now.monotonic;
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        if slots.respawn(slot.index, now) {
+            self.spawn_worker(slot);
+        } else if slots.is_worn(slot.index) {
+            self.wear_out(slot);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Resident programs' lives: started, ready, worn, and replaced by a successor that starts first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::slots::Next;
+use crate::core::Core;
+use crate::core::event::{Effect, LaneId, PoolId, SlotId};
+use crate::core::timers::{Timer, Timers};
+use crate::job::{Process, ProcessId, Program};
+
+/// The deadlines of resident programs.
+#[derive(Debug, Default)]
+pub struct Programs {
+    /// Of those that are not ready, by slot and their workers' pids.
+    starts: HashMap<(SlotId, ProcessId), Duration>,
+    /// When a slot's program has lived long enough.
+    ages: HashMap<SlotId, Duration>,
+}
+
+impl Programs {
+    /// A slot's own worker is gone, or about to go.
+    pub fn forget(&mut self, timers: &mut Timers, slot: SlotId) {
+        if let Some(at) = self.ages.remove(&slot) {
+            timers.clear(Some(at), Timer::Worn(slot));
+        }
+    }
+
+    fn started(&mut self, timers: &mut Timers, slot: SlotId, worker: ProcessId, until: Duration) {
+        self.starts.insert((slot, worker), until);
+        timers.set(until, Timer::Ready(slot, worker));
+    }
+
+    /// That worker's program is ready, or dead.
+    fn settled(&mut self, timers: &mut Timers, slot: SlotId, worker: ProcessId) {
+        if let Some(at) = self.starts.remove(&(slot, worker)) {
+            timers.clear(Some(at), Timer::Ready(slot, worker));
+        }
+    }
+}
+
+impl Core {
+    pub(in crate::core) fn on_worker_up(&mut self, slot: SlotId, pid: ProcessId) {
+        let next = self.slots_mut(slot.lane).map_or(Next::Nothing, |slots| slots.up(slot.index, pid));
+        if next == Next::Nothing {
+            self.await_program(slot, pid);
+        }
+        self.go_on(slot, next);
+    }
+
+    fn await_program(&mut self, slot: SlotId, pid: ProcessId) {
+        if let Some(program) = self.program_of(slot) {
+            let until = self.now.monotonic + program.start_timeout;
+            self.programs.started(&mut self.timers, slot, pid, until);
+        }
+    }
+
+    pub(in crate::core) fn on_program_ready(&mut self, slot: SlotId, worker: ProcessId, process: Process) {
+        let now = self.now.monotonic;
+        self.programs.settled(&mut self.timers, slot, worker);
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        let next = slots.ready(slot.index, worker, process, now);
+        self.go_on(slot, next);
+        self.watch_age(slot);
+    }
+
+    /// Has the slot's program replaced when it has lived long enough.
+    pub(in crate::core) fn watch_age(&mut self, slot: SlotId) {
+        self.programs.forget(&mut self.timers, slot);
+        let Some(resident) = self.slots(slot.lane).map(|slots| slots.resident(slot.index)) else { return };
+        let max_age = self.program_of(slot).and_then(|program| program.wear.max_age);
+        if let (Some(_), Some(age)) = (resident.process, max_age) {
+            let at = resident.ready_at + age;
+            self.programs.ages.insert(slot, at);
+            self.timers.set(at, Timer::Worn(slot));
+        }
+    }
+
+    /// It has had its time to become ready.
+    pub(in crate::core) fn on_program_late(&mut self, slot: SlotId, worker: ProcessId) {
+        self.programs.starts.remove(&(slot, worker));
+        if !self.slots(slot.lane).is_some_and(|slots| slots.is_starting(slot.index, worker)) {
+            return;
+        }
+        let timeout = self.program_of(slot).map_or(Duration::ZERO, |program| program.start_timeout);
+        let seconds = timeout.as_secs_f64();
+        self.end_program(
+            slot,
+            worker,
+            format!("its program was not ready within {seconds} s (start_timeout)"),
+        );
+    }
+
+    /// The program of that worker is ended, and so is the worker; `WorkerLost` follows.
+    pub(in crate::core) fn end_program(&mut self, slot: SlotId, worker: ProcessId, reason: String) {
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        slots.condemn(slot.index, worker, reason);
+        if slots.is_successor(slot.index, worker) {
+            self.effects.push(Effect::KillSuccessor { slot });
+        } else if slots.get(slot.index).pid() == Some(worker) {
+            slots.spoil(slot.index);
+            self.effects.push(Effect::KillWorker { slot });
+        }
+    }
+
+    pub(in crate::core) fn on_successor_up(&mut self, slot: SlotId, pid: ProcessId) {
+        let next =
+            self.slots_mut(slot.lane).map_or(Next::Retire, |slots| slots.successor_up(slot.index, pid));
+        if next == Next::Retire {
+            // Nobody waits for it any more: the pool has become smaller, and is perhaps over with this.
+            self.effects.push(Effect::KillSuccessor { slot });
+            return self.go_on(slot, Next::Nothing);
+        }
+        self.go_on(slot, next);
+        self.await_program(slot, pid);
+    }
+
+    pub(in crate::core) fn on_successor_lost(&mut self, slot: SlotId, reason: String) {
+        let now = self.now.monotonic;
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        let next = slots.successor_lost(slot.index, now, reason);
+        self.go_on(slot, next);
+    }
+
+    /// A worker is dead. What became of its program: what it was killed for, or how it died.
+    pub(in crate::core) fn program_lost(&mut self, slot: SlotId, worker: ProcessId, how: &str) -> String {
+        self.programs.settled(&mut self.timers, slot, worker);
+        let verdict = self.slots_mut(slot.lane).and_then(|slots| slots.take_verdict(slot.index, worker));
+        verdict.unwrap_or_else(|| how.to_owned())
+    }
+
+    /// The slot's program is to be replaced by a fresh one.
+    pub(in crate::core) fn wear_out(&mut self, slot: SlotId) {
+        if self.slots_mut(slot.lane).is_some_and(|slots| slots.wear_out(slot.index)) {
+            let seat = self.seat_of(slot.lane);
+            self.effects.push(Effect::SpawnSuccessor { slot, seat });
+        }
+    }
+
+    /// A pool has another program from now on; each of its slots gets it in turn, with nothing lost.
+    pub(in crate::core) fn set_program(&mut self, id: PoolId, program: Option<&Arc<Program>>) {
+        let Some(pool) = self.pools.get_mut(id) else { return };
+        if pool.program.as_ref() == program || pool.slots.is_warm() != program.is_some() {
+            return;
+        }
+        pool.program = program.cloned();
+        for index in 0..pool.slots.wanted() {
+            self.wear_out(SlotId { lane: LaneId::Pool(id), index });
+        }
+    }
+
+    /// What the slot's worker is to keep running, in a warm pool.
+    pub(in crate::core) fn program_of(&self, slot: SlotId) -> Option<&Arc<Program>> {
+        match slot.lane {
+            LaneId::Pool(id) => self.pools.get(id)?.program.as_ref(),
+            LaneId::Callbacks => None,
+        }
+    }
+}

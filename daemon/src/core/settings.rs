@@ -1,0 +1,42 @@
+//! What the core needs to know of the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::job::Program;
+
+/// A pool as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    pub name: Arc<str>,
+    pub workers: u32,
+    /// What its workers keep running, in a warm pool.
+    pub program: Option<Arc<Program>>,
+}
+
+/// See the module's description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The default pool first.
+    pub pools: Vec<PoolSettings>,
+    pub callbacks: CallbackSettings,
+    /// Attempts that may die with their worker or daemon before the job is given up.
+    pub crash_limit: u32,
+    /// From SIGTERM to SIGKILL at most, when the daemon ends.
+    pub stop_grace: Duration,
+    /// Jobs that may be queued in one pool.
+    pub max_queued: u64,
+}
+
+/// How callbacks are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallbackSettings {
+    /// With one, callbacks run in the order in which their jobs ended.
+    pub workers: u32,
+    /// Attempts before a callback is given up.
+    pub attempts: u32,
+    /// From a failed attempt to the next; doubled each time.
+    pub backoff: Duration,
+    /// After so long an attempt is ended and counts as failed.
+    pub timeout: Duration,
+}

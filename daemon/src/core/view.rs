@@ -1,0 +1,122 @@
+//! What others may see of the core: the desk, for its replies, and the shell.
+
+use std::sync::Arc;
+
+use pool_proto::nouns::{self, CallProgress, SlotState, Tier};
+
+use super::event::LaneId;
+use super::pools::pool::JobPool;
+use super::pools::slots::Occupancy;
+use super::{Core, Mode};
+use crate::job::{JobId, Unit};
+
+/// Whether a signal would reach a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A worker has its attempt.
+    Running,
+    /// Its attempt has not been handed to its worker: as far as clients see, it is queued.
+    NotHanded,
+    /// It is not here: the engine knows whether it has ended, is queued, or never was.
+    Unknown,
+}
+
+impl Core {
+    /// Whether new jobs are accepted.
+    pub fn is_serving(&self) -> bool {
+        self.mode == Mode::Serving
+    }
+
+    /// The jobs that workers have, each with its attempt.
+    pub fn running(&self) -> impl Iterator<Item = (JobId, u32)> + '_ {
+        self.active.iter().map(|(&id, active)| (id, active.tries.attempts))
+    }
+
+    /// The same jobs, each with its pool.
+    pub fn running_pools(&self) -> impl Iterator<Item = (JobId, Arc<str>)> + '_ {
+        self.active.iter().map(|(&id, active)| (id, active.work.pool.clone()))
+    }
+
+    /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained,
+    /// and why no better.
+    pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<nouns::Pool> {
+        self.pools.iter().map(|(_, pool)| describe(pool, containment(&pool.name))).collect()
+    }
+
+    /// The attempt of a job that the engine has been told the start of, and not the end.
+    pub fn attempt_of(&self, id: JobId) -> Option<u32> {
+        self.active.get(&id).filter(|active| active.started).map(|active| active.tries.attempts)
+    }
+
+    /// How far a running call has come, as its program has told last.
+    pub fn progress_of(&self, id: JobId) -> Option<CallProgress> {
+        self.active.get(&id)?.progress.clone()
+    }
+
+    /// Whether a signal would reach the job.
+    pub fn reachable(&self, id: JobId) -> Reach {
+        match self.active.get(&id) {
+            // It may be running without our knowing yet; its worker reads a signal after the order to start
+            // it.
+            Some(active) if active.handed || active.work.call().is_some() => Reach::Running,
+            Some(_) => Reach::NotHanded,
+            None => Reach::Unknown,
+        }
+    }
+
+    /// A pool of that name, for those that want to submit to it: as [`pool_kind`](Self::pool_kind), but not
+    /// one that has been taken out.
+    pub fn open_pool(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        let pool = self.pools.named(name).filter(|pool| pool.slots.wanted() > 0)?;
+        Some((pool.name.clone(), pool.slots.is_warm()))
+    }
+
+    /// A pool of that name, even if it only finishes what it runs: its name to share, and whether it takes
+    /// calls, not commands.
+    pub fn pool_kind(&self, name: &str) -> Option<(Arc<str>, bool)> {
+        self.pools.named(name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
+    }
+
+    /// The name of a lane's pool; none for the callbacks' lane, and for a pool that has gone.
+    pub fn pool_name(&self, lane: LaneId) -> Option<Arc<str>> {
+        match lane {
+            LaneId::Pool(id) => self.pools.get(id).map(|pool| pool.name.clone()),
+            LaneId::Callbacks => None,
+        }
+    }
+}
+
+fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<String>)) -> nouns::Pool {
+    let describe_slot = |(index, slot): (u32, Occupancy)| {
+        let job = match slot {
+            Occupancy::Busy { unit: Unit::Job(id), .. } => Some(id.0),
+            Occupancy::Busy { unit: Unit::Callback(_), .. } => None,
+            Occupancy::Down { .. }
+            | Occupancy::Starting { .. }
+            | Occupancy::Idle { .. }
+            | Occupancy::Spoilt { .. } => None,
+            Occupancy::Retired { .. } => return None,
+        };
+        let state = pool.slots.state(index);
+        let is_well = matches!(state, SlotState::Idle | SlotState::Busy) && !pool.slots.is_worn(index);
+        let reason = pool.slots.reason(index).filter(|_| !is_well);
+        let resident = pool.slots.resident(index);
+        let program_pid = resident.process.map(|process| process.pid.get());
+        let calls = program_pid.map(|_| resident.calls);
+        let pid = slot.pid().map(|pid| pid.get());
+        Some(nouns::Slot { slot: index, pid, state, job, reason, program_pid, calls })
+    };
+
+    let slots: Vec<nouns::Slot> = pool.slots.iter().filter_map(describe_slot).collect();
+    let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
+    nouns::Pool {
+        name: pool.name.to_string(),
+        workers: pool.slots.wanted(),
+        queued: pool.queued,
+        running: running as u32,
+        containment,
+        containment_note,
+        command: pool.program.as_ref().map(|program| program.command.clone()),
+        slots,
+    }
+}

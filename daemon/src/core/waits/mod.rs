@@ -1,0 +1,4 @@
+//! What jobs wait for besides a slot, as far as the core knows of it: a time, and what they are tied to.
+
+pub mod due;
+pub mod ties;

@@ -1,0 +1,178 @@
+//! Which jobs hang on what, besides the daemon.
+//!
+//! A tie to a client is kept by the request that waits, at the desk; here it is known for the start that
+//! finds such a job without its client: it then waits for its client before it runs again, and ends when that
+//! does not come back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::event::{Effect, LaneId};
+use crate::core::{Core, Mode, Timer};
+use crate::engine::Tied;
+use crate::job::{IdMap, JobId, Ready, StopReason, Tie};
+
+/// After a start, the clients of jobs that are tied to them have so long to come back.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A job that is tied to its client, which a start has found without it.
+#[derive(Debug)]
+pub struct Unattended {
+    pub until: Duration,
+    /// Its turn has come, and it waits for its client.
+    pub ready: Option<Ready>,
+}
+
+impl Core {
+    /// `requeued`: the interrupted jobs that are queued again, with their pools.
+    pub(in crate::core) fn restore_ties(&mut self, tied: &[Tied], requeued: &IdMap<JobId, Arc<str>>) {
+        for Tied { id, tie, queued_in, .. } in tied {
+            self.ties.add(*id, *tie);
+            if let Some(pool) = requeued.get(id).or(queued_in.as_ref()) {
+                self.ties.enqueued(*id, pool);
+            }
+            if *tie == Tie::Client {
+                let until = self.now.monotonic + CLIENT_PATIENCE;
+                self.unattended.insert(*id, Unattended { until, ready: None });
+                self.timers.set(until, Timer::Unattended(*id));
+            }
+        }
+        for &Tied { id, tie, .. } in tied.iter().filter(|tied| tied.untied) {
+            self.end(id, StopReason::Untied(tie));
+        }
+    }
+
+    /// The client of a job is back, or takes the place of the one that it was tied to.
+    pub(in crate::core) fn attend(&mut self, id: JobId) {
+        if let Some(ready) = self.forget_unattended(id) {
+            // The engine offers it again, in its old place.
+            self.enqueue(id, &ready.work.pool);
+            self.effects.push(Effect::GiveBack(ready));
+        }
+    }
+
+    /// The job waits for no client any more; it is returned if its turn had come.
+    pub(in crate::core) fn forget_unattended(&mut self, id: JobId) -> Option<Ready> {
+        let unattended = self.unattended.remove(&id)?;
+        self.timers.clear(Some(unattended.until), Timer::Unattended(id));
+        unattended.ready
+    }
+
+    /// While draining: ends the jobs that are tied to the pool when nothing else is left, or when they hold
+    /// every slot that others wait for.
+    pub(in crate::core) fn end_what_no_drain_waits_for(&mut self) {
+        if self.mode != Mode::Draining || self.ties.to_pool.is_empty() {
+            return;
+        }
+        let is_leaving = |id: &JobId| self.ending.contains_key(id);
+        let left = self.ties.to_pool.iter().filter(|(id, _)| !is_leaving(id));
+        let queued = left.clone().filter(|(_, queued_in)| queued_in.is_some()).count() as u64;
+        let left: Vec<JobId> = left.map(|(&id, _)| id).collect();
+        let running = left.iter().filter(|id| self.active.contains_key(id)).count();
+
+        let is_last =
+            self.submissions.is_empty() && self.queued_jobs() == queued && self.active.len() == running;
+        let blocks = |id: &JobId| self.active.get(id).is_some_and(|active| self.is_blocked(active.slot.lane));
+        let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || blocks(id)).collect();
+        for id in ends {
+            self.end(id, StopReason::Untied(Tie::Pool));
+        }
+    }
+
+    /// Whether others wait for a pool's slots while jobs that are tied to it hold them all.
+    fn is_blocked(&self, lane: LaneId) -> bool {
+        let LaneId::Pool(id) = lane else { return false };
+        let Some(pool) = self.pools.get(id) else { return false };
+        let is_tied = |id: JobId| self.ties.of(id) == Some(Tie::Pool);
+        let mut running =
+            self.active.iter().filter(|(_, active)| active.slot.lane == lane).map(|(&id, _)| id);
+        let has_others = pool.queued > self.ties.queued_in(&pool.name);
+        has_others && !pool.slots.has_idle() && running.all(is_tied)
+    }
+
+    /// One more job is queued in a pool, whether that is configured or not.
+    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>) {
+        self.ties.enqueued(id, pool);
+        match self.pools.named_mut(pool) {
+            Some(pool) => pool.queued += 1,
+            None => *self.unserved.entry(pool.clone()).or_default() += 1,
+        }
+    }
+
+    /// A job is queued no more.
+    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>) {
+        self.ties.dequeued(id);
+        let queued = match self.pools.named_mut(pool) {
+            Some(pool) => Some(&mut pool.queued),
+            None => self.unserved.get_mut(pool),
+        };
+        if let Some(queued) = queued {
+            *queued = queued.saturating_sub(1);
+        }
+    }
+}
+
+/// All ties of jobs that have not ended.
+#[derive(Debug, Default)]
+pub struct Ties {
+    of: IdMap<JobId, Tie>,
+    to_job: IdMap<JobId, Vec<JobId>>,
+    /// Each with the pool that it is queued in, if it is.
+    to_pool: BTreeMap<JobId, Option<Arc<str>>>,
+}
+
+impl Ties {
+    pub fn add(&mut self, id: JobId, tie: Tie) {
+        self.of.insert(id, tie);
+        match tie {
+            Tie::Client => {}
+            Tie::Job(other) => self.to_job.entry(other).or_default().push(id),
+            Tie::Pool => _ = self.to_pool.insert(id, None),
+        }
+    }
+
+    /// What the job is tied to.
+    pub fn of(&self, id: JobId) -> Option<Tie> {
+        self.of.get(&id).copied()
+    }
+
+    fn enqueued(&mut self, id: JobId, pool: &Arc<str>) {
+        if let Some(queued_in) = self.to_pool.get_mut(&id) {
+            *queued_in = Some(pool.clone());
+        }
+    }
+
+    fn dequeued(&mut self, id: JobId) {
+        if let Some(queued_in) = self.to_pool.get_mut(&id) {
+            *queued_in = None;
+        }
+    }
+
+    /// How many jobs that are tied to a pool are queued in this one.
+    fn queued_in(&self, pool: &Arc<str>) -> u64 {
+        self.to_pool.values().filter(|queued_in| queued_in.as_ref() == Some(pool)).count() as u64
+    }
+
+    /// A job has ended: those that were tied to it are to end too.
+    pub fn ended(&mut self, id: JobId) -> Vec<JobId> {
+        match self.of.remove(&id) {
+            Some(Tie::Pool) => _ = self.to_pool.remove(&id),
+            Some(Tie::Job(other)) => {
+                if let Some(siblings) = self.to_job.get_mut(&other) {
+                    siblings.retain(|&sibling| sibling != id);
+                    if siblings.is_empty() {
+                        self.to_job.remove(&other);
+                    }
+                }
+            }
+            Some(Tie::Client) | None => {}
+        }
+        self.to_job.remove(&id).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty() && self.to_job.is_empty() && self.to_pool.is_empty()
+    }
+}

@@ -1,0 +1,403 @@
+//! What a client asks for, checked and completed: from the protocol's job to the core's work. A job that
+//! cannot be accepted is refused with the member at fault and what to do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCrash};
+use pool_proto::{Json, Refusal};
+
+use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
+use crate::start::config::Config;
+
+/// Environments remembered, so that jobs of the same shell share one.
+const REMEMBERED: usize = 16;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Checks and completes jobs.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    recent: VecDeque<Arc<Environment>>,
+    /// For jobs that bring no environment and no directory.
+    minimal: BTreeMap<String, String>,
+    home: String,
+}
+
+/// A member at fault, and why.
+struct Fault(&'static str, String);
+
+/// The user whose jobs they are, as far as the user database knows.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    pub name: Option<String>,
+    pub home: Option<String>,
+    pub shell: Option<String>,
+}
+
+impl Admission {
+    pub fn new(account: Account) -> Self {
+        let home = account.home.filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+        let mut minimal =
+            BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), home.clone())]);
+        if let Some(name) = account.name {
+            minimal.insert("USER".to_owned(), name.clone());
+            minimal.insert("LOGNAME".to_owned(), name);
+        }
+        minimal.extend(account.shell.map(|shell| ("SHELL".to_owned(), shell)));
+        Self { recent: VecDeque::new(), minimal, home }
+    }
+
+    /// The environment of resident programs that name none.
+    pub fn minimal(&self) -> Arc<Environment> {
+        Arc::new(Environment { variables: self.minimal.clone(), umask: DEFAULT_UMASK })
+    }
+
+    /// Checks one job.
+    ///
+    /// # Errors
+    /// The refusal to reply with; `index` is the job's place in the message. `pool_named`: the pool of that
+    /// name, and whether it takes calls, not commands.
+    pub fn admit(
+        &mut self,
+        job: Job,
+        index: usize,
+        config: &Config,
+        pool_named: impl Fn(&str) -> Option<(Arc<str>, bool)>,
+    ) -> Result<Arc<Work>, Refusal> {
+        let name = job.pool.as_deref().unwrap_or(DEFAULT_POOL);
+        let (pool, is_warm) =
+            pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
+        let work = self.check(job, pool, is_warm, config);
+        let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
+        work.map(Arc::new).map_err(invalid)
+    }
+
+    fn check(&mut self, mut job: Job, pool: Arc<str>, is_warm: bool, config: &Config) -> Result<Work, Fault> {
+        let kind = take_kind(&mut job, &pool, is_warm)?;
+        let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
+        if !cwd.starts_with('/') {
+            return Err(Fault(
+                "cwd",
+                format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path"),
+            ));
+        }
+        check_text("cwd", &cwd)?;
+        if let Some(name) = &job.name {
+            check_text("name", name)?;
+        }
+        let timeout = duration("timeout_s", job.timeout_s)?.or_else(|| config.timeout_of(&pool));
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Fault("timeout_s", "must be greater than 0".to_owned()));
+        }
+        let kill_after =
+            duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
+        let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
+        let on_crash = job.on_crash.unwrap_or_default();
+        let by_default = config.retries_of(&pool);
+        let backoff = duration("backoff_s", job.backoff_s)?.unwrap_or(by_default.backoff);
+        let retries = Retries { allowed: job.retries.unwrap_or(by_default.allowed), backoff };
+        let priority = job.priority.unwrap_or(0);
+        let key = key(&job)?;
+        if key.is_some() && tie == Some(Tie::Client) {
+            let reason = "a job that is tied to its client cannot be another client's as well: \
+                          leave the key or the tie out";
+            return Err(Fault("key", reason.to_owned()));
+        }
+        let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
+        let mut callbacks = Vec::new();
+        for (field, on, commands) in [
+            ("on_done", On::Done, &job.on_done),
+            ("on_success", On::Success, &job.on_success),
+            ("on_failure", On::Failure, &job.on_failure),
+        ] {
+            for command in commands.iter().flatten() {
+                check_text(field, command)?;
+                if command.trim().is_empty() {
+                    return Err(Fault(field, "the command is empty".to_owned()));
+                }
+                callbacks.push(NewCallback { on, command: command.clone() });
+            }
+        }
+        let Job { name, stdin, env, umask, .. } = job;
+        let environment = self.environment(env, umask)?;
+        Ok(Work {
+            pool,
+            name,
+            kind,
+            volatile,
+            cwd,
+            environment,
+            stdin,
+            timeout,
+            kill_after,
+            tie,
+            on_crash,
+            priority,
+            retries,
+            key,
+            callbacks,
+        })
+    }
+
+    fn environment(
+        &mut self,
+        variables: Option<BTreeMap<String, String>>,
+        umask: Option<u32>,
+    ) -> Result<Arc<Environment>, Fault> {
+        let umask = umask.unwrap_or(DEFAULT_UMASK);
+        if umask > 0o777 {
+            return Err(Fault("umask", format!("{umask:#o} is no umask: use 0 to 0o777")));
+        }
+        for (name, value) in variables.iter().flatten() {
+            if name.is_empty() || name.contains('=') {
+                return Err(Fault("env", format!("{name:?} cannot be a variable's name")));
+            }
+            check_text("env", name)?;
+            check_text("env", value)?;
+        }
+        let environment = Environment { variables: variables.unwrap_or_else(|| self.minimal.clone()), umask };
+        if let Some(known) = self.recent.iter().find(|known| ***known == environment) {
+            return Ok(known.clone());
+        }
+        let environment = Arc::new(environment);
+        self.recent.push_front(environment.clone());
+        self.recent.truncate(REMEMBERED);
+        Ok(environment)
+    }
+}
+
+/// What `job` leaves out is taken from `defaults`.
+pub fn complete(job: Job, defaults: &Job) -> Job {
+    Job {
+        method: if job.argv.is_empty() {
+            job.method.clone().or_else(|| defaults.method.clone())
+        } else {
+            job.method.clone()
+        },
+        params: job.params.or_else(|| defaults.params.clone()),
+        argv: if job.argv.is_empty() && job.method.is_none() { defaults.argv.clone() } else { job.argv },
+        durability: job.durability.or(defaults.durability),
+        name: job.name.or_else(|| defaults.name.clone()),
+        pool: job.pool.or_else(|| defaults.pool.clone()),
+        cwd: job.cwd.or_else(|| defaults.cwd.clone()),
+        env: job.env.or_else(|| defaults.env.clone()),
+        umask: job.umask.or(defaults.umask),
+        stdin: job.stdin.or_else(|| defaults.stdin.clone()),
+        timeout_s: job.timeout_s.or(defaults.timeout_s),
+        kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
+        tie: job.tie.or_else(|| defaults.tie.clone()),
+        on_crash: job.on_crash.or(defaults.on_crash),
+        priority: job.priority.or(defaults.priority),
+        retries: job.retries.or(defaults.retries),
+        backoff_s: job.backoff_s.or(defaults.backoff_s),
+        key: job.key.or_else(|| defaults.key.clone()),
+        round: job.round.or_else(|| defaults.round.clone()),
+        on_done: job.on_done.or_else(|| defaults.on_done.clone()),
+        on_success: job.on_success.or_else(|| defaults.on_success.clone()),
+        on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
+    }
+}
+
+/// A command, or a call, as the pool takes it.
+fn take_kind(job: &mut Job, pool: &str, is_warm: bool) -> Result<JobKind, Fault> {
+    let argv = std::mem::take(&mut job.argv);
+    let Some(method) = job.method.take() else {
+        if job.params.is_some() {
+            return Err(Fault("params", "they are for a call: name its method, too".to_owned()));
+        }
+        check_argv(&argv)?;
+        if is_warm {
+            let reason = format!(
+                "the pool {pool:?} has a resident program and runs no commands: \
+                 call a method of it, or name another pool"
+            );
+            return Err(Fault("argv", reason));
+        }
+        return Ok(JobKind::Exec(argv));
+    };
+    if !argv.is_empty() {
+        return Err(Fault("method", "a job is a command or a call: leave argv or method out".to_owned()));
+    }
+    if !is_warm {
+        let reason = format!(
+            "the pool {pool:?} has no resident program to call: name a warm pool (`poolctl pool ls`)"
+        );
+        return Err(Fault("method", reason));
+    }
+    if method.is_empty() || method.len() > MAX_KEY {
+        return Err(Fault("method", format!("a name of 1 to {MAX_KEY} bytes is needed")));
+    }
+    if job.stdin.is_some() {
+        return Err(Fault("stdin", "a call has none: hand it parameters".to_owned()));
+    }
+    let params = job.params.take().map(Json::on_one_line);
+    if params.as_ref().is_some_and(|params| !params.get().trim_start().starts_with(['[', '{'])) {
+        let reason =
+            "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
+        return Err(Fault("params", reason));
+    }
+    Ok(JobKind::Call(Call { method, params }))
+}
+
+/// Whether the job is kept in memory alone, and whether that can be.
+fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) -> Result<bool, Fault> {
+    let is_volatile = match (job.durability, kind) {
+        (Some(JobDurability::None), JobKind::Exec(_)) => {
+            return Err(Fault(
+                "durability",
+                "only a call can be kept in memory alone: leave it out".to_owned(),
+            ));
+        }
+        (Some(JobDurability::None), JobKind::Call(_)) => true,
+        (Some(JobDurability::Disk), _) => false,
+        (None, _) => by_default,
+    };
+    let has_callbacks = [&job.on_done, &job.on_success, &job.on_failure]
+        .into_iter()
+        .flatten()
+        .any(|commands| !commands.is_empty());
+    let needs_disk = [
+        ("callbacks", has_callbacks),
+        ("key", job.key.is_some()),
+        ("tie", matches!(tie, Some(Tie::Job(_)))),
+        ("on_crash", job.on_crash == Some(OnCrash::Hold)),
+    ];
+    match needs_disk.into_iter().find(|&(_, is_set)| is_volatile && is_set) {
+        Some((what, _)) => {
+            let reason = format!(
+                "a call that is kept in memory alone cannot have it ({what}): \
+                 leave it out, or set durability to \"disk\""
+            );
+            let field = if what == "callbacks" { "durability" } else { what };
+            Err(Fault(field, reason))
+        }
+        None => Ok(is_volatile),
+    }
+}
+
+fn check_argv(argv: &[String]) -> Result<(), Fault> {
+    match argv.first() {
+        None => return Err(Fault("argv", "the command is empty: name a program to run".to_owned())),
+        Some(program) if program.is_empty() => {
+            return Err(Fault("argv", "the program's name is empty: name a program to run".to_owned()));
+        }
+        Some(_) => {}
+    }
+    argv.iter().try_for_each(|argument| check_text("argv", argument))
+}
+
+fn key(job: &Job) -> Result<Option<Key>, Fault> {
+    for (field, text) in [("key", &job.key), ("round", &job.round)] {
+        let Some(text) = text else { continue };
+        check_text(field, text)?;
+        if text.is_empty() || text.len() > MAX_KEY {
+            return Err(Fault(field, format!("takes 1 to {MAX_KEY} bytes, this has {}", text.len())));
+        }
+    }
+    match (&job.key, &job.round) {
+        (Some(text), round) => Ok(Some(Key { text: text.clone(), round: round.clone() })),
+        (None, Some(_)) => Err(Fault("round", "means nothing without a key: name one".to_owned())),
+        (None, None) => Ok(None),
+    }
+}
+
+/// System calls end strings at a NUL.
+fn check_text(field: &'static str, text: &str) -> Result<(), Fault> {
+    if text.contains('\0') { Err(Fault(field, format!("{text:?} holds a NUL character"))) } else { Ok(()) }
+}
+
+fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
+    seconds.map(pool_proto::text::seconds).transpose().map_err(|reason| Fault(field, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
+        Admission::new(Account::default()).admit(job, 3, &Config::default(), |name| {
+            (name == DEFAULT_POOL).then(|| (Arc::from(name), false))
+        })
+    }
+
+    fn job() -> Job {
+        Job { argv: vec!["true".into()], ..Job::default() }
+    }
+
+    #[test]
+    fn a_bare_command_gets_a_minimal_setting() {
+        let work = admit(job()).unwrap();
+        assert!(work.cwd.starts_with('/'));
+        assert_eq!(work.environment.variables["PATH"], DEFAULT_PATH);
+        assert_eq!(work.environment.umask, DEFAULT_UMASK);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let long = "x".repeat(MAX_KEY + 1);
+        let faults: [(&str, Job); 18] = [
+            ("argv", Job::default()),
+            ("argv", Job { argv: vec![String::new()], ..job() }),
+            ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
+            ("cwd", Job { cwd: Some("src".into()), ..job() }),
+            ("env", Job { env: Some(BTreeMap::from([("A=B".into(), String::new())])), ..job() }),
+            ("umask", Job { umask: Some(0o1000), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(-1.0), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(0.0), ..job() }),
+            ("timeout_s", Job { timeout_s: Some(1.8e19), ..job() }),
+            ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
+            ("backoff_s", Job { backoff_s: Some(-1.0), ..job() }),
+            ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
+            ("name", Job { name: Some("\0".into()), ..job() }),
+            ("key", Job { key: Some(String::new()), ..job() }),
+            ("key", Job { key: Some(long.clone()), ..job() }),
+            ("key", Job { key: Some("k".into()), tie: Some("client".into()), ..job() }),
+            ("round", Job { key: Some("k".into()), round: Some(long), ..job() }),
+            ("round", Job { round: Some("r".into()), ..job() }),
+        ];
+        for (wanted, job) in faults {
+            match admit(job) {
+                Err(Refusal::InvalidJob { index: 3, field, .. }) => assert_eq!(field, wanted),
+                other => panic!("{wanted}: {other:?}"),
+            }
+        }
+        let refusal = admit(Job { pool: Some("gpu".into()), ..job() }).unwrap_err();
+        assert_eq!(refusal, Refusal::NoSuchPool { pool: "gpu".into() });
+    }
+
+    #[test]
+    fn jobs_of_one_shell_share_its_environment() {
+        let mut admission = Admission::new(Account::default());
+        let mut admit = |job| {
+            admission
+                .admit(job, 0, &Config::default(), |name| Some((Arc::from(name), false)))
+                .unwrap()
+                .environment
+                .clone()
+        };
+        let shell = Job { env: Some(BTreeMap::from([("A".into(), "1".into())])), ..job() };
+        let other = Job { env: Some(BTreeMap::from([("A".into(), "2".into())])), ..job() };
+        let (first, second, third) = (admit(shell.clone()), admit(other), admit(shell));
+        assert!(Arc::ptr_eq(&first, &third));
+        assert!(!Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn defaults_fill_what_is_left_out() {
+        let defaults = Job {
+            pool: Some("build".into()),
+            timeout_s: Some(5.0),
+            on_done: Some(vec!["a".into()]),
+            ..Job::default()
+        };
+        let merged = complete(Job { timeout_s: Some(1.0), ..job() }, &defaults);
+        assert_eq!(
+            (merged.pool.as_deref(), merged.timeout_s, merged.argv.len()),
+            (Some("build"), Some(1.0), 1)
+        );
+        assert_eq!(merged.on_done, Some(vec!["a".into()]));
+    }
+}

@@ -1,0 +1,310 @@
+//! Who listens to what happens, and is told of it. Read off what passes by anyway, the core's effects and
+//! facts: nothing is decided here, the core knows nothing of listeners, and without one nothing is done but
+//! to look whether there is any.
+//!
+//! Ends and submissions are told when they are kept, like replies; everything else as it happens.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pool_proto::methods::Events;
+use pool_proto::nouns::{CallProgress, Happening, HappeningKind};
+use pool_proto::text::rfc3339;
+use pool_proto::{Record, Refusal};
+
+use super::request::Open;
+use super::wait::in_brief;
+use super::{Desk, Effect};
+use crate::core::{Core, LaneId, SlotId};
+use crate::engine::{CallbackEnd, Change, Detail, Move, Question};
+use crate::job::{
+    CallbackId, IdMap, JobId, Place, ProcessId, RequestId, Start, StopReason, Unit, Until, Work,
+};
+
+/// A listener that has so much to read, in bytes, is told that it has missed something, and nothing more.
+/// Well above what a message with very many jobs brings about at once.
+pub const MAX_UNREAD: usize = 32 << 20;
+
+/// What a client wants to hear of: everything where nothing is named.
+#[derive(Debug)]
+pub struct Listener {
+    pools: Option<HashSet<String>>,
+    ids: Option<HashSet<u64>>,
+    /// It has been told that it hears everything from now on.
+    is_told: bool,
+}
+
+impl Listener {
+    fn wants(&self, happening: &Happening) -> bool {
+        let has_pool =
+            |pools: &HashSet<String>| happening.pool.as_ref().is_some_and(|pool| pools.contains(pool));
+        let has_id = |ids: &HashSet<u64>| happening.id.is_some_and(|id| ids.contains(&id));
+        self.is_told && self.pools.as_ref().is_none_or(has_pool) && self.ids.as_ref().is_none_or(has_id)
+    }
+}
+
+/// What is remembered of what passed by, for those who are to be told of what follows from it.
+#[derive(Debug, Default)]
+pub struct Overheard {
+    /// The pools of jobs that workers have or had, since the first listener came, and that have not ended.
+    /// Empty while nobody listens.
+    pub pools: IdMap<JobId, Arc<str>>,
+    /// The callbacks that run, with the job that each is of. Kept without listeners, too: they are few.
+    callbacks: IdMap<CallbackId, (JobId, String)>,
+}
+
+impl Desk {
+    pub(super) fn on_events(&mut self, request: RequestId, events: Events, more: bool, core: &Core) {
+        if !more {
+            return self.refuse(request, Refusal::ExpectedMore {});
+        }
+        if let Some(unknown) = events.pools.iter().flatten().find(|pool| core.pool_kind(pool).is_none()) {
+            return self.refuse(request, Refusal::NoSuchPool { pool: unknown.clone() });
+        }
+
+        if !self.requests.has_listeners() {
+            self.overheard.pools = core.running_pools().collect();
+        }
+        let (pools, ids) = (events.pools.map(HashSet::from_iter), events.ids.map(HashSet::from_iter));
+        self.requests.insert(request, Open::Listening(Box::new(Listener { pools, ids, is_told: false })));
+        // Ends that were given to the engine before this was known bring no record. When this is answered,
+        // the engine has answered them, too.
+        self.ask(Question::Records { request, ids: Vec::new() });
+    }
+
+    /// The answer to the first question: from here on nothing goes by untold. Or to a later one, about ends
+    /// that came without their records.
+    pub(super) fn on_listened_records(&mut self, request: RequestId, records: Vec<Record>) {
+        let Some(Open::Listening(listener)) = self.requests.get_mut(request) else { return };
+        if !listener.is_told {
+            listener.is_told = true;
+            let happening = self.happening(HappeningKind::Listening);
+            return self.reply(request, happening, false);
+        }
+
+        for record in records {
+            let happening = Happening { ..self.ended(&record) };
+            let Some(Open::Listening(listener)) = self.requests.get(request) else { return };
+            if record.state.is_terminal() && listener.wants(&happening) {
+                self.effects.push(Effect::Tell { request, happening: Arc::new(happening) });
+            }
+        }
+    }
+
+    /// It has left too much unread.
+    pub(super) fn on_too_slow(&mut self, request: RequestId) {
+        if self.requests.get(request).is_some() {
+            tracing::warn!("a client reads events too slowly and is told no more of them");
+            self.refuse(request, Refusal::EventsMissed { limit: MAX_UNREAD });
+        }
+    }
+
+    // ---- the core does something ----
+
+    /// A worker is handed an attempt.
+    pub(super) fn overhear_run(&mut self, unit: Unit, work: &Work) {
+        if let (Unit::Job(id), true) = (unit, self.requests.has_listeners()) {
+            self.overheard.pools.insert(id, work.pool.clone());
+        }
+    }
+
+    /// A worker is handed a callback.
+    pub(super) fn overhear_callback(&mut self, callback: CallbackId, record: &Record) {
+        self.overheard.callbacks.insert(callback, (JobId(record.id), record.pool.clone()));
+    }
+
+    pub(super) fn overhear_change(&mut self, change: &mut Change) {
+        match change {
+            Change::Move(moved) => {
+                self.see_to_end(moved);
+                if self.requests.has_listeners() {
+                    self.tell_move(moved);
+                }
+            }
+            Change::EndCallback { id, end, exit_code } => self.tell_callback(*id, *end, *exit_code),
+            Change::Insert(_)
+            | Change::Release { .. }
+            | Change::Wake { .. }
+            | Change::BeginCallback { .. }
+            | Change::SetPool { .. } => {}
+        }
+    }
+
+    /// Has an end tell as much as those want to know who wait for it.
+    fn see_to_end(&mut self, moved: &mut Move) {
+        let Place::Ended(outcome) = &moved.to else { return };
+        if self.requests.has_listeners() || self.requests.want_record(moved.id) {
+            moved.want = Detail::Record;
+        }
+        if self.requests.want_brief(moved.id) {
+            self.requests.keep_brief(moved.id, in_brief(moved.id, outcome));
+        }
+    }
+
+    fn tell_move(&mut self, moved: &Move) {
+        // That of a short call comes with what has become of it.
+        if let Some(start) = &moved.start {
+            self.tell_start_of(moved, start);
+        }
+
+        let (kind, reason) = match &moved.to {
+            // It is about to get the attempt; the start is told when the command has been executed.
+            Place::Running(_) if moved.confirm => return,
+            Place::Running(start) => return self.tell_start_of(moved, start),
+            Place::Stopping(reason) => (HappeningKind::Stopping, Some(why_stopping(*reason).to_owned())),
+            Place::Queued { again: false } => (HappeningKind::Requeued, moved.reason.clone()),
+            Place::Queued { again: true } | Place::Waiting(Until::Time { .. }) => {
+                (HappeningKind::Retrying, moved.reason.clone())
+            }
+            Place::Waiting(Until::Person) => (HappeningKind::Held, moved.reason.clone()),
+            // Told with the record, when it is kept.
+            Place::Ended(_) => return,
+        };
+        let id = Some(moved.id.0);
+        self.tell_of_job(Happening { id, reason, ..self.happening(kind) });
+    }
+
+    fn tell_start_of(&mut self, moved: &Move, start: &Start) {
+        let pid = start.process.map(|process| process.pid.get());
+        let (id, attempt, slot) = (Some(moved.id.0), Some(moved.tries.attempts), Some(start.slot));
+        let started = self.happening(HappeningKind::Started);
+        self.tell_of_job(Happening { id, attempt, slot, pid, ..started });
+    }
+
+    fn tell_callback(&mut self, callback: CallbackId, end: CallbackEnd, exit_code: Option<i32>) {
+        let (job, pool) = self.overheard.callbacks.remove(&callback).unzip();
+        if !self.requests.has_listeners() {
+            return;
+        }
+        let kind = match end {
+            CallbackEnd::Delivered => HappeningKind::CallbackDelivered,
+            CallbackEnd::Again { .. } => HappeningKind::CallbackRetrying,
+            CallbackEnd::Failed => HappeningKind::CallbackFailed,
+        };
+        let (id, callback) = (job.map(|id| id.0), Some(callback.0));
+        self.tell_of_job(Happening { id, pool, callback, exit_code, ..self.happening(kind) });
+    }
+
+    // ---- what has come about ----
+
+    pub(super) fn hear_of_acceptance(
+        &mut self,
+        first: JobId,
+        jobs: &[Arc<Work>],
+        existing: &[(usize, JobId)],
+    ) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
+        for (place, work) in jobs.iter().enumerate().filter(|&(place, _)| is_new(place)) {
+            let id = Some(first.0 + place as u64);
+            let (pool, name) = (Some(work.pool.to_string()), work.name.clone());
+            self.tell(Happening { id, pool, name, ..self.happening(HappeningKind::Submitted) });
+        }
+    }
+
+    pub(super) fn hear_of_release(&mut self, jobs: &[(JobId, Arc<str>)]) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        for (id, pool) in jobs {
+            let (id, pool) = (Some(id.0), Some(pool.to_string()));
+            self.tell(Happening { id, pool, ..self.happening(HappeningKind::Released) });
+        }
+    }
+
+    pub(super) fn hear_of_end(&mut self, id: JobId, record: Option<&Record>) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        self.overheard.pools.remove(&id);
+        match record {
+            Some(record) => self.tell(self.ended(record)),
+            // Its way here, by the core, is longer than that of the answer after which a listener is told
+            // that it hears everything: the end may have been given to the engine before anybody listened,
+            // and come after that.
+            None => {
+                let told = self.requests.listeners().filter(|(_, listener)| listener.is_told);
+                let told: Vec<RequestId> = told.map(|(request, _)| request).collect();
+                for request in told {
+                    self.ask(Question::Records { request, ids: vec![id] });
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear_of_progress(&mut self, id: JobId, attempt: u32, progress: &CallProgress) {
+        if self.requests.has_listeners() {
+            let (id, attempt, progress) = (Some(id.0), Some(attempt), Some(progress.clone()));
+            self.tell_of_job(Happening { id, attempt, progress, ..self.happening(HappeningKind::Progress) });
+        }
+    }
+
+    /// A slot has a worker again, or has lost it. A pool's slot is told with its pool, one of the callbacks'
+    /// lane without.
+    pub(super) fn hear_of_worker(
+        &mut self,
+        kind: HappeningKind,
+        slot: SlotId,
+        pool: Option<Arc<str>>,
+        pid: ProcessId,
+        reason: Option<String>,
+    ) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        let pool = match slot.lane {
+            LaneId::Pool(_) => pool.map(|pool| pool.to_string()),
+            LaneId::Callbacks => None,
+        };
+        let (slot, pid) = (Some(slot.index), Some(pid.get()));
+        self.tell(Happening { pool, slot, pid, reason, ..self.happening(kind) });
+    }
+
+    // ---- happenings ----
+
+    fn happening(&self, kind: HappeningKind) -> Happening {
+        Happening::new(kind, rfc3339(self.now.wall_us))
+    }
+
+    fn ended(&self, record: &Record) -> Happening {
+        Happening {
+            id: Some(record.id),
+            pool: Some(record.pool.clone()),
+            name: record.name.clone(),
+            attempt: Some(record.attempt),
+            state: Some(record.state),
+            result: record.result,
+            exit_code: record.exit_code,
+            signal: record.signal,
+            reason: record.reason.clone(),
+            ..self.happening(HappeningKind::Ended)
+        }
+    }
+
+    /// Completes what is known of a job that a worker has or had.
+    fn tell_of_job(&mut self, mut happening: Happening) {
+        if happening.pool.is_none() {
+            let known = happening.id.and_then(|id| self.overheard.pools.get(&JobId(id)));
+            happening.pool = known.map(ToString::to_string);
+        }
+        self.tell(happening);
+    }
+
+    fn tell(&mut self, happening: Happening) {
+        let happening = Arc::new(happening);
+        for (request, _) in self.requests.listeners().filter(|(_, listener)| listener.wants(&happening)) {
+            self.effects.push(Effect::Tell { request, happening: happening.clone() });
+        }
+    }
+}
+
+fn why_stopping(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Canceled => "it was canceled",
+        StopReason::TimedOut => "its time is up",
+        StopReason::Untied(_) => "what it was tied to has ended",
+        StopReason::Shutdown => "poold ends",
+    }
+}

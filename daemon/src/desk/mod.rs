@@ -1,0 +1,422 @@
+//! The desk: everything about a client's request, from its frame to its last reply. A pure state machine:
+//! [`Desk::handle`] takes an event and the time, and returns what is to be done about it. It does no I/O,
+//! reads no clock, and may look at the core.
+//!
+//! ```text
+//!   clients ── Asked ──▶ ┌──────┐ ── Command ───────────────▶ core
+//!   core ───── Fact ───▶ │ Desk │ ── Ask, Change, Chore ────▶ engine
+//!   engine ─── Answer ─▶ └──────┘ ── Reply, Refuse, Tell ───▶ clients
+//! ```
+//!
+//! All that hangs on a request is owned by its entry in [`Requests`]; all that hangs on a connection by its
+//! [`Caller`]. An entry that is removed takes everything along, so nothing has to be cleaned up by hand: not
+//! when a request is refused, nor when its client goes.
+//!
+//! What the core does passes by here before it is done ([`Desk::overhear`]), so that an end tells as much as
+//! those want to know who wait for it.
+
+mod admission;
+mod backup;
+mod condition;
+mod event;
+mod listen;
+mod listing;
+mod pools;
+mod request;
+mod rights;
+mod room;
+mod signal;
+mod spool;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use pool_proto::methods::Reply;
+use pool_proto::nouns::OnDisconnect;
+use pool_proto::{Record, Refusal, Request};
+
+pub use admission::{Account, Admission, complete};
+use condition::Changing;
+pub use condition::Daemon;
+pub use event::{ConnectionId, Effect, Event};
+pub use listen::MAX_UNREAD;
+use listen::Overheard;
+pub use pools::AddedPools;
+use request::{Open, Requests};
+pub use rights::Rights;
+use room::OutputRoom;
+use spool::Tokens;
+use wait::{Wanted, Watch};
+
+use crate::core::{self, Core, Fact, Now};
+use crate::engine::{Answer, Chore, Question};
+use crate::job::{IdMap, JobId, RequestId, UserId};
+use crate::start::config::Config;
+
+/// A client's connection, and what hangs on it besides its requests.
+#[derive(Debug)]
+struct Caller {
+    uid: UserId,
+    /// The spooled inputs that it has opened and that no submission has named.
+    unclaimed: Vec<String>,
+    /// It has asked for a backup, and may hold the database's file.
+    may_hold: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Desk {
+    daemon: Daemon,
+    rights: Rights,
+    admission: Admission,
+    /// The file's, joined with the added pools.
+    config: Config,
+    added: AddedPools,
+    changing: Changing,
+    clients: IdMap<ConnectionId, Caller>,
+    requests: Requests,
+    tokens: Tokens,
+    room: OutputRoom,
+    overheard: Overheard,
+    /// The requests with ends in few words that are told at the end of this turn.
+    brief_at_end: Vec<RequestId>,
+    now: Now,
+    effects: Vec<Effect>,
+}
+
+impl Desk {
+    /// The desk of a start. `config`: the file's, joined with the `added` pools.
+    pub fn new(
+        daemon: Daemon,
+        rights: Rights,
+        admission: Admission,
+        config: Config,
+        added: AddedPools,
+        now: Now,
+    ) -> Self {
+        Self {
+            tokens: Tokens::new(daemon.started_us),
+            daemon,
+            rights,
+            admission,
+            config,
+            added,
+            changing: Changing::default(),
+            clients: IdMap::default(),
+            requests: Requests::default(),
+            room: OutputRoom::default(),
+            overheard: Overheard::default(),
+            brief_at_end: Vec::new(),
+            now,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in an event; returns what is to be done about it, in order.
+    pub fn handle(&mut self, now: Now, event: Event, core: &Core) -> Vec<Effect> {
+        self.now = now;
+        match event {
+            Event::Connected { connection, uid } => {
+                self.clients.insert(connection, Caller { uid, unclaimed: Vec::new(), may_hold: false });
+            }
+            Event::Asked { connection, request, asked, more } => {
+                self.on_asked(connection, request, asked, more, core);
+            }
+            Event::Disconnected { request } => self.on_disconnected(request),
+            Event::Closed { connection } => self.on_closed(connection),
+            Event::Drained { request } => self.on_drained(request),
+            Event::TooSlow { request } => self.on_too_slow(request),
+            Event::Fact(fact) => self.on_fact(fact, core),
+            Event::Answer(answer) => self.on_answer(answer, core),
+            Event::Failing(reason) => self.changing.store_failure = reason,
+            Event::SpoolFailed { request, token, reason } => self.on_spool_failed(request, &token, reason),
+            Event::OutputMissing { request, id, attempt, reason } => {
+                self.on_output_missing(request, id, attempt, reason, core);
+            }
+            Event::Measured { ended, running } => self.on_measured(ended, running, core),
+            Event::Contained(containment) => self.changing.containment = containment,
+            Event::Reread(read) => self.on_reread(read, core),
+            Event::Worker { kind, slot, pool, pid, reason } => {
+                self.hear_of_worker(kind, slot, pool, pid, reason);
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Looks at what the core has done before it is carried out; returns what listeners are to be told of it
+    /// first. Without waiting requests and without listeners nothing is changed and nothing returned.
+    pub fn overhear(&mut self, now: Now, effect: &mut core::Effect) -> Vec<Effect> {
+        self.now = now;
+        match effect {
+            core::Effect::Change(change) => self.overhear_change(change),
+            core::Effect::Run { claim, work, .. } => self.overhear_run(claim.unit, work),
+            core::Effect::RunCallback { run, .. } => self.overhear_callback(run.id, &run.record),
+            core::Effect::Insert { .. }
+            | core::Effect::Want { .. }
+            | core::Effect::GiveBack(_)
+            | core::Effect::SpawnWorker { .. }
+            | core::Effect::RetireWorker { .. }
+            | core::Effect::SpawnSuccessor { .. }
+            | core::Effect::SwapWorker { .. }
+            | core::Effect::KillSuccessor { .. }
+            | core::Effect::Signal { .. }
+            | core::Effect::Terminate { .. }
+            | core::Effect::Kill { .. }
+            | core::Effect::KillWorker { .. }
+            | core::Effect::Tell(_)
+            | core::Effect::Exit => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// All events of a turn have been handled: what is told together is told now.
+    pub fn end_turn(&mut self) -> Vec<Effect> {
+        self.tell_briefs();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What it holds for clients, by name; nothing once all of them have gone.
+    #[cfg(test)]
+    pub fn held(&self) -> Vec<&'static str> {
+        let held = [
+            ("connections", !self.clients.is_empty()),
+            ("requests", !self.requests.is_empty()),
+            ("ends that are not told", !self.brief_at_end.is_empty()),
+            ("effects", !self.effects.is_empty()),
+        ];
+        held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()
+    }
+
+    /// Jobs whose ends somebody waits for.
+    #[cfg(test)]
+    pub fn awaited(&self) -> Vec<JobId> {
+        self.requests.awaited()
+    }
+
+    // ---- clients ----
+
+    fn on_asked(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        asked: Request,
+        more: bool,
+        core: &Core,
+    ) {
+        let client = self.clients.get(&connection).expect("a client connects before it asks");
+        if let Err(refusal) = self.rights.may(client.uid, &asked) {
+            return self.refuse(request, refusal);
+        }
+        if self.awaits_measure(&asked) {
+            return self.defer(connection, request, asked, more, core);
+        }
+        self.carry_out(connection, request, asked, more, core);
+    }
+
+    fn carry_out(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        asked: Request,
+        more: bool,
+        core: &Core,
+    ) {
+        match asked {
+            Request::Ping => self.on_ping(request),
+            Request::Submit(submit) => self.on_submit(connection, request, *submit, more, core),
+            Request::SubmitMany(many) => self.on_submit_many(request, *many, more, core),
+            Request::Spool => self.on_spool(connection, request),
+            Request::Wait(wait) => {
+                let watch = match (more, wait.output, wait.progress) {
+                    (true, Some(true), _) => Watch::Output,
+                    (true, _, Some(true)) => Watch::Progress,
+                    (_, _, _) => Watch::Nothing,
+                };
+                let attached = wait.on_disconnect == Some(OnDisconnect::Cancel);
+                let wanted = Wanted::Ends { any: wait.any.unwrap_or(false), watch, attached };
+                self.on_wait(request, job_ids(wait.ids), wanted);
+            }
+            Request::Get(get) => self.on_get(request, JobId(get.id)),
+            Request::Output(output) => self.on_output(request, JobId(output.id)),
+            Request::List(list) => self.on_list(request, list, more),
+            Request::Cancel(cancel) => self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel),
+            Request::Signal(signal) => self.on_signal(request, &signal, core),
+            Request::Release(release) => self.on_release(request, job_ids(release.ids)),
+            Request::Pools => self.on_pools(request, core),
+            Request::AddPool(added) => self.on_add_pool(request, added, core),
+            Request::RemovePool(remove) => self.on_remove_pool(request, remove),
+            Request::Status => self.on_status(request, core),
+            Request::Absent(absent) => self.on_absent(request, absent),
+            Request::Events(events) => self.on_events(request, events, more, core),
+            Request::Backup => self.on_backup(connection, request),
+            Request::EndBackup => self.on_end_backup(connection, request),
+            Request::Shutdown(shutdown) => self.on_shutdown(request, shutdown.mode),
+        }
+    }
+
+    fn on_disconnected(&mut self, request: RequestId) {
+        let Some(open) = self.requests.get_mut(request) else { return };
+        if open.outlive_client() {
+            // The engine may accept its jobs yet: those that are tied to their client are to end then.
+            if matches!(open, Open::Submitting(_)) {
+                self.command(core::Event::Forsaken { request });
+            }
+            return;
+        }
+        if let Some(Open::Waiting(watcher)) = self.close(request) {
+            self.abandon(*watcher);
+        }
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId) {
+        let Some(client) = self.clients.remove(&connection) else { return };
+        for token in client.unclaimed {
+            self.effects.push(Effect::RemoveSpooled { token });
+        }
+        if client.may_hold {
+            self.effects.push(Effect::Chore(Chore::LetGo { request: None, holder: connection.0 }));
+        }
+    }
+
+    // ---- the core and the engine ----
+
+    fn on_fact(&mut self, fact: Fact, core: &Core) {
+        match fact {
+            Fact::Accepted { request, first, jobs, existing } => {
+                self.hear_of_acceptance(first, &jobs, &existing);
+                self.on_accepted(request, first, jobs.len(), &existing);
+            }
+            Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
+            Fact::Started { id, attempt } => self.on_started(id, attempt),
+            Fact::Progressed { id, attempt, progress } => {
+                self.hear_of_progress(id, attempt, &progress);
+                self.on_progressed(id, &progress);
+            }
+            Fact::Ended { id, record } => {
+                self.hear_of_end(id, record.as_deref());
+                self.on_ended(id, record.as_deref());
+            }
+            Fact::Lost { id } => self.on_lost(id),
+            Fact::Released { request, jobs } => {
+                self.hear_of_release(&jobs);
+                self.on_released(request);
+            }
+            Fact::Exiting => self.on_exiting(core),
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer, core: &Core) {
+        match answer {
+            Answer::Got { request, records, missing } => self.on_got(request, records, &missing, core),
+            Answer::Listed { request, records, next } => self.on_listed(request, records, next),
+            Answer::PoolSet { request } => self.on_pool_set(request),
+            Answer::Held { request, bytes } => self.on_held(request, bytes),
+            Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
+            Answer::Refused { request, refusal } => {
+                // Where the request is over already, nobody waits for this.
+                if self.requests.get(request).is_some() {
+                    self.refuse(request, refusal);
+                }
+            }
+            // The core's business, of which it tells what there is to know; or nobody's.
+            Answer::Inserted { .. }
+            | Answer::Placed { .. }
+            | Answer::Lost { .. }
+            | Answer::Ended { .. }
+            | Answer::Released { .. }
+            | Answer::Woken { .. }
+            | Answer::Fetched { .. }
+            | Answer::CallbackBegun(_)
+            | Answer::IdsReserved { .. }
+            | Answer::LetGo { request: None, .. }
+            | Answer::Pruned { .. } => {}
+        }
+    }
+
+    fn on_got(&mut self, request: RequestId, mut records: Vec<Record>, missing: &[JobId], core: &Core) {
+        // Without an entry the request is over: its client has gone, or has been told by an end that came in
+        // between.
+        let Some(open) = self.requests.get(request) else { return };
+        match open {
+            Open::Waiting(_) => self.on_awaited_records(request, &records, missing, core),
+            Open::Signaling => self.on_signaled_record(request, records.first(), missing),
+            Open::Getting => self.on_got_record(request, records.pop(), missing, core),
+            Open::OpeningOutput => self.on_output_record(request, records.first(), missing),
+            Open::Seeking(_) => self.on_sought(request, records.len(), missing),
+            Open::Listening(_) => self.on_listened_records(request, records),
+            Open::Measuring(_)
+            | Open::Submitting(_)
+            | Open::Releasing
+            | Open::Listing(_)
+            | Open::ChangingPool(_)
+            | Open::BackingUp
+            | Open::EndingBackup => tracing::error!(%request, "the engine answered what was not asked"),
+        }
+    }
+
+    /// Everything is over. What is on its way into the engine may still be kept: its clients learn that their
+    /// connections are lost, and no more.
+    fn on_exiting(&mut self, core: &Core) {
+        self.tell_briefs();
+        for request in self.requests.that(|open| matches!(open, Open::Measuring(_))) {
+            let Some(Open::Measuring(deferred)) = self.requests.remove(request) else { continue };
+            match deferred.asked {
+                Request::Submit(_) | Request::SubmitMany(_) => self.refuse(request, Refusal::Draining {}),
+                asked => self.carry_out(deferred.connection, request, asked, deferred.more, core),
+            }
+        }
+        let waits = |open: &Open| matches!(open, Open::Waiting(_) | Open::Signaling | Open::Listening(_));
+        for request in self.requests.that(waits) {
+            self.refuse(request, Refusal::ShuttingDown {});
+        }
+    }
+
+    // ---- what all of this shares ----
+
+    /// Removes a request and what hangs on it: the one way out for whatever ends it, but for the acceptance
+    /// of a submission, which makes another request of it.
+    fn close(&mut self, request: RequestId) -> Option<Open> {
+        let mut open = self.requests.remove(request)?;
+        match &mut open {
+            Open::Submitting(submission) => {
+                let spooled = submission.take_spooled();
+                self.remove_spooled(spooled);
+            }
+            Open::Listening(_) if !self.requests.has_listeners() => self.overheard.pools.clear(),
+            _ => {}
+        }
+        Some(open)
+    }
+
+    /// `last`: nothing more follows to this request.
+    fn reply(&mut self, request: RequestId, reply: impl Into<Reply>, last: bool) {
+        if last {
+            self.close(request);
+        }
+        self.effects.push(Effect::Reply { request, reply: reply.into(), last });
+    }
+
+    fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        if !self.close(request).is_some_and(|open| open.is_forsaken()) {
+            self.effects.push(Effect::Refuse { request, refusal });
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        self.effects.push(Effect::Ask(question));
+    }
+
+    fn command(&mut self, event: core::Event) {
+        self.effects.push(Effect::Command(event));
+    }
+}
+
+fn job_ids(ids: Vec<u64>) -> Vec<JobId> {
+    ids.into_iter().map(JobId).collect()
+}

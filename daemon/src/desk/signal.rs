@@ -1,0 +1,68 @@
+//! What clients change about jobs that are there: signals, and the release of held ones. (A cancel waits for
+//! the ends: [`wait`](super::wait).)
+
+use pool_proto::methods::{Empty, Signal};
+use pool_proto::{Record, Refusal, State};
+
+use super::request::Open;
+use super::{Desk, Effect};
+use crate::core::{self, Core, Reach};
+use crate::engine::{Change, Question};
+use crate::job::{IdSet, JobId, RequestId};
+
+/// The greatest number of a signal on Linux: SIGRTMAX of signal(7).
+const MAX_SIGNAL: i32 = 64;
+
+impl Desk {
+    pub(super) fn on_signal(&mut self, request: RequestId, asked: &Signal, core: &Core) {
+        let &Signal { id, signal } = asked;
+        if !(1..=MAX_SIGNAL).contains(&signal) {
+            let parameter = format!("signal: {signal} is none, see signal(7)");
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
+
+        let id = JobId(id);
+        match core.reachable(id) {
+            Reach::Running => {
+                self.command(core::Event::Signal { id, signal });
+                self.reply(request, Empty {}, true);
+            }
+            Reach::NotHanded => self.refuse(request, not_running(id, State::Queued)),
+            Reach::Unknown => {
+                self.requests.insert(request, Open::Signaling);
+                self.ask(Question::Records { request, ids: vec![id] });
+            }
+        }
+    }
+
+    /// What the job of a signal does instead of running.
+    pub(super) fn on_signaled_record(
+        &mut self,
+        request: RequestId,
+        record: Option<&Record>,
+        missing: &[JobId],
+    ) {
+        match record {
+            Some(record) => self.refuse(request, not_running(JobId(record.id), record.state)),
+            None => self.refuse_missing(request, missing),
+        }
+    }
+
+    pub(super) fn on_release(&mut self, request: RequestId, mut ids: Vec<JobId>) {
+        // A job that is named twice is released once.
+        let mut named = IdSet::default();
+        ids.retain(|&id| named.insert(id));
+        self.requests.insert(request, Open::Releasing);
+        self.effects.push(Effect::Change(Change::Release { request, ids }));
+    }
+
+    pub(super) fn on_released(&mut self, request: RequestId) {
+        if self.close(request).is_some() {
+            self.reply(request, Empty {}, true);
+        }
+    }
+}
+
+fn not_running(id: JobId, state: State) -> Refusal {
+    Refusal::NotRunning { id: id.0, state: state.as_str().to_owned() }
+}

@@ -1,0 +1,258 @@
+//! Submissions: from what a client asks for to the jobs that the core is given, and what the client is told
+//! when they are kept, or are not.
+
+use std::sync::Arc;
+
+use pool_proto::methods::{Submit, SubmitMany, Submitted};
+use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
+use pool_proto::{Refusal, nouns};
+
+use super::admission::complete;
+use super::event::ConnectionId;
+use super::request::Open;
+use super::wait::{Wanted, Watcher, progress};
+use super::{Desk, Effect};
+use crate::core::{self, Core, Denial};
+use crate::engine::Question;
+use crate::job::{JobId, RequestId, Work};
+
+/// A submission whose jobs are on their way into the engine.
+#[derive(Debug)]
+pub struct Submission {
+    form: Form,
+    follow: Follow,
+    /// The token of the standard input that its job has named: the job's once that is kept, nobody's where it
+    /// is not.
+    spooled: Option<String>,
+    /// Its client has gone.
+    pub is_forsaken: bool,
+}
+
+/// How the ids are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The id of the one job: `Submit`.
+    One,
+    /// As a list, even of one: `SubmitMany`.
+    List,
+}
+
+/// What the client of a submission wants to hear after it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    Nothing,
+    /// All of the one job, and this is to become of it should the client go.
+    Attached(OnDisconnect),
+    /// The ends of all jobs, in few words.
+    Batch,
+}
+
+impl Submission {
+    /// The spooled input that nobody else owns by now.
+    pub fn take_spooled(&mut self) -> Option<String> {
+        self.spooled.take()
+    }
+}
+
+impl Desk {
+    pub(super) fn on_submit(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        submit: Submit,
+        more: bool,
+        core: &Core,
+    ) {
+        match self.check_submit(connection, submit, more, core) {
+            Ok((work, submission)) => self.submit(request, vec![work], submission),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn check_submit(
+        &mut self,
+        connection: ConnectionId,
+        submit: Submit,
+        more: bool,
+        core: &Core,
+    ) -> Result<(Arc<Work>, Submission), Refusal> {
+        self.check_output_room()?;
+        let Submit { mut job, on_disconnect } = submit;
+        let attached = more.then(|| on_disconnect.unwrap_or_default());
+        if attached == Some(OnDisconnect::Cancel) {
+            if job.tie.as_deref().is_some_and(|tie| tie != TIE_TO_CLIENT) {
+                return Err(invalid(
+                    0,
+                    "tie",
+                    "a job has one tie, and on_disconnect \"cancel\" is that to its client: \
+                     leave one of them out",
+                ));
+            }
+            job.tie.get_or_insert_with(|| TIE_TO_CLIENT.to_owned());
+        }
+        let is_tied = job.tie.as_deref() == Some(TIE_TO_CLIENT);
+        if is_tied && attached.is_none() {
+            return Err(invalid(
+                0,
+                "tie",
+                "only a client that waits for the job's end can be tied to: call Submit with \"more\"",
+            ));
+        }
+        let follow = match attached {
+            None => Follow::Nothing,
+            Some(_) if is_tied => Follow::Attached(OnDisconnect::Cancel),
+            Some(on_disconnect) => Follow::Attached(on_disconnect),
+        };
+
+        let token = job.stdin.clone();
+        let work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
+        // Last: what is refused before leaves the input with its connection.
+        let spooled = match token {
+            Some(token) => Some(self.claim_spooled(connection, &token).ok_or_else(|| {
+                invalid(0, "stdin", &format!("{token:?} is no token that Spool gave on this connection"))
+            })?),
+            None => None,
+        };
+        Ok((work, Submission { form: Form::One, follow, spooled, is_forsaken: false }))
+    }
+
+    pub(super) fn on_submit_many(&mut self, request: RequestId, many: SubmitMany, more: bool, core: &Core) {
+        match self.check_submit_many(many, more, core) {
+            Ok(jobs) if jobs.is_empty() => self.reply(request, Submitted::default(), true),
+            Ok(jobs) => {
+                let follow = if more { Follow::Batch } else { Follow::Nothing };
+                let submission = Submission { form: Form::List, follow, spooled: None, is_forsaken: false };
+                self.submit(request, jobs, submission);
+            }
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn check_submit_many(
+        &mut self,
+        many: SubmitMany,
+        more: bool,
+        core: &Core,
+    ) -> Result<Vec<Arc<Work>>, Refusal> {
+        self.check_output_room()?;
+        let defaults = many.defaults.unwrap_or_default();
+        let mut jobs: Vec<Arc<Work>> = Vec::with_capacity(many.jobs.len());
+        for (index, job) in many.jobs.into_iter().enumerate() {
+            let job = complete(job, &defaults);
+            check_shared(index, &job, more)?;
+            jobs.push(self.admission.admit(job, index, &self.config, |name| core.open_pool(name))?);
+        }
+
+        if let Some(index) = jobs.iter().position(|work| work.volatile != jobs[0].volatile) {
+            return Err(invalid(
+                index,
+                "durability",
+                "the jobs of one message are all kept on disk, or none is: submit the others by themselves",
+            ));
+        }
+        Ok(jobs)
+    }
+
+    fn submit(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submission: Submission) {
+        self.requests.insert(request, Open::Submitting(submission));
+        self.command(core::Event::Submit { request, jobs });
+    }
+
+    /// The jobs are kept, or were before.
+    pub(super) fn on_accepted(
+        &mut self,
+        request: RequestId,
+        first: JobId,
+        count: usize,
+        existing: &[(usize, JobId)],
+    ) {
+        let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
+        let spooled = submission.take_spooled();
+        if !existing.is_empty() {
+            // Another job has the key. Only a job that was submitted by itself has an input to spool, so this
+            // one is nobody's.
+            self.remove_spooled(spooled);
+        }
+
+        let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
+        existing.iter().for_each(|&(place, id)| ids[place] = id);
+        let wanted = match submission.follow {
+            Follow::Nothing => None,
+            Follow::Attached(on_disconnect) => Some(Wanted::Attached(on_disconnect)),
+            Follow::Batch => Some(Wanted::Batch),
+        };
+        if submission.is_forsaken {
+            // The core was told so, too; but where the jobs were accepted before it heard of that, they are
+            // still tied to a client that has gone.
+            if let Some(wanted) = wanted {
+                self.abandon(Watcher::new(wanted, ids));
+            }
+            return;
+        }
+
+        if let Some(wanted) = wanted {
+            let watcher = Watcher::new(wanted, ids.iter().copied());
+            self.requests.insert(request, Open::Waiting(Box::new(watcher)));
+        }
+
+        self.reply_accepted(request, submission.form, &ids, existing, wanted.is_none());
+        if wanted.is_some() && !existing.is_empty() {
+            // These may have started, and ended, long ago.
+            let ids = existing.iter().map(|&(_, id)| id).collect();
+            self.ask(Question::Records { request, ids });
+        }
+    }
+
+    fn reply_accepted(
+        &mut self,
+        request: RequestId,
+        form: Form,
+        ids: &[JobId],
+        existing: &[(usize, JobId)],
+        last: bool,
+    ) {
+        match (form, ids) {
+            (Form::One, &[id]) => {
+                let existing = Some(!existing.is_empty());
+                let accepted = Progress { existing, ..progress(ProgressEvent::Accepted, id) };
+                self.reply(request, accepted, last);
+            }
+            (Form::One | Form::List, _) => {
+                let ids = ids.iter().map(|id| id.0).collect();
+                let existing = existing.iter().map(|&(place, _)| place).collect();
+                self.reply(request, Submitted { ids, existing, results: Vec::new() }, last);
+            }
+        }
+    }
+
+    pub(super) fn remove_spooled(&mut self, token: Option<String>) {
+        self.effects.extend(token.map(|token| Effect::RemoveSpooled { token }));
+    }
+}
+
+/// What a denial is called where clients hear of it: the one place that knows both.
+pub fn refusal_of(denial: Denial) -> Refusal {
+    match denial {
+        Denial::Draining => Refusal::Draining {},
+        Denial::QueueFull { pool, limit } => Refusal::QueueFull { pool: pool.to_string(), limit },
+        Denial::PoolGone { pool } => Refusal::NoSuchPool { pool: pool.to_string() },
+    }
+}
+
+/// What a job cannot have that is not submitted by itself.
+fn check_shared(index: usize, job: &nouns::Job, more: bool) -> Result<(), Refusal> {
+    if job.stdin.is_some() {
+        let reason = "several jobs cannot share one standard input: submit such a job by itself";
+        return Err(invalid(index, "stdin", reason));
+    }
+    if job.tie.as_deref() == Some(TIE_TO_CLIENT) && !more {
+        let reason = "only a client that waits can be tied to: call SubmitMany with \"more\", \
+                      or submit such a job by itself";
+        return Err(invalid(index, "tie", reason));
+    }
+    Ok(())
+}
+
+fn invalid(index: usize, field: &str, reason: &str) -> Refusal {
+    Refusal::InvalidJob { index, field: field.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,335 @@
+//! The requests that wait for the ends of jobs: `Wait`, `Cancel`, and submissions whose client stays.
+//!
+//! ```text
+//!   registered ──▶ engine asked for the records ──▶ told of what has ended ──▶ told of each end as it comes
+//! ```
+//!
+//! A request is registered first and the engine asked then, so that no end slips through: what ends before
+//! the engine reads the records is in them; what ends later is told as
+//! [`Fact::Ended`](crate::core::Fact::Ended), for which the request is registered already. What comes both
+//! ways is told once, since the request has stopped waiting for that job with the first.
+
+use std::collections::hash_set;
+
+use pool_proto::methods::{Canceled, Submitted};
+use pool_proto::nouns::{Brief, CallProgress, OnDisconnect, Progress, ProgressEvent};
+use pool_proto::{Record, Refusal, State};
+
+use super::request::Open;
+use super::{Desk, Effect};
+use crate::core::{self, Core};
+use crate::engine::Question;
+use crate::job::{IdMap, IdSet, JobId, Outcome, RequestId};
+
+/// What a waiting request is told, and when it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Told of each start and of the end of its one job.
+    Attached(OnDisconnect),
+    /// Told of each end, and what it watches; over with the last end, with `any` with the first.
+    /// With `attached`, jobs that are tied to their client end with it.
+    Ends { any: bool, watch: Watch, attached: bool },
+    /// Told of each end in few words; over with the last.
+    Batch,
+    /// Has each of the jobs ended, and is told of all ends at once.
+    Cancel,
+}
+
+/// What a waiting request is told of besides ends: each has what those before it have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watch {
+    Nothing,
+    /// How far calls have come.
+    Progress,
+    /// Each start, with the attempt's output.
+    Output,
+}
+
+impl Wanted {
+    pub fn watch(self) -> Watch {
+        match self {
+            Self::Attached(_) => Watch::Output,
+            Self::Ends { watch, .. } => watch,
+            Self::Batch | Self::Cancel => Watch::Nothing,
+        }
+    }
+
+    /// Whether jobs that are tied to their client end when the request's client goes.
+    fn ties(self) -> bool {
+        match self {
+            Self::Attached(on_disconnect) => on_disconnect == OnDisconnect::Cancel,
+            Self::Ends { attached, .. } => attached,
+            Self::Batch => true,
+            Self::Cancel => false,
+        }
+    }
+}
+
+/// A request that waits for the ends of jobs.
+#[derive(Debug)]
+pub struct Watcher {
+    pub wanted: Wanted,
+    remaining: IdSet<JobId>,
+    /// The latest attempt of each job whose start it was told, where it watches starts.
+    started: IdMap<JobId, u32>,
+    /// Records kept for one reply at the end.
+    records: Vec<Record>,
+    /// Ends in few words, kept for one reply at the end of the turn.
+    briefs: Vec<Brief>,
+}
+
+impl Watcher {
+    pub fn new(wanted: Wanted, ids: impl IntoIterator<Item = JobId>) -> Self {
+        Self {
+            wanted,
+            remaining: ids.into_iter().collect(),
+            started: IdMap::default(),
+            records: Vec::new(),
+            briefs: Vec::new(),
+        }
+    }
+
+    /// The jobs that it still waits for.
+    pub fn remaining(&self) -> hash_set::Iter<'_, JobId> {
+        self.remaining.iter()
+    }
+
+    fn waits_for(&self, id: JobId) -> bool {
+        self.remaining.contains(&id)
+    }
+
+    /// It waits for the job no longer; false where it did not. Only [`Requests`](super::request::Requests),
+    /// which has the index, calls this.
+    pub fn strike(&mut self, id: JobId) -> bool {
+        self.remaining.remove(&id)
+    }
+
+    /// Whether it has not been told of that start.
+    fn note_start(&mut self, id: JobId, attempt: u32) -> bool {
+        self.started.insert(id, attempt).is_none_or(|told| told < attempt)
+    }
+}
+
+/// An end, told in full or in few words.
+#[derive(Debug, Clone, Copy)]
+enum KnownEnd<'a> {
+    Record(&'a Record),
+    Brief(&'a Brief),
+}
+
+impl KnownEnd<'_> {
+    fn in_full(self) -> Record {
+        match self {
+            Self::Record(record) => record.clone(),
+            Self::Brief(_) => unreachable!("whoever wants the record has it read"),
+        }
+    }
+
+    fn in_brief(self) -> Brief {
+        match self {
+            Self::Brief(brief) => brief.clone(),
+            Self::Record(record) => Brief {
+                id: record.id,
+                state: record.state,
+                value: record.value.clone(),
+                error: record.error.clone(),
+                exit_code: record.exit_code,
+                signal: record.signal,
+                reason: record.reason.clone(),
+            },
+        }
+    }
+}
+
+/// An outcome in few words.
+pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
+    let Outcome { state, exit_code, signal, reason, answer, .. } = outcome;
+    let (value, error) = match answer {
+        Some(Ok(value)) => (Some(value.clone()), None),
+        Some(Err(error)) => (None, Some(error.clone())),
+        None => (None, None),
+    };
+    Brief {
+        id: id.0,
+        state: *state,
+        value,
+        error,
+        exit_code: *exit_code,
+        signal: *signal,
+        reason: reason.clone(),
+    }
+}
+
+/// A reply to `Submit` or `Wait` that tells nothing but what it is about.
+pub fn progress(event: ProgressEvent, id: JobId) -> Progress {
+    Progress {
+        event,
+        id: id.0,
+        attempt: None,
+        descriptors: None,
+        record: None,
+        existing: None,
+        progress: None,
+    }
+}
+
+impl Desk {
+    /// The request waits from now on, so that no end can slip through; the engine then tells what has ended
+    /// already, and what does not exist.
+    pub(super) fn on_wait(&mut self, request: RequestId, mut ids: Vec<JobId>, wanted: Wanted) {
+        if ids.is_empty() {
+            let parameter = "ids: at least one is needed".to_owned();
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
+        ids.sort_unstable();
+        ids.dedup();
+
+        self.requests.insert(request, Open::Waiting(Box::new(Watcher::new(wanted, ids.iter().copied()))));
+        if let Wanted::Ends { attached: true, .. } = wanted {
+            self.command(core::Event::Attended { ids: ids.clone() });
+        }
+        self.ask(Question::Records { request, ids });
+    }
+
+    /// The records of jobs that a request may still wait for.
+    pub(super) fn on_awaited_records(
+        &mut self,
+        request: RequestId,
+        records: &[Record],
+        missing: &[JobId],
+        core: &Core,
+    ) {
+        if let Some(id) = missing.first() {
+            return self.refuse(request, Refusal::NoSuchJob { id: id.0 });
+        }
+
+        for record in records {
+            let id = JobId(record.id);
+            // It may be over: with `any`, an end before this one was the last reply.
+            let Some(watcher) = self.requests.watcher(request) else { return };
+            if !watcher.waits_for(id) {
+                continue; // It was told of already.
+            }
+            let wanted = watcher.wanted;
+
+            let is_queued = matches!(record.state, State::Queued | State::Retrying);
+            if record.argv.is_some() && record.started_at.is_some() && !is_queued {
+                self.tell_start(request, id, record.attempt);
+            }
+            if wanted.watch() >= Watch::Progress
+                && let Some(progress) = core.progress_of(id)
+            {
+                self.tell_progress(request, id, progress);
+            }
+
+            if record.state.is_terminal() {
+                self.tell_end(request, id, KnownEnd::Record(record));
+            } else if wanted == Wanted::Cancel {
+                self.command(core::Event::Cancel { id });
+            }
+        }
+    }
+
+    // ---- what the core tells ----
+
+    pub(super) fn on_started(&mut self, id: JobId, attempt: u32) {
+        for request in self.requests.watching(id, Watch::Output) {
+            self.tell_start(request, id, attempt);
+        }
+    }
+
+    pub(super) fn on_progressed(&mut self, id: JobId, progress: &CallProgress) {
+        for request in self.requests.watching(id, Watch::Progress) {
+            self.tell_progress(request, id, progress.clone());
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, id: JobId, record: Option<&Record>) {
+        let brief = self.requests.take_brief(id);
+        for request in self.requests.awaiting(id) {
+            let is_batch = self.requests.watcher(request).is_some_and(|w| w.wanted == Wanted::Batch);
+            match (record, &brief) {
+                (Some(record), _) => self.tell_end(request, id, KnownEnd::Record(record)),
+                (None, Some(brief)) if is_batch => self.tell_end(request, id, KnownEnd::Brief(brief)),
+                // It did not wait yet when the end was given to the engine. It has come since, and may have
+                // been told that the job still ran.
+                (None, _) => self.ask(Question::Records { request, ids: vec![id] }),
+            }
+        }
+    }
+
+    /// A job that was to be ended has ended before, or does not exist: the engine knows which.
+    pub(super) fn on_lost(&mut self, id: JobId) {
+        self.requests.take_brief(id);
+        for request in self.requests.awaiting(id) {
+            self.ask(Question::Records { request, ids: vec![id] });
+        }
+    }
+
+    // ---- what a request is told ----
+
+    /// A start is told once. It may be known in two ways: from the record, and from the core, whose word may
+    /// still be on its way when the record is read.
+    fn tell_start(&mut self, request: RequestId, id: JobId, attempt: u32) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        if watcher.wanted.watch() >= Watch::Output && watcher.note_start(id, attempt) {
+            self.effects.push(Effect::ReplyStarted { request, id, attempt });
+        }
+    }
+
+    fn tell_progress(&mut self, request: RequestId, id: JobId, of_call: CallProgress) {
+        let told = Progress { progress: Some(of_call), ..progress(ProgressEvent::Progress, id) };
+        self.reply(request, told, false);
+    }
+
+    /// A job has ended: its request is told, if it still waits for the job.
+    fn tell_end(&mut self, request: RequestId, id: JobId, end: KnownEnd<'_>) {
+        let Some(watcher) = self.requests.end_awaited(request, id) else { return };
+        let is_last = watcher.remaining.is_empty();
+        match watcher.wanted {
+            Wanted::Attached(_) => self.tell_record(request, end.in_full(), true),
+            Wanted::Ends { any, .. } => self.tell_record(request, end.in_full(), any || is_last),
+            // They travel together, at the end of the turn.
+            Wanted::Batch => {
+                if watcher.briefs.is_empty() {
+                    self.brief_at_end.push(request);
+                }
+                watcher.briefs.push(end.in_brief());
+            }
+            Wanted::Cancel => {
+                watcher.records.push(end.in_full());
+                if is_last {
+                    let mut jobs = std::mem::take(&mut watcher.records);
+                    jobs.sort_unstable_by_key(|record| record.id);
+                    self.reply(request, Canceled { jobs }, true);
+                }
+            }
+        }
+    }
+
+    fn tell_record(&mut self, request: RequestId, record: Record, last: bool) {
+        let (id, attempt) = (JobId(record.id), Some(record.attempt));
+        let ended =
+            Progress { attempt, record: Some(Box::new(record)), ..progress(ProgressEvent::Ended, id) };
+        self.reply(request, ended, last);
+    }
+
+    /// The ends of this turn, for those who want them in few words.
+    pub(super) fn tell_briefs(&mut self) {
+        for request in std::mem::take(&mut self.brief_at_end) {
+            let Some(watcher) = self.requests.watcher_mut(request) else { continue };
+            let results = std::mem::take(&mut watcher.briefs);
+            let is_last = watcher.remaining.is_empty();
+            self.reply(request, Submitted { results, ..Submitted::default() }, is_last);
+        }
+    }
+
+    /// The client of a waiting request has gone.
+    pub(super) fn abandon(&mut self, watcher: Watcher) {
+        if watcher.wanted.ties() && !watcher.remaining.is_empty() {
+            let mut ids: Vec<JobId> = watcher.remaining.into_iter().collect();
+            ids.sort_unstable();
+            self.command(core::Event::ClientGone { ids });
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What an engine answers, and what a start finds in it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use pool_proto::nouns::OnCrash;
+use pool_proto::{Record, Refusal};
+
+use crate::job::{
+    CallbackId, JobId, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie, Tries, Work,
+};
+
+/// What has become of an order; each comes only after what it speaks of is as durable as was promised.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in
+    /// order, of those that were not added, and which jobs hold their keys.
+    Inserted {
+        request: RequestId,
+        first: JobId,
+        jobs: Vec<Arc<Work>>,
+        untied: Vec<JobId>,
+        existing: Vec<(usize, JobId)>,
+    },
+    /// Nothing of a request's change was made, or what it asks for cannot be read.
+    Refused {
+        request: RequestId,
+        refusal: Refusal,
+    },
+    /// The start of an attempt that was to be confirmed is on disk. `worker`: the one that was to run it. An
+    /// attempt that its worker never got is begun again under the same number by another, whose start is not
+    /// on disk yet.
+    Placed {
+        id: JobId,
+        attempt: u32,
+        worker: ProcessId,
+    },
+    /// The fence of a move did not hold: the job has ended, or belongs to another attempt, or does not exist.
+    /// Nothing was changed.
+    Lost {
+        id: JobId,
+    },
+    /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
+    /// [`Fence::Idle`](super::Fence::Idle), the pool in whose line it was, or for whose line it waited until
+    /// a time. `stdin`: the token of its spooled input, which nobody needs any more.
+    Ended {
+        id: JobId,
+        record: Option<Box<Record>>,
+        callbacks: Vec<CallbackId>,
+        dequeued: Option<Arc<str>>,
+        stdin: Option<String>,
+    },
+    Released {
+        request: RequestId,
+        jobs: Vec<Ready>,
+    },
+    /// In their lines, or pending, again. `next_us`: when others are due.
+    Woken {
+        jobs: Vec<Ready>,
+        callbacks: Vec<CallbackId>,
+        next_us: Option<i64>,
+    },
+    /// `complete`: the pool's line holds nothing beyond these.
+    Fetched {
+        pool: Arc<str>,
+        jobs: Vec<Ready>,
+        complete: bool,
+    },
+    /// Records in the order of the ids asked for, and the ids for which no job exists.
+    Got {
+        request: RequestId,
+        records: Vec<Record>,
+        missing: Vec<JobId>,
+    },
+    /// `next`: the id after which the listing goes on.
+    Listed {
+        request: RequestId,
+        records: Vec<Record>,
+        next: Option<JobId>,
+    },
+    CallbackBegun(Box<CallbackRun>),
+    IdsReserved {
+        below: u64,
+    },
+    PoolSet {
+        request: RequestId,
+    },
+    /// To [`Chore::Hold`](super::Chore::Hold): the length of the database's file, in bytes.
+    Held {
+        request: RequestId,
+        bytes: Result<u64, Refusal>,
+    },
+    /// To [`Chore::LetGo`](super::Chore::LetGo): whether the file was left alone until now.
+    LetGo {
+        request: Option<RequestId>,
+        whole: Result<(), Refusal>,
+    },
+    /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `more`: the limits are
+    /// not met yet.
+    Pruned {
+        jobs: Vec<(JobId, u32)>,
+        callbacks: Vec<(CallbackId, u32)>,
+        more: bool,
+    },
+}
+
+/// A callback ready to run.
+#[derive(Debug, PartialEq)]
+pub struct CallbackRun {
+    pub id: CallbackId,
+    /// Counted from 1, this one included.
+    pub attempt: u32,
+    pub command: String,
+    /// The job that has ended: its work without callbacks, for cwd and environment, and its record.
+    pub work: Arc<Work>,
+    pub record: Box<Record>,
+}
+
+/// What a start finds.
+#[derive(Debug, Default, PartialEq)]
+pub struct Restored {
+    /// The first ids that were never given out.
+    pub next_job: u64,
+    pub next_callback: u64,
+    /// Jobs queued, by pool; those that wait for their next attempt's time are among them.
+    pub queued: BTreeMap<String, u64>,
+    /// Jobs with an attempt that ended with the last daemon.
+    pub interrupted: Vec<Interrupted>,
+    /// The boot of the machine that the processes named are of.
+    pub boot_id: Option<String>,
+    /// What the last daemon's end is known to have been.
+    pub last_end: LastEnd,
+    /// Jobs that have not ended and are tied to something.
+    pub tied: Vec<Tied>,
+    /// Callbacks not yet delivered that wait for no time, in the order in which their jobs ended.
+    pub callbacks: Vec<CallbackId>,
+    /// Callbacks that wait for the time of their next attempt; [`Answer::Woken`] tells when it has come.
+    pub waiting_callbacks: Vec<CallbackId>,
+    /// When the first of those is due that wait [`Until::Time`](crate::job::Until::Time), jobs and callbacks.
+    pub next_due_us: Option<i64>,
+    /// Tokens of the spooled inputs that some job needs.
+    pub stdin: HashSet<String>,
+    /// Pools that were added at run time: their values by name.
+    pub pools: BTreeMap<String, String>,
+}
+
+/// A job with an attempt that ended with the last daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interrupted {
+    pub id: JobId,
+    pub pool: String,
+    /// `tries.attempts` is the attempt.
+    pub tries: Tries,
+    pub on_crash: OnCrash,
+    pub retries: Retries,
+    /// The worker that ran the attempt.
+    pub worker: Option<ProcessId>,
+    /// The attempt's first process.
+    pub process: Option<Process>,
+    /// It was being ended, for this reason.
+    pub stopping: Option<StopReason>,
+}
+
+/// How the last daemon ended, where it left interrupted attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LastEnd {
+    #[default]
+    Unknown,
+    /// In this boot of the machine.
+    Died,
+    /// With the machine.
+    Rebooted,
+}
+
+/// A job that is tied to something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tied {
+    pub id: JobId,
+    pub tie: Tie,
+    /// The pool in whose line it is, or for whose line it waits until a time.
+    pub queued_in: Option<Arc<str>>,
+    /// It is tied to a job, and that has ended.
+    pub untied: bool,
+}

@@ -1,0 +1,179 @@
+//! What changes: the facts that an engine is told, to be kept.
+
+use std::sync::Arc;
+
+use crate::job::{CallbackId, JobId, Place, ProcessId, RequestId, Start, Tries, Work};
+
+/// A fact to be kept.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    /// New jobs. Answered by [`Answer::Inserted`](super::Answer::Inserted), or
+    /// [`Answer::Refused`](super::Answer::Refused).
+    Insert(Insertion),
+    /// A job is somewhere else. Answered by [`Answer::Ended`](super::Answer::Ended) where that is its end, by
+    /// [`Answer::Placed`](super::Answer::Placed) where that was asked for, and by
+    /// [`Answer::Lost`](super::Answer::Lost), with nothing changed, where the fence does not hold.
+    Move(Box<Move>),
+    /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
+    /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
+    /// refused with `NotHeld`.
+    Release { request: RequestId, ids: Vec<JobId> },
+    /// The trigger of [`Until::Time`](crate::job::Until::Time): jobs and callbacks that are due by then wait
+    /// no more; so many at most, the first ones. Answered by [`Answer::Woken`](super::Answer::Woken).
+    Wake { until_us: i64, limit: u32 },
+    /// A pending callback runs: its attempt is counted. Answered by
+    /// [`Answer::CallbackBegun`](super::Answer::CallbackBegun).
+    BeginCallback { id: CallbackId },
+    /// How an attempt of a callback has ended.
+    EndCallback { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
+    /// Keeps a pool that was added at run time, as the next start is to find it; without a value it is
+    /// forgotten. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
+    SetPool { request: RequestId, name: String, value: Option<String> },
+}
+
+/// New jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on: all
+/// are added, or none.
+///
+/// Refused when one is tied to a job that does not exist. A job is not added if another job holds its key;
+/// its id then stays unused. Exception: a holder of another round that ended without success loses the key,
+/// and the new job is added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insertion {
+    pub request: RequestId,
+    pub first: JobId,
+    pub first_callback: CallbackId,
+    /// Never empty; all of them volatile, or none.
+    pub jobs: Vec<Arc<Work>>,
+    pub submitted_us: i64,
+}
+
+/// Where a job is from now on, and what is known of it there: the one operation on a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Move {
+    pub id: JobId,
+    pub fence: Fence,
+    pub to: Place,
+    /// As of now, the attempt that runs or has ended included. Under [`Fence::Idle`] they mean nothing and
+    /// stay as they are kept.
+    pub tries: Tries,
+    /// The start of the attempt that is over, where nobody has told of it before: that of a short call comes
+    /// with its end.
+    pub start: Option<Start>,
+    /// Why it is there, as a sentence for people. An end has its own, in its outcome.
+    pub reason: Option<String>,
+    /// The attempt died with its worker, its daemon or the machine, and `reason` says how: kept beyond the
+    /// next start, as the last crash.
+    pub crashed: bool,
+    /// The job's work, where the mover has it at hand, so that a job that is queued again need not be read
+    /// again.
+    pub work: Option<Arc<Work>>,
+    /// What the answer to an end is to tell.
+    pub want: Detail,
+    /// Answered by [`Answer::Placed`](super::Answer::Placed) once it is as durable as an acceptance: for the
+    /// start of an attempt that must not run twice.
+    pub confirm: bool,
+}
+
+/// What must hold for a move to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// The job has not ended, and no attempt after this one was counted; 0 for a job that has never run.
+    Attempt(u32),
+    /// The job is in its line or waits: the mover knows nothing else of it.
+    Idle,
+}
+
+/// How much whoever waits for an end wants to know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    #[default]
+    Nothing,
+    /// The whole record, read in the transaction of the end.
+    Record,
+}
+
+/// What became of a callback's attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackEnd {
+    /// It has done its work.
+    Delivered,
+    /// It failed, and waits [`Until::Time`](crate::job::Until::Time) for its next attempt.
+    Again { due_us: i64 },
+    /// It failed for the last time.
+    Failed,
+}
+
+impl Change {
+    /// Whether somebody is told, when it is written, that it will not be lost: its commit must reach the
+    /// disk. The others only say how far things have come: a power cut that takes one of them away makes a
+    /// job or a callback run again, which it would have had to anyway.
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } => true,
+            Self::Move(moved) => moved.is_promise(),
+            Self::Wake { .. } | Self::BeginCallback { .. } | Self::EndCallback { .. } => false,
+        }
+    }
+
+    /// Whether it puts jobs into a line that were in none, or may not have been.
+    pub fn enters_line(&self) -> bool {
+        match self {
+            Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
+            Self::Release { .. } | Self::Wake { .. } => true,
+            Self::Insert(_)
+            | Self::BeginCallback { .. }
+            | Self::EndCallback { .. }
+            | Self::SetPool { .. } => false,
+        }
+    }
+
+    /// How many jobs it is about, at least one.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Insert(insertion) => insertion.jobs.len().max(1),
+            Self::Move(_)
+            | Self::Release { .. }
+            | Self::Wake { .. }
+            | Self::BeginCallback { .. }
+            | Self::EndCallback { .. }
+            | Self::SetPool { .. } => 1,
+        }
+    }
+}
+
+impl Move {
+    /// A move of which nothing else is known.
+    pub fn new(id: JobId, fence: Fence, to: Place, tries: Tries) -> Self {
+        Self {
+            id,
+            fence,
+            to,
+            tries,
+            start: None,
+            reason: None,
+            crashed: false,
+            work: None,
+            want: Detail::Nothing,
+            confirm: false,
+        }
+    }
+
+    /// The worker of the start that is to be confirmed, where this is one.
+    pub fn worker_to_confirm(&self) -> Option<ProcessId> {
+        match self.to {
+            Place::Running(start) => self.confirm.then_some(start.worker),
+            Place::Queued { .. } | Place::Waiting(_) | Place::Stopping(_) | Place::Ended(_) => None,
+        }
+    }
+
+    fn is_promise(&self) -> bool {
+        match self.to {
+            // Somebody is told of the end, or that it waits for a decision.
+            Place::Ended(_) | Place::Waiting(crate::job::Until::Person) => true,
+            Place::Queued { .. }
+            | Place::Waiting(crate::job::Until::Time { .. })
+            | Place::Running(_)
+            | Place::Stopping(_) => self.confirm,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Who gets into a line, in which order, and what waits outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::Refusal;
+use pool_proto::nouns::{On, ResultKind, State};
+
+use super::Trial;
+use crate::engine::orders::*;
+use crate::engine::{Answer, Move, Order};
+use crate::job::{JobId, Key, Place, Ready, RequestId, Retries, Tie, Tries, Work};
+
+pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
+    let callbacks = [(On::Done, "x"), (On::Failure, "y")];
+    let jobs = vec![work(&["a"], &[]), work(&["b"], &callbacks), work(&["c"], &callbacks[..1])];
+    let inserted = trial.answer(insert(1, 1, jobs.clone()));
+    let (request, first) = (RequestId(1), JobId(1));
+    let (untied, existing) = (Vec::new(), Vec::new());
+    assert_eq!(inserted, Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing });
+    let numbered = |trial: &mut Trial| {
+        [1, 2, 3].map(|id| trial.record(id).callbacks.iter().map(|callback| callback.id).collect::<Vec<_>>())
+    };
+    assert_eq!(numbered(trial), [vec![], vec![1, 2], vec![3]]);
+
+    let Answer::Fetched { jobs: fetched, complete: true, .. } = trial.answer(fetch(None, 9)) else {
+        panic!("the line can be read")
+    };
+    assert_eq!(*fetched[1].work, Work { callbacks: vec![], ..Work::clone(&jobs[1]) }, "as it went in");
+
+    for (first, first_callback) in [(3, 4), (4, 3)] {
+        let refused = trial.answer(insert(first, first_callback, vec![work(&["d"], &callbacks)]));
+        assert!(matches!(refused, Answer::Refused { .. }), "ids only ever grow: {refused:?}");
+    }
+
+    let tied = |to| Arc::new(Work { tie: Some(Tie::Job(JobId(to))), ..Work::clone(&jobs[0]) });
+    let refused = trial.answer(insert(4, 4, vec![tied(1), tied(9)]));
+    let refusal = Refusal::NoSuchJob { id: 9 };
+    assert_eq!(refused, Answer::Refused { request: RequestId(4), refusal }, "all of them, or none");
+    trial.run(vec![finish(1)]);
+    let inserted = trial.answer(insert(4, 4, vec![tied(2), tied(1)]));
+    let Answer::Inserted { untied, .. } = inserted else { panic!("{inserted:?}") };
+    assert_eq!(untied, [JobId(5)], "what it is tied to has ended");
+    assert_eq!(trial.restart().next_job, 6);
+    assert_eq!(trial.line(), [2, 3, 4, 5]);
+}
+
+pub fn a_key_is_held_by_one_job(trial: &mut Trial) {
+    let keyed = |key: &str, round: Option<&str>| {
+        let key = Some(Key { text: key.to_owned(), round: round.map(ToOwned::to_owned) });
+        Arc::new(Work { key, ..Work::clone(&work(&["a"], &[(On::Done, "done")])) })
+    };
+    let existing = |trial: &mut Trial, order: Order| match trial.answer(order) {
+        Answer::Inserted { existing, .. } => existing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(existing(trial, insert(1, 1, vec![keyed("a", Some("r")), keyed("b", None)])), []);
+    trial.restart();
+    let batch = vec![keyed("c", None), keyed("a", Some("r")), keyed("c", None)];
+    assert_eq!(existing(trial, insert(3, 3, batch)), [(1, JobId(1)), (2, JobId(3))]);
+    assert_eq!((trial.line(), trial.record(3).key.as_deref()), (vec![1, 2, 3], Some("c")));
+
+    trial.run(vec![finish(1), end(2, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US))]);
+    let same_round = vec![keyed("a", Some("r")), keyed("a", None)];
+    assert_eq!(existing(trial, insert(6, 6, same_round)), [(0, JobId(1)), (1, JobId(1))]);
+    let next_round = vec![keyed("a", Some("s")), keyed("b", Some("s"))];
+    assert_eq!(existing(trial, insert(8, 8, next_round)), [(1, JobId(2))], "job 1 failed, job 2 did not");
+    assert_eq!((trial.record(1).key, trial.record(8).key.as_deref()), (None, Some("a")));
+    let living = existing(trial, insert(10, 10, vec![keyed("a", Some("t"))]));
+    assert_eq!(living, [(0, JobId(8))], "its holder has not ended");
+    assert_eq!(trial.restart().next_job, 11, "ids that were not used are not given out either");
+}
+
+pub fn a_line_goes_by_priority_and_then_by_id(trial: &mut Trial) {
+    let of_priority = |priority| Arc::new(Work { priority, ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, [0, i32::MAX, -1, 0, 5, i32::MIN, 0, 5].map(of_priority).to_vec());
+    let elsewhere = Arc::new(Work { pool: "other".into(), ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(9, vec![elsewhere]);
+    trial.quietly(vec![start(4, 1)]);
+
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        let fetched = trial.answer(fetch(after, 2));
+        let Answer::Fetched { jobs, complete, .. } = fetched else { panic!("{fetched:?}") };
+        pages.push(jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>());
+        after = jobs.last().map(Ready::position);
+        if complete {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![2, 5], vec![8, 1], vec![7, 3], vec![6]]);
+
+    trial.quietly(vec![crash(4, 1, 1, "died")]);
+    assert_eq!(trial.line(), [2, 5, 8, 1, 4, 7, 3, 6], "back in its old place");
+    let counts = [("default".to_owned(), 8), ("other".to_owned(), 1)];
+    assert_eq!(trial.restart().queued, counts.into());
+}
+
+fn retried() -> Arc<Work> {
+    let retries = Retries { allowed: 3, backoff: Duration::from_secs(7) };
+    Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) })
+}
+
+pub fn a_wait_for_a_time_ends_when_it_has_come(trial: &mut Trial) {
+    trial.insert(1, vec![retried(); 5]);
+    trial.quietly((1..=4).map(|id| start(id, 1)).collect());
+    let due = [(1, 20), (2, 40), (3, 10), (4, 30)];
+    trial.quietly(due.map(|(id, due_us)| wait(id, 1, 1, NOW_US + due_us)).into());
+    let record = trial.record(1);
+    assert_eq!(
+        (record.state, record.retried, record.reason.as_deref()),
+        (State::Retrying, 1, Some("exit code 1"))
+    );
+    assert_eq!((record.due_at.is_some(), record.pid, record.started_at), (true, None, None));
+    assert_eq!(trial.line(), [5]);
+
+    let restored = trial.restart();
+    assert_eq!(restored.next_due_us, Some(NOW_US + 10));
+    assert_eq!(restored.queued, [("default".to_owned(), 5)].into(), "those that wait are counted");
+    let woken = |trial: &mut Trial, until_us, limit| match trial.answer(wake(until_us, limit)) {
+        Answer::Woken { jobs, callbacks, next_us } if callbacks.is_empty() => {
+            assert!(jobs.iter().all(|job| job.tries.attempts == 1 && job.tries.retried == 1));
+            (jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>(), next_us)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(woken(trial, NOW_US + 9, 9), (vec![], Some(NOW_US + 10)));
+    assert_eq!(woken(trial, NOW_US + 99, 2), (vec![3, 1], Some(NOW_US + 30)), "the first ones");
+    assert_eq!((trial.line(), trial.record(3).state), (vec![1, 3, 5], State::Retrying));
+    assert_eq!(trial.record(3).due_at, None);
+
+    trial.answer(cancel(4));
+    assert_eq!(woken(trial, NOW_US + 35, 9), (vec![], Some(NOW_US + 40)), "it was canceled meanwhile");
+    assert_eq!(woken(trial, NOW_US + 40, 9), (vec![2], None));
+    let tries = Tries { attempts: 2, retried: 1, ..Tries::default() };
+    trial.quietly(vec![change(Move { tries, ..moved(2, 2, Place::Running(a_start())) })]);
+    assert_eq!((trial.record(2).retried, trial.line()), (1, vec![1, 3, 5]));
+}
+
+pub fn a_wait_for_a_person_ends_with_a_release(trial: &mut Trial) {
+    trial.insert(1, vec![retried(); 4]);
+    trial.quietly(vec![
+        start(1, 1),
+        hold(1, 1, 1, "died"),
+        start(2, 1),
+        hold(2, 1, 1, "died"),
+        start(3, 1),
+        wait(3, 1, 1, NOW_US),
+    ]);
+    let record = trial.record(1);
+    assert_eq!((record.state, record.crashes, record.due_at), (State::Held, 1, None));
+    assert_eq!(trial.restart().queued, [("default".to_owned(), 2)].into(), "what is held is not queued");
+    let Answer::Woken { jobs, .. } = trial.answer(wake(i64::MAX, 1)) else { panic!("it is answered") };
+    assert_eq!(jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>(), [3], "no time ends the others");
+
+    for (ids, not_held) in [(&[1, 4][..], 4), (&[2, 9, 1], 9), (&[3], 3)] {
+        let refusal = Refusal::NotHeld { id: not_held };
+        assert_eq!(trial.answer(release(5, ids)), Answer::Refused { request: RequestId(5), refusal });
+    }
+    assert_eq!(trial.line(), [3, 4], "all of them, or none");
+
+    let Answer::Released { request, jobs } = trial.answer(release(6, &[2, 1, 2, 1])) else {
+        panic!("they are held")
+    };
+    let told: Vec<(u64, u32, u32)> =
+        jobs.iter().map(|job| (job.id.0, job.tries.attempts, job.tries.crashes)).collect();
+    assert_eq!((request, told), (RequestId(6), vec![(2, 1, 0), (1, 1, 0)]), "a job named twice is one");
+    assert_eq!(trial.line(), [1, 2, 3, 4]);
+    assert_eq!(trial.restart().queued, [("default".to_owned(), 4)].into());
+}
+
+/// No machine of ours does this, but nothing in the contract forbids it.
+pub fn an_attempt_may_end_a_wait_itself(trial: &mut Trial) {
+    trial.insert(1, vec![retried(); 3]);
+    trial.quietly((1..=3).map(|id| start(id, 1)).collect());
+    trial.quietly(vec![wait(1, 1, 1, NOW_US), wait(2, 1, 1, NOW_US), hold(3, 1, 1, "died")]);
+    trial.quietly(vec![start(1, 2), change(moved(3, 1, Place::Queued { again: false }))]);
+    trial.run(vec![finish(2)]);
+    assert_eq!(trial.line(), [3]);
+
+    let woken = trial.answer(wake(i64::MAX, 9));
+    assert_eq!(woken, Answer::Woken { jobs: vec![], callbacks: vec![], next_us: None });
+    assert_eq!([1, 2, 3].map(|id| trial.record(id).state), [State::Running, State::Failed, State::Queued]);
+    assert_eq!(trial.restart().next_due_us, None);
+}

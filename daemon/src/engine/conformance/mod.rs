@@ -1,0 +1,216 @@
+//! What every backing must do, as stories that are run against each: [`Memory`] and [`Sqlite`], and whatever
+//! comes third.
+//!
+//! A story knows no more than the contract: answers come in the order of the orders, a fence that does not
+//! hold changes nothing, a wait ends with its trigger, and what was answered is there after a restart. A new
+//! backing implements [`Stage`] and gets a module below.
+
+mod life;
+mod line;
+mod upkeep;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use pool_proto::Record;
+use tempfile::TempDir;
+
+use super::memory::Memory;
+use super::orders::*;
+use super::sqlite::{Durability, Options, Sqlite};
+use super::{Answer, Backing, Order, Restored, Told};
+use crate::job::{JobId, RequestId};
+
+/// A request that no story makes: the answer to it comes after all answers to what was asked before.
+const FENCE: u64 = u64::MAX;
+
+/// A backing on trial, and how a story waits for it and starts it anew.
+trait Stage {
+    fn backing(&mut self) -> &mut dyn Backing;
+
+    /// Returns once there may be something to hear.
+    fn wait(&mut self);
+
+    /// Ends the backing in order and starts it anew, as far as it lasts.
+    fn restart(&mut self) -> Restored;
+}
+
+/// A stage, and what stories do on it.
+struct Trial(Box<dyn Stage>);
+
+impl Trial {
+    /// Carries out orders; the answers to them.
+    fn run(&mut self, mut orders: Vec<Order>) -> Vec<Answer> {
+        orders.push(records(FENCE, &[]));
+        self.0.backing().submit(orders);
+        let mut answers = Vec::new();
+        loop {
+            while let Some(told) = self.0.backing().next() {
+                match told {
+                    Told::Answer(Answer::Got { request: RequestId(FENCE), .. }) => return answers,
+                    Told::Answer(answer) => answers.push(answer),
+                    told => panic!("{told:?} after {answers:?}"),
+                }
+            }
+            self.0.wait();
+        }
+    }
+
+    /// The answer to an order that has just one.
+    fn answer(&mut self, order: Order) -> Answer {
+        let mut answers = self.run(vec![order]);
+        match (answers.pop(), answers.is_empty()) {
+            (Some(answer), true) => answer,
+            other => panic!("one answer expected, not {other:?} after {answers:?}"),
+        }
+    }
+
+    /// Carries out orders that nobody is told of.
+    fn quietly(&mut self, orders: Vec<Order>) {
+        assert_eq!(self.run(orders), [], "nobody waits for an answer");
+    }
+
+    fn insert(&mut self, first: u64, jobs: Vec<std::sync::Arc<crate::job::Work>>) {
+        let inserted = self.answer(insert(first, first * 10, jobs));
+        assert!(matches!(inserted, Answer::Inserted { .. }), "{inserted:?}");
+    }
+
+    fn record(&mut self, id: u64) -> Record {
+        match self.answer(records(1, &[id])) {
+            Answer::Got { mut records, .. } => records.pop().expect("there is such a job"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The jobs in the line of the pool that the tests' jobs are of.
+    fn line(&mut self) -> Vec<u64> {
+        match self.answer(fetch(None, 1000)) {
+            Answer::Fetched { jobs, complete: true, .. } => jobs.iter().map(|job| job.id.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn restart(&mut self) -> Restored {
+        self.0.restart()
+    }
+}
+
+/// Answers at once, and does not last; its restart is that of the daemon's machines alone.
+struct InMemory(Memory);
+
+impl Stage for InMemory {
+    fn backing(&mut self) -> &mut dyn Backing {
+        &mut self.0
+    }
+
+    fn wait(&mut self) {
+        panic!("everything is answered at once");
+    }
+
+    fn restart(&mut self) -> Restored {
+        self.0.restored()
+    }
+}
+
+/// In a directory of its own.
+struct OnDisk {
+    dir: TempDir,
+    sqlite: Option<Sqlite>,
+    notified: Receiver<()>,
+}
+
+impl OnDisk {
+    fn open(dir: &Path) -> (Sqlite, Receiver<()>, Restored) {
+        fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
+            (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
+        }
+        let options = Options { durability: Durability::Crash, output_paths, sync_stdin: |_, _| Ok(()) };
+        let (notify, notified) = mpsc::channel();
+        let (sqlite, restored) = Sqlite::open(dir, options, move || _ = notify.send(())).expect("it opens");
+        (sqlite, notified, restored)
+    }
+}
+
+impl Stage for OnDisk {
+    fn backing(&mut self) -> &mut dyn Backing {
+        self.sqlite.as_mut().expect("it is open between restarts")
+    }
+
+    fn wait(&mut self) {
+        self.notified.recv_timeout(Duration::from_secs(30)).expect("it goes on");
+    }
+
+    fn restart(&mut self) -> Restored {
+        let sqlite = self.sqlite.take().expect("it is open between restarts");
+        sqlite.close().expect("everything can be written");
+        let (sqlite, notified, restored) = Self::open(self.dir.path());
+        (self.sqlite, self.notified) = (Some(sqlite), notified);
+        restored
+    }
+}
+
+fn in_memory() -> Trial {
+    Trial(Box::new(InMemory(Memory::default())))
+}
+
+fn on_disk() -> Trial {
+    let dir = tempfile::tempdir().unwrap();
+    let (sqlite, notified, _) = OnDisk::open(dir.path());
+    Trial(Box::new(OnDisk { dir, sqlite: Some(sqlite), notified }))
+}
+
+/// A test for each story, on a stage.
+macro_rules! tests {
+    ($make:path; $($file:ident { $($story:ident,)+ })+) => {
+        $($(
+            #[test]
+            fn $story() {
+                super::$file::$story(&mut $make());
+            }
+        )+)+
+    };
+}
+
+/// All stories, on a stage.
+macro_rules! stories {
+    ($make:path) => {
+        tests! {
+            $make;
+            life {
+                a_job_goes_from_its_line_to_its_end,
+                a_move_whose_fence_does_not_hold_is_lost_and_changes_nothing,
+                an_idle_fence_holds_in_line_and_while_waiting,
+                a_start_that_must_not_happen_twice_is_confirmed,
+                a_start_may_be_told_with_what_follows_it,
+                a_crash_is_remembered_until_somebody_releases_the_job,
+                callbacks_become_pending_once_and_are_delivered_until_that_succeeds,
+                a_start_finds_what_was_interrupted,
+            }
+            line {
+                new_jobs_are_added_all_or_none,
+                a_key_is_held_by_one_job,
+                a_line_goes_by_priority_and_then_by_id,
+                a_wait_for_a_time_ends_when_it_has_come,
+                a_wait_for_a_person_ends_with_a_release,
+                an_attempt_may_end_a_wait_itself,
+            }
+            upkeep {
+                answers_come_in_the_order_of_the_orders,
+                questions_are_answered_in_their_order_and_page_by_page,
+                what_ended_first_is_pruned_first,
+                a_job_with_a_callback_to_deliver_is_not_pruned,
+                pools_ids_and_the_boot_are_kept,
+                a_backup_is_answered_and_ends_once,
+            }
+        }
+    };
+}
+
+mod memory {
+    stories!(super::in_memory);
+}
+
+mod sqlite {
+    stories!(super::on_disk);
+}

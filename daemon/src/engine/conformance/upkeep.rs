@@ -1,0 +1,164 @@
+//! Questions, and everything that is about no single job.
+
+use pool_proto::nouns::{On, State};
+
+use super::Trial;
+use crate::engine::orders::*;
+use crate::engine::{Answer, CallbackEnd, Chore, Order, Page};
+use crate::job::{CallbackId, JobId, RequestId};
+
+pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
+    let answers = trial.run(vec![
+        insert(1, 10, vec![work(&["a"], &[(On::Done, "x")]); 3]),
+        claim(1, 1),
+        Order::Chore(Chore::ReserveIds { below: 5 }),
+        finish(1),
+        begin_callback(10),
+        set_pool(7, "p", Some("{}")),
+        cancel(9),
+        records(8, &[1]),
+        fetch(None, 10),
+        end_callback(10, CallbackEnd::Delivered),
+        prune_all(10),
+        page(9, Page { limit: 10, ..Page::default() }),
+        wake(0, 1),
+        release(11, &[2]),
+    ]);
+    let kinds: Vec<&str> = answers
+        .iter()
+        .map(|answer| match answer {
+            Answer::Inserted { .. } => "inserted",
+            Answer::Placed { id: JobId(1), attempt: 1, .. } => "placed",
+            Answer::IdsReserved { below: 5 } => "reserved",
+            Answer::Ended { callbacks, .. } if *callbacks == [CallbackId(10)] => "ended",
+            Answer::CallbackBegun(_) => "begun",
+            Answer::PoolSet { request: RequestId(7) } => "set",
+            Answer::Lost { id: JobId(9) } => "lost",
+            Answer::Got { records, .. } if records[0].state == State::Failed => "got",
+            Answer::Fetched { jobs, .. } if jobs.len() == 2 => "fetched",
+            Answer::Pruned { jobs, .. } if *jobs == [(JobId(1), 1)] => "pruned",
+            Answer::Listed { records, .. } if records.len() == 2 => "listed",
+            Answer::Woken { .. } => "woken",
+            Answer::Refused { request: RequestId(11), .. } => "refused",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let wanted = [
+        "inserted", "placed", "reserved", "ended", "begun", "set", "lost", "got", "fetched", "pruned",
+        "listed", "woken", "refused",
+    ];
+    assert_eq!(kinds, wanted);
+}
+
+pub fn questions_are_answered_in_their_order_and_page_by_page(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]); 5]);
+    trial.quietly(vec![start(2, 1)]);
+    trial.run(vec![finish(3)]);
+    let Answer::Got { request: RequestId(1), records, missing } = trial.answer(records(1, &[9, 5, 8, 1]))
+    else {
+        panic!("it can be read")
+    };
+    assert_eq!(records.iter().map(|record| record.id).collect::<Vec<u64>>(), [5, 1]);
+    assert_eq!(missing, [JobId(9), JobId(8)]);
+
+    let mut list = |states: &[State], pool: Option<&str>, after: Option<u64>, limit| {
+        let pool = pool.map(ToOwned::to_owned);
+        let part = Page { states: states.to_vec(), pool, after: after.map(JobId), limit };
+        match trial.answer(page(1, part)) {
+            Answer::Listed { records, next, .. } => {
+                (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(list(&[], None, None, 2), (vec![1, 2], Some(JobId(2))));
+    assert_eq!(list(&[], None, Some(2), 2), (vec![3, 4], Some(JobId(4))));
+    assert_eq!(list(&[], None, Some(4), 2), (vec![5], None));
+    assert_eq!(list(&[], None, Some(u64::MAX), 2), (vec![], None));
+    assert_eq!(list(&[State::Running], None, None, 9).0, [2]);
+    assert_eq!(list(&[State::Failed, State::Running], Some("default"), None, 9).0, [2, 3]);
+    assert_eq!(list(&[State::Queued], Some("default"), Some(1), 9).0, [4, 5]);
+    assert_eq!(list(&[State::Queued], Some("other"), None, 9), (vec![], None));
+}
+
+pub fn what_ended_first_is_pruned_first(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]); 6]);
+    // Ended in the order 3, 1, 2, 4, each with 120 bytes of output; 5 and 6 have not ended.
+    trial.run([3, 1, 2, 4].into_iter().zip(1..).map(|(id, ended)| finish_at(id, NOW_US + ended)).collect());
+    let mut pruned = |order| match trial.answer(order) {
+        Answer::Pruned { jobs, more, .. } => {
+            (jobs.iter().map(|&(id, attempts)| (id.0, attempts)).collect::<Vec<_>>(), more)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pruned(prune(4, 0, 480, 10)), (vec![], false), "nothing is beyond the limits");
+    assert_eq!(pruned(prune(2, 0, 480, 1)), (vec![(3, 1)], true), "one batch of a number too large");
+    assert_eq!(pruned(prune(9, NOW_US + 3, u64::MAX, 10)), (vec![(1, 1)], false), "what is too old");
+    assert_eq!(pruned(prune(9, 0, 239, 10)), (vec![(2, 1)], false), "what has written too much");
+    assert_eq!(pruned(prune_all(10)), (vec![(4, 1)], false), "never what has not ended");
+    assert_eq!(trial.line(), [5, 6]);
+}
+
+pub fn a_job_with_a_callback_to_deliver_is_not_pruned(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[(On::Done, "x"), (On::Success, "y"), (On::Failure, "z")])]);
+    trial.insert(2, vec![work(&["b"], &[(On::Success, "x")])]);
+    trial.run(vec![finish(1)]);
+    let nothing = || Answer::Pruned { jobs: vec![], callbacks: vec![], more: false };
+    assert_eq!(trial.answer(prune_all(10)), nothing(), "two are pending");
+    trial.run(vec![begin_callback(10), end_callback(10, CallbackEnd::Delivered), begin_callback(12)]);
+    assert_eq!(trial.answer(prune_all(10)), nothing(), "one runs");
+    trial.run(vec![end_callback(12, CallbackEnd::Again { due_us: NOW_US })]);
+    assert_eq!(trial.answer(prune_all(10)), nothing(), "one waits");
+    trial.restart();
+    assert_eq!(trial.answer(prune_all(10)), nothing());
+
+    // What counts is all that has ended, and what can go is the rest of it.
+    trial.run(vec![finish(2)]);
+    let pruned = trial.answer(prune(1, 0, u64::MAX, 10));
+    let callbacks = vec![(CallbackId(20), 0)];
+    assert_eq!(pruned, Answer::Pruned { jobs: vec![(JobId(2), 1)], callbacks, more: false });
+
+    trial.run(vec![wake(NOW_US, 9), begin_callback(12), end_callback(12, CallbackEnd::Failed)]);
+    let callbacks = vec![(CallbackId(10), 1), (CallbackId(11), 0), (CallbackId(12), 2)];
+    let pruned = Answer::Pruned { jobs: vec![(JobId(1), 1)], callbacks, more: false };
+    assert_eq!(trial.answer(prune_all(10)), pruned);
+    let Answer::Got { missing, .. } = trial.answer(records(1, &[1])) else { panic!("it is answered") };
+    assert_eq!(missing, [JobId(1)]);
+}
+
+pub fn pools_ids_and_the_boot_are_kept(trial: &mut Trial) {
+    let restored = trial.restart();
+    assert_eq!((restored.next_job, restored.next_callback, restored.boot_id), (1, 1, None));
+
+    for (name, value) in [("a", Some("1")), ("b", Some("2")), ("a", None), ("b", Some("3"))] {
+        assert_eq!(trial.answer(set_pool(4, name, value)), Answer::PoolSet { request: RequestId(4) });
+    }
+    for below in [500, 400] {
+        let reserved = trial.answer(Order::Chore(Chore::ReserveIds { below }));
+        assert_eq!(reserved, Answer::IdsReserved { below });
+    }
+    trial.quietly(vec![Order::Chore(Chore::Booted { boot_id: "boot".to_owned() })]);
+
+    let restored = trial.restart();
+    assert_eq!(restored.pools, [("b".to_owned(), "3".to_owned())].into());
+    assert_eq!((restored.next_job, restored.boot_id.as_deref()), (500, Some("boot")));
+}
+
+pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[])]);
+    let hold = |request, holder| Order::Chore(Chore::Hold { request: RequestId(request), holder });
+    let let_go =
+        |request: Option<u64>, holder| Order::Chore(Chore::LetGo { request: request.map(RequestId), holder });
+    let Answer::Held { request: RequestId(1), bytes } = trial.answer(hold(1, 7)) else {
+        panic!("it is told")
+    };
+    let others = trial.answer(let_go(Some(2), 8));
+    assert!(matches!(others, Answer::LetGo { request: Some(RequestId(2)), whole: Err(_) }), "{others:?}");
+    let ended = trial.answer(let_go(Some(3), 7));
+    let Answer::LetGo { request: Some(RequestId(3)), whole } = ended else { panic!("{ended:?}") };
+    // A backing that has no file says so at once.
+    assert_eq!(whole.is_ok(), bytes.is_ok());
+    let again = trial.answer(let_go(None, 7));
+    assert!(matches!(again, Answer::LetGo { request: None, whole: Err(_) }), "{again:?}");
+    assert_eq!(trial.line(), [1]);
+}

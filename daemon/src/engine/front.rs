@@ -1,0 +1,311 @@
+//! The front half of an engine: a pure machine in the daemon's loop. It gives ids, holds the beginnings of
+//! the lines, and offers jobs against credit.
+//!
+//! What it hears on both ways, changes on their way down and answers on their way up, keeps it right: nobody
+//! tells it anything else. Whatever it is told in one turn it answers in that turn, but for what the backing
+//! has to read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use pool_proto::Refusal;
+
+use super::line::Line;
+use super::reserved_ids::ReservedIds;
+use super::{Answer, Change, Chore, Fence, Insertion, Move, Offer, Order, Restored};
+use crate::job::{CallbackId, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
+
+/// What an engine says to the rest of the daemon.
+#[derive(Debug, PartialEq)]
+pub enum Said {
+    Answer(Answer),
+    /// Jobs of a pool that may be started, against its credit.
+    Offered {
+        pool: Arc<str>,
+        offers: Vec<Offer>,
+    },
+    /// The engine cannot be written, and why: see [`Told::Failing`](super::Told::Failing).
+    Failing {
+        reason: String,
+    },
+    Recovered,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Front {
+    lines: IdMap<Arc<str>, Line>,
+    /// Jobs that have been offered and are neither back in their lines nor ended, with their pools.
+    out: IdMap<JobId, Arc<str>>,
+    /// Jobs whose end has been given to the backing, which has not answered.
+    leaving: IdSet<JobId>,
+    next_job: u64,
+    next_callback: u64,
+    reserved_ids: ReservedIds,
+    /// Why the backing cannot be written, for as long as it cannot.
+    failure: Option<String>,
+    /// For the backing.
+    orders: Vec<Order>,
+    said: VecDeque<Said>,
+}
+
+impl Front {
+    pub fn restored(restored: &Restored) -> Self {
+        let queued = restored.queued.keys().map(String::as_str);
+        let interrupted = restored.interrupted.iter().map(|job| job.pool.as_str());
+        // Interrupted jobs come back into their lines by a move that does not bring their work along.
+        let lines = queued.chain(interrupted).map(|pool| (Arc::from(pool), Line::restored())).collect();
+        Self {
+            lines,
+            out: IdMap::default(),
+            leaving: IdSet::default(),
+            next_job: restored.next_job,
+            next_callback: restored.next_callback,
+            reserved_ids: ReservedIds::default(),
+            failure: None,
+            orders: Vec::new(),
+            said: VecDeque::new(),
+        }
+    }
+
+    /// What the backing is to be given, in order.
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// The next thing for the rest of the daemon.
+    pub fn next(&mut self) -> Option<Said> {
+        self.said.pop_front()
+    }
+
+    // ---- from the core and the desk ----
+
+    /// New jobs get their ids.
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submitted_us: i64) {
+        let insertion = Insertion {
+            request,
+            first: JobId(self.next_job),
+            first_callback: CallbackId(self.next_callback),
+            jobs,
+            submitted_us,
+        };
+        self.next_job += insertion.jobs.len() as u64;
+        self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
+
+        if insertion.jobs.first().is_some_and(|work| work.volatile) {
+            let reservation = self.reserved_ids.ask(self.next_job, insertion);
+            let reservation = reservation.map(|below| Order::Chore(Chore::ReserveIds { below }));
+            self.orders.extend(reservation);
+            self.release_reserved();
+        } else {
+            self.orders.push(Order::Change(Change::Insert(insertion)));
+        }
+    }
+
+    /// Volatile jobs whose ids have been set aside go on their way. While the backing cannot be written none
+    /// can be.
+    fn release_reserved(&mut self) {
+        while let Some(insertion) = self.reserved_ids.next_ready() {
+            self.orders.push(Order::Change(Change::Insert(insertion)));
+        }
+        let Some(reason) = &self.failure else { return };
+        for Insertion { request, .. } in self.reserved_ids.give_up() {
+            let refusal = Refusal::StoreFailed { reason: reason.clone() };
+            self.said.push_back(Said::Answer(Answer::Refused { request, refusal }));
+        }
+    }
+
+    pub fn change(&mut self, change: Change) {
+        let stirred = match &change {
+            Change::Move(moved) => self.note_move(moved),
+            // Their jobs are in their lines when the backing has said so.
+            Change::Insert(_)
+            | Change::Release { .. }
+            | Change::Wake { .. }
+            | Change::BeginCallback { .. }
+            | Change::EndCallback { .. }
+            | Change::SetPool { .. } => None,
+        };
+        self.orders.push(Order::Change(change));
+        // After the change itself, so that a fetch finds what it has changed.
+        if let Some(pool) = stirred {
+            self.pump(&pool);
+        }
+    }
+
+    /// The pool in whose line something is now that was not.
+    fn note_move(&mut self, moved: &Move) -> Option<Arc<str>> {
+        let id = moved.id;
+        match &moved.to {
+            Place::Queued { .. } => {
+                self.out.remove(&id);
+                let work = moved.work.clone()?;
+                let pool = work.pool.clone();
+                self.line(&pool).back(Ready { id, tries: moved.tries, work });
+                Some(pool)
+            }
+            Place::Waiting(_) => {
+                if let Some(pool) = self.out.remove(&id) {
+                    self.line(&pool).set_aside(id);
+                }
+                None
+            }
+            Place::Running(_) | Place::Stopping(_) => None,
+            Place::Ended(_) => {
+                self.leaving.insert(id);
+                if moved.fence == Fence::Idle {
+                    self.lines.values_mut().for_each(|line| _ = line.remove(id));
+                }
+                None
+            }
+        }
+    }
+
+    pub fn want(&mut self, pool: &Arc<str>, credit: u32, ahead_of: Option<Position>) {
+        self.line(pool).want(credit, ahead_of);
+        self.pump(pool);
+    }
+
+    /// An offer was not taken.
+    pub fn give_back(&mut self, ready: Ready) {
+        self.out.remove(&ready.id);
+        if self.leaving.contains(&ready.id) {
+            return;
+        }
+        let pool = ready.work.pool.clone();
+        self.line(&pool).back(ready);
+        self.pump(&pool);
+    }
+
+    // ---- from the backings ----
+
+    pub fn answered(&mut self, answer: Answer) {
+        let stirred = self.note_answer(&answer);
+        match answer {
+            Answer::Fetched { pool, jobs, complete } => {
+                let (out, leaving) = (&self.out, &self.leaving);
+                let has_left = |id: JobId| out.contains_key(&id) || leaving.contains(&id);
+                self.lines.entry(pool).or_default().fetched(jobs, complete, has_left);
+            }
+            Answer::IdsReserved { below } => {
+                self.reserved_ids.reserved(below);
+                self.release_reserved();
+            }
+            // Before the offers that follow from it: jobs are counted when they come, and then offered.
+            answer => self.said.push_back(Said::Answer(answer)),
+        }
+        for pool in stirred {
+            self.pump(&pool);
+        }
+    }
+
+    /// The pools in whose lines something has changed.
+    fn note_answer(&mut self, answer: &Answer) -> Vec<Arc<str>> {
+        match answer {
+            Answer::Inserted { first, jobs, existing, .. } => self.note_inserted(*first, jobs, existing),
+            Answer::Released { jobs, .. } | Answer::Woken { jobs, .. } => self.note_back(jobs),
+            Answer::Fetched { pool, .. } => vec![pool.clone()],
+            Answer::Ended { id, .. } | Answer::Lost { id } => {
+                self.leaving.remove(id);
+                self.out.remove(id);
+                Vec::new()
+            }
+            Answer::Refused { .. }
+            | Answer::Placed { .. }
+            | Answer::Got { .. }
+            | Answer::Listed { .. }
+            | Answer::CallbackBegun(_)
+            | Answer::IdsReserved { .. }
+            | Answer::PoolSet { .. }
+            | Answer::Held { .. }
+            | Answer::LetGo { .. }
+            | Answer::Pruned { .. } => Vec::new(),
+        }
+    }
+
+    fn note_inserted(
+        &mut self,
+        first: JobId,
+        jobs: &[Arc<Work>],
+        existing: &[(usize, JobId)],
+    ) -> Vec<Arc<str>> {
+        let mut pools: Vec<Arc<str>> = Vec::new();
+        let mut taken = existing.iter().map(|&(place, _)| place).peekable();
+        for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
+            if taken.next_if_eq(&place).is_some() {
+                continue;
+            }
+            if !pools.contains(&work.pool) {
+                pools.push(work.pool.clone());
+            }
+            let ready = Ready { id, tries: Tries::default(), work: work.clone() };
+            self.line(&work.pool).inserted(ready);
+        }
+        pools
+    }
+
+    /// Jobs wait no more. One whose end is under way does not come back: the backing gets its end after this.
+    fn note_back(&mut self, jobs: &[Ready]) -> Vec<Arc<str>> {
+        let mut pools: Vec<Arc<str>> = Vec::new();
+        for ready in
+            jobs.iter().filter(|ready| !self.leaving.contains(&ready.id)).cloned().collect::<Vec<_>>()
+        {
+            let pool = ready.work.pool.clone();
+            self.line(&pool).back(ready);
+            if !pools.contains(&pool) {
+                pools.push(pool);
+            }
+        }
+        pools
+    }
+
+    pub fn failing(&mut self, reason: String) {
+        self.failure = Some(reason.clone());
+        self.release_reserved();
+        self.said.push_back(Said::Failing { reason });
+    }
+
+    pub fn recovered(&mut self) {
+        self.failure = None;
+        self.said.push_back(Said::Recovered);
+    }
+
+    // ---- lines ----
+
+    fn line(&mut self, pool: &Arc<str>) -> &mut Line {
+        if !self.lines.contains_key(pool) {
+            self.lines.insert(pool.clone(), Line::default());
+        }
+        self.lines.get_mut(pool).expect("it has just been looked for")
+    }
+
+    /// Offers what may be offered, and has the window filled.
+    fn pump(&mut self, pool: &Arc<str>) {
+        let Some(line) = self.lines.get_mut(pool) else { return };
+        let mut offers = Vec::new();
+        while let Some(ready) = line.offer() {
+            self.out.insert(ready.id, pool.clone());
+            offers.push(Offer { ready, start_by: None });
+        }
+        if let Some((after, limit)) = line.fetch() {
+            self.orders.push(Order::Fetch { pool: pool.clone(), after, limit });
+        }
+        if !offers.is_empty() {
+            self.said.push_back(Said::Offered { pool: pool.clone(), offers });
+        }
+    }
+
+    /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
+    #[cfg(test)]
+    pub fn held(&self) -> Vec<&'static str> {
+        let held = [
+            ("jobs that are out", !self.out.is_empty()),
+            ("jobs that are leaving", !self.leaving.is_empty()),
+            ("insertions that wait for their ids", !self.reserved_ids.is_empty()),
+            ("jobs in windows", self.lines.values().any(|line| !line.is_empty())),
+            ("orders", !self.orders.is_empty()),
+            ("answers", !self.said.is_empty()),
+        ];
+        held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()
+    }
+}

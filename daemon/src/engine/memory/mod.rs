@@ -1,0 +1,297 @@
+//! A backing in memory: every order is carried out at once and in order, and nothing is on disk.
+//!
+//! It has two uses. In the daemon it keeps the volatile jobs (`durability = "none"`), which end with the
+//! supervisor; what has ended is remembered for a while only, so that clients can ask for it. In the
+//! simulation it stands in for the durable backing, forgets nothing by itself, and holds the machines to the
+//! contract: what a durable backing would log as a bug is a [mistake](Memory::mistakes) here.
+
+mod callbacks;
+mod history;
+mod insert;
+mod places;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use pool_proto::Refusal;
+
+pub use callbacks::Delivery;
+use callbacks::OutgoingCallback;
+use history::EndedJobs;
+
+use super::{Answer, Backing, Change, Chore, Order, Question, Told};
+use crate::job::{CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unit, Work};
+
+/// Mistakes that are kept. The first ones tell what is wrong.
+const MAX_MISTAKES: usize = 100;
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Memory {
+    jobs: BTreeMap<JobId, Row>,
+    callbacks: BTreeMap<CallbackId, OutgoingCallback>,
+    /// The holders of keys.
+    keys: HashMap<String, JobId>,
+    /// Queued jobs by pool. A pool without any has no entry.
+    lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
+    /// What waits for a time, the first one first.
+    waits: BTreeSet<(i64, Unit)>,
+    history: EndedJobs,
+    /// Ends so far: the order in which callbacks are run.
+    ends: u64,
+    /// The first ids that were never given out; 0 before the first insertion.
+    next_job: u64,
+    next_callback: u64,
+    reserved_below: u64,
+    boot_id: Option<String>,
+    pools: BTreeMap<String, String>,
+    told: VecDeque<Told>,
+    mistakes: Vec<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone)]
+struct Row {
+    work: Arc<Work>,
+    /// The work as it was submitted, where that is more than is kept.
+    submitted: Weak<Work>,
+    key: Option<Key>,
+    /// Its callbacks, in order, and how many of them are pending or running.
+    callbacks: Vec<CallbackId>,
+    undelivered: usize,
+    place: Place,
+    tries: Tries,
+    /// The start of the current attempt was told and confirmed before the attempt ran: it may be told again.
+    is_confirmed: bool,
+    submitted_us: i64,
+    reason: Option<String>,
+    last_crash: Option<String>,
+    /// Of the current attempt, or of the last one of a job that has ended.
+    start: Option<Start>,
+}
+
+impl Row {
+    fn has_ended(&self) -> bool {
+        matches!(self.place, Place::Ended(_))
+    }
+
+    fn position(&self, id: JobId) -> Position {
+        Position { priority: std::cmp::Reverse(self.work.priority), id }
+    }
+}
+
+impl Backing for Memory {
+    fn submit(&mut self, orders: Vec<Order>) {
+        orders.into_iter().for_each(|order| self.carry_out(order));
+    }
+
+    fn next(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+}
+
+impl Memory {
+    /// One that forgets ended jobs by itself, beyond what is worth remembering: for volatile jobs.
+    pub fn forgetful() -> Self {
+        Self { history: EndedJobs::bounded(), ..Self::default() }
+    }
+
+    /// Carries out what is about jobs and callbacks that are here; returns what is not. Of an order that may
+    /// be about others as well, both happen: it is carried out, and the rest of it returned.
+    pub fn take(&mut self, order: Order) -> Option<Order> {
+        let is_ours = match order {
+            Order::Change(Change::Insert(ref insertion)) => {
+                insertion.jobs.first().is_some_and(|work| work.volatile)
+            }
+            Order::Change(Change::Move(ref moved)) => self.has(moved.id),
+            Order::Change(Change::Release { request, ids }) => return self.take_release(request, ids),
+            Order::Change(Change::Wake { until_us, limit }) => {
+                // Without any here, the other backing's answer says everything.
+                if !self.waits.is_empty() {
+                    self.wake(until_us, limit as usize);
+                }
+                false
+            }
+            Order::Change(Change::BeginCallback { id } | Change::EndCallback { id, .. }) => {
+                self.callbacks.contains_key(&id)
+            }
+            Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
+            Order::Change(Change::SetPool { .. })
+            | Order::Question(Question::Page { .. })
+            | Order::Chore(_)
+            | Order::Fetch { .. } => false,
+        };
+
+        if is_ours {
+            self.carry_out(order);
+            return None;
+        }
+        Some(order)
+    }
+
+    /// Jobs cannot be released here and elsewhere at once, all or none. No volatile job is ever held, so
+    /// nobody misses that.
+    fn take_release(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+        if !ids.iter().any(|&id| self.has(id)) {
+            return Some(Order::Change(Change::Release { request, ids }));
+        }
+        self.release(request, ids);
+        None
+    }
+
+    /// A question without ids is for the other backing: its answer comes after the answers to all that was
+    /// asked before.
+    fn take_records(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            self.answer_records(request, &ours);
+        }
+        let question = || Order::Question(Question::Records { request, ids: others.clone() });
+        (!others.is_empty() || ours.is_empty()).then(question)
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Change(change) => self.change(change),
+            Order::Question(Question::Records { request, ids }) => self.answer_records(request, &ids),
+            Order::Question(Question::Page { request, page }) => {
+                let (records, next) = self.page(&page);
+                self.answer(Answer::Listed { request, records, next });
+            }
+            Order::Chore(chore) => self.do_chore(chore),
+            Order::Fetch { pool, after, limit } => {
+                let (jobs, complete) = self.fetch(&pool, after, limit as usize);
+                self.answer(Answer::Fetched { pool, jobs, complete });
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Insert(insertion) => self.insert(insertion),
+            Change::Move(moved) => self.place(*moved),
+            Change::Release { request, ids } => self.release(request, ids),
+            Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
+            Change::BeginCallback { id } => self.begin_callback(id),
+            Change::EndCallback { id, end, exit_code } => self.end_callback(id, end, exit_code),
+            Change::SetPool { request, name, value } => {
+                match value {
+                    Some(value) => _ = self.pools.insert(name, value),
+                    None => _ = self.pools.remove(&name),
+                }
+                self.answer(Answer::PoolSet { request });
+            }
+        }
+    }
+
+    fn do_chore(&mut self, chore: Chore) {
+        match chore {
+            Chore::Booted { boot_id } => self.boot_id = Some(boot_id),
+            Chore::ReserveIds { below } => {
+                self.reserved_below = self.reserved_below.max(below);
+                self.answer(Answer::IdsReserved { below });
+            }
+            Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
+                self.prune(history::Bounds { max_jobs, ended_before_us, max_output_bytes }, batch as usize);
+            }
+            Chore::Hold { request, .. } => {
+                let reason = "jobs that are kept in memory have no file that could be copied".to_owned();
+                self.answer(Answer::Held { request, bytes: Err(Refusal::StoreFailed { reason }) });
+            }
+            Chore::LetGo { request, .. } => {
+                let reason = "it was not begun on this connection".to_owned();
+                self.answer(Answer::LetGo { request, whole: Err(Refusal::BackupSpoiled { reason }) });
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.told.push_back(Told::Answer(answer));
+    }
+
+    /// The machines have done what the contract does not allow, or what can only be a bug of theirs.
+    fn mistake(&mut self, text: String) {
+        tracing::error!("bug: {text}; ignored");
+        if self.mistakes.len() < MAX_MISTAKES {
+            self.mistakes.push(text);
+        }
+    }
+
+    /// What a durable backing would have logged as bugs, the first ones. A move that was lost under
+    /// [`Fence::Idle`](super::Fence::Idle) is none.
+    pub fn mistakes(&self) -> &[String] {
+        &self.mistakes
+    }
+
+    /// Whether the job is here.
+    pub fn has(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// Where a job is.
+    pub fn place_of(&self, id: JobId) -> Option<&Place> {
+        self.jobs.get(&id).map(|row| &row.place)
+    }
+
+    /// How often a job was tried.
+    pub fn tries_of(&self, id: JobId) -> Option<Tries> {
+        self.jobs.get(&id).map(|row| row.tries)
+    }
+
+    /// The work of a job, as a slot gets it: without key and callbacks.
+    pub fn work_of(&self, id: JobId) -> Option<&Arc<Work>> {
+        self.jobs.get(&id).map(|row| &row.work)
+    }
+
+    /// The key that a job holds.
+    pub fn key_of(&self, id: JobId) -> Option<&Key> {
+        self.jobs.get(&id)?.key.as_ref()
+    }
+
+    /// How far the delivery of a callback is, how often it was tried, and whose end it tells.
+    pub fn delivery_of(&self, id: CallbackId) -> Option<(Delivery, u32, JobId)> {
+        let callback = self.callbacks.get(&id)?;
+        Some((callback.delivery, callback.attempts, callback.job))
+    }
+
+    /// All jobs, in order.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
+    /// All callbacks, in order.
+    pub fn callbacks(&self) -> impl Iterator<Item = CallbackId> {
+        self.callbacks.keys().copied()
+    }
+
+    /// Jobs that are in a pool's line before this one, in order.
+    pub fn queued_before(&self, pool: &str, id: JobId) -> impl Iterator<Item = JobId> {
+        let position = self.jobs.get(&id).map(|row| row.position(id));
+        let line = self.lines.get(pool).zip(position);
+        line.into_iter().flat_map(|(line, position)| line.range(..position)).map(|position| position.id)
+    }
+
+    /// How many jobs are in a pool's line.
+    pub fn count_queued(&self, pool: &str) -> usize {
+        self.lines.get(pool).map_or(0, BTreeSet::len)
+    }
+
+    /// How many jobs of a pool wait for the time of their next attempt.
+    pub fn count_waiting(&self, pool: &str) -> usize {
+        let is_of_pool = |id: &JobId| self.jobs.get(id).is_some_and(|row| *row.work.pool == *pool);
+        let jobs = self.waits.iter().filter_map(|(_, unit)| match unit {
+            Unit::Job(id) => Some(id),
+            Unit::Callback(_) => None,
+        });
+        jobs.filter(|id| is_of_pool(id)).count()
+    }
+
+    /// Jobs whose work somebody holds besides this backing.
+    pub fn count_held_elsewhere(&self) -> usize {
+        let is_held = |row: &&Row| Arc::strong_count(&row.work) > 1 || row.submitted.strong_count() > 0;
+        self.jobs.values().filter(is_held).count()
+    }
+}

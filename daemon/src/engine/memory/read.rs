@@ -1,0 +1,214 @@
+//! What is read: records, listings, lines, and what a start finds.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+use pool_proto::Record;
+use pool_proto::nouns::{Callback, SCHEMA};
+use pool_proto::text::rfc3339;
+
+use super::{Delivery, Memory, Row};
+use crate::engine::{Answer, Interrupted, LastEnd, Page, Restored, Tied};
+use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
+
+impl Memory {
+    /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
+    /// nothing beyond them.
+    pub fn fetch(&self, pool: &str, after: Option<Position>, limit: usize) -> (Vec<Ready>, bool) {
+        let limit = limit.max(1);
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let line = self.lines.get(pool).into_iter();
+        let mut ids = line.flat_map(|line| line.range((after, Bound::Unbounded))).map(|position| position.id);
+        let jobs = ids.by_ref().take(limit).filter_map(|id| self.ready(id)).collect();
+        (jobs, ids.next().is_none())
+    }
+
+    pub(super) fn answer_records(&mut self, request: RequestId, ids: &[JobId]) {
+        let (mut records, mut missing) = (Vec::new(), Vec::new());
+        for &id in ids {
+            match self.record(id) {
+                Some(record) => records.push(record),
+                None => missing.push(id),
+            }
+        }
+        self.answer(Answer::Got { request, records, missing });
+    }
+
+    pub(super) fn page(&self, page: &Page) -> (Vec<Record>, Option<JobId>) {
+        let mut records = Vec::new();
+        let next = self.join(page, &mut records, None);
+        (records, next)
+    }
+
+    /// Adds its jobs to a part of a listing that another backing has answered, which then has at most
+    /// `page.limit`; the id after which the listing goes on.
+    pub fn join(&self, page: &Page, records: &mut Vec<Record>, next: Option<JobId>) -> Option<JobId> {
+        let from = JobId(page.after.map_or(0, |after| after.0.saturating_add(1)));
+        let until = next.map_or(JobId(u64::MAX), |next| next);
+        if from > until {
+            return next;
+        }
+        let fits = |row: &Row| {
+            (page.states.is_empty() || page.states.contains(&row.place.state()))
+                && page.pool.as_ref().is_none_or(|pool| **pool == *row.work.pool)
+        };
+        let limit = page.limit.max(1) as usize;
+        let ours = self.jobs.range(from..=until).filter(|(_, row)| fits(row)).take(limit + 1);
+
+        let before = records.len();
+        records.extend(ours.filter_map(|(&id, _)| self.record(id)));
+        if records.len() == before {
+            return next;
+        }
+        records.sort_unstable_by_key(|record| record.id);
+        let is_cut = records.len() > limit;
+        records.truncate(limit);
+        if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
+    }
+
+    /// A job's record, if the job is here. Output files are not named: volatile jobs have none.
+    pub fn record(&self, id: JobId) -> Option<Record> {
+        let row = self.jobs.get(&id)?;
+        let Row { work, key, place, tries, submitted_us, reason, last_crash, start, .. } = row;
+        let (argv, call) = match &work.kind {
+            JobKind::Exec(argv) => (Some(argv.clone()), None),
+            JobKind::Call(call) => (None, Some(call)),
+        };
+        let outcome = self.outcome(id);
+        let answer = outcome.and_then(|outcome| outcome.answer.as_ref());
+        let ended_us = outcome.map(|outcome| outcome.ended_us);
+        let wall =
+            start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
+        let due_us = match place {
+            Place::Waiting(Until::Time { due_us }) => Some(*due_us),
+            Place::Queued { .. }
+            | Place::Waiting(Until::Person)
+            | Place::Running(_)
+            | Place::Stopping(_)
+            | Place::Ended(_) => None,
+        };
+        Some(Record {
+            schema: SCHEMA,
+            id: id.0,
+            state: place.state(),
+            result: outcome.map(|outcome| outcome.result),
+            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            signal: outcome.and_then(|outcome| outcome.signal),
+            reason: outcome.map_or_else(|| reason.clone(), |outcome| outcome.reason.clone()),
+            pool: work.pool.to_string(),
+            slot: start.map(|start| start.slot),
+            name: work.name.clone(),
+            argv,
+            method: call.map(|call| call.method.clone()),
+            params: call.and_then(|call| call.params.clone()),
+            value: answer.and_then(|answer| answer.as_ref().ok()).cloned(),
+            error: answer.and_then(|answer| answer.as_ref().err()).cloned(),
+            progress: None,
+            cwd: work.cwd.clone(),
+            tie: work.tie.map(|tie| tie.to_string()),
+            on_crash: work.on_crash,
+            key: key.as_ref().map(|key| key.text.clone()),
+            attempt: tries.attempts,
+            crashes: tries.crashes,
+            last_crash: last_crash.clone(),
+            priority: work.priority,
+            retries: work.retries.allowed,
+            retried: tries.retried,
+            due_at: due_us.map(rfc3339),
+            worker_pid: start.map(|start| start.worker.get()),
+            pid: start.and_then(|start| start.process).map(|process| process.pid.get()),
+            submitted_at: rfc3339(*submitted_us),
+            started_at: start.map(|start| rfc3339(start.started_us)),
+            ended_at: ended_us.map(rfc3339),
+            wall_s: wall,
+            usage: outcome.and_then(|outcome| outcome.usage),
+            stdout: None,
+            stderr: None,
+            callbacks: self.callback_records(row),
+        })
+    }
+
+    fn callback_records(&self, row: &Row) -> Vec<Callback> {
+        let callbacks = row.callbacks.iter().filter_map(|id| Some((id, self.callbacks.get(id)?)));
+        let records = callbacks.map(|(id, callback)| Callback {
+            id: id.0,
+            on: callback.callback.on,
+            state: callback.delivery.as_str().to_owned(),
+            attempts: callback.attempts,
+            exit_code: callback.exit_code,
+        });
+        records.collect()
+    }
+
+    /// What a start finds that has only this.
+    pub fn restored(&self) -> Restored {
+        let mut restored = Restored {
+            next_job: self.next_job.max(self.reserved_below).max(1),
+            next_callback: self.next_callback.max(1),
+            queued: BTreeMap::new(),
+            interrupted: Vec::new(),
+            boot_id: self.boot_id.clone(),
+            last_end: LastEnd::Unknown,
+            tied: Vec::new(),
+            callbacks: Vec::new(),
+            waiting_callbacks: Vec::new(),
+            next_due_us: self.waits.first().map(|&(due_us, _)| due_us),
+            stdin: HashSet::new(),
+            pools: self.pools.clone(),
+        };
+        for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
+            self.restore_job(id, row, &mut restored);
+        }
+
+        let undelivered = self
+            .callbacks
+            .iter()
+            .filter(|(_, callback)| matches!(callback.delivery, Delivery::Pending | Delivery::Running));
+        let mut undelivered: Vec<(u64, CallbackId, bool)> =
+            undelivered.map(|(&id, callback)| (callback.order, id, callback.due_us.is_some())).collect();
+        undelivered.sort_unstable();
+        for (_, id, waits) in undelivered {
+            if waits { restored.waiting_callbacks.push(id) } else { restored.callbacks.push(id) }
+        }
+        restored
+    }
+
+    fn restore_job(&self, id: JobId, row: &Row, restored: &mut Restored) {
+        let stopping = match row.place {
+            Place::Stopping(reason) => Some(reason),
+            Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Ended(_) => None,
+        };
+        match row.place {
+            Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => {
+                *restored.queued.entry(row.work.pool.to_string()).or_default() += 1;
+            }
+            Place::Running(_) | Place::Stopping(_) => restored.interrupted.push(Interrupted {
+                id,
+                pool: row.work.pool.to_string(),
+                tries: row.tries,
+                on_crash: row.work.on_crash,
+                retries: row.work.retries,
+                worker: row.start.map(|start| start.worker),
+                process: row.start.and_then(|start| start.process),
+                stopping,
+            }),
+            Place::Waiting(Until::Person) | Place::Ended(_) => {}
+        }
+
+        if let Some(tie) = row.work.tie {
+            let untied = match tie {
+                // A job that has been pruned has ended.
+                Tie::Job(other) => self.jobs.get(&other).is_none_or(Row::has_ended),
+                Tie::Client | Tie::Pool => false,
+            };
+            let queued_in = match row.place {
+                Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => Some(row.work.pool.clone()),
+                Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => {
+                    None
+                }
+            };
+            restored.tied.push(Tied { id, tie, queued_in, untied });
+        }
+        restored.stdin.extend(row.work.stdin.clone());
+    }
+}

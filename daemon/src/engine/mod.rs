@@ -1,0 +1,316 @@
+//! What keeps the jobs: durably, in order, and for whoever asks. The seam between the machines that decide
+//! ([`core`](crate::core), [`desk`](crate::desk)) and what stores, so that another engine can take its place.
+//!
+//! ```text
+//!   core ── Insertion, Change, want, give_back ──▶ ┌────────┐ ── Order ──▶ durable backing (SQLite, its thread)
+//!   desk ── Question, Change, Chore ─────────────▶ │ Engine │
+//!   core, desk ◀── Answer ──────────────────────── └────────┘ ── Order ──▶ volatile backing (memory)
+//! ```
+//!
+//! [`Engine`] is what the rest of the daemon sees. Its front half ([`front`], [`line`]) is a pure machine in
+//! the daemon's loop: it allots ids, keeps a window on the beginning of each line, and offers jobs against
+//! credit, so that no dispatch waits for a disk. Its back half is a [`Backing`], of which there are two:
+//! [`sqlite`] and [`memory`]. Both carry out the same [`Order`]s and give the same [`Answer`]s, and one suite
+//! of conformance tests runs against either. An engine that is not on this machine would take the place of
+//! both halves: it would offer with a deadline of its own, and answer [`Answer::Lost`] where its fence no
+//! longer holds.
+//!
+//! A backing carries out what it is given in the order in which it was given, and answers in that order, each
+//! answer only after what it speaks of is as durable as was promised. Nobody needs to keep an order by hand:
+//! what must not happen before a change is on disk follows from the answer to it.
+
+mod answer;
+mod change;
+mod chore;
+#[cfg(test)]
+mod conformance;
+mod front;
+mod line;
+pub mod memory;
+#[cfg(test)]
+mod orders;
+mod question;
+mod reserved_ids;
+pub mod sqlite;
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub use answer::{Answer, CallbackRun, Interrupted, LastEnd, Restored, Tied};
+pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move};
+pub use chore::Chore;
+use front::Front;
+pub use front::Said;
+#[cfg(test)]
+pub use line::WINDOW;
+use memory::Memory;
+pub use question::{Page, Question};
+pub use upkeep::HistoryLimits;
+use upkeep::Upkeep;
+
+use crate::job::{Place, Position, Ready, RequestId, Work};
+
+/// What a backing is given: closed, and matched once in each.
+#[derive(Debug, PartialEq)]
+pub enum Order {
+    Change(Change),
+    Question(Question),
+    Chore(Chore),
+    /// The next jobs in a pool's line, after this position, so many at most. Answered by [`Answer::Fetched`].
+    Fetch {
+        pool: Arc<str>,
+        after: Option<Position>,
+        limit: u32,
+    },
+}
+
+impl Order {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Question(_) | Self::Fetch { .. } => true,
+            Self::Change(_) | Self::Chore(_) => false,
+        }
+    }
+
+    /// See [`Change::is_promise`].
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Self::Change(change) => change.is_promise(),
+            Self::Chore(chore) => chore.is_promise(),
+            Self::Question(_) | Self::Fetch { .. } => false,
+        }
+    }
+
+    /// See [`Change::enters_line`].
+    pub fn enters_line(&self) -> bool {
+        matches!(self, Self::Change(change) if change.enters_line())
+    }
+
+    /// See [`Change::weight`].
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Change(change) => change.weight(),
+            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } => 1,
+        }
+    }
+}
+
+/// What an engine's halves are joined by.
+pub trait Backing {
+    /// Hands over orders, to be carried out in this order. Never blocks.
+    fn submit(&mut self, orders: Vec<Order>);
+
+    /// The next thing that it has to say. Never blocks.
+    fn next(&mut self) -> Option<Told>;
+}
+
+/// What a backing says.
+#[derive(Debug, PartialEq)]
+pub enum Told {
+    Answer(Answer),
+    /// It cannot be written, and why. Told once, until [`Recovered`](Self::Recovered); once more when it is
+    /// found to be damaged, which is for good. New jobs are refused meanwhile, reads go on, every other
+    /// change is kept, in order, and written when that is possible.
+    Failing {
+        reason: String,
+    },
+    /// It can be written again, and everything that was kept has been.
+    Recovered,
+}
+
+/// A job that may be started, against the credit of its pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// The job; its next attempt, `tries.attempts + 1`, is the fence of all that is said of that attempt.
+    pub ready: Ready,
+    /// It must have been started by then, on the monotonic clock, or belongs to others. None where nobody
+    /// else could take it.
+    pub start_by: Option<std::time::Duration>,
+}
+
+/// An engine of two backings: one for what must last, one for volatile jobs. See the module's description.
+#[derive(Debug)]
+pub struct Engine<B> {
+    front: Front,
+    durable: B,
+    volatile: Memory,
+    upkeep: Upkeep,
+    /// Whoever removes the files of what is pruned keeps up.
+    may_prune: bool,
+    /// For the durable backing, handed over at the end of a turn, so that one batch has all that the turn has
+    /// brought.
+    orders: Vec<Order>,
+    /// Pages of listings that the durable backing has been asked for: the volatile jobs that belong on them
+    /// are added.
+    pages: VecDeque<(RequestId, Page)>,
+}
+
+impl<B: Backing> Engine<B> {
+    /// `restored`: what the durable backing has found.
+    pub fn new(durable: B, restored: &Restored, limits: HistoryLimits) -> Self {
+        Self {
+            front: Front::restored(restored),
+            durable,
+            volatile: Memory::forgetful(),
+            upkeep: Upkeep::new(limits),
+            may_prune: true,
+            orders: Vec::new(),
+            pages: VecDeque::new(),
+        }
+    }
+
+    /// The backing for what must last.
+    pub fn durable(&self) -> &B {
+        &self.durable
+    }
+
+    pub fn durable_mut(&mut self) -> &mut B {
+        &mut self.durable
+    }
+
+    pub fn into_durable(self) -> B {
+        self.durable
+    }
+
+    /// The backing for volatile jobs.
+    pub fn volatile(&self) -> &Memory {
+        &self.volatile
+    }
+
+    /// Keeps new jobs, under ids of its own choice. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submitted_us: i64) {
+        self.front.insert(request, jobs, submitted_us);
+        self.route();
+    }
+
+    pub fn change(&mut self, change: Change) {
+        if let Change::Move(moved) = &change
+            && let Place::Ended(outcome) = &moved.to
+        {
+            self.upkeep.ended(outcome.stdout_bytes.unwrap_or(0) + outcome.stderr_bytes.unwrap_or(0));
+        }
+        self.front.change(change);
+        self.route();
+    }
+
+    pub fn ask(&mut self, question: Question) {
+        if let Question::Page { request, page } = &question {
+            self.pages.push_back((*request, page.clone()));
+        }
+        self.pass_on(Order::Question(question));
+    }
+
+    pub fn chore(&mut self, chore: Chore) {
+        self.orders.push(Order::Chore(chore));
+    }
+
+    /// See [`Effect::Want`](crate::core::Effect::Want).
+    pub fn want(&mut self, pool: &Arc<str>, credit: u32, ahead_of: Option<Position>) {
+        self.front.want(pool, credit, ahead_of);
+        self.route();
+    }
+
+    /// An offer was not taken.
+    pub fn give_back(&mut self, ready: Ready) {
+        self.front.give_back(ready);
+        self.route();
+    }
+
+    pub fn set_history_limits(&mut self, limits: HistoryLimits) {
+        self.upkeep.set_limits(limits);
+    }
+
+    /// No more history is to be forgotten for now: whoever removes its files does not keep up.
+    pub fn hold_pruning(&mut self) {
+        self.may_prune = false;
+    }
+
+    /// It may be again; what has been put off is done now.
+    pub fn go_on_pruning(&mut self, wall_us: i64) {
+        if !std::mem::replace(&mut self.may_prune, true) {
+            self.prune(wall_us);
+        }
+    }
+
+    /// Removes what is too much of the history.
+    pub fn prune(&mut self, wall_us: i64) {
+        if !self.may_prune {
+            return;
+        }
+        let chore = self.upkeep.prune(wall_us);
+        self.chore(chore);
+    }
+
+    /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
+    #[cfg(test)]
+    pub fn held(&self) -> Vec<&'static str> {
+        let mut held = self.front.held();
+        held.extend((!self.pages.is_empty()).then_some("listings"));
+        held
+    }
+
+    /// Whether a job is kept in memory alone.
+    pub fn is_volatile(&self, id: crate::job::JobId) -> bool {
+        self.volatile.has(id)
+    }
+
+    /// What follows at once from what it was told, without a look at its backings.
+    pub fn next_at_once(&mut self) -> Option<Said> {
+        self.front.next()
+    }
+
+    /// The next thing that it has to say. Never blocks.
+    pub fn next(&mut self, wall_us: i64) -> Option<Said> {
+        loop {
+            if let Some(said) = self.front.next() {
+                return Some(said);
+            }
+            // What is volatile is answered at once; what lasts when it does.
+            let told = self.volatile.next().or_else(|| self.durable.next())?;
+            self.hear(told, wall_us);
+            self.route();
+        }
+    }
+
+    fn hear(&mut self, told: Told, wall_us: i64) {
+        let mut answer = match told {
+            Told::Answer(answer) => answer,
+            Told::Failing { reason } => return self.front.failing(reason),
+            Told::Recovered => return self.front.recovered(),
+        };
+        match &mut answer {
+            Answer::Ended { .. } if self.upkeep.is_due() => self.prune(wall_us),
+            Answer::Pruned { more: true, .. } => self.prune(wall_us),
+            Answer::Listed { request, records, next } => {
+                if let Some(at) = self.pages.iter().position(|(other, _)| other == request)
+                    && let Some((_, page)) = self.pages.remove(at)
+                {
+                    *next = self.volatile.join(&page, records, *next);
+                }
+            }
+            Answer::Refused { request, .. } => self.pages.retain(|(other, _)| other != request),
+            _ => {}
+        }
+        self.front.answered(answer);
+    }
+
+    /// What the front wants done goes to the backing that it is about.
+    fn route(&mut self) {
+        for order in self.front.take_orders() {
+            self.pass_on(order);
+        }
+    }
+
+    fn pass_on(&mut self, order: Order) {
+        self.orders.extend(self.volatile.take(order));
+    }
+
+    /// Hands over what this turn has brought.
+    pub fn flush(&mut self) {
+        if !self.orders.is_empty() {
+            self.durable.submit(std::mem::take(&mut self.orders));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Orders in few words, for the tests of backings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::nouns::{On, OnCrash, ResultKind, State, Usage};
+
+use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question};
+use crate::job::{
+    Call, CallbackId, Environment, JobId, JobKind, NewCallback, Outcome, Place, Position, Process, ProcessId,
+    RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+};
+
+/// When jobs are submitted.
+pub const NOW_US: i64 = 1_800_000_000_000_000;
+
+/// A command, with everything that a job of it can have but a key.
+pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
+    let variables = [("PATH".to_owned(), "/bin".to_owned())].into();
+    Arc::new(Work {
+        pool: Arc::from("default"),
+        name: Some("name".to_owned()),
+        volatile: false,
+        kind: JobKind::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
+        cwd: "/tmp".to_owned(),
+        environment: Arc::new(Environment { variables, umask: 0o27 }),
+        stdin: Some("token".to_owned()),
+        timeout: Some(Duration::from_millis(1500)),
+        kill_after: Duration::from_secs(3),
+        tie: Some(Tie::Pool),
+        on_crash: OnCrash::Requeue,
+        priority: 0,
+        retries: Retries::NONE,
+        key: None,
+        callbacks: callbacks
+            .iter()
+            .map(|&(on, command)| NewCallback { on, command: command.to_owned() })
+            .collect(),
+    })
+}
+
+/// A call, which has nothing but its method.
+pub fn call(volatile: bool) -> Arc<Work> {
+    Arc::new(Work {
+        kind: JobKind::Call(Call { method: "m".to_owned(), params: None }),
+        volatile,
+        environment: Arc::new(Environment::default()),
+        stdin: None,
+        tie: None,
+        ..Work::clone(&work(&[], &[]))
+    })
+}
+
+/// New jobs; the request's id is the first job's.
+pub fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
+    let (first, first_callback) = (JobId(first), CallbackId(first_callback));
+    let request = RequestId(first.0);
+    Order::Change(Change::Insert(Insertion { request, first, first_callback, jobs, submitted_us: NOW_US }))
+}
+
+pub fn change(moved: Move) -> Order {
+    Order::Change(Change::Move(Box::new(moved)))
+}
+
+/// A move of a job whose attempt this is.
+pub fn moved(id: u64, attempts: u32, to: Place) -> Move {
+    let tries = Tries { attempts, ..Tries::default() };
+    Move::new(JobId(id), Fence::Attempt(attempts), to, tries)
+}
+
+pub fn a_start() -> Start {
+    let (worker, pid) = (ProcessId::new(10), ProcessId::new(11));
+    let process = Some(Process { pid, start_ticks: Some(5) });
+    Start { slot: 1, worker, process, started_us: NOW_US + 1_000_000 }
+}
+
+pub fn start(id: u64, attempt: u32) -> Order {
+    change(moved(id, attempt, Place::Running(a_start())))
+}
+
+/// A start that is to be confirmed before the attempt runs.
+pub fn claim(id: u64, attempt: u32) -> Order {
+    let start = Start { process: None, ..a_start() };
+    change(Move { confirm: true, ..moved(id, attempt, Place::Running(start)) })
+}
+
+pub fn stop(id: u64, attempt: u32, reason: StopReason) -> Order {
+    change(moved(id, attempt, Place::Stopping(reason)))
+}
+
+/// The attempt has died, and the job is queued again.
+pub fn crash(id: u64, attempts: u32, crashes: u32, how: &str) -> Order {
+    let tries = Tries { attempts, crashes, ..Tries::default() };
+    let queued = moved(id, attempts, Place::Queued { again: false });
+    change(Move { tries, reason: Some(how.to_owned()), crashed: true, ..queued })
+}
+
+/// The attempt has died, and a person decides.
+pub fn hold(id: u64, attempts: u32, crashes: u32, how: &str) -> Order {
+    let tries = Tries { attempts, crashes, ..Tries::default() };
+    let held = moved(id, attempts, Place::Waiting(Until::Person));
+    change(Move { tries, reason: Some(how.to_owned()), ..held })
+}
+
+/// The attempt has failed, and the next one waits for a time.
+pub fn wait(id: u64, attempts: u32, retried: u32, due_us: i64) -> Order {
+    let tries = Tries { attempts, retried, ..Tries::default() };
+    let waiting = moved(id, attempts, Place::Waiting(Until::Time { due_us }));
+    change(Move { tries, reason: Some("exit code 1".to_owned()), ..waiting })
+}
+
+pub fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> {
+    Box::new(Outcome {
+        state,
+        result,
+        exit_code: Some(3),
+        signal: None,
+        reason: Some("because".to_owned()),
+        usage: Some(Usage { user_s: 0.5, sys_s: 0.25, max_rss_bytes: 4096, memory_peak_bytes: Some(8192) }),
+        stdout_bytes: Some(100),
+        stderr_bytes: Some(20),
+        answer: None,
+        ended_us,
+    })
+}
+
+/// The job's only attempt has failed.
+pub fn finish(id: u64) -> Order {
+    finish_at(id, NOW_US + 3_000_000)
+}
+
+pub fn finish_at(id: u64, ended_us: i64) -> Order {
+    end(id, 1, outcome(State::Failed, ResultKind::ExitCode, ended_us))
+}
+
+/// The end of a job after so many attempts, with its record.
+pub fn end(id: u64, attempts: u32, outcome: Box<Outcome>) -> Order {
+    change(Move { want: Detail::Record, ..moved(id, attempts, Place::Ended(outcome)) })
+}
+
+/// The end of a job that is idle.
+pub fn cancel(id: u64) -> Order {
+    let outcome = outcome(State::Canceled, ResultKind::Canceled, NOW_US);
+    change(Move::new(JobId(id), Fence::Idle, Place::Ended(outcome), Tries::default()))
+}
+
+pub fn release(request: u64, ids: &[u64]) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    Order::Change(Change::Release { request: RequestId(request), ids })
+}
+
+pub fn wake(until_us: i64, limit: u32) -> Order {
+    Order::Change(Change::Wake { until_us, limit })
+}
+
+pub fn begin_callback(id: u64) -> Order {
+    Order::Change(Change::BeginCallback { id: CallbackId(id) })
+}
+
+pub fn end_callback(id: u64, end: CallbackEnd) -> Order {
+    let exit_code = Some(i32::from(end != CallbackEnd::Delivered));
+    Order::Change(Change::EndCallback { id: CallbackId(id), end, exit_code })
+}
+
+pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
+    let (name, value) = (name.to_owned(), value.map(ToOwned::to_owned));
+    Order::Change(Change::SetPool { request: RequestId(request), name, value })
+}
+
+pub fn records(request: u64, ids: &[u64]) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    Order::Question(Question::Records { request: RequestId(request), ids })
+}
+
+pub fn page(request: u64, page: Page) -> Order {
+    Order::Question(Question::Page { request: RequestId(request), page })
+}
+
+pub fn fetch(after: Option<Position>, limit: u32) -> Order {
+    Order::Fetch { pool: Arc::from("default"), after, limit }
+}
+
+pub fn prune(max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32) -> Order {
+    Order::Chore(Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch })
+}
+
+/// Removes whatever can go, so many at most.
+pub fn prune_all(batch: u32) -> Order {
+    prune(0, i64::MAX, 0, batch)
+}

@@ -1,0 +1,480 @@
+//! The thread of the backing: gathers orders into batches, commits them, and sends the answers; and what it
+//! does when it cannot.
+//!
+//! ```text
+//! healthy ── a batch fails ──▶ failing: new jobs are refused, reads are answered from what is committed,
+//!    ▲                            │      every other change is kept in the backlog, in order, and tried again
+//!    └── a write of some size ────┘      with the next batch or after a second
+//! ```
+//!
+//! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not
+//! written. A backlog is written in pieces, a small one first: while the disk is full, each attempt costs no
+//! more than that piece, however long the backlog is. Damage is for good: new jobs are refused until poold is
+//! started on a sound database. What cannot be read is told to whoever asked, so that it holds up nobody
+//! else.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pool_proto::Refusal;
+
+use super::backlog::Backlog;
+use super::database::{BatchError, Database};
+use super::hold::Hold;
+use super::{CloseError, fault};
+use crate::engine::{Answer, Change, Chore, Fence, Order, Question, Told};
+use crate::job::{Place, RequestId};
+
+/// Orders in one batch, each job counted, so that the first one of it does not wait for long.
+const BATCH: usize = 4096;
+
+/// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
+const FIRST_PIECE: usize = 16;
+
+/// See [`Committer::linger`].
+const LINGER: Duration = Duration::from_micros(200);
+const LINGER_OVER_ENDS: Duration = Duration::from_micros(500);
+
+/// So many ends and nothing else are those of a queue that is being worked off.
+const MANY_ENDS: usize = 8;
+
+/// How long what is kept rests when nothing comes.
+const RETRY: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
+
+/// Between failed attempts at least so many times what one takes, so that refusing does not become the
+/// thread's whole work.
+const REST: u32 = 10;
+
+/// What the thread is sent.
+pub enum Message {
+    Orders(Vec<Order>),
+    /// Something that a test does to the database.
+    #[cfg(test)]
+    Inspect(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
+}
+
+/// The database cannot be written.
+#[derive(Debug)]
+struct Failing {
+    reason: String,
+    /// A batch that comes earlier is not tried.
+    rest_until: Instant,
+    /// When it is tried again though nothing comes.
+    retry_at: Instant,
+    /// The database is damaged.
+    for_good: bool,
+}
+
+/// Orders that could not be written, and why: those that are left of a batch.
+struct Unwritten {
+    rest: Vec<Order>,
+    error: rusqlite::Error,
+}
+
+/// See the module's description.
+pub struct Committer {
+    database: Database,
+    state_dir: PathBuf,
+    inbox: Receiver<Message>,
+    outbox: Sender<Told>,
+    notify: Box<dyn Fn() + Send>,
+    /// Empty while healthy.
+    backlog: Backlog,
+    failing: Option<Failing>,
+    hold: Hold,
+    /// How many messages the last batch was made of.
+    messages: usize,
+    /// It held many ends, and nothing that a client waits to have accepted.
+    only_ends: bool,
+    /// Something was sent that `notify` has not told of.
+    sent: bool,
+}
+
+impl Committer {
+    pub fn new(
+        database: Database,
+        inbox: Receiver<Message>,
+        outbox: Sender<Told>,
+        notify: Box<dyn Fn() + Send>,
+    ) -> Self {
+        let state_dir = database.state_dir().to_owned();
+        Self {
+            database,
+            state_dir,
+            inbox,
+            outbox,
+            notify,
+            backlog: Backlog::default(),
+            failing: None,
+            hold: Hold::None,
+            messages: 0,
+            only_ends: false,
+            sent: false,
+        }
+    }
+
+    /// Until every handle is gone and everything submitted has been carried out.
+    pub fn run(mut self) -> Result<(), CloseError> {
+        loop {
+            match self.wait() {
+                Ok(message) => {
+                    self.linger();
+                    let batch = self.gather(message);
+                    self.process_up_to_holds(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            if self.retry_at().is_some_and(|at| Instant::now() >= at) {
+                self.retry();
+            }
+            self.tell();
+            self.database.connection.checkpoint(&mut self.hold);
+        }
+    }
+
+    /// A batch ends where the file is to be held or let go, which happens after everything that was asked
+    /// before.
+    fn process_up_to_holds(&mut self, batch: Vec<Order>) {
+        let is_hold = |order: &Order| matches!(order, Order::Chore(Chore::Hold { .. } | Chore::LetGo { .. }));
+        if !batch.iter().any(is_hold) {
+            return self.process(batch);
+        }
+        let mut before = Vec::new();
+        for order in batch {
+            if !is_hold(&order) {
+                before.push(order);
+                continue;
+            }
+            self.process(std::mem::take(&mut before));
+            self.hold_or_let_go(order);
+        }
+        self.process(before);
+    }
+
+    fn hold_or_let_go(&mut self, order: Order) {
+        let answer = match order {
+            Order::Chore(Chore::Hold { request, holder }) => {
+                let bytes = match &self.failing {
+                    // A copy without what was asked before would be a copy of the past.
+                    Some(failing) if !self.backlog.is_empty() => {
+                        Err(Refusal::StoreFailed { reason: failing.reason.clone() })
+                    }
+                    _ => self.hold.begin(holder, &mut self.database.connection, &self.state_dir),
+                };
+                Answer::Held { request, bytes }
+            }
+            Order::Chore(Chore::LetGo { request, holder }) => {
+                Answer::LetGo { request, whole: self.hold.end(holder) }
+            }
+            _ => return,
+        };
+        self.answer(answer);
+    }
+
+    fn wait(&self) -> Result<Message, RecvTimeoutError> {
+        match self.retry_at() {
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// None when there is nothing to be won by waiting.
+    fn retry_at(&self) -> Option<Instant> {
+        let failing = self.failing.as_ref()?;
+        (!failing.for_good || !self.backlog.is_empty()).then_some(failing.retry_at)
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.failing.as_ref().is_some_and(|failing| failing.for_good)
+    }
+
+    /// Where others are at it as well, and no sync takes its time anyway, it is worth a moment to write
+    /// theirs along: a transaction takes longer than what is in it. A longer one while a queue is worked off:
+    /// the slots do not wait for it, and hardly a client for a single one.
+    fn linger(&self) {
+        if self.messages > 1 && !self.database.connection.syncs() {
+            thread::sleep(if self.only_ends { LINGER_OVER_ENDS } else { LINGER });
+        }
+    }
+
+    /// What has come meanwhile goes into the same batch.
+    fn gather(&mut self, first: Message) -> Vec<Order> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        self.messages = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            self.messages += 1;
+            match message {
+                Message::Orders(orders) => {
+                    size += orders.iter().map(Order::weight).sum::<usize>();
+                    batch.extend(orders);
+                }
+                #[cfg(test)]
+                Message::Inspect(inspect) => inspect(self.database.connection.get().expect("it is open")),
+            }
+            next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
+        }
+        self.only_ends = batch.len() >= MANY_ENDS && batch.iter().all(is_end_of_attempt);
+        batch
+    }
+
+    fn process(&mut self, batch: Vec<Order>) {
+        if batch.iter().all(Order::is_read) {
+            return self.set_aside(batch);
+        }
+        let now = Instant::now();
+        if self.failing.as_ref().is_some_and(|failing| now < failing.rest_until) {
+            return self.set_aside(batch);
+        }
+
+        let batch = if self.is_damaged() { self.refuse_inserts(batch) } else { batch };
+        let has_insert = batch.iter().any(is_insert);
+        let rest = match self.write_backlog() {
+            Ok(()) => self.write(batch),
+            Err(error) => Err(Unwritten { rest: batch, error }),
+        };
+        match rest {
+            // Small changes may find room where nothing else does; only new jobs prove that there is some.
+            Ok(()) if has_insert => self.recovered(),
+            Ok(()) => {}
+            Err(Unwritten { rest, error }) => {
+                self.failed(&error);
+                self.set_aside(rest);
+                // Without the new jobs, the others may find room.
+                if has_insert && let Err(error) = self.write_backlog() {
+                    self.failed(&error);
+                }
+                if let Some(failing) = &mut self.failing {
+                    failing.rest_until = Instant::now() + (now.elapsed() * REST).min(RETRY);
+                }
+            }
+        }
+    }
+
+    /// The rest of a batch.
+    fn refuse_inserts(&mut self, batch: Vec<Order>) -> Vec<Order> {
+        let mut rest = Vec::with_capacity(batch.len());
+        for order in batch {
+            let request = match &order {
+                Order::Change(Change::Insert(insertion)) => insertion.request,
+                Order::Change(Change::SetPool { request, .. }) => *request,
+                _ => {
+                    rest.push(order);
+                    continue;
+                }
+            };
+            let reason = self.failing.as_ref().map_or_else(String::new, |failing| failing.reason.clone());
+            self.answer(refused(request, reason));
+        }
+        rest
+    }
+
+    /// Without the disk: new jobs are refused, reads answered, everything else kept. Reads alone never need
+    /// more than this.
+    fn set_aside(&mut self, batch: Vec<Order>) {
+        for order in self.refuse_inserts(batch) {
+            let is_barred = matches!(order, Order::Fetch { .. }) && self.backlog.bars_fetches();
+            if order.is_read() && !is_barred {
+                self.read(order);
+            } else {
+                self.backlog.push(order);
+            }
+        }
+    }
+
+    /// Answers from what is committed.
+    fn read(&mut self, order: Order) {
+        match self.database.apply(&order) {
+            Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
+            Err(error) if fault::is_of_database(&error) => {
+                self.failed(&error);
+                if let Some(order) = self.unread(order, &error) {
+                    self.backlog.push(order);
+                }
+            }
+            Err(error) => self.reject(order, &error),
+        }
+    }
+
+    /// Writes what is kept, and answers it; in pieces, of which those that fail stay.
+    fn write_backlog(&mut self) -> rusqlite::Result<()> {
+        let mut size = FIRST_PIECE;
+        while !self.backlog.is_empty() {
+            let piece = self.backlog.take(size);
+            if let Err(Unwritten { rest, error }) = self.write(piece) {
+                self.backlog.put_back(rest);
+                // What was written may have barred them.
+                for fetch in self.backlog.take_fetches() {
+                    self.read(fetch);
+                }
+                return Err(error);
+            }
+            size = (size * 2).min(BATCH);
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, and answers it.
+    fn write(&mut self, mut batch: Vec<Order>) -> Result<(), Unwritten> {
+        while !batch.is_empty() {
+            match self.database.commit(&batch) {
+                Ok(answers) => {
+                    answers.into_iter().for_each(|answer| self.answer(answer));
+                    return Ok(());
+                }
+                // The one at fault must not hold up the others.
+                Err(BatchError { at: Some(index), error }) if !fault::is_of_database(&error) => {
+                    let order = batch.remove(index);
+                    self.reject(order, &error);
+                }
+                Err(BatchError { at: Some(index), error })
+                    if batch[index].is_read() || fault::is_damage(&error) =>
+                {
+                    let order = batch.remove(index);
+                    if let Some(order) = self.unread(order, &error) {
+                        batch.insert(index, order);
+                    }
+                    return Err(Unwritten { rest: batch, error });
+                }
+                Err(BatchError { error, .. }) => return Err(Unwritten { rest: batch, error }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The database fails an order: what can be said of it to whoever asked, or else the order, to be tried
+    /// again.
+    fn unread(&mut self, order: Order, error: &rusqlite::Error) -> Option<Order> {
+        let reason = fault::explain(error, &self.state_dir);
+        let answer = match order {
+            Order::Question(Question::Records { request, .. } | Question::Page { request, .. }) => {
+                Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } }
+            }
+            // Only what is in memory already can still be run.
+            Order::Fetch { pool, .. } if fault::is_damage(error) => {
+                Answer::Fetched { pool, jobs: Vec::new(), complete: true }
+            }
+            Order::Chore(Chore::Prune { .. }) => {
+                Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }
+            }
+            order => return Some(order),
+        };
+        self.answer(answer);
+        None
+    }
+
+    fn retry(&mut self) {
+        match self.write_backlog().and_then(|()| self.database.connection.probe()) {
+            Ok(()) => self.recovered(),
+            Err(error) => {
+                self.failed(&error);
+                if let Some(failing) = &mut self.failing {
+                    failing.retry_at = Instant::now() + RETRY;
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        if self.is_damaged() {
+            return; // Whatever else is wrong, that is what has to be mended.
+        }
+        let (reason, for_good) = (fault::explain(error, &self.state_dir), fault::is_damage(error));
+        match &mut self.failing {
+            Some(failing) if !for_good => failing.reason = reason,
+            _ => {
+                self.send(Told::Failing { reason: reason.clone() });
+                let now = Instant::now();
+                self.failing = Some(Failing { reason, rest_until: now, retry_at: now + RETRY, for_good });
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        if !self.is_damaged() && self.failing.take().is_some() {
+            self.send(Told::Recovered);
+        }
+    }
+
+    /// A mistake of ours: whoever waits for an answer gets one that does not promise anything.
+    fn reject(&mut self, order: Order, error: &rusqlite::Error) {
+        let reason = fault::explain(error, &self.state_dir);
+        let unreadable =
+            |request, reason| Some(Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } });
+        let (what, answer) = match order {
+            Order::Change(change) => match change {
+                Change::Insert(insertion) => ("insert", Some(refused(insertion.request, reason))),
+                // Nothing has changed. An attempt that was to be confirmed never starts; the next start of
+                // poold finds its job queued.
+                Change::Move(moved) => (moved.to.state().as_str(), Some(Answer::Lost { id: moved.id })),
+                Change::Release { request, .. } => ("release", Some(refused(request, reason))),
+                Change::Wake { .. } => {
+                    ("wake", Some(Answer::Woken { jobs: Vec::new(), callbacks: Vec::new(), next_us: None }))
+                }
+                Change::BeginCallback { .. } => ("begin of a callback", None),
+                Change::EndCallback { .. } => ("end of a callback", None),
+                Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
+            },
+            Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
+            Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
+            Order::Fetch { pool, .. } => {
+                ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
+            }
+            Order::Chore(chore) => match chore {
+                Chore::Prune { .. } => {
+                    ("prune", Some(Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }))
+                }
+                Chore::Booted { .. } => ("booted", None),
+                Chore::ReserveIds { .. } => ("reserve of ids", None),
+                Chore::Hold { .. } | Chore::LetGo { .. } => ("hold", None),
+            },
+        };
+        tracing::error!(%error, "bug: `{what}` cannot be carried out; ignored");
+        answer.into_iter().for_each(|answer| self.answer(answer));
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.send(Told::Answer(answer));
+    }
+
+    fn send(&mut self, told: Told) {
+        // Nobody listens any more while the backing is being closed.
+        self.sent |= self.outbox.send(told).is_ok();
+    }
+
+    fn tell(&mut self) {
+        if std::mem::take(&mut self.sent) {
+            (self.notify)();
+        }
+    }
+
+    fn finish(mut self) -> Result<(), CloseError> {
+        let written = self.write_backlog().and_then(|()| self.database.connection.check_home());
+        let written = written.map_err(|error| {
+            let reason = fault::explain(&error, &self.state_dir);
+            match self.backlog.count_changes() {
+                0 => CloseError::Gone { reason },
+                changes => CloseError::Unwritten { changes, reason },
+            }
+        });
+        self.database.connection.close();
+        written
+    }
+}
+
+fn refused(request: RequestId, reason: String) -> Answer {
+    Answer::Refused { request, refusal: Refusal::StoreFailed { reason } }
+}
+
+fn is_insert(order: &Order) -> bool {
+    matches!(order, Order::Change(Change::Insert(_)))
+}
+
+fn is_end_of_attempt(order: &Order) -> bool {
+    let Order::Change(Change::Move(moved)) = order else { return false };
+    matches!(moved.to, Place::Ended(_)) && moved.fence != Fence::Idle
+}

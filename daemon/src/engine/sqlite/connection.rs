@@ -1,0 +1,246 @@
+//! The connection to the database, kept sound: what is committed through it is what the next start would
+//! find.
+//!
+//! It knows when a sync has failed and mends that, when the log has become long, and whether the files are
+//! still in their place. What is written is others' business.
+
+use std::path::PathBuf;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Error, Result, ffi};
+
+use super::hold::Hold;
+use super::home::Home;
+use super::{Durability, FILE_NAME, fault, log, opening};
+
+/// Pages of the write-ahead log beyond which it is written back into the database, 8 MiB. Afterwards it is
+/// written from its beginning again, and overwriting syncs faster than growing does.
+const WAL_PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
+
+/// Changes after which the log's length is looked at: one takes less than two pages of it.
+const LOOK_EVERY: usize = WAL_PAGES as usize / 8;
+
+/// How much room there must be on the disk for it not to count as full.
+const PROBE_BYTES: i64 = 64 << 10;
+
+/// What the log has before its pages, and before each of them
+/// (<https://www.sqlite.org/fileformat2.html#walformat>).
+const LOG_HEADER: i64 = 32;
+const FRAME_HEADER: i64 = 24;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct SoundConnection {
+    /// None while it cannot be opened anew.
+    connection: Option<Connection>,
+    /// How often it was opened anew: what was committed without a sync may be gone then.
+    reopened: u64,
+    /// A sync has failed, or may have: see [`log`].
+    is_suspect: bool,
+    state_dir: PathBuf,
+    home: Home,
+    /// Changes since the log's length was last looked at.
+    changes: usize,
+    /// The length of the log, in pages, at which it is next written back.
+    checkpoint_at: i64,
+    durability: Durability,
+    /// Whether the next commit is synced; SQLite's own default.
+    syncs: bool,
+}
+
+impl SoundConnection {
+    /// `is_suspect`: the last one who had it open did not close it in order.
+    pub fn new(
+        connection: Connection,
+        state_dir: PathBuf,
+        home: Home,
+        durability: Durability,
+        is_suspect: bool,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            reopened: 0,
+            is_suspect,
+            state_dir,
+            home,
+            changes: 0,
+            checkpoint_at: WAL_PAGES,
+            durability,
+            syncs: true,
+        }
+    }
+
+    pub fn get(&self) -> Result<&Connection> {
+        let anew = || failure(ffi::SQLITE_CANTOPEN, "it could not be opened anew".to_owned());
+        self.connection.as_ref().ok_or_else(anew)
+    }
+
+    /// How often it was opened anew. What is known of rows by heart is then to be forgotten.
+    pub fn reopened(&self) -> u64 {
+        self.reopened
+    }
+
+    /// Whether what is written now will be found by the next start.
+    pub fn check_home(&self) -> Result<()> {
+        self.home.check()
+    }
+
+    /// Whether commits that promise something wait for the disk.
+    pub fn syncs(&self) -> bool {
+        self.durability == Durability::Power
+    }
+
+    /// Begins a transaction of so many changes, `is_promise`: one of which is promised to somebody.
+    pub fn begin(&mut self, changes: usize, is_promise: bool) -> Result<()> {
+        self.check_home()?;
+        self.mend()?;
+        self.set_sync(is_promise && self.syncs())?;
+        self.run("BEGIN IMMEDIATE")?;
+        self.changes += changes;
+        Ok(())
+    }
+
+    pub fn commit(&self) -> Result<()> {
+        self.run("COMMIT")
+    }
+
+    /// After an error, with which SQLite may have rolled back by itself.
+    pub fn roll_back(&mut self, error: &Error) {
+        if self.get().is_ok_and(|connection| !connection.is_autocommit())
+            && let Err(error) = self.run("ROLLBACK")
+        {
+            tracing::error!(%error, "cannot roll back");
+        }
+        self.note(error);
+
+        // At once, so that what is refused now is not found in the log by the next start.
+        if let Err(error) = self.mend() {
+            tracing::debug!(%error, "the log cannot be written anew");
+        }
+    }
+
+    /// An error may say that what was written is not what is on the disk.
+    fn note(&mut self, error: &Error) {
+        self.is_suspect |= fault::is_of_sync(error);
+    }
+
+    /// After a sync has failed: has the whole log written anew, and looks at it as the next start would.
+    /// Nothing is committed or written back before that has succeeded.
+    fn mend(&mut self) -> Result<()> {
+        if !self.is_suspect {
+            return Ok(());
+        }
+        self.check_home()?;
+        let file = self.state_dir.join(FILE_NAME);
+        if self.connection.is_some() {
+            let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+            let page: i64 = self.get()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            let length = if pages > 0 { LOG_HEADER + pages * (FRAME_HEADER + page) } else { 0 };
+            let rewritten = log::rewrite(&file, length.unsigned_abs());
+            rewritten.map_err(|error| {
+                failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}"))
+            })?;
+        }
+        if let Some(connection) = self.connection.take() {
+            // What could be read of the log may be less than what it is thought to hold.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.close().map_err(|(_, error)| error)?;
+        }
+        self.connection = Some(opening::reopen(&file)?);
+        self.reopened += 1;
+        (self.syncs, self.is_suspect) = (true, false);
+        Ok(())
+    }
+
+    /// Whether commits from now on wait for the disk. One that does takes all that came before it along.
+    fn set_sync(&mut self, sync: bool) -> Result<()> {
+        if self.syncs != sync {
+            // Never through the statement cache: this pragma takes effect when it is compiled.
+            self.get()?.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+            self.syncs = sync;
+        }
+        Ok(())
+    }
+
+    fn run(&self, statement: &str) -> Result<()> {
+        self.get()?.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+
+    /// Whether there is room on the disk again: writes something and takes it back.
+    pub fn probe(&mut self) -> Result<()> {
+        self.mend()?;
+        let probe = |this: &Self| {
+            this.get()?.prepare_cached("UPDATE meta SET probe = zeroblob(?1)")?.execute([PROBE_BYTES])?;
+            this.run("UPDATE meta SET probe = NULL")
+        };
+        probe(self).inspect_err(|error| self.note(error))
+    }
+
+    /// Writes the log back into the database once it has become long. For when nobody waits for an answer.
+    pub fn checkpoint(&mut self, hold: &mut Hold) {
+        match self.checkpoint_if_long(hold) {
+            Ok(()) => {}
+            // Nothing is lost, the log only grows on. Should there be no room for that either, the next
+            // commit fails and says so.
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the log back into the database");
+                self.note(&error);
+                self.checkpoint_at += WAL_PAGES;
+            }
+        }
+    }
+
+    fn checkpoint_if_long(&mut self, hold: &mut Hold) -> Result<()> {
+        if self.is_suspect {
+            return Ok(()); // The next commit mends that first.
+        }
+        if self.changes < LOOK_EVERY && !hold.is_held() {
+            return Ok(());
+        }
+        self.changes = 0;
+        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+        hold.limit(pages);
+        if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {
+            self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.checkpoint_at = WAL_PAGES;
+        }
+        Ok(())
+    }
+
+    /// The log's pages, and how many of them are written back, after a checkpoint of that mode.
+    fn log_length(&self, mode: &str) -> Result<(i64, i64)> {
+        let mut checkpoint = self.get()?.prepare_cached(mode)?;
+        checkpoint.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+    }
+
+    /// Writes everything that is committed back into the file; its length in bytes.
+    pub fn make_whole(&mut self) -> Result<u64> {
+        self.check_home()?;
+        self.mend()?;
+        let (pages, written_back) =
+            self.log_length("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
+        if pages != written_back {
+            return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+        }
+        let count: i64 = self.get()?.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let size: i64 = self.get()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok((count * size).unsigned_abs())
+    }
+
+    /// Closes the database. The log is written back and removed; where that fails, the next start does it.
+    pub fn close(mut self) {
+        let mended = self.mend();
+        let Some(connection) = self.connection else { return };
+        let kept = mended.or_else(|_| {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+        });
+        if let Err(error) = kept.and_then(|()| connection.close().map_err(|(_, error)| error)) {
+            tracing::warn!(%error, "cannot close the database in order; the next start mends that");
+        }
+    }
+}
+
+fn failure(code: i32, text: String) -> Error {
+    Error::SqliteFailure(ffi::Error::new(code), Some(text))
+}

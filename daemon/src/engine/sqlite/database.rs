@@ -1,0 +1,225 @@
+//! The database as the orders see it: one transaction for a batch of them, and what is kept in memory beside
+//! it.
+//!
+//! Which orders make a batch, and what happens when one cannot be written, is the committer's business.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pool_proto::Refusal;
+use rusqlite::{Connection, Error, Result};
+
+use super::connection::SoundConnection;
+use super::environments::Environments;
+use super::insert::Inserted;
+use super::prune::{History, Limits};
+use super::records::Layout;
+use super::{callbacks, insert, meta, places, prune, queries, records, waits};
+use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
+use crate::job::{JobId, Place, Work};
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Database {
+    pub connection: SoundConnection,
+    layout: Layout,
+    environments: Environments,
+    /// How often the connection had been opened anew when the environments were last right.
+    reopened: u64,
+    history: History,
+    /// Of the history as it is committed, for others to see.
+    ended_output_bytes: Arc<AtomicU64>,
+}
+
+/// A batch that was rolled back.
+#[derive(Debug)]
+pub struct BatchError {
+    /// The order at which it failed, unless it was the commit.
+    pub at: Option<usize>,
+    pub error: Error,
+}
+
+impl Database {
+    pub fn new(connection: SoundConnection, layout: Layout, history: History) -> Self {
+        let ended_output_bytes = Arc::new(AtomicU64::new(history.output_bytes));
+        let (environments, reopened) = (Environments::default(), connection.reopened());
+        Self { connection, layout, environments, reopened, history, ended_output_bytes }
+    }
+
+    /// What all ended jobs have written; kept up to date.
+    pub fn ended_output_bytes(&self) -> Arc<AtomicU64> {
+        self.ended_output_bytes.clone()
+    }
+
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.layout.state_dir
+    }
+
+    /// Carries out all orders in one transaction, or none.
+    pub fn commit(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
+        let history = self.history;
+        self.transact(orders).inspect_err(|failed| {
+            self.history = history;
+            self.environments.clear();
+            self.connection.roll_back(&failed.error);
+        })
+    }
+
+    fn transact(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
+        let whole = |error| BatchError { at: None, error };
+        self.connection.begin(orders.len(), orders.iter().any(Order::is_promise)).map_err(whole)?;
+
+        let mut answers = Vec::with_capacity(orders.len());
+        for (index, order) in orders.iter().enumerate() {
+            let answer = self.apply(order).map_err(|error| BatchError { at: Some(index), error })?;
+            answers.extend(answer);
+        }
+
+        self.connection.commit().map_err(whole)?;
+        self.ended_output_bytes.store(self.history.output_bytes, Ordering::Relaxed);
+        Ok(answers)
+    }
+
+    /// Carries out one order: a change only within [`commit`](Self::commit), a read anywhere.
+    pub fn apply(&mut self, order: &Order) -> Result<Option<Answer>> {
+        if self.reopened != self.connection.reopened() {
+            self.reopened = self.connection.reopened();
+            self.environments.clear();
+        }
+
+        let Self { connection, layout, environments, history, .. } = self;
+        let syncs = connection.syncs();
+        let connection = connection.get()?;
+        match order {
+            Order::Change(change) => match change {
+                Change::Insert(insertion) => {
+                    insert_jobs(connection, environments, layout, syncs, insertion).map(Some)
+                }
+                Change::Move(moved) => place(connection, layout, history, moved),
+                Change::Release { request, ids } => {
+                    let request = *request;
+                    let released = waits::release(connection, environments, ids)?;
+                    Ok(Some(match released {
+                        Ok(jobs) => Answer::Released { request, jobs },
+                        Err(refusal) => Answer::Refused { request, refusal },
+                    }))
+                }
+                Change::Wake { until_us, limit } => {
+                    let woken = waits::wake(connection, environments, *until_us, *limit)?;
+                    let waits::Woken { jobs, callbacks, next_us } = woken;
+                    Ok(Some(Answer::Woken { jobs, callbacks, next_us }))
+                }
+                Change::BeginCallback { id } => {
+                    let run = callbacks::begin(connection, environments, layout, *id)?;
+                    Ok(run.map(|run| Answer::CallbackBegun(Box::new(run))))
+                }
+                Change::EndCallback { id, end, exit_code } => {
+                    callbacks::end(connection, *id, *end, *exit_code).map(|()| None)
+                }
+                Change::SetPool { request, name, value } => {
+                    meta::set_pool(connection, name, value.as_deref())?;
+                    Ok(Some(Answer::PoolSet { request: *request }))
+                }
+            },
+            Order::Question(Question::Records { request, ids }) => {
+                let (records, missing) = queries::get(connection, layout, ids)?;
+                Ok(Some(Answer::Got { request: *request, records, missing }))
+            }
+            Order::Question(Question::Page { request, page }) => {
+                let (records, next) = queries::list(connection, layout, page)?;
+                Ok(Some(Answer::Listed { request: *request, records, next }))
+            }
+            Order::Fetch { pool, after, limit } => {
+                let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
+                Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))
+            }
+            Order::Chore(chore) => match chore {
+                Chore::Booted { boot_id } => meta::booted(connection, boot_id).map(|()| None),
+                Chore::ReserveIds { below } => {
+                    meta::reserve_ids(connection, *below)?;
+                    Ok(Some(Answer::IdsReserved { below: *below }))
+                }
+                Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
+                    let (max_jobs, ended_before_us) = (*max_jobs, *ended_before_us);
+                    let limits = Limits { max_jobs, ended_before_us, max_output_bytes: *max_output_bytes };
+                    prune::prune(connection, environments, history, limits, *batch).map(Some)
+                }
+                // They are about the file, not about what is in it: the committer keeps them out of batches.
+                Chore::Hold { .. } | Chore::LetGo { .. } => Ok(None),
+            },
+        }
+    }
+}
+
+fn insert_jobs(
+    connection: &Connection,
+    environments: &mut Environments,
+    layout: &Layout,
+    syncs: bool,
+    insertion: &Insertion,
+) -> Result<Answer> {
+    let &Insertion { request, first, first_callback, ref jobs, .. } = insertion;
+    if syncs && let Err(refusal) = sync_stdin(layout, jobs) {
+        return Ok(Answer::Refused { request, refusal });
+    }
+
+    let refusal = match insert::insert(connection, environments, insertion)? {
+        Inserted::All { untied, existing } => {
+            return Ok(Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing });
+        }
+        Inserted::TiedToNothing(JobId(id)) => Refusal::NoSuchJob { id },
+        Inserted::IdsGivenOut => {
+            let what = "bug: insertion under ids that were given out before; refused";
+            tracing::error!(job = %first, callback = %first_callback, "{what}");
+            let reason = format!(
+                "the ids from {first} on were given out before; please report this as a defect of poold"
+            );
+            Refusal::StoreFailed { reason }
+        }
+    };
+    Ok(Answer::Refused { request, refusal })
+}
+
+fn place(
+    connection: &Connection,
+    layout: &Layout,
+    history: &mut History,
+    moved: &Move,
+) -> Result<Option<Answer>> {
+    let id = moved.id;
+    let Some(left) = places::place(connection, moved)? else {
+        if moved.fence != Fence::Idle {
+            let to = moved.to.state().as_str();
+            let why = "has ended, is beyond that attempt or does not exist";
+            tracing::error!(job = %id, fence = ?moved.fence, "bug: `{to}` for a job that {why}; ignored");
+        }
+        return Ok(Some(Answer::Lost { id }));
+    };
+
+    let Place::Ended(outcome) = &moved.to else {
+        let attempt = moved.tries.attempts;
+        return Ok(moved.worker_to_confirm().map(|worker| Answer::Placed { id, attempt, worker }));
+    };
+    history.add(outcome);
+    let callbacks = callbacks::release(connection, id, outcome.state, outcome.ended_us)?;
+    let record = match moved.want {
+        Detail::Nothing => None,
+        Detail::Record => records::record(connection, layout, id)?.map(Box::new),
+    };
+    let places::Left { line: dequeued, stdin } = left;
+    Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin }))
+}
+
+/// A job is not accepted before its input is as safe as it is.
+fn sync_stdin(layout: &Layout, jobs: &[Arc<Work>]) -> Result<(), Refusal> {
+    jobs.iter().filter_map(|work| work.stdin.as_deref()).try_for_each(|token| {
+        (layout.sync_stdin)(&layout.state_dir, token).map_err(|error| {
+            let dir = layout.state_dir.join("stdin");
+            let reason = format!(
+                "the standard input in {} cannot be synced: {error}; mend that and try again",
+                dir.display()
+            );
+            Refusal::StoreFailed { reason }
+        })
+    })
+}

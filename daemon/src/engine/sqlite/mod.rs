@@ -1,0 +1,152 @@
+//! The backing on disk: jobs, callbacks and environments in SQLite, and the only module that speaks SQL.
+//!
+//! [`Sqlite`] is the daemon's handle of a thread that owns the database. Orders go down and are written by
+//! group commit: while one batch is in its fsync, the next gathers. Answers come up in the same order, each
+//! after what it speaks of is on disk, and a callback of the daemon's tells that there are some.
+//!
+//! ```text
+//! Sqlite ── submit ──▶ channel ──▶ committer: one batch, one transaction ──▶ answers ──▶ Sqlite
+//!                                    │ cannot be written
+//!                                    └──▶ new jobs are refused, reads go on,
+//!                                         other changes are kept in the backlog and written later
+//! ```
+//!
+//! An order is matched twice: where it is carried out ([`database`]), and where it is said of one that cannot
+//! be ([`committer`]). It decides nothing: which job runs when, and what an interrupted one becomes, is the
+//! core's business. It touches no file but its database: output and spooled input belong to others, who are
+//! told when they can go.
+
+mod backlog;
+mod callbacks;
+mod columns;
+mod committer;
+mod connection;
+mod database;
+mod environments;
+mod fault;
+mod hold;
+mod home;
+mod insert;
+mod keys;
+mod log;
+mod meta;
+mod opening;
+mod places;
+mod prune;
+mod queries;
+mod records;
+mod restore;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod waits;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use committer::{Committer, Message};
+pub use opening::OpenError;
+
+use super::{Backing, Order, Restored, Told};
+use crate::job::JobId;
+
+/// The database's name in the state directory.
+pub const FILE_NAME: &str = "poold.db";
+
+/// What an answered change survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: every batch is synced.
+    Power,
+    /// The death of every process of ours, but not that of the machine: the kernel writes when it likes.
+    Crash,
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub durability: Durability,
+    /// The files of an attempt's stdout and stderr below the state directory, as records name them.
+    pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+    /// Brings a spooled standard input to the disk, given its token, before the job that needs it is
+    /// accepted.
+    pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
+}
+
+/// What went wrong at the end.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    #[error(
+        "{changes} changes could not be written, so the next start runs their jobs or callbacks again: {reason}"
+    )]
+    Unwritten { changes: usize, reason: String },
+    /// All of it was, but into files that the next start does not find.
+    #[error("what is written is lost to the next start: {reason}")]
+    Gone { reason: String },
+    #[error("the store's thread has panicked")]
+    Panicked,
+}
+
+/// The handle of the thread that has the database.
+#[derive(Debug)]
+pub struct Sqlite {
+    orders: Sender<Message>,
+    told: Receiver<Told>,
+    ended_output_bytes: Arc<AtomicU64>,
+    thread: JoinHandle<Result<(), CloseError>>,
+}
+
+impl Sqlite {
+    /// Opens the database in `state_dir`, or creates it, and starts the thread. `notify` is called on that
+    /// thread after answers have become available.
+    ///
+    /// # Errors
+    /// What is wrong with the directory or the file, and what to do about it. The file is then as it was.
+    pub fn open(
+        state_dir: &Path,
+        options: Options,
+        notify: impl Fn() + Send + 'static,
+    ) -> Result<(Self, Restored), OpenError> {
+        let (database, restored) = opening::open(state_dir, options)?;
+        let (orders, inbox) = mpsc::channel();
+        let (outbox, told) = mpsc::channel();
+        let ended_output_bytes = database.ended_output_bytes();
+        let committer = Committer::new(database, inbox, outbox, Box::new(notify));
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || committer.run())
+            .map_err(OpenError::Thread)?;
+        Ok((Self { orders, told, ended_output_bytes, thread }, restored))
+    }
+
+    /// What all ended jobs have written, as of the last commit.
+    pub fn ended_output_bytes(&self) -> u64 {
+        self.ended_output_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Carries out everything submitted, writes what was kept if that is possible now, and closes the
+    /// database.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn close(self) -> Result<(), CloseError> {
+        drop(self.orders);
+        self.thread.join().unwrap_or(Err(CloseError::Panicked))
+    }
+}
+
+impl Backing for Sqlite {
+    fn submit(&mut self, orders: Vec<Order>) {
+        if self.orders.send(Message::Orders(orders)).is_err() {
+            tracing::error!("the store's thread is gone: changes are lost");
+        }
+    }
+
+    fn next(&mut self) -> Option<Told> {
+        self.told.try_recv().ok()
+    }
+}

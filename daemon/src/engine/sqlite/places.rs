@@ -1,0 +1,283 @@
+//! Where jobs are: the one operation that changes it.
+//!
+//! `ended_us` is set with the final state and never cleared, so `ended_us IS NULL` guards each change: what
+//! has ended stays as it is.
+
+use std::sync::Arc;
+
+use pool_proto::{ResultKind, State};
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::columns::{Columns, columns, signed};
+use super::waits;
+use crate::engine::{Fence, Move};
+use crate::job::{JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
+
+/// What a job has left behind, of use to whoever ends it.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The pool in whose line it was, or for whose line it waited until a time; known under [`Fence::Idle`]
+    /// alone.
+    pub line: Option<Arc<str>>,
+    /// The token of its spooled input; read for an end alone.
+    pub stdin: Option<String>,
+}
+
+/// What the row must satisfy to be changed.
+#[derive(Clone, Copy)]
+struct Guard {
+    /// No attempt after this one was counted.
+    attempt: u32,
+    /// It may wait: what the table of waits has of it is removed.
+    may_wait: bool,
+}
+
+/// Puts a job somewhere else; none where the fence does not hold, and then nothing is changed.
+pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
+    let unit = Unit::Job(moved.id);
+    let (left, changed) = match moved.fence {
+        Fence::Attempt(attempt) => {
+            // An end with its start is a short call's, of which there may be many, and calls have no input.
+            let has_stdin = matches!(moved.to, Place::Ended(_)) && moved.start.is_none();
+            let stdin = if has_stdin { stdin_of(connection, moved.id)? } else { None };
+            let guard = Guard { attempt, may_wait: false };
+            let mut changed = update(connection, moved, moved.tries, guard)?;
+
+            // Whoever has an attempt need not know that the job waits meanwhile; no machine of ours does
+            // that, so it may cost more.
+            if !changed && is_waiting(connection, moved.id, attempt)? {
+                waits::remove(connection, unit)?;
+                changed = update(connection, moved, moved.tries, Guard { attempt, may_wait: true })?;
+            }
+            (Left { line: None, stdin }, changed)
+        }
+        Fence::Idle => {
+            let Some(idle) = read_idle(connection, moved.id)? else { return Ok(None) };
+            if idle.waits {
+                waits::remove(connection, unit)?;
+            }
+            let guard = Guard { attempt: u32::MAX, may_wait: true };
+            (idle.left, update(connection, moved, idle.tries, guard)?)
+        }
+    };
+    if !changed {
+        return Ok(None);
+    }
+
+    if let Place::Waiting(until) = moved.to {
+        waits::add(connection, unit, until)?;
+    }
+    Ok(Some(left))
+}
+
+/// A job that is in its line or waits.
+struct Idle {
+    tries: Tries,
+    waits: bool,
+    left: Left,
+}
+
+columns! {
+    IdleColumn { state, pool, attempt, crashes, retried, waits, stdin }
+    IDLE: "FROM jobs WHERE id = ?1 AND state IN ('queued', 'retrying', 'held')";
+}
+
+fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
+    let mut select = connection.prepare_cached(IdleColumn::IDLE)?;
+    let idle = select.query_row([id], |row| {
+        let columns = Columns::of(row);
+        let tries = Tries {
+            attempts: columns.get(IdleColumn::attempt)?,
+            crashes: columns.get(IdleColumn::crashes)?,
+            retried: columns.get(IdleColumn::retried)?,
+            start_deaths: 0,
+        };
+        let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
+        let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;
+        let left = Left { line: (!is_held).then_some(pool), stdin: columns.get(IdleColumn::stdin)? };
+        Ok(Idle { tries, waits: columns.get(IdleColumn::waits)?, left })
+    });
+    idle.optional()
+}
+
+fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> {
+    let mut select = connection
+        .prepare_cached("SELECT waits FROM jobs WHERE id = ?1 AND ended_us IS NULL AND attempt <= ?2")?;
+    Ok(select.query_row((id, attempt), |row| row.get(0)).optional()?.unwrap_or(false))
+}
+
+// Read by itself: for a RETURNING clause SQLite makes a table of its own and keeps a journal of the
+// statement.
+fn stdin_of(connection: &Connection, id: JobId) -> Result<Option<String>> {
+    let mut select = connection.prepare_cached("SELECT stdin FROM jobs WHERE id = ?1")?;
+    Ok(select.query_row([id], |row| row.get(0)).optional()?.flatten())
+}
+
+/// An UPDATE of a job that sets what every place sets, `?1` to `?8`, and what only this place does, from `?9`
+/// on.
+macro_rules! update {
+    ($set:literal) => {
+        update!($set, "")
+    };
+    ($set:literal, $start:literal) => {
+        concat!(
+            "UPDATE jobs SET attempt = ?4, crashes = ?5, retried = ?6, state = ?7, reason = ?8, ",
+            $set,
+            $start,
+            " WHERE id = ?1 AND ended_us IS NULL AND attempt <= ?2 AND waits <= ?3"
+        )
+    };
+}
+
+/// In no slot. The start of the last attempt is forgotten, or an end without another one would seem to have
+/// run for hours.
+const OUT: &str = update!(
+    "waits = ?9, last_crash = coalesce(?10, last_crash),
+     slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL"
+);
+const RUNNING: &str = update!(
+    "waits = 0, result = NULL, exit_code = NULL, signal = NULL",
+    ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13"
+);
+const STOPPING: [&str; 2] = [
+    update!("waits = 0, result = ?9"),
+    update!(
+        "waits = 0, result = ?9",
+        ", slot = ?10, worker_pid = ?11, pid = ?12, start_ticks = ?13, started_us = ?14"
+    ),
+];
+const ENDED: [&str; 2] = [
+    update!(
+        "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
+         max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
+         value = ?18, error = ?19, ended_us = ?20"
+    ),
+    update!(
+        "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
+         max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
+         value = ?18, error = ?19, ended_us = ?20",
+        ", slot = ?21, worker_pid = ?22, pid = ?23, start_ticks = ?24, started_us = ?25"
+    ),
+];
+
+/// Writes the row; whether it satisfied the guard.
+fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard) -> Result<bool> {
+    let state = moved.to.state().as_str();
+    let reason = match &moved.to {
+        Place::Ended(outcome) => &outcome.reason,
+        Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => &moved.reason,
+    };
+    let all = params![
+        moved.id,
+        guard.attempt,
+        guard.may_wait,
+        tries.attempts,
+        tries.crashes,
+        tries.retried,
+        state,
+        reason
+    ];
+
+    let changed = match &moved.to {
+        Place::Queued { .. } | Place::Waiting(_) => {
+            let waits = matches!(moved.to, Place::Waiting(_));
+            let crash = moved.reason.as_ref().filter(|_| moved.crashed);
+            let crash = crash.map(|reason| format!("attempt {}: {reason}", tries.attempts));
+            connection.prepare_cached(OUT)?.execute(&*[all, params![waits, crash]].concat())?
+        }
+        Place::Running(start) => {
+            let start = StartColumns::of(start);
+            connection.prepare_cached(RUNNING)?.execute(&*[all, &start.params()].concat())?
+        }
+        Place::Stopping(reason) => {
+            let Some(result) = stop_result(*reason) else {
+                tracing::error!(job = %moved.id, "bug: the end of the daemon is no state of a job; ignored");
+                return Ok(true);
+            };
+            let result = result.as_str();
+            let result = params![result];
+            execute(connection, STOPPING, all, result, moved.start)?
+        }
+        Place::Ended(outcome) => write_end(connection, all, outcome, moved.start)?,
+    };
+    Ok(changed > 0)
+}
+
+fn write_end(
+    connection: &Connection,
+    all: &[&dyn rusqlite::ToSql],
+    outcome: &Outcome,
+    start: Option<Start>,
+) -> Result<usize> {
+    let (value, error) = match &outcome.answer {
+        Some(Ok(value)) => (Some(value.get()), None),
+        Some(Err(error)) => (None, Some(error.get())),
+        None => (None, None),
+    };
+    let end = params![
+        outcome.result.as_str(),
+        outcome.exit_code,
+        outcome.signal,
+        outcome.usage.map(|usage| usage.user_s),
+        outcome.usage.map(|usage| usage.sys_s),
+        outcome.usage.map(|usage| signed(usage.max_rss_bytes)),
+        outcome.usage.and_then(|usage| usage.memory_peak_bytes).map(signed),
+        outcome.stdout_bytes.map(signed),
+        outcome.stderr_bytes.map(signed),
+        value,
+        error,
+        outcome.ended_us,
+    ];
+    execute(connection, ENDED, all, end, start)
+}
+
+/// The first statement, or with the start of an attempt, which nobody has told before, the second.
+fn execute(
+    connection: &Connection,
+    [without, with]: [&str; 2],
+    all: &[&dyn rusqlite::ToSql],
+    own: &[&dyn rusqlite::ToSql],
+    start: Option<Start>,
+) -> Result<usize> {
+    match start {
+        None => connection.prepare_cached(without)?.execute(&*[all, own].concat()),
+        Some(start) => {
+            let start = StartColumns::of(&start);
+            connection.prepare_cached(with)?.execute(&*[all, own, &start.params()].concat())
+        }
+    }
+}
+
+/// The start of an attempt, as it is written.
+struct StartColumns {
+    start: Start,
+    pid: Option<crate::job::ProcessId>,
+    start_ticks: Option<i64>,
+}
+
+impl StartColumns {
+    fn of(start: &Start) -> Self {
+        let pid = start.process.map(|process: Process| process.pid);
+        let start_ticks = start.process.and_then(|process| process.start_ticks).map(signed);
+        Self { start: *start, pid, start_ticks }
+    }
+
+    fn params(&self) -> [&dyn rusqlite::ToSql; 5] {
+        [&self.start.slot, &self.start.worker, &self.pid, &self.start_ticks, &self.start.started_us]
+    }
+}
+
+fn stop_result(reason: StopReason) -> Option<ResultKind> {
+    match reason {
+        StopReason::Canceled | StopReason::Untied(_) => Some(ResultKind::Canceled),
+        StopReason::TimedOut => Some(ResultKind::Timeout),
+        StopReason::Shutdown => None,
+    }
+}
+
+/// Why a job was being ended, from what is written while it is.
+pub fn stop_reason(result: ResultKind) -> Option<StopReason> {
+    [StopReason::Canceled, StopReason::TimedOut]
+        .into_iter()
+        .find(|&reason| stop_result(reason) == Some(result))
+}

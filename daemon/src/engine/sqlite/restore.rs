@@ -1,0 +1,177 @@
+//! What a start needs to know, read once. Nothing is changed: what an interrupted job becomes is the
+//! scheduler's decision, and a start on a full disk must not fail.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use pool_proto::nouns::OnCrash;
+use pool_proto::{ResultKind, State};
+use rusqlite::{Connection, Result};
+
+use super::columns::{Columns, columns};
+use super::{insert, places};
+use crate::engine::{Interrupted, LastEnd, Restored, Tied};
+use crate::job::{CallbackId, Process, ProcessId, Retries, Tie, Tries};
+
+columns! {
+    MetaColumn { next_job = "max(next_job, volatile_below)", next_callback, boot_id }
+    META: "FROM meta";
+}
+
+columns! {
+    TiedColumn { id, tie, pool, state }
+    TIED: "FROM jobs INDEXED BY jobs_tied WHERE tie IS NOT NULL AND ended_us IS NULL ORDER BY id";
+}
+
+columns! {
+    CountColumn { pool, jobs = "count(*)" }
+    IN_LINE: "FROM jobs INDEXED BY jobs_queue
+              WHERE state IN ('queued', 'retrying') AND waits = 0 GROUP BY pool";
+    // A cross join is carried out as it stands: it must not go through all jobs to find those that wait.
+    WAITING: "FROM waits CROSS JOIN jobs ON jobs.id = waits.id
+              WHERE waits.unit = 'job' AND waits.until = 'time' GROUP BY pool";
+}
+
+columns! {
+    InterruptedColumn {
+        id, pool, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result, retries, backoff_us,
+        retried,
+    }
+    ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
+}
+
+columns! {
+    OutboxColumn {
+        id,
+        waits = "EXISTS (SELECT 1 FROM waits WHERE unit = 'callback' AND waits.id = callbacks.id)",
+    }
+    OUTBOX: "FROM callbacks INDEXED BY callbacks_outbox
+             WHERE state IN ('pending', 'running') ORDER BY ended_us, id";
+}
+
+columns! {
+    PoolColumn { name, value }
+    POOLS: "FROM pools";
+}
+
+pub fn read(connection: &Connection) -> Result<Restored> {
+    let mut restored = Restored {
+        queued: count_queued(connection)?,
+        interrupted: read_interrupted(connection)?,
+        last_end: LastEnd::Unknown,
+        tied: read_tied(connection)?,
+        next_due_us: read_next_due(connection)?,
+        stdin: read_stdin(connection)?,
+        pools: read_pools(connection)?,
+        ..Restored::default()
+    };
+
+    connection.query_row(MetaColumn::META, [], |row| {
+        let columns = Columns::of(row);
+        restored.next_job = columns.size(MetaColumn::next_job)?.unwrap_or(1);
+        restored.next_callback = columns.size(MetaColumn::next_callback)?.unwrap_or(1);
+        restored.boot_id = columns.get(MetaColumn::boot_id)?;
+        Ok(())
+    })?;
+    for (id, waits) in read_outbox(connection)? {
+        if waits { restored.waiting_callbacks.push(id) } else { restored.callbacks.push(id) }
+    }
+    Ok(restored)
+}
+
+fn read_pools(connection: &Connection) -> Result<BTreeMap<String, String>> {
+    let mut select = connection.prepare(PoolColumn::POOLS)?;
+    let pools = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        Ok((columns.get(PoolColumn::name)?, columns.get(PoolColumn::value)?))
+    })?;
+    pools.collect()
+}
+
+fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
+    let mut select = connection.prepare(TiedColumn::TIED)?;
+    let tied = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        let tie = columns.parse(TiedColumn::tie, |tie| tie.parse().ok())?;
+        let untied = match tie {
+            // A job that has been pruned has ended.
+            Tie::Job(other) => insert::has_ended(connection, other)?.unwrap_or(true),
+            Tie::Client | Tie::Pool => false,
+        };
+        let state = columns.parse(TiedColumn::state, State::parse)?;
+        let pool = columns.parse(TiedColumn::pool, |name| Some(Arc::from(name)))?;
+        let queued_in = matches!(state, State::Queued | State::Retrying).then_some(pool);
+        Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, untied })
+    })?;
+    tied.collect()
+}
+
+fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
+    let mut select = connection.prepare(
+        "SELECT stdin FROM jobs INDEXED BY jobs_stdin WHERE stdin IS NOT NULL AND ended_us IS NULL",
+    )?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have
+/// to be kept right.
+fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    for select in [CountColumn::IN_LINE, CountColumn::WAITING] {
+        let mut select = connection.prepare(select)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let columns = Columns::of(row);
+            let pool = columns.get(CountColumn::pool)?;
+            *counts.entry(pool).or_default() += columns.size(CountColumn::jobs)?.unwrap_or(0);
+        }
+    }
+    Ok(counts)
+}
+
+fn read_next_due(connection: &Connection) -> Result<Option<i64>> {
+    let first = "SELECT min(due_us) FROM waits INDEXED BY waits_due WHERE until = 'time'";
+    connection.query_row(first, [], |row| row.get(0))
+}
+
+fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
+    use InterruptedColumn as Of;
+
+    let mut select = connection.prepare(Of::ACTIVE)?;
+    let interrupted = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        let pid: Option<ProcessId> = columns.get(Of::pid)?;
+        let start_ticks = columns.size(Of::start_ticks)?;
+        let is_stopping = columns.parse(Of::state, State::parse)? == State::Stopping;
+        let intent = columns.parse_optional(Of::result, ResultKind::parse)?.filter(|_| is_stopping);
+        Ok(Interrupted {
+            id: columns.get(Of::id)?,
+            pool: columns.get(Of::pool)?,
+            tries: Tries {
+                attempts: columns.get(Of::attempt)?,
+                crashes: columns.get(Of::crashes)?,
+                retried: columns.get(Of::retried)?,
+                start_deaths: 0,
+            },
+            on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
+            retries: Retries {
+                allowed: columns.get(Of::retries)?,
+                backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
+            },
+            worker: columns.get(Of::worker_pid)?,
+            process: pid.map(|pid| Process { pid, start_ticks }),
+            stopping: intent.and_then(places::stop_reason),
+        })
+    })?;
+    interrupted.collect()
+}
+
+/// What is marked as running was interrupted and is due again.
+fn read_outbox(connection: &Connection) -> Result<Vec<(CallbackId, bool)>> {
+    let mut select = connection.prepare(OutboxColumn::OUTBOX)?;
+    let outbox = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        Ok((columns.get(OutboxColumn::id)?, columns.get(OutboxColumn::waits)?))
+    })?;
+    outbox.collect()
+}

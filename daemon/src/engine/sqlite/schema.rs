@@ -1,0 +1,190 @@
+//! The tables, as an append-only list of migrations keyed on SQLite's `user_version`: a migration that has
+//! been released is never edited, a change is a new one at the end.
+//!
+//! Times are microseconds since 1970, durations microseconds. Indexes are partial, so that a job is only in
+//! those that its state needs: what waits, what runs and what has ended cost nothing to each other. An index
+//! ends with the row's id without saying so.
+
+use rusqlite::Connection;
+
+/// "pool": tells our databases from those of other programs.
+pub const APPLICATION_ID: i32 = 0x706f_6f6c;
+
+/// Migration `n` leads from version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &[
+    "
+    -- One row. The first ids that were never given out; `probe` is for finding out whether there is room on the disk.
+    CREATE TABLE meta (next_job INTEGER NOT NULL, next_callback INTEGER NOT NULL, probe BLOB) STRICT;
+    INSERT INTO meta (next_job, next_callback) VALUES (1, 1);
+
+    -- `value`: JSON; `hash`: its SHA-256.
+    CREATE TABLE environments (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, value TEXT NOT NULL) STRICT;
+
+    -- `argv`: JSON. `attempt`: attempts made so far. `result`: while the state is stopping, what it is going to be.
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY,
+        state TEXT NOT NULL DEFAULT 'queued',
+        pool TEXT NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        crashes INTEGER NOT NULL DEFAULT 0,
+        name TEXT,
+        argv TEXT NOT NULL,
+        cwd TEXT NOT NULL,
+        environment INTEGER NOT NULL,
+        stdin TEXT,
+        timeout_us INTEGER,
+        kill_after_us INTEGER NOT NULL,
+        submitted_us INTEGER NOT NULL,
+        slot INTEGER,
+        worker_pid INTEGER,
+        pid INTEGER,
+        started_us INTEGER,
+        result TEXT,
+        exit_code INTEGER,
+        signal INTEGER,
+        reason TEXT,
+        user_s REAL,
+        sys_s REAL,
+        max_rss_bytes INTEGER,
+        stdout_bytes INTEGER,
+        stderr_bytes INTEGER,
+        ended_us INTEGER
+    ) STRICT;
+    CREATE INDEX jobs_queue ON jobs (pool) WHERE state IN ('queued', 'retrying');
+    CREATE INDEX jobs_active ON jobs (id) WHERE state IN ('running', 'stopping');
+    -- The bytes are in it so that their sum is read from the index alone.
+    CREATE INDEX jobs_history ON jobs (ended_us, stdout_bytes, stderr_bytes) WHERE ended_us IS NOT NULL;
+    CREATE INDEX jobs_environment ON jobs (environment);
+
+    -- `due_us` and `ended_us`, when its job ended, are set once that has happened.
+    CREATE TABLE callbacks (
+        id INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        command TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        exit_code INTEGER,
+        due_us INTEGER,
+        ended_us INTEGER
+    ) STRICT;
+    CREATE INDEX callbacks_job ON callbacks (job);
+    CREATE INDEX callbacks_outbox ON callbacks (ended_us) WHERE state IN ('pending', 'running');
+",
+    "
+    CREATE INDEX jobs_stdin ON jobs (stdin) WHERE stdin IS NOT NULL AND ended_us IS NULL;
+",
+    "
+    -- Processes with a start time are of this boot.
+    ALTER TABLE meta ADD COLUMN boot_id TEXT;
+
+    -- `tie`: client, job:ID or pool. `start_ticks`: the start of the process `pid`, in clock ticks since the boot.
+    ALTER TABLE jobs ADD COLUMN tie TEXT;
+    ALTER TABLE jobs ADD COLUMN on_crash TEXT NOT NULL DEFAULT 'requeue';
+    ALTER TABLE jobs ADD COLUMN start_ticks INTEGER;
+    ALTER TABLE jobs ADD COLUMN memory_peak_bytes INTEGER;
+    -- `key`: of one job at most, so that a repeated submission is known; `round`: the one that it was submitted in.
+    ALTER TABLE jobs ADD COLUMN key TEXT;
+    ALTER TABLE jobs ADD COLUMN round TEXT;
+    CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
+    CREATE INDEX jobs_tied ON jobs (tie) WHERE tie IS NOT NULL AND ended_us IS NULL;
+    CREATE INDEX jobs_held ON jobs (id) WHERE state = 'held';
+",
+    "
+    -- How the latest attempt died that a crash has taken along and that was followed by another.
+    ALTER TABLE jobs ADD COLUMN last_crash TEXT;
+",
+    "
+    -- A call to a resident program: its method, parameters (JSON), and what came of it (JSON); `argv` is then [].
+    ALTER TABLE jobs ADD COLUMN method TEXT;
+    ALTER TABLE jobs ADD COLUMN params TEXT;
+    ALTER TABLE jobs ADD COLUMN value TEXT;
+    ALTER TABLE jobs ADD COLUMN error TEXT;
+
+    -- Pools that were added at run time. `value`: JSON.
+    CREATE TABLE pools (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+",
+    "
+    -- Ids below it may have been given to jobs that are kept in memory alone.
+    ALTER TABLE meta ADD COLUMN volatile_below INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- `rank`: the priority, negated, so that a queue goes by rank and id. `retried`: failed attempts that were followed by another,
+    -- `retries` at most; `due_us`: the next one does not start before, and until then the job is in no queue.
+    ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN backoff_us INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retried INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN due_us INTEGER;
+    DROP INDEX jobs_queue;
+    CREATE INDEX jobs_queue ON jobs (pool, rank) WHERE state IN ('queued', 'retrying') AND due_us IS NULL;
+    CREATE INDEX jobs_due ON jobs (due_us) WHERE due_us IS NOT NULL AND ended_us IS NULL;
+
+    -- A call without callbacks needs no environment, and has 0 for it.
+    DROP INDEX jobs_environment;
+    CREATE INDEX jobs_environment ON jobs (environment) WHERE environment <> 0;
+",
+    "
+    -- Jobs and callbacks (`unit`) that are in no line, until something happens: `until` is time, at `due_us`,
+    -- or person, who decides.
+    CREATE TABLE waits (
+        unit TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        until TEXT NOT NULL,
+        due_us INTEGER,
+        PRIMARY KEY (unit, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO waits SELECT 'job', id, 'time', due_us FROM jobs
+        WHERE due_us IS NOT NULL AND ended_us IS NULL AND state IN ('queued', 'retrying');
+    INSERT INTO waits SELECT 'job', id, 'person', NULL FROM jobs WHERE state = 'held';
+    -- A callback that has not been tried was due with its job's end.
+    INSERT INTO waits SELECT 'callback', id, 'time', due_us FROM callbacks
+        WHERE state = 'pending' AND due_us > ended_us;
+    CREATE INDEX waits_due ON waits (due_us) WHERE until = 'time';
+
+    -- `waits`: whether the job is in the table of waits. `undelivered`: its callbacks that are pending or
+    -- running; until there are none, the job is not in the index of what can be removed.
+    ALTER TABLE jobs ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN undelivered INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET waits = 1 WHERE id IN (SELECT id FROM waits WHERE unit = 'job');
+    UPDATE jobs SET undelivered = outgoing.count
+        FROM (SELECT job, count(*) AS count FROM callbacks
+              WHERE state IN ('pending', 'running') GROUP BY job) AS outgoing
+        WHERE jobs.id = outgoing.job;
+    DROP INDEX jobs_queue;
+    DROP INDEX jobs_due;
+    DROP INDEX jobs_held;
+    DROP INDEX jobs_history;
+    CREATE INDEX jobs_queue ON jobs (pool, rank) WHERE state IN ('queued', 'retrying') AND waits = 0;
+    CREATE INDEX jobs_history ON jobs (ended_us, stdout_bytes, stderr_bytes)
+        WHERE ended_us IS NOT NULL AND undelivered = 0;
+    CREATE INDEX jobs_undelivered ON jobs (undelivered, stdout_bytes, stderr_bytes) WHERE undelivered > 0;
+",
+];
+
+/// The version that this program writes.
+pub fn current() -> usize {
+    MIGRATIONS.len()
+}
+
+#[cfg(test)]
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().copied()
+}
+
+/// Brings a database of an older version, or an empty one, up to date, within the caller's transaction.
+pub fn migrate(connection: &Connection, from: usize) -> rusqlite::Result<()> {
+    apply(connection, from, current())
+}
+
+/// Leads from one version to a later one.
+pub fn apply(connection: &Connection, from: usize, to: usize) -> rusqlite::Result<()> {
+    if from == to {
+        return Ok(()); // A start on a full disk must not need to write.
+    }
+    for migration in &MIGRATIONS[from..to] {
+        connection.execute_batch(migration)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", to as i64)
+}

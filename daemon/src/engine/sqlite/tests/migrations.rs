@@ -1,0 +1,265 @@
+//! A database of every released version, with rows of every kind, is opened by today's code, and nothing of
+//! it is missing.
+
+use std::fs;
+
+use pool_proto::Json;
+use pool_proto::nouns::{OnCrash, State};
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+
+use super::{Fixture, nothing_to_tell, open};
+use crate::engine::orders::*;
+use crate::engine::sqlite::{FILE_NAME, schema};
+use crate::engine::{Answer, CallbackEnd, Interrupted, Page, Tied};
+use crate::job::{CallbackId, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
+
+/// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
+/// set of its own.
+const ROWS: &[&str] = &[
+    r#"
+    INSERT INTO environments (id, hash, value)
+        VALUES (5, x'00', '{"variables":{"PATH":"/bin"},"umask":23}'), (6, x'01', '{"variables":{},"umask":18}');
+    INSERT INTO jobs (id, state, pool, attempt, crashes, name, argv, cwd, environment, stdin, timeout_us, kill_after_us, submitted_us,
+                      slot, worker_pid, pid, started_us, result, exit_code, signal, reason, user_s, sys_s, max_rss_bytes,
+                      stdout_bytes, stderr_bytes, ended_us) VALUES
+        (1, 'queued', 'default', 0, 0, 'name', '["a","b c"]', '/tmp', 5, 'token', 1500000, 3000000, 100,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (2, 'retrying', 'default', 0, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'no room', NULL, NULL, NULL, NULL, NULL, NULL),
+        (3, 'running', 'default', 2, 1, NULL, '["a"]', '/', 5, 'other', NULL, 1, 100,
+            1, 10, 11, 200, NULL, NULL, NULL, 'died', NULL, NULL, NULL, NULL, NULL, NULL),
+        (4, 'stopping', 'other', 1, 0, NULL, '["a"]', '/', 5, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'canceled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (5, 'succeeded', 'default', 1, 0, NULL, '["a"]', '/', 5, 'gone', NULL, 1, 100,
+            0, 12, 13, 200, 'success', 0, NULL, NULL, 0.5, 0.25, 4096, 10, 20, 300),
+        (6, 'failed', 'default', 1, 0, NULL, '["a"]', '/', 5, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'signal', NULL, 9, NULL, 0.5, 0.25, 4096, 10, 20, 400),
+        (7, 'canceled', 'default', 0, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, 'canceled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 500),
+        (8, 'timed_out', 'default', 1, 0, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            0, 12, 13, 200, 'timeout', 143, NULL, NULL, 0.5, 0.25, 4096, 10, 20, 600),
+        (9, 'lost', 'default', 3, 3, NULL, '["a"]', '/', 6, NULL, NULL, 1, 100,
+            NULL, NULL, NULL, NULL, 'lost', NULL, NULL, 'given up', NULL, NULL, NULL, NULL, NULL, 700);
+    INSERT INTO callbacks (id, job, kind, command, state, attempts, exit_code, due_us, ended_us) VALUES
+        (1, 1, 'done', 'one', 'waiting', 0, NULL, NULL, NULL),
+        (2, 5, 'done', 'two', 'delivered', 1, 0, 300, 300),
+        (3, 5, 'failure', 'three', 'skipped', 0, NULL, 300, 300),
+        (4, 6, 'failure', 'four', 'pending', 2, 1, 450, 400),
+        (5, 6, 'done', 'five', 'running', 1, NULL, 400, 400),
+        (6, 8, 'done', 'six', 'failed', 5, 1, 600, 600);
+    UPDATE meta SET next_job = 50, next_callback = 60;
+"#,
+    "",
+    "
+    UPDATE meta SET boot_id = 'boot';
+    UPDATE jobs SET start_ticks = 77, memory_peak_bytes = 8192, key = 'key', round = 'round' WHERE id = 3;
+    INSERT INTO jobs (id, state, pool, attempt, crashes, argv, cwd, environment, kill_after_us, submitted_us, reason, tie, on_crash)
+        VALUES (20, 'held', 'default', 1, 1, '[\"a\"]', '/', 5, 1, 100, 'died', NULL, 'hold'),
+               (21, 'queued', 'default', 0, 0, '[\"a\"]', '/', 5, 1, 100, NULL, 'job:3', 'fail');
+",
+    "UPDATE jobs SET last_crash = 'attempt 1: died' WHERE id = 3;",
+    "
+    INSERT INTO jobs (id, state, pool, attempt, crashes, argv, method, params, value, cwd, environment, kill_after_us, submitted_us,
+                      started_us, result, exit_code, ended_us)
+        VALUES (30, 'succeeded', 'square', 1, 0, '[]', 'square', '[7]', '49', '/', 5, 1, 100, 200, 'success', 0, 300);
+    INSERT INTO pools (name, value) VALUES ('square', '{}');
+",
+    "UPDATE meta SET volatile_below = 45;",
+    "
+    UPDATE jobs SET rank = -7, retries = 3, backoff_us = 1500000, retried = 1 WHERE id = 1;
+    UPDATE jobs SET due_us = 900, retries = 1, retried = 1 WHERE id = 2;
+",
+    "
+    INSERT INTO jobs (id, state, pool, attempt, argv, cwd, environment, kill_after_us, submitted_us, waits)
+        VALUES (31, 'held', 'default', 1, '[\"a\"]', '/', 5, 1, 100, 1);
+    INSERT INTO waits (unit, id, until) VALUES ('job', 31, 'person');
+",
+];
+
+/// The migrations that users' databases have been through, by the SHA-256 of their text.
+const RELEASED: &[&str] = &[
+    "95a095782e5cd73509becb36185e781887ca8a92f61aa4ab3068e453c4998f75",
+    "657066293a1ea3d79d6c5b80fcf032769f85d9770b8800c0a8a3c99ac99be48a",
+];
+
+/// As the daemon of that version leaves it behind when it is killed: everything is still in the log.
+fn build(dir: &std::path::Path, version: usize) {
+    let connection = Connection::open(dir.join("building")).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    for (from, rows) in ROWS[..version].iter().enumerate() {
+        schema::apply(&connection, from, from + 1).unwrap();
+        connection.execute_batch(rows).unwrap();
+    }
+    for suffix in ["", "-wal"] {
+        fs::copy(dir.join(format!("building{suffix}")), dir.join(format!("{FILE_NAME}{suffix}"))).unwrap();
+    }
+}
+
+fn shape(connection: &Connection) -> Vec<(String, String)> {
+    let mut select = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+        .unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_database_of_every_version_is_brought_up_to_date_with_nothing_missing() {
+    assert_eq!(ROWS.len(), schema::current(), "a new migration needs rows of its own here");
+    for version in 1..=schema::current() {
+        let dir = tempfile::tempdir().unwrap();
+        build(dir.path(), version);
+        let store = open(dir.path());
+        assert_restored(&store, version);
+        assert_recorded(&store, version);
+        assert_works(&store, version);
+        store.close();
+        // And it is today's version from then on.
+        let store = open(dir.path());
+        assert_eq!(store.restored.next_job, 51, "from version {version}");
+        store.close();
+    }
+}
+
+fn assert_restored(store: &Fixture, version: usize) {
+    let restored = &store.restored;
+    assert_eq!((restored.next_job, restored.next_callback), (50, 60));
+    assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
+    assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
+    assert_eq!(restored.callbacks, [CallbackId(5)]);
+    assert_eq!(restored.waiting_callbacks, [CallbackId(4)], "its next attempt was set for a time");
+    assert_eq!(restored.next_due_us, Some(450));
+    let interrupted = |id, pool: &str, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
+        id: JobId(id),
+        pool: pool.to_owned(),
+        tries: Tries { attempts, crashes, ..Tries::default() },
+        on_crash: OnCrash::Requeue,
+        retries: Retries::NONE,
+        worker: Some(ProcessId::new(pid - 1)),
+        process: Some(Process { pid: ProcessId::new(pid), start_ticks }),
+        stopping,
+    };
+    let ticks = (version >= 3).then_some(77);
+    let running = interrupted(3, "default", (2, 1), (11, ticks), None);
+    let stopping = interrupted(4, "other", (1, 0), (13, None), Some(StopReason::Canceled));
+    assert_eq!(restored.interrupted, [running, stopping]);
+    if version >= 3 {
+        assert_eq!(restored.boot_id.as_deref(), Some("boot"));
+        assert_eq!(store.record(20).state, State::Held);
+        assert_eq!(store.record(3).key.as_deref(), Some("key"));
+        assert_eq!(store.record(3).last_crash.as_deref(), (version >= 4).then_some("attempt 1: died"));
+        assert_eq!(
+            restored.tied,
+            [Tied {
+                id: JobId(21),
+                tie: Tie::Job(JobId(3)),
+                queued_in: Some("default".into()),
+                untied: false
+            }]
+        );
+    }
+}
+
+fn assert_recorded(store: &Fixture, version: usize) {
+    let states = [
+        State::Queued,
+        State::Retrying,
+        State::Running,
+        State::Stopping,
+        State::Succeeded,
+        State::Failed,
+        State::Canceled,
+        State::TimedOut,
+        State::Lost,
+    ];
+    for (id, state) in (1..).zip(states) {
+        assert_eq!(store.record(id).state, state, "job {id}");
+    }
+    let first = store.record(1);
+    assert_eq!(
+        (first.name.as_deref(), first.argv.as_deref(), first.cwd.as_str()),
+        (Some("name"), Some(&["a".into(), "b c".into()][..]), "/tmp")
+    );
+    let failed = store.record(6);
+    assert_eq!(
+        (failed.signal, failed.usage.unwrap().max_rss_bytes, failed.stderr.unwrap().bytes),
+        (Some(9), 4096, Some(20))
+    );
+    if version >= 5 {
+        let call = store.record(30);
+        let json = |value: Option<Json>| value.map(|value| value.get().to_owned());
+        let told = (call.argv, call.method.as_deref(), json(call.params), json(call.value));
+        assert_eq!(told, (None, Some("square"), Some("[7]".to_owned()), Some("49".to_owned())));
+        assert_eq!(store.restored.pools, [("square".to_owned(), "{}".to_owned())].into());
+    }
+    if version >= 7 {
+        let told = (first.priority, first.retries, first.retried, store.record(2).due_at.is_some());
+        assert_eq!(told, (7, 3, 1, true));
+    }
+    let callbacks: Vec<(u64, u32)> =
+        failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
+    assert_eq!(callbacks, [(4, 2), (5, 1)]);
+    assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
+}
+
+/// Each verb does its work on the old rows.
+fn assert_works(store: &Fixture, version: usize) {
+    let Answer::Fetched { jobs, .. } = store.answer(fetch(None, 10)) else {
+        panic!("the queue can be read");
+    };
+    assert_eq!((jobs[0].id, jobs[0].work.environment.umask), (JobId(1), 23));
+    assert_eq!(jobs[0].work.timeout, Some(std::time::Duration::from_millis(1500)));
+    let jobs = vec![work(&["new"], &[])];
+    assert!(matches!(store.answer(insert(50, 60, jobs)), Answer::Inserted { .. }));
+    nothing_to_tell(&store.run(vec![start(1, 1), crash(3, 2, 2, "died")]));
+    let finished = store.answer(finish(1));
+    assert!(matches!(finished, Answer::Ended { callbacks, .. } if callbacks == [CallbackId(1)]));
+    let claimed = store.answer(begin_callback(5));
+    assert!(matches!(claimed, Answer::CallbackBegun(run) if run.attempt == 2 && run.command == "five"));
+    let delivered = |id| end_callback(id, CallbackEnd::Delivered);
+    let woken = store.answer(wake(1000, 10));
+    let Answer::Woken { jobs, callbacks, next_us: None } = woken else { panic!("{woken:?}") };
+    assert_eq!((jobs.len(), callbacks), (usize::from(version >= 7), vec![CallbackId(4)]));
+    store.run(vec![delivered(5), begin_callback(4), delivered(4)]);
+    if version >= 3 {
+        let held: &[u64] = if version >= 8 { &[20, 31] } else { &[20] };
+        let released = store.answer(release(1, held));
+        assert!(matches!(released, Answer::Released { jobs, .. } if jobs.len() == held.len()));
+        let left = store.inspect(|connection| {
+            connection.query_row("SELECT count(*) FROM waits", [], |row| row.get::<_, i64>(0))
+        });
+        assert_eq!(left, Ok(0), "nothing waits any more");
+    }
+    let lost = Page { states: vec![State::Lost], limit: 10, ..Page::default() };
+    let listed = store.answer(page(1, lost));
+    assert!(matches!(listed, Answer::Listed { records, .. } if records.len() == 1));
+    let pruned = store.answer(prune(0, 1000, u64::MAX, 10));
+    assert!(
+        matches!(pruned, Answer::Pruned { jobs, .. } if jobs.len() == if version < 5 { 5 } else { 6 }),
+        "all that had ended but for job 1, which has a callback"
+    );
+}
+
+#[test]
+fn the_way_to_todays_tables_does_not_matter() {
+    let new = Connection::open_in_memory().unwrap();
+    schema::apply(&new, 0, schema::current()).unwrap();
+    for version in 1..schema::current() {
+        let old = Connection::open_in_memory().unwrap();
+        schema::apply(&old, 0, version).unwrap();
+        schema::migrate(&old, version).unwrap();
+        assert_eq!(shape(&old), shape(&new), "from version {version}");
+    }
+}
+
+#[test]
+fn released_migrations_are_never_edited() {
+    let texts: Vec<String> =
+        schema::texts().take(RELEASED.len()).map(|text| hex(&Sha256::digest(text))).collect();
+    assert_eq!(texts, RELEASED, "a change to the tables is a new migration at the end");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,504 @@
+//! The store on real files: what is written is there after the next opening, what cannot be written is said
+//! and kept, and what is not ours is left alone. A read sent last is the fence by which a test knows that
+//! everything before it has been carried out.
+
+mod backups;
+mod faults;
+mod keys;
+mod migrations;
+mod power;
+mod queue;
+pub(in crate::engine::sqlite) mod recorder;
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use pool_proto::Record;
+use pool_proto::nouns::{On, OnCrash, ResultKind, State};
+use rusqlite::{Connection, StatementStatus};
+
+use super::committer::Message;
+use super::prune::VictimColumn;
+use super::{Durability, OpenError, Options, Sqlite};
+use crate::engine::orders::*;
+use crate::engine::{
+    Answer, Backing, CallbackEnd, CallbackRun, Chore, Interrupted, Move, Order, Page, Restored, Told,
+};
+use crate::job::{CallbackId, JobId, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries, Work};
+
+const FENCE: RequestId = RequestId(u64::MAX);
+
+fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
+    (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
+}
+
+/// A store in a directory of its own.
+struct Fixture {
+    store: RefCell<Sqlite>,
+    notified: Receiver<()>,
+    restored: Restored,
+}
+
+fn options(durability: Durability) -> Options {
+    Options {
+        durability,
+        output_paths,
+        sync_stdin: |_, token| if token == "missing" { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) },
+    }
+}
+
+fn open(dir: &Path) -> Fixture {
+    open_with(dir, Durability::Power)
+}
+
+fn open_with(dir: &Path, durability: Durability) -> Fixture {
+    let (notify, notified) = mpsc::channel();
+    let notify = move || _ = notify.send(());
+    let (store, restored) = Sqlite::open(dir, options(durability), notify).expect("the store opens");
+    Fixture { store: RefCell::new(store), notified, restored }
+}
+
+fn refusal(dir: &Path) -> OpenError {
+    Sqlite::open(dir, options(Durability::Power), || ()).expect_err("the store is refused")
+}
+
+impl Fixture {
+    /// Carries out orders; the events that come of them.
+    fn run(&self, mut orders: Vec<Order>) -> Vec<Told> {
+        orders.push(records(FENCE.0, &[]));
+        self.store.borrow_mut().submit(orders);
+        self.until(|event| matches!(event, Told::Answer(Answer::Got { request: FENCE, .. })))
+    }
+
+    /// Events up to the one wanted, which is left out.
+    fn until(&self, is_wanted: impl Fn(&Told) -> bool) -> Vec<Told> {
+        let mut events = Vec::new();
+        loop {
+            for event in std::iter::from_fn(|| self.store.borrow_mut().next()) {
+                if is_wanted(&event) {
+                    return events;
+                }
+                events.push(event);
+            }
+            self.notified.recv_timeout(Duration::from_secs(30)).expect("the store goes on");
+        }
+    }
+
+    /// The answer, when there is to be just one.
+    fn answer(&self, order: Order) -> Answer {
+        let mut events = self.run(vec![order]);
+        match (events.pop(), events.is_empty()) {
+            (Some(Told::Answer(answer)), true) => answer,
+            other => panic!("one answer expected, not {other:?} after {events:?}"),
+        }
+    }
+
+    fn record(&self, id: u64) -> Record {
+        match self.answer(records(1, &[id])) {
+            Answer::Got { mut records, .. } => records.pop().expect("there is such a job"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn queued(&self) -> Vec<u64> {
+        match self.answer(fetch(None, 1000)) {
+            Answer::Fetched { jobs, complete: true, .. } => jobs.iter().map(|job| job.id.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&Connection) -> T + Send + 'static) -> T {
+        let (result, seen) = mpsc::channel();
+        let look = Box::new(move |connection: &Connection| _ = result.send(look(connection)));
+        assert!(self.store.borrow().orders.send(Message::Inspect(look)).is_ok());
+        seen.recv_timeout(Duration::from_secs(30)).expect("the store's thread lives")
+    }
+
+    fn close(self) {
+        self.store.into_inner().close().expect("everything can be written");
+    }
+}
+
+fn nothing_to_tell(events: &[Told]) {
+    assert_eq!(events, [], "neither an answer nor a failure");
+}
+
+#[test]
+fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_after_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    assert_eq!(store.restored, Restored { next_job: 1, next_callback: 1, ..Restored::default() });
+    let jobs = vec![work(
+        &["/bin/echo", "a b"],
+        &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")],
+    )];
+    let inserted = store.answer(insert(1, 1, jobs.clone()));
+    let (untied, existing) = (Vec::new(), Vec::new());
+    assert_eq!(inserted, Answer::Inserted { request: RequestId(1), first: JobId(1), jobs, untied, existing });
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!((store.restored.next_job, store.restored.next_callback), (2, 4));
+    assert_eq!(store.restored.stdin, ["token".to_owned()].into(), "its input is needed until it has ended");
+    assert_eq!(store.restored.queued, [("default".to_owned(), 1)].into());
+    let Answer::Fetched { jobs, complete: true, .. } = store.answer(fetch(None, 10)) else {
+        panic!("the queue is not empty");
+    };
+    assert_eq!(
+        *jobs[0].work,
+        *work(&["/bin/echo", "a b"], &[]),
+        "the work comes back as it went in, its callbacks apart"
+    );
+    nothing_to_tell(&store.run(vec![start(1, 1)]));
+
+    store.close();
+    store = open(dir.path());
+    let interrupted = Interrupted {
+        id: JobId(1),
+        pool: "default".to_owned(),
+        tries: Tries { attempts: 1, ..Tries::default() },
+        on_crash: OnCrash::Requeue,
+        retries: Retries::NONE,
+        worker: Some(ProcessId::new(10)),
+        process: Some(Process { pid: ProcessId::new(11), start_ticks: Some(5) }),
+        stopping: None,
+    };
+    assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
+    let record = store.record(1);
+    assert_eq!(
+        (record.state, record.attempt, record.pid, record.worker_pid),
+        (State::Running, 1, Some(11), Some(10))
+    );
+    assert!(record.stdout.unwrap().path.ends_with("1.1.out"));
+    nothing_to_tell(&store.run(vec![crash(1, 1, 1, "died")]));
+    assert_eq!((store.queued(), store.record(1).reason.as_deref()), (vec![1], Some("died")));
+    nothing_to_tell(&store.run(vec![start_after_crash(1, 2), stop_after_crash(1, 2, StopReason::Canceled)]));
+    let record = store.record(1);
+    assert_eq!((record.reason, record.last_crash.as_deref()), (None, Some("attempt 1: died")));
+
+    store.close();
+    store = open(dir.path());
+    let interrupted = &store.restored.interrupted[0];
+    assert_eq!(
+        (interrupted.tries.attempts, interrupted.tries.crashes, interrupted.stopping),
+        (2, 1, Some(StopReason::Canceled))
+    );
+    assert_eq!(store.record(1).result, None, "what it is going to become is no result yet");
+    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, stdin, dequeued: None } =
+        store.answer(end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US + 3_000_000)))
+    else {
+        panic!("it has not been finished");
+    };
+    assert_eq!(
+        (record.state, record.result, record.exit_code),
+        (State::Failed, Some(ResultKind::ExitCode), Some(3))
+    );
+    assert_eq!((record.wall_s, record.stderr.clone().unwrap().bytes), (Some(2.0), Some(20)));
+    assert_eq!((callbacks, stdin.as_deref()), (vec![CallbackId(1), CallbackId(3)], Some("token")));
+    let states: Vec<&str> = record.callbacks.iter().map(|callback| callback.state.as_str()).collect();
+    assert_eq!(states, ["pending", "skipped", "pending"]);
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!(store.restored.callbacks, [CallbackId(1), CallbackId(3)]);
+    assert!(store.restored.stdin.is_empty());
+    let Answer::CallbackBegun(run) = store.answer(begin_callback(1)) else {
+        panic!("it has not been claimed");
+    };
+    let CallbackRun { id: CallbackId(1), attempt: 1, command, .. } = *run else { panic!("{run:?}") };
+    assert_eq!(command, "done");
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!(
+        store.restored.callbacks,
+        [CallbackId(1), CallbackId(3)],
+        "one that was interrupted is delivered again"
+    );
+    let again = CallbackEnd::Again { due_us: NOW_US + 9_000_000 };
+    nothing_to_tell(&store.run(vec![end_callback(1, again)]));
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!(store.restored.callbacks, [CallbackId(3)], "it waits");
+    assert_eq!(store.restored.waiting_callbacks, [CallbackId(1)]);
+    assert_eq!(store.restored.next_due_us, Some(NOW_US + 9_000_000));
+    let woken = store.answer(wake(NOW_US + 9_000_000, 10));
+    let callbacks = vec![CallbackId(1)];
+    assert_eq!(woken, Answer::Woken { jobs: Vec::new(), callbacks, next_us: None });
+    let claimed = store.answer(begin_callback(1));
+    assert!(matches!(claimed, Answer::CallbackBegun(run) if run.attempt == 2));
+    nothing_to_tell(&store.run(vec![end_callback(1, CallbackEnd::Delivered)]));
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!(store.restored.callbacks, [CallbackId(3)]);
+    assert!(store.restored.waiting_callbacks.is_empty());
+    store.close();
+}
+
+#[test]
+fn a_job_that_waits_for_room_is_in_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]), work(&["b"], &[])]));
+    let again = Place::Queued { again: true };
+    let again = Move { reason: Some("no room".to_owned()), ..moved(1, 0, again) };
+    nothing_to_tell(&store.run(vec![change(again)]));
+    assert_eq!((store.record(1).state, store.queued()), (State::Retrying, vec![1, 2]));
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(store.restored.queued, [("default".to_owned(), 2)].into());
+    let canceled = store.answer(cancel(1));
+    let Answer::Ended { id: JobId(1), record: None, dequeued, .. } = canceled else { panic!("{canceled:?}") };
+    assert_eq!(dequeued.as_deref(), Some("default"));
+    store.close();
+}
+
+#[test]
+fn an_end_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")])]));
+    store.run(vec![start(1, 1), finish(1)]);
+    let ended = store.record(1);
+    let lost = || Answer::Lost { id: JobId(1) };
+    let second = end(1, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US + 1));
+    assert_eq!(store.answer(second), lost());
+    assert_eq!(store.answer(cancel(1)), lost());
+    let late = [start(1, 2), crash(1, 1, 1, "died")].map(|order| store.answer(order));
+    assert_eq!(late, [lost(), lost()]);
+    assert_eq!(store.record(1), ended);
+    store.close();
+}
+
+#[test]
+fn the_crash_that_ends_a_job_is_counted_with_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]); 2]));
+    nothing_to_tell(&store.run(vec![start(1, 1), crash(1, 1, 1, "died"), start_after_crash(1, 2)]));
+    for (id, crashes) in [(1, 2), (2, 1)] {
+        let lost = Place::Ended(outcome(State::Lost, ResultKind::Lost, NOW_US));
+        let tries = Tries { attempts: crashes, crashes, ..Tries::default() };
+        store.answer(change(Move { tries, ..moved(id, crashes, lost) }));
+        let record = store.record(id);
+        assert_eq!((record.state, record.crashes), (State::Lost, crashes));
+    }
+    store.close();
+}
+
+/// An attempt after one that has crashed.
+fn start_after_crash(id: u64, attempts: u32) -> Order {
+    after_crash(id, attempts, Place::Running(a_start()))
+}
+
+fn stop_after_crash(id: u64, attempts: u32, reason: StopReason) -> Order {
+    after_crash(id, attempts, Place::Stopping(reason))
+}
+
+fn after_crash(id: u64, attempts: u32, to: Place) -> Order {
+    let tries = Tries { attempts, crashes: 1, ..Tries::default() };
+    change(Move { tries, ..moved(id, attempts, to) })
+}
+
+#[test]
+fn ids_that_are_set_aside_are_given_out_by_no_later_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for below in [500, 400] {
+        assert_eq!(store.answer(Order::Chore(Chore::ReserveIds { below })), Answer::IdsReserved { below });
+    }
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(store.restored.next_job, 500);
+    store.close();
+}
+
+#[test]
+fn ids_are_never_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 3]));
+    for (first, first_callback) in [(3, 4), (4, 3)] {
+        let refused = store.answer(insert(first, first_callback, vec![work(&["b"], &[(On::Done, "x")])]));
+        assert!(matches!(refused, Answer::Refused { .. }), "{refused:?}");
+    }
+    assert_eq!(store.queued(), [1, 2, 3]);
+    store.run(vec![finish(1), finish(2), finish(3)]);
+    let everything = prune(0, 0, u64::MAX, 10);
+    store.run(vec![begin_callback(1), end_callback(1, CallbackEnd::Failed), everything]);
+    store.close();
+    let store = open(dir.path());
+    assert_eq!((store.restored.next_job, store.restored.next_callback), (4, 4), "though job 1 is gone");
+    store.close();
+}
+
+#[test]
+fn callbacks_are_numbered_without_gaps_whichever_jobs_have_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (none, one, two) = (vec![], vec![(On::Done, "x")], vec![(On::Done, "x"), (On::Failure, "y")]);
+    let jobs = [&none, &one, &none, &two, &none].map(|callbacks| work(&["a"], callbacks));
+    store.answer(insert(1, 1, jobs.to_vec()));
+    assert!(matches!(store.answer(insert(6, 4, vec![work(&["a"], &one)])), Answer::Inserted { .. }));
+    let numbered: Vec<Vec<u64>> =
+        (1..=6).map(|id| store.record(id).callbacks.iter().map(|callback| callback.id).collect()).collect();
+    assert_eq!(numbered, [vec![], vec![1], vec![], vec![2, 3], vec![], vec![4]]);
+    store.close();
+}
+
+#[test]
+fn equal_environments_are_one_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]), work(&["b"], &[])]));
+    store.answer(insert(3, 1, vec![work(&["c"], &[])]));
+    let count = |connection: &Connection| {
+        connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0))
+    };
+    assert_eq!(store.inspect(count), Ok(1));
+    store.run(vec![finish(1), finish(2), finish(3)]);
+    store.run(vec![prune(0, 0, u64::MAX, 10)]);
+    assert_eq!(store.inspect(count), Ok(0), "and goes with its last job");
+    store.answer(insert(4, 1, vec![work(&["d"], &[])]));
+    assert_eq!(store.inspect(count), Ok(1));
+    store.close();
+}
+
+#[test]
+fn history_is_pruned_by_number_age_and_bytes_oldest_end_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]); 6]));
+    // Ended in the order 3, 1, 2, 4; 5 and 6 have not ended.
+    store.run([3, 1, 2, 4].into_iter().zip(1..).map(|(id, ended)| finish_at(id, NOW_US + ended)).collect());
+    let pruned = |max_jobs, ended_before_us, max_output_bytes, batch| match store.answer(prune(
+        max_jobs,
+        ended_before_us,
+        max_output_bytes,
+        batch,
+    )) {
+        Answer::Pruned { jobs, more, .. } => (jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pruned(4, 0, 480, 10), (vec![], false), "nothing is beyond the limits");
+    assert_eq!(pruned(2, 0, 480, 1), (vec![3], true), "one batch of a number too large");
+    assert_eq!(pruned(9, NOW_US + 3, u64::MAX, 10), (vec![1], false), "what ended too long ago");
+    assert_eq!(pruned(9, 0, 239, 10), (vec![2], false), "what has written too much");
+    assert_eq!(pruned(0, i64::MAX, 0, 10), (vec![4], false), "never what has not ended");
+    assert_eq!(store.queued(), [5, 6]);
+    store.close();
+}
+
+#[test]
+fn a_job_whose_callback_is_not_delivered_is_not_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")])]));
+    store.run(vec![finish(1)]);
+    let all = || prune(0, i64::MAX, 0, 10);
+    let nothing = Answer::Pruned { jobs: vec![], callbacks: vec![], more: false };
+    assert_eq!(store.answer(all()), nothing);
+    store.run(vec![begin_callback(1)]);
+    assert_eq!(store.answer(all()), nothing);
+    store.run(vec![end_callback(1, CallbackEnd::Delivered)]);
+    let pruned =
+        Answer::Pruned { jobs: vec![(JobId(1), 1)], callbacks: vec![(CallbackId(1), 1)], more: false };
+    assert_eq!(store.answer(all()), pruned);
+    store.close();
+}
+
+#[test]
+fn jobs_with_callbacks_to_deliver_cost_pruning_nothing_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let pending = 3000;
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); pending]));
+    store.run((1..=pending as u64).map(|id| finish_at(id, NOW_US)).collect());
+    let last = pending as u64 + 1;
+    store.answer(insert(last, last, vec![work(&["b"], &[])]));
+    store.run(vec![finish_at(last, NOW_US + 1)]);
+
+    let pruned = store.answer(prune_all(10));
+    let jobs = vec![(JobId(last), 1)];
+    assert_eq!(pruned, Answer::Pruned { jobs, callbacks: vec![], more: false }, "the others stay");
+    let steps = store.inspect(|connection| {
+        let select = connection.prepare_cached(VictimColumn::OLDEST_FIRST).unwrap();
+        select.get_status(StatementStatus::VmStep)
+    });
+    assert!((1..200).contains(&steps), "{steps} steps past {pending} jobs");
+    store.close();
+}
+
+#[test]
+fn listings_and_the_queue_are_read_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[]); 5]));
+    store.run(vec![start(2, 1), finish(3)]);
+    let list = |states: &[State], pool: Option<&str>, after: Option<u64>, limit| {
+        let query =
+            Page { states: states.to_vec(), pool: pool.map(str::to_owned), after: after.map(JobId), limit };
+        match store.answer(page(1, query)) {
+            Answer::Listed { records, next, .. } => {
+                (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(list(&[], None, None, 2), (vec![1, 2], Some(JobId(2))));
+    assert_eq!(list(&[], None, Some(2), 2), (vec![3, 4], Some(JobId(4))));
+    assert_eq!(list(&[], None, Some(4), 2), (vec![5], None));
+    assert_eq!(list(&[State::Running], None, None, 9).0, [2]);
+    assert_eq!(list(&[State::Failed, State::Running], Some("default"), None, 9).0, [2, 3]);
+    assert_eq!(list(&[State::Queued], Some("default"), Some(1), 9).0, [4, 5]);
+    assert_eq!(list(&[State::Queued], Some("other"), None, 9), (vec![], None));
+    let missing = store.answer(records(1, &[9, 5, 8]));
+    let Answer::Got { records, missing, .. } = missing else { panic!("{missing:?}") };
+    assert_eq!((records.len(), missing), (1, vec![JobId(9), JobId(8)]));
+    store.close();
+}
+
+#[test]
+fn only_what_was_promised_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let synchronous = |connection: &Connection| {
+        connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let (normal, full) = (1, 2);
+    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+    assert_eq!(store.inspect(synchronous), full);
+    store.run(vec![start(1, 1)]);
+    assert_eq!(store.inspect(synchronous), normal);
+    store.run(vec![finish(1)]);
+    assert_eq!(store.inspect(synchronous), full);
+    store.close();
+    let store = open_with(dir.path(), Durability::Crash);
+    store.answer(insert(2, 1, vec![work(&["a"], &[])]));
+    assert_eq!(store.inspect(synchronous), normal);
+    store.close();
+}
+
+#[test]
+fn a_job_whose_input_is_not_on_disk_is_not_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let job = Arc::new(Work { stdin: Some("missing".to_owned()), ..Work::clone(&work(&["a"], &[])) });
+    let events = store.run(vec![insert(1, 1, vec![job.clone()]), insert(2, 1, vec![work(&["b"], &[])])]);
+    let [Told::Answer(Answer::Refused { refusal, .. }), Told::Answer(Answer::Inserted { .. })] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(refusal.to_string().contains("standard input"), "{refusal}");
+    assert_eq!(store.queued(), [2]);
+    store.close();
+    let store = open_with(dir.path(), Durability::Crash);
+    assert!(matches!(store.answer(insert(3, 1, vec![job])), Answer::Inserted { .. }));
+    store.close();
+}

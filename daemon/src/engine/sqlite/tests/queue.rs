@@ -1,0 +1,135 @@
+//! The order of a queue, and jobs that wait for their next attempt's time.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::nouns::{ResultKind, State};
+
+use super::{nothing_to_tell, open};
+use crate::engine::orders::*;
+use crate::engine::sqlite::records::ReadyColumn;
+use crate::engine::{Answer, Move};
+use crate::job::{Call, JobKind, Place, Position, Retries, Tries, Until, Work};
+
+fn of_priority(priority: i32) -> Arc<Work> {
+    Arc::new(Work { priority, ..Work::clone(&work(&["a"], &[])) })
+}
+
+#[test]
+fn a_queue_goes_by_priority_and_then_by_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let jobs = [0, i32::MAX, -1, 0, 5, i32::MIN, 0, 5].map(of_priority).to_vec();
+    store.answer(insert(1, 1, jobs));
+    store.run(vec![start(4, 1)]);
+    let mut after = None;
+    let mut pages = Vec::new();
+    loop {
+        let Answer::Fetched { jobs, complete, .. } = store.answer(fetch(after, 2)) else {
+            panic!("the queue can be read");
+        };
+        after = jobs.last().map(|job| Position { priority: Reverse(job.work.priority), id: job.id });
+        pages.push(jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>());
+        if complete {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![2, 5], vec![8, 1], vec![7, 3], vec![6]]);
+    assert_eq!((store.record(2).priority, store.record(6).priority), (i32::MAX, i32::MIN));
+    store.close();
+}
+
+/// However many come before in the index, of the same priority or of others.
+#[test]
+fn a_page_of_a_queue_is_found_and_not_searched_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![of_priority(0)]));
+    let plans = store.inspect(|connection| {
+        [ReadyColumn::OF_RANK, ReadyColumn::OF_LATER_RANKS].map(|select| {
+            let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {select}")).unwrap();
+            let rows = select.query_map(("default", 0, 0, 1), |row| row.get::<_, String>(3)).unwrap();
+            rows.map(Result::unwrap).collect::<Vec<String>>().join("; ")
+        })
+    });
+    let wanted = ["pool=? AND rank=? AND rowid>?", "pool=? AND rank>?"];
+    assert_eq!(plans, wanted.map(|terms| format!("SEARCH jobs USING INDEX jobs_queue ({terms})")));
+    store.close();
+}
+
+#[test]
+fn a_failed_job_is_in_no_queue_until_its_next_attempt_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let retries = Retries { allowed: 3, backoff: Duration::from_secs(7) };
+    let job = Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) });
+    store.answer(insert(1, 1, vec![job; 4]));
+    nothing_to_tell(&store.run(vec![
+        start(1, 1),
+        wait(1, 1, 1, NOW_US + 20),
+        start(3, 1),
+        wait(3, 1, 1, NOW_US + 10),
+    ]));
+    let record = store.record(1);
+    assert_eq!((record.state, record.retries, record.retried), (State::Retrying, 3, 1));
+    assert_eq!(
+        (record.reason.as_deref(), record.due_at.is_some(), record.pid),
+        (Some("exit code 1"), true, None)
+    );
+    assert_eq!(store.queued(), [2, 4]);
+
+    store.close();
+    store = open(dir.path());
+    assert_eq!(store.restored.next_due_us, Some(NOW_US + 10));
+    assert_eq!(store.restored.queued, [("default".to_owned(), 4)].into(), "those that wait are counted");
+    let due = |until_us, limit| match store.answer(wake(until_us, limit)) {
+        Answer::Woken { jobs, next_us, .. } => {
+            let told =
+                |job: &crate::job::Ready| (job.id.0, job.tries.attempts, job.tries.retried, job.work.retries);
+            (jobs.iter().map(told).collect::<Vec<_>>(), next_us)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(due(NOW_US, 9), (vec![], Some(NOW_US + 10)));
+    assert_eq!(due(NOW_US + 99, 1), (vec![(3, 1, 1, retries)], Some(NOW_US + 20)));
+    assert_eq!((store.queued(), store.record(3).state), (vec![2, 3, 4], State::Retrying));
+    store.answer(cancel(1));
+    assert_eq!(store.record(1).due_at, None, "what was canceled meanwhile is not due any more");
+    assert_eq!(due(NOW_US + 99, 9), (vec![], None));
+
+    let tries = Tries { attempts: 2, retried: 1, ..Tries::default() };
+    nothing_to_tell(&store.run(vec![change(Move { tries, ..moved(3, 2, Place::Running(a_start())) })]));
+    store.close();
+    store = open(dir.path());
+    let interrupted = &store.restored.interrupted[0];
+    assert_eq!((interrupted.tries.attempts, interrupted.retries, interrupted.tries.retried), (2, retries, 1));
+    store.run(vec![end(3, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US))]);
+    assert_eq!((store.record(3).state, store.record(3).attempt), (State::Failed, 2));
+    store.close();
+}
+
+#[test]
+fn the_start_of_a_failed_call_may_come_with_its_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let kind = JobKind::Call(Call { method: "m".to_owned(), params: None });
+    store.answer(insert(1, 1, vec![Arc::new(Work { kind, ..Work::clone(&work(&[], &[])) })]));
+    let tries = Tries { attempts: 1, retried: 1, ..Tries::default() };
+    let waiting = moved(1, 1, Place::Waiting(Until::Time { due_us: NOW_US }));
+    let failure = Move { tries, start: Some(a_start()), ..waiting };
+    nothing_to_tell(&store.run(vec![change(failure)]));
+    assert_eq!((store.record(1).state, store.record(1).attempt), (State::Retrying, 1));
+    // Without callbacks it needs no environment, and gets an empty one.
+    let Answer::Woken { jobs, next_us: None, .. } = store.answer(wake(NOW_US, 9)) else {
+        panic!("it is due");
+    };
+    assert!(jobs[0].work.environment.variables.is_empty());
+    assert_eq!(
+        store.inspect(
+            |connection| connection.query_row("SELECT count(*) FROM environments", [], |row| row.get(0))
+        ),
+        Ok(0)
+    );
+    store.close();
+}

@@ -1,0 +1,132 @@
+//! The table of waits: jobs and callbacks that are in no line, until a time comes or a person decides; and
+//! the triggers that end waits.
+//!
+//! A job that waits is marked so in its own row as well, which keeps it out of the index of its line. A job
+//! that never waits is never looked for here.
+
+use pool_proto::Refusal;
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::columns::{Columns, columns};
+use super::environments::Environments;
+use super::records;
+use crate::job::{CallbackId, IdSet, JobId, Ready, Unit, Until};
+
+/// Units as the table names them.
+pub const JOB: &str = "job";
+pub const CALLBACK: &str = "callback";
+
+/// What waits no more.
+#[derive(Debug, Default)]
+pub struct Woken {
+    pub jobs: Vec<Ready>,
+    pub callbacks: Vec<CallbackId>,
+    /// When others are due.
+    pub next_us: Option<i64>,
+}
+
+columns! {
+    DueColumn { unit, id, due_us }
+    FIRST: "FROM waits INDEXED BY waits_due WHERE until = 'time' ORDER BY due_us LIMIT ?1";
+}
+
+/// Begins a wait. A job's own row is marked by whoever puts it there.
+pub fn add(connection: &Connection, unit: Unit, until: Until) -> Result<()> {
+    let (name, id) = key(unit);
+    let (until, due_us) = match until {
+        Until::Time { due_us } => ("time", Some(due_us)),
+        Until::Person => ("person", None),
+    };
+    let insert = "INSERT OR REPLACE INTO waits (unit, id, until, due_us) VALUES (?1, ?2, ?3, ?4)";
+    connection.prepare_cached(insert)?.execute((name, id, until, due_us))?;
+    Ok(())
+}
+
+/// Ends a wait, if there is one.
+pub fn remove(connection: &Connection, unit: Unit) -> Result<()> {
+    let (name, id) = key(unit);
+    connection.prepare_cached("DELETE FROM waits WHERE unit = ?1 AND id = ?2")?.execute((name, id))?;
+    Ok(())
+}
+
+fn key(unit: Unit) -> (&'static str, i64) {
+    match unit {
+        Unit::Job(id) => (JOB, id.0.cast_signed()),
+        Unit::Callback(id) => (CALLBACK, id.0.cast_signed()),
+    }
+}
+
+/// Until when a job waits, if it waits for a time.
+pub fn due_of(connection: &Connection, id: JobId) -> Result<Option<i64>> {
+    let mut select = connection.prepare_cached("SELECT due_us FROM waits WHERE unit = 'job' AND id = ?1")?;
+    Ok(select.query_row([id], |row| row.get(0)).optional()?.flatten())
+}
+
+/// The trigger of [`Until::Time`]: what is due by then, so much at most, is in line or pending again.
+pub fn wake(
+    connection: &Connection,
+    environments: &mut Environments,
+    until_us: i64,
+    limit: u32,
+) -> Result<Woken> {
+    let mut select = connection.prepare_cached(DueColumn::FIRST)?;
+    let first: Vec<(Unit, i64)> = select
+        .query_map([i64::from(limit) + 1], |row| {
+            let columns = Columns::of(row);
+            let id: i64 = columns.get(DueColumn::id)?;
+            let unit = columns.parse(DueColumn::unit, |unit| match unit {
+                JOB => Some(Unit::Job(JobId(id.unsigned_abs()))),
+                CALLBACK => Some(Unit::Callback(CallbackId(id.unsigned_abs()))),
+                _ => None,
+            })?;
+            Ok((unit, columns.get(DueColumn::due_us)?))
+        })?
+        .collect::<Result<_>>()?;
+
+    let mut woken = Woken::default();
+    for (unit, due_us) in first {
+        if due_us > until_us || woken.jobs.len() + woken.callbacks.len() == limit as usize {
+            woken.next_us = Some(due_us);
+            break;
+        }
+        remove(connection, unit)?;
+        match unit {
+            Unit::Job(id) => {
+                connection.prepare_cached("UPDATE jobs SET waits = 0 WHERE id = ?1")?.execute([id])?;
+                woken.jobs.extend(records::ready(connection, environments, id)?);
+            }
+            Unit::Callback(id) => woken.callbacks.push(id),
+        }
+    }
+    Ok(woken)
+}
+
+/// The trigger of [`Until::Person`]: held jobs, all or none, are in their lines again; a job that is named
+/// twice is one.
+pub fn release(
+    connection: &Connection,
+    environments: &mut Environments,
+    ids: &[JobId],
+) -> Result<std::result::Result<Vec<Ready>, Refusal>> {
+    let mut is_held = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1 AND state = 'held'")?;
+    let mut seen = IdSet::default();
+    let mut held = Vec::with_capacity(ids.len());
+    for &id in ids.iter().filter(|&&id| seen.insert(id)) {
+        if !is_held.exists([id])? {
+            return Ok(Err(Refusal::NotHeld { id: id.0 }));
+        }
+        held.push(id);
+    }
+
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = 'queued', waits = 0, crashes = 0, reason = NULL, last_crash = NULL
+         WHERE id = ?1",
+    )?;
+    let mut released = Vec::with_capacity(held.len());
+    for id in held {
+        remove(connection, Unit::Job(id))?;
+        update.execute([id])?;
+        released.extend(records::ready(connection, environments, id)?);
+    }
+    Ok(Ok(released))
+}

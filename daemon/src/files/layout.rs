@@ -1,0 +1,134 @@
+//! Where the files of jobs are, and how they are opened.
+//!
+//! ```text
+//! STATE/output/42/42137.1.out      job 42137, attempt 1, stdout; a thousand ids a folder
+//! STATE/output/42/42137.1.err
+//! STATE/output/callbacks/17.2.out  callback 17, attempt 2
+//! STATE/output/programs/           standard errors of resident programs, whose names are removed at once
+//! STATE/stdin/TOKEN                a spooled standard input
+//! ```
+//!
+//! Jobs can write to the state directory, and may put links into it. From the state directory downwards no
+//! link is followed.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+
+use crate::job::{CallbackId, Claim, JobId, Unit};
+
+/// Jobs that share a folder.
+const FOLDER: u64 = 1000;
+
+/// Names below the state directory, in the path of an output file and of a spooled input.
+pub(super) const OUTPUT_DEPTH: usize = 3;
+pub(super) const STDIN_DEPTH: usize = 2;
+
+/// The files of one attempt: stdout and stderr.
+pub fn paths(state_dir: &Path, claim: Claim) -> (PathBuf, PathBuf) {
+    let Claim { unit: Unit::Job(JobId(id)) | Unit::Callback(CallbackId(id)), attempt } = claim;
+    let folder = folder(state_dir, claim.unit);
+    (folder.join(format!("{id}.{attempt}.out")), folder.join(format!("{id}.{attempt}.err")))
+}
+
+/// Where the files of all its attempts are, if there are any.
+pub fn folder(state_dir: &Path, unit: Unit) -> PathBuf {
+    match unit {
+        Unit::Job(JobId(id)) => state_dir.join(format!("output/{}", id / FOLDER)),
+        Unit::Callback(_) => state_dir.join("output/callbacks"),
+    }
+}
+
+/// The files of one attempt of a job, as the record names them.
+pub fn job_paths(state_dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
+    paths(state_dir, Claim { unit: Unit::Job(id), attempt })
+}
+
+/// A spooled standard input.
+pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
+    state_dir.join("stdin").join(token)
+}
+
+/// Makes the folders that everything else lies in, where they are missing.
+///
+/// # Errors
+/// Those of [`create_private_folder`], with the folder.
+pub fn create_folders(state_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+    for folder in ["output", "output/callbacks", "stdin"] {
+        let path = state_dir.join(folder);
+        create_private_folder(&path).map_err(|error| (path, error))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that only this user can enter. A folder that is there already is changed to that.
+///
+/// # Errors
+/// Those of mkdir(2) and chmod(2).
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if metadata.permissions().mode() & 0o777 != 0o700 {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Opens a file that lies so many names below the state directory. A link may lead to that directory, but
+/// from there on none is followed.
+pub(super) fn open_beneath(path: &Path, depth: usize, flags: OFlag) -> io::Result<File> {
+    let (state_dir, relative) = split(path, depth);
+    let mode = if flags.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o600) } else { Mode::empty() };
+    Ok(open_at(&open_dir(state_dir)?, relative, flags, mode)?.into())
+}
+
+/// Opens such a file after its folders were made anew where they are missing; but not the state directory.
+pub(super) fn open_or_create_beneath(path: &Path, depth: usize, flags: OFlag) -> io::Result<File> {
+    match open_beneath(path, depth, flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_folders_beneath(path, depth)?;
+            open_beneath(path, depth, flags)
+        }
+        other => other,
+    }
+}
+
+/// Makes the folders on the way to such a file, those that are missing.
+fn create_folders_beneath(path: &Path, depth: usize) -> io::Result<()> {
+    let (state_dir, relative) = split(path, depth);
+    let mut dir = open_dir(state_dir)?;
+    for name in relative.parent().into_iter().flatten() {
+        match mkdirat(&dir, name, Mode::from_bits_truncate(0o700)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        dir = open_at(&dir, Path::new(name), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?;
+    }
+    Ok(())
+}
+
+fn split(path: &Path, depth: usize) -> (&Path, &Path) {
+    let state_dir = path.ancestors().nth(depth).unwrap_or(Path::new("/"));
+    (state_dir, path.strip_prefix(state_dir).unwrap_or(path))
+}
+
+pub(super) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+pub(super) fn open_at(dir: &OwnedFd, relative: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode);
+    openat2(dir, relative, how.resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH))
+}

@@ -1,0 +1,14 @@
+//! The files of jobs below the state directory: output of attempts, and standard inputs that clients have
+//! spooled.
+//!
+//! * [`layout`]: where each file is, and how a file below the state directory is opened;
+//! * [`output`]: the files that an attempt writes;
+//! * [`spool`]: standard inputs on their way in;
+//! * [`remover`] and [`measurer`]: threads that remove files, and add up what they take, so that the supervisor's
+//!   loop waits for no disk.
+
+pub mod layout;
+pub mod measurer;
+pub mod output;
+pub mod remover;
+pub mod spool;

@@ -1,0 +1,324 @@
+//! One worker: what it is told, what it says, and whether it still can.
+//!
+//! A worker that does not end when it should is no reason to wait for it: its socket may close, or it may be
+//! killed, without there being a child to reap, since somebody traces it or since it waits in the kernel.
+//! From then on there is a deadline, after which the roster takes it for an orphan, like what it ran.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::net::UnixStream;
+use pool_proto::wire::frame::{Decoder, encode};
+
+use super::outgoing::Outgoing;
+use super::resident::ResidentLink;
+use super::{FleetEvent, describe};
+use crate::core::SlotId;
+use crate::job::{Environment, ProcessId};
+use crate::kernel::{self, PATIENCE, Stuck};
+use crate::worker::protocol::{Hello, VERSION, WorkerCommand, WorkerReport};
+
+/// The place of each descriptor among the tokens of a worker: its socket's, and those of its resident
+/// program's standard input and output.
+pub const TOKENS: usize = 4;
+pub const STDIN: usize = 1;
+pub const STDOUT: usize = 2;
+
+/// Reports are small; the cap only catches a worker gone mad.
+const MAX_REPORT: usize = 1024 * 1024;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct WorkerLink {
+    pub slot: SlotId,
+    pub pid: ProcessId,
+    /// None once the worker has closed it or has been let go.
+    stream: Option<UnixStream>,
+    decoder: Decoder,
+    pub out: Outgoing,
+    /// The worker has said which version it speaks, and it is ours.
+    has_greeted: bool,
+    /// What the worker knows already.
+    pub environment: Option<Arc<Environment>>,
+    /// The control group that its attempts run in.
+    pub group: Option<PathBuf>,
+    pub resident: Option<ResidentLink>,
+    /// The worker has been told that its program gets no more input.
+    told_to_leave: bool,
+    /// Processes that do not end, as it has told.
+    stuck: Vec<Stuck>,
+    /// What became of it, where its exit status does not tell.
+    epitaph: Option<String>,
+    /// The worker is dead or about to die. If it has not been reaped until then, it is taken for dead.
+    overdue_at: Option<Instant>,
+}
+
+impl WorkerLink {
+    /// A worker that has just been started. `out`: the first commands to it.
+    pub fn new(
+        slot: SlotId,
+        pid: ProcessId,
+        stream: UnixStream,
+        out: Outgoing,
+        group: Option<PathBuf>,
+        resident: Option<ResidentLink>,
+    ) -> Self {
+        Self {
+            slot,
+            pid,
+            stream: Some(stream),
+            decoder: Decoder::new(MAX_REPORT),
+            out,
+            has_greeted: false,
+            environment: None,
+            group,
+            resident,
+            told_to_leave: false,
+            stuck: Vec::new(),
+            epitaph: None,
+            overdue_at: None,
+        }
+    }
+
+    /// Kills the worker.
+    pub fn kill(&mut self) {
+        kernel::kill_child(self.pid);
+        self.expect_end();
+    }
+
+    /// When the worker is taken for dead though it has not been reaped.
+    pub fn overdue_at(&self) -> Option<Instant> {
+        self.overdue_at
+    }
+
+    /// What became of the worker, as a sentence, where its exit status does not tell or is not known.
+    pub fn epitaph(&self) -> Option<String> {
+        self.epitaph.clone().or_else(|| self.resident.as_ref().and_then(ResidentLink::epitaph))
+    }
+
+    /// Processes that do not end, as the worker has told.
+    pub fn stuck(&self) -> &[Stuck] {
+        &self.stuck
+    }
+
+    /// Takes in all that the worker had said before it died.
+    pub fn read_to_end(&mut self, events: &mut Vec<FleetEvent>) {
+        self.read(events);
+        while self.read_program(false, events) {}
+    }
+
+    fn expect_end(&mut self) {
+        self.overdue_at.get_or_insert_with(|| Instant::now() + PATIENCE);
+    }
+
+    /// Closes the socket. The worker ends with it, if it has not ended by itself.
+    fn let_go(&mut self) {
+        self.stream = None;
+        self.expect_end();
+    }
+
+    /// The worker cannot be understood, and is killed.
+    fn give_up(&mut self, why: String) {
+        tracing::error!(pid = %self.pid, "a worker {why}, and is killed");
+        self.epitaph.get_or_insert_with(|| format!("its worker {} {why}", self.pid));
+        self.stream = None;
+        self.kill();
+    }
+
+    /// One of its descriptors is ready, by its place among the tokens; true when there may be more to read.
+    pub fn on_ready(&mut self, which: usize, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
+        match which {
+            STDIN => {
+                self.resident.iter_mut().for_each(ResidentLink::look_at_stdin);
+                false
+            }
+            STDOUT => self.read_program(is_open, events),
+            _ => {
+                self.read(events);
+                false
+            }
+        }
+    }
+
+    /// True when there may be more.
+    fn read_program(&mut self, is_open: bool, events: &mut Vec<FleetEvent>) -> bool {
+        let Some(resident) = &mut self.resident else { return false };
+        let has_more = resident.read(is_open, self.slot, self.pid, events);
+        self.retire_if_let_go();
+        has_more
+    }
+
+    /// A program that has closed one of its pipes can be called no more, or answer nothing more.
+    fn retire_if_let_go(&mut self) {
+        if self.resident.as_ref().is_some_and(ResidentLink::is_let_go) && !self.told_to_leave {
+            self.retire();
+        }
+    }
+
+    /// A program gets no more input, and its worker ends when it does; without one, the worker ends with its
+    /// socket.
+    pub fn retire(&mut self) {
+        match &mut self.resident {
+            Some(resident) => {
+                resident.let_go();
+                self.told_to_leave = true;
+                self.out.push(encode(&WorkerCommand::Retire));
+            }
+            // The worker has all the time that it needs for what it still does.
+            None => self.stream = None,
+        }
+    }
+
+    fn on_report(&mut self, report: WorkerReport, events: &mut Vec<FleetEvent>) {
+        match (&mut self.resident, report) {
+            (_, WorkerReport::Hello(hello)) => self.on_hello(&hello),
+            // What follows a breach is the same breach.
+            _ if self.epitaph.is_some() => {}
+            _ if !self.has_greeted => {
+                self.give_up(format!(
+                    "has not said first which version of the protocol it speaks (poold: {VERSION})"
+                ));
+            }
+            (_, WorkerReport::Stuck { processes }) => {
+                let is_news = |stuck: &&Stuck| !self.stuck.contains(stuck);
+                processes.iter().filter(is_news).for_each(Stuck::log);
+                self.stuck = processes;
+            }
+            (Some(resident), WorkerReport::ProgramStarted { process }) => {
+                resident.started(process, self.slot, self.pid, events);
+            }
+            (Some(resident), WorkerReport::ProgramFailed { failure }) => resident.failed(failure),
+            (Some(resident), WorkerReport::ProgramEnded { exit }) => {
+                while resident.read(false, self.slot, self.pid, events) {}
+                resident.ended(&describe(exit));
+            }
+            (_, report) => events.push(FleetEvent::Report { slot: self.slot, report }),
+        }
+    }
+
+    /// Nobody waits for this: the worker may have been handed an attempt already. What it has in hand is of
+    /// no use yet: a worker that greets has just been started. See the protocol's description for what it
+    /// will be used for.
+    fn on_hello(&mut self, hello: &Hello) {
+        if hello.version == VERSION {
+            self.has_greeted = true;
+        } else {
+            let version = hello.version;
+            self.give_up(format!("speaks version {version} of the protocol, and poold version {VERSION}"));
+        }
+    }
+
+    fn read(&mut self, events: &mut Vec<FleetEvent>) {
+        let Some(stream) = &mut self.stream else { return };
+        let mut breach = None;
+        let mut has_closed = false;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break has_closed = true,
+                Ok(count) => {
+                    if self.decoder.extend(&buffer[..count]).is_err() {
+                        break breach = Some("has sent a report without an end".to_owned());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => break has_closed = true,
+            }
+        }
+
+        // What it has said before it closed its socket, or lost its mind, still counts.
+        let mut reports = Vec::new();
+        while let Some(frame) = self.decoder.next_frame() {
+            match serde_json::from_slice(frame) {
+                Ok(report) => reports.push(report),
+                Err(error) => {
+                    breach = Some(format!("has sent a report that cannot be read ({error})"));
+                    break;
+                }
+            }
+        }
+        for report in reports {
+            self.on_report(report, events);
+        }
+
+        match breach {
+            Some(why) => self.give_up(why),
+            None if has_closed => self.let_go(),
+            None => {}
+        }
+    }
+
+    pub fn flush(&mut self) {
+        self.resident.iter_mut().for_each(ResidentLink::flush);
+        self.retire_if_let_go();
+        let Some(stream) = &mut self.stream else { return self.out.clear() };
+        // Not now; or never, which its SIGCHLD tells.
+        let _ = self.out.flush(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream as StdUnixStream;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::core::LaneId;
+    use crate::job::{Claim, JobId, SpawnFailure, Stage, Unit};
+
+    /// A link to a worker that only sleeps, and the worker's end of the socket.
+    fn link() -> (WorkerLink, StdUnixStream, Child) {
+        let worker = Command::new("sleep").arg("600").spawn().unwrap();
+        let (ours, theirs) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let pid = ProcessId::new(i32::try_from(worker.id()).unwrap());
+        let slot = SlotId { lane: LaneId::Callbacks, index: 0 };
+        let out = Outgoing::default();
+        (WorkerLink::new(slot, pid, UnixStream::from_std(ours), out, None, None), theirs, worker)
+    }
+
+    fn hello(version: u32) -> WorkerReport {
+        WorkerReport::Hello(Hello { version, claim: None, program: None })
+    }
+
+    fn failed() -> WorkerReport {
+        let claim = Claim { unit: Unit::Job(JobId(1)), attempt: 1 };
+        WorkerReport::Failed { claim, failure: SpawnFailure { stage: Stage::Cwd, errno: 2 } }
+    }
+
+    fn said(reports: &[WorkerReport]) -> (WorkerLink, Vec<FleetEvent>, Child) {
+        let (mut link, mut theirs, worker) = link();
+        reports.iter().for_each(|report| theirs.write_all(&encode(report)).unwrap());
+        let mut events = Vec::new();
+        link.read(&mut events);
+        (link, events, worker)
+    }
+
+    #[test]
+    fn a_worker_of_this_version_is_heard() {
+        let (link, events, mut worker) = said(&[hello(VERSION), failed()]);
+        assert!(matches!(events[..], [FleetEvent::Report { report: WorkerReport::Failed { .. }, .. }]));
+        assert_eq!(link.epitaph(), None);
+        assert!(worker.try_wait().unwrap().is_none());
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+
+    #[test]
+    fn a_worker_of_another_version_is_killed_and_not_heard() {
+        for (reports, why) in [
+            ([hello(VERSION + 1), failed()], format!("speaks version {} of the protocol", VERSION + 1)),
+            ([failed(), failed()], "has not said first which version".to_owned()),
+        ] {
+            let (link, events, mut worker) = said(&reports);
+            assert!(events.is_empty(), "{events:?}");
+            assert!(link.epitaph().unwrap().contains(&why), "{link:?}");
+            assert_eq!(worker.wait().unwrap().signal(), Some(9));
+        }
+    }
+}

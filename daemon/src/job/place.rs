@@ -1,0 +1,81 @@
+//! Where a job is, as data: one noun for the scheduler, for the engine that keeps the job, and for whoever
+//! looks at it.
+//!
+//! ```text
+//!            ┌───────────── its attempt is over ─────────────┐
+//!            ▼                                               │
+//!  Queued ── a slot takes it ──▶ Running ──▶ Stopping ───────┤
+//!    ▲ │                            │                        │
+//!    │ │                            └────────────────────────┼──▶ Ended, for good
+//!    │ └── canceled ───────────────────────────────────────▶ │
+//!    └── what it waits for has come ── Waiting(Until) ◀──────┘
+//! ```
+
+use pool_proto::nouns::State;
+
+use super::{Outcome, Process, ProcessId, StopReason};
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// In its pool's line, at its [`Position`](super::Position).
+    Queued {
+        /// An attempt could not be started for want of something, and is to be started again: clients see the
+        /// state `retrying`.
+        again: bool,
+    },
+    /// In no line, until something happens.
+    Waiting(Until),
+    /// A worker has its attempt, or is about to get it.
+    Running(Start),
+    /// Its attempt is being ended. Never with [`StopReason::Shutdown`]: that is the daemon's intent, not the
+    /// job's fate.
+    Stopping(StopReason),
+    /// It is over. What has ended stays as it is.
+    Ended(Box<Outcome>),
+}
+
+/// What a job or a callback waits for that is in no line. A scheduling feature that makes jobs wait is one
+/// more of these, and the trigger that ends the wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// This time, in microseconds since 1970: the next attempt after a failed one, of a job or of a callback.
+    Time { due_us: i64 },
+    /// Somebody releases or cancels it.
+    Person,
+}
+
+/// The start of an attempt: who runs it, where, since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The slot's index in the job's pool.
+    pub slot: u32,
+    pub worker: ProcessId,
+    /// The attempt's first process, or the resident program that was called. None where nobody could tell:
+    /// the command could not be executed, or its worker died before it could say so.
+    pub process: Option<Process>,
+    /// In microseconds since 1970.
+    pub started_us: i64,
+}
+
+impl Place {
+    /// The state that clients see.
+    pub fn state(&self) -> State {
+        match self {
+            Self::Queued { again: false } => State::Queued,
+            Self::Queued { again: true } | Self::Waiting(Until::Time { .. }) => State::Retrying,
+            Self::Waiting(Until::Person) => State::Held,
+            Self::Running(_) => State::Running,
+            Self::Stopping(_) => State::Stopping,
+            Self::Ended(outcome) => outcome.state,
+        }
+    }
+
+    /// Whether an attempt of the job may run there.
+    pub fn is_active(&self) -> bool {
+        match self {
+            Self::Running(_) | Self::Stopping(_) => true,
+            Self::Queued { .. } | Self::Waiting(_) | Self::Ended(_) => false,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The control group of one slot as its worker uses it: attempts are started in it, one at a time, and what
+//! it has counted meanwhile is told.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use pool_proto::nouns::Usage;
+
+use super::group::{Group, remove};
+use crate::kernel::end::{Reaped, Sweeper};
+use crate::kernel::spawn::{SpawnGroup, is_usable};
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct SlotGroup {
+    group: Group,
+    /// What the processes in it have used, those that nobody waits for included.
+    cpu: File,
+    memory: Option<MemoryCounters>,
+    /// When the attempt was started.
+    before: Counters,
+    by_clone: bool,
+    /// Something in it has been killed.
+    is_used_up: bool,
+}
+
+/// The memory controller's files.
+#[derive(Debug)]
+struct MemoryCounters {
+    current: File,
+    /// Read and written: what is written sets this descriptor's peak back (Linux 6.12 and later).
+    peak: File,
+    events: File,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Counters {
+    user_us: u64,
+    system_us: u64,
+    memory: u64,
+    /// The most memory that was in use, by whomever, or since the counter was set back.
+    peak: Option<u64>,
+    is_set_back: bool,
+    oom_kills: u64,
+}
+
+impl SlotGroup {
+    /// # Errors
+    /// Those of open(2): there is no such group.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let cpu = File::open(path.join("cpu.stat"))?;
+        let group = Group::open(path)?;
+        let by_clone = is_usable(group.folder());
+        Ok(Self {
+            cpu,
+            memory: MemoryCounters::open(path),
+            before: Counters::default(),
+            by_clone,
+            is_used_up: false,
+            group,
+        })
+    }
+
+    /// Where to start an attempt.
+    pub fn spawn_group(&self) -> SpawnGroup<'_> {
+        SpawnGroup { folder: self.group.folder(), by_clone: self.by_clone }
+    }
+
+    /// An attempt is about to be started.
+    pub fn begin(&mut self) {
+        // Older kernels refuse: then a peak is only known to be the attempt's when it is higher than all
+        // before.
+        let is_set_back = self.memory.as_ref().is_some_and(|memory| memory.peak.write_at(b"0", 0).is_ok());
+        self.before = Counters { is_set_back, ..self.read() };
+    }
+
+    /// The attempt's first process has ended, or is to be: kills what is left of it, as [`Sweeper::sweep`]
+    /// does.
+    pub fn sweep(&mut self, sweeper: &mut Sweeper) -> Vec<Reaped> {
+        if !self.group.is_populated() {
+            return sweeper.sweep();
+        }
+
+        self.is_used_up = true;
+        self.group.kill();
+        let reaped = sweeper.sweep();
+
+        // The sweep has ended all that descends from us, or has waited for it in vain: in the group that is
+        // as much in vain.
+        let patience = if sweeper.has_stuck() { Duration::ZERO } else { sweeper.patience() };
+        self.group.end(patience);
+        reaped
+    }
+
+    /// What the attempt has used, put in the place of what its parents had heard; and whether the kernel has
+    /// killed any of it because memory had run out. Nothing of the attempt is left.
+    pub fn settle(&mut self, usage: &mut Usage) -> bool {
+        let (before, after) = (self.before, self.read());
+        let seconds = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1e6;
+        usage.user_s = usage.user_s.max(seconds(after.user_us, before.user_us));
+        usage.sys_s = usage.sys_s.max(seconds(after.system_us, before.system_us));
+        usage.memory_peak_bytes = peak_of(before, after);
+        if self.is_used_up || self.group.is_altered() {
+            self.renew();
+        }
+        after.oom_kills > before.oom_kills
+    }
+
+    fn read(&self) -> Counters {
+        let mut counters = Counters::default();
+        for (name, value) in values(&read(&self.cpu)) {
+            match name {
+                "user_usec" => counters.user_us = value,
+                "system_usec" => counters.system_us = value,
+                _ => {}
+            }
+        }
+        if let Some(memory) = &self.memory {
+            counters.memory = read(&memory.current).trim_end().parse().unwrap_or(0);
+            counters.peak = read(&memory.peak).trim_end().parse().ok();
+            counters.oom_kills = values(&read(&memory.events))
+                .filter(|(name, _)| *name == "oom_kill")
+                .map(|(_, kills)| kills)
+                .sum();
+        }
+        counters
+    }
+
+    /// The group cannot take another attempt. The attempt has made groups of its own, and perhaps switched
+    /// controllers on, so that nothing can be started here any more; or it has been killed (see
+    /// [`is_usable`]); or somebody has removed the group.
+    ///
+    /// A group that holds a process which does not end cannot be made anew. Then a new one below it takes its
+    /// place: whoever kills the slot's group still kills all that is in it. Where that cannot be had either,
+    /// attempts move into the old one by themselves.
+    fn renew(&mut self) {
+        let path = self.group.path().to_owned();
+        let below = path.join("again");
+        let anew = |path: &Path| {
+            remove(path).and_then(|()| std::fs::create_dir(path)).and_then(|()| Self::open(path))
+        };
+        match anew(&path).or_else(|_| anew(&below)) {
+            Ok(renewed) => *self = renewed,
+            Err(_) => self.by_clone = is_usable(self.group.folder()),
+        }
+    }
+}
+
+impl MemoryCounters {
+    fn open(path: &Path) -> Option<Self> {
+        let read = |name: &str| File::open(path.join(name)).ok();
+        let peak = path.join("memory.peak");
+        // Linux before 5.19 has none; before 6.12 it cannot be written.
+        let peak = File::options().read(true).write(true).open(&peak).or_else(|_| File::open(&peak)).ok()?;
+        Some(Self { current: read("memory.current")?, peak, events: read("memory.events")? })
+    }
+}
+
+/// How much the attempt has added to what was in the group before it: file cache of earlier attempts stays
+/// there. None where the peak may be an earlier one's.
+fn peak_of(before: Counters, after: Counters) -> Option<u64> {
+    let (old, new) = (before.peak?, after.peak?);
+    (before.is_set_back || new > old).then(|| new.saturating_sub(before.memory))
+}
+
+/// `NAME VALUE`, a line each.
+fn values(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(name, value)| Some((name, value.trim().parse().ok()?)))
+}
+
+fn read(file: &File) -> String {
+    let mut buffer = [0; 1024];
+    let count = file.read_at(&mut buffer, 0).unwrap_or(0);
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_an_attempt_has_used_is_the_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let state = |cpu: &str, current: &str, peak: &str, kills: &str| {
+            put("cpu.stat", &format!("usage_usec 99\nuser_usec {cpu}\nsystem_usec 500000\nnr_periods 0\n"));
+            put("memory.current", current);
+            put("memory.peak", peak);
+            put("memory.events", &format!("low 0\noom 7\noom_kill {kills}\noom_group_kill 0\n"));
+        };
+        put("cgroup.events", "populated 0\nfrozen 0\n");
+        state("1000000", "4096\n", "4096\n", "3");
+        let mut group = SlotGroup::open(folder.path()).unwrap();
+        group.before = group.read();
+        state("3500000", "8192\n", "1052672\n", "4");
+        let mut usage = Usage { user_s: 1.0, sys_s: 0.25, ..Usage::default() };
+        assert!(group.settle(&mut usage));
+        assert_eq!(usage, Usage { user_s: 2.5, sys_s: 0.25, memory_peak_bytes: Some(1_048_576), ..usage });
+        group.before = group.read();
+        assert!(!group.settle(&mut usage));
+    }
+
+    #[test]
+    fn a_peak_that_may_be_an_earlier_attempts_is_not_told() {
+        let counters = |peak, memory| Counters { peak, memory, ..Counters::default() };
+        let set_back = Counters { is_set_back: true, ..counters(Some(10), 10) };
+        assert_eq!(
+            peak_of(counters(Some(100), 10), counters(Some(100), 20)),
+            None,
+            "not set back, not exceeded"
+        );
+        assert_eq!(
+            peak_of(counters(Some(100), 10), counters(Some(150), 20)),
+            Some(140),
+            "not set back, exceeded"
+        );
+        assert_eq!(peak_of(set_back, counters(Some(60), 20)), Some(50), "set back");
+        assert_eq!(peak_of(counters(None, 0), counters(None, 0)), None, "no controller");
+    }
+}

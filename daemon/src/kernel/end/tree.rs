@@ -1,0 +1,170 @@
+//! The descendants of this process, and signals to them.
+//!
+//! A bare pid is only ever signalled while it cannot have been reused: a child that has not been reaped.
+//! Every other process is pinned by a pidfd first, and signalled through it after a second look at who its
+//! parent is.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, getpid, sysconf};
+
+use crate::job::ProcessId;
+
+/// A process below this one, with its parent, as last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descendant {
+    pub pid: ProcessId,
+    pub parent: ProcessId,
+}
+
+/// Kills a child of ours that has not been reaped.
+pub fn kill_child(pid: ProcessId) {
+    // It may have ended already.
+    let _ = kill(Pid::from_raw(pid.get()), Signal::SIGKILL);
+}
+
+/// Sends a signal to a process group whose leader is a child of ours that has not been reaped.
+pub fn signal_group(leader: ProcessId, signal: i32) {
+    // SAFETY: kill takes two integers. Not nix's, which knows no real-time signals.
+    unsafe { libc::kill(-leader.get(), signal) };
+}
+
+/// Sends a signal to every descendant of this process.
+pub fn signal_tree(signal: Signal) {
+    for process in descendants(&[]) {
+        signal_descendant(process, signal);
+    }
+}
+
+/// Children of this process, but for those in `except`.
+pub fn children(except: &[ProcessId]) -> Vec<ProcessId> {
+    let mut children = children_of(own_pid());
+    children.retain(|pid| !except.contains(pid));
+    children
+}
+
+/// Descendants of this process, parents before children, without those in `except` and what is below them.
+pub fn descendants(except: &[ProcessId]) -> Vec<Descendant> {
+    let own = own_pid();
+    let mut found: Vec<Descendant> =
+        children(except).into_iter().map(|pid| Descendant { pid, parent: own }).collect();
+    let mut next = 0;
+    while let Some(&Descendant { pid: parent, .. }) = found.get(next) {
+        found.extend(children_of(parent).into_iter().map(|pid| Descendant { pid, parent }));
+        next += 1;
+    }
+    found
+}
+
+/// Stops every descendant outside `except`, until a pass finds none that has not been told to stop: what is
+/// stopped cannot start others while the rest is being dealt with. A process that forks is found by its next
+/// pass, or is dealt with in the caller's next round.
+pub fn freeze(except: &[ProcessId]) {
+    const PASSES: usize = 64;
+    let mut told: Vec<ProcessId> = Vec::new();
+    for _ in 0..PASSES {
+        let fresh: Vec<Descendant> =
+            descendants(except).into_iter().filter(|process| !told.contains(&process.pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for process in fresh {
+            signal_descendant(process, Signal::SIGSTOP);
+            told.push(process.pid);
+        }
+    }
+}
+
+/// Sends a signal to a descendant, unless the pid has come to mean another process meanwhile. False when that
+/// is not allowed: it has become somebody else's, by a set-uid program such as sudo.
+pub fn signal_descendant(process: Descendant, signal: Signal) -> bool {
+    let own = own_pid();
+    if process.parent == own {
+        // Our own child: the pid is its own until we reap it.
+        return kill(Pid::from_raw(process.pid.get()), signal) != Err(Errno::EPERM);
+    }
+    let Some(pidfd) = open_pidfd(process.pid) else { return true };
+    // Its parent may have died since, which makes it our child.
+    let is_ours = parent_of(process.pid).is_some_and(|parent| parent == process.parent || parent == own);
+    if !is_ours {
+        return true;
+    }
+    send_signal(&pidfd, signal)
+}
+
+/// Sends a signal to the process that the descriptor pins; false when that is not allowed.
+pub fn send_signal(pidfd: &OwnedFd, signal: Signal) -> bool {
+    // SAFETY: the descriptor is a pidfd of ours; no siginfo is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as i32,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(result) != Err(Errno::EPERM)
+}
+
+pub fn open_pidfd(pid: ProcessId) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes integers and returns a new descriptor, which nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid.get(), 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// From proc(5): the fourth field, after the command's name in parentheses, which may hold anything.
+pub(super) fn parent_of(pid: ProcessId) -> Option<ProcessId> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().map(ProcessId::new)
+}
+
+/// From proc(5): the twenty-second field.
+pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// The memory of a process, as in proc(5), statm, the second field; in bytes.
+pub fn resident_bytes(pid: ProcessId) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page.unsigned_abs())
+}
+
+fn children_of(pid: ProcessId) -> Vec<ProcessId> {
+    let mut children = Vec::new();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return children };
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace().filter_map(|word| word.parse().ok()).map(ProcessId::new),
+            ),
+            // The thread has ended; or the kernel lacks CONFIG_PROC_CHILDREN.
+            Err(_) if thread.path().exists() => return children_by_scan(pid),
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+fn children_by_scan(parent: ProcessId) -> Vec<ProcessId> {
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .map(ProcessId::new);
+    pids.filter(|&pid| parent_of(pid) == Some(parent)).collect()
+}
+
+/// This process.
+pub(super) fn own_pid() -> ProcessId {
+    ProcessId::new(getpid().as_raw())
+}

@@ -1,0 +1,29 @@
+//! The kernel as poold uses it: starting processes, ending whole trees of them, burying them, and holding
+//! them in control groups. Only this module makes raw system calls, and only this module calls waitpid(2).
+//!
+//! * [`spawn`]: from clone(2) to execve(2);
+//! * [`end`]: signals to trees of processes, waitpid(2), and processes that do not end;
+//! * [`cgroup`]: the control groups of this daemon;
+//! * [`descriptors`], [`limits`], [`signals`]: what a process has, and what its children inherit;
+//! * [`identity`]: what tells this boot, this daemon and this role from all others.
+
+pub mod cgroup;
+pub mod descriptors;
+pub mod end;
+pub mod identity;
+pub mod limits;
+pub mod signals;
+pub mod spawn;
+
+pub use cgroup::{DaemonGroups, Group, GroupsPlace, SlotGroup, remove_group};
+pub use descriptors::{
+    adopt, close_inherited, close_on_exec, is_unread_for_good, replace, unread_bytes, widen_backlog,
+};
+pub use end::{
+    Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, kill_child,
+    kill_leftovers, reap_one, resident_bytes, signal_group, signal_tree, start_ticks_of,
+};
+pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};
+pub use limits::{lower_oom_score, max_open_files, raise_nofile, set_nofile};
+pub use signals::{block_signals_of_child, unblock_signals};
+pub use spawn::{EnvironmentBlock, Launch, OuterProc, OwnProgram, Spawner};

@@ -1,0 +1,344 @@
+//! Starting a job's process from a worker, with the semantics of vfork(2): the child borrows the worker's
+//! memory until it executes the command, so that nothing is copied and its failure can be told by writing it
+//! down.
+//!
+//! All that the child needs is made beforehand. Between clone(2) and execve(2) it makes system calls and
+//! nothing else: no allocation, no lock, no destructor. The worker has one thread, which waits meanwhile, and
+//! all its signals are blocked.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::{c_char, c_int, c_void};
+use nix::errno::Errno;
+
+use super::clone::clone_into;
+use super::stack::Stack;
+use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
+use crate::kernel::end::bury;
+
+/// Where a command without a slash is looked for when its environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// An environment as execve(2) takes it, made once for many jobs.
+#[derive(Debug, Default)]
+pub struct EnvironmentBlock {
+    variables: Vec<(String, CString)>,
+    path: String,
+    umask: u32,
+}
+
+impl EnvironmentBlock {
+    /// Variables with a NUL in them cannot be passed on; admission has refused such.
+    pub fn new(environment: &Environment) -> Self {
+        let entry = |(name, value): (&String, &String)| Some((name.clone(), assignment(name, value)?));
+        Self {
+            variables: environment.variables.iter().filter_map(entry).collect(),
+            path: environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str).to_owned(),
+            umask: environment.umask,
+        }
+    }
+}
+
+fn assignment(name: &str, value: &str) -> Option<CString> {
+    CString::new(format!("{name}={value}")).ok()
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    pub argv: &'a [String],
+    pub environment: &'a EnvironmentBlock,
+    /// On top of the environment; they win.
+    pub variables: &'a [(String, String)],
+    pub cwd: &'a str,
+    /// Where `cwd` cannot be entered, `/` will do.
+    pub cwd_optional: bool,
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// The control group that it is started in.
+    pub group: Option<SpawnGroup<'a>>,
+}
+
+/// A control group to start a process in.
+#[derive(Debug, Clone, Copy)]
+pub struct SpawnGroup<'a> {
+    pub folder: BorrowedFd<'a>,
+    /// clone3(2) can start a process in the group. Otherwise the process moves into the group by itself,
+    /// which takes longer.
+    pub by_clone: bool,
+}
+
+/// Starts processes.
+#[derive(Debug)]
+pub struct Spawner {
+    stack: Stack,
+    /// Signals that this process ignores: the one disposition that execve(2) would hand on.
+    ignored: Vec<c_int>,
+    /// The `oom_score_adj` of a job, where the worker has changed its own.
+    oom_score_adj: Option<CString>,
+}
+
+/// Signals are numbered from 1 to this, those that the C library keeps to itself included.
+const SIGNALS: c_int = 64;
+
+/// In bytes.
+const KERNEL_SIGSET_SIZE: usize = 8;
+
+/// What the child reads, and where it writes its failure.
+struct JobPlan<'a> {
+    parent: libc::pid_t,
+    candidates: &'a [*const c_char],
+    argv: *const *const c_char,
+    /// `/bin/sh`, the command, its arguments: for a script without an interpreter line. The second is filled
+    /// in by the child.
+    shell_argv: *mut *const c_char,
+    environment: *const *const c_char,
+    cwd: *const c_char,
+    cwd_optional: bool,
+    umask: libc::mode_t,
+    stdio: [c_int; 3],
+    ignored: &'a [c_int],
+    oom_score_adj: Option<&'a CString>,
+    /// A control group that the child has to move into by itself.
+    group: Option<c_int>,
+    failure: Option<(Stage, c_int)>,
+}
+
+impl Spawner {
+    /// `oom_score_adj`: the value of a job, where this process has changed its own.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn new(oom_score_adj: Option<String>) -> io::Result<Self> {
+        let ignored = (1..=SIGNALS).filter(|&signal| is_ignored(signal)).collect();
+        let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value).ok());
+        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj })
+    }
+
+    /// Starts a process; returns its pid once the command has been executed.
+    ///
+    /// # Safety
+    /// All signals must be blocked, and this process must have no other thread: the child has its memory, so
+    /// that a handler that runs in the child, or a thread that goes on meanwhile, would change what the child
+    /// reads.
+    ///
+    /// # Errors
+    /// The step that failed. Nothing is left of the process then.
+    pub unsafe fn spawn(&mut self, launch: &Launch<'_>) -> Result<ProcessId, SpawnFailure> {
+        let invalid = |_| SpawnFailure { stage: Stage::Setup, errno: Errno::EINVAL as i32 };
+        let argv: Vec<CString> = launch
+            .argv
+            .iter()
+            .map(|argument| CString::new(argument.as_str()))
+            .collect::<Result<_, _>>()
+            .map_err(invalid)?;
+        let cwd = CString::new(launch.cwd).map_err(invalid)?;
+
+        // The attempt's own variables come in the place of inherited ones of the same name.
+        let own: Vec<CString> =
+            launch.variables.iter().filter_map(|(name, value)| assignment(name, value)).collect();
+        let inherited = launch.environment.variables.iter();
+        let inherited =
+            inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
+        let environment = pointers(inherited.map(|(_, entry)| entry).chain(&own));
+
+        let candidates = candidates(&launch.argv[0], &launch.environment.path).map_err(invalid)?;
+        let candidates: Vec<*const c_char> = candidates.iter().map(|path| path.as_ptr()).collect();
+        let mut shell_argv = vec![c"/bin/sh".as_ptr(), ptr::null()];
+        shell_argv.extend(pointers(argv[1..].iter()));
+        let argv = pointers(argv.iter());
+
+        let mut plan = JobPlan {
+            parent: std::process::id() as libc::pid_t,
+            candidates: &candidates,
+            argv: argv.as_ptr(),
+            shell_argv: shell_argv.as_mut_ptr(),
+            environment: environment.as_ptr(),
+            cwd: cwd.as_ptr(),
+            cwd_optional: launch.cwd_optional,
+            umask: launch.environment.umask as libc::mode_t,
+            stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
+            ignored: &self.ignored,
+            oom_score_adj: self.oom_score_adj.as_ref(),
+            group: None,
+            failure: None,
+        };
+
+        // From here until the child has executed the command, this process waits in clone(2).
+        let cloned = match launch.group {
+            Some(home) => self.clone_into(home, &mut plan),
+            None => self.clone(&mut plan),
+        };
+        let pid = cloned.map_err(|errno| SpawnFailure { stage: Stage::Fork, errno: errno as i32 })?;
+
+        // SAFETY: the child wrote through a raw pointer, which the compiler cannot know of.
+        let failure = unsafe { ptr::read_volatile(&raw const plan.failure) };
+        match failure {
+            None => Ok(pid),
+            Some((stage, errno)) => {
+                bury(pid);
+                Err(SpawnFailure { stage, errno })
+            }
+        }
+    }
+}
+
+impl Spawner {
+    fn clone(&self, plan: &mut JobPlan<'_>) -> nix::Result<ProcessId> {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: `run_child` runs on a stack of its own, big enough for it; `plan` and all that it points to
+        // outlive the call, which with CLONE_VFORK returns only after the child has executed the command or
+        // ended.
+        let pid = unsafe { libc::clone(run_child, self.stack.top(), flags, ptr::from_mut(plan).cast()) };
+        Errno::result(pid).map(ProcessId::new)
+    }
+
+    /// Where the group does not take it at all, it runs outside, with the subreaper alone to hold it.
+    fn clone_into(&self, home: SpawnGroup<'_>, plan: &mut JobPlan<'_>) -> nix::Result<ProcessId> {
+        let group = home.folder.as_raw_fd();
+        if home.by_clone {
+            // SAFETY: as in `clone`.
+            match unsafe { clone_into(group, self.stack.whole(), run_child, ptr::from_mut(plan).cast()) } {
+                Err(error) if !matches!(error, Errno::EAGAIN | Errno::ENOMEM) => {}
+                result => return result,
+            }
+        }
+        plan.group = Some(group);
+        self.clone(plan)
+    }
+}
+
+fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char> {
+    strings.map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// The paths to try in turn, as execvp(3) does.
+fn candidates(program: &str, path: &str) -> Result<Vec<CString>, std::ffi::NulError> {
+    if program.contains('/') {
+        return Ok(vec![CString::new(program)?]);
+    }
+    let candidate = |folder: &str| {
+        CString::new(if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") })
+    };
+    path.split(':').map(candidate).collect()
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    // Handler, flags, restorer and mask, as the kernel has them; the handler comes first.
+    let mut action = [0_u64; 4];
+    // SAFETY: with no new action the call only writes the old one, for which there is room.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            ptr::null::<c_void>(),
+            action.as_mut_ptr(),
+            KERNEL_SIGSET_SIZE,
+        )
+    };
+    result == 0 && action[0] == libc::SIG_IGN as u64
+}
+
+/// The child, from clone(2) to execve(2).
+extern "C" fn run_child(argument: *mut c_void) -> c_int {
+    // SAFETY: `argument` is the plan that `spawn` passed, and `spawn` is suspended. Only system calls are
+    // made, on pointers that `spawn` has prepared.
+    unsafe {
+        let plan = &mut *argument.cast::<JobPlan<'_>>();
+        let stage = set_up(plan);
+        plan.failure = Some((stage, Errno::last_raw()));
+        libc::_exit(127)
+    }
+}
+
+/// Returns only when something has failed, with the step; errno tells why.
+unsafe fn set_up(plan: &mut JobPlan<'_>) -> Stage {
+    // SAFETY: see `run_child`.
+    unsafe {
+        // Dies with the worker; which may have died already.
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
+            || libc::getppid() != plan.parent
+            || libc::setsid() < 0
+        {
+            return Stage::Setup;
+        }
+        if let Some(group) = plan.group {
+            write_into(group, c"cgroup.procs", c"0");
+        }
+        // The system call itself: the library keeps two of the signals to itself. All zeroes is SIG_DFL,
+        // without flags.
+        let default = [0_u64; 4];
+        for &signal in plan.ignored {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<c_void>(),
+                KERNEL_SIGSET_SIZE,
+            );
+        }
+        if let Some(value) = plan.oom_score_adj {
+            write_into(libc::AT_FDCWD, c"/proc/self/oom_score_adj", value);
+        }
+        if libc::chdir(plan.cwd) != 0 && !(plan.cwd_optional && libc::chdir(c"/".as_ptr()) == 0) {
+            return Stage::Cwd;
+        }
+        libc::umask(plan.umask);
+        for (number, &descriptor) in (0..).zip(&plan.stdio) {
+            if libc::dup2(descriptor, number) < 0 {
+                return Stage::Setup;
+            }
+        }
+        // All of ours are close-on-exec anyway; this is for those that somebody else's code has opened. Older
+        // kernels lack it.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        execute(plan);
+        Stage::Exec
+    }
+}
+
+/// Writes to a file; best effort. Of `oom_score_adj`: the job is as likely to be killed when memory runs out
+/// as it would be without us.
+unsafe fn write_into(folder: c_int, path: &CStr, value: &CStr) {
+    // SAFETY: see `run_child`.
+    unsafe {
+        let fd = libc::openat(folder, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, value.as_ptr().cast(), value.count_bytes());
+            libc::close(fd);
+        }
+    }
+}
+
+/// As execvp(3): the first candidate that can be executed; a file that may not be executed is reported if
+/// there is no better one.
+unsafe fn execute(plan: &mut JobPlan<'_>) {
+    // SAFETY: see `run_child`.
+    unsafe {
+        let mut denied = false;
+        for &candidate in plan.candidates {
+            libc::execve(candidate, plan.argv, plan.environment);
+            match Errno::last() {
+                Errno::ENOEXEC => {
+                    *plan.shell_argv.add(1) = candidate;
+                    libc::execve(c"/bin/sh".as_ptr(), plan.shell_argv, plan.environment);
+                    return;
+                }
+                Errno::EACCES => denied = true,
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+                _ => return,
+            }
+        }
+        if denied {
+            Errno::EACCES.set();
+        } else if plan.candidates.len() > 1 {
+            // The last folder of PATH may not be one at all; what matters is that the command was nowhere.
+            Errno::ENOENT.set();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Starting processes with the semantics of vfork(2): the child borrows its parent's memory until it executes
+//! a program, so that nothing is copied, however large the parent is, and the child can tell of its failure
+//! by writing it down.
+//!
+//! * [`job`]: a worker starts the first process of an attempt;
+//! * [`own`]: the supervisor starts this program as a worker, in a [`namespace`] of its own where that is
+//!   asked for;
+//! * [`clone`]: clone3(2) into a control group; [`stack`]: what the child runs on.
+
+mod clone;
+mod job;
+mod namespace;
+mod own;
+mod stack;
+
+pub use clone::is_usable;
+pub use job::{EnvironmentBlock, Launch, SpawnGroup, Spawner};
+pub use namespace::OuterProc;
+pub use own::OwnProgram;

@@ -1,0 +1,118 @@
+//! What a worker is told of an attempt: command, files, and the variables that tell the attempt who it is.
+
+use std::path::Path;
+
+use pool_proto::Record;
+use pool_proto::location::{SOCKET_VARIABLE, SUBMIT_DIR_VARIABLE};
+
+use crate::core::SlotId;
+use crate::engine::CallbackRun;
+use crate::files::layout;
+use crate::job::{Claim, Unit, Work};
+use crate::worker::protocol::{Run, Stdin};
+
+/// Which daemon's an attempt is, so that no start takes another one's for what is left of its own. A socket
+/// may have had other owners.
+pub const DAEMON_VARIABLE: &str = "POOL_DAEMON";
+
+/// Where this daemon is.
+#[derive(Debug)]
+pub struct Site {
+    pub state_dir: std::path::PathBuf,
+    /// Absolute; in every job's environment.
+    pub socket: String,
+    /// See [`crate::kernel::daemon_name`]; likewise.
+    pub daemon: String,
+}
+
+/// A job's attempt.
+pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[String]) -> Box<Run> {
+    let id = match claim.unit {
+        Unit::Job(id) => id.0,
+        Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
+    };
+    let stdin = work
+        .stdin
+        .as_ref()
+        .map_or(Stdin::Null, |token| Stdin::File(layout::stdin_path(&site.state_dir, token)));
+    let mut variables = vec![
+        ("POOL_JOB_ID".to_owned(), id.to_string()),
+        ("POOL_ATTEMPT".to_owned(), claim.attempt.to_string()),
+        ("POOL_NAME".to_owned(), work.name.clone().unwrap_or_default()),
+        ("POOL_SLOT".to_owned(), slot.index.to_string()),
+        (SOCKET_VARIABLE.to_owned(), site.socket.clone()),
+        (DAEMON_VARIABLE.to_owned(), site.daemon.clone()),
+    ];
+    variables.extend(submit_dir(work));
+    run(&site.state_dir, claim, argv.to_vec(), work.cwd.clone(), false, variables, stdin)
+}
+
+/// A callback's attempt: what the job had, and how it ended.
+pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
+    let CallbackRun { id, attempt, command, work, record } = callback;
+    let record_text = serde_json::to_string(record).expect("a record has string keys only");
+    let number = |value: Option<i32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let path = |file: &Option<pool_proto::nouns::OutputFile>| {
+        file.as_ref().map(|file| file.path.clone()).unwrap_or_default()
+    };
+    let variables = [
+        ("POOL_JOB_ID", record.id.to_string()),
+        ("POOL_ATTEMPT", record.attempt.to_string()),
+        ("POOL_NAME", record.name.clone().unwrap_or_default()),
+        ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default()),
+        (SOCKET_VARIABLE, site.socket.clone()),
+        (DAEMON_VARIABLE, site.daemon.clone()),
+        ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).to_owned()),
+        ("POOL_STATE", record.state.as_str().to_owned()),
+        ("POOL_EXIT_CODE", number(record.exit_code)),
+        ("POOL_SIGNAL", number(record.signal)),
+        ("POOL_STDOUT_PATH", path(&record.stdout)),
+        ("POOL_STDERR_PATH", path(&record.stderr)),
+        ("POOL_DURATION_MS", duration_ms(record)),
+        ("POOL_MAX_RSS", record.usage.map(|usage| usage.max_rss_bytes.to_string()).unwrap_or_default()),
+        ("POOL_CALLBACK_ID", id.to_string()),
+        ("POOL_CALLBACK_ATTEMPT", attempt.to_string()),
+    ];
+    let variables =
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(submit_dir(work)).collect();
+    let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()];
+    run(&site.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
+}
+
+/// Where it was submitted: poolctl says so in the environment, since the job may have been told to start
+/// elsewhere.
+fn submit_dir(work: &Work) -> Option<(String, String)> {
+    let is_known = work.environment.variables.contains_key(SUBMIT_DIR_VARIABLE);
+    (!is_known).then(|| (SUBMIT_DIR_VARIABLE.to_owned(), work.cwd.clone()))
+}
+
+/// Whether variables, each as `NAME=value`, are those of an attempt, or a resident program, of the daemon of
+/// that name.
+pub fn is_of_attempt(variables: &[&[u8]], daemon: &str) -> bool {
+    let has_name = |name: &str| {
+        variables
+            .iter()
+            .any(|variable| variable.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+    };
+    let daemon = format!("{DAEMON_VARIABLE}={daemon}");
+    let is_of_job = has_name("POOL_JOB_ID") && has_name("POOL_ATTEMPT");
+    let is_of_program = has_name("POOL_POOL") && has_name("POOL_SLOT");
+    (is_of_job || is_of_program) && variables.contains(&daemon.as_bytes())
+}
+
+fn duration_ms(record: &Record) -> String {
+    record.wall_s.map(|seconds| format!("{:.0}", seconds * 1000.0)).unwrap_or_default()
+}
+
+fn run(
+    state_dir: &Path,
+    claim: Claim,
+    argv: Vec<String>,
+    cwd: String,
+    cwd_optional: bool,
+    variables: Vec<(String, String)>,
+    stdin: Stdin,
+) -> Box<Run> {
+    let (stdout, stderr) = layout::paths(state_dir, claim);
+    Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr, max_output_bytes: None })
+}

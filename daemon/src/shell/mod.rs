@@ -1,0 +1,229 @@
+//! The shell: the one process, and but for the engine's and the files' the one thread, in which everything
+//! meets. A readiness loop turns what has happened into events, [`turn`] hands them to the two machines, and
+//! what the machines want is done here. The shell decides nothing.
+//!
+//! ```text
+//!   clients ──▶ server ──┐                                    ┌──▶ server ──▶ replies
+//!   workers ──▶ fleet ───┼──▶ inbox ──▶ core, desk ──▶ effects ┼──▶ fleet ───▶ attempts
+//!   the engine's answers ┤                                    └──▶ engine ──▶ changes
+//!   signals, deadlines ──┘
+//! ```
+//!
+//! All changes of one turn go to the engine before any bytes go out to clients, so that its fsync begins as
+//! early as it can.
+
+mod account;
+mod clock;
+mod containment;
+mod hear;
+mod launch;
+mod perform;
+mod recovery;
+mod reload;
+mod serve;
+mod service_manager;
+mod start;
+pub mod turn;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use mio::{Events, Poll, Token};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::core::PoolId;
+use crate::engine::Engine;
+use crate::engine::sqlite::Sqlite;
+use crate::files::measurer::Measurer;
+use crate::files::remover::Remover;
+use crate::fleet::Fleet;
+use crate::job::Environment;
+use crate::kernel::{PATIENCE, Sweeper};
+use crate::server::{Server, ServerEvent};
+use crate::start::cli::SupervisorOptions;
+use crate::start::config::Config;
+use crate::start::handover::Handover;
+use clock::Clock;
+use containment::Containment;
+use launch::Site;
+use service_manager::ServiceManager;
+use turn::Machines;
+
+const LISTENER: Token = Token(0);
+/// The threads of engine and files.
+const THREADS: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const LIFELINE: Token = Token(3);
+const FIRST_WORKER: usize = 16;
+
+/// After running out of descriptors clients are accepted again so much later, should none be closed before.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How the supervisor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SupervisorEnd {
+    /// It was told to, and all is written.
+    Orderly,
+    /// The guardian is dead, and now so is all else.
+    Orphaned,
+}
+
+/// Why the supervisor ended without being told to.
+#[derive(Debug)]
+pub enum Failure {
+    /// It never served: another start would end in the same way.
+    Start(anyhow::Error),
+    /// It did serve: another start may help.
+    Running(anyhow::Error),
+    /// It was told to end and did, but not all could be written.
+    Unwritten(anyhow::Error),
+}
+
+/// See the module's description.
+struct Shell {
+    options: SupervisorOptions,
+    config: Config,
+    site: Site,
+    clock: Clock,
+    engine: Engine<Sqlite>,
+    server: Server,
+    fleet: Fleet,
+    containment: Containment,
+    remover: Remover,
+    measurer: Measurer,
+    /// The environment of resident programs that name none.
+    minimal: Arc<Environment>,
+    /// The names of the pools whose workers there are.
+    pool_names: BTreeMap<PoolId, Arc<str>>,
+    service_manager: ServiceManager,
+    exiting: bool,
+    /// The lifeline and the locks, open for as long as we live.
+    _held: (OwnedFd, Vec<OwnedFd>),
+}
+
+/// The machines in their shell.
+struct Supervisor {
+    machines: Machines,
+    shell: Shell,
+}
+
+/// Serves until told to end.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(options: SupervisorOptions, config: Config, handover: Handover) -> Result<SupervisorEnd, Failure> {
+    let start::Started { mut supervisor, mut poll, mut signals } =
+        start::start(options, config, handover).map_err(Failure::Start)?;
+    let end = supervisor.run(&mut poll, &mut signals).map_err(Failure::Running)?;
+    supervisor.close(end).map_err(Failure::Unwritten)
+}
+
+impl Supervisor {
+    fn run(&mut self, poll: &mut Poll, signals: &mut Signals) -> anyhow::Result<SupervisorEnd> {
+        let mut ready = Events::with_capacity(256);
+        let mut clients = Vec::new();
+        while !self.shell.exiting {
+            match poll.poll(&mut ready, self.patience(&clients)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot wait for events"),
+            }
+
+            let inbox = &mut self.machines.inbox;
+            for event in &ready {
+                match event.token() {
+                    LISTENER => self.shell.server.accept(&mut clients),
+                    THREADS => {} // What they say is heard in every turn.
+                    SIGNALS => self.shell.hear_signals(signals, inbox),
+                    LIFELINE => return Ok(SupervisorEnd::Orphaned),
+                    token if token.0 >= crate::server::FIRST_TOKEN => {
+                        let (readable, gone) = (event.is_readable(), event.is_write_closed());
+                        self.shell.server.on_ready(token, readable, gone, &mut clients);
+                    }
+                    token => {
+                        let is_open = !event.is_read_closed();
+                        self.shell.hear_workers(inbox, |fleet, out| fleet.on_ready(token, is_open, out));
+                    }
+                }
+            }
+            self.go_on(&mut clients);
+        }
+        Ok(SupervisorEnd::Orderly)
+    }
+
+    /// What the last look at the descriptors has left, and then a turn of the machines.
+    fn go_on(&mut self, clients: &mut Vec<ServerEvent>) {
+        let Self { machines, shell } = self;
+        if shell.fleet.has_unfinished() {
+            shell.hear_workers(&mut machines.inbox, Fleet::read_unfinished);
+        }
+        if shell.fleet.is_overdue() {
+            shell.hear_workers(&mut machines.inbox, Fleet::collect);
+        }
+        shell.server.read_unfinished(clients);
+        shell.server.accept_again(clients);
+        shell.hear_clients(clients, &mut machines.inbox);
+        shell.hear_files(&mut machines.inbox);
+        if machines.core.next_deadline().is_some_and(|at| at <= shell.clock.now().monotonic) {
+            machines.inbox.push_back(turn::Input::Core(crate::core::Event::Tick));
+        }
+
+        machines.turn(shell);
+
+        // The workers first: they may be idle. Then the engine, so that its fsync begins before clients are
+        // written to.
+        shell.service_manager.alive(shell.clock.now().monotonic);
+        shell.fleet.flush();
+        shell.engine.flush();
+        shell.server.flush(clients);
+    }
+
+    /// How long the next turn may wait.
+    fn patience(&self, clients: &[ServerEvent]) -> Option<Duration> {
+        let Self { machines, shell } = self;
+        let has_more = shell.server.has_unfinished() || shell.fleet.has_unfinished();
+        if has_more || !clients.is_empty() || !machines.is_idle() {
+            return Some(Duration::ZERO);
+        }
+
+        let now = shell.clock.now().monotonic;
+        let accept = shell.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
+        let overdue = shell.fleet.patience().map(|left| now + left);
+        let deadlines = [machines.core.next_deadline(), shell.service_manager.deadline(), overdue, accept];
+        let deadline = deadlines.into_iter().flatten().min()?;
+        // Rounded up, since a poll that ends a little early would only be done again.
+        Some(deadline.saturating_sub(now) + Duration::from_millis(1))
+    }
+
+    fn close(self, end: SupervisorEnd) -> anyhow::Result<SupervisorEnd> {
+        let Self { mut machines, mut shell } = self;
+        if end == SupervisorEnd::Orphaned {
+            tracing::error!(
+                "the guardian is dead: everything that runs is killed; the next start goes on with it"
+            );
+            Sweeper::new(PATIENCE).sweep();
+            shell.containment.remove();
+            // Interrupted attempts are found by the next start as they are; what has ended is still written.
+            shell.engine.flush();
+            shell.engine.into_durable().close()?;
+            shell.remover.close();
+            return Ok(end);
+        }
+
+        // What the end has brought about is said before the sockets close.
+        machines.turn(&mut shell);
+        shell.engine.flush();
+        shell.server.flush(&mut Vec::new());
+        drop(shell.fleet);
+        shell.containment.remove();
+        let written =
+            shell.engine.into_durable().close().context("something could not be written at the end");
+        shell.remover.close();
+        written?;
+        tracing::info!("ended in order");
+        Ok(end)
+    }
+}

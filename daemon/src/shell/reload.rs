@@ -1,0 +1,64 @@
+//! The configuration, read anew at SIGHUP, and whatever else changes it at run time.
+
+use super::Shell;
+use super::turn::{Inbox, Input};
+use crate::core::Settings;
+use crate::desk;
+use crate::engine::HistoryLimits;
+use crate::start::config::Config;
+
+impl Shell {
+    /// Reads the file anew. The desk adds the pools that clients have added, and says from when on the result
+    /// is in force.
+    pub(super) fn reread_config(&self) -> Option<Input> {
+        let path = self.options.config.clone()?;
+        let reread = match Config::read(&path, self.options.config_optional) {
+            Ok(config) => {
+                let at_start = |config: &Config| (config.durability, config.log, config.cgroup);
+                if at_start(&config) != at_start(&self.config) {
+                    tracing::warn!("`durability`, `log` and `cgroup` take effect with the next start");
+                }
+                tracing::info!(path = %path.display(), "configuration read anew");
+                Ok(Box::new(config))
+            }
+            Err(error) => {
+                tracing::error!("{error:#}; the old configuration stays in force");
+                Err(format!("{error:#}"))
+            }
+        };
+        Some(Input::Desk(desk::Event::Reread(reread)))
+    }
+
+    /// The configuration is this from now on; what the core needs to know of it.
+    pub(super) fn configure(&mut self, config: Config, inbox: &mut Inbox) -> Settings {
+        self.server.set_max_clients(config.max_clients);
+        self.containment.configure(&config);
+        self.config = config;
+        inbox.extend(self.contained_if_changed());
+
+        self.limit_history(0);
+        self.engine.prune(self.clock.now().wall_us);
+        self.config.settings(self.options.workers, &self.minimal)
+    }
+
+    /// How the attempts of each pool are contained, where that has changed: for the desk, which tells
+    /// clients.
+    pub(super) fn contained_if_changed(&mut self) -> Option<Input> {
+        let is_changed = self.containment.take_changed();
+        is_changed.then(|| Input::Desk(desk::Event::Contained(self.containment.describe_all(&self.config))))
+    }
+
+    /// How much history may stay, beside so many bytes of output of running jobs.
+    pub(super) fn limit_history(&mut self, running_bytes: u64) {
+        self.engine.set_history_limits(history_limits(&self.config, running_bytes));
+    }
+}
+
+/// See [`Shell::limit_history`].
+pub fn history_limits(config: &Config, running_bytes: u64) -> HistoryLimits {
+    HistoryLimits {
+        max_jobs: config.history.max_jobs,
+        max_age: config.history.max_age,
+        max_output_bytes: config.max_history_output_bytes(running_bytes),
+    }
+}

@@ -1,0 +1,111 @@
+//! What the desk wants done: replies, with the descriptors that travel beside them, and whatever else a
+//! request asks for.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use pool_proto::methods::{OutputOpened, Spooled};
+use pool_proto::nouns::{Progress, ProgressEvent};
+
+use super::Shell;
+use super::turn::{Inbox, Input};
+use crate::core;
+use crate::desk::{self, MAX_UNREAD};
+use crate::files::{layout, output, spool};
+use crate::job::{Claim, JobId, RequestId, Unit};
+
+impl Shell {
+    pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
+        match effect {
+            desk::Effect::Reply { request, reply, last } => {
+                self.server.reply(request, &reply, Vec::new(), last)
+            }
+            desk::Effect::Refuse { request, refusal } => self.server.refuse(request, &refusal),
+            desk::Effect::Tell { request, happening } => {
+                if self.server.unread(request) > MAX_UNREAD {
+                    inbox.push_back(Input::Desk(desk::Event::TooSlow { request }));
+                } else {
+                    self.server.reply(request, &*happening, Vec::new(), false);
+                }
+            }
+            desk::Effect::ReplyStarted { request, id, attempt } => self.reply_started(request, id, attempt),
+            desk::Effect::ReplyOutput { request, id, attempt, log } => {
+                if let Err(error) = self.reply_output(request, id, attempt, log) {
+                    let reason = format!("its files cannot be opened: {error}");
+                    inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
+                }
+            }
+            desk::Effect::ReplySpooled { request, token } => {
+                if let Err(error) = self.reply_spooled(request, token.clone()) {
+                    let dir = self.site.state_dir.display();
+                    let reason = format!("no file for the standard input in {dir}: {error}");
+                    inbox.push_back(Input::Desk(desk::Event::SpoolFailed { request, token, reason }));
+                }
+            }
+            desk::Effect::AwaitDrained { request } => self.server.notify_drained(request),
+
+            desk::Effect::Ask(question) => self.engine.ask(question),
+            desk::Effect::Change(change) => self.engine.change(change),
+            desk::Effect::Chore(chore) => self.engine.chore(chore),
+            desk::Effect::RemoveSpooled { token } => self.remover.remove_stdin(token),
+            desk::Effect::Measure { running } => self.measurer.measure(running),
+            desk::Effect::Prune => self.engine.prune(self.clock.now().wall_us),
+            desk::Effect::Configure(config) => {
+                let settings = self.configure(*config, inbox);
+                inbox.push_back(Input::Core(core::Event::Configure(settings)));
+            }
+            desk::Effect::Ending { soon: true } => self.service_manager.stopping(),
+            desk::Effect::Ending { soon: false } => self.service_manager.draining(),
+
+            desk::Effect::Command(_) => unreachable!("commands are for the core"),
+        }
+    }
+
+    /// Where the files cannot be opened the client still learns of the start, and later of the end.
+    fn reply_started(&mut self, request: RequestId, id: JobId, attempt: u32) {
+        let files = self.open_output(id, attempt).unwrap_or_else(|error| {
+            tracing::warn!(job = %id, attempt, %error, "cannot open the output for a client");
+            Vec::new()
+        });
+        let descriptors = u32::try_from(files.len()).ok();
+        let started = Progress {
+            event: ProgressEvent::Started,
+            id: id.0,
+            attempt: Some(attempt),
+            descriptors,
+            record: None,
+            existing: None,
+            progress: None,
+        };
+        self.server.reply(request, &started, files, false);
+    }
+
+    fn reply_output(&mut self, request: RequestId, id: JobId, attempt: u32, log: bool) -> io::Result<()> {
+        let files = if log { self.open_log(id, attempt)? } else { self.open_output(id, attempt)? };
+        self.server.reply(request, &OutputOpened { attempt, descriptors: 2 }, files, true);
+        Ok(())
+    }
+
+    fn reply_spooled(&mut self, request: RequestId, token: String) -> io::Result<()> {
+        let file = spool::create(&self.site.state_dir, &token)?;
+        self.server.reply(request, &Spooled { token, descriptors: 1 }, vec![file.into()], true);
+        Ok(())
+    }
+
+    fn open_output(&self, id: JobId, attempt: u32) -> io::Result<Vec<OwnedFd>> {
+        let (stdout, stderr) = layout::paths(&self.site.state_dir, Claim { unit: Unit::Job(id), attempt });
+        Ok(vec![output::open(&stdout)?.into(), output::open(&stderr)?.into()])
+    }
+
+    /// Of a call there is what its program has written to standard error, if anything.
+    fn open_log(&self, id: JobId, attempt: u32) -> io::Result<Vec<OwnedFd>> {
+        let (_, stderr) = layout::paths(&self.site.state_dir, Claim { unit: Unit::Job(id), attempt });
+        let nothing = || File::open("/dev/null");
+        let log = match output::open(&stderr) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => nothing(),
+            other => other,
+        };
+        Ok(vec![nothing()?.into(), log?.into()])
+    }
+}

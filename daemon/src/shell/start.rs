@@ -1,0 +1,300 @@
+//! The supervisor's start. Its order is held by types: each phase is made from the one before, which is then
+//! gone.
+//!
+//! ```text
+//! Watching ──▶ Checked ──▶ Opened ──▶ Cleared ──▶ Started
+//!    │           │           │          │          └ the machines know what the engine has found, and have begun
+//!    │           │           │          └ nothing runs that an earlier daemon of this state directory has left
+//!    │           │           └ the engine has read what it needs, and changed nothing
+//!    │           └ the state directory is the one that the guardian has locked
+//!    └ before the first child: no end of one goes unnoticed
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use mio::net::UnixListener;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Waker};
+use nix::sys::stat::fstat;
+use nix::unistd::{geteuid, getppid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::account;
+use super::clock::Clock;
+use super::containment::Containment;
+use super::launch::Site;
+use super::recovery::{self, Recovery};
+use super::reload::history_limits;
+use super::service_manager::ServiceManager;
+use super::turn::Machines;
+use super::{FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS};
+use crate::core::Core;
+use crate::desk::{AddedPools, Admission, Daemon, Desk, Rights};
+use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
+use crate::engine::{Chore, Engine, Restored};
+use crate::files::measurer::Measurer;
+use crate::files::remover::Remover;
+use crate::files::{layout, spool};
+use crate::fleet::Fleet;
+use crate::job::{ProcessId, UserId};
+use crate::kernel;
+use crate::server::Server;
+use crate::start::cli::SupervisorOptions;
+use crate::start::config::{Config, DurabilityName};
+use crate::start::guardian;
+use crate::start::handover::Handover;
+
+/// A supervisor that serves.
+pub struct Started {
+    pub supervisor: Supervisor,
+    pub poll: Poll,
+    pub signals: Signals,
+}
+
+/// Runs through all phases.
+///
+/// # Errors
+/// What keeps it from serving; the state directory is then as it was, but for leftovers that are dead.
+pub fn start(options: SupervisorOptions, config: Config, handover: Handover) -> anyhow::Result<Started> {
+    Watching::begin(options, config, handover)?.check()?.open()?.sweep()?.serve()
+}
+
+/// What every phase hands on.
+struct Ground {
+    options: SupervisorOptions,
+    config: Config,
+    listener: OwnedFd,
+    lifeline: OwnedFd,
+    locks: Vec<OwnedFd>,
+    poll: Poll,
+    /// For the threads of engine and files: a poll has one waker.
+    waker: Arc<Waker>,
+    signals: Signals,
+    /// The soft limit of open files that jobs are to have.
+    nofile: u64,
+}
+
+/// Signals and the guardian's end are noticed from here on.
+struct Watching(Ground);
+
+/// The state directory is ours.
+struct Checked {
+    ground: Ground,
+    containment: Containment,
+    daemon: String,
+}
+
+/// The engine has read what it needs.
+struct Opened {
+    checked: Checked,
+    /// An engine that cannot be opened is an error, but what is left of a dead daemon goes all the same.
+    engine: anyhow::Result<(Sqlite, Restored)>,
+}
+
+/// Nothing of an earlier daemon runs.
+struct Cleared {
+    checked: Checked,
+    sqlite: Sqlite,
+    restored: Restored,
+    recovery: Recovery,
+}
+
+impl Watching {
+    fn begin(options: SupervisorOptions, config: Config, handover: Handover) -> anyhow::Result<Self> {
+        kernel::set_child_subreaper().context("cannot become a subreaper")?;
+        let nofile = kernel::raise_nofile().context("cannot raise the limit of open files")?;
+        let poll = Poll::new().context("cannot make a poll")?;
+        let registry = poll.registry();
+
+        let mut signals =
+            Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).context("cannot handle signals")?;
+        kernel::unblock_signals(&guardian::PASSED_ON).context("cannot handle signals")?;
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&handover.lifeline.as_raw_fd()), LIFELINE, Interest::READABLE)?;
+
+        let waker = Arc::new(Waker::new(registry, THREADS)?);
+
+        let Handover { listener, lifeline, locks } = handover;
+        Ok(Self(Ground { options, config, listener, lifeline, locks, poll, waker, signals, nofile }))
+    }
+
+    fn check(self) -> anyhow::Result<Checked> {
+        let Self(ground) = self;
+        let state_dir = &ground.options.state_dir;
+        check_state_dir(state_dir, &ground.locks)?;
+
+        let containment = Containment::set_up(state_dir, &ground.config);
+        let daemon = kernel::daemon_name(state_dir).context("cannot look at the state directory")?;
+        layout::create_folders(state_dir).map_err(|(path, error)| {
+            anyhow::Error::new(error).context(format!("cannot create {}", path.display()))
+        })?;
+        Ok(Checked { ground, containment, daemon })
+    }
+}
+
+/// The guardian's lock is in the state directory that this poold was started on. Where another has taken its
+/// place since, or none, a new supervisor must not begin anew as if nothing had been accepted.
+fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
+    let Some(lock) = locks.first() else { return Ok(()) };
+    let held = fstat(lock).context("cannot look at the state directory's lock")?;
+    let is_ours = fs::metadata(state_dir.join("lock"))
+        .is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
+    if !is_ours {
+        let dir = state_dir.display();
+        bail!(
+            "the state directory {dir} was removed, moved or replaced while poold ran: put it back, then start poold again"
+        );
+    }
+    Ok(())
+}
+
+impl Checked {
+    fn open(self) -> anyhow::Result<Opened> {
+        let options = SqliteOptions {
+            durability: match self.ground.config.durability {
+                DurabilityName::Power => Durability::Power,
+                DurabilityName::Crash => Durability::Crash,
+            },
+            output_paths: layout::job_paths,
+            sync_stdin: spool::sync,
+        };
+        let notify = wake(&self.ground.waker);
+        let engine =
+            Sqlite::open(&self.ground.options.state_dir, options, notify).map_err(anyhow::Error::from);
+        Ok(Opened { checked: self, engine })
+    }
+}
+
+impl Opened {
+    /// What is left of a dead daemon goes, whatever has become of the database.
+    fn sweep(self) -> anyhow::Result<Cleared> {
+        let Self { checked, engine } = self;
+        let state_dir = &checked.ground.options.state_dir;
+        let known = engine.as_ref().ok().map(|(_, restored)| restored);
+        let recovery = recovery::recover(state_dir, &checked.daemon, known, checked.containment.leftovers());
+
+        let (sqlite, mut restored) = engine?;
+        restored.last_end = recovery.last_end;
+        Ok(Cleared { checked, sqlite, restored, recovery })
+    }
+}
+
+impl Cleared {
+    fn serve(self) -> anyhow::Result<Started> {
+        let Self { checked: Checked { ground, mut containment, daemon }, sqlite, restored, recovery } = self;
+        let Ground { options, config, listener, lifeline, locks, poll, waker, signals, nofile } = ground;
+        let registry = poll.registry();
+        let clock = Clock::start();
+        let now = clock.now();
+
+        let remover = start_remover(&options.state_dir, &restored, &waker)?;
+        let measurer = Measurer::start(&options.state_dir, wake(&waker)).context("cannot start a thread")?;
+        let limits = history_limits(&config, 0);
+        let engine = Engine::new(sqlite, &restored, limits);
+
+        let rights = Rights::new(UserId::new(geteuid().as_raw()));
+        let added = AddedPools::restored(&restored.pools);
+        let mut config = config;
+        added.join(&mut config);
+        let admission = Admission::new(account::own());
+        let minimal = admission.minimal();
+        let daemon_facts = daemon_facts(&options, now.wall_us, &recovery);
+        let desk = Desk::new(daemon_facts, rights, admission, config.clone(), added, now);
+        containment.configure(&config);
+
+        let settings = config.settings(options.workers, &minimal);
+        let is_configured = |name: &str| settings.pools.iter().any(|pool| *pool.name == *name);
+        for (pool, queued) in restored.queued.iter().filter(|(name, _)| !is_configured(name)) {
+            tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
+        }
+        let interrupted = restored.interrupted.len();
+        let (core, effects) = Core::restore(settings, restored, now);
+
+        let listener = StdUnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener);
+        let admits = Box::new(move |uid| rights.admits(uid));
+        let mut shell = Shell {
+            server: Server::new(listener, LISTENER, registry, config.max_clients, admits)?,
+            fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
+            containment,
+            remover,
+            measurer,
+            minimal,
+            pool_names: BTreeMap::new(),
+            service_manager: ServiceManager::from_environment(),
+            site: Site {
+                state_dir: options.state_dir.clone(),
+                socket: options.socket.to_string_lossy().into_owned(),
+                daemon,
+            },
+            clock,
+            engine,
+            exiting: false,
+            _held: (lifeline, locks),
+            options,
+            config,
+        };
+
+        let mut machines = Machines::new(core, desk);
+        machines.begin(effects, &mut shell);
+        // Must follow what becomes of the interrupted attempts: their pids belong to an earlier boot,
+        // perhaps.
+        if let Some(boot_id) = recovery.boot_id {
+            shell.engine.chore(Chore::Booted { boot_id });
+        }
+        shell.engine.prune(shell.clock.now().wall_us);
+        machines.turn(&mut shell);
+        shell.fleet.flush();
+        shell.engine.flush();
+
+        tracing::info!(socket = %shell.options.socket.display(), interrupted, "ready");
+        shell.service_manager.ready();
+        Ok(Started { supervisor: Supervisor { machines, shell }, poll, signals })
+    }
+}
+
+/// Starts the thread that removes files, and has it remove what no job needs.
+fn start_remover(state_dir: &Path, restored: &Restored, waker: &Arc<Waker>) -> anyhow::Result<Remover> {
+    let remover = Remover::start(state_dir, wake(waker)).context("cannot start a thread")?;
+    for token in spool::abandoned(state_dir, &restored.stdin) {
+        remover.remove_stdin(token);
+    }
+    Ok(remover)
+}
+
+/// What a thread calls that has something for the loop.
+fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
+    let waker = waker.clone();
+    move || {
+        if let Err(error) = waker.wake() {
+            tracing::error!(%error, "cannot wake the supervisor");
+        }
+    }
+}
+
+/// What the desk tells clients of this daemon that never changes.
+fn daemon_facts(options: &SupervisorOptions, started_us: i64, recovery: &Recovery) -> Daemon {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    Daemon {
+        guardian: ProcessId::new(getppid().as_raw()),
+        supervisor: ProcessId::new(
+            i32::try_from(std::process::id()).expect("pids are positive and fit pid_t"),
+        ),
+        started_us,
+        state_dir: text(&options.state_dir),
+        database: text(&options.state_dir.join(sqlite::FILE_NAME)),
+        socket: text(&options.socket),
+        config: options.config.as_deref().map(text),
+        max_open_files: kernel::max_open_files(),
+        swept: recovery.swept,
+    }
+}

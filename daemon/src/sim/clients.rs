@@ -1,0 +1,452 @@
+//! The simulated clients: their connections, what they ask for, and what they are told, each reply checked as
+//! it comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_proto::methods::{
+    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, Shutdown, ShutdownMode,
+    Signal, Submit, SubmitMany, Submitted, Wait,
+};
+use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent};
+use pool_proto::{Record, Refusal, State};
+
+use super::specs::as_submitted;
+use super::world::World;
+use crate::desk::{self, ConnectionId};
+use crate::job::{JobId, RequestId, UserId, Work};
+use crate::shell::turn::{Inbox, Input};
+
+/// The user that the simulated daemon and its clients run as.
+pub const OWNER: UserId = UserId::new(1000);
+
+/// What a client makes of a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// `existing`: the places of those that were there before.
+    Accepted {
+        ids: Vec<u64>,
+        existing: Vec<usize>,
+    },
+    Started {
+        id: JobId,
+        attempt: u32,
+    },
+    Progress {
+        id: JobId,
+        progress: CallProgress,
+    },
+    Ended(Box<Record>),
+    Brief(Box<Brief>),
+    Canceled(Vec<Record>),
+    Done,
+    Refused(Refusal),
+    /// Something has happened that it listens to.
+    Happening(Box<Happening>),
+    /// A file for a standard input.
+    Spooled {
+        token: String,
+    },
+    /// An attempt's output was opened.
+    Output {
+        id: JobId,
+        attempt: u32,
+    },
+    Other(Box<Reply>),
+}
+
+/// All clients.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Each with the requests that came over it and are not over.
+    pub connections: BTreeMap<ConnectionId, BTreeSet<RequestId>>,
+    /// What each request has been told, and whether that was all. Without those whose clients have gone.
+    pub told: BTreeMap<RequestId, (Vec<Heard>, bool)>,
+    /// Requests whose clients are yet to read what was sent.
+    pub unread: BTreeSet<RequestId>,
+    /// Ids that some client knows to be accepted.
+    pub accepted: BTreeSet<JobId>,
+    /// All ids that some client has been given for a new job, since the first start.
+    given: BTreeSet<JobId>,
+    /// The last of them that an earlier daemon has given out.
+    last_before: Option<JobId>,
+    /// Ids that some client has been told the end of, and how.
+    pub ended: BTreeMap<JobId, State>,
+    /// Standard inputs on the disk.
+    pub spooled: BTreeSet<String>,
+    next_connection: usize,
+    next_request: u64,
+}
+
+impl Clients {
+    /// After the daemon's death: nobody is connected, and what was promised stands.
+    pub fn outlive_daemon(self, needed: impl Fn(&str) -> bool) -> Self {
+        let Self { accepted, given, ended, mut spooled, next_connection, next_request, .. } = self;
+        let last_before = given.last().copied();
+        spooled.retain(|token| needed(token));
+        let none = Self::default();
+        Self { accepted, given, last_before, ended, spooled, next_connection, next_request, ..none }
+    }
+}
+
+/// A request to wait for these jobs.
+pub fn ends_of(ids: &[u64]) -> Wait {
+    Wait { ids: ids.to_vec(), ..Wait::default() }
+}
+
+impl World {
+    // ---- what clients do ----
+
+    pub fn connect(&mut self) -> ConnectionId {
+        if let Some((&connection, _)) = self.clients.connections.last_key_value()
+            && self.shares_connections
+        {
+            return connection;
+        }
+        let connection = ConnectionId(self.clients.next_connection);
+        self.clients.next_connection += 1;
+        if self.lives() {
+            self.clients.connections.insert(connection, BTreeSet::new());
+            self.turn([Input::Desk(desk::Event::Connected { connection, uid: OWNER })]);
+        }
+        connection
+    }
+
+    /// Over a connection that is there. `more`: the client takes any number of replies.
+    pub fn ask_over(&mut self, connection: ConnectionId, asked: Request, more: bool) -> RequestId {
+        self.clients.next_request += 1;
+        let request = RequestId(self.clients.next_request);
+        self.clients.told.insert(request, (Vec::new(), false));
+        if let Some(requests) = self.clients.connections.get_mut(&connection) {
+            requests.insert(request);
+            self.turn([Input::Desk(desk::Event::Asked { connection, request, asked, more })]);
+        }
+        request
+    }
+
+    /// Over a connection of its own, for one reply.
+    pub fn ask(&mut self, asked: Request) -> RequestId {
+        let connection = self.connect();
+        self.ask_over(connection, asked, false)
+    }
+
+    /// Over a connection of its own, for any number of replies.
+    pub fn ask_for_more(&mut self, asked: Request) -> RequestId {
+        let connection = self.connect();
+        self.ask_over(connection, asked, true)
+    }
+
+    /// Submits without waiting for the ends.
+    pub fn submit(&mut self, jobs: Vec<Work>) -> RequestId {
+        let mut jobs: Vec<_> = jobs.iter().map(as_submitted).collect();
+        if jobs.len() == 1
+            && let Some(job) = jobs.pop()
+        {
+            return self.ask(Request::Submit(Box::new(Submit { job, on_disconnect: None })));
+        }
+        self.ask(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None })))
+    }
+
+    /// Submits, and waits for the ends in few words.
+    pub fn submit_batch(&mut self, jobs: Vec<Work>) -> RequestId {
+        let jobs = jobs.iter().map(as_submitted).collect();
+        self.ask_for_more(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None })))
+    }
+
+    /// Submits, and waits for the end.
+    pub fn submit_and_wait(&mut self, work: &Work, on_disconnect: OnDisconnect) -> RequestId {
+        let submit = Submit { job: as_submitted(work), on_disconnect: Some(on_disconnect) };
+        self.ask_for_more(Request::Submit(Box::new(submit)))
+    }
+
+    /// Has a standard input spooled, and then submits work that reads it.
+    pub fn submit_with_input(&mut self, work: Work) -> RequestId {
+        let connection = self.connect();
+        let spool = self.ask_over(connection, Request::Spool, false);
+        let token = match self.clients.told[&spool].0.last() {
+            Some(Heard::Spooled { token }) => token.clone(),
+            _ => return spool,
+        };
+        let job = as_submitted(&Work { stdin: Some(token), ..work });
+        self.ask_over(connection, Request::Submit(Box::new(Submit { job, on_disconnect: None })), false)
+    }
+
+    pub fn wait(&mut self, wait: Wait) -> RequestId {
+        self.ask_for_more(Request::Wait(wait))
+    }
+
+    pub fn cancel(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Cancel(Cancel { ids: ids.to_vec() }))
+    }
+
+    pub fn signal(&mut self, id: u64, signal: i32) -> RequestId {
+        self.ask(Request::Signal(Signal { id, signal }))
+    }
+
+    /// Somebody lets held jobs run again.
+    pub fn release(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Release(Release { ids: ids.to_vec() }))
+    }
+
+    pub fn get(&mut self, id: u64) -> RequestId {
+        self.ask(Request::Get(Get { id }))
+    }
+
+    pub fn list(&mut self, list: List) -> RequestId {
+        self.ask_for_more(Request::List(list))
+    }
+
+    pub fn output(&mut self, id: u64) -> RequestId {
+        self.ask(Request::Output(Output { id }))
+    }
+
+    /// A warm pool is added at run time.
+    pub fn add_pool(&mut self, name: &str, workers: u32) -> RequestId {
+        let add = AddPool {
+            name: name.to_owned(),
+            workers,
+            command: vec!["program".to_owned()],
+            cwd: None,
+            env: None,
+            ready: None,
+            start_timeout_s: None,
+            max_calls: Some(3),
+            max_age_s: None,
+            max_rss_bytes: None,
+            timeout_s: None,
+            kill_after_s: None,
+            retries: None,
+            backoff_s: None,
+            durability: None,
+        };
+        self.ask(Request::AddPool(Box::new(add)))
+    }
+
+    pub fn remove_pool(&mut self, name: &str) -> RequestId {
+        self.ask(Request::RemovePool(RemovePool { name: name.to_owned() }))
+    }
+
+    /// Somebody wants to know what happens.
+    pub fn listen(&mut self) -> RequestId {
+        self.ask_for_more(Request::Events(Events::default()))
+    }
+
+    pub fn drain(&mut self) -> RequestId {
+        self.ask(Request::Shutdown(Shutdown { mode: ShutdownMode::Drain }))
+    }
+
+    /// The client of a request goes.
+    pub fn disconnect(&mut self, request: RequestId) {
+        let over = |(_, requests): &(&ConnectionId, &BTreeSet<RequestId>)| requests.contains(&request);
+        let connection = self.clients.connections.iter().find(over).map(|(&connection, _)| connection);
+        self.close(connection.expect("the request is not over"));
+    }
+
+    /// A connection goes, and all its requests before it.
+    pub fn close(&mut self, connection: ConnectionId) {
+        let Some(requests) = self.clients.connections.remove(&connection) else { return };
+        let mut events = Vec::new();
+        for request in requests {
+            self.clients.told.remove(&request);
+            self.clients.unread.remove(&request);
+            events.push(Input::Desk(desk::Event::Disconnected { request }));
+        }
+        events.push(Input::Desk(desk::Event::Closed { connection }));
+        self.turn(events);
+    }
+
+    pub fn close_all(&mut self) {
+        for connection in self.clients.connections.keys().copied().collect::<Vec<_>>() {
+            self.close(connection);
+        }
+    }
+
+    /// A client reads what it was sent last.
+    pub fn read(&mut self, request: RequestId) {
+        if self.clients.unread.remove(&request) {
+            self.turn([Input::Desk(desk::Event::Drained { request })]);
+        }
+    }
+
+    /// A client that listens does not read what it is told.
+    pub fn fall_behind(&mut self, request: RequestId) {
+        self.turn([Input::Desk(desk::Event::TooSlow { request })]);
+    }
+
+    // ---- what is to be seen ----
+
+    pub fn replies(&self, request: RequestId) -> &[Heard] {
+        &self.clients.told[&request].0
+    }
+
+    pub fn is_answered(&self, request: RequestId) -> bool {
+        self.clients.told[&request].1
+    }
+
+    /// Requests that are not over.
+    pub fn open_requests(&self) -> Vec<RequestId> {
+        self.clients.told.iter().filter(|(_, (_, over))| !over).map(|(&request, _)| request).collect()
+    }
+
+    /// Whether the request is told what happens, which has no end.
+    pub fn is_listening(&self, request: RequestId) -> bool {
+        self.replies(request).iter().any(|heard| matches!(heard, Heard::Happening(_)))
+    }
+
+    // ---- what they are told ----
+
+    pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
+        match effect {
+            desk::Effect::Reply { request, reply, last } => self.hear_reply(request, reply, last),
+            desk::Effect::Refuse { request, refusal } => self.hear(request, Heard::Refused(refusal), true),
+            desk::Effect::Tell { request, happening } => {
+                self.hear(request, Heard::Happening(Box::new((*happening).clone())), false);
+            }
+            desk::Effect::ReplyStarted { request, id, attempt } => {
+                self.hear(request, Heard::Started { id, attempt }, false);
+            }
+            desk::Effect::ReplyOutput { request, id, attempt, log: _ } => {
+                if self.outputs_are_missing {
+                    let reason = "too many open files".to_owned();
+                    inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
+                } else {
+                    self.hear(request, Heard::Output { id, attempt }, true);
+                }
+            }
+            desk::Effect::ReplySpooled { request, token } => {
+                if self.engine().durable().is_full() {
+                    let reason = "no space left on device".to_owned();
+                    inbox.push_back(Input::Desk(desk::Event::SpoolFailed { request, token, reason }));
+                } else {
+                    assert!(
+                        self.clients.spooled.insert(token.clone()),
+                        "the token {token} is given out twice"
+                    );
+                    self.hear(request, Heard::Spooled { token }, true);
+                }
+            }
+            desk::Effect::AwaitDrained { request } => _ = self.clients.unread.insert(request),
+            desk::Effect::RemoveSpooled { token } => self.remove_spooled(&token),
+
+            desk::Effect::Ask(question) => self.engine_mut().ask(question),
+            desk::Effect::Change(change) => self.engine_mut().change(change),
+            desk::Effect::Chore(chore) => self.engine_mut().chore(chore),
+            desk::Effect::Prune => {
+                let wall_us = self.now.wall_us;
+                self.engine_mut().prune(wall_us);
+            }
+            desk::Effect::Measure { .. } => {
+                inbox.push_back(Input::Desk(desk::Event::Measured { ended: 0, running: 0 }));
+            }
+            desk::Effect::Configure(config) => inbox.push_back(self.configure(*config)),
+            desk::Effect::Ending { .. } => {}
+            desk::Effect::Command(_) => unreachable!("commands are for the core"),
+        }
+    }
+
+    pub(super) fn remove_spooled(&mut self, token: &str) {
+        assert!(self.clients.spooled.remove(token), "the standard input {token} is removed and is not there");
+    }
+
+    fn hear_reply(&mut self, request: RequestId, reply: Reply, last: bool) {
+        let heard = match reply {
+            Reply::Progress(Progress { event, id, record, existing, progress, .. }) => match event {
+                ProgressEvent::Accepted => {
+                    let existing = if existing == Some(true) { vec![0] } else { Vec::new() };
+                    Heard::Accepted { ids: vec![id], existing }
+                }
+                ProgressEvent::Started => panic!("a start is told with its output"),
+                ProgressEvent::Progress => {
+                    let progress = progress.expect("that is what is told");
+                    Heard::Progress { id: JobId(id), progress }
+                }
+                ProgressEvent::Ended => Heard::Ended(record.expect("an end comes with its record")),
+            },
+            Reply::Submitted(Submitted { ids, existing, results }) => {
+                let briefs = results.len();
+                if !ids.is_empty() || briefs == 0 {
+                    self.hear(request, Heard::Accepted { ids, existing }, last && briefs == 0);
+                }
+                for (index, brief) in results.into_iter().enumerate() {
+                    self.hear(request, Heard::Brief(Box::new(brief)), last && index + 1 == briefs);
+                }
+                return;
+            }
+            Reply::Canceled(canceled) => Heard::Canceled(canceled.jobs),
+            Reply::Empty(_) => Heard::Done,
+            Reply::Happening(happening) => Heard::Happening(Box::new((*happening).clone())),
+            other => Heard::Other(Box::new(other)),
+        };
+        self.hear(request, heard, last);
+    }
+
+    fn hear(&mut self, request: RequestId, heard: Heard, last: bool) {
+        match &heard {
+            Heard::Accepted { ids, existing } => self.hear_acceptance(ids, existing),
+            Heard::Ended(record) => self.hear_end(JobId(record.id), record.state),
+            Heard::Canceled(records) => {
+                records.iter().for_each(|record| self.hear_end(JobId(record.id), record.state));
+            }
+            Heard::Brief(brief) => self.hear_end(JobId(brief.id), brief.state),
+            Heard::Started { .. }
+            | Heard::Progress { .. }
+            | Heard::Done
+            | Heard::Refused(_)
+            | Heard::Happening(_)
+            | Heard::Spooled { .. }
+            | Heard::Output { .. }
+            | Heard::Other(_) => {}
+        }
+
+        let told = self.clients.told.get_mut(&request);
+        let (replies, over) =
+            told.unwrap_or_else(|| panic!("{heard:?} for {request}, whose client has gone"));
+        assert!(!*over, "{heard:?} after the last reply to {request}");
+        if let Heard::Started { id, .. } = heard {
+            let has_ended = |earlier: &Heard| matches!(earlier, Heard::Ended(record) if record.id == id.0);
+            assert!(!replies.iter().any(has_ended), "{request} is told that job {id} starts after its end");
+            assert!(!replies.contains(&heard), "{request} is told twice that {heard:?}");
+        }
+        replies.push(heard);
+        *over = last;
+
+        if last {
+            self.clients.connections.values_mut().for_each(|requests| _ = requests.remove(&request));
+            self.clients.unread.remove(&request);
+        }
+    }
+
+    fn hear_acceptance(&mut self, ids: &[u64], existing: &[usize]) {
+        for (place, id) in ids.iter().copied().map(JobId).enumerate() {
+            assert!(self.has(id), "job {id} is accepted before it is kept");
+            if !existing.contains(&place) && !existing.iter().any(|&other| ids[other] == id.0) {
+                let before = self.clients.last_before;
+                assert!(before.is_none_or(|last| last < id), "the id {id} is given out after {before:?}");
+                assert!(self.clients.given.insert(id), "the id {id} is given out twice");
+            }
+            self.clients.accepted.insert(id);
+        }
+    }
+
+    fn hear_end(&mut self, id: JobId, state: State) {
+        assert!(state.is_terminal(), "job {id} has ended, and is {state:?}");
+        // A volatile job may be forgotten by the time that somebody is told of it.
+        if let Some(kept) = self.place_of(id) {
+            assert_eq!(kept.state(), state, "the end of job {id} is told as it is kept");
+        }
+        let before = self.clients.ended.insert(id, state);
+        assert!(before.is_none_or(|before| before == state), "job {id} ends twice: {before:?}, {state:?}");
+    }
+}
+
+/// `count` new jobs from `first` on are accepted.
+pub fn accepted(first: u64, count: u64) -> Heard {
+    Heard::Accepted { ids: (first..first + count).collect(), existing: Vec::new() }
+}
+
+/// A refusal, where that was the reply.
+pub fn refused(heard: Option<&Heard>) -> &Refusal {
+    match heard {
+        Some(Heard::Refused(refusal)) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}

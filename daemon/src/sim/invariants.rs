@@ -1,0 +1,290 @@
+//! What holds after every step of every story, and what must have held when it is over. The [`World`] notes
+//! what only it can know, over all crashes, in its [`Chronicle`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_proto::State;
+use pool_proto::nouns::{DEFAULT_POOL, OnCrash, SlotState, Tier};
+
+use super::workers::{Sent, Worker};
+use super::world::World;
+use crate::core::{LaneId, SlotId};
+use crate::engine::memory::{Delivery, Memory};
+use crate::engine::{Answer, Change, Fence, Order, Question, Told};
+use crate::job::{CallbackId, Claim, JobId, Place, Unit};
+
+/// What has happened to jobs and callbacks since the first start.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    /// Attempts that workers were given or, where a job must not run twice, that were written down for that.
+    tried: BTreeMap<JobId, u32>,
+    /// Attempts that may have died with their worker or daemon.
+    deaths: BTreeMap<JobId, u32>,
+    /// Callbacks that a worker has been given.
+    called: BTreeSet<CallbackId>,
+}
+
+impl Chronicle {
+    pub fn tried(&mut self, id: JobId) {
+        *self.tried.entry(id).or_default() += 1;
+    }
+
+    pub fn called(&mut self, id: CallbackId) {
+        self.called.insert(id);
+    }
+
+    pub fn died(&mut self, id: JobId) {
+        *self.deaths.entry(id).or_default() += 1;
+    }
+}
+
+/// The state diagram of the [core](crate::core), as the backing sees it: attempts too short to be told of
+/// leave out `running`.
+pub fn assert_transition(id: JobId, from: State, to: State) {
+    use State::{Canceled, Failed, Held, Lost, Queued, Retrying, Running, Stopping, Succeeded, TimedOut};
+    let is_drawn = match from {
+        Queued => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
+        Retrying => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
+        Running => true,
+        Stopping => matches!(to, Stopping | Canceled | TimedOut | Retrying),
+        Held => matches!(to, Queued | Canceled),
+        Succeeded | Failed | Canceled | TimedOut | Lost => false,
+    };
+    assert!(is_drawn, "job {id} goes from {from:?} to {to:?}");
+}
+
+impl World {
+    /// What holds whenever the machines have done their part.
+    pub fn check(&self) {
+        if !self.lives() {
+            return;
+        }
+        self.check_slots();
+        self.check_running();
+        self.check_waiters();
+        self.check_idle_slots();
+        self.check_spooled();
+    }
+
+    /// The machines have kept the engine's contract.
+    pub(super) fn check_memory(&self) {
+        for memory in [self.disk(), self.engine().volatile()] {
+            assert!(memory.mistakes().is_empty(), "{:?}", memory.mistakes());
+        }
+    }
+
+    /// Core and workers agree on who does what; no job is in two slots.
+    fn check_slots(&self) {
+        let mut seen = BTreeSet::new();
+        let described = self.core().pools(|_| (Tier::Subreaper, None));
+        for (pool, described) in self.core().audit_pools().into_iter().zip(described) {
+            for slot in &described.slots {
+                let id = SlotId { lane: LaneId::Pool(pool.id), index: slot.slot };
+                let worker = self.workers.get(&id).map(|(_, worker)| worker);
+                let is_job = |claim: &Claim| slot.job.map(|job| Unit::Job(JobId(job))) == Some(claim.unit);
+                match (slot.state, worker) {
+                    (SlotState::Idle, Some(Worker::Idle)) => {}
+                    // It was taken when its worker died, and has been left since: the next attempt is not
+                    // sent.
+                    (SlotState::Idle, Some(Worker::Dying { claim: None, .. })) => {}
+                    (
+                        SlotState::Down,
+                        None | Some(Worker::Starting | Worker::Leaving | Worker::Dying { claim: None, .. }),
+                    ) => {}
+                    (SlotState::Recycling, Some(Worker::Idle | Worker::Dying { claim: None, .. })) => {
+                        assert!(self.successors.contains_key(&id), "{id:?}");
+                    }
+                    (SlotState::Starting, None | Some(Worker::Starting | Worker::Loading)) => {}
+                    (
+                        SlotState::BackingOff | SlotState::Failed,
+                        None | Some(Worker::Starting | Worker::Condemned { .. } | Worker::Dying { .. }),
+                    ) => {}
+                    (
+                        SlotState::Busy,
+                        Some(
+                            Worker::Condemned { claim: Some(claim) }
+                            | Worker::Dying { claim: Some(claim), .. },
+                        ),
+                    ) => {
+                        assert!(is_job(claim), "{id:?} has {claim}, not {:?}", slot.job);
+                    }
+                    // The backing has yet to write the start down.
+                    (
+                        SlotState::Busy,
+                        Some(
+                            Worker::Idle
+                            | Worker::Condemned { claim: None }
+                            | Worker::Dying { claim: None, .. },
+                        ),
+                    ) => {}
+                    (SlotState::Busy, Some(Worker::Busy { claim, .. })) => {
+                        assert!(is_job(claim), "{id:?} has {claim}, not {:?}", slot.job);
+                    }
+                    other => panic!("{id:?} is {other:?}"),
+                }
+                let is_new = slot.job.is_none_or(|job| seen.insert(job));
+                assert!(is_new, "job {:?} is in two slots", slot.job);
+                // A pool that has become smaller starts nobody beyond that.
+                let may_come = slot.slot < pool.wanted || !matches!(worker, Some(Worker::Loading));
+                assert!(may_come, "{id:?} gets a worker, and {} are wanted", pool.wanted);
+            }
+        }
+    }
+
+    /// What runs has not ended, and nobody believes so.
+    fn check_running(&self) {
+        for id in self.running_jobs().into_iter().map(JobId) {
+            let place = self.place_of(id).unwrap_or_else(|| panic!("job {id} runs, and does not exist"));
+            assert!(!place.state().is_terminal(), "job {id} runs after its end");
+            assert!(!self.clients.ended.contains_key(&id), "job {id} runs, and its end has been told");
+            let ends = |order: &Order| match order {
+                Order::Change(Change::Move(moved)) => {
+                    moved.id == id && moved.fence != Fence::Idle && matches!(moved.to, Place::Ended(_))
+                }
+                _ => false,
+            };
+            assert!(!self.delayed().orders.iter().any(ends), "job {id} runs while its end is being written");
+        }
+    }
+
+    /// Nobody waits for what has ended, unless the news is on its way.
+    fn check_waiters(&self) {
+        let asks = |order: &Order, id: JobId| match order {
+            Order::Question(Question::Records { ids, .. }) => ids.contains(&id),
+            _ => false,
+        };
+        let tells = |told: &Told, id: JobId| match told {
+            Told::Answer(Answer::Ended { id: other, .. } | Answer::Lost { id: other }) => *other == id,
+            Told::Answer(Answer::Got { records, missing, .. }) => {
+                missing.contains(&id) || records.iter().any(|record| record.id == id.0)
+            }
+            _ => false,
+        };
+        for id in self.desk().awaited() {
+            let has_ended = self.place_of(id).is_none_or(|place| place.state().is_terminal());
+            let is_told = self.delayed().answers.iter().any(|told| tells(told, id))
+                || self.delayed().orders.iter().any(|order| asks(order, id));
+            assert!(!has_ended || is_told, "somebody waits for job {id}, which has ended, and is not told");
+        }
+    }
+
+    /// No slot is idle while a job could run in it; with the backing's work done there is nothing else to
+    /// wait for.
+    fn check_idle_slots(&self) {
+        let is_busy = !self.delayed().orders.is_empty() || !self.delayed().answers.is_empty();
+        if is_busy || !self.core().starts_jobs() {
+            return;
+        }
+        for pool in self.core().audit_pools() {
+            let waits_for_time = |memory: &Memory| memory.count_waiting(&pool.name) as u64;
+            let waiting =
+                pool.queued - waits_for_time(self.disk()) - waits_for_time(self.engine().volatile());
+            let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
+            assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
+        }
+    }
+
+    /// Every job that reads a spooled input finds it.
+    fn check_spooled(&self) {
+        let disk = self.disk();
+        let needs = |id: JobId| {
+            let has_ended = disk.place_of(id).is_some_and(|place| place.state().is_terminal());
+            disk.work_of(id).and_then(|work| work.stdin.clone()).filter(|_| !has_ended)
+        };
+        for (id, token) in disk.jobs().filter_map(|id| Some((id, needs(id)?))) {
+            assert!(self.clients.spooled.contains(&token), "the standard input of job {id} is gone");
+        }
+    }
+
+    /// Nothing is left to do, and nothing is held for it.
+    pub fn assert_idle(&self) {
+        assert_eq!(self.next_deadline(), None, "an idle core wants no wake-up");
+        assert_eq!((self.core().held(), self.engine().held()), (vec![], vec![]), "and holds nothing");
+        for memory in [self.disk(), self.engine().volatile()] {
+            assert_eq!(memory.count_held_elsewhere(), 0, "nor any work");
+        }
+        for pool in self.core().pools(|_| (Tier::Subreaper, None)) {
+            assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
+        }
+        let open = self.open_requests();
+        let waiting: Vec<_> = open.into_iter().filter(|&request| !self.is_listening(request)).collect();
+        assert!(waiting.is_empty(), "requests {waiting:?} wait for nothing");
+    }
+
+    /// When everybody has gone, nothing of them is left; nor of pools that have gone.
+    pub fn assert_empty(&mut self) {
+        self.close_all();
+        self.settle();
+        assert_eq!(self.desk().held(), Vec::<&str>::new(), "nobody is there");
+        assert!(self.clients.spooled.is_empty(), "{:?} are nobody's", self.clients.spooled);
+        let pools: Vec<_> = self.core().audit_pools().into_iter().map(|pool| pool.name.to_string()).collect();
+        let configured = |name: &String| name == DEFAULT_POOL || self.desk().config().pool.contains_key(name);
+        assert!(pools.iter().all(configured), "of {pools:?} some have gone, and are not forgotten");
+    }
+
+    /// What must have come true when everything has had its time.
+    pub fn check_ends(&self) {
+        for memory in [self.disk(), self.engine().volatile()] {
+            for id in memory.jobs() {
+                self.check_end(id);
+            }
+        }
+        for &id in &self.clients.accepted {
+            assert!(self.has(id), "job {id} was accepted and is gone");
+        }
+        for (&id, &state) in &self.clients.ended {
+            assert_eq!(self.state(id.0), state, "job {id} ended otherwise than was told");
+        }
+        self.check_callbacks();
+        for (claim, sent) in &self.signals {
+            let is_callbacks = matches!((claim.unit, sent), (Unit::Callback(_), Sent::Signal(_)));
+            assert!(!is_callbacks, "a client's signal for {claim}");
+        }
+    }
+
+    fn check_end(&self, id: JobId) {
+        let record = self.record(id.0);
+        assert!(record.state.is_terminal(), "job {id} has not ended: {record:?}");
+        let tried = self.seen.tried.get(&id).copied().unwrap_or(0);
+        assert!(
+            record.attempt <= tried,
+            "job {id} counts {} attempts, and was tried {tried} times",
+            record.attempt
+        );
+
+        let has_failed = matches!(record.state, State::Failed | State::TimedOut);
+        let is_tried_out = record.retried == record.retries || record.on_crash != OnCrash::Requeue;
+        assert!(!has_failed || is_tried_out, "job {id} is not tried again: {record:?}");
+        let has_run = record.attempt > 0;
+        assert!(record.state != State::Succeeded || has_run, "job {id} has succeeded without an attempt");
+
+        let deaths = self.seen.deaths.get(&id).copied().unwrap_or(0);
+        let limit = self.config.crash_limit.get();
+        let is_lost = record.state == State::Lost;
+        assert!(!is_lost || deaths >= limit, "job {id} is lost after {deaths} deaths");
+        assert!(record.crashes <= deaths, "job {id} counts {} crashes of {deaths} deaths", record.crashes);
+        assert!(!is_lost || record.crashes == limit, "job {id} is lost after {} crashes", record.crashes);
+    }
+
+    fn check_callbacks(&self) {
+        for id in self.disk().callbacks() {
+            let (delivery, _, job) = self.disk().delivery_of(id).expect("it is one of them");
+            let state = self.state(job.0);
+            let is_settled = matches!(delivery, Delivery::Delivered | Delivery::Failed);
+            let is_due = delivery != Delivery::Skipped;
+            assert!(!is_due || is_settled, "callback {id} of a job that is {state:?}: {delivery:?}");
+            let has_run = self.seen.called.contains(&id);
+            assert_eq!(
+                has_run, is_due,
+                "callback {id} of a job that is {state:?} runs exactly when it is due"
+            );
+            let record = self.record(job.0);
+            let kept = record.callbacks.iter().find(|callback| callback.id == id.0).expect("it is on record");
+            assert_eq!(
+                kept.on.matches(state),
+                is_due,
+                "callback {id} of a job that is {state:?}: {delivery:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Chance tells the story: clients, workers, backing, time and crashes in any order, with a crash possible
+//! between any two effects. The [`World`] checks every step; what is checked here is that everything comes to
+//! its end when the world is at last left to run on.
+//!
+//! `PROPTEST_CASES=100000 cargo test -p poold --release property` runs it for longer.
+
+use std::time::Duration;
+
+use pool_proto::methods::{List, Request, Wait};
+use pool_proto::nouns::{On, OnCrash, OnDisconnect};
+use proptest::prelude::*;
+
+use super::clients::ends_of;
+use super::specs::{call, mixed, work};
+use super::workers::{Worker, pass_deadline};
+use super::world::World;
+use crate::core::{Event, SlotId};
+use crate::engine::{Change, Order, WINDOW};
+use crate::job::{Exit, JobId, Key, NewCallback, Place, RequestId, Retries, Stage, Tie, Until, Work};
+
+/// A warm pool that clients add and remove.
+const ADDED: &str = "added";
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    Submit { count: usize, spec: Spec },
+    SubmitBatch { count: usize, spec: Spec },
+    SubmitAttached { spec: Spec, cancel: bool },
+    SubmitWithInput { spec: Spec },
+    Spool,
+    Wait { ids: Vec<u64>, any: bool, watch: Watch },
+    Cancel { ids: Vec<u64> },
+    Signal { id: u64 },
+    Reattach { id: u64 },
+    Release { which: usize },
+    ReleaseAny { ids: Vec<u64> },
+    Get { id: u64 },
+    List { limit: u32 },
+    Output { id: u64, missing: bool },
+    Listen,
+    Backup,
+    Disconnect { which: usize },
+    Read { which: usize },
+    FallBehind { which: usize },
+    Share { shares: bool },
+    StoreWorks { times: usize },
+    StoreRefuses,
+    Answers { times: usize },
+    SpawnsAtOnce { at_once: bool },
+    WorkerUp { which: usize },
+    ProgramReady { which: usize },
+    Misbehaves { which: usize, during: bool },
+    SuccessorSteps,
+    SuccessorDies,
+    ReplacedDies,
+    WorkerDies { which: usize, unsent: bool },
+    WorkerIsDying { which: usize },
+    Starts { which: usize },
+    Ends { which: usize, exit: Exit },
+    CannotStart { which: usize, stage: Stage, errno: i32 },
+    Time { ms: u64 },
+    Deadline,
+    Reread { workers: u32, without: Option<&'static str> },
+    AddPool { workers: u32 },
+    RemovePool,
+    Crash,
+    CrashWithin { effects: usize, written: usize },
+    DiskFull { full: bool },
+}
+
+/// What a client that waits wants to hear besides ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Watch {
+    Nothing,
+    Progress,
+    Output,
+}
+
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pool: &'static str,
+    volatile: bool,
+    timeout: bool,
+    callbacks: Vec<On>,
+    tie: Option<Tie>,
+    on_crash: OnCrash,
+    priority: i32,
+    retries: u32,
+    key: Option<(u8, Option<u8>)>,
+}
+
+impl Spec {
+    fn is_warm(&self) -> bool {
+        matches!(self.pool, "warm" | ADDED)
+    }
+
+    /// What is kept in memory alone cannot have all of this.
+    fn work(&self) -> Work {
+        let callback = |&on: &On| NewCallback { on, command: "callback".to_owned() };
+        let kind = if self.is_warm() { call() } else { work() };
+        let work = Work {
+            pool: self.pool.into(),
+            timeout: self.timeout.then_some(Duration::from_secs(2)),
+            callbacks: self.callbacks.iter().map(callback).collect(),
+            tie: self.tie,
+            on_crash: self.on_crash,
+            priority: self.priority,
+            retries: Retries { allowed: self.retries, backoff: Duration::from_millis(700) },
+            key: self.key.map(|(text, round)| Key {
+                text: text.to_string(),
+                round: round.map(|round| round.to_string()),
+            }),
+            ..kind
+        };
+        if !self.volatile || !self.is_warm() {
+            return work;
+        }
+        let tie = self.tie.filter(|tie| !matches!(tie, Tie::Job(_)));
+        let on_crash = if self.on_crash == OnCrash::Hold { OnCrash::Fail } else { self.on_crash };
+        Work { volatile: true, callbacks: Vec::new(), key: None, tie, on_crash, ..work }
+    }
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let on = prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
+    let tie = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Tie::Pool)),
+        1 => (1..30u64).prop_map(|id| Some(Tie::Job(JobId(id)))),
+    ];
+    let on_crash =
+        prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
+    let callbacks = prop::collection::vec(on, 0..3);
+    let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
+    let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
+    let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
+    let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
+    let kind = (pool, prop::bool::weighted(0.4));
+    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, key).prop_map(
+        |((pool, volatile), timeout, callbacks, tie, on_crash, priority, retries, key)| Spec {
+            pool,
+            volatile,
+            timeout,
+            callbacks,
+            tie,
+            on_crash,
+            priority,
+            retries,
+            key,
+        },
+    )
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        3 => Just(Exit::Code(0)),
+        1 => Just(Exit::Code(1)),
+        1 => Just(Exit::Signal { signal: 9, core: false }),
+    ]
+}
+
+pub fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![30 => client_step(), 49 => world_step()]
+}
+
+fn client_step() -> impl Strategy<Value = Step> {
+    let count = prop_oneof![8 => 1..4usize, 1 => Just(WINDOW + 50)];
+    let some_ids = || prop::collection::vec(1..30u64, 1..4);
+    let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
+    let without = prop_oneof![3 => Just(None), 1 => Just(Some("other")), 1 => Just(Some("warm"))];
+    prop_oneof![
+        8 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
+        4 => (1..6usize, spec()).prop_map(|(count, spec)| Step::SubmitBatch { count, spec }),
+        6 => (spec(), any::<bool>()).prop_map(|(spec, cancel)| Step::SubmitAttached { spec, cancel }),
+        2 => spec().prop_map(|spec| Step::SubmitWithInput { spec }),
+        1 => Just(Step::Spool),
+        4 => (some_ids(), any::<bool>(), watch).prop_map(|(ids, any, watch)| Step::Wait { ids, any, watch }),
+        4 => some_ids().prop_map(|ids| Step::Cancel { ids }),
+        2 => (1..30u64).prop_map(|id| Step::Signal { id }),
+        2 => (1..30u64).prop_map(|id| Step::Reattach { id }),
+        2 => (0..9usize).prop_map(|which| Step::Release { which }),
+        1 => some_ids().prop_map(|ids| Step::ReleaseAny { ids }),
+        1 => (1..30u64).prop_map(|id| Step::Get { id }),
+        1 => (1..9u32).prop_map(|limit| Step::List { limit }),
+        1 => (1..30u64, any::<bool>()).prop_map(|(id, missing)| Step::Output { id, missing }),
+        1 => Just(Step::Listen),
+        1 => Just(Step::Backup),
+        3 => (0..9usize).prop_map(|which| Step::Disconnect { which }),
+        1 => (0..9usize).prop_map(|which| Step::Read { which }),
+        1 => (0..9usize).prop_map(|which| Step::FallBehind { which }),
+        1 => any::<bool>().prop_map(|shares| Step::Share { shares }),
+        2 => (1..4u32, without).prop_map(|(workers, without)| Step::Reread { workers, without }),
+        2 => (1..3u32).prop_map(|workers| Step::AddPool { workers }),
+        1 => Just(Step::RemovePool),
+    ]
+}
+
+fn world_step() -> impl Strategy<Value = Step> {
+    let failure = prop_oneof![
+        Just((Stage::Fork, libc::EAGAIN)),
+        Just((Stage::Output, libc::ENOSPC)),
+        Just((Stage::Output, libc::EROFS)),
+        Just((Stage::Stdin, libc::ENOENT)),
+        Just((Stage::Exec, libc::ENOENT)),
+        Just((Stage::Cwd, libc::ENOENT)),
+    ];
+    prop_oneof![
+        9 => (1..6usize).prop_map(|times| Step::StoreWorks { times }),
+        1 => Just(Step::StoreRefuses),
+        9 => (1..6usize).prop_map(|times| Step::Answers { times }),
+        1 => any::<bool>().prop_map(|at_once| Step::SpawnsAtOnce { at_once }),
+        6 => (0..9usize).prop_map(|which| Step::WorkerUp { which }),
+        4 => (0..9usize).prop_map(|which| Step::ProgramReady { which }),
+        1 => (0..9usize, any::<bool>()).prop_map(|(which, during)| Step::Misbehaves { which, during }),
+        3 => Just(Step::SuccessorSteps),
+        1 => Just(Step::SuccessorDies),
+        1 => Just(Step::ReplacedDies),
+        2 => (0..9usize, prop::bool::weighted(0.2)).prop_map(|(which, unsent)| Step::WorkerDies { which, unsent }),
+        1 => (0..9usize).prop_map(|which| Step::WorkerIsDying { which }),
+        6 => (0..9usize).prop_map(|which| Step::Starts { which }),
+        8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
+        2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
+        2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
+        2 => Just(Step::Deadline),
+        1 => Just(Step::Crash),
+        1 => (1..6usize, 0..4usize).prop_map(|(effects, written)| Step::CrashWithin { effects, written }),
+        1 => any::<bool>().prop_map(|full| Step::DiskFull { full }),
+    ]
+}
+
+pub fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Submit { count, spec } => _ = world.submit(vec![spec.work(); count]),
+        Step::SubmitBatch { count, spec } => _ = world.submit_batch(vec![spec.work(); count]),
+        Step::SubmitAttached { spec, cancel } => {
+            let on_disconnect = if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach };
+            let work = spec.work();
+            let tie = if cancel { Some(Tie::Client) } else { work.tie };
+            let key = work.key.clone().filter(|_| tie != Some(Tie::Client));
+            world.submit_and_wait(&Work { tie, key, ..work }, on_disconnect);
+        }
+        Step::SubmitWithInput { spec } => _ = world.submit_with_input(spec.work()),
+        Step::Spool => _ = world.ask(Request::Spool),
+        Step::Wait { ids, any, watch } => {
+            let (progress, output) = match watch {
+                Watch::Nothing => (None, None),
+                Watch::Progress => (Some(true), None),
+                Watch::Output => (None, Some(true)),
+            };
+            world.wait(Wait { any: Some(any), progress, output, ..ends_of(&ids) });
+        }
+        Step::Cancel { ids } => _ = world.cancel(&ids),
+        Step::Signal { id } => _ = world.signal(id, 10),
+        Step::Reattach { id } => {
+            world.wait(Wait { on_disconnect: Some(OnDisconnect::Cancel), ..ends_of(&[id]) });
+        }
+        Step::Release { which } => {
+            if let Some(id) = held(world).get(which) {
+                world.release(&[id.0]);
+            }
+        }
+        Step::ReleaseAny { ids } => _ = world.release(&ids),
+        Step::Get { id } => _ = world.get(id),
+        Step::List { limit } => _ = world.list(List { limit: Some(limit), ..List::default() }),
+        Step::Output { id, missing } => {
+            world.outputs_are_missing = missing;
+            world.output(id);
+        }
+        Step::Listen => _ = world.listen(),
+        Step::Backup => _ = world.ask(Request::Backup),
+        Step::Disconnect { which } => {
+            if let Some(&request) = world.open_requests().get(which) {
+                world.disconnect(request);
+            }
+        }
+        Step::Read { which } => {
+            let unread = world.clients.unread.iter().nth(which).copied();
+            unread.into_iter().for_each(|request| world.read(request));
+        }
+        Step::FallBehind { which } => {
+            let listening = world.open_requests().into_iter().filter(|&open| world.is_listening(open));
+            if let Some(request) = listening.collect::<Vec<RequestId>>().get(which).copied() {
+                world.fall_behind(request);
+            }
+        }
+        Step::Share { shares } => world.shares_connections = shares,
+        Step::StoreWorks { times } => (0..times).for_each(|_| _ = world.store_step()),
+        Step::StoreRefuses => world.store_refuses(),
+        Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
+        Step::SpawnsAtOnce { at_once } => world.spawns_at_once = at_once,
+        Step::WorkerUp { which } => {
+            on_worker(world, which, |worker| matches!(worker, Worker::Starting), World::worker_up)
+        }
+        Step::ProgramReady { which } => {
+            on_worker(world, which, |worker| matches!(worker, Worker::Loading), World::program_ready);
+        }
+        Step::Misbehaves { which, during } => {
+            let is_up = |slot: &&SlotId| {
+                let worker = &world.workers[*slot].1;
+                world.is_warm(**slot)
+                    && matches!(worker, Worker::Idle | Worker::Loading | Worker::Busy { .. })
+            };
+            let warm: Vec<SlotId> = world.workers.keys().filter(is_up).copied().collect();
+            if let Some(&slot) = warm.get(which % 3) {
+                world.misbehaves(slot, during);
+            }
+        }
+        Step::SuccessorSteps => {
+            let slot = world.changing_successor();
+            slot.into_iter().for_each(|slot| world.successor_steps(slot));
+        }
+        Step::SuccessorDies => {
+            let slot = world.successors.keys().next().copied();
+            slot.into_iter().for_each(|slot| world.successor_lost(slot));
+        }
+        Step::ReplacedDies if !world.replaced.is_empty() => world.replaced_lost(0),
+        Step::ReplacedDies => {}
+        Step::WorkerDies { which, unsent } => {
+            on_worker(world, which, |_| true, |world, slot| world.worker_died(slot, unsent))
+        }
+        Step::WorkerIsDying { which } => {
+            let fits =
+                |worker: &Worker| matches!(worker, Worker::Idle | Worker::Loading | Worker::Busy { .. });
+            on_worker(world, which, fits, World::worker_dying);
+        }
+        Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
+        Step::Ends { which, exit } => {
+            on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));
+        }
+        Step::CannotStart { which, stage, errno } => {
+            on_worker(world, which, is_unstarted, |world, slot| world.attempt_failed(slot, stage, errno));
+        }
+        Step::Time { ms } => world.advance(Duration::from_millis(ms)),
+        Step::Deadline => pass_deadline(world),
+        Step::Reread { workers, without } => {
+            let mut config = mixed(workers);
+            if let Some(pool) = without {
+                config.pool.remove(pool);
+            }
+            world.reread(config);
+        }
+        Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
+        Step::RemovePool => _ = world.remove_pool(ADDED),
+        Step::Crash => world.crash(),
+        Step::CrashWithin { effects, written } => crash_within(world, effects, written),
+        Step::DiskFull { full } => world.set_disk_full(full),
+    }
+    world.check();
+}
+
+/// What the backing and the workers do next is cut off in the middle of its effects.
+fn crash_within(world: &mut World, effects: usize, written: usize) {
+    world.cut_at = Some(world.performed + effects);
+    world.settle();
+    for (slot, _) in world.running() {
+        if world.lives() {
+            world.attempt_ended(slot, Exit::Code(1));
+        }
+    }
+    world.settle();
+    world.cut_at = None;
+    if world.dead {
+        world.bury(written);
+    } else {
+        world.crash();
+    }
+}
+
+fn on_worker(
+    world: &mut World,
+    which: usize,
+    fits: impl Fn(&Worker) -> bool,
+    act: impl FnOnce(&mut World, SlotId),
+) {
+    let fitting: Vec<SlotId> =
+        world.workers.iter().filter(|(_, (_, worker))| fits(worker)).map(|(&slot, _)| slot).collect();
+    if !fitting.is_empty() {
+        act(world, fitting[which % fitting.len()]);
+    }
+}
+
+fn is_busy(worker: &Worker) -> bool {
+    matches!(worker, Worker::Busy { .. })
+}
+
+fn is_unstarted(worker: &Worker) -> bool {
+    matches!(worker, Worker::Busy { started: false, .. })
+}
+
+/// What the disk has as held; what is on its way there or back is left alone.
+fn held(world: &World) -> Vec<JobId> {
+    let is_changing = |id: JobId| {
+        world.delayed().orders.iter().any(|order| match order {
+            Order::Change(Change::Release { ids, .. }) => ids.contains(&id),
+            Order::Change(Change::Move(moved)) => moved.id == id,
+            _ => false,
+        })
+    };
+    let is_held = |id: &JobId| matches!(world.disk().place_of(*id), Some(Place::Waiting(Until::Person)));
+    world.disk().jobs().filter(is_held).filter(|&id| !is_changing(id)).collect()
+}
+
+/// All pools are there, and everything ends by itself. Then the pool that was added goes.
+pub fn come_to_rest(world: &mut World) {
+    world.set_disk_full(false);
+    world.settle();
+    // A pool that is not there would keep its queue for ever.
+    world.reread(mixed(2));
+    if !world.desk().config().pool.contains_key(ADDED) {
+        world.add_pool(ADDED, 1);
+    }
+    run_on(world);
+    world.check_ends();
+    world.remove_pool(ADDED);
+    run_on(world);
+    world.assert_idle();
+    world.assert_empty();
+}
+
+/// Lets everything end by itself.
+fn run_on(world: &mut World) {
+    for _ in 0..100_000 {
+        world.settle();
+        for id in held(world) {
+            world.release(&[id.0]);
+        }
+        world.settle();
+        world.check();
+        let running = world.running();
+        if running.is_empty() && world.next_deadline().is_none() {
+            return;
+        }
+        for (slot, _) in running {
+            world.attempt_ended(slot, Exit::Code(0));
+        }
+        pass_deadline(world);
+    }
+    panic!("the world does not come to rest: {:?}", world.running());
+}
+
+proptest! {
+    #[test]
+    fn every_job_comes_to_one_end_and_everybody_is_told(workers in 1..4u32, steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new(mixed(workers));
+        for step in steps {
+            take(&mut world, step);
+        }
+        come_to_rest(&mut world);
+        world.drain();
+        prop_assert!(world.exited, "there is nothing left to drain");
+    }
+
+    #[test]
+    fn a_stop_comes_to_its_end_and_loses_nothing(steps in prop::collection::vec(step(), 1..80), hurry in any::<bool>()) {
+        let mut world = World::new(mixed(2));
+        for step in steps {
+            take(&mut world, step);
+        }
+        world.handle(Event::Stop);
+        if hurry && !world.exited {
+            world.handle(Event::Stop);
+        }
+        for _ in 0..100 {
+            if world.exited {
+                break;
+            }
+            stop_on(&mut world);
+        }
+        prop_assert!(world.exited, "it does not end: {:?}", world.running());
+        // What the machines handed to the backing before they left is written by the backing's close.
+        world.set_disk_full(false);
+        while world.store_step() {}
+        world.crash();
+        come_to_rest(&mut world);
+    }
+}
+
+/// Those that are asked to end do so.
+fn stop_on(world: &mut World) {
+    world.settle_store();
+    let is_condemned = |(&slot, (_, worker)): (&SlotId, &(_, Worker))| {
+        matches!(worker, Worker::Condemned { .. } | Worker::Dying { .. }).then_some(slot)
+    };
+    let condemned: Vec<SlotId> = world.workers.iter().filter_map(is_condemned).collect();
+    for slot in condemned {
+        if world.lives() {
+            world.worker_lost(slot);
+        }
+    }
+    for (slot, _) in world.running() {
+        if world.lives() {
+            world.attempt_ended(slot, Exit::Signal { signal: 15, core: false });
+        }
+    }
+    if world.lives() {
+        pass_deadline(world);
+    }
+}

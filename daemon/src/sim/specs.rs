@@ -1,0 +1,145 @@
+//! What the stories are told with: configurations, jobs, and how a job is written down for `Submit`.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::Json;
+use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, On, OnCrash, ReadyWhen};
+
+use crate::job::{Call, Environment, Exit, JobKind, NewCallback, Program, Retries, Wear, Work};
+use crate::start::config::{CallbacksConfig, Config, PoolConfig};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub const EXITED: Exit = Exit::Code(0);
+
+/// So many jobs may wait in one pool.
+const MAX_QUEUED: u64 = 1_000;
+
+/// A configuration with so many workers in the default pool, and a second pool, "other".
+pub fn settings(workers: u32) -> Config {
+    let one = const { NonZeroU32::new(1).unwrap() };
+    let mut config = Config {
+        workers: NonZeroU32::new(workers),
+        stop_grace: 5 * SECOND,
+        max_queued: MAX_QUEUED,
+        callbacks: CallbacksConfig {
+            workers: one,
+            attempts: const { NonZeroU32::new(3).unwrap() },
+            backoff: SECOND,
+            timeout: 60 * SECOND,
+        },
+        ..Config::default()
+    };
+    config.pool.insert("other".to_owned(), pool(1));
+    config
+}
+
+/// The same with a third pool, of programs that are worn after three calls.
+pub fn mixed(workers: u32) -> Config {
+    let mut config = settings(workers);
+    config.pool.insert("warm".to_owned(), warm(&program(), workers));
+    config
+}
+
+/// A pool that runs commands.
+pub fn pool(workers: u32) -> PoolConfig {
+    PoolConfig { workers: NonZeroU32::new(workers), ..PoolConfig::default() }
+}
+
+/// A pool of that program.
+pub fn warm(program: &Program, workers: u32) -> PoolConfig {
+    let Wear { max_calls, max_age, max_rss_bytes } = program.wear;
+    PoolConfig {
+        command: Some(program.command.clone()),
+        start_timeout: Some(program.start_timeout),
+        max_calls,
+        max_age,
+        max_rss_bytes,
+        ..pool(workers)
+    }
+}
+
+pub fn program() -> Program {
+    Program {
+        command: vec!["program".to_owned()],
+        cwd: "/".to_owned(),
+        environment: Arc::new(Environment::default()),
+        ready: ReadyWhen::Started,
+        start_timeout: Duration::from_secs(30),
+        wear: Wear { max_calls: Some(3), ..Wear::default() },
+    }
+}
+
+/// A call for the pool "warm".
+pub fn call() -> Work {
+    let params = Some(Json::parse("[7]").unwrap());
+    Work {
+        pool: Arc::from("warm"),
+        kind: JobKind::Call(Call { method: "square".to_owned(), params }),
+        ..work()
+    }
+}
+
+/// Work for the default pool.
+pub fn work() -> Work {
+    Work {
+        pool: Arc::from(DEFAULT_POOL),
+        name: None,
+        kind: JobKind::Exec(vec!["true".to_owned()]),
+        volatile: false,
+        cwd: "/".to_owned(),
+        environment: Arc::new(Environment::default()),
+        stdin: None,
+        timeout: None,
+        kill_after: Duration::from_secs(10),
+        tie: None,
+        on_crash: OnCrash::Requeue,
+        priority: 0,
+        retries: Retries::NONE,
+        key: None,
+        callbacks: Vec::new(),
+    }
+}
+
+pub fn with_callback(on: On) -> Work {
+    Work { callbacks: vec![NewCallback { on, command: "callback".to_owned() }], ..work() }
+}
+
+/// Work as a client writes it down.
+pub fn as_submitted(work: &Work) -> Job {
+    let commands = |on: On| {
+        let matching = work.callbacks.iter().filter(|callback| callback.on == on);
+        let commands: Vec<String> = matching.map(|callback| callback.command.clone()).collect();
+        (!commands.is_empty()).then_some(commands)
+    };
+    let (argv, method, params) = match &work.kind {
+        JobKind::Exec(argv) => (argv.clone(), None, None),
+        JobKind::Call(call) => (Vec::new(), Some(call.method.clone()), call.params.clone()),
+    };
+    Job {
+        argv,
+        method,
+        params,
+        durability: Some(if work.volatile { JobDurability::None } else { JobDurability::Disk }),
+        name: work.name.clone(),
+        pool: Some(work.pool.to_string()),
+        cwd: Some(work.cwd.clone()),
+        env: Some(work.environment.variables.clone()),
+        umask: Some(work.environment.umask),
+        stdin: work.stdin.clone(),
+        timeout_s: work.timeout.map(|timeout| timeout.as_secs_f64()),
+        kill_after_s: Some(work.kill_after.as_secs_f64()),
+        tie: work.tie.map(|tie| tie.to_string()),
+        on_crash: Some(work.on_crash),
+        priority: Some(work.priority),
+        retries: Some(work.retries.allowed),
+        backoff_s: Some(work.retries.backoff.as_secs_f64()),
+        key: work.key.as_ref().map(|key| key.text.clone()),
+        round: work.key.as_ref().and_then(|key| key.round.clone()),
+        on_done: commands(On::Done),
+        on_success: commands(On::Success),
+        on_failure: commands(On::Failure),
+    }
+}

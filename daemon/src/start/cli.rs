@@ -1,0 +1,115 @@
+//! poold's command line.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::config::LogLevel;
+
+/// Runs jobs in fixed pools of worker processes; poolctl submits them.
+///
+/// poold stays in the foreground unless --daemonize is given. On SIGTERM or SIGINT poold ends: running jobs
+/// get SIGTERM, after a grace SIGKILL, and are queued for the next start. A second SIGTERM or SIGINT skips
+/// the grace. On SIGHUP poold reads its configuration anew.
+#[derive(Debug, Parser)]
+#[command(name = "poold", version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub options: DaemonOptions,
+
+    #[command(subcommand)]
+    pub role: Option<Role>,
+}
+
+/// What an administrator can say.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonOptions {
+    /// The configuration [default: ~/.config/poold/config.toml, as root /etc/poold/config.toml, where that
+    /// exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The socket that clients connect to [default: $XDG_RUNTIME_DIR/poold/poold.sock, as root
+    /// /run/poold/poold.sock]
+    #[arg(long, value_name = "PATH", env = pool_proto::location::SOCKET_VARIABLE)]
+    pub socket: Option<PathBuf>,
+
+    /// The directory for jobs, outcomes and output [default: ~/.local/state/poold, as root /var/lib/poold]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The number of slots of the pool "default" [default: the configuration's, else the number of CPUs]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroU32>,
+
+    /// The level of the log, which goes to stderr [default: the configuration's, else info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+
+    /// Run in the background, and log to poold.log in the state directory
+    #[arg(long)]
+    pub daemonize: bool,
+
+    /// With --daemonize: write the pid to this file
+    #[arg(long, value_name = "FILE", requires = "daemonize")]
+    pub pid_file: Option<PathBuf>,
+}
+
+/// What poold says to itself; see the modules of these names.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// The guardian's child
+    #[command(hide = true)]
+    Supervisor(SupervisorOptions),
+
+    /// The supervisor's children
+    #[command(hide = true)]
+    Worker(WorkerOptions),
+}
+
+/// What the guardian tells the supervisor: the same, with all paths absolute and decided.
+#[derive(Debug, Clone, Args)]
+pub struct SupervisorOptions {
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The configuration may be missing.
+    #[arg(long)]
+    pub config_optional: bool,
+    #[arg(long)]
+    pub socket: PathBuf,
+    #[arg(long)]
+    pub state_dir: PathBuf,
+    #[arg(long)]
+    pub workers: Option<NonZeroU32>,
+    #[arg(long)]
+    pub log: Option<LogLevel>,
+    /// Numbers of descriptors that the guardian passes on.
+    #[arg(long)]
+    pub listener_fd: i32,
+    #[arg(long)]
+    pub lifeline_fd: i32,
+    #[arg(long)]
+    pub lock_fd: Vec<i32>,
+}
+
+/// What the supervisor tells a worker.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerOptions {
+    /// Pool and slot, for those who look at the process list.
+    #[arg(long)]
+    pub name: String,
+    /// The soft limit of open files that jobs are to have.
+    #[arg(long)]
+    pub nofile: Option<u64>,
+    /// The control group that attempts are started in.
+    #[arg(long)]
+    pub cgroup: Option<PathBuf>,
+    /// For a worker that keeps a resident program: the numbers of the descriptors for the program's standard
+    /// streams.
+    #[arg(long, num_args = 3)]
+    pub program_stdio: Option<Vec<i32>>,
+    /// For a worker that is process 1 of a pid namespace: the number of its descriptor of the outer /proc.
+    #[arg(long)]
+    pub outer_proc: Option<i32>,
+}

@@ -1,0 +1,502 @@
+//! The configuration: a TOML file, every member optional, every unknown member an error.
+//!
+//! ```toml
+//! workers = 4                 # slots of the pool "default"; the number of CPUs unless set
+//! durability = "power"        # or "crash": survives the death of all of poold, but no power cut
+//! log = "info"                # error, warn, info, debug
+//! timeout = "1h"              # of jobs that name none; no limit unless set
+//! kill_after = "10s"          # from SIGTERM to SIGKILL
+//! stop_grace = "10s"          # the limit of it while poold is being stopped
+//! retries = 0                 # how many times a failed job is retried, unless the job says otherwise
+//! backoff = "1s"              # from the first failure to the next attempt; doubled after each one
+//! crash_limit = 3             # a job is lost once so many attempts have died with worker or poold
+//! max_clients = 16384
+//! max_queued = 10000000       # jobs that wait in one pool; beyond it new jobs are refused
+//! max_output_bytes = 1000000000        # of one attempt, which is killed beyond it; no limit unless set
+//! max_total_output_bytes = 50000000000 # of all jobs; beyond it new jobs are refused; no limit unless set
+//! cgroup = "auto"             # or "off": no control groups, even where they can be had
+//!
+//! [callbacks]
+//! workers = 1                 # with 1, callbacks run in the order in which the jobs ended
+//! attempts = 5
+//! backoff = "1s"              # doubled after each failed attempt
+//! timeout = "5m"
+//!
+//! [history]                   # ended jobs beyond any of these limits are removed, the oldest first
+//! max_jobs = 100000
+//! max_age = "30d"
+//! max_output_bytes = 10737418240
+//!
+//! [pool.build]                # further pools; [pool.default] has the same members
+//! workers = 2
+//! timeout = "2h"
+//! kill_after = "30s"
+//! retries = 2
+//! backoff = "10s"
+//! max_output_bytes = 5000000
+//! isolate = "pid"             # each worker has a pid namespace of its own; or "none", the default
+//!
+//! [pool.square]               # a warm pool: each worker keeps a program running, which answers calls
+//! workers = 2
+//! command = ["python3", "/srv/square.py"]
+//! cwd = "/srv"                # "/" unless set
+//! env = { PATH = "/usr/bin:/bin", LANG = "C.UTF-8" } # the whole environment; a minimal one unless set
+//! ready = "notify"            # calls wait for its notification "ready"; not so with "started"
+//! start_timeout = "30s"       # the limit from its start until it is ready
+//! max_calls = 100000          # beyond any of these limits a fresh program takes its place
+//! max_age = "1d"
+//! max_rss_bytes = 1073741824
+//! durability = "none"         # calls are kept in memory only; or "disk", the default
+//! ```
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use anyhow::{Context, bail};
+use pool_proto::nouns::{DEFAULT_POOL, JobDurability, ReadyWhen};
+use serde::{Deserialize, Deserializer};
+
+use crate::core::{CallbackSettings, PoolSettings, Settings};
+use crate::job::{Environment, Isolate, Program, Retries, Wear};
+
+/// A pool cannot have more workers than this.
+pub const MAX_WORKERS: u32 = 4096;
+
+/// The whole configuration, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub workers: Option<NonZeroU32>,
+    pub durability: DurabilityName,
+    pub log: LogLevel,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub kill_after: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub stop_grace: Duration,
+    pub retries: u32,
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
+    pub crash_limit: NonZeroU32,
+    pub max_clients: usize,
+    pub max_queued: u64,
+    pub max_output_bytes: Option<NonZeroU64>,
+    pub max_total_output_bytes: Option<NonZeroU64>,
+    pub cgroup: CgroupUse,
+    pub callbacks: CallbacksConfig,
+    pub history: HistoryConfig,
+    pub pool: BTreeMap<String, PoolConfig>,
+}
+
+/// What outlives what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityName {
+    /// What a client was told outlives a power cut.
+    Power,
+    /// It outlives the death of every process of poold's, not a power cut.
+    Crash,
+}
+
+/// Whether attempts run in control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupUse {
+    /// Wherever they can be had.
+    Auto,
+    Off,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// How callbacks are run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallbacksConfig {
+    pub workers: NonZeroU32,
+    pub attempts: NonZeroU32,
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+/// How much of what has ended is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    pub max_jobs: u64,
+    #[serde(deserialize_with = "duration")]
+    pub max_age: Duration,
+    pub max_output_bytes: u64,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    pub workers: Option<NonZeroU32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub kill_after: Option<Duration>,
+    pub retries: Option<u32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub backoff: Option<Duration>,
+    pub max_output_bytes: Option<NonZeroU64>,
+    pub isolate: Isolate,
+    /// The resident program of a warm pool; what follows is for it alone.
+    pub command: Option<Vec<String>>,
+    pub cwd: Option<String>,
+    pub env: Option<BTreeMap<String, String>>,
+    pub ready: Option<ReadyWhen>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub start_timeout: Option<Duration>,
+    pub max_calls: Option<u64>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub max_age: Option<Duration>,
+    pub max_rss_bytes: Option<u64>,
+    pub durability: Option<JobDurability>,
+}
+
+/// How long a resident program may take to become ready, unless the configuration says otherwise.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl PoolConfig {
+    /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
+    pub fn program(&self, minimal: &Arc<Environment>) -> Option<Arc<Program>> {
+        let environment = match &self.env {
+            Some(variables) => Arc::new(Environment { variables: variables.clone(), umask: minimal.umask }),
+            None => minimal.clone(),
+        };
+        Some(Arc::new(Program {
+            command: self.command.clone()?,
+            cwd: self.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            environment,
+            ready: self.ready.unwrap_or_default(),
+            start_timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
+            wear: Wear {
+                max_calls: self.max_calls,
+                max_age: self.max_age,
+                max_rss_bytes: self.max_rss_bytes,
+            },
+        }))
+    }
+
+    /// What is wrong with it, if anything: the member at fault, and why.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        let Some(command) = &self.command else {
+            let is_set = [
+                ("cwd", self.cwd.is_some()),
+                ("env", self.env.is_some()),
+                ("ready", self.ready.is_some()),
+                ("start_timeout", self.start_timeout.is_some()),
+                ("max_calls", self.max_calls.is_some()),
+                ("max_age", self.max_age.is_some()),
+                ("max_rss_bytes", self.max_rss_bytes.is_some()),
+                ("durability", self.durability.is_some()),
+            ];
+            let (member, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
+            return Some((
+                member,
+                "only a warm pool has it: name its `command`, too, or leave it out".to_owned(),
+            ));
+        };
+        if command.first().is_none_or(String::is_empty) {
+            return Some(("command", "it is empty: name a program to run".to_owned()));
+        }
+        if command.iter().any(|argument| argument.contains('\0')) {
+            return Some(("command", "a NUL cannot be passed on".to_owned()));
+        }
+        if self.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/') || cwd.contains('\0')) {
+            return Some(("cwd", "it is not absolute: name the whole path".to_owned()));
+        }
+        let is_bad = |(name, value): (&String, &String)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        };
+        if self.env.iter().flatten().any(is_bad) {
+            return Some(("env", "a variable has a name without '=', and no NUL".to_owned()));
+        }
+        let zero =
+            [("max_calls", self.max_calls == Some(0)), ("max_rss_bytes", self.max_rss_bytes == Some(0))];
+        let is_zero = |duration: Option<Duration>| duration.is_some_and(|duration| duration.is_zero());
+        let more = [("max_age", is_zero(self.max_age)), ("start_timeout", is_zero(self.start_timeout))];
+        let (member, _) = zero.into_iter().chain(more).find(|&(_, is_zero)| is_zero)?;
+        Some((member, "must be greater than 0".to_owned()))
+    }
+}
+
+/// Whether a pool can be named so.
+pub fn is_pool_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 128
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            durability: DurabilityName::Power,
+            log: LogLevel::Info,
+            timeout: None,
+            kill_after: DEFAULT_GRACE,
+            stop_grace: DEFAULT_GRACE,
+            retries: 0,
+            backoff: Duration::from_secs(1),
+            crash_limit: const { NonZeroU32::new(3).unwrap() },
+            max_clients: 16_384,
+            max_queued: 10_000_000,
+            max_output_bytes: None,
+            max_total_output_bytes: None,
+            cgroup: CgroupUse::Auto,
+            callbacks: CallbacksConfig::default(),
+            history: HistoryConfig::default(),
+            pool: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for CallbacksConfig {
+    fn default() -> Self {
+        Self {
+            workers: const { NonZeroU32::new(1).unwrap() },
+            attempts: const { NonZeroU32::new(5).unwrap() },
+            backoff: Duration::from_secs(1),
+            timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { max_jobs: 100_000, max_age: Duration::from_secs(30 * 24 * 3600), max_output_bytes: 10 << 30 }
+    }
+}
+
+impl Config {
+    /// Reads a file. With `optional`, a file that does not exist stands for the defaults.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line and column.
+    pub fn read(path: &Path, optional: bool) -> anyhow::Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))
+            }
+            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read the configuration {}", path.display()))
+            }
+        }
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+        for (name, pool) in &config.pool {
+            if !is_pool_name(name) {
+                bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+            }
+            if let Some((member, why)) = pool.fault() {
+                bail!("[pool.{name}] {member}: {why}");
+            }
+            if pool.command.is_some() && name == DEFAULT_POOL {
+                bail!("[pool.{name}] cannot have a `command`: it runs the jobs that name no pool");
+            }
+            if pool.workers.is_none() && name != DEFAULT_POOL {
+                bail!("[pool.{name}] lacks `workers`, the number of its slots");
+            }
+        }
+        if config.workers.is_some()
+            && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some())
+        {
+            bail!("`workers` and `workers` of [pool.default] mean the same: leave one out");
+        }
+        let all_workers = config.pool.values().filter_map(|pool| pool.workers).chain(config.workers);
+        if let Some(workers) =
+            all_workers.chain([config.callbacks.workers]).find(|workers| workers.get() > MAX_WORKERS)
+        {
+            bail!("{workers} workers are too many: at most {MAX_WORKERS} a pool");
+        }
+        Ok(config)
+    }
+
+    /// What the scheduler needs to know. `workers` is the command line's word on the pool "default";
+    /// `minimal` the environment of resident programs that name none.
+    pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {
+        let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);
+        let default = workers.or(default).or(self.workers).map_or_else(cpus, NonZeroU32::get);
+        let others = self.pool.iter().filter(|(name, _)| *name != DEFAULT_POOL);
+        let others = others.map(|(name, pool)| PoolSettings {
+            name: Arc::from(name.as_str()),
+            workers: pool.workers.map_or(0, NonZeroU32::get),
+            program: pool.program(minimal),
+        });
+        let default = PoolSettings { name: Arc::from(DEFAULT_POOL), workers: default, program: None };
+        Settings {
+            pools: [default].into_iter().chain(others).collect(),
+            callbacks: CallbackSettings {
+                workers: self.callbacks.workers.get(),
+                attempts: self.callbacks.attempts.get(),
+                backoff: self.callbacks.backoff,
+                timeout: self.callbacks.timeout,
+            },
+            crash_limit: self.crash_limit.get(),
+            stop_grace: self.stop_grace,
+            max_queued: self.max_queued,
+        }
+    }
+
+    /// The timeout of a pool's jobs that name none.
+    pub fn timeout_of(&self, pool: &str) -> Option<Duration> {
+        self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
+    }
+
+    /// Whether a pool's calls that do not say so are kept in memory alone.
+    pub fn is_volatile(&self, pool: &str) -> bool {
+        self.pool.get(pool).and_then(|pool| pool.durability) == Some(JobDurability::None)
+    }
+
+    /// From SIGTERM to SIGKILL for a pool's jobs that name none.
+    pub fn kill_after_of(&self, pool: &str) -> Duration {
+        self.pool.get(pool).and_then(|pool| pool.kill_after).unwrap_or(self.kill_after)
+    }
+
+    /// What becomes of a pool's jobs that fail and do not say.
+    pub fn retries_of(&self, pool: &str) -> Retries {
+        let pool = self.pool.get(pool);
+        Retries {
+            allowed: pool.and_then(|pool| pool.retries).unwrap_or(self.retries),
+            backoff: pool.and_then(|pool| pool.backoff).unwrap_or(self.backoff),
+        }
+    }
+
+    /// How much an attempt of a pool's jobs may write.
+    pub fn max_output_bytes_of(&self, pool: &str) -> Option<u64> {
+        self.pool
+            .get(pool)
+            .and_then(|pool| pool.max_output_bytes)
+            .or(self.max_output_bytes)
+            .map(NonZeroU64::get)
+    }
+
+    /// How much output of ended jobs may stay when running ones have written so much. It leaves some room for
+    /// the next, so that nobody is refused before the history is looked at again.
+    pub fn max_history_output_bytes(&self, running: u64) -> u64 {
+        let left = self.max_total_output_bytes.map_or(u64::MAX, |limit| limit.get().saturating_sub(running));
+        self.history.max_output_bytes.min(left - left / 8)
+    }
+}
+
+fn cpus() -> u32 {
+    thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(MAX_WORKERS))
+}
+
+/// A duration is text as on the command line, or a number of seconds.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a duration is a number of seconds, or text like \"500ms\", \"30m\", \"1h30m\""
+)]
+enum DurationValue {
+    Text(String),
+    Seconds(f64),
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let result = match DurationValue::deserialize(deserializer)? {
+        DurationValue::Text(text) => pool_proto::text::parse_duration(&text),
+        DurationValue::Seconds(seconds) => pool_proto::text::seconds(seconds),
+    };
+    result.map_err(serde::de::Error::custom)
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_modules_example_is_valid() {
+        let source = include_str!("config.rs");
+        let example = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
+        let example: Vec<&str> =
+            example.take_while(|line| *line != "//! ```").map(|line| &line[3..]).collect();
+        let config = Config::parse(&example.join("\n")).unwrap();
+        assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
+        assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.retries_of("build"), Retries { allowed: 2, backoff: Duration::from_secs(10) });
+        assert_eq!(config.retries_of(DEFAULT_POOL), Retries { allowed: 0, backoff: Duration::from_secs(1) });
+        assert_eq!(config.max_output_bytes_of("build"), Some(5_000_000));
+        assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
+        assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
+        assert_eq!(config.max_history_output_bytes(49_000_000_000), 875_000_000);
+        assert_eq!(config.callbacks, CallbacksConfig::default());
+        assert_eq!(config.history, HistoryConfig::default());
+        let minimal = Arc::new(Environment::default());
+        let pools = config.settings(NonZeroU32::new(7), &minimal).pools;
+        assert_eq!(pools.iter().map(|pool| pool.workers).collect::<Vec<u32>>(), [7, 2, 2]);
+        let program = pools[2].program.as_ref().unwrap();
+        assert_eq!(
+            (program.cwd.as_str(), program.ready, program.wear.max_calls),
+            ("/srv", ReadyWhen::Notify, Some(100_000))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            ("wrokers = 2", "wrokers"),
+            ("workers = 0", "zero"),
+            ("workers = 100000", "too many"),
+            ("[pool.build]", "lacks `workers`"),
+            ("[pool.\"a b\"]\nworkers = 1", "cannot be named"),
+            ("workers = 1\n[pool.default]\nworkers = 2", "mean the same"),
+            ("max_output_bytes = 0", "zero"),
+            ("kill_after = \"soon\"", "soon"),
+            ("kill_after = 1.8e19", "at most"),
+            ("kill_after = true", "a duration is"),
+            ("retries = -1", "-1"),
+            ("durability = \"none\"", "none"),
+            ("cgroup = \"on\"", "on"),
+            ("[pool.default]\nisolate = \"net\"", "net"),
+            ("[pool.default]\ncommand = [\"cat\"]", "name no pool"),
+            ("[pool.a]\nworkers = 1\ncommand = []", "command: it is empty"),
+            ("[pool.a]\nworkers = 1\nmax_calls = 5", "name its `command`"),
+            ("[pool.a]\nworkers = 1\ncommand = [\"cat\"]\nmax_calls = 0", "greater than 0"),
+            ("[pool.a]\nworkers = 1\ncommand = [\"cat\"]\ncwd = \"src\"", "not absolute"),
+        ];
+        for (text, wanted) in cases {
+            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Following what happens: `Events`. Its replies are [`Happening`](crate::nouns::Happening)s.
+
+use serde::{Deserialize, Serialize};
+
+/// Parameters of `Events`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Events {
+    #[serde(default)]
+    pub pools: Option<Vec<String>>,
+    #[serde(default)]
+    pub ids: Option<Vec<u64>>,
+}

@@ -1,0 +1,217 @@
+//! The methods of `io.poold`: one row a method, and the parameters and the reply of each in the file of its
+//! method.
+//!
+//! The promise to clients is [`DESCRIPTION`]; a test compares it with the table. A new method is a type for
+//! its parameters, a row here and an entry in `io.poold.varlink`; the compiler then asks the daemon what to
+//! do with it.
+
+mod table;
+
+pub mod backup;
+pub mod events;
+pub mod list;
+pub mod pool;
+pub mod service;
+pub mod signal;
+pub mod status;
+pub mod submit;
+pub mod wait;
+
+#[cfg(test)]
+mod description;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::nouns::{Condition, Happening, Progress};
+use crate::refusal::Refusal;
+use crate::wire::message::RequestEnvelope;
+pub use backup::{Backup, BackupBegun, EndBackup};
+pub use events::Events;
+pub use list::{Absent, AbsentIds, Get, Got, List, Listed, MAX_ABSENT, Output, OutputOpened};
+pub use pool::{AddPool, Pools, PoolsListed, RemovePool};
+pub use service::{SERVICE, ServiceReply};
+pub use signal::{Cancel, Canceled, Release, Signal};
+pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
+pub use submit::{Spool, Spooled, Submit, SubmitMany, Submitted};
+pub use wait::Wait;
+
+/// The interface's name.
+pub const INTERFACE: &str = "io.poold";
+
+/// The interface's description in Varlink's language, as `org.varlink.service.GetInterfaceDescription` serves
+/// it.
+pub const DESCRIPTION: &str = include_str!("../io.poold.varlink");
+
+/// A method's parameters, tied to its name and its reply.
+pub trait Method: Serialize {
+    /// The full name.
+    const NAME: &'static str;
+    /// The reply's parameters.
+    type Reply: DeserializeOwned;
+}
+
+// A row reads: the method's name; its parameters, where it has any, as `Request` carries them; the parameters
+// of its reply; and `long` where even a single reply may be as long as all the records that the request
+// names.
+table::methods! {
+    Ping                        -> Pong;
+    Submit(Box<Submit>)         -> Progress;
+    SubmitMany(Box<SubmitMany>) -> Submitted;
+    Spool                       -> Spooled;
+    Wait(Wait)                  -> Progress, long;
+    Get(Get)                    -> Got, long;
+    List(List)                  -> Listed, long;
+    Output(Output)              -> OutputOpened;
+    Cancel(Cancel)              -> Canceled, long;
+    Signal(Signal)              -> Empty;
+    Release(Release)            -> Empty;
+    Pools                       -> PoolsListed;
+    AddPool(Box<AddPool>)       -> Empty;
+    RemovePool(RemovePool)      -> Empty;
+    Status                      -> Condition;
+    Absent(Absent)              -> AbsentIds;
+    Events(Events)              -> Happening;
+    Backup                      -> BackupBegun;
+    EndBackup                   -> Empty;
+    Shutdown(Shutdown)          -> ShuttingDown;
+}
+
+// Several methods share a reply, so the replies have a list of their own. The compiler refuses a row whose
+// reply is missing in this list, and a test refuses a reply that no row has.
+table::replies! {
+    Pong(Pong),
+    Progress(Progress),
+    Submitted(Submitted),
+    Spooled(Spooled),
+    Got(Got),
+    Listed(Listed),
+    OutputOpened(OutputOpened),
+    Canceled(Canceled),
+    Empty(Empty),
+    PoolsListed(PoolsListed),
+    Condition(Box<Condition>),
+    AbsentIds(AbsentIds),
+    // The same happening goes to every client that listens.
+    Happening(Arc<Happening>),
+    BackupBegun(BackupBegun),
+    ShuttingDown(ShuttingDown),
+}
+
+/// A reply without parameters.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// A request that has been read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parsed {
+    /// A request of `io.poold`.
+    Request(Request),
+    /// The answer to a request of `org.varlink.service`, which needs nothing from the daemon.
+    Service(ServiceReply),
+}
+
+/// Reads the method and the parameters of a request.
+///
+/// # Errors
+/// The refusal to reply with.
+pub fn parse(envelope: &RequestEnvelope<&RawValue>) -> Result<Parsed, Refusal> {
+    let method = envelope.method.as_str();
+    if envelope.upgrade {
+        return Err(Refusal::MethodNotImplemented { method: method.to_owned() });
+    }
+
+    let (interface, _) = method.rsplit_once('.').unwrap_or(("", method));
+    match interface {
+        SERVICE => service::answer(method, envelope.parameters).map(Parsed::Service),
+        INTERFACE => Request::parse(method, envelope.parameters).map(Parsed::Request),
+        _ => Err(Refusal::InterfaceNotFound { interface: interface.to_owned() }),
+    }
+}
+
+/// Reads a method's parameters. A request without parameters is read as if it had an empty object.
+///
+/// # Errors
+/// [`Refusal::InvalidParameter`], with what is wrong.
+pub fn read_parameters<P: DeserializeOwned>(parameters: Option<&RawValue>) -> Result<P, Refusal> {
+    let text = parameters.map_or("{}", RawValue::get);
+    // serde would also read a struct from an array, which Varlink does not know.
+    if !text.starts_with('{') {
+        return Err(Refusal::InvalidParameter { parameter: "parameters: an object is needed".to_owned() });
+    }
+    serde_json::from_str(text).map_err(|error| Refusal::InvalidParameter { parameter: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nouns::HappeningKind;
+
+    fn read(method: &str, given: &str) -> Result<Request, Refusal> {
+        let given: &RawValue = serde_json::from_str(given).expect("the test writes JSON");
+        Request::parse(method, Some(given))
+    }
+
+    #[test]
+    fn a_request_is_read_with_its_parameters() {
+        assert_eq!(read("io.poold.Get", r#"{"id":7}"#), Ok(Request::Get(Get { id: 7 })));
+        assert_eq!(Request::parse("io.poold.Ping", None), Ok(Request::Ping));
+        assert_eq!(Request::parse("io.poold.List", None), Ok(Request::List(List::default())));
+        let request = read("io.poold.SubmitMany", r#"{"jobs":[]}"#).expect("it is one");
+        assert_eq!((request.name(), request.is_long()), ("io.poold.SubmitMany", false));
+        assert!(read("io.poold.Wait", r#"{"ids":[1]}"#).expect("it is one").is_long());
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let unknown = Refusal::MethodNotFound { method: "io.poold.Pong".to_owned() };
+        assert_eq!(read("io.poold.Pong", "{}"), Err(unknown));
+        for (given, said) in [
+            ("[7]", "parameters: an object is needed"),
+            ("{}", "missing field `id`"),
+            (r#"{"id":"7"}"#, "invalid type: string \"7\", expected u64"),
+            (r#"{"id":7,"ids":[7]}"#, "unknown field `ids`, expected `id`"),
+        ] {
+            let refusal = read("io.poold.Get", given).expect_err("it is none");
+            let Refusal::InvalidParameter { parameter } = refusal else { panic!("{refusal:?}") };
+            assert!(parameter.starts_with(said), "{parameter}");
+        }
+    }
+
+    #[test]
+    fn a_request_goes_to_the_interface_that_it_names() {
+        fn envelope(text: &str) -> RequestEnvelope<&RawValue> {
+            serde_json::from_str(text).expect("it is one")
+        }
+        assert_eq!(parse(&envelope(r#"{"method":"io.poold.Ping"}"#)), Ok(Parsed::Request(Request::Ping)));
+        let info = parse(&envelope(r#"{"method":"org.varlink.service.GetInfo"}"#));
+        assert!(matches!(info, Ok(Parsed::Service(ServiceReply::Info(_)))), "{info:?}");
+
+        for (method, wanted) in [
+            ("io.other.Ping", Refusal::InterfaceNotFound { interface: "io.other".to_owned() }),
+            ("Ping", Refusal::InterfaceNotFound { interface: String::new() }),
+            (
+                "org.varlink.service.Ping",
+                Refusal::MethodNotFound { method: "org.varlink.service.Ping".to_owned() },
+            ),
+        ] {
+            let text = format!(r#"{{"method":{method:?}}}"#);
+            assert_eq!(parse(&envelope(&text)), Err(wanted));
+        }
+        let upgrade = parse(&envelope(r#"{"method":"io.poold.Ping","upgrade":true}"#));
+        assert_eq!(upgrade, Err(Refusal::MethodNotImplemented { method: "io.poold.Ping".to_owned() }));
+    }
+
+    #[test]
+    fn a_reply_is_written_as_its_parameters() {
+        let reply = Reply::from(AbsentIds { ids: vec![7] });
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"ids":[7]}"#);
+        assert_eq!(serde_json::to_string(&Reply::from(Empty {})).unwrap(), "{}");
+        let happening = Happening::new(HappeningKind::Held, "now".to_owned());
+        let text = serde_json::to_string(&Reply::from(happening)).unwrap();
+        assert_eq!(text, r#"{"event":"held","at":"now"}"#);
+    }
+}

@@ -1,0 +1,41 @@
+//! The condition of a daemon.
+
+use serde::{Deserialize, Serialize};
+
+use super::pool::Pool;
+
+/// Reply of `Status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Condition {
+    pub version: String,
+    pub pid: i32,
+    pub supervisor_pid: i32,
+    pub started_at: String,
+    pub accepting: bool,
+    pub state_dir: String,
+    pub socket: String,
+    pub config: Option<String>,
+    pub config_error: Option<String>,
+    pub durability: String,
+    pub store_failure: Option<String>,
+    pub clients: u64,
+    pub max_clients: u64,
+    pub max_open_files: u64,
+    pub max_queued: u64,
+    #[serde(default)]
+    pub output_bytes: u64,
+    #[serde(default)]
+    pub max_total_output_bytes: Option<u64>,
+    pub swept: Swept,
+    pub pools: Vec<Pool>,
+}
+
+/// What the start has found and killed of the attempts of an earlier daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Swept {
+    pub groups: u64,
+    pub processes: u64,
+    pub spared: u64,
+}

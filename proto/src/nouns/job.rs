@@ -1,0 +1,128 @@
+//! A job as a client describes it, and the choices that a client has about it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::json::Json;
+
+/// The pool that runs a job whose client names no pool.
+pub const DEFAULT_POOL: &str = "default";
+
+/// The greatest length of a [`key`](Job::key) or a [`round`](Job::round), in bytes.
+pub const MAX_KEY: usize = 512;
+
+/// The [`tie`](Job::tie) to the client that waits for the job.
+pub const TIE_TO_CLIENT: &str = "client";
+
+/// A job as a client submits it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Job {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<JobDurability>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_after_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tie: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_crash: Option<OnCrash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_done: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Vec<String>>,
+}
+
+/// Where a job is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobDurability {
+    /// On disk, as durable as every other job.
+    Disk,
+    /// Only in the memory of the daemon.
+    None,
+}
+
+/// What happens to a job whose attempt died with its worker or with the daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCrash {
+    /// The job is queued again, up to a limit of crashes.
+    #[default]
+    Requeue,
+    /// The job has failed.
+    Fail,
+    /// The job is held until a client releases or cancels it.
+    Hold,
+}
+
+impl OnCrash {
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requeue => "requeue",
+            Self::Fail => "fail",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Requeue, Self::Fail, Self::Hold].into_iter().find(|policy| policy.as_str() == name)
+    }
+}
+
+/// What happens to a job when the client that waits for the job disconnects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// The job goes on.
+    #[default]
+    Detach,
+    /// The job is canceled.
+    Cancel,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jobs_misspelt_member_is_an_error() {
+        let error = serde_json::from_str::<Job>(r#"{"argv":["true"],"tiemout_s":1}"#).unwrap_err();
+        assert!(error.to_string().contains("tiemout_s"), "{error}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The types that the methods share. What a member means is said in the interface's description, once.
+
+pub mod condition;
+pub mod happening;
+pub mod job;
+pub mod pool;
+pub mod progress;
+pub mod record;
+pub mod state;
+
+pub use condition::{Condition, Swept};
+pub use happening::{Happening, HappeningKind};
+pub use job::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
+pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
+pub use progress::{Progress, ProgressEvent};
+pub use record::{Brief, CallProgress, Callback, On, OutputFile, Record, SCHEMA, Usage};
+pub use state::{ResultKind, State};

@@ -1,0 +1,159 @@
+//! What poold knows of a job: the record and its parts.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::OnCrash;
+use super::state::{ResultKind, State};
+use crate::wire::json::Json;
+
+/// The version of the shape of a record.
+pub const SCHEMA: u32 = 1;
+
+/// The record of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Record {
+    pub schema: u32,
+    pub id: u64,
+    pub state: State,
+    pub result: Option<ResultKind>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+    pub pool: String,
+    pub slot: Option<u32>,
+    pub name: Option<String>,
+    pub argv: Option<Vec<String>>,
+    #[serde(default)]
+    pub method: Option<String>,
+    #[serde(default)]
+    pub params: Option<Json>,
+    #[serde(default)]
+    pub value: Option<Json>,
+    #[serde(default)]
+    pub error: Option<Json>,
+    #[serde(default)]
+    pub progress: Option<CallProgress>,
+    pub cwd: String,
+    pub tie: Option<String>,
+    pub on_crash: OnCrash,
+    #[serde(default)]
+    pub key: Option<String>,
+    pub attempt: u32,
+    pub crashes: u32,
+    pub worker_pid: Option<i32>,
+    pub pid: Option<i32>,
+    pub submitted_at: String,
+    pub started_at: Option<String>,
+    pub ended_at: Option<String>,
+    pub wall_s: Option<f64>,
+    pub usage: Option<Usage>,
+    #[serde(default)]
+    pub last_crash: Option<String>,
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default)]
+    pub retried: u32,
+    #[serde(default)]
+    pub due_at: Option<String>,
+    pub stdout: Option<OutputFile>,
+    pub stderr: Option<OutputFile>,
+    pub callbacks: Vec<Callback>,
+}
+
+/// What all processes of a job have used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Usage {
+    pub user_s: f64,
+    pub sys_s: f64,
+    pub max_rss_bytes: u64,
+    #[serde(default)]
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// The file that holds the output of the latest attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct OutputFile {
+    pub path: String,
+    pub bytes: Option<u64>,
+}
+
+/// A callback, as the record of its job shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Callback {
+    pub id: u64,
+    pub on: On,
+    pub state: String,
+    pub attempts: u32,
+    pub exit_code: Option<i32>,
+}
+
+/// Which ends a callback is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// Every end.
+    Done,
+    /// A success.
+    Success,
+    /// Every other end.
+    Failure,
+}
+
+impl On {
+    /// The name on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Done, Self::Success, Self::Failure].into_iter().find(|on| on.as_str() == name)
+    }
+
+    /// Whether a callback of this kind runs after an end in `state`.
+    pub fn matches(self, state: State) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Success => state == State::Succeeded,
+            Self::Failure => state != State::Succeeded,
+        }
+    }
+}
+
+/// How far a call has come, as its program reports.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct CallProgress {
+    #[serde(default)]
+    pub fraction: Option<f64>,
+    #[serde(default)]
+    pub text: Option<String>,
+}
+
+/// The end of a job in few words, for a client that waits for many jobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Brief {
+    pub id: u64,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

@@ -1,0 +1,172 @@
+//! Cuts NUL-terminated frames, or lines, from a byte stream. No I/O happens here, so the daemon's readiness
+//! loop, the workers and the blocking client share one implementation.
+//!
+//! ```
+//! let mut decoder = pool_proto::wire::frame::Decoder::new(1024);
+//! decoder.extend(b"{\"method\":\"a\"}\0{\"met").unwrap();
+//! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"a\"}");
+//! assert_eq!(decoder.next_frame(), None);
+//! decoder.extend(b"hod\":\"b\"}\0").unwrap();
+//! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"b\"}");
+//! ```
+
+use serde::Serialize;
+
+/// The greatest length of a frame that the daemon accepts, in bytes, without the terminating NUL.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// A buffer that has grown beyond this size gives its memory back when the buffer is empty.
+const KEEP_CAPACITY: usize = 64 * 1024;
+
+/// A frame was longer than the limit of the decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a frame is longer than {limit} bytes")]
+pub struct TooLarge {
+    /// The limit, in bytes.
+    pub limit: usize,
+}
+
+/// Cuts frames from the bytes that [`Decoder::extend`] takes in.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// How many bytes at the front of the buffer were handed out already.
+    consumed: usize,
+    /// How many bytes from `consumed` on are known to hold no delimiter. A long frame is so searched once,
+    /// not once per read.
+    searched: usize,
+    limit: usize,
+    /// The byte that ends a frame.
+    delimiter: u8,
+}
+
+impl Decoder {
+    /// A decoder that refuses frames longer than `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: Vec::new(), consumed: 0, searched: 0, limit, delimiter: 0 }
+    }
+
+    /// A decoder of lines of text, which end with a line feed instead of a NUL.
+    pub fn of_lines(limit: usize) -> Self {
+        Self { delimiter: b'\n', ..Self::new(limit) }
+    }
+
+    /// Takes in bytes in the order in which they arrived.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when a frame has passed the limit, whether the frame is whole or not. The stream cannot
+    /// be used any further.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        self.discard_consumed();
+        self.buffer.extend_from_slice(bytes);
+
+        // The buffer is searched only if it is long enough to hold a frame beyond the limit.
+        let too_large = self.buffer.len() > self.limit && self.longest_frame() > self.limit;
+        if too_large { Err(TooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+
+    /// The next whole frame, without its delimiter.
+    pub fn next_frame(&mut self) -> Option<&[u8]> {
+        let start = self.consumed;
+        let from = start + self.searched;
+
+        match self.buffer[from..].iter().position(|&byte| byte == self.delimiter) {
+            Some(offset) => {
+                let end = from + offset;
+                self.consumed = end + 1;
+                self.searched = 0;
+                Some(&self.buffer[start..end])
+            }
+            None => {
+                self.searched = self.buffer.len() - start;
+                None
+            }
+        }
+    }
+
+    /// How many bytes are held that belong to no frame handed out yet.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.consumed
+    }
+
+    fn longest_frame(&self) -> usize {
+        self.buffer[self.consumed..].split(|&byte| byte == self.delimiter).map(<[u8]>::len).max().unwrap_or(0)
+    }
+
+    fn discard_consumed(&mut self) {
+        if self.consumed == self.buffer.len() {
+            self.buffer.clear();
+            if self.buffer.capacity() > KEEP_CAPACITY {
+                self.buffer = Vec::new();
+            }
+        } else {
+            self.buffer.drain(..self.consumed);
+        }
+        self.consumed = 0;
+    }
+}
+
+/// `message` as one frame, with its NUL.
+///
+/// JSON cannot hold a raw NUL byte (RFC 8259, section 7), so the NUL always ends the frame.
+///
+/// # Panics
+/// When `message` cannot be written as JSON (a map with keys that are not strings). No message of poold is
+/// such a map.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(message).expect("protocol types have string keys only");
+    bytes.push(0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(decoder: &mut Decoder) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| decoder.next_frame().map(<[u8]>::to_vec)).collect()
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_are_split() {
+        let stream = b"one\0two\0\0three\0";
+        for split in 0..=stream.len() {
+            let mut decoder = Decoder::new(16);
+            let (head, tail) = stream.split_at(split);
+            decoder.extend(head).unwrap();
+            let mut got = frames(&mut decoder);
+            decoder.extend(tail).unwrap();
+            got.extend(frames(&mut decoder));
+            assert_eq!(
+                got,
+                [b"one".to_vec(), b"two".to_vec(), b"".to_vec(), b"three".to_vec()],
+                "split at {split}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_cap_holds_for_a_frame_not_for_the_stream() {
+        let mut decoder = Decoder::new(4);
+        decoder.extend(b"1234\x001234\x00").unwrap();
+        assert_eq!(frames(&mut decoder).len(), 2);
+        decoder.extend(b"1234").unwrap();
+        assert_eq!(decoder.extend(b"5"), Err(TooLarge { limit: 4 }));
+    }
+
+    #[test]
+    fn a_too_long_frame_is_refused_even_when_whole() {
+        assert_eq!(Decoder::new(4).extend(b"12345\0"), Err(TooLarge { limit: 4 }));
+    }
+
+    #[test]
+    fn a_large_frame_gives_its_memory_back() {
+        let mut decoder = Decoder::new(MAX_FRAME);
+        decoder.extend(&vec![b'x'; 1 << 20]).unwrap();
+        decoder.extend(b"\0").unwrap();
+        assert_eq!(frames(&mut decoder).len(), 1);
+        decoder.extend(b"y").unwrap();
+        assert!(decoder.buffer.capacity() <= KEEP_CAPACITY);
+        assert_eq!(decoder.pending(), 1);
+    }
+}
