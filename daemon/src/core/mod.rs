@@ -76,6 +76,8 @@ pub struct Core {
     pools: JobPools,
     /// Pools in which something may have become startable since the last dispatch.
     stirred: BTreeSet<PoolId>,
+    /// Pools that get a job offered at once which goes before all that they have: they wait for it.
+    awaiting: BTreeSet<PoolId>,
     lane: CallbackLane,
     active: IdMap<JobId, Active>,
     /// Submissions that the engine has not answered yet.
@@ -106,6 +108,7 @@ impl Core {
             settings: Settings { pools: Vec::new(), ..settings.clone() },
             pools: JobPools::default(),
             stirred: BTreeSet::new(),
+            awaiting: BTreeSet::new(),
             active: IdMap::default(),
             submissions: IdMap::default(),
             ending: IdMap::default(),
@@ -268,7 +271,11 @@ impl Core {
 
     /// Starts whatever can be started, and asks for more where that may be needed soon.
     fn dispatch(&mut self) {
+        let awaiting = std::mem::take(&mut self.awaiting);
         while let Some(id) = self.stirred.pop_first() {
+            if awaiting.contains(&id) {
+                continue; // The offer stirs it again.
+            }
             self.dispatch_pool(id);
             self.forget_if_over(id);
         }

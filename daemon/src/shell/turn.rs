@@ -73,11 +73,17 @@ impl Machines {
 
     /// Goes on until nothing is left to be looked at.
     pub fn turn(&mut self, outside: &mut impl Outside) {
-        while let Some(event) = self.next(outside) {
-            self.step(event, outside);
-        }
-        for effect in self.desk.end_turn() {
-            outside.serve(effect, &mut self.following);
+        loop {
+            while let Some(event) = self.next(outside) {
+                self.step(event, outside);
+            }
+            let told_together = self.desk.end_turn();
+            if told_together.is_empty() {
+                return;
+            }
+            for effect in told_together {
+                self.serve(effect, outside);
+            }
         }
     }
 

@@ -56,7 +56,7 @@ pub struct World {
     /// Killed, and not dead yet.
     pub killed_workers: BTreeSet<SlotId>,
     /// Volatile jobs that the machines have been told to be in their lines.
-    lined_up: BTreeSet<JobId>,
+    pub(super) lined_up: BTreeSet<JobId>,
     /// Jobs that must not be repeated and have been given to a worker, which may have executed them.
     pub executed: BTreeSet<JobId>,
     pub exited: bool,

@@ -233,6 +233,7 @@ impl Core {
     fn put_back(&mut self, queued: Move, active: &Active) {
         let id = queued.id;
         self.enqueue(id, &active.work.pool);
+        self.await_offer(id, &active.work);
         self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
     }
 

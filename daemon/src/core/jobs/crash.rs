@@ -38,8 +38,9 @@ impl Core {
             slots.forgive(slot.index);
         }
 
-        // The slot first: its next worker is on its way while the attempt's fate is written down. The order
-        // of the two effects does not matter, since nothing is handed to that worker before a later event.
+        // The slot first: its next worker starts while the attempt's fate is written down. `dispatch` runs at the end of
+        // the event, after this function: so nothing is handed to a worker before the move of the lost job is emitted,
+        // not even to a successor that is ready and has taken the slot over.
         self.respawn_later(slot, how.to_owned());
         match unit {
             Some(Unit::Job(id)) => self.lose_attempt(id, how, unsent, never_answered),

@@ -112,12 +112,17 @@ impl Offers {
         Some((0, last))
     }
 
-    pub fn count(&self, fits: impl Fn(JobId) -> bool) -> u64 {
-        self.positions.keys().filter(|&&id| fits(id)).count() as u64
+    /// Whether all that is here comes after that position.
+    pub fn are_after(&self, position: Position) -> bool {
+        self.jobs.first_key_value().is_some_and(|(&first, _)| position < first)
     }
 
     /// The machine has no room for a process: nothing is taken until the time returned.
     pub fn pause(&mut self, now: Duration) -> Duration {
+        // One shortage is met by every slot of the pool, and counts once.
+        if let Some(until) = self.paused_until.filter(|&until| now < until) {
+            return until;
+        }
         let until = now + BACKOFF.saturating_mul(1 << self.pauses.min(10)).min(BACKOFF_MAX);
         self.pauses += 1;
         self.paused_until = Some(until);

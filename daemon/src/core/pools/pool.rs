@@ -1,5 +1,6 @@
 //! The pools that are configured, and those that only finish what they run.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{IdMap, ProcessId, Program, Unit};
+use crate::job::{IdMap, JobId, Position, ProcessId, Program, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -127,6 +128,17 @@ impl Core {
             self.effects.push(Effect::Want { pool: name, credit, ahead_of });
         }
         self.effects.extend(excess.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
+    }
+
+    /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the engine
+    /// offers it at once: a slot that is free by the same event, since a successor has taken it over, waits for that.
+    pub(in crate::core) fn await_offer(&mut self, id: JobId, work: &Work) {
+        let position = Position { priority: Reverse(work.priority), id };
+        if let Some(pool_id) = self.pools.id_of(&work.pool)
+            && self.pools.get(pool_id).is_some_and(|pool| pool.offers.are_after(position))
+        {
+            self.awaiting.insert(pool_id);
+        }
     }
 
     /// The best job that is offered, where a slot is free for it.
