@@ -48,16 +48,7 @@ use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, JobId, RequestId, StopReason, Tie, Unit};
-
-/// Where a job was when the engine was given its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// Here: in a slot, or offered.
-    Here,
-    /// In the engine alone.
-    InEngine,
-}
+use crate::job::{IdMap, IdSet, JobId, RequestId, StopReason, Tie, Unit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -83,7 +74,7 @@ pub struct Core {
     /// Submissions that the engine has not answered yet.
     submissions: IdMap<RequestId, PendingInsertion>,
     /// Jobs whose end the engine has been given and has not confirmed.
-    ending: IdMap<JobId, Ending>,
+    ending: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, u64>,
     programs: Programs,
@@ -111,7 +102,7 @@ impl Core {
             awaiting: BTreeSet::new(),
             active: IdMap::default(),
             submissions: IdMap::default(),
-            ending: IdMap::default(),
+            ending: IdSet::default(),
             unserved: restored.queued.into_iter().map(|(name, queued)| (Arc::from(name), queued)).collect(),
             programs: Programs::default(),
             ties: Ties::default(),

@@ -6,8 +6,8 @@ use pool_proto::Record;
 
 use super::attempt::Active;
 use super::outcome;
+use crate::core::Core;
 use crate::core::event::Fact;
-use crate::core::{Core, Ending};
 use crate::engine::{Change, Detail, Fence, Move};
 use crate::job::{CallbackId, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries};
 
@@ -17,7 +17,7 @@ impl Core {
         if self.active.contains_key(&id) {
             return self.stop(id, reason);
         }
-        if self.ending.contains_key(&id) {
+        if self.ending.contains(&id) {
             return; // Its end is on its way already.
         }
         let Some(outcome) = outcome::of_stop(reason, self.now.wall_us) else { return };
@@ -26,7 +26,7 @@ impl Core {
             return self.finish_idle(&ready, outcome);
         }
         // Not here: the engine knows whether it is in its line, waits, has ended, or never was.
-        self.ending.insert(id, Ending::InEngine);
+        self.ending.insert(id);
         let end = Move::new(id, Fence::Idle, Place::Ended(Box::new(outcome)), Tries::default());
         self.change(Change::Move(Box::new(Move { want: Detail::Record, ..end })));
     }
@@ -67,7 +67,7 @@ impl Core {
         outcome: Outcome,
         start: Option<Start>,
     ) {
-        self.ending.insert(id, Ending::Here);
+        self.ending.insert(id);
         let end = Move::new(id, fence, Place::Ended(Box::new(outcome)), tries);
         self.change(Change::Move(Box::new(Move { start, ..end })));
     }

@@ -105,7 +105,7 @@ impl Core {
         let pool = self.pools.get_mut(id).expect("it has just been found");
         // One that is being ended has left its line, whatever the engine knew when it offered it.
         let offered = offers.len();
-        offers.retain(|offer| !ending.contains_key(&offer.ready.id));
+        offers.retain(|offer| !ending.contains(&offer.ready.id));
         pool.offers.forgo(offered - offers.len());
         pool.offers.add(offers);
         self.stirred.insert(id);

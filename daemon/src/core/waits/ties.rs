@@ -65,7 +65,7 @@ impl Core {
         if self.mode != Mode::Draining || self.ties.to_pool.is_empty() {
             return;
         }
-        let is_leaving = |id: &JobId| self.ending.contains_key(id);
+        let is_leaving = |id: &JobId| self.ending.contains(id);
         let left = self.ties.to_pool.iter().filter(|(id, _)| !is_leaving(id));
         let queued = left.clone().filter(|(_, queued_in)| queued_in.is_some()).count() as u64;
         let left: Vec<JobId> = left.map(|(&id, _)| id).collect();
