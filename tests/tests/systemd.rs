@@ -100,10 +100,7 @@ fn the_units_work_under_systemd() {
     systemd.sh("for i in $(seq 20); do poolctl submit -- sh -c 'echo $POOL_JOB_ID >>/var/tmp/ran'; done");
     let first = 2.to_string();
     if !systemd.sh("sleep 2; poolctl ls").contains("running") {
-        return skip(
-            "the_units_work_under_systemd",
-            "known defect: job 2 does not run under this systemd; see the note",
-        );
+        return skip("known defect: job 2 does not run under this systemd; see the note");
     }
     wait_until("the first one runs", || systemd.record(&first)["state"] == "running");
     let main_pid = systemd.show("MainPID");
