@@ -24,11 +24,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sim", &["job", "core", "desk", "engine", "shell::turn", "start::config"]),
 ];
 
+/// The machines know of the engine only what stands at its seam.
+const BEHIND_THE_SEAM: &[&str] = &["engine::sqlite", "engine::memory", "engine::front"];
+
 /// What the two machines may not do: they have no clock, no files, no threads, no kernel.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::io",
     "std::net",
+    "std::os",
     "std::thread",
     "std::process",
     "Instant",
@@ -36,6 +40,7 @@ const IMPURE: &[&str] = &[
     "nix::sys",
     "mio::",
     "libc::",
+    "rusqlite",
 ];
 const PURE: &[&str] = &["job", "core", "desk"];
 
@@ -52,7 +57,8 @@ fn every_folder_imports_only_what_it_may() {
                 let is_own = import == *folder || import.starts_with(&format!("{folder}::"));
                 let is_allowed =
                     |allowed: &&str| import == *allowed || import.starts_with(&format!("{allowed}::"));
-                if !is_own && !allowed.iter().any(is_allowed) {
+                let is_behind = PURE.contains(folder) && BEHIND_THE_SEAM.contains(&import.as_str());
+                if is_behind || !is_own && !allowed.iter().any(is_allowed) {
                     faults.push(format!("{} imports crate::{import}", path.display()));
                 }
             }
@@ -91,9 +97,9 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
         for entry in fs::read_dir(&dir).expect("the folder is there").flatten() {
             let path = entry.path();
             let name = entry.file_name().into_string().expect("files have plain names");
-            if path.is_dir() && name != "tests" {
+            if path.is_dir() && name != "tests" && name != "conformance" {
                 open.push(path);
-            } else if name.ends_with(".rs") && name != "tests.rs" && name != "conformance.rs" {
+            } else if name.ends_with(".rs") && name != "tests.rs" {
                 let text = fs::read_to_string(&path).expect("it is readable");
                 sources.push((path, text));
             }

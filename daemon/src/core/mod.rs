@@ -27,6 +27,8 @@ mod event;
 pub mod jobs;
 pub mod pools;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod view;
 pub mod waits;

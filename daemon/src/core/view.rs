@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pool_proto::nouns::{self, CallProgress, SlotState, Tier};
 
+#[cfg(test)]
 use super::event::LaneId;
 use super::pools::pool::JobPool;
 use super::pools::slots::Occupancy;
@@ -78,6 +79,7 @@ impl Core {
     }
 
     /// The name of a lane's pool; none for the callbacks' lane, and for a pool that has gone.
+    #[cfg(test)]
     pub fn pool_name(&self, lane: LaneId) -> Option<Arc<str>> {
         match lane {
             LaneId::Pool(id) => self.pools.get(id).map(|pool| pool.name.clone()),

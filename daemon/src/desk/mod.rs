@@ -213,7 +213,7 @@ impl Desk {
         if let Err(refusal) = self.rights.may(client.uid, &asked) {
             return self.refuse(request, refusal);
         }
-        if self.awaits_measure(&asked) {
+        if self.awaits_measure(connection, &asked) {
             return self.defer(connection, request, asked, more, core);
         }
         self.carry_out(connection, request, asked, more, core);
@@ -364,7 +364,7 @@ impl Desk {
     /// connections are lost, and no more.
     fn on_exiting(&mut self, core: &Core) {
         self.tell_briefs();
-        for request in self.requests.that(|open| matches!(open, Open::Measuring(_))) {
+        for request in self.requests.measuring() {
             let Some(Open::Measuring(deferred)) = self.requests.remove(request) else { continue };
             match deferred.asked {
                 Request::Submit(_) | Request::SubmitMany(_) => self.refuse(request, Refusal::Draining {}),

@@ -15,7 +15,7 @@ use crate::job::{IdMap, JobId, RequestId};
 /// A request that has not been replied to in full: what it is about, with all that it owns.
 #[derive(Debug)]
 pub enum Open {
-    /// A submission, or what must not overtake one, waits until the output of all jobs has been measured.
+    /// A submission, or what must not overtake it, waits until the output of all jobs has been measured.
     Measuring(Box<Deferred>),
     /// Its jobs are on their way into the engine.
     Submitting(Submission),
@@ -99,12 +99,14 @@ struct Awaited {
     brief: Option<Box<Brief>>,
 }
 
-/// All requests, and two indexes: who waits for a job, and who listens.
+/// All requests, and indexes of them: who waits for a job, who listens, and who waits for a measure.
 #[derive(Debug, Default)]
 pub struct Requests {
     open: IdMap<RequestId, Open>,
     awaited: IdMap<JobId, Awaited>,
     listeners: Vec<RequestId>,
+    /// In the order in which they came.
+    measuring: Vec<RequestId>,
 }
 
 impl Requests {
@@ -116,6 +118,7 @@ impl Requests {
                 }
             }
             Open::Listening(_) => self.listeners.push(request),
+            Open::Measuring(_) => self.measuring.push(request),
             _ => {}
         }
         let earlier = self.open.insert(request, open);
@@ -132,6 +135,7 @@ impl Requests {
                 }
             }
             Open::Listening(_) => self.listeners.retain(|&other| other != request),
+            Open::Measuring(_) => self.measuring.retain(|&other| other != request),
             _ => {}
         }
         Some(open)
@@ -231,6 +235,22 @@ impl Requests {
         })
     }
 
+    /// Those that wait for a measure, in the order in which they came.
+    pub fn measuring(&self) -> Vec<RequestId> {
+        self.measuring.clone()
+    }
+
+    /// Whether a submission of this connection, or what has come after it, waits for a measure.
+    pub fn is_submission_deferred(&self, connection: ConnectionId) -> bool {
+        self.measuring.iter().any(|request| match self.open.get(request) {
+            // A look at the daemon holds up nothing.
+            Some(Open::Measuring(deferred)) => {
+                deferred.connection == connection && !matches!(deferred.asked, Request::Status)
+            }
+            _ => false,
+        })
+    }
+
     /// Those of one kind, in the order in which they came.
     pub fn that(&self, is_one: impl Fn(&Open) -> bool) -> Vec<RequestId> {
         let mut found: Vec<RequestId> =
@@ -254,7 +274,10 @@ impl Requests {
     /// Nothing is open, and no index knows of anything.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.awaited.is_empty() && self.listeners.is_empty()
+        self.open.is_empty()
+            && self.awaited.is_empty()
+            && self.listeners.is_empty()
+            && self.measuring.is_empty()
     }
 }
 

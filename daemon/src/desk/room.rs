@@ -46,7 +46,11 @@ impl OutputRoom {
 impl Desk {
     /// Whether the request is to wait for a measure. Those that wait are carried out in the order in which
     /// they came.
-    pub(super) fn awaits_measure(&self, asked: &Request) -> bool {
+    pub(super) fn awaits_measure(&self, connection: ConnectionId, asked: &Request) -> bool {
+        // Whatever follows a submission on its connection finds it done.
+        if self.requests.is_submission_deferred(connection) {
+            return true;
+        }
         let is_fresh = self.room.is_fresh(self.now.monotonic);
         match asked {
             Request::Submit(_) | Request::SubmitMany(_) => {
@@ -91,7 +95,7 @@ impl Desk {
 
     pub(super) fn on_measured(&mut self, ended: u64, running: u64, core: &Core) {
         self.room.measured(self.now.monotonic, ended.saturating_add(running));
-        for request in self.requests.that(|open| matches!(open, Open::Measuring(_))) {
+        for request in self.requests.measuring() {
             let Some(Open::Measuring(deferred)) = self.requests.remove(request) else { continue };
             let Deferred { connection, asked, more } = *deferred;
             self.carry_out(connection, request, asked, more, core);

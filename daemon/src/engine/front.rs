@@ -247,11 +247,12 @@ impl Front {
     /// Jobs wait no more. One whose end is under way does not come back: the backing gets its end after this.
     fn note_back(&mut self, jobs: &[Ready]) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
-        for ready in
-            jobs.iter().filter(|ready| !self.leaving.contains(&ready.id)).cloned().collect::<Vec<_>>()
-        {
+        for ready in jobs {
+            if self.leaving.contains(&ready.id) {
+                continue;
+            }
             let pool = ready.work.pool.clone();
-            self.line(&pool).back(ready);
+            self.line(&pool).back(ready.clone());
             if !pools.contains(&pool) {
                 pools.push(pool);
             }

@@ -166,6 +166,7 @@ impl<B: Backing> Engine<B> {
         &self.durable
     }
 
+    #[cfg(test)]
     pub fn durable_mut(&mut self) -> &mut B {
         &mut self.durable
     }
@@ -175,6 +176,7 @@ impl<B: Backing> Engine<B> {
     }
 
     /// The backing for volatile jobs.
+    #[cfg(test)]
     pub fn volatile(&self) -> &Memory {
         &self.volatile
     }

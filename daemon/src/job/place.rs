@@ -1,4 +1,4 @@
-//! Where a job is, as data: one noun for the scheduler, for the engine that keeps the job, and for whoever
+//! Where a job is, as data: one noun for the core, for the engine that keeps the job, and for whoever
 //! looks at it.
 //!
 //! ```text
@@ -68,14 +68,6 @@ impl Place {
             Self::Running(_) => State::Running,
             Self::Stopping(_) => State::Stopping,
             Self::Ended(outcome) => outcome.state,
-        }
-    }
-
-    /// Whether an attempt of the job may run there.
-    pub fn is_active(&self) -> bool {
-        match self {
-            Self::Running(_) | Self::Stopping(_) => true,
-            Self::Queued { .. } | Self::Waiting(_) | Self::Ended(_) => false,
         }
     }
 }

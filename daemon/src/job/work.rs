@@ -139,9 +139,9 @@ pub struct Work {
     /// The higher, the sooner.
     pub priority: i32,
     pub retries: Retries,
-    /// None once the job is stored: the store has it.
+    /// None once the job is kept: the engine has it.
     pub key: Option<Key>,
-    /// Empty once the job is stored: the outbox has them.
+    /// Empty once the job is kept: the engine has them.
     pub callbacks: Vec<NewCallback>,
 }
 

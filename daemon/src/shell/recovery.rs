@@ -24,7 +24,7 @@ pub struct Recovery {
     pub swept: Swept,
 }
 
-/// Kills what is left. `restored`: what the store knows, if it can be read; `groups`: the control groups that
+/// Kills what is left. `restored`: what the engine knows, if it can be read; `groups`: the control groups that
 /// have been killed before.
 pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, groups: usize) -> Recovery {
     let boot_id = kernel::boot_id();

@@ -179,7 +179,8 @@ impl World {
     /// Those whose attempt a crash takes along: a worker has it, or the disk says so.
     fn may_have_died(&self) -> BTreeSet<JobId> {
         let disk = self.disk();
-        let is_active = |id: &JobId| disk.place_of(*id).is_some_and(Place::is_active);
+        let is_active =
+            |id: &JobId| matches!(disk.place_of(*id), Some(Place::Running(_) | Place::Stopping(_)));
         disk.jobs().filter(is_active).chain(self.running_jobs().into_iter().map(JobId)).collect()
     }
 

@@ -12,32 +12,8 @@
 //! counts as crashed. Both sides are the same binary today, so that this happens only where the binary was
 //! replaced while poold ran.
 //!
-//! # How a later supervisor would adopt living workers
-//!
-//! `Hello` says what a worker has in hand: the claim of its attempt, or the process of its resident program.
-//! A fresh worker has nothing in hand. A supervisor that takes over living workers, after an upgrade in place
-//! or after a crash, would do this:
-//!
-//! 1. The guardian keeps its end of each worker's socket, as it keeps the listener, and hands the sockets to
-//!    the next supervisor in its handover (`start/handover.rs`). While no supervisor lives, the guardian
-//!    holds the sockets open and does not sweep: a worker sees no end of its socket and works on; its reports
-//!    wait in the socket.
-//! 2. The new supervisor sends `Greet` on each socket: a new command, which a worker answers with `Hello` as
-//!    at its start.
-//! 3. A worker of another version is killed, as today. Its attempt is interrupted, as by a crash.
-//! 4. Otherwise the supervisor compares the claim with what the store says. If the store has that job running
-//!    with that attempt, the attempt goes on: the slot is taken, and the job is not requeued. If not (the job
-//!    was canceled, or its end is stored already), the worker is told to kill the attempt, and its report is
-//!    ignored, as each report with an old claim is.
-//! 5. Reports that were sent before the greeting are read first, since the socket keeps the order. So an end
-//!    that nobody has read yet arrives before the `Hello` that has nothing in hand.
-//! 6. The process of a worker stays the guardian's grandchild or becomes its child: the supervisor learns of
-//!    its death by the end of the socket and a pidfd, since it cannot wait for a process that is not its
-//!    child. Orphans then fall to the guardian.
-//!
-//! What is in place for that: the version, the claim in each report, the fence against old claims, a worker
-//! that needs nothing of its supervisor but the socket, and a handover that is one type. What is missing:
-//! that the guardian holds the sockets, `Greet`, and a `restore` that takes living attempts.
+//! `Hello` also says what a worker has in hand, which is nothing for a fresh one: so a later supervisor can
+//! adopt living workers. ARCHITECTURE.md says how that would go.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -179,6 +179,29 @@ impl Core {
         }
     }
 
+    // ---- how many are queued ----
+
+    /// One more job is queued in a pool, whether that is configured or not.
+    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>) {
+        self.ties.enqueued(id, pool);
+        match self.pools.named_mut(pool) {
+            Some(pool) => pool.queued += 1,
+            None => *self.unserved.entry(pool.clone()).or_default() += 1,
+        }
+    }
+
+    /// A job is queued no more.
+    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>) {
+        self.ties.dequeued(id);
+        let queued = match self.pools.named_mut(pool) {
+            Some(pool) => Some(&mut pool.queued),
+            None => self.unserved.get_mut(pool),
+        };
+        if let Some(queued) = queued {
+            *queued = queued.saturating_sub(1);
+        }
+    }
+
     // ---- slots ----
 
     pub(in crate::core) fn resize(&mut self, lane: LaneId, wanted: u32) {

@@ -90,27 +90,6 @@ impl Core {
         let has_others = pool.queued > self.ties.queued_in(&pool.name);
         has_others && !pool.slots.has_idle() && running.all(is_tied)
     }
-
-    /// One more job is queued in a pool, whether that is configured or not.
-    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>) {
-        self.ties.enqueued(id, pool);
-        match self.pools.named_mut(pool) {
-            Some(pool) => pool.queued += 1,
-            None => *self.unserved.entry(pool.clone()).or_default() += 1,
-        }
-    }
-
-    /// A job is queued no more.
-    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>) {
-        self.ties.dequeued(id);
-        let queued = match self.pools.named_mut(pool) {
-            Some(pool) => Some(&mut pool.queued),
-            None => self.unserved.get_mut(pool),
-        };
-        if let Some(queued) = queued {
-            *queued = queued.saturating_sub(1);
-        }
-    }
 }
 
 /// All ties of jobs that have not ended.
@@ -137,13 +116,13 @@ impl Ties {
         self.of.get(&id).copied()
     }
 
-    fn enqueued(&mut self, id: JobId, pool: &Arc<str>) {
+    pub fn enqueued(&mut self, id: JobId, pool: &Arc<str>) {
         if let Some(queued_in) = self.to_pool.get_mut(&id) {
             *queued_in = Some(pool.clone());
         }
     }
 
-    fn dequeued(&mut self, id: JobId) {
+    pub fn dequeued(&mut self, id: JobId) {
         if let Some(queued_in) = self.to_pool.get_mut(&id) {
             *queued_in = None;
         }

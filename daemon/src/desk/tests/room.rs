@@ -29,9 +29,18 @@ fn submissions_wait_for_one_measure_and_are_carried_out_in_order() {
     assert_eq!(told, [""; 0], "the measure is under way");
     let (_, told) = bench.ask(connection, request("Shutdown", json!({"mode": "drain"})));
     assert_eq!(told, [""; 0], "it does not overtake them");
+    let (_, told) = bench.ask(connection, request("List", json!({})));
+    assert_eq!(told, [""; 0], "nor does any other request of their connection");
     assert_eq!(
         bench.measured(60, 40),
-        ["submit 1 of 1", "submit 2 of 2", r#"3 {"pid":10}"#, "ending when all is done", "command Drain"]
+        [
+            "submit 1 of 1",
+            "submit 2 of 2",
+            r#"3 {"pid":10}"#,
+            "ending when all is done",
+            "command Drain",
+            "4 asks 1000 after 0"
+        ]
     );
 }
 

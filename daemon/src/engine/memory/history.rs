@@ -96,7 +96,7 @@ impl Memory {
                 more = true;
                 break;
             }
-            let attempts = self.tries_of(oldest).unwrap_or_default().attempts;
+            let attempts = self.jobs.get(&oldest).map_or(0, |row| row.tries.attempts);
             jobs.push((oldest, attempts));
             callbacks.extend(self.remove(oldest_us, oldest));
         }

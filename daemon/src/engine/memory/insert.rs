@@ -1,7 +1,7 @@
 //! New jobs, with their keys, ties and callbacks.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use pool_proto::{Refusal, State};
 
@@ -77,15 +77,15 @@ impl Memory {
         }
 
         let is_whole = submitted.key.is_none() && submitted.callbacks.is_empty();
-        let (work, submitted_work) = if is_whole {
-            (submitted.clone(), Weak::new())
+        let work = if is_whole {
+            submitted.clone()
         } else {
-            let work = Work { key: None, callbacks: Vec::new(), ..Work::clone(submitted) };
-            (Arc::new(work), Arc::downgrade(submitted))
+            Arc::new(Work { key: None, callbacks: Vec::new(), ..Work::clone(submitted) })
         };
         let row = Row {
             work,
-            submitted: submitted_work,
+            #[cfg(test)]
+            submitted: if is_whole { std::sync::Weak::new() } else { Arc::downgrade(submitted) },
             key: submitted.key.clone(),
             callbacks,
             undelivered: 0,

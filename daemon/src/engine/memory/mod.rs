@@ -14,7 +14,7 @@ mod read;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use pool_proto::Refusal;
 
@@ -56,8 +56,9 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 struct Row {
     work: Arc<Work>,
-    /// The work as it was submitted, where that is more than is kept.
-    submitted: Weak<Work>,
+    /// The work as it was submitted, where that is more than is kept: for tests, which look for whoever has it.
+    #[cfg(test)]
+    submitted: std::sync::Weak<Work>,
     key: Option<Key>,
     /// Its callbacks, in order, and how many of them are pending or running.
     callbacks: Vec<CallbackId>,
@@ -220,15 +221,19 @@ impl Memory {
         }
     }
 
+    /// Whether the job is here.
+    pub fn has(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl Memory {
     /// What a durable backing would have logged as bugs, the first ones. A move that was lost under
     /// [`Fence::Idle`](super::Fence::Idle) is none.
     pub fn mistakes(&self) -> &[String] {
         &self.mistakes
-    }
-
-    /// Whether the job is here.
-    pub fn has(&self, id: JobId) -> bool {
-        self.jobs.contains_key(&id)
     }
 
     /// Where a job is.

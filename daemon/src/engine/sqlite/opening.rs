@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The write-ahead log is cut to this size when a burst is over.
 const WAL_SIZE_LIMIT: i64 = 64 << 20;
 
-/// Why there is no store.
+/// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot use the state directory {dir:?}; create it, or name another with --state-dir")]
@@ -57,7 +57,7 @@ pub enum OpenError {
     Damaged { file: PathBuf, source: rusqlite::Error },
     #[error("cannot read or write {file:?}; check the disk and the room on it")]
     Failed { file: PathBuf, source: rusqlite::Error },
-    #[error("cannot start the store's thread")]
+    #[error("cannot start the database's thread")]
     Thread(#[source] io::Error),
 }
 

@@ -1,5 +1,5 @@
 //! What a start needs to know, read once. Nothing is changed: what an interrupted job becomes is the
-//! scheduler's decision, and a start on a full disk must not fail.
+//! core's decision, and a start on a full disk must not fail.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

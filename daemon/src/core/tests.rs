@@ -1,0 +1,67 @@
+//! What no engine of today brings about, and the core has to take: event by event. All else is told by the
+//! stories of `sim/`.
+
+use std::time::Duration;
+
+use super::*;
+use crate::desk::{Account, Admission};
+use crate::engine::Offer;
+use crate::job::{ProcessId, Ready, Tries, Work};
+use crate::start::config::Config;
+
+const START: Now = Now { monotonic: Duration::from_secs(1000), wall_us: 1_000_000 };
+
+/// A core with one pool of two workers, both of which are up.
+fn core() -> Core {
+    let callbacks = CallbackSettings {
+        workers: 1,
+        attempts: 1,
+        backoff: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    let pool = PoolSettings { name: "default".into(), workers: 2, program: None };
+    let settings = Settings {
+        pools: vec![pool],
+        callbacks,
+        crash_limit: 1,
+        stop_grace: Duration::from_secs(1),
+        max_queued: 10,
+    };
+    let (mut core, _) = Core::restore(settings, Restored { next_job: 1, ..Restored::default() }, START);
+    for index in 0..2 {
+        let slot = SlotId { lane: LaneId::Pool(PoolId(0)), index };
+        core.handle(START, Event::WorkerUp { slot, pid: ProcessId::new(100 + index as i32) });
+    }
+    core
+}
+
+/// A job comes into the engine.
+fn insert(core: &mut Core, id: u64) -> Arc<Work> {
+    let job = pool_proto::nouns::Job { argv: vec!["true".to_owned()], ..Default::default() };
+    let pool = |name: &str| Some((Arc::from(name), false));
+    let work = Admission::new(Account::default()).admit(job, 0, &Config::default(), pool).unwrap();
+    let (request, jobs) = (RequestId(id), vec![work.clone()]);
+    core.handle(START, Event::Submit { request, jobs: jobs.clone() });
+    let (untied, existing) = (Vec::new(), Vec::new());
+    core.handle(START, Event::Answer(Answer::Inserted { request, first: JobId(id), jobs, untied, existing }));
+    work
+}
+
+#[test]
+fn an_offer_whose_time_has_passed_goes_back_and_its_job_stays_in_line() {
+    let mut core = core();
+    let offer = |id: u64, work: Arc<Work>, start_by| {
+        let ready = Ready { id: JobId(id), tries: Tries::default(), work };
+        Offer { ready, start_by: Some(start_by) }
+    };
+    let late = offer(1, insert(&mut core, 1), START.monotonic);
+    let good = offer(2, insert(&mut core, 2), START.monotonic + Duration::from_secs(2));
+    let now = Now { monotonic: START.monotonic + Duration::from_secs(1), ..START };
+
+    let offered = Event::Offered { pool: "default".into(), offers: vec![late.clone(), good] };
+    let effects = core.handle(now, offered);
+
+    assert!(effects.contains(&Effect::GiveBack(late.ready)), "{effects:?}");
+    assert_eq!(core.running().collect::<Vec<_>>(), [(JobId(2), 1)]);
+    assert_eq!(core.queued_jobs(), 1);
+}
