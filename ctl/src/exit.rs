@@ -24,6 +24,9 @@ pub enum ExitReason {
     /// The command line is wrong: 2, the code of clap.
     Usage,
 
+    /// Something was done, and its result could not be printed: 74, which is `EX_IOERR` of sysexits.h.
+    Untold,
+
     /// poold refuses for now: 75, which is `EX_TEMPFAIL` of sysexits.h.
     RefusedForNow,
 
@@ -50,6 +53,7 @@ impl ExitReason {
             Self::Unwell => 1,
             Self::Failures(count) => count.min(Self::MOST_FAILURES) as u8,
             Self::Usage => 2,
+            Self::Untold => 74,
             Self::RefusedForNow => 75,
             Self::TimedOut => 124,
             Self::Failed => 125,
@@ -79,11 +83,12 @@ mod tests {
             ExitReason::Success,
             ExitReason::Unwell,
             ExitReason::Usage,
+            ExitReason::Untold,
             ExitReason::RefusedForNow,
             ExitReason::TimedOut,
             ExitReason::Failed,
         ];
-        assert_eq!(codes.map(ExitReason::code), [0, 1, 2, 75, 124, 125]);
+        assert_eq!(codes.map(ExitReason::code), [0, 1, 2, 74, 75, 124, 125]);
         assert_eq!(
             [ExitReason::Job(127), ExitReason::Signal(9), ExitReason::BrokenPipe].map(ExitReason::code),
             [127, 137, 141]

@@ -34,6 +34,16 @@ pub fn ids_of(ranges: &[IdRange]) -> Vec<u64> {
     ranges.iter().flat_map(|range| range.first..=range.last).collect()
 }
 
+/// The ids as they may be written on a command line: those that follow each other are ranges.
+pub fn in_ranges(ids: &[u64]) -> String {
+    let is_next = |id: &u64, next: &u64| id.checked_add(1) == Some(*next);
+    let range = |ids: &[u64]| match ids {
+        [first, .., last] => format!("{first}-{last}"),
+        ids => ids.iter().map(u64::to_string).collect(),
+    };
+    ids.chunk_by(is_next).map(range).collect::<Vec<String>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +54,7 @@ mod tests {
             text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges))
         };
         assert_eq!(ids("12 3-5 12"), Ok(vec![12, 3, 4, 5, 12]));
+        assert_eq!(in_ranges(&[12, 3, 4, 5, 12, 13]), "12 3-5 12-13");
         for text in ["", "x", "5-3", "3-", "-3", "1-99999999999"] {
             assert!(ids(text).is_err(), "{text}");
         }

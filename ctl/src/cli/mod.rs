@@ -2,6 +2,7 @@
 //! daemon and no verb.
 
 pub mod choices;
+pub mod fault;
 pub mod ids;
 pub mod job;
 pub mod values;

@@ -32,6 +32,7 @@ use crate::link::deadline::Deadline;
 use crate::link::session::{Session, Turn};
 use crate::term::progress::ProgressLines;
 use crate::term::stream::Stream;
+use crate::term::text::Untold;
 
 pub use self::interrupt::note;
 
@@ -264,11 +265,22 @@ impl<'a> Follower<'a> {
 
         // The reader of our output may be slow. poolctl must not be deaf to signals meanwhile.
         let before_a_block = || interrupts.iter_mut().for_each(Interrupts::attend);
-        let Pumped { has_more, is_unheard } = attempt.pump(&mut self.buffer, before_a_block)?;
+        let pumped = attempt.pump(&mut self.buffer, before_a_block);
+        let Pumped { has_more, is_unheard } = pumped.map_err(|error| self.untold(error))?;
         if is_unheard {
             self.on_unheard()?;
         }
         Ok(has_more)
+    }
+
+    /// The error of output that cannot be passed on. It says what happens to a job that was submitted here.
+    fn untold(&self, error: anyhow::Error) -> anyhow::Error {
+        let Some(id) = self.id().filter(|_| self.is_in_place) else { return error };
+        let goes_on = match self.on_disconnect {
+            OnDisconnect::Detach => format!("job {id} was accepted and goes on: `poolctl wait {id}`"),
+            OnDisconnect::Cancel => format!("job {id} was accepted and is canceled"),
+        };
+        Untold::new(error, goes_on).into()
     }
 
     /// The reader of our output has gone. A job that is started here would get SIGPIPE at its next write, so

@@ -12,7 +12,7 @@ use super::text::{self, CANNOT_WRITE};
 /// # Errors
 /// Those of write(2).
 pub fn print(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = text::stdout()?;
     serde_json::to_writer(&mut stdout, value)
         .map_err(io::Error::from)
         .and_then(|()| stdout.write_all(b"\n"))

@@ -1,8 +1,11 @@
 //! Text for people, on a stdout whose reader may go at any time.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::fmt::{self, Display};
+use std::io::{self, ErrorKind, Read, StdoutLock, Write};
 
 use anyhow::Context;
+
+use super::stream::open_at_start;
 
 /// Longer commands and names are cut in tables, and only there.
 pub const LONGEST: usize = 500;
@@ -24,8 +27,45 @@ pub fn printable(text: &str, longest: usize) -> String {
 /// # Errors
 /// Those of write(2).
 pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = stdout()?;
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context(CANNOT_WRITE)
+}
+
+/// Our stdout.
+///
+/// # Errors
+/// When stdout was closed before poolctl was started.
+pub fn stdout() -> anyhow::Result<StdoutLock<'static>> {
+    open_at_start().context(CANNOT_WRITE)?;
+    Ok(io::stdout().lock())
+}
+
+/// The error of a result that could not be printed, of something that was done all the same. Whoever repeats
+/// the command does the same thing twice, so this error has an exit code of its own.
+#[derive(Debug)]
+pub struct Untold(String);
+
+impl Untold {
+    /// `error` kept the result from being printed. `done` says what was done all the same.
+    pub fn new(error: anyhow::Error, done: impl Display) -> Self {
+        Self(format!("{error:#}; {done}"))
+    }
+}
+
+impl Display for Untold {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Untold {}
+
+/// Says what was done, in place of a result that could not be printed.
+///
+/// # Errors
+/// [`Untold`], if `told` is an error.
+pub fn or_untold(told: anyhow::Result<()>, done: impl Display) -> anyhow::Result<()> {
+    told.map_err(|error| Untold::new(error, done).into())
 }
 
 /// Prints everything that a reader gives, byte for byte.
@@ -33,7 +73,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// Those of reading and of write(2).
 pub fn copy(source: &mut impl Read) -> anyhow::Result<()> {
-    io::copy(source, &mut io::stdout().lock()).context(CANNOT_WRITE)?;
+    io::copy(source, &mut stdout()?).context(CANNOT_WRITE)?;
     Ok(())
 }
 

@@ -48,7 +48,8 @@ impl BackupOptions {
         client.request(&EndBackup {})?;
 
         part.become_file(file)?;
-        report(file, begun.bytes, context.as_json)?;
+        let told = report(file, begun.bytes, context.as_json);
+        text::or_untold(told, format_args!("the backup {} is whole", file.display()))?;
         Ok(ExitReason::Success)
     }
 }

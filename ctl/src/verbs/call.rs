@@ -62,7 +62,7 @@ pub struct CallOptions {
     method: String,
 
     /// The parameters of the method. Each is read as JSON if possible, and is text otherwise
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     param: Vec<String>,
 }
 
@@ -82,7 +82,9 @@ impl CallOptions {
         }
 
         let record = stand_in(context, client, submit)?;
-        tell(&record)?;
+        let id = record.id;
+        let told = tell(&record);
+        text::or_untold(told, format_args!("job {id} has ended, and `poolctl show {id}` has its value"))?;
         Ok(exit_of(&record))
     }
 

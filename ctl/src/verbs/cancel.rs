@@ -7,7 +7,7 @@ use super::Context;
 use crate::cli::ids::{IdRange, ids_of};
 use crate::exit::ExitReason;
 use crate::tell::record::JobsDocument;
-use crate::term::json;
+use crate::term::{json, text};
 
 /// End jobs in any state, and return when they have ended
 #[derive(Debug, Args)]
@@ -25,7 +25,8 @@ impl CancelOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let canceled = context.link.connect()?.request(&Cancel { ids: ids_of(&self.ids) })?;
         if context.as_json {
-            json::print(&JobsDocument::of(&canceled.jobs))?;
+            let told = json::print(&JobsDocument::of(&canceled.jobs));
+            text::or_untold(told, "the jobs have ended")?;
         }
         Ok(ExitReason::Success)
     }

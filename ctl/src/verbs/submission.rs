@@ -1,6 +1,5 @@
 //! What `submit`, `run` and `call` share: submitting a job without waiting for it, or waiting in its place.
 
-use anyhow::Context as _;
 use pool_proto::methods::Submit;
 use pool_proto::{Client, ClientError, Record};
 use serde_json::json;
@@ -31,7 +30,7 @@ pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow:
         None if context.as_json => json::print(&json!({ "id": id })),
         Some(_) | None => text::print(&format!("{id}\n")),
     };
-    told.with_context(|| format!("job {id} was accepted, but its id cannot be told"))?;
+    text::or_untold(told, format_args!("job {id} was accepted"))?;
     Ok(ExitReason::Success)
 }
 

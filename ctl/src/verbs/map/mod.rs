@@ -61,6 +61,7 @@ use crate::link::session::Turn;
 use crate::term::bar::Bar;
 use crate::term::printer::Printing;
 use crate::term::stream::Stream;
+use crate::term::text::{CANNOT_WRITE, Untold};
 
 pub use self::options::MapOptions;
 
@@ -207,7 +208,8 @@ impl Map<'_> {
                 if error.kind() == io::ErrorKind::BrokenPipe {
                     self.on_unheard();
                 } else {
-                    self.fail(anyhow::Error::from(error).context("cannot write the output"));
+                    let error = anyhow::Error::from(error).context(CANNOT_WRITE);
+                    self.fail(Untold::new(error, "jobs have run: `poolctl ls` lists them").into());
                     self.results.printer.clear();
                 }
                 None

@@ -68,12 +68,7 @@ pub struct MapOptions {
 
     /// The command, which no shell reads, with {} for the item and {#} for its number; then `:::` and the
     /// items, unless they are read
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required_unless_present = "call",
-        value_name = "COMMAND [::: ITEM]"
-    )]
+    #[arg(trailing_var_arg = true, required_unless_present = "call", value_name = "COMMAND [::: ITEM]")]
     pub command: Vec<OsString>,
 }
 

@@ -80,7 +80,7 @@ pub struct AddPoolOptions {
     backoff: Option<Duration>,
 
     /// The program and its arguments, which no shell reads
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 

@@ -12,6 +12,7 @@ use pool_proto::nouns::Job;
 use pool_proto::{Client, ClientError, Refusal};
 
 use crate::cli::UsageError;
+use crate::cli::ids::in_ranges;
 use crate::exit::ExitReason;
 use crate::link::connect::Link;
 use crate::term::text;
@@ -120,7 +121,10 @@ impl Bulk<'_> {
             .ids
             .iter()
             .map(|id| if self.as_json { format!("{{\"id\":{id}}}\n") } else { format!("{id}\n") });
-        text::print(&lines.collect::<String>())
+        let told = text::print(&lines.collect::<String>());
+        let accepted = self.accepted;
+        let last = in_ranges(&submitted.ids);
+        text::or_untold(told, format_args!("{accepted} jobs were accepted, the last ones are {last}"))
     }
 
     fn wrong(&self, line: usize, reason: &str) -> anyhow::Error {

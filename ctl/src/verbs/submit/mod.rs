@@ -63,12 +63,7 @@ pub struct SubmitOptions {
     pub(super) rerun_failed: bool,
 
     /// The command and its arguments, which no shell reads
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required_unless_present = "from",
-        value_name = "COMMAND"
-    )]
+    #[arg(trailing_var_arg = true, required_unless_present = "from", value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
 
