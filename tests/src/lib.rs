@@ -26,7 +26,7 @@ use pool_proto::{Client, Record};
 use tempfile::TempDir;
 
 pub use cargo::{poolctl, poold};
-pub use processes::{alive, children, handles, marked};
+pub use processes::{alive, blocks, children, handles, marked};
 
 /// The variable that marks a daemon's processes.
 pub const MARK: &str = "POOL_TEST_MARK";

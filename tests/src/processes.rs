@@ -13,9 +13,20 @@ pub fn alive(pid: i32) -> bool {
 
 /// Whether the process handles a signal itself.
 pub fn handles(pid: i32, signal: Signal) -> bool {
+    has_signal(pid, "SigCgt:", signal)
+}
+
+/// Whether the process blocks a signal, and is that program already: whoever starts a process blocks all of
+/// its signals for a moment.
+pub fn blocks(pid: i32, program: &str, signal: Signal) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end() == program && has_signal(pid, "SigBlk:", signal)
+}
+
+fn has_signal(pid: i32, mask: &str, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
-    u64::from_str_radix(caught.trim(), 16).is_ok_and(|caught| caught & (1 << (signal as i32 - 1)) != 0)
+    let signals = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap_or("0");
+    u64::from_str_radix(signals.trim(), 16).is_ok_and(|signals| signals & (1 << (signal as i32 - 1)) != 0)
 }
 
 /// The children of all threads of a process.

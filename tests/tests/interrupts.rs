@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Cleanup, Daemon, Setup, alive, handles, is_root_or_skip, line_of, run, send, wait_until};
+use pool_tests::{
+    Cleanup, Daemon, Setup, alive, blocks, handles, is_root_or_skip, line_of, run, send, wait_until,
+};
 
 /// A blocking submit whose job is up.
 fn waiting(daemon: &Daemon, script: &str) -> Child {
@@ -183,4 +185,61 @@ fn a_daemonized_poold_writes_its_pid_and_lets_its_terminal_go() {
     send(pid, Signal::SIGTERM);
     wait_until("it has ended", || !alive(pid));
     assert!(fs::read_to_string(setup.dir().join("state/poold.log")).unwrap().contains("ended in order"));
+}
+
+/// A submission by `arguments` that poold has got, and cannot reply to.
+fn unanswered(daemon: &Daemon, arguments: &[&str]) -> Child {
+    send(daemon.supervisor(), Signal::SIGSTOP);
+    let mut client = daemon.ctl(arguments);
+    let client = client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the client holds signals back", || blocks(pid(&client), "poolctl", Signal::SIGINT));
+    client
+}
+
+#[test]
+fn an_interrupt_before_the_reply_loses_no_id() {
+    let daemon = Daemon::start(1);
+    let jobs = daemon.path_text("jobs");
+    fs::write(&jobs, "{\"argv\":[\"true\"]}\n{\"argv\":[\"true\"]}\n").unwrap();
+
+    for (arguments, ids) in [
+        (&["submit", "true"][..], "1\n"),
+        (&["submit", "--from", &jobs], "2\n3\n"),
+        (&["--json", "submit", "true"], "{\"id\":4,\"schema\":1}\n"),
+    ] {
+        let client = unanswered(&daemon, arguments);
+        send(pid(&client), Signal::SIGINT);
+        send(daemon.supervisor(), Signal::SIGCONT);
+        let output = client.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), ids, "{arguments:?}");
+        assert_eq!(output.status.signal(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_before_the_reply_goes_to_the_job() {
+    let daemon = Daemon::start(1);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let client = unanswered(&daemon, &["run", "--", "sleep", "600"]);
+        send(pid(&client), signal);
+        send(daemon.supervisor(), Signal::SIGCONT);
+        // It may have been told before it had started.
+        let code = client.wait_with_output().unwrap().status.code();
+        assert!(code == Some(128 + signal as i32) || code == Some(125), "{code:?}");
+    }
+    assert!((1..=2).all(|id| daemon.record(id).state.is_terminal()));
+}
+
+#[test]
+fn an_interrupt_ends_a_client_whom_nobody_answers() {
+    let daemon = Daemon::start(1);
+    for arguments in [&["submit", "true"][..], &["run", "true"]] {
+        let client = unanswered(&daemon, arguments);
+        send(pid(&client), Signal::SIGINT);
+        let output = client.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.signal(), Some(2), "{stderr}");
+        assert!(stderr.contains("it is not known whether the job was accepted"), "{stderr}");
+    }
+    send(daemon.supervisor(), Signal::SIGCONT);
 }

@@ -32,7 +32,7 @@ fn a_key_names_one_job_whose_id_output_and_end_are_told_to_everybody() {
     }
     let json: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "submit", "--key", "k", "--", "true"])).unwrap();
-    assert_eq!(json, serde_json::json!({ "id": first, "existing": true }));
+    assert_eq!(json, serde_json::json!({ "schema": 1, "id": first, "existing": true }));
     assert_eq!(daemon.record(first).key.as_deref(), Some("k"));
     assert_eq!(lines(&daemon, "runs"), 1);
 }

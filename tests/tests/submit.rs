@@ -166,7 +166,7 @@ fn an_asynchronous_submit_prints_the_id_and_nothing_else() {
     let said = daemon.run(&["submit", "--async", "--", "true"]);
     assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "1\n", ""));
     assert_eq!(daemon.run(&["submit", "true"]).stdout, "2\n", "and is the default");
-    assert_eq!(daemon.run(&["--json", "submit", "true"]).stdout, "{\"id\":3}\n");
+    assert_eq!(daemon.run(&["--json", "submit", "true"]).stdout, "{\"id\":3,\"schema\":1}\n");
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
 //! Except for the last row, and for a second signal while poold is away, poolctl goes on waiting, and exits
-//! as the job does. Before the job is accepted, and after it has ended, signals have their default effect.
+//! as the job does. Between the submission and its acceptance signals are held back (see
+//! [`HeldSignals`](super::held::HeldSignals)). After the job has ended they have their default effect.
 //!
 //! poolctl takes over the signals in two steps, so that a short job does not pay for a thread. First the
 //! signals are only noted. Later, threads of their own act on them, even if the rest of poolctl is blocked.
@@ -100,7 +101,10 @@ pub fn note(signal: i32) -> anyhow::Result<UnixStream> {
 }
 
 /// Whether the signal is ignored. A shell does that for commands in the background.
-fn is_ignored(signal: i32) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// Those of sigaction(2).
+pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
     let mut old = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: nothing is changed without a new action, and the old one has room.
     Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) })?;

@@ -9,6 +9,7 @@
 //! When the connection breaks, poold is being restarted. poolctl then waits again, by the job's id, and goes
 //! on with the output where it stopped, or from the beginning of the next attempt.
 
+mod held;
 mod interrupt;
 mod tail;
 
@@ -25,6 +26,7 @@ use pool_proto::methods::{Pools, Submit, Wait};
 use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, Slot, SlotState};
 use pool_proto::{Client, ClientError, Record, Refusal};
 
+use self::held::UNANSWERED;
 use self::interrupt::Interrupts;
 use self::tail::{Attempt, Pumped};
 use crate::link::connect::{Link, not_known_whether_accepted};
@@ -34,6 +36,7 @@ use crate::term::progress::ProgressLines;
 use crate::term::stream::Stream;
 use crate::term::text::Untold;
 
+pub use self::held::HeldSignals;
 pub use self::interrupt::note;
 
 /// Without inotify (a user has 128 instances, unless the limit is raised), growing files are looked at this
@@ -83,6 +86,8 @@ pub struct Follower<'a> {
     attempt: Option<Attempt>,
     inotify: Option<Inotify>,
     interrupts: Option<Interrupts>,
+    /// Signals, from the submission of the job to its acceptance.
+    held: Option<HeldSignals>,
     /// The warm pool in which a call waits, until poolctl has looked at that pool.
     unexplained: Option<String>,
     progress: ProgressLines,
@@ -124,6 +129,7 @@ impl<'a> Follower<'a> {
             attempt: None,
             inotify: None,
             interrupts: None,
+            held: None,
             unexplained: None,
             progress: ProgressLines::of_one(),
             buffer: vec![0; 256 * 1024],
@@ -155,6 +161,9 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// When poold refuses, or has gone and does not come back.
     pub fn attend(mut self) -> anyhow::Result<Record> {
+        if self.id().is_none() {
+            self.held = Some(HeldSignals::hold()?);
+        }
         self.ask();
         loop {
             while let Some(progress) = self.next_progress()? {
@@ -165,12 +174,13 @@ impl<'a> Follower<'a> {
                 }
             }
 
-            // Before the job is accepted, signals have their default effect.
+            // What was held back until the job was accepted is noted once more, and then goes to the job.
             if self.is_in_place
                 && self.interrupts.is_none()
                 && let Some(id) = self.id()
             {
                 self.interrupts = Some(Interrupts::of_job(id, self.link)?);
+                self.held = None;
             }
 
             let has_more = self.pump()?;
@@ -299,10 +309,14 @@ impl<'a> Follower<'a> {
         let patience = self.patience(has_more).map_or(Deadline::NEVER, Deadline::after);
         let due = self.session.due();
 
-        let mut fds = Vec::with_capacity(2);
+        let held = self.held.as_ref().map_or(Deadline::NEVER, HeldSignals::due);
+
+        let mut fds = Vec::with_capacity(3);
         fds.extend(self.session.fd().iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
-        let count = match poll(&mut fds, due.or(patience).poll_timeout()) {
+        let signal = self.held.as_ref().and_then(HeldSignals::fd);
+        fds.extend(signal.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let count = match poll(&mut fds, due.or(patience).or(held).poll_timeout()) {
             Ok(count) => count,
             Err(Errno::EINTR) => return Ok(true),
             Err(error) => return Err(error).context("cannot wait"),
@@ -316,6 +330,9 @@ impl<'a> Follower<'a> {
         if from_poold || due.is_over() {
             self.turn()?;
             return Ok(true);
+        }
+        if let Some(held) = &self.held {
+            held.look(UNANSWERED);
         }
         Ok(count > 0)
     }
@@ -358,7 +375,14 @@ impl<'a> Follower<'a> {
         match &self.subject {
             Subject::Job(_) => Ok(()),
             Subject::Submission(submit) if is_repeatable(submit) => Ok(()),
-            Subject::Submission(_) => Err(not_known_whether_accepted(ClientError::Disconnected(None))),
+            Subject::Submission(_) => {
+                let error = not_known_whether_accepted(ClientError::Disconnected(None));
+                // The error is printed later, when the signal has ended poolctl.
+                if self.held.as_ref().is_some_and(HeldSignals::has_come) {
+                    eprintln!("poolctl: {error:#}");
+                }
+                Err(error)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use pool_proto::methods::Ping;
+use pool_proto::nouns::SCHEMA;
 use serde_json::json;
 
 use super::Context;
@@ -23,7 +24,7 @@ impl PingOptions {
         let socket = context.link.socket().display().to_string();
         if context.as_json {
             json::print(&json!({
-                "version": pong.version, "pid": pong.pid, "socket": socket, "state_dir": pong.state_dir,
+                "schema": SCHEMA, "version": pong.version, "pid": pong.pid, "socket": socket, "state_dir": pong.state_dir,
             }))?;
         } else {
             text::print(&format!("poold {}, pid {}, {socket}\n", pong.version, pong.pid))?;

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use pool_proto::methods::SubmitMany;
-use pool_proto::nouns::Job;
+use pool_proto::nouns::{Job, SCHEMA};
 use pool_proto::{Client, ClientError, Refusal};
 
 use crate::cli::UsageError;
 use crate::cli::ids::in_ranges;
 use crate::exit::ExitReason;
+use crate::follow::HeldSignals;
 use crate::link::connect::Link;
 use crate::term::text;
 use crate::verbs::Context;
@@ -103,7 +104,8 @@ impl Bulk<'_> {
             none => none.insert(self.link.connect()?),
         };
 
-        let submitted = match client.request(&many) {
+        let held = HeldSignals::hold()?;
+        let submitted = match held.request(client, &many) {
             Ok(submitted) => submitted,
             Err(ClientError::Refused(Refusal::InvalidJob { index, field, reason })) => {
                 let line = batch.lines.get(index).copied().unwrap_or_default();
@@ -117,14 +119,13 @@ impl Bulk<'_> {
 
         self.accepted += submitted.ids.len();
 
-        let lines = submitted
-            .ids
-            .iter()
-            .map(|id| if self.as_json { format!("{{\"id\":{id}}}\n") } else { format!("{id}\n") });
-        let told = text::print(&lines.collect::<String>());
-        let accepted = self.accepted;
+        let lines = submitted.ids.iter().map(|id| {
+            if self.as_json { format!("{{\"id\":{id},\"schema\":{SCHEMA}}}\n") } else { format!("{id}\n") }
+        });
         let last = in_ranges(&submitted.ids);
-        text::or_untold(told, format_args!("{accepted} jobs were accepted, the last ones are {last}"))
+        let done = format!("{} jobs were accepted, the last ones are {last}", self.accepted);
+        let told = held.print(&lines.collect::<String>(), &done);
+        text::or_untold(told, done)
     }
 
     fn wrong(&self, line: usize, reason: &str) -> anyhow::Error {
