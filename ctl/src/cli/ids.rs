@@ -1,5 +1,9 @@
 //! Ids on a command line: single ids, and ranges of ids.
 
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
 /// An id, or a range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
@@ -7,10 +11,38 @@ pub struct IdRange {
     last: u64,
 }
 
+impl IdRange {
+    /// The first id.
+    pub fn first(self) -> u64 {
+        self.first
+    }
+
+    /// Whether this is one id.
+    pub fn is_single(self) -> bool {
+        self.first == self.last
+    }
+
+    /// Whether the id is in the range.
+    pub fn contains(self, id: u64) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+
+    /// All ids of the range.
+    pub fn ids(&self) -> RangeInclusive<u64> {
+        self.first..=self.last
+    }
+}
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.first, self.last)
+    }
+}
+
 /// The greatest number of ids in one range.
 const MAX_IDS: u64 = 1_000_000;
 
-impl std::str::FromStr for IdRange {
+impl FromStr for IdRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -27,11 +59,6 @@ impl std::str::FromStr for IdRange {
         }
         Ok(Self { first, last })
     }
-}
-
-/// All ids of the ranges, in the order of the command line.
-pub fn ids_of(ranges: &[IdRange]) -> Vec<u64> {
-    ranges.iter().flat_map(|range| range.first..=range.last).collect()
 }
 
 /// The ids as they may be written on a command line: those that follow each other are ranges.
@@ -51,9 +78,10 @@ mod tests {
     #[test]
     fn ids_and_ranges() {
         let ids = |text: &str| {
-            text.split(' ').map(str::parse).collect::<Result<Vec<IdRange>, _>>().map(|ranges| ids_of(&ranges))
+            let ranges: Result<Vec<IdRange>, _> = text.split(' ').map(str::parse).collect();
+            ranges.map(|ranges| ranges.iter().flat_map(IdRange::ids).collect())
         };
-        assert_eq!(ids("12 3-5 12"), Ok(vec![12, 3, 4, 5, 12]));
+        assert_eq!(ids("12 3-5 12"), Ok::<Vec<u64>, _>(vec![12, 3, 4, 5, 12]));
         assert_eq!(in_ranges(&[12, 3, 4, 5, 12, 13]), "12 3-5 12-13");
         for text in ["", "x", "5-3", "3-", "-3", "1-99999999999"] {
             assert!(ids(text).is_err(), "{text}");

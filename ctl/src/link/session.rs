@@ -209,6 +209,12 @@ impl<'a, M: Method> Subscription<'a, M> {
         self.session.is_away()
     }
 
+    /// Sends another request in place of the one that poold has refused.
+    pub fn ask(&mut self, request: M) {
+        self.request = request;
+        self.session.ask(&self.request);
+    }
+
     /// Waits for the next thing to tell. `settle` is called each time before it waits.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub fn describe(happening: &Happening) -> String {
     let mut fact =
         |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name}{value}")));
 
+    fact("", state.map(|state| state.as_str().to_owned()));
     fact("", result.map(|result| result.as_str().to_owned()).filter(|_| state.is_some()));
     fact("callback ", callback.map(|callback| callback.to_string()));
     fact("attempt ", attempt.map(|attempt| attempt.to_string()));
@@ -48,11 +49,8 @@ pub fn describe(happening: &Happening) -> String {
     fact("", reason.clone());
     fact("", progress.as_ref().map(call_progress::describe));
 
-    // The job's last state says more than the word `ended`.
-    let event = state.map_or(event.as_str(), |state| state.as_str());
-
     let mut line = String::new();
-    write!(line, "{at}  {subject:<14}  {event:<18}  {}", facts.join(", "))
+    write!(line, "{at}  {subject:<14}  {:<18}  {}", event.as_str(), facts.join(", "))
         .expect("a string takes everything");
     format!("{}\n", printable(line.trim_end(), usize::MAX))
 }
@@ -75,8 +73,8 @@ mod tests {
             exit_code: Some(3),
             ..Happening::new(HappeningKind::Ended, at.clone())
         };
-        let expected = "2026-11-26T20:30:00.000000Z  job 7           failed              exit-code, attempt 1, \
-                        pool default, exit code 3\n";
+        let expected = "2026-11-26T20:30:00.000000Z  job 7           ended               failed, exit-code, \
+                        attempt 1, pool default, exit code 3\n";
         assert_eq!(describe(&ended), expected);
         let reason = Some("was killed by signal 9".to_owned());
         let lost = Happening {

@@ -1,11 +1,17 @@
 //! `poolctl events`: prints what happens to jobs and slots, one line for each event.
 
+use std::collections::HashSet;
+
 use clap::Args;
-use pool_proto::methods::Events;
+use pool_proto::methods::{Events, Get};
+use pool_proto::nouns::{Happening, HappeningKind};
+use pool_proto::{Client, ClientError, Record};
 
 use super::Context;
-use crate::cli::ids::{IdRange, ids_of};
+use super::selection::{each_of, why_unknown};
+use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
+use crate::link::connect::Link;
 use crate::link::deadline::Deadline;
 use crate::link::session::{News, Subscription};
 use crate::tell::event::describe;
@@ -14,7 +20,7 @@ use crate::term::{json, text};
 /// Print what happens to jobs and slots, as it happens: one line for each event
 #[derive(Debug, Args)]
 pub struct EventsOptions {
-    /// Print events of these jobs only: ids, or ranges like 3-9
+    /// Print events of these jobs only, until all of them have ended: ids, or ranges like 3-9
     #[arg(value_name = "ID")]
     ids: Vec<IdRange>,
 
@@ -24,20 +30,28 @@ pub struct EventsOptions {
 }
 
 impl EventsOptions {
-    /// Prints events until poold ends, or nobody reads them any more. Events during a restart of poold are
+    /// Prints events until the named jobs are over, poold ends, or nobody reads them any more. Events during a restart of poold are
     /// missing; the next `listening` shows that.
     ///
     /// # Errors
     /// When the pool does not exist, or poold has gone for good, or is told to end.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let pools = (!self.pool.is_empty()).then_some(self.pool);
-        let ids = (!self.ids.is_empty()).then(|| ids_of(&self.ids));
+        let ids = (!self.ids.is_empty()).then(|| self.ids.iter().flat_map(IdRange::ids).collect());
+        let mut open = OpenJobs::of(self.ids);
 
         let mut subscription = Subscription::open(&context.link, Events { pools, ids }, Deadline::NEVER)?;
         loop {
             match subscription.next(|| ())? {
-                News::Reply(happening, _) if context.as_json => json::print(&happening)?,
-                News::Reply(happening, _) => text::print(&describe(&happening))?,
+                News::Reply(happening, _) => {
+                    match context.as_json {
+                        true => json::print(&happening)?,
+                        false => text::print(&describe(&happening))?,
+                    }
+                    if open.are_over_with(&happening, &context.link) {
+                        return Ok(ExitReason::Success);
+                    }
+                }
                 News::Lost => {}
                 News::Back => {
                     eprintln!("poolctl: poold was restarted; events during the restart are missing")
@@ -45,4 +59,76 @@ impl EventsOptions {
             }
         }
     }
+}
+
+/// The named jobs of which more events may come.
+struct OpenJobs {
+    ranges: Vec<IdRange>,
+    /// None before it is known which jobs are over.
+    left: Option<HashSet<u64>>,
+}
+
+impl OpenJobs {
+    fn of(ranges: Vec<IdRange>) -> Self {
+        Self { ranges, left: None }
+    }
+
+    /// Whether jobs are named, and all of them are over with this event. A poold that has gone says nothing of
+    /// them. It is asked again when it is back.
+    fn are_over_with(&mut self, happening: &Happening, link: &Link) -> bool {
+        if self.ranges.is_empty() {
+            return false;
+        }
+
+        let asked = match (happening.event, happening.id) {
+            (HappeningKind::Listening, _) => connected(link).and_then(|mut client| self.look(&mut client)),
+            (
+                HappeningKind::Ended | HappeningKind::CallbackDelivered | HappeningKind::CallbackFailed,
+                Some(id),
+            ) => connected(link).and_then(|mut client| self.look_at(&mut client, id)),
+            _ => Ok(()),
+        };
+        asked.is_ok() && self.left.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// Looks which of the jobs are over. A job that does not exist may still come.
+    fn look(&mut self, client: &mut Client) -> Result<(), ClientError> {
+        let is_first = self.left.is_none();
+        let mut left: HashSet<u64> = self.ranges.iter().flat_map(IdRange::ids).collect();
+        for &range in &self.ranges {
+            let mut is_known = false;
+            each_of(client, range, |record| {
+                is_known = true;
+                if is_over(record) {
+                    left.remove(&record.id);
+                }
+            })?;
+
+            if is_first && !is_known && range.is_single() {
+                let why = why_unknown(client, range.first());
+                why.iter().for_each(|why| eprintln!("poolctl: {why}; poolctl waits for its events"));
+            }
+        }
+        self.left = Some(left);
+        Ok(())
+    }
+
+    fn look_at(&mut self, client: &mut Client, id: u64) -> Result<(), ClientError> {
+        if is_over(&client.request(&Get { id })?.record)
+            && let Some(left) = &mut self.left
+        {
+            left.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+fn connected(link: &Link) -> Result<Client, ClientError> {
+    Ok(link.open()?)
+}
+
+/// Whether no more events of the job come: it has ended, and so have its callbacks.
+fn is_over(record: &Record) -> bool {
+    let is_pending = |state: &str| matches!(state, "waiting" | "pending" | "running");
+    record.state.is_terminal() && !record.callbacks.iter().any(|callback| is_pending(&callback.state))
 }

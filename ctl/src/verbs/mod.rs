@@ -13,6 +13,7 @@ mod ping;
 mod pool;
 mod release;
 mod run;
+mod selection;
 mod show;
 mod shutdown;
 mod submission;

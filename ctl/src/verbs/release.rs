@@ -1,27 +1,66 @@
 //! `poolctl release`: queues held jobs again.
 
+use std::collections::HashSet;
+
 use clap::Args;
-use pool_proto::methods::Release;
+use pool_proto::methods::{Get, List, Release};
+use pool_proto::{Client, ClientError, Refusal, State};
 
 use super::Context;
-use crate::cli::ids::{IdRange, ids_of};
+use super::selection::Selection;
+use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 
 /// Queue held jobs again
 #[derive(Debug, Args)]
 pub struct ReleaseOptions {
-    /// Ids, or ranges like 3-9
+    /// Ids, or ranges like 3-9, of which those jobs are taken that are held
     #[arg(required = true, value_name = "ID")]
     ids: Vec<IdRange>,
 }
 
 impl ReleaseOptions {
-    /// Queues held jobs again.
+    /// Queues held jobs again. Jobs that are not held, or do not exist, are named.
     ///
     /// # Errors
-    /// When one of the jobs is not held. Then no job is released.
+    /// When poold has gone, or cannot write its store.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        context.link.connect()?.request(&Release { ids: ids_of(&self.ids) })?;
-        Ok(ExitReason::Success)
+        let mut client = context.link.connect()?;
+        let mut selection = Selection::of(&self.ids);
+        loop {
+            let held = held(&mut client)?;
+            selection.leave_out_others(&held, |id| Some(why_not(&mut client, id)), "is held");
+            if selection.ids().is_empty() {
+                return Ok(selection.exit());
+            }
+
+            match client.request(&Release { ids: selection.ids().to_vec() }) {
+                // Another client has released or canceled a job in this moment.
+                Err(ClientError::Refused(Refusal::NotHeld { .. })) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(selection.exit()),
+            }
+        }
+    }
+}
+
+/// The ids of all held jobs.
+fn held(client: &mut Client) -> Result<HashSet<u64>, ClientError> {
+    client.send(&List { states: Some(vec![State::Held]), ..List::default() }, true)?;
+
+    let mut held = HashSet::new();
+    loop {
+        let (page, more) = client.receive::<List>()?;
+        held.extend(page.jobs.iter().map(|record| record.id));
+        if !more {
+            return Ok(held);
+        }
+    }
+}
+
+fn why_not(client: &mut Client, id: u64) -> String {
+    match client.request(&Get { id }) {
+        Ok(got) => format!("job {id} is {}, not held", got.record.state.as_str()),
+        Err(error) => error.to_string(),
     }
 }

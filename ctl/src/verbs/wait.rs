@@ -1,6 +1,6 @@
 //! `poolctl wait`: waits for jobs that were submitted before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +10,8 @@ use pool_proto::nouns::{Progress, ProgressEvent};
 use pool_proto::text::parse_duration;
 
 use super::Context;
-use crate::cli::ids::{IdRange, ids_of};
+use super::selection::{Selection, is_unknown};
+use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 use crate::link::deadline::{Deadline, TimeUp};
 use crate::link::session::{News, Subscription};
@@ -21,7 +22,7 @@ use crate::term::progress::ProgressLines;
 /// Wait until jobs have ended; exit with 0 if all succeeded, else with the code of the first that did not
 #[derive(Debug, Args)]
 pub struct WaitOptions {
-    /// Ids, or ranges like 3-9
+    /// Ids, or ranges like 3-9, of which those jobs are taken that exist
     #[arg(required = true, value_name = "ID")]
     ids: Vec<IdRange>,
 
@@ -39,30 +40,50 @@ impl WaitOptions {
     /// a line on stderr for each job that failed, and at a terminal the progress of calls.
     ///
     /// # Errors
-    /// When one of the jobs does not exist, or poold has gone for good.
+    /// When poold has gone for good. A job that does not exist is named, and counts as failed.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let deadline = self.timeout.map_or(Deadline::NEVER, Deadline::after);
-        let ids = ids_of(&self.ids);
-        let lines = match ids.len() {
+        let mut selection = Selection::of(&self.ids);
+        let lines = match selection.ids().len() {
             _ if context.as_json => ProgressLines::hidden(),
             1 => ProgressLines::of_one(),
             _ => ProgressLines::of_many(),
         };
-        let wait = Wait {
-            ids: ids.clone(),
+        let wait = |selection: &Selection, waiter: &Waiter| Wait {
+            ids: selection.ids().to_vec(),
             any: Some(self.any),
-            progress: Some(lines.are_seen()),
+            progress: Some(waiter.lines.are_seen()),
             ..Wait::default()
         };
 
+        let ids = self.ids.iter().flat_map(IdRange::ids).collect();
         let mut waiter =
             Waiter { ids, any: self.any, as_json: context.as_json, ended: HashMap::new(), lines };
-        let mut subscription = match Subscription::open(&context.link, wait, deadline) {
+        if selection.are_many() {
+            match context.link.connect_before(deadline) {
+                Err(error) if error.is::<TimeUp>() => return Ok(waiter.give_up("poold could not be asked")),
+                client => selection.leave_out_if_many(&mut client?)?,
+            }
+            if !waiter.narrow(&selection) {
+                return Ok(waiter.exit());
+            }
+        }
+        let opened = Subscription::open(&context.link, wait(&selection, &waiter), deadline);
+        let mut subscription = match opened {
             Err(error) if error.is::<TimeUp>() => return Ok(waiter.give_up("poold could not be asked")),
             other => other?,
         };
         loop {
             match subscription.next(|| waiter.lines.show()) {
+                // The others are waited for without the jobs that do not exist.
+                Err(error) if error.downcast_ref().is_some_and(is_unknown) => {
+                    let mut client = context.link.connect_before(deadline)?;
+                    waiter.lines.aside(|| selection.leave_out_unknown(&mut client, error.downcast()?))?;
+                    if !waiter.narrow(&selection) {
+                        return Ok(waiter.exit());
+                    }
+                    subscription.ask(wait(&selection, &waiter));
+                }
                 Ok(News::Reply(progress, more)) => {
                     if let Some(exit) = waiter.on_progress(progress, !more)? {
                         return Ok(exit);
@@ -110,6 +131,14 @@ impl Waiter {
             return Ok(Some(exit));
         }
         Ok(is_last.then(|| self.exit()))
+    }
+
+    /// Waits only for the jobs that are left. False if none is left.
+    fn narrow(&mut self, selection: &Selection) -> bool {
+        self.ended.extend(selection.in_vain().iter().map(|&id| (id, ExitReason::Failed)));
+        let left: HashSet<u64> = selection.ids().iter().copied().collect();
+        self.ids.retain(|id| left.contains(id) || self.ended.contains_key(id));
+        selection.ids().iter().any(|id| !self.ended.contains_key(id))
     }
 
     /// The exit of the first job, in the order of the ids, that did not succeed.

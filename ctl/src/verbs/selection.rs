@@ -1,0 +1,178 @@
+//! The jobs that the ids and ranges of a command line name. A range takes the jobs that exist. An id that is
+//! written alone names a job that should exist; if it does not, poolctl says so and does the rest.
+
+use std::collections::HashSet;
+
+use pool_proto::methods::{Absent, Get, List, MAX_ABSENT};
+use pool_proto::{Client, ClientError, Method, Record, Refusal};
+
+use crate::cli::ids::IdRange;
+use crate::exit::ExitReason;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Selection {
+    ranges: Vec<IdRange>,
+    /// The jobs, in the order of the command line.
+    ids: Vec<u64>,
+    /// What was named in vain: single ids, and the first ids of ranges without a job.
+    in_vain: Vec<u64>,
+}
+
+impl Selection {
+    /// All ids that are named.
+    pub fn of(ranges: &[IdRange]) -> Self {
+        let mut named = HashSet::new();
+        let ids = ranges.iter().flat_map(IdRange::ids).filter(|&id| named.insert(id)).collect();
+        Self { ranges: ranges.to_vec(), ids, in_vain: Vec::new() }
+    }
+
+    /// The jobs that are left, in the order of the command line.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// What was named in vain: single ids, and the first ids of ranges without a job.
+    pub fn in_vain(&self) -> &[u64] {
+        &self.in_vain
+    }
+
+    /// The exit code of a verb that has done the rest.
+    pub fn exit(&self) -> ExitReason {
+        if self.in_vain.is_empty() { ExitReason::Success } else { ExitReason::Failed }
+    }
+
+    /// Sends a request about the jobs, and leaves out jobs that do not exist. None if no job is left.
+    ///
+    /// # Errors
+    /// When poold refuses for another reason, or has gone.
+    pub fn ask<M: Method>(
+        &mut self,
+        client: &mut Client,
+        request: impl Fn(Vec<u64>) -> M,
+    ) -> anyhow::Result<Option<M::Reply>> {
+        self.leave_out_if_many(client)?;
+        while !self.ids.is_empty() {
+            match client.request(&request(self.ids.clone())) {
+                Err(error) if is_unknown(&error) => self.leave_out_unknown(client, error)?,
+                other => return Ok(Some(other?)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a request about all of the jobs would hold poold up.
+    pub fn are_many(&self) -> bool {
+        self.ids.len() > MANY
+    }
+
+    /// Leaves out the jobs that do not exist before poold is asked for all of them, if they are many.
+    ///
+    /// # Errors
+    /// When poold has gone, or cannot read its store.
+    pub fn leave_out_if_many(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        if self.are_many() {
+            self.leave_out_absent(client)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves out the jobs that do not exist, after poold has refused with `error` because of one of them.
+    ///
+    /// # Errors
+    /// When poold refuses, or knows all of the jobs by now.
+    pub fn leave_out_unknown(&mut self, client: &mut Client, error: ClientError) -> anyhow::Result<()> {
+        let count = self.ids.len();
+        self.leave_out_absent(client)?;
+        if self.ids.len() == count { Err(error.into()) } else { Ok(()) }
+    }
+
+    fn leave_out_absent(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        let mut absent = HashSet::new();
+        for some in self.ids.chunks(MAX_ABSENT) {
+            absent.extend(client.request(&Absent { ids: some.to_vec() })?.ids);
+        }
+        self.keep(|id| !absent.contains(&id), |id| why_unknown(client, id), "exists");
+        Ok(())
+    }
+
+    /// Leaves out the jobs that are not among `kept`. `why` says of a single id why its job is not.
+    pub fn leave_out_others(
+        &mut self,
+        kept: &HashSet<u64>,
+        why: impl FnMut(u64) -> Option<String>,
+        what: &str,
+    ) {
+        self.keep(|id| kept.contains(&id), why, what);
+    }
+
+    fn keep(
+        &mut self,
+        is_kept: impl Fn(u64) -> bool,
+        mut why: impl FnMut(u64) -> Option<String>,
+        what: &str,
+    ) {
+        self.ids.retain(|&id| is_kept(id));
+
+        let left: HashSet<u64> = self.ids.iter().copied().collect();
+        let (mut named, mut more) = (0, 0);
+        for range in &self.ranges {
+            let first = range.first();
+            if range.ids().any(|id| left.contains(&id)) || self.in_vain.contains(&first) {
+                continue;
+            }
+
+            self.in_vain.push(first);
+            if named == MOST_NAMED {
+                more += 1;
+                continue;
+            }
+            named += 1;
+            match range.is_single() {
+                true => why(first).into_iter().for_each(|why| eprintln!("poolctl: {why}")),
+                false => eprintln!("poolctl: none of the jobs {range} {what}"),
+            }
+        }
+        if more > 0 {
+            eprintln!("poolctl: and {more} more");
+        }
+    }
+}
+
+/// So many jobs are looked for in parts before one request names all of them.
+const MANY: usize = 2000;
+
+/// The greatest number of ids that are named in vain and told one by one.
+const MOST_NAMED: usize = 20;
+
+/// Whether poold refused because a job does not exist.
+pub fn is_unknown(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(Refusal::NoSuchJob { .. }))
+}
+
+/// Why there is no job of that id, in the words of poold.
+pub fn why_unknown(client: &mut Client, id: u64) -> Option<String> {
+    client.request(&Get { id }).err().map(|error| error.to_string())
+}
+
+/// Calls `take` with each job of the range that exists.
+///
+/// # Errors
+/// When poold has gone, or cannot read its store.
+pub fn each_of(
+    client: &mut Client,
+    range: IdRange,
+    mut take: impl FnMut(&Record),
+) -> Result<(), ClientError> {
+    let mut after = range.first().saturating_sub(1);
+    loop {
+        let page = client.request(&List { after: Some(after), ..List::default() })?;
+        let in_range = page.jobs.iter().filter(|record| range.contains(record.id));
+        in_range.for_each(&mut take);
+
+        match page.next.filter(|&next| range.contains(next)) {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
