@@ -24,6 +24,11 @@ pub const SUBMIT_DIR_VARIABLE: &str = "POOL_SUBMIT_DIR";
 /// The beginning of the message of poold when another poold has the same socket or state directory.
 pub const PLACE_TAKEN: &str = "another poold";
 
+/// The socket that the variable names. An empty variable names none.
+pub fn named_socket() -> Option<PathBuf> {
+    env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// The user's own socket.
 pub fn default_socket() -> PathBuf {
     let uid = geteuid();

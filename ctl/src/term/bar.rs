@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{IsTerminal, stderr};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// See the module's description. Without a terminal there is no bar.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Bar {
     pub fn set_total(&self, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
-            bar.set_style(style("[{wide_bar}] {pos}/{len}{msg}, {rate}, {eta} left"));
+            bar.set_style(style("[{wide_bar}] {pos}/{len}{msg}, {rate}, {left} left"));
         }
     }
 
@@ -78,6 +78,13 @@ fn style(template: &str) -> ProgressStyle {
     style
         .with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
             _ = write_rate(state.per_sec(), text)
+        })
+        .with_key("left", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Nobody knows how long an item takes before one has ended.
+            _ = match state.pos() {
+                0 => text.write_char('?'),
+                _ => write!(text, "{:#}", HumanDuration(state.eta())),
+            }
         })
         .progress_chars("=> ")
 }

@@ -1,18 +1,19 @@
 //! `poolctl ls`: lists jobs, as a table for people or a document for programs.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use clap::Args;
 use pool_proto::methods::List;
 use pool_proto::nouns::SCHEMA;
-use pool_proto::{Record, State};
+use pool_proto::{Client, Record, State};
 
 use super::Context;
 use crate::cli::values::{parse_limit, parse_state};
 use crate::exit::ExitReason;
 use crate::tell::{outcome, record::work_line};
+use crate::term::json;
 use crate::term::text::{self, LONGEST, printable};
-use crate::term::{json, table};
 
 /// List jobs, oldest first
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub struct ListOptions {
     #[arg(short, long)]
     pool: Option<String>,
 
-    /// List at most this many jobs
+    /// List only the newest jobs, this many
     #[arg(short, long, value_name = "N", value_parser = parse_limit)]
     limit: Option<NonZeroU32>,
 }
@@ -37,24 +38,76 @@ impl ListOptions {
     /// When poold has gone, or stdout takes nothing.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let states = (!self.state.is_empty()).then_some(self.state);
-        let limit = self.limit.map(NonZeroU32::get);
-        let list = List { states, pool: self.pool, after: None, limit };
+        let list = List { states, pool: self.pool, ..List::default() };
 
         let mut client = context.link.connect()?;
-        client.send(&list, true)?;
+        let newest = self.limit.map(|count| newest(&mut client, &list, count)).transpose()?;
 
         let mut listing = if context.as_json {
             ListPrinter::Json(json::Pages::begin(SCHEMA, "jobs")?)
         } else {
             ListPrinter::Table { with_header: true }
         };
-        loop {
-            let (page, more) = client.receive::<List>()?;
-            listing.add(&page.jobs)?;
-            if !more {
-                listing.end()?;
-                return Ok(ExitReason::Success);
-            }
+        match newest {
+            Some(jobs) => listing.add(&jobs)?,
+            None => each_page(&mut client, &list, |jobs| listing.add(jobs))?,
+        }
+        listing.end()?;
+        Ok(ExitReason::Success)
+    }
+}
+
+/// Calls `take` with each page of a listing, as the pages come.
+fn each_page(
+    client: &mut Client,
+    list: &List,
+    mut take: impl FnMut(&[Record]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    client.send(list, true)?;
+    loop {
+        let (page, more) = client.receive::<List>()?;
+        take(&page.jobs)?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// The newest jobs of a listing, in the order of their ids. poold lists the oldest first, so poolctl looks at
+/// ever more of the latest ids until there are enough jobs among them.
+fn newest(client: &mut Client, list: &List, count: NonZeroU32) -> anyhow::Result<Vec<Record>> {
+    let count = count.get() as usize;
+    let last = last_id(client)?;
+    let mut width = (count as u64).max(64);
+    loop {
+        let after = last.saturating_sub(width);
+        let mut jobs = VecDeque::new();
+        each_page(client, &List { after: Some(after), ..list.clone() }, |page| {
+            jobs.extend(page.iter().cloned());
+            jobs.drain(..jobs.len().saturating_sub(count));
+            Ok(())
+        })?;
+
+        if jobs.len() == count || after == 0 {
+            return Ok(jobs.into());
+        }
+        width = width.saturating_mul(8);
+    }
+}
+
+/// The greatest id of all jobs, found by halving: one look costs poold one step in an index.
+fn last_id(client: &mut Client) -> anyhow::Result<u64> {
+    let (mut low, mut high) = (0, None);
+    loop {
+        // From the middle of what is known on, or far beyond what is known to exist.
+        let middle = high.map_or(low * 2 + 64, |high: u64| low + (high - low) / 2);
+        let look = List { after: Some(middle), limit: Some(1), ..List::default() };
+        match client.request(&look)?.jobs.first() {
+            Some(job) => low = job.id,
+            None => high = Some(middle),
+        }
+        if high.is_some_and(|high| high <= low + 1) {
+            return Ok(high.unwrap_or(low).max(low));
         }
     }
 }
@@ -84,33 +137,34 @@ impl ListPrinter {
 }
 
 fn table_of(jobs: &[Record], with_header: bool) -> String {
-    let mut table = table::empty();
-
-    let widths = [8, 10, 14, 10, 10];
-    if with_header {
-        table.add_row(pad(
-            &["ID", "STATE", "RESULT", "POOL", "DURATION", "COMMAND"].map(ToOwned::to_owned),
-            &widths,
-        ));
-    }
-    for job in jobs {
-        let result = if job.state.is_terminal() { outcome_of(job) } else { String::new() };
+    let header = ["ID", "STATE", "RESULT", "POOL", "DURATION", "COMMAND"].map(ToOwned::to_owned);
+    let rows = jobs.iter().map(|job| {
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
         let command = printable(&job.name.clone().unwrap_or_else(|| work_line(job)), LONGEST);
-        let cells =
-            [job.id.to_string(), job.state.as_str().to_owned(), result, job.pool.clone(), duration, command];
-        table.add_row(pad(&cells, &widths));
-    }
-    table::lines(&table)
+        let state = job.state.as_str().to_owned();
+        [job.id.to_string(), state, outcome_of(job), job.pool.clone(), duration, command]
+    });
+    with_header.then_some(header).into_iter().chain(rows).map(|cells| line_of(&cells)).collect()
 }
 
-/// Pads the columns. Pages are printed one by one, so each column has a fixed width.
-fn pad(cells: &[String; 6], widths: &[usize; 5]) -> Vec<String> {
-    let width = |index: usize| widths.get(index).copied().unwrap_or(0);
-    cells.iter().enumerate().map(|(index, cell)| format!("{cell:<0$}", width(index))).collect()
+/// The width of each column but the last. It is the same on all pages, since pages are printed as they come; a
+/// cell that is wider moves the rest of its own line only.
+const WIDTHS: [usize; 5] = [8, 10, 14, 10, 10];
+
+fn line_of(cells: &[String; 6]) -> String {
+    let padded = cells.iter().zip(WIDTHS.into_iter().chain([0]));
+    let line: Vec<String> = padded.map(|(cell, width)| format!("{cell:<width$}")).collect();
+    format!("{}\n", line.join("  ").trim_end())
 }
 
+/// How a job has ended, and whether one of its callbacks was given up.
 fn outcome_of(job: &Record) -> String {
+    let result = if job.state.is_terminal() { result_of(job) } else { String::new() };
+    let is_given_up = job.callbacks.iter().any(|callback| callback.state == "failed");
+    if is_given_up { format!("{result}, callback failed") } else { result }
+}
+
+fn result_of(job: &Record) -> String {
     if job.exit_code == Some(0) && job.signal.is_none() && job.state == State::Succeeded {
         return "success".to_owned();
     }

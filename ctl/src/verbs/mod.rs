@@ -23,7 +23,7 @@ mod wait;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use pool_proto::location::SOCKET_VARIABLE;
+use pool_proto::location::named_socket;
 
 use crate::exit::ExitReason;
 use crate::link::connect::Link;
@@ -34,8 +34,8 @@ use crate::link::connect::Link;
 #[derive(Debug, Parser)]
 #[command(name = "poolctl", version, max_term_width = 100)]
 pub struct Cli {
-    /// The socket of poold
-    #[arg(long, global = true, value_name = "PATH", env = SOCKET_VARIABLE)]
+    /// The socket of poold [default: $POOL_SOCKET, else that of your own poold]
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
 
     /// Print JSON instead of text
@@ -65,7 +65,8 @@ impl Cli {
     /// # Errors
     /// The errors of the verb.
     pub fn run(self) -> anyhow::Result<ExitReason> {
-        let context = Context { link: Link::new(self.socket, self.no_start), as_json: self.json };
+        let context =
+            Context { link: Link::new(self.socket.or_else(named_socket), self.no_start), as_json: self.json };
         self.verb.run(&context)
     }
 }

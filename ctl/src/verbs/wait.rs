@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use pool_proto::Record;
 use pool_proto::methods::Wait;
-use pool_proto::nouns::{Progress, ProgressEvent};
+use pool_proto::nouns::{Progress, ProgressEvent, SCHEMA};
 use pool_proto::text::parse_duration;
+use serde_json::json;
 
 use super::Context;
 use super::selection::{Selection, is_unknown};
@@ -61,7 +62,7 @@ impl WaitOptions {
             Waiter { ids, any: self.any, as_json: context.as_json, ended: HashMap::new(), lines };
         if selection.are_many() {
             match context.link.connect_before(deadline) {
-                Err(error) if error.is::<TimeUp>() => return Ok(waiter.give_up("poold could not be asked")),
+                Err(error) if error.is::<TimeUp>() => return waiter.give_up("poold could not be asked"),
                 client => selection.leave_out_if_many(&mut client?)?,
             }
             if !waiter.narrow(&selection) {
@@ -70,7 +71,7 @@ impl WaitOptions {
         }
         let opened = Subscription::open(&context.link, wait(&selection, &waiter), deadline);
         let mut subscription = match opened {
-            Err(error) if error.is::<TimeUp>() => return Ok(waiter.give_up("poold could not be asked")),
+            Err(error) if error.is::<TimeUp>() => return waiter.give_up("poold could not be asked"),
             other => other?,
         };
         loop {
@@ -94,7 +95,7 @@ impl WaitOptions {
                 Ok(News::Back) => {}
                 Err(error) if error.is::<TimeUp>() => {
                     let remark = if subscription.is_away() { "poold is away" } else { "" };
-                    return Ok(waiter.give_up(remark));
+                    return waiter.give_up(remark);
                 }
                 Err(error) => return Err(error),
             }
@@ -147,8 +148,9 @@ impl Waiter {
         exits.find(|exit| !exit.is_success()).unwrap_or(ExitReason::Success)
     }
 
-    /// Prints what is known when the deadline is over.
-    fn give_up(&mut self, remark: &str) -> ExitReason {
+    /// Prints what is known when the deadline is over. With `--json` a document names the jobs that have not
+    /// ended.
+    fn give_up(&mut self, remark: &str) -> anyhow::Result<ExitReason> {
         self.lines.clear();
         let left: Vec<u64> = self.ids.iter().copied().filter(|id| !self.ended.contains_key(id)).collect();
         let what = match (left.as_slice(), self.ids.len()) {
@@ -159,7 +161,10 @@ impl Waiter {
 
         let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
         eprintln!("poolctl: the time is up: {what}{remark}");
-        ExitReason::TimedOut
+        if self.as_json {
+            json::print(&json!({ "schema": SCHEMA, "timed_out": true, "ids": left }))?;
+        }
+        Ok(ExitReason::TimedOut)
     }
 }
 

@@ -30,9 +30,9 @@ pub struct DaemonOptions {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The socket that clients connect to [default: $XDG_RUNTIME_DIR/poold/poold.sock, as root
-    /// /run/poold/poold.sock]
-    #[arg(long, value_name = "PATH", env = pool_proto::location::SOCKET_VARIABLE)]
+    /// The socket that clients connect to [default: $POOL_SOCKET, else $XDG_RUNTIME_DIR/poold/poold.sock, as
+    /// root /run/poold/poold.sock]
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
     /// The directory for jobs, outcomes and output [default: ~/.local/state/poold, as root /var/lib/poold]

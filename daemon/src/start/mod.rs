@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use daemonize::Daemonize;
 use nix::fcntl::{Flock, FlockArg};
+use pool_proto::location::named_socket;
 
 use crate::kernel;
 use cli::DaemonOptions;
@@ -106,6 +107,7 @@ impl Located {
     /// # Safety
     /// Nothing may have been opened in this process.
     unsafe fn find(options: DaemonOptions) -> anyhow::Result<Self> {
+        let options = DaemonOptions { socket: options.socket.or_else(named_socket), ..options };
         let activated = if options.daemonize {
             // Who goes into the background by itself was not started by a service manager, whatever it has
             // inherited from whom. SAFETY: as the caller promises, nobody owns what is closed.

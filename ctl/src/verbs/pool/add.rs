@@ -11,7 +11,7 @@ use pool_proto::text::parse_duration;
 
 use crate::cli::choices::{DurabilityChoice, EnvMode, ReadyChoice};
 use crate::cli::utf8_words;
-use crate::cli::values::{parse_timeout, parse_wear, parse_workers};
+use crate::cli::values::{parse_bytes, parse_timeout, parse_wear, parse_workers};
 use crate::compose::environment::{cwd, environment};
 use crate::exit::ExitReason;
 use crate::verbs::Context;
@@ -59,8 +59,8 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     max_age: Option<Duration>,
 
-    /// Replace the program when it takes this much memory, in bytes
-    #[arg(long, value_name = "BYTES", value_parser = parse_wear)]
+    /// Replace the program when it takes this much memory (1048576, 100M, 2G)
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_rss: Option<u64>,
 
     /// The timeout of calls without one
