@@ -539,3 +539,52 @@ fn an_interrupt_cancels_calls() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]));
     assert_eq!(jobs(&daemon, "running") + jobs(&daemon, "queued"), 0);
 }
+
+#[test]
+fn a_map_that_may_halt_submits_no_more_than_it_needs() {
+    let daemon = Daemon::start(2);
+    let items = (1..=100).map(|item| format!("{item}\n")).collect::<String>();
+    let failing = ["--", "sh", "-c", "exit 3"];
+    for (halt, most) in [("soon,fail=1", 2), ("now,fail=1", 2), ("soon,fail=5", 6), ("soon,done=3", 4)] {
+        let before = daemon.ok(&["ls"]).lines().count();
+        let said = fed(&daemon, &[&["map", "--halt", halt][..], &failing].concat(), items.as_bytes());
+        assert!(said.code != 0, "{halt}: {said:?}");
+        let submitted = daemon.ok(&["ls"]).lines().count() - before;
+        assert!(submitted <= most, "{halt}: {submitted} were submitted");
+    }
+}
+
+#[test]
+fn halting_soon_cancels_what_has_not_started() {
+    let daemon = Daemon::start(2);
+    let [go, fail] = ["go", "fail"].map(|name| daemon.path_text(name));
+    let until = |file: &str| format!("until [ -e {file} ]; do sleep 0.01; done");
+
+    let first = daemon.submit_sh(&until(&go));
+    daemon.wait_record(first, "runs", |record| record.state == State::Running);
+    let script = format!("{}; exit 3", until(&fail));
+    let mut map =
+        daemon.ctl(&["map", "--halt", "soon,fail=1", "--", "sh", "-c", &script, ":::", "a", "b", "c"]);
+    let map = map.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    daemon.wait_record(2, "runs", |record| record.state == State::Running);
+    daemon.wait_record(3, "waits", |record| record.state == State::Queued);
+
+    // The slot of what fails goes to another job, so what the map has submitted ahead still waits.
+    daemon.submit(&["--priority", "9", "--", "sh", "-c", &until(&go)]);
+    fs::write(&fail, "").unwrap();
+    let output = map.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("1 of 1 failed"), "{stderr}");
+    assert_eq!(daemon.record(3).state, State::Canceled);
+    assert!(daemon.run(&["show", "5"]).code == 125, "nothing more was submitted");
+    fs::write(&go, "").unwrap();
+}
+
+#[test]
+fn a_missing_program_is_told_once_for_each_item() {
+    let daemon = Daemon::start(2);
+    let said = daemon.run(&["map", "no-such-program", ":::", "a", "b"]);
+    assert_eq!((said.code, said.stderr.lines().count()), (1, 3), "{said:?}");
+    assert!(!said.stderr.contains("cannot be shown"), "{said:?}");
+}

@@ -177,7 +177,7 @@ pub fn break_pipe(id: u64, link: &Link) {
 
 /// Cancels the job. The reply comes when the job has ended, which poolctl waits for anyway.
 fn cancel(id: u64, mut client: Client) -> anyhow::Result<()> {
-    client.send(&Cancel { ids: vec![id] }, false)?;
+    client.send(&Cancel { ids: vec![id], ..Cancel::default() }, false)?;
     thread::spawn(move || client.receive::<Cancel>());
     Ok(())
 }

@@ -26,7 +26,7 @@ impl CancelOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
         let mut selection = Selection::of(&self.ids);
-        let canceled = selection.ask(&mut client, |ids| Cancel { ids })?;
+        let canceled = selection.ask(&mut client, |ids| Cancel { ids, ..Cancel::default() })?;
 
         if context.as_json {
             let jobs = canceled.map(|canceled| canceled.jobs).unwrap_or_default();

@@ -79,9 +79,10 @@ pub enum Event {
     Attended {
         ids: Vec<JobId>,
     },
-    /// The job is to end, whatever its state.
+    /// The job is to end, whatever its state; with `unstarted` only if no attempt runs.
     Cancel {
         id: JobId,
+        unstarted: bool,
     },
     /// A signal for the process group of a running job's first process.
     Signal {

@@ -152,7 +152,9 @@ impl Core {
             Event::Forsaken { request } => self.on_forsaken(request),
             Event::ClientGone { ids } => self.on_client_gone(ids),
             Event::Attended { ids } => ids.into_iter().for_each(|id| self.attend(id)),
-            Event::Cancel { id } => self.end(id, StopReason::Canceled),
+            // It has started since somebody looked.
+            Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
+            Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
             Event::Signal { id, signal } => self.on_signal(id, signal),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
             Event::Stop => self.on_stop(),

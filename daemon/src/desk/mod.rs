@@ -245,7 +245,10 @@ impl Desk {
             Request::Get(get) => self.on_get(request, JobId(get.id)),
             Request::Output(output) => self.on_output(request, JobId(output.id)),
             Request::List(list) => self.on_list(request, list, more),
-            Request::Cancel(cancel) => self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel),
+            Request::Cancel(cancel) => {
+                let unstarted = cancel.unstarted == Some(true);
+                self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted });
+            }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
             Request::Pools => self.on_pools(request, core),

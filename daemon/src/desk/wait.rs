@@ -17,7 +17,7 @@ use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
 use super::{Desk, Effect};
-use crate::core::{self, Core};
+use crate::core::{self, Core, Reach};
 use crate::engine::Question;
 use crate::job::{IdMap, IdSet, JobId, Outcome, RequestId};
 
@@ -31,8 +31,9 @@ pub enum Wanted {
     Ends { any: bool, watch: Watch, attached: bool },
     /// Told of each end in few words; over with the last.
     Batch,
-    /// Has each of the jobs ended, and is told of all ends at once.
-    Cancel,
+    /// Has each of the jobs ended, and is told of all ends at once. With `unstarted` the jobs that run go on,
+    /// and are not waited for.
+    Cancel { unstarted: bool },
 }
 
 /// What a waiting request is told of besides ends: each has what those before it have.
@@ -50,7 +51,7 @@ impl Wanted {
         match self {
             Self::Attached(_) => Watch::Output,
             Self::Ends { watch, .. } => watch,
-            Self::Batch | Self::Cancel => Watch::Nothing,
+            Self::Batch | Self::Cancel { .. } => Watch::Nothing,
         }
     }
 
@@ -60,7 +61,7 @@ impl Wanted {
             Self::Attached(on_disconnect) => on_disconnect == OnDisconnect::Cancel,
             Self::Ends { attached, .. } => attached,
             Self::Batch => true,
-            Self::Cancel => false,
+            Self::Cancel { .. } => false,
         }
     }
 }
@@ -224,8 +225,12 @@ impl Desk {
 
             if record.state.is_terminal() {
                 self.tell_end(request, id, KnownEnd::Record(record));
-            } else if wanted == Wanted::Cancel {
-                self.command(core::Event::Cancel { id });
+            } else if let Wanted::Cancel { unstarted } = wanted {
+                if unstarted && !matches!(core.reachable(id), Reach::Unknown) {
+                    self.spare(request, id);
+                } else {
+                    self.command(core::Event::Cancel { id, unstarted });
+                }
             }
         }
     }
@@ -296,14 +301,27 @@ impl Desk {
                 }
                 watcher.briefs.push(end.in_brief());
             }
-            Wanted::Cancel => {
+            Wanted::Cancel { .. } => {
                 watcher.records.push(end.in_full());
-                if is_last {
-                    let mut jobs = std::mem::take(&mut watcher.records);
-                    jobs.sort_unstable_by_key(|record| record.id);
-                    self.reply(request, Canceled { jobs }, true);
-                }
+                self.tell_canceled(request);
             }
+        }
+    }
+
+    /// A cancel of what has not started does not wait for this job, which has.
+    fn spare(&mut self, request: RequestId, id: JobId) {
+        if self.requests.end_awaited(request, id).is_some() {
+            self.tell_canceled(request);
+        }
+    }
+
+    /// All ends are told at once, with the last.
+    fn tell_canceled(&mut self, request: RequestId) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        if watcher.remaining.is_empty() {
+            let mut jobs = std::mem::take(&mut watcher.records);
+            jobs.sort_unstable_by_key(|record| record.id);
+            self.reply(request, Canceled { jobs }, true);
         }
     }
 

@@ -175,7 +175,7 @@ impl World {
     }
 
     pub fn cancel(&mut self, ids: &[u64]) -> RequestId {
-        self.ask(Request::Cancel(Cancel { ids: ids.to_vec() }))
+        self.ask(Request::Cancel(Cancel { ids: ids.to_vec(), ..Cancel::default() }))
     }
 
     pub fn signal(&mut self, id: u64, signal: i32) -> RequestId {

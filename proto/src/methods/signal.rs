@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::nouns::Record;
 
 /// Parameters of `Cancel`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Cancel {
     pub ids: Vec<u64>,
+    #[serde(default)]
+    pub unstarted: Option<bool>,
 }
 
 /// Reply of `Cancel`.

@@ -21,6 +21,8 @@ pub enum Errand {
     Interrupt { signal: i32, ids: Vec<u64> },
     /// The jobs are canceled.
     Cancel(Vec<u64>),
+    /// The jobs that have not started are canceled.
+    CancelUnstarted(Vec<u64>),
 }
 
 /// See the module's description.
@@ -39,7 +41,7 @@ impl Errands {
 
     /// Has poold told after all earlier errands. The thread ends with poolctl.
     pub fn add(&mut self, errand: Errand) {
-        let (Errand::Interrupt { ids, .. } | Errand::Cancel(ids)) = &errand;
+        let (Errand::Interrupt { ids, .. } | Errand::Cancel(ids) | Errand::CancelUnstarted(ids)) = &errand;
         if ids.is_empty() {
             return;
         }
@@ -63,10 +65,12 @@ fn run(link: &Link, errands: &Receiver<Errand>) {
 
     for errand in errands {
         let told = match errand {
-            Errand::Interrupt { signal, ids } => interrupt(link, signal, &ids),
-            Errand::Cancel(ids) => Ok(ids),
+            Errand::Interrupt { signal, ids } => interrupt(link, signal, &ids).map(|ids| (ids, false)),
+            Errand::Cancel(ids) => Ok((ids, false)),
+            Errand::CancelUnstarted(ids) => Ok((ids, true)),
         };
-        if let Err(error) = told.and_then(|ids| cancel(link, ids, &mut cancels)) {
+        let told = told.and_then(|(ids, unstarted)| cancel(link, ids, unstarted, &mut cancels));
+        if let Err(error) = told {
             eprintln!("poolctl: poold cannot be told what happens to the jobs in flight: {error:#}");
         }
     }
@@ -99,10 +103,10 @@ fn interrupt(link: &Link, signal: i32, ids: &[u64]) -> anyhow::Result<Vec<u64>> 
     Ok(not_running)
 }
 
-fn cancel(link: &Link, ids: Vec<u64>, cancels: &mut Vec<Client>) -> anyhow::Result<()> {
+fn cancel(link: &Link, ids: Vec<u64>, unstarted: bool, cancels: &mut Vec<Client>) -> anyhow::Result<()> {
     if !ids.is_empty() {
         let mut client = link.reconnect()?;
-        client.send(&Cancel { ids }, false)?;
+        client.send(&Cancel { ids, unstarted: Some(unstarted) }, false)?;
         cancels.push(client);
     }
     Ok(())

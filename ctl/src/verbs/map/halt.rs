@@ -120,6 +120,14 @@ impl Tally {
         }
     }
 
+    /// How many more ends may come until the map has enough, at the least. None: it never has.
+    pub fn left_to_halt(&self) -> Option<u64> {
+        match self.halt {
+            Halt::Never => None,
+            Halt::After { ends, count, .. } => Some(count.saturating_sub(self.of(ends))),
+        }
+    }
+
     fn of(&self, ends: Ends) -> u64 {
         match ends {
             Ends::Done => self.done(),

@@ -14,7 +14,8 @@
 //!
 //! | cause | running jobs | jobs that have not started |
 //! |---|---|---|
-//! | `--halt soon`, an error, an item that is no text | is waited for | is waited for, if it is accepted |
+//! | an error, an item that is no text | is waited for | is waited for, if it is accepted |
+//! | `--halt soon` | is waited for | is canceled |
 //! | first SIGINT or SIGTERM | gets it | is canceled |
 //! | second one, `--halt now`, nobody reads our stdout | is canceled | is canceled |
 //! | one while poold is away | is canceled when poold is back; a second one ends us | likewise |
@@ -169,7 +170,10 @@ impl Map<'_> {
     }
 
     fn gather(&mut self) -> anyhow::Result<bool> {
-        while !self.stop.is_stopping() && self.window.has_room() && self.results.has_room() {
+        while !self.stop.is_stopping()
+            && self.window.has_room(self.tally.left_to_halt())
+            && self.results.has_room()
+        {
             if self.window.resubmit()? {
                 continue;
             }
@@ -318,7 +322,7 @@ impl Map<'_> {
         }
 
         match enough {
-            Some(Urgency::Soon) => self.stop.soon(),
+            Some(Urgency::Soon) => self.stop.halt(&self.window.accepted()),
             Some(Urgency::Now) => self.stop.now(&self.window.accepted()),
             None => {}
         }

@@ -120,7 +120,8 @@ impl Results {
                     pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
                 }
             }
-            Returned::Command { record, files: None } if record.started_at.is_some() => {
+            // Without a process there is no output, and the remark says why there is none.
+            Returned::Command { record, files: None } if record.pid.is_some() => {
                 let line = format!(
                     "poolctl: the output of job {} cannot be shown: poold could not open it\n",
                     record.id

@@ -24,6 +24,8 @@ enum StopStage {
     Going,
     /// Nothing more is submitted.
     Soon,
+    /// Besides, jobs that have not started are canceled.
+    Halted,
     /// Besides, running jobs have got a signal, and the others are canceled.
     Interrupted,
     /// All jobs are canceled.
@@ -44,7 +46,7 @@ impl Stop {
 
     /// Whether a canceled job was canceled by this map.
     pub fn is_canceling(&self) -> bool {
-        self.stage >= StopStage::Interrupted
+        self.stage >= StopStage::Halted
     }
 
     /// Whether nobody reads our stdout.
@@ -60,6 +62,14 @@ impl Stop {
     /// Submits nothing more from now on.
     pub fn soon(&mut self) {
         self.stage = self.stage.max(StopStage::Soon);
+    }
+
+    /// Submits nothing more, and cancels the jobs that have not started.
+    pub fn halt(&mut self, accepted: &[InFlight]) {
+        if self.stage < StopStage::Halted {
+            self.stage = StopStage::Halted;
+            self.errands.add(Errand::CancelUnstarted(ids(accepted)));
+        }
     }
 
     /// Cancels all jobs. `accepted`: the accepted jobs in flight.
@@ -92,8 +102,8 @@ impl Stop {
 
         match self.stage {
             // A call has no process of its own that could handle the signal.
-            StopStage::Going | StopStage::Soon if self.are_calls => self.now(accepted),
-            StopStage::Going | StopStage::Soon => {
+            StopStage::Going | StopStage::Soon | StopStage::Halted if self.are_calls => self.now(accepted),
+            StopStage::Going | StopStage::Soon | StopStage::Halted => {
                 self.stage = StopStage::Interrupted;
                 self.interrupt(signal, accepted);
             }
@@ -134,8 +144,10 @@ impl Stop {
     /// Acts on jobs that were accepted after the map had stopped, or whose cancellation may have been lost
     /// with a poold that has gone.
     pub fn on_accepted(&mut self, ids: &[u64]) {
-        if self.is_canceling() {
-            self.errands.add(Errand::Cancel(ids.to_vec()));
+        match self.stage {
+            StopStage::Going | StopStage::Soon => {}
+            StopStage::Halted => self.errands.add(Errand::CancelUnstarted(ids.to_vec())),
+            StopStage::Interrupted | StopStage::Canceling => self.errands.add(Errand::Cancel(ids.to_vec())),
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Window<'a> {
     gathered: Vec<Load>,
     /// The number of jobs that go together.
     batch: usize,
+    /// The slots of the pool.
+    slots: usize,
     /// How many jobs may be in flight: now, and when poold takes everything that we send.
     size: usize,
     full_size: usize,
@@ -84,6 +86,7 @@ impl<'a> Window<'a> {
             in_flight: 0,
             gathered: Vec::new(),
             batch,
+            slots: slots.max(1),
             size,
             full_size: size,
             low,
@@ -104,8 +107,14 @@ impl<'a> Window<'a> {
         self.lanes.len() - 1
     }
 
-    /// Whether one more job may be submitted.
-    pub fn has_room(&mut self) -> bool {
+    /// Whether one more job may be submitted. `left`: so many ends may be enough for the map to halt. Then jobs
+    /// are submitted ahead of those that run only as far as the jobs before them cannot be enough.
+    pub fn has_room(&mut self, left: Option<u64>) -> bool {
+        let ahead = left.map(|left| usize::try_from(left.saturating_sub(1)).unwrap_or(usize::MAX));
+        if ahead.is_some_and(|ahead| self.in_flight >= self.slots.saturating_add(ahead)) {
+            return false;
+        }
+
         self.is_filling = if self.is_filling {
             self.in_flight < self.size
         } else {

@@ -251,7 +251,7 @@ pub fn line(effect: &Effect) -> String {
         Effect::Command(core::Event::Submit { request, jobs }) => {
             format!("submit {request} of {}", jobs.len())
         }
-        Effect::Command(core::Event::Cancel { id }) => format!("cancel {id}"),
+        Effect::Command(core::Event::Cancel { id, unstarted: false }) => format!("cancel {id}"),
         Effect::Command(core::Event::Attended { ids }) => format!("attended {}", list(ids)),
         Effect::Command(core::Event::ClientGone { ids }) => format!("client gone of {}", list(ids)),
         Effect::Command(core::Event::Forsaken { request }) => format!("forsaken {request}"),

@@ -119,7 +119,7 @@ impl<'s> Attendant<'s> {
             return;
         }
         self.stage.known().cancel(&ids);
-        let Ok(canceled) = client.request(&Cancel { ids }) else { return };
+        let Ok(canceled) = client.request(&Cancel { ids, ..Cancel::default() }) else { return };
         let mut known = self.stage.known();
         known.count("jobs canceled on request", canceled.jobs.len() as u64);
         for record in canceled.jobs.iter().filter(|record| !record.state.is_terminal()) {
@@ -227,7 +227,7 @@ impl<'s> Attendant<'s> {
                 submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
             self.stage.known().cancel_volatile(&ids);
             // It is refused where poold has died meanwhile and knows nothing of them any more.
-            let _ = other.request(&Cancel { ids });
+            let _ = other.request(&Cancel { ids, ..Cancel::default() });
         }
         let mut left: BTreeMap<u64, Kind> = submitted.ids.into_iter().zip(kinds).collect();
         let is_whole = self.hear(client, |this, brief| {
