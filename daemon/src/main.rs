@@ -41,17 +41,20 @@ unsafe fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
     // SAFETY: as the caller promises.
     let handover = unsafe { handover::adopt(&options) };
 
+    let handover = handover?;
+    let waiting = handover.readiness.second();
     let config = match &options.config {
         Some(path) => Config::read(path, options.config_optional)?,
         None => Config::default(),
     };
     start::log_to_stderr(options.log.unwrap_or(config.log));
 
-    match shell::run(options, config, handover?) {
+    match shell::run(options, config, handover) {
         Ok(SupervisorEnd::Orderly) => Ok(ExitCode::SUCCESS),
         Ok(SupervisorEnd::Orphaned) => Ok(ExitCode::FAILURE),
         Err(Failure::Start(error)) => {
             tracing::error!("cannot start: {error:#}");
+            waiting.failed(&format!("cannot start: {error:#}"));
             Ok(ExitCode::from(guardian::FATAL_EXIT))
         }
         Err(Failure::Unwritten(error)) => {

@@ -7,6 +7,8 @@
 //! * [`refusal`]: the named errors;
 //! * [`client`]: a blocking client, the only way in (`poolctl` has no privileged path);
 //! * [`location`]: where the socket, the state and the configuration live;
+//! * [`place`]: what a state directory tells of its poold;
+//! * [`own_file`]: files that poold keeps for itself, opened without following links;
 //! * [`text`]: durations and times as people and JSON write them.
 //!
 //! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix
@@ -24,6 +26,8 @@ pub mod refusal;
 pub mod client;
 
 pub mod location;
+pub mod own_file;
+pub mod place;
 pub mod text;
 
 pub use client::{Client, ClientError};

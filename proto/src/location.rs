@@ -5,11 +5,20 @@
 //! | socket | `$XDG_RUNTIME_DIR/poold/poold.sock` | `/tmp/poold-UID/poold.sock` | `/run/poold/poold.sock` |
 //! | state | `$XDG_STATE_HOME/poold` | `~/.local/state/poold` | `/var/lib/poold` |
 //! | configuration | `$XDG_CONFIG_HOME/poold/config.toml` | `~/.config/poold/config.toml` | `/etc/poold/config.toml` |
+//!
+//! These are where a poold begins to listen. Where a living one listens its state directory says
+//! ([`crate::place`]).
+//!
+//! What su(1) and sudo(8) leave of another user's environment counts for nothing: a runtime directory or a
+//! home that belongs to somebody else.
 
 use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{User, geteuid};
 
 /// The variable that names the socket for poold and poolctl. A job finds the socket of its own daemon in it.
 pub const SOCKET_VARIABLE: &str = "POOL_SOCKET";
@@ -20,6 +29,9 @@ pub const MAX_SOCKET_PATH: usize = 107;
 
 /// The variable that tells a job in which directory it was submitted.
 pub const SUBMIT_DIR_VARIABLE: &str = "POOL_SUBMIT_DIR";
+
+/// The name of the socket in the state directory, where poold listens while it cannot listen at its own place.
+pub const SPARE_SOCKET: &str = "poold.sock";
 
 /// The beginning of the message of poold when another poold has the same socket or state directory.
 pub const PLACE_TAKEN: &str = "another poold";
@@ -36,7 +48,7 @@ pub fn default_socket() -> PathBuf {
         return PathBuf::from("/run/poold/poold.sock");
     }
 
-    match absolute("XDG_RUNTIME_DIR") {
+    match absolute("XDG_RUNTIME_DIR").filter(|dir| !is_foreign(dir)) {
         Some(runtime) => runtime.join("poold/poold.sock"),
         None => PathBuf::from(format!("/tmp/poold-{uid}/poold.sock")),
     }
@@ -48,7 +60,9 @@ pub fn default_state_dir() -> Option<PathBuf> {
         return Some(PathBuf::from("/var/lib/poold"));
     }
 
-    let state = absolute("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")));
+    let state = absolute("XDG_STATE_HOME")
+        .filter(|dir| !is_foreign(dir))
+        .or_else(|| home().map(|home| home.join(".local/state")));
     state.map(|state| state.join("poold"))
 }
 
@@ -78,8 +92,32 @@ pub fn check_socket_path(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn home() -> Option<PathBuf> {
-    absolute("HOME").or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir))
+/// The user's home directory: as the environment says, unless that is somebody else's.
+pub fn home() -> Option<PathBuf> {
+    let named = absolute("HOME");
+    if let Some(home) = &named
+        && is_own(home)
+    {
+        return named;
+    }
+
+    let known = User::from_uid(geteuid()).ok().flatten().map(|user| user.dir);
+    match known {
+        Some(known) if named.is_none() || is_own(&known) => Some(known),
+        Some(_) | None => named,
+    }
+}
+
+/// Whether a directory is known to be somebody else's. One that does not exist may still be made.
+fn is_foreign(dir: &Path) -> bool {
+    match fs::metadata(dir) {
+        Ok(dir) => dir.uid() != geteuid().as_raw(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+fn is_own(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|dir| dir.uid() == geteuid().as_raw())
 }
 
 /// An absolute path from a variable. The XDG specification demands that relative paths are ignored.

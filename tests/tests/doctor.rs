@@ -188,13 +188,17 @@ fn a_users_own_is_not_started_either() {
 fn a_socket_that_was_left_behind_and_one_that_was_removed_are_told_apart() {
     let mut daemon = Daemon::start(1);
     let socket = daemon.socket();
-    let aside = daemon.path("aside");
-    fs::rename(&socket, &aside).unwrap();
     let guardian = daemon.guardian();
-    let findings = Findings::of(&daemon, &[]);
+    let state = daemon.path_text("state");
+    // A guardian that is stopped cannot put its socket in its place again.
+    send(guardian, Signal::SIGSTOP);
+    fs::remove_file(&socket).unwrap();
+    let findings = Findings::of(&daemon, &["--state-dir", &state]);
     findings.assert_all_else_well(&["daemon"]);
-    findings.assert("daemon", "problem", &["somebody has removed the socket", &format!("`kill {guardian}`")]);
-    fs::rename(&aside, &socket).unwrap();
+    let (who, what) = (format!("pid {guardian}"), format!("`kill {guardian}`"));
+    findings.assert("daemon", "problem", &[&who, "holds the lock", "nobody listens", &what]);
+    send(guardian, Signal::SIGCONT);
+    wait_until("the socket is back", || Findings::of(&daemon, &[]).find("daemon")["level"] == "ok");
     daemon.kill_all();
     let findings = Findings::of(&daemon, &[]);
     findings.assert_all_else_well(&["daemon"]);

@@ -4,3 +4,4 @@ pub mod connect;
 pub mod deadline;
 pub mod homecoming;
 pub mod session;
+pub mod units;

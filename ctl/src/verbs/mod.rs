@@ -46,6 +46,10 @@ pub struct Cli {
     #[arg(long, global = true)]
     no_start: bool,
 
+    /// Also speak to a poold that this user runs, not only to your own and to root's; may be repeated
+    #[arg(long, global = true, value_name = "UID")]
+    trust_uid: Vec<u32>,
+
     #[command(subcommand)]
     verb: Verb,
 }
@@ -65,8 +69,8 @@ impl Cli {
     /// # Errors
     /// The errors of the verb.
     pub fn run(self) -> anyhow::Result<ExitReason> {
-        let context =
-            Context { link: Link::new(self.socket.or_else(named_socket), self.no_start), as_json: self.json };
+        let link = Link::new(self.socket.or_else(named_socket), self.trust_uid, self.no_start);
+        let context = Context { link, as_json: self.json };
         self.verb.run(&context)
     }
 }

@@ -14,12 +14,13 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::geteuid;
 
 use crate::job::{CallbackId, Claim, JobId, Unit};
 
@@ -79,6 +80,12 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("it belongs to uid {}", metadata.uid()),
+        ));
     }
     if metadata.permissions().mode() & 0o777 != 0o700 {
         fs::set_permissions(path, Permissions::from_mode(0o700))?;

@@ -7,6 +7,7 @@ mod outbox;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::time::Instant;
 
 use mio::net::UnixListener;
@@ -97,6 +98,21 @@ impl Server {
             backlog: 0,
             buffer: vec![0; READ].into_boxed_slice(),
         })
+    }
+
+    /// Serves another listener in the place of the last one. Who is connected stays so.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn listen_on(&mut self, listener: OwnedFd, token: Token) -> io::Result<()> {
+        let listener = StdUnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let mut listener = UnixListener::from_std(listener);
+        self.registry.register(&mut listener, token, Interest::READABLE)?;
+        let mut old = std::mem::replace(&mut self.listener, listener);
+        // It is closed right after; failing to deregister it changes nothing.
+        let _ = self.registry.deregister(&mut old);
+        Ok(())
     }
 
     /// How many are connected.

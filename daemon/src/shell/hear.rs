@@ -6,13 +6,14 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 use signal_hook_mio::v1_0::Signals;
 
-use super::Shell;
 use super::turn::{Inbox, Input};
+use super::{LISTENER, Shell};
 use crate::core::{self, LaneId, SlotId};
 use crate::desk::{self, ConnectionId};
 use crate::fleet::{Fleet, FleetEvent};
 use crate::job::{Answered, ProcessId, Unit};
 use crate::server::ServerEvent;
+use crate::start::handover::{self, Word};
 use crate::worker::protocol::WorkerReport;
 
 impl Shell {
@@ -96,6 +97,23 @@ impl Shell {
         }
         if self.remover.has_room() {
             self.engine.go_on_pruning(self.clock.now().wall_us);
+        }
+    }
+
+    /// Whether the guardian is dead. Where it has another listener, clients come to that from now on.
+    pub(super) fn hear_guardian(&mut self, clients: &mut Vec<ServerEvent>) -> std::io::Result<bool> {
+        loop {
+            match handover::hear(&self.lifeline) {
+                Word::None => return Ok(false),
+                Word::Dead => return Ok(true),
+                Word::Listener(listener, socket) => {
+                    // Those who had come before the socket was lost still wait at the old one.
+                    self.server.accept(clients);
+                    self.server.listen_on(listener, LISTENER)?;
+                    self.server.accept(clients);
+                    self.site.socket = socket.to_string_lossy().into_owned();
+                }
+            }
         }
     }
 

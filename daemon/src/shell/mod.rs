@@ -100,8 +100,9 @@ struct Shell {
     pool_names: BTreeMap<PoolId, Arc<str>>,
     service_manager: ServiceManager,
     exiting: bool,
-    /// The lifeline and the locks, open for as long as we live.
-    _held: (OwnedFd, Vec<OwnedFd>),
+    lifeline: OwnedFd,
+    /// Open for as long as we live.
+    _locks: Vec<OwnedFd>,
 }
 
 /// The machines in their shell.
@@ -138,7 +139,11 @@ impl Supervisor {
                     LISTENER => self.shell.server.accept(&mut clients),
                     THREADS => {} // What they say is heard in every turn.
                     SIGNALS => self.shell.hear_signals(signals, inbox),
-                    LIFELINE => return Ok(SupervisorEnd::Orphaned),
+                    LIFELINE => {
+                        if self.shell.hear_guardian(&mut clients)? {
+                            return Ok(SupervisorEnd::Orphaned);
+                        }
+                    }
                     token if token.0 >= crate::server::FIRST_TOKEN => {
                         let (readable, gone) = (event.is_readable(), event.is_write_closed());
                         self.shell.server.on_ready(token, readable, gone, &mut clients);

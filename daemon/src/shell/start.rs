@@ -4,7 +4,8 @@
 //! ```text
 //! Watching ──▶ Checked ──▶ Opened ──▶ Cleared ──▶ Started
 //!    │           │           │          │          └ the machines know what the engine has found, and have begun
-//!    │           │           │          └ nothing runs that an earlier daemon of this state directory has left
+//!    │           │           │          └ nothing runs that an earlier daemon of this state directory has left:
+//!    │           │           │            who holds the database may kill it, and nobody else
 //!    │           │           └ the engine has read what it needs, and changed nothing
 //!    │           └ the state directory is the one that the guardian has locked
 //!    └ before the first child: no end of one goes unnoticed
@@ -51,6 +52,7 @@ use crate::start::cli::SupervisorOptions;
 use crate::start::config::{Config, DurabilityName};
 use crate::start::guardian;
 use crate::start::handover::Handover;
+use crate::start::readiness::Readiness;
 
 /// A supervisor that serves.
 pub struct Started {
@@ -74,6 +76,7 @@ struct Ground {
     listener: OwnedFd,
     lifeline: OwnedFd,
     locks: Vec<OwnedFd>,
+    readiness: Readiness,
     poll: Poll,
     /// For the threads of engine and files: a poll has one waker.
     waker: Arc<Waker>,
@@ -88,20 +91,21 @@ struct Watching(Ground);
 /// The state directory is ours.
 struct Checked {
     ground: Ground,
-    containment: Containment,
     daemon: String,
 }
 
 /// The engine has read what it needs.
 struct Opened {
     checked: Checked,
-    /// An engine that cannot be opened is an error, but what is left of a dead daemon goes all the same.
+    /// A database that cannot be read is an error, but what is left of a dead daemon goes all the same. Not so
+    /// where another process has the database: then that daemon is not dead.
     engine: anyhow::Result<(Sqlite, Restored)>,
 }
 
 /// Nothing of an earlier daemon runs.
 struct Cleared {
     checked: Checked,
+    containment: Containment,
     sqlite: Sqlite,
     restored: Restored,
     recovery: Recovery,
@@ -122,8 +126,19 @@ impl Watching {
 
         let waker = Arc::new(Waker::new(registry, THREADS)?);
 
-        let Handover { listener, lifeline, locks } = handover;
-        Ok(Self(Ground { options, config, listener, lifeline, locks, poll, waker, signals, nofile }))
+        let Handover { listener, lifeline, locks, readiness } = handover;
+        Ok(Self(Ground {
+            options,
+            config,
+            listener,
+            lifeline,
+            locks,
+            readiness,
+            poll,
+            waker,
+            signals,
+            nofile,
+        }))
     }
 
     fn check(self) -> anyhow::Result<Checked> {
@@ -131,22 +146,21 @@ impl Watching {
         let state_dir = &ground.options.state_dir;
         check_state_dir(state_dir, &ground.locks)?;
 
-        let containment = Containment::set_up(state_dir, &ground.config);
         let daemon = kernel::daemon_name(state_dir).context("cannot look at the state directory")?;
         layout::create_folders(state_dir).map_err(|(path, error)| {
             anyhow::Error::new(error).context(format!("cannot create {}", path.display()))
         })?;
-        Ok(Checked { ground, containment, daemon })
+        Ok(Checked { ground, daemon })
     }
 }
 
-/// The guardian's lock is in the state directory that this poold was started on. Where another has taken its
-/// place since, or none, a new supervisor must not begin anew as if nothing had been accepted.
+/// The state directory is the one that the guardian has locked. Where another has taken its place since, or
+/// none, a new supervisor must not begin anew as if nothing had been accepted.
 fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
-    let Some(lock) = locks.first() else { return Ok(()) };
-    let held = fstat(lock).context("cannot look at the state directory's lock")?;
-    let is_ours = fs::metadata(state_dir.join("lock"))
-        .is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
+    let Some(directory) = locks.first() else { return Ok(()) };
+    let held = fstat(directory).context("cannot look at the state directory")?;
+    let is_ours =
+        fs::metadata(state_dir).is_ok_and(|found| (found.dev(), found.ino()) == (held.st_dev, held.st_ino));
     if !is_ours {
         let dir = state_dir.display();
         bail!(
@@ -167,8 +181,10 @@ impl Checked {
             sync_stdin: spool::sync,
         };
         let notify = wake(&self.ground.waker);
-        let engine =
-            Sqlite::open(&self.ground.options.state_dir, options, notify).map_err(anyhow::Error::from);
+        let engine = match Sqlite::open(&self.ground.options.state_dir, options, notify) {
+            Err(error) if error.is_in_use() => return Err(error.into()),
+            other => other.map_err(anyhow::Error::from),
+        };
         Ok(Opened { checked: self, engine })
     }
 }
@@ -179,18 +195,20 @@ impl Opened {
         let Self { checked, engine } = self;
         let state_dir = &checked.ground.options.state_dir;
         let known = engine.as_ref().ok().map(|(_, restored)| restored);
-        let recovery = recovery::recover(state_dir, &checked.daemon, known, checked.containment.leftovers());
+        let containment = Containment::set_up(state_dir, &checked.ground.config);
+        let recovery = recovery::recover(state_dir, &checked.daemon, known, containment.leftovers());
 
         let (sqlite, mut restored) = engine?;
         restored.last_end = recovery.last_end;
-        Ok(Cleared { checked, sqlite, restored, recovery })
+        Ok(Cleared { checked, containment, sqlite, restored, recovery })
     }
 }
 
 impl Cleared {
     fn serve(self) -> anyhow::Result<Started> {
-        let Self { checked: Checked { ground, mut containment, daemon }, sqlite, restored, recovery } = self;
-        let Ground { options, config, listener, lifeline, locks, poll, waker, signals, nofile } = ground;
+        let Self { checked: Checked { ground, daemon }, mut containment, sqlite, restored, recovery } = self;
+        let Ground { options, config, listener, lifeline, locks, readiness, poll, waker, signals, nofile } =
+            ground;
         let registry = poll.registry();
         let clock = Clock::start();
         let now = clock.now();
@@ -239,7 +257,8 @@ impl Cleared {
             clock,
             engine,
             exiting: false,
-            _held: (lifeline, locks),
+            lifeline,
+            _locks: locks,
             options,
             config,
         };
@@ -258,6 +277,7 @@ impl Cleared {
 
         tracing::info!(socket = %shell.options.socket.display(), interrupted, "ready");
         shell.service_manager.ready();
+        readiness.ready();
         Ok(Started { supervisor: Supervisor { machines, shell }, poll, signals })
     }
 }

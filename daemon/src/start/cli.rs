@@ -91,6 +91,8 @@ pub struct SupervisorOptions {
     pub lifeline_fd: i32,
     #[arg(long)]
     pub lock_fd: Vec<i32>,
+    #[arg(long)]
+    pub readiness_fd: Option<i32>,
 }
 
 /// What the supervisor tells a worker.

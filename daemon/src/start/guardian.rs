@@ -1,27 +1,39 @@
-//! The guardian: the main process. It holds the listening socket and the locks, starts the supervisor, and
-//! when that dies kills what is left and starts it anew. No store, no protocol, nothing that could fail.
+//! The guardian: the main process. It holds the door (the listening socket) and the locks, starts the
+//! supervisor, and when that dies kills what is left and starts it anew. No store, no protocol, nothing that
+//! could fail.
 //!
-//! A pipe is the lifeline: the guardian holds its one writing end, so that the supervisor reads its end when
-//! the guardian is dead, and ends with all that it runs.
+//! A socket pair is the lifeline: the guardian holds its one end, so that the supervisor reads the end of its
+//! own when the guardian is dead, and ends with all that it runs. Where the listening socket was lost, the next
+//! one is handed over it.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use anyhow::Context;
-use nix::fcntl::OFlag;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook_mio::v1_0::Signals;
 
+use super::door::Door;
 use super::handover::{self, Handed};
+use super::trace::Trace;
 use crate::job::{Exit, ProcessId};
 use crate::kernel::{self, PATIENCE, Sweeper};
+
+const SIGNALS: Token = Token(0);
+const DOOR: Token = Token(1);
+
+/// Whoever removes the socket may be about to remove its directory, too, and is left the time to.
+const MEND_AFTER: Duration = Duration::from_millis(100);
 
 /// The supervisor's exit code for an end that another start would only repeat (`EX_CONFIG` of sysexits.h).
 pub const FATAL_EXIT: u8 = 78;
@@ -44,57 +56,89 @@ const BACKOFF: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Guarded {
     pub program: PathBuf,
-    /// The supervisor's command line, but for the numbers of its descriptors.
+    /// The supervisor's command line, but for the socket and the numbers of its descriptors.
     pub arguments: Vec<OsString>,
-    pub listener: OwnedFd,
+    pub door: Door,
     /// Held by both, so that they last until both have ended.
     pub locks: Vec<OwnedFd>,
+    /// Where somebody waits for the start.
+    pub readiness: Option<OwnedFd>,
     /// Removed at the end.
-    pub on_exit: Vec<PathBuf>,
+    pub pid_file: Option<Trace>,
+}
+
+/// What the guardian waits for besides the end of the supervisor.
+struct Ears {
+    poll: Poll,
+    signals: Signals,
+    /// Tells when the socket may be lost.
+    inotify: Inotify,
+}
+
+impl Ears {
+    fn open() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGHUP])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let descriptor = inotify.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), DOOR, Interest::READABLE)?;
+        Ok(Self { poll, signals, inotify })
+    }
+
+    /// Whether anything has happened to what is watched. All that has is one.
+    fn take_moves(&self) -> bool {
+        let mut has_moved = false;
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {
+            has_moved = true;
+        }
+        has_moved
+    }
 }
 
 /// Guards until the supervisor has ended in order, or cannot be kept alive.
 ///
 /// # Errors
 /// What keeps it from guarding at all.
-pub fn run(guarded: Guarded) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGHUP]).context("cannot handle signals")?;
+pub fn run(mut guarded: Guarded) -> anyhow::Result<ExitCode> {
+    let mut ears = Ears::open().context("cannot handle signals")?;
     kernel::set_child_subreaper().context("cannot become a subreaper")?;
-    let (lifeline, _held) = pipe2(OFlag::O_CLOEXEC).context("cannot make the lifeline")?;
     let mut sweeper = Sweeper::new(PATIENCE);
-    let result = guard(&guarded, &lifeline, &mut signals, &mut sweeper);
+    let result = guard(&mut guarded, &mut ears, &mut sweeper);
 
     // What does not end now is left to whoever adopts it: a service manager that waits for this process is
     // not to wait for a disk.
     sweeper.sweep();
-    for path in &guarded.on_exit {
-        // Somebody may have removed it already.
-        let _ = fs::remove_file(path);
+    guarded.door.close();
+    if let Some(pid_file) = &guarded.pid_file {
+        pid_file.remove();
     }
     result
 }
 
-fn guard(
-    guarded: &Guarded,
-    lifeline: &OwnedFd,
-    signals: &mut Signals,
-    sweeper: &mut Sweeper,
-) -> anyhow::Result<ExitCode> {
+fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyhow::Result<ExitCode> {
     let mut deaths: Vec<Instant> = Vec::with_capacity(MAX_DEATHS);
     let mut is_first = true;
     loop {
         let mut told_to_end = false;
-        match start(guarded, lifeline) {
-            Ok(supervisor) => match wait_for_end(supervisor, signals, &mut told_to_end) {
-                Exit::Code(0) => return Ok(ExitCode::SUCCESS),
-                Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
-                    return Ok(ExitCode::FAILURE);
+        // What was lost while no supervisor lived: the next one is to get what is there.
+        ears.take_moves();
+        guarded.door.mend();
+        guarded.door.watch(&ears.inotify);
+        match start(guarded) {
+            Ok((supervisor, lifeline)) => {
+                match wait_for_end(supervisor, &lifeline, guarded, ears, &mut told_to_end) {
+                    Exit::Code(0) => return Ok(ExitCode::SUCCESS),
+                    Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
+                        return Ok(ExitCode::FAILURE);
+                    }
+                    Exit::Code(code) if code == i32::from(UNWRITTEN_EXIT) => return Ok(ExitCode::FAILURE),
+                    how => {
+                        tracing::error!(pid = %supervisor, ?how, "the supervisor has died: what it ran is killed")
+                    }
                 }
-                Exit::Code(code) if code == i32::from(UNWRITTEN_EXIT) => return Ok(ExitCode::FAILURE),
-                how => {
-                    tracing::error!(pid = %supervisor, ?how, "the supervisor has died: what it ran is killed")
-                }
-            },
+            }
             Err(error) if is_first => return Err(error).context("cannot start the supervisor"),
             // What there was room for once there may be room for again.
             Err(error) => tracing::error!(%error, "the supervisor cannot be started"),
@@ -115,32 +159,55 @@ fn guard(
         if let Some(longer) = deaths.len().checked_sub(2) {
             std::thread::sleep(BACKOFF * 4u32.pow(longer as u32)); // The first death is made good at once.
         }
-        if told_to_end || signals.pending().any(is_end) {
+        if told_to_end || ears.signals.pending().any(is_end) {
             tracing::info!("told to end: the supervisor is not started again");
             return Ok(ExitCode::FAILURE);
         }
     }
 }
 
-fn start(guarded: &Guarded, lifeline: &OwnedFd) -> io::Result<ProcessId> {
-    let mut command = Command::new(&guarded.program);
-    command.arg0("poold").args(&guarded.arguments);
+/// Starts the supervisor; returns our end of its lifeline, too.
+fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
+    let Guarded { program, arguments, door, locks, readiness, pid_file: _ } = guarded;
+    let mut command = Command::new(program);
+    command.arg0("poold").args(arguments).arg("--socket").arg(door.at());
 
     // What comes before it can handle it waits for it.
     kernel::block_signals_of_child(&mut command, &PASSED_ON);
     // A group of its own: what a terminal sends to ours reaches the supervisor once, through us.
     command.process_group(0);
 
-    let handed = Handed { listener: &guarded.listener, lifeline, locks: &guarded.locks };
+    let (ours, theirs) = handover::lifeline()?;
+    let handed =
+        Handed { listener: door.listener(), lifeline: &theirs, locks, readiness: readiness.as_ref() };
     let child = handover::spawn(&mut command, &handed)?;
-    Ok(ProcessId::new(i32::try_from(child.id()).expect("pids are positive and fit pid_t")))
+    Ok((ProcessId::new(i32::try_from(child.id()).expect("pids are positive and fit pid_t")), ours))
 }
 
-/// Passes signals on until the supervisor has ended. Orphans that fall to us meanwhile are reaped.
-fn wait_for_end(supervisor: ProcessId, signals: &mut Signals, told_to_end: &mut bool) -> Exit {
+/// Passes signals on, and listeners, until the supervisor has ended. Orphans that fall to us meanwhile are
+/// reaped.
+fn wait_for_end(
+    supervisor: ProcessId,
+    lifeline: &OwnedFd,
+    guarded: &mut Guarded,
+    ears: &mut Ears,
+    told_to_end: &mut bool,
+) -> Exit {
+    let mut events = Events::with_capacity(2);
+    let mut mend_at: Option<Instant> = None;
     loop {
+        let patience = mend_at.map(|at| at.saturating_duration_since(Instant::now()));
+        // It is interrupted by the signals that it waits for; anything else is a bug, and is not to keep the
+        // processor busy.
+        if let Err(error) = ears.poll.poll(&mut events, patience)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "the guardian cannot wait for events");
+            std::thread::sleep(BACKOFF);
+        }
+
         let mut has_child_ended = false;
-        for signal in signals.wait() {
+        for signal in ears.signals.pending() {
             if signal == SIGCHLD {
                 has_child_ended = true;
                 continue;
@@ -157,7 +224,24 @@ fn wait_for_end(supervisor: ProcessId, signals: &mut Signals, told_to_end: &mut 
                 return reaped.exit;
             }
         }
+
+        if ears.take_moves() {
+            mend_at.get_or_insert_with(|| Instant::now() + MEND_AFTER);
+        }
+        if mend_at.take_if(|at| *at <= Instant::now()).is_some() {
+            mend(guarded, lifeline, ears);
+        }
     }
+}
+
+fn mend(guarded: &mut Guarded, lifeline: &OwnedFd, ears: &Ears) {
+    let door = &mut guarded.door;
+    if door.mend()
+        && let Err(error) = handover::send_listener(lifeline, door.listener(), door.at())
+    {
+        tracing::error!(%error, "the supervisor cannot be given the new socket");
+    }
+    door.watch(&ears.inotify);
 }
 
 fn is_end(signal: i32) -> bool {

@@ -3,19 +3,30 @@
 //! | descriptor | what it is for |
 //! |---|---|
 //! | listener | clients that connect while no supervisor lives wait in its queue for the next one |
-//! | lifeline | a pipe that nobody writes to; its end tells the supervisor that the guardian is dead |
-//! | locks | on the state directory and the socket; held by both, so that they last until both have ended |
+//! | lifeline | its end tells the supervisor that the guardian is dead; a message on it is another listener, where the socket was lost |
+//! | locks | on the state directory; held by both, so that they last until both have ended |
+//! | readiness | with `--daemonize`: who waits for the start is told there how it went |
 //!
 //! A supervisor that is started in the place of another (after a crash now; on an upgrade, one day) gets the
-//! same three.
+//! same.
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use anyhow::Context;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
+};
 
 use super::cli::SupervisorOptions;
+use super::readiness::Readiness;
 use crate::kernel;
 
 /// What the guardian hands on. It keeps all of it.
@@ -24,6 +35,7 @@ pub struct Handed<'a> {
     pub listener: &'a OwnedFd,
     pub lifeline: &'a OwnedFd,
     pub locks: &'a [OwnedFd],
+    pub readiness: Option<&'a OwnedFd>,
 }
 
 /// What the supervisor has got.
@@ -32,8 +44,9 @@ pub struct Handover {
     pub listener: OwnedFd,
     /// At its end the guardian is dead.
     pub lifeline: OwnedFd,
-    /// Only to be kept open. The first is that of the state directory.
+    /// Only to be kept open. The first is the state directory.
     pub locks: Vec<OwnedFd>,
+    pub readiness: Readiness,
 }
 
 /// Starts the supervisor with what is handed on.
@@ -45,6 +58,7 @@ pub fn spawn(command: &mut Command, handed: &Handed<'_>) -> io::Result<Child> {
         [("--listener-fd", handed.listener), ("--lifeline-fd", handed.lifeline)]
             .into_iter()
             .chain(handed.locks.iter().map(|lock| ("--lock-fd", lock)))
+            .chain(handed.readiness.map(|pipe| ("--readiness-fd", pipe)))
             .collect();
     for (flag, descriptor) in &passed {
         command.arg(flag).arg(descriptor.as_raw_fd().to_string());
@@ -76,5 +90,93 @@ pub unsafe fn adopt(options: &SupervisorOptions) -> anyhow::Result<Handover> {
         listener: adopt(options.listener_fd)?,
         lifeline: adopt(options.lifeline_fd)?,
         locks: options.lock_fd.iter().map(|&number| adopt(number)).collect::<Result<_, _>>()?,
+        readiness: Readiness::new(options.readiness_fd.map(adopt).transpose()?),
     })
+}
+
+/// Makes a lifeline: the guardian's end, and the supervisor's.
+///
+/// # Errors
+/// Those of socketpair(2).
+pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = (AddressFamily::Unix, SockType::SeqPacket);
+    Ok(socketpair(kind.0, kind.1, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Hands on a listener that takes the place of the last one.
+///
+/// # Errors
+/// Those of sendmsg(2). A supervisor that does not read is not waited for.
+pub fn send_listener(lifeline: &OwnedFd, listener: &OwnedFd, socket: &Path) -> io::Result<()> {
+    let bytes = [IoSlice::new(socket.as_os_str().as_bytes())];
+    let descriptors = [listener.as_raw_fd()];
+    let message = [ControlMessage::ScmRights(&descriptors)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(lifeline.as_raw_fd(), &bytes, &message, flags, None)?;
+    Ok(())
+}
+
+/// What the lifeline has to say.
+#[derive(Debug)]
+pub enum Word {
+    /// Nothing for now.
+    None,
+    /// The guardian is dead.
+    Dead,
+    /// Clients come to another listener from now on.
+    Listener(OwnedFd, PathBuf),
+}
+
+/// Reads the lifeline, without waiting.
+pub fn hear(lifeline: &OwnedFd) -> Word {
+    let mut buffer = [0; 4096];
+    let mut control = cmsg_space!([i32; 1]);
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (count, descriptor) =
+        match recvmsg::<()>(lifeline.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+            Ok(message) => {
+                let descriptors = message.cmsgs().into_iter().flatten().find_map(|item| match item {
+                    ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+                    _ => None,
+                });
+                (message.bytes, descriptors)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => return Word::None,
+            Err(_) => return Word::Dead,
+        };
+    match (count, descriptor) {
+        (0, _) => Word::Dead,
+        (_, None) => Word::None,
+        (count, Some(descriptor)) => {
+            // SAFETY: the kernel has just made this descriptor for this process, so nothing else owns it.
+            let listener = unsafe { OwnedFd::from_raw_fd(descriptor) };
+            Word::Listener(listener, PathBuf::from(OsStr::from_bytes(&buffer[..count])))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_goes_over_the_lifeline_and_its_end_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (ours, theirs) = lifeline().unwrap();
+        assert!(matches!(hear(&theirs), Word::None));
+
+        send_listener(&ours, &listener.into(), &path).unwrap();
+        let Word::Listener(received, socket) = hear(&theirs) else { panic!("no listener has come") };
+        assert_eq!(socket, path);
+        UnixStream::connect(&path).unwrap();
+        assert!(UnixListener::from(received).accept().is_ok());
+
+        drop(ours);
+        assert!(matches!(hear(&theirs), Word::Dead));
+    }
 }

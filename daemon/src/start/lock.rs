@@ -1,20 +1,45 @@
 //! Locks by which one poold knows of another: on the state directory, and on the socket. The kernel drops
 //! them with the last process that holds them, so that no lock outlives its daemon, however the daemon ends.
+//!
+//! The lock on the state directory belongs to the directory itself, which nobody can remove under it. Guardian
+//! and supervisor hold it. The files `lock` and `SOCKET.lock` are the guardian's alone: by the first a start
+//! tells a poold that lives from one whose guardian is dead and whose supervisor is about to end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use pool_proto::location;
+use pool_proto::place::{self, Place};
+use pool_proto::{location, own_file};
 
-/// A file that stays locked as long as any process of this daemon lives, and names the guardian's pid.
+use super::trace::Trace;
+
+/// How long a start waits for what a dead guardian has left: a sweep takes its patience, and then what has ended
+/// is still written.
+const DYING: Duration = Duration::from_secs(20);
+
+/// From one look at a lock of such a poold to the next. flock(2) knows no timeout.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// No look at the guardian's lock takes that long.
+const A_LOOK: Duration = Duration::from_millis(200);
+
+/// After so long somebody who reads stderr is told.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// A file that stays locked as long as this process lives, and names its pid.
 #[derive(Debug)]
-pub struct Lock(Flock<File>);
+pub struct Lock {
+    file: Flock<File>,
+    trace: Trace,
+}
 
 impl Lock {
     /// Takes the lock. `what`: what is locked, and `flag`, how another is chosen, for the message.
@@ -22,47 +47,179 @@ impl Lock {
     /// # Errors
     /// That another poold has it, or what open(2) and flock(2) say.
     pub fn take(path: &Path, what: &str, flag: &str) -> anyhow::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
-            .open(path);
-        let file = file.with_context(|| format!("cannot use {what}: cannot open {}", path.display()))?;
-
+        let cannot = || format!("cannot use {what}: cannot open {}", path.display());
+        let file = open_note(path).with_context(cannot)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self(lock)),
+            Ok(file) => Ok(Self { file, trace: Trace::of(path).with_context(cannot)? }),
             Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
+                let mut text = String::new();
                 // Only for the message.
-                let _ = file.read_to_string(&mut pid);
-                let pid = pid.trim();
-                let taken = location::PLACE_TAKEN;
-                let who = if pid.is_empty() { taken.to_owned() } else { format!("{taken} (pid {pid})") };
-                let kill = if pid.is_empty() { String::new() } else { format!(" or `kill {pid}`") };
-                bail!(
-                    "{who} uses {what}: end it with `poolctl shutdown`{kill}, or choose another with {flag}"
-                );
+                let _ = file.read_to_string(&mut text);
+                let pid = text.lines().next().and_then(|pid| pid.parse().ok());
+                Err(taken(pid, what, flag))
             }
             Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
     }
 
-    /// Writes this process's pid into the file, and gives the lock up to be held as a bare descriptor: the
-    /// lock belongs to the open file, and lasts until the last copy of the descriptor is closed.
+    /// Takes the lock of a file that others only look at, which takes it for a moment ([`is_guarded`]).
+    fn take_soon(path: &Path, what: &str, flag: &str) -> anyhow::Result<Self> {
+        let since = Instant::now();
+        loop {
+            match Self::take(path, what, flag) {
+                Err(_) if since.elapsed() < A_LOOK => thread::sleep(Duration::from_millis(1)),
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether the file is where others look for it.
+    pub fn is_in_place(&self) -> bool {
+        self.trace.is_in_place()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.trace.path()
+    }
+
+    /// Writes the guardian's pid, and the socket where it is known.
     ///
     /// # Errors
-    /// Those of write(2) and dup(2).
-    pub fn into_descriptor(mut self) -> io::Result<OwnedFd> {
-        self.0.set_len(0)?;
-        self.0.rewind()?;
-        writeln!(self.0, "{}", std::process::id())?;
-
-        let copy = self.0.try_clone()?;
-        // Dropping the guard would unlock the file for every copy.
-        std::mem::forget(self.0);
-        Ok(copy.into())
+    /// Those of write(2).
+    pub fn write(&mut self, socket: Option<&Path>) -> io::Result<()> {
+        let pid = i32::try_from(std::process::id()).expect("pids are positive and fit pid_t");
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        self.file.write_all(&Place { pid, socket: socket.map(Path::to_owned) }.to_bytes())
     }
+
+    /// Says no longer that anybody is there.
+    fn clear(&self) {
+        // Best effort: whoever goes by it finds nobody.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The lock on the state directory, and the file in it that says where this poold is.
+#[derive(Debug)]
+pub struct StateLock {
+    dir: PathBuf,
+    note: Lock,
+}
+
+impl StateLock {
+    /// Takes the lock; waits for a poold whose guardian is dead. Returns besides what is to be held by the
+    /// supervisor, too; the first is the directory.
+    ///
+    /// # Errors
+    /// That another poold lives, or does not end.
+    pub fn take(dir: &Path) -> anyhow::Result<(Self, Vec<OwnedFd>)> {
+        let what = format!("the state directory {}", dir.display());
+        let (held, is_locked) = lock_directory(dir, &what)?;
+        let mut note = Lock::take_soon(&dir.join(place::FILE_NAME), &what, "--state-dir")?;
+        note.write(None).with_context(|| format!("cannot write {}", note.path().display()))?;
+
+        let mut locks = vec![held];
+        if !is_locked {
+            locks.push(note.file.try_clone().context("cannot hold the lock")?.into());
+        }
+        Ok((Self { dir: dir.to_owned(), note }, locks))
+    }
+
+    pub fn note(&self) -> &Path {
+        self.note.path()
+    }
+
+    /// Says where this poold is; puts the file that says so in its place again.
+    ///
+    /// # Errors
+    /// Those of open(2), flock(2) and write(2).
+    pub fn announce(&mut self, socket: &Path) -> anyhow::Result<()> {
+        if !self.note.is_in_place() {
+            let path = self.dir.join(place::FILE_NAME);
+            // A link, say. The directory is ours alone.
+            if open_note(&path).is_err() {
+                let _ = fs::remove_file(&path);
+            }
+            self.note = Lock::take_soon(&path, "the state directory", "--state-dir")?;
+        }
+        Ok(self.note.write(Some(socket))?)
+    }
+
+    pub fn is_in_place(&self) -> bool {
+        self.note.is_in_place()
+    }
+
+    /// At the end: nobody listens any more.
+    pub fn clear(&self) {
+        self.note.clear();
+    }
+}
+
+/// Locks the directory itself. False where the file system locks no directories: NFS takes a lock for one on
+/// bytes, and a directory cannot be opened for writing.
+fn lock_directory(dir: &Path, what: &str) -> anyhow::Result<(OwnedFd, bool)> {
+    let open = || {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        OpenOptions::new().read(true).custom_flags(flags.bits()).open(dir)
+    };
+    let since = Instant::now();
+    let mut is_told = false;
+    loop {
+        let directory = open().with_context(|| format!("cannot use {what}"))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => {
+                let copy = locked.try_clone().context("cannot hold the lock")?;
+                // Dropping the guard would unlock the directory for every copy.
+                std::mem::forget(locked);
+                return Ok((copy.into(), true));
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {}
+            Err((directory, _)) => return Ok((directory.into(), false)),
+        }
+
+        // Whoever looks at the lock holds it for a moment, too (`place::is_held`).
+        let pid = Place::read(dir).map(|place| place.pid);
+        if is_guarded(dir) {
+            return Err(taken(pid, what, "--state-dir"));
+        }
+        if since.elapsed() > DYING {
+            let who = location::PLACE_TAKEN;
+            bail!(
+                "{who} uses {what}: its guardian is dead, but its other processes do not end; \
+                 `fuser {}` names them",
+                dir.display()
+            );
+        }
+        if since.elapsed() > TELL_AFTER && !is_told {
+            is_told = true;
+            // Nobody may be reading.
+            let _ = writeln!(
+                io::stderr(),
+                "poold: waiting for the last processes of a poold whose guardian was killed"
+            );
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Whether a living guardian has the state directory.
+fn is_guarded(dir: &Path) -> bool {
+    let note = own_file::open(&dir.join(place::FILE_NAME), OpenOptions::new().read(true));
+    note.is_ok_and(|note| {
+        matches!(Flock::lock(note, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
+    })
+}
+
+fn open_note(path: &Path) -> io::Result<File> {
+    own_file::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+fn taken(pid: Option<i32>, what: &str, flag: &str) -> anyhow::Error {
+    let taken = location::PLACE_TAKEN;
+    let (who, kill) = match pid {
+        Some(pid) => (format!("{taken} (pid {pid})"), format!(" or `kill {pid}`")),
+        None => (taken.to_owned(), String::new()),
+    };
+    anyhow::anyhow!("{who} uses {what}: end it with `poolctl shutdown`{kill}, or choose another with {flag}")
 }

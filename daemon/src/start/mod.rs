@@ -16,8 +16,8 @@
 //! * Configured before Locked: a configuration that cannot be read must not leave a state directory behind.
 //! * Locked before Listening: only one daemon of a state directory may try to bind a socket. Whether a socket
 //!   is stale is known only to the holder of its own lock.
-//! * Listening before Guarding: whoever waits for `--daemonize` to return may connect at once, and a start
-//!   that fails must fail while somebody reads stderr.
+//! * Listening before Guarding: a start that fails must fail while somebody reads stderr. What fails later,
+//!   in the background, is told to who has stayed in the foreground to wait for it ([`readiness`]).
 //! * Guarding before the guardian: going into the background is a fork without exec, which is safe only
 //!   while there is one thread.
 //!
@@ -25,31 +25,37 @@
 
 pub mod cli;
 pub mod config;
+mod door;
 pub mod guardian;
 pub mod handover;
 mod lock;
 pub mod paths;
+pub mod readiness;
 mod socket;
+mod trace;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use anyhow::{Context, bail};
-use daemonize::Daemonize;
+use daemonize::{Daemonize, Outcome};
 use nix::fcntl::{Flock, FlockArg};
 use pool_proto::location::named_socket;
+use pool_proto::own_file;
 
 use crate::kernel;
 use cli::DaemonOptions;
 use config::{Config, LogLevel};
-use lock::Lock;
+use door::{Door, Named};
+use lock::StateLock;
 use paths::Paths;
+use readiness::Readiness;
+use trace::Trace;
 
 /// Starts poold; returns when it has ended.
 ///
@@ -86,17 +92,17 @@ struct Configured {
 #[derive(Debug)]
 struct Locked {
     configured: Configured,
-    state_lock: Lock,
+    state_lock: StateLock,
+    /// For the supervisor, too.
+    locks: Vec<OwnedFd>,
 }
 
 /// Clients can connect, and wait to be served.
 #[derive(Debug)]
 struct Listening {
     configured: Configured,
-    state_lock: Lock,
-    listener: UnixListener,
-    /// None for a service manager's socket, which is not ours to lock or to remove.
-    socket_lock: Option<Lock>,
+    door: Door,
+    locks: Vec<OwnedFd>,
 }
 
 /// This is the process that stays, and its log goes where it will go.
@@ -136,63 +142,68 @@ impl Configured {
     fn lock(self) -> anyhow::Result<Locked> {
         let state_dir = &self.paths.state_dir;
         paths::create_state_dir(state_dir)?;
-        let what = format!("the state directory {}", state_dir.display());
-        let state_lock = Lock::take(&state_dir.join("lock"), &what, "--state-dir")?;
-        Ok(Locked { configured: self, state_lock })
+        let (state_lock, locks) = StateLock::take(state_dir)?;
+        Ok(Locked { configured: self, state_lock, locks })
     }
 }
 
 impl Locked {
     fn listen(self) -> anyhow::Result<Listening> {
-        let Self { mut configured, state_lock } = self;
-        let (listener, socket_lock) = match configured.activated.take() {
-            Some(listener) => (listener, None),
+        let Self { mut configured, state_lock, locks } = self;
+        let Paths { socket, state_dir, .. } = &configured.paths;
+        let door = match configured.activated.take() {
+            Some(listener) => Door::of_service_manager(listener, socket.clone(), state_dir, state_lock),
             None => {
-                let is_default = configured.options.socket.is_none();
-                let (listener, lock) = socket::bind(&configured.paths.socket, is_default)?;
-                (listener, Some(lock))
+                let named =
+                    if configured.options.socket.is_none() { Named::ByDefault } else { Named::ByUser };
+                Door::open(socket.clone(), named, state_dir, state_lock)?
             }
         };
-        Ok(Listening { configured, state_lock, listener, socket_lock })
+        Ok(Listening { configured, door, locks })
     }
 }
 
 impl Listening {
     /// Goes into the background, if that was asked for. The locks belong to open files, and so go along.
     fn detach(self) -> anyhow::Result<Guarding> {
-        let Self { configured: Configured { options, paths, log, .. }, state_lock, listener, socket_lock } =
-            self;
-        if options.daemonize {
-            daemonize(&paths.state_dir, paths.pid_file.as_deref())?;
-        }
+        let Self { configured: Configured { options, paths, log, .. }, mut door, locks } = self;
+        let (pid_file, readiness) = if options.daemonize {
+            let (trace, pipe) = daemonize(&paths.state_dir, paths.pid_file.as_deref())?;
+            (trace, Some(pipe))
+        } else {
+            (None, None)
+        };
         log_to_stderr(log);
 
         // The locks name the pid of the process that stays, which is known only now.
-        let mut locks: Vec<OwnedFd> = vec![state_lock.into_descriptor()?];
-        let mut on_exit: Vec<PathBuf> = paths.pid_file.clone().into_iter().collect();
-        if let Some(lock) = socket_lock {
-            locks.push(lock.into_descriptor()?);
-            on_exit.push(paths.socket.clone());
+        door.announce()?;
+        if door.is_spare() {
+            tracing::warn!(
+                socket = %door.at().display(), instead_of = %paths.socket.display(),
+                "the socket's own directory cannot be used: poold listens in its state directory"
+            );
         }
         Ok(Guarding(guardian::Guarded {
             program: PathBuf::from("/proc/self/exe"),
             arguments: supervisor_arguments(&options, &paths),
-            listener: listener.into(),
+            door,
             locks,
-            on_exit,
+            readiness,
+            pid_file,
         }))
     }
 }
 
 impl Guarding {
     fn run(self) -> anyhow::Result<ExitCode> {
-        guardian::run(self.0)
+        let told = self.0.readiness.as_ref().map(OwnedFd::try_clone).transpose()?;
+        let told = Readiness::new(told);
+        guardian::run(self.0).inspect_err(|error| told.failed(&format!("{error:#}")))
     }
 }
 
 fn supervisor_arguments(options: &DaemonOptions, paths: &Paths) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["supervisor".into()];
-    arguments.extend(["--socket".into(), paths.socket.clone().into()]);
     arguments.extend(["--state-dir".into(), paths.state_dir.clone().into()]);
     if let Some(path) = &paths.config {
         arguments.extend(["--config".into(), path.into()]);
@@ -230,20 +241,70 @@ pub fn log_to_stderr(level: LogLevel) {
         .init();
 }
 
-fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<()> {
+/// Goes into the background. The process that stays in the foreground waits until poold serves or does not, and
+/// never returns from here.
+///
+/// Returns what there is of a pid file, and where to say that poold serves.
+fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<(Option<Trace>, OwnedFd)> {
     let path = state_dir.join("poold.log");
-    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-    let log = open().with_context(|| format!("cannot write the log {}", path.display()))?;
-    let mut daemon =
-        Daemonize::new().working_directory("/").umask(0o022).stdout(log.try_clone()?).stderr(log);
-    if let Some(path) = pid_file {
-        // Tried beforehand: once in the background there is nobody left to tell.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.with_context(|| format!("cannot write the pid file {}", path.display()))?;
-        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
-            bail!("another daemon uses the pid file {}: choose another with --pid-file", path.display());
+    let log = own_file::open(&path, OpenOptions::new().append(true).create(true));
+    let log = log.with_context(|| format!("cannot write the log {}", path.display()))?;
+    // Tried beforehand: it is written once the pid is known.
+    let pid_file = pid_file.map(|path| Ok::<_, anyhow::Error>((path, open_pid_file(path)?))).transpose()?;
+    let (reader, writer) = io::pipe().context("cannot wait for the start")?;
+
+    let daemon = Daemonize::new().working_directory("/").umask(0o022).stdout(log.try_clone()?).stderr(log);
+    match daemon.execute() {
+        Outcome::Parent(forked) => {
+            drop(writer);
+            let said = forked.map_err(|error| Some(error.to_string())).and_then(|_| readiness::wait(reader));
+            if let Err(why) = &said {
+                let unsaid = || format!("poold has ended before it served; {} may say why", path.display());
+                // Nobody may be reading.
+                let _ = writeln!(io::stderr(), "poold: {}", why.clone().unwrap_or_else(unsaid));
+            }
+            // Without any destructor: the locks and the socket are the other process's by now.
+            process::exit(i32::from(said.is_err()));
         }
-        daemon = daemon.pid_file(path);
+        Outcome::Child(Err(error)) => {
+            Readiness::new(Some(writer.into())).failed(&format!("cannot go into the background: {error}"));
+            Err(error).context("cannot go into the background")
+        }
+        Outcome::Child(Ok(_)) => {
+            drop(reader);
+            let trace = pid_file.map(|(path, file)| write_pid_file(path, file));
+            match trace.transpose() {
+                Ok(trace) => Ok((trace, writer.into())),
+                Err(error) => {
+                    Readiness::new(Some(writer.into())).failed(&format!("{error:#}"));
+                    Err(error)
+                }
+            }
+        }
     }
-    daemon.start().context("cannot go into the background")
+}
+
+/// Opens and locks a pid file; what others have written there is left alone.
+fn open_pid_file(path: &Path) -> anyhow::Result<Flock<File>> {
+    let shown = path.display();
+    let file = own_file::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false));
+    let mut file = file.with_context(|| format!("cannot write the pid file {shown}"))?;
+    let mut text = Vec::new();
+    Read::by_ref(&mut file).take(64).read_to_end(&mut text)?;
+    if !text.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_whitespace()) {
+        bail!("{shown} holds something else than a pid: choose another file with --pid-file");
+    }
+
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!("another daemon uses the pid file {shown}: choose another with --pid-file")
+    })
+}
+
+fn write_pid_file(path: &Path, mut file: Flock<File>) -> anyhow::Result<Trace> {
+    let cannot = || format!("cannot write the pid file {}", path.display());
+    file.rewind().and_then(|()| file.set_len(0)).with_context(cannot)?;
+    writeln!(file, "{}", process::id()).with_context(cannot)?;
+    // Locked as long as this process lives: dropping the guard would unlock it.
+    std::mem::forget(file);
+    Trace::of(path).with_context(cannot)
 }

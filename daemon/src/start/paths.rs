@@ -2,9 +2,9 @@
 //! them absolute; and the state directory itself.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, bail};
@@ -14,6 +14,9 @@ use super::cli::DaemonOptions;
 use crate::files::layout::create_private_folder;
 use crate::job::UserId;
 use crate::kernel::own_user;
+
+/// By this file a state directory is known.
+const DATABASE: &str = "poold.db";
 
 /// All paths of a daemon.
 #[derive(Debug)]
@@ -72,20 +75,46 @@ pub fn create_state_dir(dir: &Path) -> anyhow::Result<()> {
             dir.display()
         )
     };
-    let is_new = !dir.exists();
-    if let Some(parent) = dir.parent() {
-        create_synced(parent).with_context(hint)?;
+    match fs::symlink_metadata(dir) {
+        Ok(found) => check_state_dir(dir, &found)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = dir.parent() {
+                create_synced(parent).with_context(hint)?;
+            }
+            fs::DirBuilder::new().mode(0o700).create(dir).with_context(hint)?;
+            sync_parent(dir).with_context(hint)?;
+        }
+        Err(error) => return Err(error).with_context(hint),
     }
-    create_private_folder(dir).with_context(hint)?;
-    if is_new {
-        sync_parent(dir).with_context(hint)?;
+    // From 755 that somebody's mkdir(1) has made it.
+    create_private_folder(dir).with_context(hint)
+}
+
+/// Whether a directory that is there may become a state directory, before anything in it or of it is changed.
+fn check_state_dir(dir: &Path, found: &Metadata) -> anyhow::Result<()> {
+    let shown = dir.display();
+    if !found.is_dir() {
+        bail!("{shown} is no directory, or a link to one: choose another with --state-dir");
+    }
+    let owner = UserId::new(found.uid());
+    if owner != own_user() {
+        bail!("the state directory {shown} belongs to uid {owner}: choose one of your own with --state-dir");
     }
 
-    let owner = UserId::new(fs::metadata(dir).with_context(hint)?.uid());
-    if owner != own_user() {
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
         bail!(
-            "the state directory {} belongs to uid {owner}: choose one of your own with --state-dir",
-            dir.display()
+            "the state directory {shown} has mode {mode:o}: others may have put files there.              Look into it, then `chmod 700 {shown}`, or choose another with --state-dir"
+        );
+    }
+    // It would be closed to others, who may need what is in it: / or a home directory.
+    let is_open = mode & 0o077 != 0;
+    let mut entries =
+        fs::read_dir(dir).with_context(|| format!("cannot read the state directory {shown}"))?;
+    if is_open && !dir.join(DATABASE).exists() && entries.next().is_some() {
+        bail!(
+            "{shown} is open to others (mode {mode:o}) and holds files that are not poold's: \
+             choose a directory of poold's own with --state-dir"
         );
     }
     Ok(())

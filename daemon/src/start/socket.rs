@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
 
 use super::lock::Lock;
+use super::trace::Trace;
 use crate::job::UserId;
 use crate::kernel;
 
@@ -45,13 +46,36 @@ pub fn socket_of(listener: &UnixListener) -> anyhow::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Binds the socket, under its lock. `is_default`: nobody has named it.
-pub fn bind(socket: &Path, is_default: bool) -> anyhow::Result<(UnixListener, Lock)> {
+/// Takes the lock of a socket, whose directory is made where it is missing. `is_default`: nobody has named the
+/// socket.
+///
+/// # Errors
+/// That another poold has the socket, or that its directory cannot be used.
+pub fn lock(socket: &Path, is_default: bool) -> anyhow::Result<Lock> {
+    prepare_folder(socket, is_default)?;
+    Lock::take(&lock_path(socket), &format!("the socket {}", socket.display()), "--socket")
+}
+
+/// Makes the socket's directory where it is missing.
+///
+/// # Errors
+/// That it cannot be used.
+pub fn prepare_folder(socket: &Path, is_default: bool) -> anyhow::Result<()> {
     let folder = socket.parent().context("the socket needs a directory: name one with --socket")?;
-    create_socket_folder(folder, is_default)?;
-    let mut lock_path = socket.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock = Lock::take(Path::new(&lock_path), &format!("the socket {}", socket.display()), "--socket")?;
+    create_socket_folder(folder, is_default)
+}
+
+pub fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Binds the socket, whose lock is held. Returns what tells our socket from another one at its path.
+///
+/// # Errors
+/// That something is in its place, or what bind(2) and listen(2) say.
+pub fn bind(socket: &Path) -> anyhow::Result<(UnixListener, Trace)> {
     remove_stale(socket)?;
 
     // No moment must pass in which others can connect. The mask is the process's, which has one thread.
@@ -59,9 +83,11 @@ pub fn bind(socket: &Path, is_default: bool) -> anyhow::Result<(UnixListener, Lo
     let bound = UnixListener::bind(socket);
     umask(old_umask);
 
-    let listener = bound.with_context(|| format!("cannot listen on {}", socket.display()))?;
-    kernel::widen_backlog(&listener).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    Ok((listener, lock))
+    let cannot = || format!("cannot listen on {}", socket.display());
+    let listener = bound.with_context(cannot)?;
+    let trace = Trace::of(socket).with_context(cannot)?;
+    kernel::widen_backlog(&listener).with_context(cannot)?;
+    Ok((listener, trace))
 }
 
 fn create_socket_folder(folder: &Path, is_default: bool) -> anyhow::Result<()> {

@@ -1,13 +1,10 @@
 //! Whether poold is there, whether it answers, whether its version is right, and what it says of its own
 //! condition.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
-use nix::sys::stat::{major, minor};
 use nix::sys::time::TimeVal;
 use pool_proto::location::check_socket_path;
 use pool_proto::methods::Status;
@@ -17,7 +14,8 @@ use pool_proto::nouns::Condition;
 use pool_proto::{Client, ClientError, Refusal};
 
 use super::Check;
-use crate::link::connect::Link;
+use crate::link::connect::{Holder, Link, is_absent};
+use crate::link::units;
 
 /// A poold that takes longer for a reply hangs. In seconds.
 const PATIENCE_S: i64 = 5;
@@ -51,10 +49,10 @@ pub enum Silence {
 
 /// Asks poold for its condition.
 pub fn ask(link: &Link) -> Asked {
-    if let Err(reason) = check_socket_path(link.socket()) {
+    if let Err(reason) = check_socket_path(&link.socket()) {
         return Asked::None { why: Silence::Impossible(reason) };
     }
-    let mut client = match link.open() {
+    let mut client = match link.find() {
         Ok(client) => client,
         Err(error) => return Asked::None { why: Silence::Connect(error) },
     };
@@ -221,7 +219,8 @@ fn leftovers(condition: &Condition) -> Check {
 }
 
 fn silence(link: &Link, why: &Silence, state_dir: Option<&Path>) -> Check {
-    let socket = link.socket().display();
+    let path = link.socket();
+    let socket = path.display();
     match why {
         Silence::Impossible(reason) => Check::problem("daemon", reason.clone()),
         Silence::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -229,19 +228,26 @@ fn silence(link: &Link, why: &Silence, state_dir: Option<&Path>) -> Check {
                 .advise("each poold serves its own user only: start yours")
         }
         Silence::Connect(error) => {
-            let lock = PathBuf::from(format!("{socket}.lock"));
-            let locks = [Some(lock), state_dir.map(|dir| dir.join("lock"))];
-            if let Some(pid) = locks.into_iter().flatten().find_map(|path| holder(&path)) {
-                let text = format!(
-                    "poold, pid {pid}, holds its lock, but nobody listens at {socket}: somebody has \
-                     removed the socket"
-                );
-                return Check::problem("daemon", text)
-                    .advise(format!("end it with `kill {pid}` and start poold anew"));
+            let holder = state_dir.and_then(Holder::of).or_else(|| link.holder());
+            if let Some(holder) = holder.filter(|_| is_absent(error)) {
+                let advice = match holder.pid() {
+                    Some(pid) => format!(
+                        "it may be starting; otherwise see whether it is stopped (`ps -o stat= -p {pid}`), or \
+                         end it with `kill {pid}`"
+                    ),
+                    None => "it may be starting, or its guardian is dead and the rest of it ends; \
+                             `fuser` names its processes"
+                        .to_owned(),
+                };
+                return Check::problem("daemon", format!("{holder}, but nobody listens at {socket}"))
+                    .advise(advice);
             }
-            let start = match link.is_named() {
-                true => format!("start it with `poold --socket {socket}`, and the --state-dir that it had"),
-                false => "`poolctl submit` starts it, and so does `poold --daemonize`".to_owned(),
+            let start = match (link.is_named(), units::start_command()) {
+                (true, _) => {
+                    format!("start it with `poold --socket {socket}`, and the --state-dir that it had")
+                }
+                (false, Some(start)) => format!("`{start}` starts it"),
+                (false, None) => "`poolctl submit` starts it, and so does `poold --daemonize`".to_owned(),
             };
             match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -266,18 +272,4 @@ fn silence(link: &Link, why: &Silence, state_dir: Option<&Path>) -> Check {
         Silence::Call(error, _) => Check::problem("daemon", format!("poold did not answer: {error}"))
             .advise("look into the log of poold"),
     }
-}
-
-/// The pid of the process that holds the lock, as the file says. The lock is not tried, because that would
-/// keep a starting poold out.
-fn holder(path: &Path) -> Option<i32> {
-    let file = fs::metadata(path).ok()?;
-    let id = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-
-    let is_held = locks.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace();
-        words.nth(1) == Some("FLOCK") && words.nth(3) == Some(id.as_str())
-    });
-    is_held.then(|| fs::read_to_string(path).ok()?.trim().parse().ok()).flatten()
 }

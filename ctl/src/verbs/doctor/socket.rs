@@ -14,7 +14,7 @@ use crate::link::connect::Link;
 /// The checks of the socket and of its directory.
 pub fn look(link: &Link, answer: &Asked) -> Vec<Check> {
     let path = link.socket();
-    let mut checks = vec![socket(path, matches!(answer, Asked::None { .. }))];
+    let mut checks = vec![socket(&path, matches!(answer, Asked::None { .. }))];
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         checks.extend(directory(folder));
     }

@@ -6,11 +6,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -34,7 +35,10 @@ const WAL_SIZE_LIMIT: i64 = 64 << 20;
 pub enum OpenError {
     #[error("cannot use the state directory {dir:?}; create it, or name another with --state-dir")]
     Directory { dir: PathBuf, source: io::Error },
-    #[error("cannot create {file:?}; make its directory writable, or name another with --state-dir")]
+    #[error(
+        "cannot create or use {file:?}; it must be a plain file of yours in a directory that you can write, \
+         or name another with --state-dir"
+    )]
     Create { file: PathBuf, source: io::Error },
     #[error(
         "cannot open {file:?}; it must be a plain file that may be read and written, in a directory that may be written"
@@ -59,6 +63,13 @@ pub enum OpenError {
     Failed { file: PathBuf, source: rusqlite::Error },
     #[error("cannot start the database's thread")]
     Thread(#[source] io::Error),
+}
+
+impl OpenError {
+    /// Whether another process has the database, so that it is not ours to say what has become of its jobs.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
 }
 
 /// Opens or creates the database, and reads what a start needs.
@@ -117,6 +128,19 @@ fn create(dir: &Path, file: &Path) -> io::Result<()> {
         // A synced file is lost all the same when its name is not on disk.
         Ok(_) => File::open(dir)?.sync_all(),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }?;
+    [file.to_owned(), log::path_of(file)].iter().try_for_each(|path| check(path))
+}
+
+/// SQLite would open what is there: for its log it follows links, whatever it was told of the database itself.
+fn check(path: &Path) -> io::Result<()> {
+    let wrong = |what: &str| Err(io::Error::other(format!("{} {what}", path.display())));
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => wrong("is a link, or no plain file"),
+        Ok(found) if found.uid() != geteuid().as_raw() => wrong(&format!("belongs to uid {}", found.uid())),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -16,11 +16,12 @@
 //! and the groups hold processes together without counting memory.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::unistd::{getpid, getppid};
+use pool_proto::own_file;
 
 use super::group::{Group, below, members, remove, write};
 use crate::job::ProcessId;
@@ -31,6 +32,9 @@ const MAIN: &str = "main";
 
 /// Where in the state directory the path of the groups is noted, for a start from somewhere else.
 const NOTE: &str = "cgroup";
+
+/// Longer than any path.
+const MAX_NOTE: u64 = 8 << 10;
 
 /// The group that this process was started in, and the place of this daemon's below it.
 #[derive(Debug)]
@@ -75,11 +79,29 @@ impl GroupsPlace {
     /// Kills what is in the groups that an earlier daemon of the same state directory has left, and removes
     /// them. Returns how many of them had something in them.
     pub fn kill_leftovers(&self) -> usize {
-        let noted = fs::read_to_string(&self.note).ok().map(|text| PathBuf::from(text.trim_end()));
+        let noted = self.read_note().map(|text| PathBuf::from(text.trim_end()));
         let noted = noted.filter(|path| path.file_name().is_some_and(|name| name == self.name.as_str()));
         let ours = self.base.join(&self.name);
         let places = [Some(ours.clone()), noted.filter(|path| *path != ours)];
         places.into_iter().flatten().map(|path| self.kill_below(&path)).sum()
+    }
+
+    /// None where there is no note of poold's.
+    fn read_note(&self) -> Option<String> {
+        let mut text = String::new();
+        let note = own_file::open(&self.note, OpenOptions::new().read(true)).ok()?;
+        note.take(MAX_NOTE).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// In the place of whatever is there: a job of this user can put anything into the state directory.
+    fn write_note(&self, ours: &Path) -> io::Result<()> {
+        match fs::remove_file(&self.note) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut note = own_file::open(&self.note, OpenOptions::new().write(true).create_new(true))?;
+        writeln!(note, "{}", ours.display())
     }
 
     fn kill_below(&self, ours: &Path) -> usize {
@@ -143,7 +165,7 @@ impl GroupsPlace {
             remove_or_warn(&ours);
             return Err(problem);
         }
-        if let Err(error) = fs::write(&self.note, format!("{}\n", ours.display())) {
+        if let Err(error) = self.write_note(&ours) {
             tracing::warn!(%error, path = %self.note.display(), "cannot note where the control groups are");
         }
         let mut groups = DaemonGroups { place: self, ours, has_memory: false };

@@ -183,7 +183,7 @@ fn parent(pid: i32) -> Option<i32> {
 /// start.
 fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
     daemon.wait();
-    let locks = [daemon.state_dir().join("lock"), daemon.path("socket.lock")];
+    let locks = [daemon.state_dir(), daemon.path("socket.lock")];
     wait_until("the end of all that is poold's own", || locks.iter().all(|lock| is_free(lock)));
     let patience = Instant::now() + if containment == Containment::Pid { PATIENCE } else { Duration::ZERO };
     while !daemon.owned_processes().is_empty() && Instant::now() < patience {
