@@ -11,14 +11,6 @@
 //! * [`follow`]: a job's output and end, as they come;
 //! * [`verbs`]: one file for each verb.
 
-/// Prints a line on stderr. The macro of the standard library panics if stderr takes nothing, because its disk
-/// is full or its reader has gone; that must not keep poolctl from its work or change its exit code.
-macro_rules! eprintln {
-    ($($text:tt)*) => {
-        _ = std::io::Write::write_all(&mut std::io::stderr(), (format!($($text)*) + "\n").as_bytes())
-    };
-}
-
 mod exit;
 mod term;
 
@@ -41,11 +33,12 @@ use std::process::ExitCode;
 
 use crate::cli::{UsageError, fault};
 use crate::exit::ExitReason;
-use crate::term::text::{CANNOT_WRITE, Untold, is_broken_pipe, printable};
+use crate::term::text::{CANNOT_WRITE, Untold, is_broken_pipe, say};
 use crate::verbs::Cli;
 use anyhow::Context;
 use clap::Parser;
 use pool_proto::ClientError;
+use pool_proto::terminal::shown_arguments;
 
 fn main() -> ExitCode {
     let done = match Cli::try_parse() {
@@ -58,16 +51,31 @@ fn main() -> ExitCode {
 /// Prints what clap has to say: help, the version, or what is wrong with the command line.
 fn explain(fault: &clap::Error) -> anyhow::Result<ExitReason> {
     if let Some(sentence) = fault::sentence(fault) {
-        eprintln!("poolctl: {}", printable(&sentence, usize::MAX));
+        say(sentence);
         return Ok(ExitReason::Usage);
     }
 
-    let printed = fault.print();
     if fault.use_stderr() {
+        print_shown(fault);
         return Ok(ExitReason::Usage);
     }
-    printed.context(CANNOT_WRITE)?;
+    fault.print().context(CANNOT_WRITE)?;
     Ok(ExitReason::Success)
+}
+
+/// A message about an argument repeats it, and it may hold what a terminal is not to get.
+fn print_shown(fault: &clap::Error) {
+    let printed = match shown_arguments().map(Cli::try_parse_from) {
+        None => fault.print(),
+        Some(Err(shown)) => shown.print(),
+        // The escaped form is right where the argument itself is wrong.
+        Some(Ok(_)) => {
+            say(fault.to_string().trim_end());
+            Ok(())
+        }
+    };
+    // Without a stderr there is nobody to tell.
+    _ = printed;
 }
 
 /// Prints the error, once, and picks the exit code.
@@ -78,7 +86,7 @@ fn report(error: &anyhow::Error) -> ExitReason {
         return ExitReason::BrokenPipe;
     }
 
-    eprintln!("poolctl: {error:#}");
+    say(format_args!("{error:#}"));
     if error.is::<UsageError>() {
         return ExitReason::Usage;
     }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use pool_proto::terminal::{printable_lines, shown_arguments};
 use poold::shell::{self, Failure, SupervisorEnd};
 use poold::start::cli::{CommandLine, Role, SupervisorOptions, WorkerOptions};
 use poold::start::config::Config;
@@ -11,7 +12,11 @@ use poold::start::{self, guardian, handover};
 use poold::worker;
 
 fn main() -> ExitCode {
-    let line = CommandLine::parse();
+    let line = CommandLine::try_parse().unwrap_or_else(|error| {
+        // A message about an argument repeats it.
+        let shown = shown_arguments().and_then(|arguments| CommandLine::try_parse_from(arguments).err());
+        shown.unwrap_or(error).exit()
+    });
     // SAFETY, of all three: this process has read its command line. It has one thread, has opened nothing,
     // and no descriptor that was passed to it has an owner yet.
     let result = match line.role {
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
 
     result.unwrap_or_else(|error| {
         // Where nobody can be told, the exit code has to do.
-        let _ = writeln!(std::io::stderr(), "poold: {error:#}");
+        let _ = writeln!(std::io::stderr(), "poold: {}", printable_lines(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }

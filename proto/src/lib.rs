@@ -9,6 +9,8 @@
 //! * [`location`]: where the socket, the state and the configuration live;
 //! * [`place`]: what a state directory tells of its poold;
 //! * [`own_file`]: files that poold keeps for itself, opened without following links;
+//! * [`os_text`]: text that need not be UTF-8;
+//! * [`terminal`]: foreign text on its way to a terminal;
 //! * [`text`]: durations and times as people and JSON write them.
 //!
 //! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix
@@ -26,12 +28,15 @@ pub mod refusal;
 pub mod client;
 
 pub mod location;
+pub mod os_text;
 pub mod own_file;
 pub mod place;
+pub mod terminal;
 pub mod text;
 
 pub use client::{Client, ClientError};
 pub use methods::{INTERFACE, Method, Reply, Request};
 pub use nouns::{Record, ResultKind, State};
+pub use os_text::OsText;
 pub use refusal::Refusal;
 pub use wire::json::Json;

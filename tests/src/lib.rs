@@ -10,6 +10,7 @@ mod cargo;
 pub mod fuzz;
 mod processes;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -104,6 +105,7 @@ pub struct Setup {
     workers: u32,
     config: String,
     arguments: Vec<String>,
+    home: OsString,
     wrapper: Vec<String>,
     user: Option<u32>,
     log: &'static str,
@@ -128,6 +130,7 @@ impl Setup {
             workers: 2,
             config: String::new(),
             arguments: Vec::new(),
+            home: OsString::new(),
             wrapper: Vec::new(),
             user: None,
             log: "debug",
@@ -150,6 +153,13 @@ impl Setup {
     /// One more argument for poold.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Has the socket and the state in a new folder of this name.
+    pub fn homed_in(mut self, name: &OsStr) -> Self {
+        self.home = name.to_owned();
+        fs::create_dir(self.home()).expect("the folder can be made");
         self
     }
 
@@ -190,6 +200,11 @@ impl Setup {
         self.dir.path()
     }
 
+    /// Where its socket and its state are.
+    fn home(&self) -> PathBuf {
+        self.dir().join(&self.home)
+    }
+
     /// The value of [`MARK`] in the environment of all its processes; those that get another environment have
     /// to be given it.
     pub fn mark(&self) -> &str {
@@ -222,9 +237,9 @@ impl Setup {
         };
         command
             .arg("--socket")
-            .arg(self.dir().join("socket"))
+            .arg(self.home().join("socket"))
             .arg("--state-dir")
-            .arg(self.dir().join("state"))
+            .arg(self.home().join("state"))
             .arg("--config")
             .arg(config)
             .args(["--workers", &self.workers.to_string(), "--log", self.log])
@@ -315,11 +330,11 @@ impl Daemon {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.path("socket")
+        self.setup.home().join("socket")
     }
 
     pub fn state_dir(&self) -> PathBuf {
-        self.path("state")
+        self.setup.home().join("state")
     }
 
     /// What poold has logged.

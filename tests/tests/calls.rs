@@ -378,7 +378,10 @@ fn what_a_program_writes_to_its_standard_error_belongs_to_the_call() {
     value(&daemon, &["echo"]);
     let record = daemon.record(1);
     let file = record.stderr.expect("there is some");
-    assert_eq!((fs::read_to_string(&file.path).unwrap().as_str(), file.bytes), ("a complaint\n", Some(12)));
+    assert_eq!(
+        (fs::read_to_string(file.path.to_path()).unwrap().as_str(), file.bytes),
+        ("a complaint\n", Some(12))
+    );
     assert_eq!(daemon.ok(&["logs", "--stderr", "1"]), "a complaint\n");
     assert_eq!(daemon.record(2).stderr, None);
 }

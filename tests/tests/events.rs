@@ -65,7 +65,7 @@ fn a_jobs_life_is_told_from_its_submission_to_its_callback() {
         "{all:#?}"
     );
     let [submitted, started, ended, delivered] = &all[..] else { unreachable!() };
-    assert_eq!(submitted.name.as_deref(), Some("it"));
+    assert_eq!(submitted.name, Some("it".into()));
     assert_eq!((started.attempt, started.slot), (Some(1), Some(0)));
     assert_eq!(
         (ended.state, ended.result, ended.exit_code),
@@ -241,7 +241,7 @@ fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
     let mut slow = Listener::start(&daemon, None, None);
     let mut other = Listener::start(&daemon, None, Some(&[1]));
     let job = |index: usize| {
-        let name = Some(format!("{index} {}", "x".repeat(1_000_000)));
+        let name = Some(format!("{index} {}", "x".repeat(1_000_000)).into());
         Job { argv: vec!["true".into()], name, on_crash: Some(OnCrash::Requeue), ..Job::default() }
     };
     let mut client = daemon.client();

@@ -72,7 +72,7 @@ fn an_interrupt_reaches_the_job_though_nobody_reads_its_output() {
     let mut client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let record = daemon.wait_record(1, "it runs", |record| record.state == State::Running);
     wait_until("there is more output than a pipe holds", || {
-        fs::metadata(&record.stdout.as_ref().unwrap().path).is_ok_and(|file| file.len() == 3_000_000)
+        fs::metadata(record.stdout.as_ref().unwrap().path.to_path()).is_ok_and(|file| file.len() == 3_000_000)
     });
     interrupt(&daemon, &client, Signal::SIGINT);
     daemon.wait_record(1, "it has been interrupted", |record| record.signal == Some(2));

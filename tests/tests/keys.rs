@@ -33,7 +33,7 @@ fn a_key_names_one_job_whose_id_output_and_end_are_told_to_everybody() {
     let json: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "submit", "--key", "k", "--", "true"])).unwrap();
     assert_eq!(json, serde_json::json!({ "schema": 1, "id": first, "existing": true }));
-    assert_eq!(daemon.record(first).key.as_deref(), Some("k"));
+    assert_eq!(daemon.record(first).key, Some("k".into()));
     assert_eq!(lines(&daemon, "runs"), 1);
 }
 
@@ -53,8 +53,8 @@ fn what_was_submitted_before_a_kill_runs_once_however_often_it_is_repeated() {
     let daemon = Setup::new().config("crash_limit = 100").start();
     let runs = daemon.path_text("runs");
     let job = |index: usize| Job {
-        argv: ["sh", "-c", &format!("echo {index} >>{runs}")].map(ToOwned::to_owned).to_vec(),
-        key: Some(format!("job {index}")),
+        argv: ["sh", "-c", &format!("echo {index} >>{runs}")].map(Into::into).to_vec(),
+        key: Some(format!("job {index}").into()),
         round: Some("one".to_owned()),
         ..Job::default()
     };

@@ -400,9 +400,6 @@ fn what_is_wrong_is_said() {
     wrong(&["map", "-a", "/no/such/file", "echo"], 125, "cannot read /no/such/file");
     wrong(&["map", "-p", "nowhere", "echo", ":::", "a"], 125, "there is no pool \"nowhere\"");
     wrong(&["map", "--resume", "m", "--halt", "soon", "echo", ":::", "a"], 2, "such as now,fail=1");
-    let said = fed(&daemon, &["map", "-k", "--", "echo"], b"a\ncaf\xe9\nc\n");
-    assert_eq!((said.code, said.stdout.as_str()), (2, "a\n"));
-    assert!(said.stderr.contains("stdin: item 2 (caf\u{fffd}) is not UTF-8"), "{said:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 
 fn job(argv: &[&str], pool: &str) -> Job {
     Job {
-        argv: argv.iter().map(ToString::to_string).collect(),
+        argv: argv.iter().map(|&word| word.into()).collect(),
         pool: Some(pool.to_owned()),
         ..Job::default()
     }

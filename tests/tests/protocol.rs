@@ -58,7 +58,7 @@ impl Raw {
 }
 
 fn job(argv: &[&str]) -> Job {
-    Job { argv: argv.iter().map(ToString::to_string).collect(), ..Job::default() }
+    Job { argv: argv.iter().map(|&word| word.into()).collect(), ..Job::default() }
 }
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Refusal {
@@ -258,7 +258,7 @@ fn a_message_over_the_limit_is_refused_before_it_is_all_there() {
     // One just below it is served.
     let mut client = daemon.client();
     let long = "x".repeat(1 << 20);
-    let jobs = vec![Job { env: Some([("LONG".to_owned(), long)].into()), ..job(&["true"]) }; 15];
+    let jobs = vec![Job { env: Some([("LONG".into(), long.into())].into()), ..job(&["true"]) }; 15];
     assert_eq!(client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids.len(), 15);
 }
 

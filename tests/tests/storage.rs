@@ -133,16 +133,16 @@ fn what_a_killed_attempt_had_written_stays_until_the_next_one_begins_its_own() {
     let script = "echo attempt $POOL_ATTEMPT; [ $POOL_ATTEMPT -gt 1 ] || exec sleep 600";
     let id = daemon.submit_sh(script);
     let running = daemon.wait_record(id, "it runs", |record| record.state == State::Running);
-    let first = running.stdout.unwrap().path;
-    assert_eq!(line_of(Path::new(&first)), "attempt 1");
+    let first = running.stdout.unwrap().path.to_path();
+    assert_eq!(line_of(&first), "attempt 1");
     let mut reader = File::open(&first).unwrap();
     send(running.worker_pid.unwrap(), Signal::SIGKILL);
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
     let record = daemon.record(id);
     let second = record.stdout.unwrap();
     assert_eq!((record.attempt, second.bytes), (2, Some(10)));
-    assert_ne!(first, second.path);
-    assert!(!Path::new(&first).exists(), "of each job there is one attempt's output");
+    assert_ne!(first, second.path.to_path());
+    assert!(!first.exists(), "of each job there is one attempt's output");
     assert_eq!(io::read_to_string(&mut reader).unwrap(), "attempt 1\n", "who reads it has it");
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "attempt 2\n");
 }
@@ -193,7 +193,7 @@ fn a_backup_whose_client_dies_holds_up_nobody() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     let begun = client.request(&Backup {}).unwrap();
-    assert_eq!(Path::new(&begun.path), daemon.state_dir().join("poold.db"));
+    assert_eq!(begun.path.to_path(), daemon.state_dir().join("poold.db"));
     let said = daemon.run(&["backup", &daemon.path_text("one")]);
     assert_eq!(said.code, 75, "{said:?}");
     assert!(

@@ -185,7 +185,7 @@ fn many_at_once() {
         serde_json::from_str::<serde_json::Value>(text).unwrap()["jobs"].as_array().unwrap().len()
     };
     assert_eq!((count(&list("succeeded")), count(&list("failed"))), (1250, 1250));
-    assert_eq!(daemon.record(1).name.as_deref(), Some("bulk"));
+    assert_eq!(daemon.record(1).name, Some("bulk".into()));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use pool_proto::OsText;
 use pool_proto::text::parse_duration;
 
 use super::choices::{CrashChoice, EnvMode};
-use super::values::{parse_shell_command, parse_timeout};
+use super::values::{os_text, os_text_by, parse_shell_command, parse_timeout};
 
 /// The options that `submit` and `map` share.
 #[derive(Debug, Args)]
@@ -21,8 +22,8 @@ pub struct JobOptions {
     pub cwd: Option<PathBuf>,
 
     /// Set a variable. With --env-mode clean, a name alone passes that variable on
-    #[arg(short = 'E', long, value_name = "K[=V]")]
-    pub env: Vec<String>,
+    #[arg(short = 'E', long, value_name = "K[=V]", value_parser = os_text())]
+    pub env: Vec<OsText>,
 
     /// Which variables of your environment the job gets
     #[arg(long, value_enum, default_value_t = EnvMode::All)]
@@ -36,8 +37,8 @@ pub struct JobOptions {
 #[derive(Debug, Args)]
 pub struct CommonOptions {
     /// A name that `ls`, `show` and `events` show
-    #[arg(short, long)]
-    pub name: Option<String>,
+    #[arg(short, long, value_parser = os_text())]
+    pub name: Option<OsText>,
 
     /// End an attempt that takes longer than this, with code 124 (90, 500ms, 30m, 1h30m)
     #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
@@ -62,16 +63,16 @@ pub struct CommonOptions {
     pub backoff: Option<Duration>,
 
     /// Run this shell command when the job has ended in any way; may be repeated
-    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
-    pub on_done: Vec<String>,
+    #[arg(long, value_name = "COMMAND", value_parser = os_text_by(parse_shell_command))]
+    pub on_done: Vec<OsText>,
 
     /// Run this shell command when the job has succeeded; may be repeated
-    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
-    pub on_success: Vec<String>,
+    #[arg(long, value_name = "COMMAND", value_parser = os_text_by(parse_shell_command))]
+    pub on_success: Vec<OsText>,
 
     /// Run this shell command when the job has ended without success; may be repeated
-    #[arg(long, value_name = "COMMAND", value_parser = parse_shell_command)]
-    pub on_failure: Vec<String>,
+    #[arg(long, value_name = "COMMAND", value_parser = os_text_by(parse_shell_command))]
+    pub on_failure: Vec<OsText>,
 
     /// What happens to the job when its worker, poold or the machine dies while the job runs
     #[arg(long, value_enum, default_value_t = CrashChoice::Requeue)]

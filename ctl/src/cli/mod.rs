@@ -7,8 +7,10 @@ pub mod ids;
 pub mod job;
 pub mod values;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
+
+use pool_proto::OsText;
 
 /// The error of a command line that clap accepts although it makes no sense. The message says what to write
 /// instead.
@@ -30,28 +32,13 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Turns a word of the command line into the text that the protocol carries. `what` names the word in the
-/// message.
+/// A command and its arguments, as the protocol carries them.
 ///
 /// # Errors
-/// When the word is not UTF-8. The message says what to do.
-pub fn utf8(what: &str, text: &OsStr) -> anyhow::Result<String> {
-    OsString::from(text).into_string().map_err(|text| {
-        let message = format!(
-            "the {what} {} is not UTF-8, which is all that poold carries: pass it through a file or --stdin",
-            text.display()
-        );
-        UsageError(message).into()
-    })
-}
-
-/// Turns a command and its arguments into the texts that the protocol carries.
-///
-/// # Errors
-/// Those of [`utf8`], and a program without a name.
-pub fn utf8_words(words: &[OsString]) -> anyhow::Result<Vec<String>> {
+/// When the program has no name.
+pub fn command_words(words: &[OsString]) -> Result<Vec<OsText>, UsageError> {
     if words.first().is_some_and(|program| program.is_empty()) {
-        return Err(UsageError::new("the program's name is empty: name a program to run").into());
+        return Err(UsageError::new("the program's name is empty: name a program to run"));
     }
-    words.iter().map(|word| utf8("argument", word)).collect()
+    Ok(words.iter().map(|word| OsText::from(word.as_os_str())).collect())
 }

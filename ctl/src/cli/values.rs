@@ -1,12 +1,15 @@
 //! Values of options. Each parser refuses at once what poold would refuse later: before a poold is started,
 //! and before any input is handed over to it.
 
+use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use pool_proto::State;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use pool_proto::nouns::TIE_TO_CLIENT;
 use pool_proto::text::parse_duration;
+use pool_proto::{OsText, State};
 
 /// The longest key, in bytes, as io.poold.varlink has it.
 const MAX_KEY: usize = 512;
@@ -102,7 +105,7 @@ pub fn parse_tie(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the text is empty or too long.
-pub fn parse_key(text: &str) -> Result<String, String> {
+pub fn parse_key(text: OsString) -> Result<OsText, String> {
     bounded(text, MAX_KEY)
 }
 
@@ -110,16 +113,16 @@ pub fn parse_key(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the text is empty or too long.
-pub fn parse_map_name(text: &str) -> Result<String, String> {
+pub fn parse_map_name(text: OsString) -> Result<OsText, String> {
     bounded(text, MAX_MAP_NAME)
 }
 
-fn bounded(text: &str, longest: usize) -> Result<String, String> {
+fn bounded(text: OsString, longest: usize) -> Result<OsText, String> {
     match text.len() {
         length if length == 0 || length > longest => {
             Err(format!("write 1 to {longest} bytes; this text has {length} bytes"))
         }
-        _ => Ok(text.to_owned()),
+        _ => Ok(text.into()),
     }
 }
 
@@ -127,8 +130,18 @@ fn bounded(text: &str, longest: usize) -> Result<String, String> {
 ///
 /// # Errors
 /// When there is nothing to run.
-pub fn parse_shell_command(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("write a command".to_owned()) } else { Ok(text.to_owned()) }
+pub fn parse_shell_command(text: OsString) -> Result<OsText, String> {
+    if text.as_bytes().trim_ascii().is_empty() { Err("write a command".to_owned()) } else { Ok(text.into()) }
+}
+
+/// Text that need not be UTF-8.
+pub fn os_text() -> impl TypedValueParser<Value = OsText> {
+    OsStringValueParser::new().map(OsText::from)
+}
+
+/// Text that need not be UTF-8, read by this function.
+pub fn os_text_by(parse: fn(OsString) -> Result<OsText, String>) -> impl TypedValueParser<Value = OsText> {
+    OsStringValueParser::new().try_map(parse)
 }
 
 #[cfg(test)]
@@ -167,9 +180,12 @@ mod tests {
     fn what_poold_would_refuse_is_refused() {
         assert_eq!(parse_timeout("500ms"), Ok(Duration::from_millis(500)));
         assert!(parse_timeout("0").is_err() && parse_timeout("x").is_err());
-        assert!(parse_key("k").is_ok() && parse_key("").is_err());
-        assert!(parse_key(&"k".repeat(MAX_KEY)).is_ok() && parse_key(&"k".repeat(MAX_KEY + 1)).is_err());
-        assert!(parse_shell_command("true").is_ok() && parse_shell_command(" ").is_err());
+        assert!(parse_key("k".into()).is_ok() && parse_key("".into()).is_err());
+        assert!(
+            parse_key("k".repeat(MAX_KEY).into()).is_ok()
+                && parse_key("k".repeat(MAX_KEY + 1).into()).is_err()
+        );
+        assert!(parse_shell_command("true".into()).is_ok() && parse_shell_command(" ".into()).is_err());
         assert!(parse_wear("1").is_ok() && parse_wear("0").is_err() && parse_workers("0").is_err());
     }
 }

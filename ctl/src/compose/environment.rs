@@ -6,16 +6,17 @@ use std::path::{self, Path};
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
+use pool_proto::OsText;
 use pool_proto::location::SUBMIT_DIR_VARIABLE;
 
+use crate::cli::UsageError;
 use crate::cli::choices::EnvMode;
-use crate::cli::{UsageError, utf8};
 
 /// The directory that the user has named, or our current directory.
 ///
 /// # Errors
-/// When the path names no directory, or is not UTF-8.
-pub fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
+/// When the path names no directory.
+pub fn cwd(named: Option<&Path>) -> anyhow::Result<OsText> {
     let path = match named {
         Some(path) => {
             let path = path::absolute(path)
@@ -29,50 +30,42 @@ pub fn cwd(named: Option<&Path>) -> anyhow::Result<String> {
             .context("your current directory is gone: cd elsewhere, or name one with --cwd")?,
     };
 
-    utf8("directory", path.as_os_str())
+    Ok(path.into())
 }
 
 /// The variables of a job: those of our environment, unless `mode` leaves them out, and those that the user
 /// has named.
 ///
 /// # Errors
-/// When a named variable does not exist, has no name, or is not UTF-8.
-pub fn environment(named: &[String], mode: EnvMode) -> anyhow::Result<BTreeMap<String, String>> {
+/// When a named variable does not exist, or has no name.
+pub fn environment(named: &[OsText], mode: EnvMode) -> anyhow::Result<BTreeMap<OsText, OsText>> {
     let mut variables = BTreeMap::new();
     if mode == EnvMode::All {
-        for (name, value) in env::vars_os() {
-            match (name.into_string(), value.into_string()) {
-                // Wine makes such names, `=C:` for one. No shell passes them on either.
-                (Ok(name), Ok(_)) if name.is_empty() || name.contains('=') => {}
-                (Ok(name), Ok(value)) => _ = variables.insert(name, value),
-                (Ok(name), Err(_)) => {
-                    eprintln!("poolctl: the variable {name} is left out: its value is not UTF-8")
-                }
-                (Err(name), _) => {
-                    eprintln!("poolctl: the variable {} is left out: its name is not UTF-8", name.display())
-                }
-            }
-        }
+        let all = env::vars_os().map(|(name, value)| (OsText::from(name), OsText::from(value)));
+        // Wine makes names such as `=C:`. No shell passes them on either.
+        variables.extend(all.filter(|(name, _)| !name.is_empty() && !name.as_escaped().contains('=')));
     }
 
-    if let Some(here) = env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok()) {
-        variables.insert(SUBMIT_DIR_VARIABLE.to_owned(), here);
+    if let Ok(here) = env::current_dir() {
+        variables.insert(SUBMIT_DIR_VARIABLE.into(), here.into());
     }
 
     for setting in named {
-        if setting.is_empty() || setting.starts_with('=') {
+        let escaped = setting.as_escaped();
+        if escaped.is_empty() || escaped.starts_with('=') {
             bail!(UsageError(format!("--env {setting:?}: a variable needs a name: write NAME=VALUE")));
         }
-        let (name, value) = match setting.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => match env::var_os(setting) {
-                Some(value) => (setting.as_str(), utf8("variable", &value)?),
+        let part = |text: &str| OsText::from_escaped(text.to_owned());
+        let (name, value) = match escaped.split_once('=') {
+            Some((name, value)) => (part(name), part(value)),
+            None => match env::var_os(setting.to_os_string()) {
+                Some(value) => (setting.clone(), value.into()),
                 None => bail!(UsageError(format!(
                     "--env {setting}: there is no such variable; write {setting}=VALUE to set it"
                 ))),
             },
         };
-        variables.insert(name.to_owned(), value);
+        variables.insert(name, value);
     }
 
     Ok(variables)

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use anyhow::bail;
+use pool_proto::OsText;
 use pool_proto::nouns::{Job, OnDisconnect, TIE_TO_CLIENT};
 
 use super::environment::{cwd, environment, own_umask};
@@ -12,8 +13,8 @@ use crate::cli::job::{CommonOptions, JobOptions};
 /// The job that the options describe, with everything that it takes over from the caller.
 ///
 /// # Errors
-/// When the directory or a variable does not exist, or is not UTF-8.
-pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
+/// When the directory or a variable does not exist.
+pub fn job_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Job> {
     Ok(Job {
         argv,
         pool: options.pool.clone(),
@@ -26,7 +27,7 @@ pub fn job_of(options: &JobOptions, argv: Vec<String>) -> anyhow::Result<Job> {
 
 /// The members that a command and a call have in common.
 pub fn common_of(options: &CommonOptions) -> Job {
-    let some = |commands: &[String]| (!commands.is_empty()).then(|| commands.to_vec());
+    let some = |commands: &[OsText]| (!commands.is_empty()).then(|| commands.to_vec());
     Job {
         name: options.name.clone(),
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),

@@ -22,7 +22,7 @@ use crate::link::connect::{Link, RECONNECT};
 use crate::link::deadline::Deadline;
 use crate::link::homecoming::Homecoming;
 use crate::term::stream::{PIPE_BUF, Stream};
-use crate::term::text::CANNOT_WRITE;
+use crate::term::text::{CANNOT_WRITE, say};
 
 /// How long poold may take for its reply, and a reader for what is printed, after a signal has come.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ impl HeldSignals {
 
     /// Says what poolctl has waited for, and lets the signal end poolctl.
     fn end(&self, waited_for: &str) {
-        eprintln!("poolctl: {waited_for}");
+        say(waited_for);
         self.let_go();
     }
 

@@ -35,6 +35,7 @@ use signal_hook::low_level::{emulate_default_handler, pipe};
 
 use crate::link::connect::{Link, RECONNECT};
 use crate::link::homecoming::Homecoming;
+use crate::term::text::say;
 
 const TWICE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -122,7 +123,7 @@ fn attend(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
             if twice && signal == SIGINT { cancel(id, client) } else { forward(signal, id, client) }
         });
         if let Err(error) = result {
-            eprintln!("poolctl: the signal cannot be passed on to job {id}: {error:#}");
+            say(format_args!("the signal cannot be passed on to job {id}: {error:#}"));
         }
     }
 }
@@ -138,10 +139,10 @@ fn reach(signal: i32, noted: &UnixStream, id: u64, link: &Link) -> anyhow::Resul
         }
 
         if !std::mem::replace(&mut is_told, true) {
-            eprintln!(
-                "poolctl: poold is away; job {id} is told when it is back; a second signal ends \
+            say(format_args!(
+                "poold is away; job {id} is told when it is back; a second signal ends \
                  poolctl at once"
-            );
+            ));
         }
         let timeout = homecoming.due().poll_timeout();
         match poll(&mut [PollFd::new(noted.as_fd(), PollFlags::POLLIN)], timeout) {

@@ -34,7 +34,7 @@ use crate::link::deadline::Deadline;
 use crate::link::session::{Session, Turn};
 use crate::term::progress::ProgressLines;
 use crate::term::stream::Stream;
-use crate::term::text::Untold;
+use crate::term::text::{Untold, say};
 
 pub use self::held::HeldSignals;
 pub use self::interrupt::note;
@@ -218,7 +218,7 @@ impl<'a> Follower<'a> {
 
         let reason = slots.iter().find_map(|slot| slot.reason.as_deref());
         if let Some(reason) = reason.filter(|_| slots.iter().all(is_down)) {
-            eprintln!("poolctl: job {id} waits, as no program of the pool {name:?} is up: {reason}");
+            say(format_args!("job {id} waits, as no program of the pool {name:?} is up: {reason}"));
         }
     }
 
@@ -250,10 +250,10 @@ impl<'a> Follower<'a> {
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
         let number = progress.attempt.unwrap_or_default();
         if progress.descriptors != Some(2) {
-            eprintln!(
-                "poolctl: the output of job {} cannot be followed: poold could not open it",
+            say(format_args!(
+                "the output of job {} cannot be followed: poold could not open it",
                 progress.id
-            );
+            ));
             return Ok(());
         }
 
@@ -379,7 +379,7 @@ impl<'a> Follower<'a> {
                 let error = not_known_whether_accepted(ClientError::Disconnected(None));
                 // The error is printed later, when the signal has ended poolctl.
                 if self.held.as_ref().is_some_and(HeldSignals::has_come) {
-                    eprintln!("poolctl: {error:#}");
+                    say(format_args!("{error:#}"));
                 }
                 Err(error)
             }

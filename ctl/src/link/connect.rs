@@ -18,6 +18,7 @@ use pool_proto::{Client, ClientError};
 use super::deadline::Deadline;
 use super::homecoming::Homecoming;
 use super::units;
+use crate::term::text::say;
 
 /// How long poolctl waits for a poold that is being restarted.
 pub const RECONNECT: Duration = Duration::from_secs(30);
@@ -239,7 +240,7 @@ impl Link {
             .with_context(|| format!("no poold is running, and {} cannot be started", program.display()))?;
 
         if said.status.success() {
-            eprintln!("poolctl: started poold, socket {}", self.socket().display());
+            say(format_args!("started poold, socket {}", self.socket().display()));
             return self.find().map_err(|error| self.explain(error));
         }
 
@@ -251,7 +252,8 @@ impl Link {
             return Ok(client);
         }
 
-        bail!("no poold is running, and it could not be started: {}", message.trim_end())
+        let message: Vec<&str> = message.lines().collect();
+        bail!("no poold is running, and it could not be started: {}", message.join("; "))
     }
 }
 

@@ -45,7 +45,7 @@ pub fn describe(happening: &Happening) -> String {
     fact("pid ", pid.map(|pid| pid.to_string()));
     fact("exit code ", exit_code.map(|code| code.to_string()));
     fact("signal ", signal.map(|signal| signal.to_string()));
-    fact("name ", name.clone());
+    fact("name ", name.as_ref().map(ToString::to_string));
     fact("", reason.clone());
     fact("", progress.as_ref().map(call_progress::describe));
 

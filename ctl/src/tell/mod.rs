@@ -6,3 +6,4 @@ pub mod event;
 pub mod outcome;
 pub mod pool;
 pub mod record;
+pub mod shell;

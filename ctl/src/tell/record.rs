@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
-use pool_proto::Record;
 use pool_proto::nouns::{OnCrash, OutputFile, SCHEMA};
+use pool_proto::{OsText, Record};
 
 use super::error::describe_error;
 use super::outcome;
+use super::shell::command_line;
 use crate::term::{progress, text::printable};
 
 /// A document that holds records.
@@ -35,8 +36,8 @@ pub fn describe(record: &Record) -> String {
     };
 
     line("id", Some(record.id.to_string()));
-    line("name", record.name.clone());
-    line("key", record.key.clone());
+    line("name", record.name.as_ref().map(OsText::to_string));
+    line("key", record.key.as_ref().map(OsText::to_string));
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());
@@ -46,7 +47,7 @@ pub fn describe(record: &Record) -> String {
     line("value", record.value.as_ref().map(|value| value.get().to_owned()));
     line("error", record.error.as_ref().map(describe_error));
 
-    line("directory", Some(record.cwd.clone()));
+    line("directory", Some(record.cwd.to_string()));
     line(
         "pool",
         Some(record.slot.map_or(record.pool.clone(), |slot| format!("{}, slot {slot}", record.pool))),
@@ -86,7 +87,7 @@ pub fn describe(record: &Record) -> String {
     for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {
         let describe = |file: &OutputFile| match file.bytes {
             Some(bytes) => format!("{} ({bytes} bytes)", file.path),
-            None => file.path.clone(),
+            None => file.path.to_string(),
         };
         line(name, file.as_ref().map(describe));
     }
@@ -112,17 +113,4 @@ pub fn work_line(job: &Record) -> String {
         }
         (None, None) => String::new(),
     }
-}
-
-/// A command with its arguments quoted where necessary. The text is for people, not for shells.
-pub fn command_line(argv: &[String]) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quote = |argument: &String| {
-        if !argument.is_empty() && argument.chars().all(plain) {
-            argument.clone()
-        } else {
-            format!("{argument:?}")
-        }
-    };
-    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

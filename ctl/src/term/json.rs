@@ -1,23 +1,30 @@
 //! JSON for programs: one value on one line, and documents that are printed page by page.
 
-use std::io::{self, Write};
-
 use anyhow::Context;
+use pool_proto::terminal::printable_json;
 use serde::Serialize;
 
-use super::text::{self, CANNOT_WRITE};
+use super::text;
 
 /// Prints a value as one line of JSON.
 ///
 /// # Errors
 /// Those of write(2).
 pub fn print(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut stdout = text::stdout()?;
-    serde_json::to_writer(&mut stdout, value)
-        .map_err(io::Error::from)
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush())
-        .context(CANNOT_WRITE)
+    text::print(&line(value)?)
+}
+
+/// A value as one line of JSON, in which everything that cannot be seen is escaped.
+///
+/// # Errors
+/// When the value has no form in JSON.
+pub fn line(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(document(value)? + "\n")
+}
+
+fn document(value: &impl Serialize) -> anyhow::Result<String> {
+    let document = serde_json::to_string(value).context("a value has no form in JSON")?;
+    Ok(printable_json(&document).into_owned())
 }
 
 /// A document with an array that is printed page by page: `{"schema":1,"jobs":[...]}`.
@@ -46,7 +53,7 @@ impl Pages {
             if !std::mem::replace(&mut self.is_first, false) {
                 page.push(',');
             }
-            page += &serde_json::to_string(value).context("a value is no JSON")?;
+            page += &document(value)?;
         }
         text::print(&page)
     }

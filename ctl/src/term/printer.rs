@@ -31,7 +31,7 @@ pub struct Piece {
     target: Stream,
     content: Content,
     /// The text before each line of the piece.
-    tag: Option<String>,
+    tag: Option<Vec<u8>>,
 }
 
 impl Piece {
@@ -41,13 +41,13 @@ impl Piece {
     }
 
     /// The same piece with a tag before each of its lines.
-    pub fn tagged(self, tag: Option<String>) -> Self {
+    pub fn tagged(self, tag: Option<Vec<u8>>) -> Self {
         Self { tag, ..self }
     }
 
     /// Bytes of memory, and descriptors.
     pub fn holds(&self) -> (usize, usize) {
-        let tag = self.tag.as_ref().map_or(0, String::len);
+        let tag = self.tag.as_ref().map_or(0, Vec::len);
         match &self.content {
             Content::Bytes(bytes) => (OVERHEAD + tag + bytes.len(), 0),
             Content::File { .. } => (OVERHEAD + tag, 1),
@@ -201,10 +201,10 @@ impl Printer {
 }
 
 /// Copies lines with the tag before each. Returns whether a new line begins afterwards.
-fn copy_tagged(buffer: &mut Vec<u8>, tag: &str, bytes: &[u8], mut at_line_start: bool) -> bool {
+fn copy_tagged(buffer: &mut Vec<u8>, tag: &[u8], bytes: &[u8], mut at_line_start: bool) -> bool {
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         if at_line_start {
-            buffer.extend_from_slice(tag.as_bytes());
+            buffer.extend_from_slice(tag);
         }
         buffer.extend_from_slice(line);
         at_line_start = line.ends_with(b"\n");
@@ -220,7 +220,7 @@ mod tests {
     fn each_line_has_its_tag() {
         let mut printer = Printer::default();
         let piece = |text: &str, tag: Option<&str>| {
-            Piece::new(Stream::Stdout, Content::Bytes(text.into())).tagged(tag.map(ToOwned::to_owned))
+            Piece::new(Stream::Stdout, Content::Bytes(text.into())).tagged(tag.map(Into::into))
         };
         printer.add(vec![
             piece("1\n\n2", Some("a ")),

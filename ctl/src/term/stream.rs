@@ -1,7 +1,7 @@
 //! Our stdout and stderr as descriptors. The output of jobs is passed on through them as it is, without the
 //! buffers of the standard library.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,6 +64,11 @@ impl Stream {
             Self::Stdout => act(io::stdout().as_fd()),
             Self::Stderr => act(io::stderr().as_fd()),
         }
+    }
+
+    /// Whether a person reads the stream.
+    pub fn is_terminal(self) -> bool {
+        self.with_fd(|fd| fd.is_terminal())
     }
 
     /// Waits until a write would not block. False if the timeout ends first.

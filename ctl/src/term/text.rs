@@ -1,25 +1,28 @@
 //! Text for people, on a stdout whose reader may go at any time.
 
 use std::fmt::{self, Display};
-use std::io::{self, ErrorKind, Read, StdoutLock, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, StdoutLock, Write};
 
 use anyhow::Context;
+use pool_proto::{Json, terminal};
 
 use super::stream::open_at_start;
 
 /// Longer commands and names are cut in tables, and only there.
 pub const LONGEST: usize = 500;
 
-/// Escapes foreign text, so that it can neither leave its line nor control the terminal. A text longer than
-/// `longest` characters is cut.
+/// Escapes foreign text, so that it can neither leave its line nor control the terminal nor hide. A text longer
+/// than `longest` characters is cut.
 pub fn printable(text: &str, longest: usize) -> String {
-    let escaped = text.chars().take(longest).flat_map(|c| {
-        let escaped = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        escaped.chars().collect::<Vec<char>>()
-    });
+    let end = text.char_indices().nth(longest).map_or(text.len(), |(place, _)| place);
+    let cut = if end < text.len() { "..." } else { "" };
+    terminal::printable(&text[..end]).into_owned() + cut
+}
 
-    let cut = if text.chars().nth(longest).is_some() { "..." } else { "" };
-    escaped.collect::<String>() + cut
+/// Tells the user something on stderr, on one line. Errors of stderr are ignored: poolctl goes on without it.
+pub fn say(message: impl Display) {
+    let message = message.to_string();
+    _ = writeln!(io::stderr(), "poolctl: {}", terminal::printable(&message));
 }
 
 /// Prints text as it is.
@@ -66,6 +69,13 @@ impl std::error::Error for Untold {}
 /// [`Untold`], if `told` is an error.
 pub fn or_untold(told: anyhow::Result<()>, done: impl Display) -> anyhow::Result<()> {
     told.map_err(|error| Untold::new(error, done).into())
+}
+
+/// A value of a call as one line: as it came, but nothing that a terminal would not show.
+pub fn value_line(value: Option<&Json>) -> String {
+    let value = value.map_or("null", Json::get);
+    let shown = if io::stdout().is_terminal() { terminal::printable_json(value) } else { value.into() };
+    format!("{shown}\n")
 }
 
 /// Prints everything that a reader gives, byte for byte.

@@ -10,12 +10,14 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc::O_NOFOLLOW;
+use pool_proto::OsText;
 use pool_proto::methods::{Backup, BackupBegun, EndBackup};
 use pool_proto::nouns::SCHEMA;
 
 use super::Context;
 use crate::exit::ExitReason;
-use crate::term::{json, text};
+use crate::term::json;
+use crate::term::text::{self, printable};
 
 /// Copy poold's database, with every job accepted so far, into a new file
 ///
@@ -55,7 +57,7 @@ impl BackupOptions {
 }
 
 fn copy(begun: &BackupBegun, to: &File) -> io::Result<()> {
-    let from = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(&begun.path)?;
+    let from = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(begun.path.to_path())?;
     let copied = io::copy(&mut from.take(begun.bytes), &mut &*to)?;
     if copied != begun.bytes {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than poold says"));
@@ -65,12 +67,12 @@ fn copy(begun: &BackupBegun, to: &File) -> io::Result<()> {
 
 fn report(file: &Path, bytes: u64, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        return json::print(&serde_json::json!({ "schema": SCHEMA, "file": file, "bytes": bytes }));
+        return json::print(
+            &serde_json::json!({ "schema": SCHEMA, "file": OsText::from(file), "bytes": bytes }),
+        );
     }
-    text::print(&format!(
-        "{}: {bytes} bytes; jobs, callbacks and environments, without output\n",
-        file.display()
-    ))
+    let file = printable(&OsText::from(file).to_string(), usize::MAX);
+    text::print(&format!("{file}: {bytes} bytes; jobs, callbacks and environments, without output\n"))
 }
 
 /// A copy that is not whole yet. It is removed unless it becomes whole.

@@ -4,20 +4,20 @@ use anyhow::bail;
 use clap::Args;
 use pool_proto::methods::Submit;
 use pool_proto::nouns::{Job, OnDisconnect};
-use pool_proto::{Json, Record, State};
+use pool_proto::{Json, OsText, Record, State};
 
 use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::UsageError;
 use crate::cli::choices::{DurabilityChoice, EnvMode};
 use crate::cli::job::CommonOptions;
-use crate::cli::values::{parse_key, parse_tie};
+use crate::cli::values::{os_text, os_text_by, parse_key, parse_tie};
 use crate::compose::environment::{cwd, environment, own_umask};
 use crate::compose::job::{common_of, new_round, on_disconnect};
 use crate::exit::ExitReason;
 use crate::tell::error::describe_error;
 use crate::tell::outcome::{exit_of, remark};
-use crate::term::text;
+use crate::term::text::{self, say};
 
 /// Call a method of a warm pool's program, and print the value that it returns as JSON
 #[derive(Debug, Args)]
@@ -47,8 +47,8 @@ pub struct CallOptions {
     tie: Option<String>,
 
     /// Submit at most one job with this key. If poold has a job with the key already, poolctl uses that job
-    #[arg(long, visible_alias = "unique", value_parser = parse_key)]
-    key: Option<String>,
+    #[arg(long, visible_alias = "unique", value_parser = os_text_by(parse_key))]
+    key: Option<OsText>,
 
     /// With --key: if the job with the key has ended without success, call again in its place
     #[arg(long, requires = "key")]
@@ -62,8 +62,8 @@ pub struct CallOptions {
     method: String,
 
     /// The parameters of the method. Each is read as JSON if possible, and is text otherwise
-    #[arg(allow_negative_numbers = true)]
-    param: Vec<String>,
+    #[arg(allow_negative_numbers = true, value_parser = os_text())]
+    param: Vec<OsText>,
 }
 
 impl CallOptions {
@@ -116,7 +116,7 @@ impl CallOptions {
             return Ok(Some(json));
         }
 
-        let values: Vec<Json> = self.param.iter().map(|param| value_of(param)).collect();
+        let values: Vec<Json> = self.param.iter().map(value_of).collect();
         Ok((!values.is_empty()).then(|| {
             let texts: Vec<&str> = values.iter().map(Json::get).collect();
             Json::parse(&format!("[{}]", texts.join(","))).expect("values in brackets are an array")
@@ -125,8 +125,8 @@ impl CallOptions {
 }
 
 /// A parameter as JSON if it can be read as JSON, and otherwise as text.
-fn value_of(param: &str) -> Json {
-    Json::parse(param).unwrap_or_else(|_| {
+fn value_of(param: &OsText) -> Json {
+    Json::parse(param.as_escaped()).unwrap_or_else(|_| {
         let text = serde_json::to_string(param).expect("text can be written as JSON");
         Json::parse(&text).expect("it has just been written as JSON")
     })
@@ -134,14 +134,14 @@ fn value_of(param: &str) -> Json {
 
 fn tell(record: &Record) -> anyhow::Result<()> {
     if record.state == State::Succeeded {
-        return text::print(&format!("{}\n", record.value.as_ref().map_or("null", Json::get)));
+        return text::print(&text::value_line(record.value.as_ref()));
     }
 
     let remark = match &record.error {
         Some(error) => Some(format!("job {}: {}", record.id, describe_error(error))),
         None => remark(record),
     };
-    remark.into_iter().for_each(|remark| eprintln!("poolctl: {remark}"));
+    remark.into_iter().for_each(say);
     Ok(())
 }
 

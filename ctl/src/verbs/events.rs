@@ -15,7 +15,8 @@ use crate::link::connect::Link;
 use crate::link::deadline::Deadline;
 use crate::link::session::{News, Subscription};
 use crate::tell::event::describe;
-use crate::term::{json, text};
+use crate::term::json;
+use crate::term::text::{self, say};
 
 /// Print what happens to jobs and slots, as it happens: one line for each event
 #[derive(Debug, Args)]
@@ -53,9 +54,7 @@ impl EventsOptions {
                     }
                 }
                 News::Lost => {}
-                News::Back => {
-                    eprintln!("poolctl: poold was restarted; events during the restart are missing")
-                }
+                News::Back => say(format_args!("poold was restarted; events during the restart are missing")),
             }
         }
     }
@@ -106,7 +105,7 @@ impl OpenJobs {
 
             if is_first && !is_known && range.is_single() {
                 let why = why_unknown(client, range.first());
-                why.iter().for_each(|why| eprintln!("poolctl: {why}; poolctl waits for its events"));
+                why.iter().for_each(|why| say(format_args!("{why}; poolctl waits for its events")));
             }
         }
         self.left = Some(left);

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use clap::Args;
 use pool_proto::methods::List;
 use pool_proto::nouns::SCHEMA;
-use pool_proto::{Client, Record, State};
+use pool_proto::{Client, OsText, Record, State};
 
 use super::Context;
 use crate::cli::values::{parse_limit, parse_state};
@@ -140,7 +140,8 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
     let header = ["ID", "STATE", "RESULT", "POOL", "DURATION", "COMMAND"].map(ToOwned::to_owned);
     let rows = jobs.iter().map(|job| {
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
-        let command = printable(&job.name.clone().unwrap_or_else(|| work_line(job)), LONGEST);
+        let named = job.name.as_ref().map_or_else(|| work_line(job), OsText::to_string);
+        let command = printable(&named, LONGEST);
         let state = job.state.as_str().to_owned();
         [job.id.to_string(), state, outcome_of(job), job.pool.clone(), duration, command]
     });

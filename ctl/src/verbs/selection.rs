@@ -8,6 +8,7 @@ use pool_proto::{Client, ClientError, Method, Record, Refusal};
 
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
+use crate::term::text::say;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -129,12 +130,12 @@ impl Selection {
             }
             named += 1;
             match range.is_single() {
-                true => why(first).into_iter().for_each(|why| eprintln!("poolctl: {why}")),
-                false => eprintln!("poolctl: none of the jobs {range} {what}"),
+                true => why(first).into_iter().for_each(say),
+                false => say(format_args!("none of the jobs {range} {what}")),
             }
         }
         if more > 0 {
-            eprintln!("poolctl: and {more} more");
+            say(format_args!("and {more} more"));
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::link::session::{News, Subscription};
 use crate::tell::outcome::{exit_of, sentence};
 use crate::term::json;
 use crate::term::progress::ProgressLines;
+use crate::term::text::say;
 
 /// Wait until jobs have ended; exit with 0 if all succeeded, else with the code of the first that did not
 #[derive(Debug, Args)]
@@ -160,7 +161,7 @@ impl Waiter {
         };
 
         let remark = if remark.is_empty() { String::new() } else { format!("; {remark}") };
-        eprintln!("poolctl: the time is up: {what}{remark}");
+        say(format_args!("the time is up: {what}{remark}"));
         if self.as_json {
             json::print(&json!({ "schema": SCHEMA, "timed_out": true, "ids": left }))?;
         }
@@ -173,7 +174,7 @@ fn tell(record: &Record, as_json: bool) -> anyhow::Result<()> {
         return json::print(record);
     }
     if !exit_of(record).is_success() {
-        eprintln!("poolctl: {}", sentence(record));
+        say(sentence(record));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ fn core() -> Core {
 
 /// A job comes into the engine.
 fn insert(core: &mut Core, id: u64) -> Arc<Work> {
-    let job = pool_proto::nouns::Job { argv: vec!["true".to_owned()], ..Default::default() };
+    let job = pool_proto::nouns::Job { argv: vec!["true".into()], ..Default::default() };
     let pool = |name: &str| Some((Arc::from(name), false));
     let work = Admission::new(Account::default()).admit(job, 0, &Config::default(), pool).unwrap();
     let (request, jobs) = (RequestId(id), vec![work.clone()]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCrash};
-use pool_proto::{Json, Refusal};
+use pool_proto::{Json, OsText, Refusal};
 
 use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
 use crate::start::config::Config;
@@ -22,8 +22,8 @@ const DEFAULT_UMASK: u32 = 0o022;
 pub struct Admission {
     recent: VecDeque<Arc<Environment>>,
     /// For jobs that bring no environment and no directory.
-    minimal: BTreeMap<String, String>,
-    home: String,
+    minimal: BTreeMap<OsText, OsText>,
+    home: OsText,
 }
 
 /// A member at fault, and why.
@@ -33,20 +33,20 @@ struct Fault(&'static str, String);
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     pub name: Option<String>,
-    pub home: Option<String>,
-    pub shell: Option<String>,
+    pub home: Option<OsText>,
+    pub shell: Option<OsText>,
 }
 
 impl Admission {
     pub fn new(account: Account) -> Self {
-        let home = account.home.filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+        let home = account.home.filter(is_absolute).unwrap_or_else(|| "/".into());
         let mut minimal =
-            BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), home.clone())]);
+            BTreeMap::from([("PATH".into(), DEFAULT_PATH.into()), ("HOME".into(), home.clone())]);
         if let Some(name) = account.name {
-            minimal.insert("USER".to_owned(), name.clone());
-            minimal.insert("LOGNAME".to_owned(), name);
+            minimal.insert("USER".into(), name.as_str().into());
+            minimal.insert("LOGNAME".into(), name.into());
         }
-        minimal.extend(account.shell.map(|shell| ("SHELL".to_owned(), shell)));
+        minimal.extend(account.shell.map(|shell| ("SHELL".into(), shell)));
         Self { recent: VecDeque::new(), minimal, home }
     }
 
@@ -78,7 +78,7 @@ impl Admission {
     fn check(&mut self, mut job: Job, pool: Arc<str>, is_warm: bool, config: &Config) -> Result<Work, Fault> {
         let kind = take_kind(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
-        if !cwd.starts_with('/') {
+        if !is_absolute(&cwd) {
             return Err(Fault(
                 "cwd",
                 format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path"),
@@ -115,7 +115,7 @@ impl Admission {
         ] {
             for command in commands.iter().flatten() {
                 check_text(field, command)?;
-                if command.trim().is_empty() {
+                if command.as_escaped().trim().is_empty() {
                     return Err(Fault(field, "the command is empty".to_owned()));
                 }
                 callbacks.push(NewCallback { on, command: command.clone() });
@@ -144,7 +144,7 @@ impl Admission {
 
     fn environment(
         &mut self,
-        variables: Option<BTreeMap<String, String>>,
+        variables: Option<BTreeMap<OsText, OsText>>,
         umask: Option<u32>,
     ) -> Result<Arc<Environment>, Fault> {
         let umask = umask.unwrap_or(DEFAULT_UMASK);
@@ -152,7 +152,7 @@ impl Admission {
             return Err(Fault("umask", format!("{umask:#o} is no umask: use 0 to 0o777")));
         }
         for (name, value) in variables.iter().flatten() {
-            if name.is_empty() || name.contains('=') {
+            if name.is_empty() || name.as_escaped().contains('=') {
                 return Err(Fault("env", format!("{name:?} cannot be a variable's name")));
             }
             check_text("env", name)?;
@@ -278,7 +278,7 @@ fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) ->
     }
 }
 
-fn check_argv(argv: &[String]) -> Result<(), Fault> {
+fn check_argv(argv: &[OsText]) -> Result<(), Fault> {
     match argv.first() {
         None => return Err(Fault("argv", "the command is empty: name a program to run".to_owned())),
         Some(program) if program.is_empty() => {
@@ -290,7 +290,8 @@ fn check_argv(argv: &[String]) -> Result<(), Fault> {
 }
 
 fn key(job: &Job) -> Result<Option<Key>, Fault> {
-    for (field, text) in [("key", &job.key), ("round", &job.round)] {
+    let round = job.round.as_deref().map(OsText::from);
+    for (field, text) in [("key", &job.key), ("round", &round)] {
         let Some(text) = text else { continue };
         check_text(field, text)?;
         if text.is_empty() || text.len() > MAX_KEY {
@@ -305,8 +306,12 @@ fn key(job: &Job) -> Result<Option<Key>, Fault> {
 }
 
 /// System calls end strings at a NUL.
-fn check_text(field: &'static str, text: &str) -> Result<(), Fault> {
-    if text.contains('\0') { Err(Fault(field, format!("{text:?} holds a NUL character"))) } else { Ok(()) }
+fn check_text(field: &'static str, text: &OsText) -> Result<(), Fault> {
+    if text.has_nul() { Err(Fault(field, format!("{text:?} holds a NUL character"))) } else { Ok(()) }
+}
+
+fn is_absolute(path: &OsText) -> bool {
+    path.as_escaped().starts_with('/')
 }
 
 fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
@@ -330,8 +335,8 @@ mod tests {
     #[test]
     fn a_bare_command_gets_a_minimal_setting() {
         let work = admit(job()).unwrap();
-        assert!(work.cwd.starts_with('/'));
-        assert_eq!(work.environment.variables["PATH"], DEFAULT_PATH);
+        assert!(is_absolute(&work.cwd));
+        assert_eq!(work.environment.variables["PATH"], *DEFAULT_PATH);
         assert_eq!(work.environment.umask, DEFAULT_UMASK);
     }
 
@@ -340,10 +345,10 @@ mod tests {
         let long = "x".repeat(MAX_KEY + 1);
         let faults: [(&str, Job); 18] = [
             ("argv", Job::default()),
-            ("argv", Job { argv: vec![String::new()], ..job() }),
+            ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
             ("cwd", Job { cwd: Some("src".into()), ..job() }),
-            ("env", Job { env: Some(BTreeMap::from([("A=B".into(), String::new())])), ..job() }),
+            ("env", Job { env: Some(BTreeMap::from([("A=B".into(), OsText::default())])), ..job() }),
             ("umask", Job { umask: Some(0o1000), ..job() }),
             ("timeout_s", Job { timeout_s: Some(-1.0), ..job() }),
             ("timeout_s", Job { timeout_s: Some(0.0), ..job() }),
@@ -352,8 +357,8 @@ mod tests {
             ("backoff_s", Job { backoff_s: Some(-1.0), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),
-            ("key", Job { key: Some(String::new()), ..job() }),
-            ("key", Job { key: Some(long.clone()), ..job() }),
+            ("key", Job { key: Some(OsText::default()), ..job() }),
+            ("key", Job { key: Some(long.as_str().into()), ..job() }),
             ("key", Job { key: Some("k".into()), tie: Some("client".into()), ..job() }),
             ("round", Job { key: Some("k".into()), round: Some(long), ..job() }),
             ("round", Job { round: Some("r".into()), ..job() }),

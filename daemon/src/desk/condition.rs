@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
+use pool_proto::OsText;
 use pool_proto::methods::{Pong, PoolsListed, ShutdownMode, ShuttingDown};
 use pool_proto::nouns::{Condition, Pool, Swept, Tier};
 use pool_proto::text::rfc3339;
@@ -21,12 +22,12 @@ pub struct Daemon {
     pub supervisor: ProcessId,
     /// When this supervisor started, in microseconds since 1970; no earlier one has started at the same time.
     pub started_us: i64,
-    pub state_dir: String,
+    pub state_dir: OsText,
     /// The database's file.
-    pub database: String,
-    pub socket: String,
+    pub database: OsText,
+    pub socket: OsText,
     /// The configuration's file, where there is to be one.
-    pub config: Option<String>,
+    pub config: Option<OsText>,
     pub max_open_files: u64,
     /// What the start has killed.
     pub swept: Swept,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use pool_proto::nouns::OnCrash;
-use pool_proto::{Record, Refusal};
+use pool_proto::{OsText, Record, Refusal};
 
 use crate::job::{
     CallbackId, JobId, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie, Tries, Work,
@@ -110,7 +110,7 @@ pub struct CallbackRun {
     pub id: CallbackId,
     /// Counted from 1, this one included.
     pub attempt: u32,
-    pub command: String,
+    pub command: OsText,
     /// The job that has ended: its work without callbacks, for cwd and environment, and its record.
     pub work: Arc<Work>,
     pub record: Box<Record>,

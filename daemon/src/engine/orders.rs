@@ -16,13 +16,13 @@ pub const NOW_US: i64 = 1_800_000_000_000_000;
 
 /// A command, with everything that a job of it can have but a key.
 pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
-    let variables = [("PATH".to_owned(), "/bin".to_owned())].into();
+    let variables = [("PATH".into(), "/bin".into())].into();
     Arc::new(Work {
         pool: Arc::from("default"),
-        name: Some("name".to_owned()),
+        name: Some("name".into()),
         volatile: false,
-        kind: JobKind::Exec(argv.iter().map(|&argument| argument.to_owned()).collect()),
-        cwd: "/tmp".to_owned(),
+        kind: JobKind::Exec(argv.iter().map(|&argument| argument.into()).collect()),
+        cwd: "/tmp".into(),
         environment: Arc::new(Environment { variables, umask: 0o27 }),
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
@@ -34,7 +34,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         key: None,
         callbacks: callbacks
             .iter()
-            .map(|&(on, command)| NewCallback { on, command: command.to_owned() })
+            .map(|&(on, command)| NewCallback { on, command: command.into() })
             .collect(),
     })
 }

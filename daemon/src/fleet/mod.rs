@@ -25,8 +25,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pool_proto::Json;
 use pool_proto::nouns::CallProgress;
+use pool_proto::{Json, OsText};
 
 use crate::core::SlotId;
 use crate::job::{Claim, Exit, Isolate, Process, ProcessId, Program};
@@ -100,7 +100,7 @@ pub struct Seat<'a> {
 pub struct ResidentSeat {
     pub program: Arc<Program>,
     /// On top of its environment; they win.
-    pub variables: Vec<(String, String)>,
+    pub variables: Vec<(OsText, OsText)>,
     /// Its standard error, readable and for appending.
     pub log: File,
     /// The worker takes the place of the slot's present worker later.

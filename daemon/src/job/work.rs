@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::Json;
 use pool_proto::nouns::{On, OnCrash, ReadyWhen};
+use pool_proto::{Json, OsText};
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Retries};
@@ -53,7 +53,7 @@ impl FromStr for Tie {
 /// The variables and the umask of a submitting shell: one value, shared by all jobs that came with it.
 #[derive(Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Environment {
-    pub variables: BTreeMap<String, String>,
+    pub variables: BTreeMap<OsText, OsText>,
     pub umask: u32,
 }
 
@@ -68,14 +68,14 @@ impl fmt::Debug for Environment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCallback {
     pub on: On,
-    pub command: String,
+    pub command: OsText,
 }
 
 /// What makes a submission that is repeated known as such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// At most one job has it.
-    pub text: String,
+    pub text: OsText,
     /// A job of another round, or of none, loses the key to this one when it has ended without success.
     pub round: Option<String>,
 }
@@ -84,7 +84,7 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobKind {
     /// Runs a command. Never empty, no NUL anywhere.
-    Exec(Vec<String>),
+    Exec(Vec<OsText>),
     /// Calls the resident program of its pool.
     Call(Call),
 }
@@ -100,9 +100,9 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Never empty, no NUL anywhere.
-    pub command: Vec<String>,
+    pub command: Vec<OsText>,
     /// Absolute.
-    pub cwd: String,
+    pub cwd: OsText,
     pub environment: Arc<Environment>,
     pub ready: ReadyWhen,
     /// From its start until it is ready, at most.
@@ -122,12 +122,12 @@ pub struct Wear {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     pub pool: Arc<str>,
-    pub name: Option<String>,
+    pub name: Option<OsText>,
     pub kind: JobKind,
     /// Kept in memory alone, and gone with the supervisor.
     pub volatile: bool,
     /// Absolute.
-    pub cwd: String,
+    pub cwd: OsText,
     pub environment: Arc<Environment>,
     /// The token of a spooled standard input.
     pub stdin: Option<String>,

@@ -111,7 +111,7 @@ impl Shell {
                     self.server.accept(clients);
                     self.server.listen_on(listener, LISTENER)?;
                     self.server.accept(clients);
-                    self.site.socket = socket.to_string_lossy().into_owned();
+                    self.site.socket = socket.as_path().into();
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use pool_proto::Record;
 use pool_proto::location::{SOCKET_VARIABLE, SUBMIT_DIR_VARIABLE};
+use pool_proto::{OsText, Record};
 
 use crate::core::SlotId;
 use crate::engine::CallbackRun;
@@ -20,13 +20,13 @@ pub const DAEMON_VARIABLE: &str = "POOL_DAEMON";
 pub struct Site {
     pub state_dir: std::path::PathBuf,
     /// Absolute; in every job's environment.
-    pub socket: String,
+    pub socket: OsText,
     /// See [`crate::kernel::daemon_name`]; likewise.
     pub daemon: String,
 }
 
 /// A job's attempt.
-pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[String]) -> Box<Run> {
+pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[OsText]) -> Box<Run> {
     let id = match claim.unit {
         Unit::Job(id) => id.0,
         Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
@@ -34,14 +34,14 @@ pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[String]
     let stdin = work
         .stdin
         .as_ref()
-        .map_or(Stdin::Null, |token| Stdin::File(layout::stdin_path(&site.state_dir, token)));
+        .map_or(Stdin::Null, |token| Stdin::File(layout::stdin_path(&site.state_dir, token).into()));
     let mut variables = vec![
-        ("POOL_JOB_ID".to_owned(), id.to_string()),
-        ("POOL_ATTEMPT".to_owned(), claim.attempt.to_string()),
-        ("POOL_NAME".to_owned(), work.name.clone().unwrap_or_default()),
-        ("POOL_SLOT".to_owned(), slot.index.to_string()),
-        (SOCKET_VARIABLE.to_owned(), site.socket.clone()),
-        (DAEMON_VARIABLE.to_owned(), site.daemon.clone()),
+        ("POOL_JOB_ID".into(), id.to_string().into()),
+        ("POOL_ATTEMPT".into(), claim.attempt.to_string().into()),
+        ("POOL_NAME".into(), work.name.clone().unwrap_or_default()),
+        ("POOL_SLOT".into(), slot.index.to_string().into()),
+        (SOCKET_VARIABLE.into(), site.socket.clone()),
+        (DAEMON_VARIABLE.into(), site.daemon.as_str().into()),
     ];
     variables.extend(submit_dir(work));
     run(&site.state_dir, claim, argv.to_vec(), work.cwd.clone(), false, variables, stdin)
@@ -51,39 +51,42 @@ pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[String]
 pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
     let CallbackRun { id, attempt, command, work, record } = callback;
     let record_text = serde_json::to_string(record).expect("a record has string keys only");
-    let number = |value: Option<i32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let number = |value: Option<i32>| value.map_or_else(OsText::default, |value| value.to_string().into());
     let path = |file: &Option<pool_proto::nouns::OutputFile>| {
         file.as_ref().map(|file| file.path.clone()).unwrap_or_default()
     };
     let variables = [
-        ("POOL_JOB_ID", record.id.to_string()),
-        ("POOL_ATTEMPT", record.attempt.to_string()),
+        ("POOL_JOB_ID", record.id.to_string().into()),
+        ("POOL_ATTEMPT", record.attempt.to_string().into()),
         ("POOL_NAME", record.name.clone().unwrap_or_default()),
-        ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default()),
+        ("POOL_SLOT", record.slot.map(|slot| slot.to_string()).unwrap_or_default().into()),
         (SOCKET_VARIABLE, site.socket.clone()),
-        (DAEMON_VARIABLE, site.daemon.clone()),
-        ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).to_owned()),
-        ("POOL_STATE", record.state.as_str().to_owned()),
+        (DAEMON_VARIABLE, site.daemon.as_str().into()),
+        ("POOL_RESULT", record.result.map_or("", |result| result.as_str()).into()),
+        ("POOL_STATE", record.state.as_str().into()),
         ("POOL_EXIT_CODE", number(record.exit_code)),
         ("POOL_SIGNAL", number(record.signal)),
         ("POOL_STDOUT_PATH", path(&record.stdout)),
         ("POOL_STDERR_PATH", path(&record.stderr)),
-        ("POOL_DURATION_MS", duration_ms(record)),
-        ("POOL_MAX_RSS", record.usage.map(|usage| usage.max_rss_bytes.to_string()).unwrap_or_default()),
-        ("POOL_CALLBACK_ID", id.to_string()),
-        ("POOL_CALLBACK_ATTEMPT", attempt.to_string()),
+        ("POOL_DURATION_MS", duration_ms(record).into()),
+        (
+            "POOL_MAX_RSS",
+            record.usage.map(|usage| usage.max_rss_bytes.to_string()).unwrap_or_default().into(),
+        ),
+        ("POOL_CALLBACK_ID", id.to_string().into()),
+        ("POOL_CALLBACK_ATTEMPT", attempt.to_string().into()),
     ];
     let variables =
-        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(submit_dir(work)).collect();
-    let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()];
+        variables.into_iter().map(|(name, value)| (name.into(), value)).chain(submit_dir(work)).collect();
+    let argv = vec!["/bin/sh".into(), "-c".into(), command.clone()];
     run(&site.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
 }
 
 /// Where it was submitted: poolctl says so in the environment, since the job may have been told to start
 /// elsewhere.
-fn submit_dir(work: &Work) -> Option<(String, String)> {
+fn submit_dir(work: &Work) -> Option<(OsText, OsText)> {
     let is_known = work.environment.variables.contains_key(SUBMIT_DIR_VARIABLE);
-    (!is_known).then(|| (SUBMIT_DIR_VARIABLE.to_owned(), work.cwd.clone()))
+    (!is_known).then(|| (SUBMIT_DIR_VARIABLE.into(), work.cwd.clone()))
 }
 
 /// Whether variables, each as `NAME=value`, are those of an attempt, or a resident program, of the daemon of
@@ -107,12 +110,13 @@ fn duration_ms(record: &Record) -> String {
 fn run(
     state_dir: &Path,
     claim: Claim,
-    argv: Vec<String>,
-    cwd: String,
+    argv: Vec<OsText>,
+    cwd: OsText,
     cwd_optional: bool,
-    variables: Vec<(String, String)>,
+    variables: Vec<(OsText, OsText)>,
     stdin: Stdin,
 ) -> Box<Run> {
     let (stdout, stderr) = layout::paths(state_dir, claim);
+    let (stdout, stderr) = (stdout.into(), stderr.into());
     Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr, max_output_bytes: None })
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use pool_proto::OsText;
 use pool_proto::location::SOCKET_VARIABLE;
 use pool_proto::nouns::HappeningKind;
 
@@ -151,12 +152,12 @@ impl Shell {
         let resident = seat.program.clone().map(|program| {
             let log = output::create_unnamed(&self.site.state_dir)?;
             let variables = [
-                ("POOL_POOL", lane.to_string()),
-                ("POOL_SLOT", slot.index.to_string()),
+                ("POOL_POOL", OsText::from(&*lane)),
+                ("POOL_SLOT", slot.index.to_string().into()),
                 (SOCKET_VARIABLE, self.site.socket.clone()),
-                (DAEMON_VARIABLE, self.site.daemon.clone()),
+                (DAEMON_VARIABLE, self.site.daemon.as_str().into()),
             ];
-            let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+            let variables = variables.map(|(name, value)| (name.into(), value)).into();
             Ok::<_, io::Error>(ResidentSeat { program, variables, log, is_successor })
         });
         self.fleet.spawn(Seat { slot, pool: &lane, group, isolate, resident: resident.transpose()? })

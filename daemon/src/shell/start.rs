@@ -251,7 +251,7 @@ impl Cleared {
             service_manager: ServiceManager::from_environment(),
             site: Site {
                 state_dir: options.state_dir.clone(),
-                socket: options.socket.to_string_lossy().into_owned(),
+                socket: options.socket.as_path().into(),
                 daemon,
             },
             clock,
@@ -303,17 +303,16 @@ fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
 
 /// What the desk tells clients of this daemon that never changes.
 fn daemon_facts(options: &SupervisorOptions, started_us: i64, recovery: &Recovery) -> Daemon {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
     Daemon {
         guardian: ProcessId::new(getppid().as_raw()),
         supervisor: ProcessId::new(
             i32::try_from(std::process::id()).expect("pids are positive and fit pid_t"),
         ),
         started_us,
-        state_dir: text(&options.state_dir),
-        database: text(&options.state_dir.join(sqlite::FILE_NAME)),
-        socket: text(&options.socket),
-        config: options.config.as_deref().map(text),
+        state_dir: options.state_dir.as_path().into(),
+        database: options.state_dir.join(sqlite::FILE_NAME).into(),
+        socket: options.socket.as_path().into(),
+        config: options.config.as_deref().map(Into::into),
         max_open_files: kernel::max_open_files(),
         swept: recovery.swept,
     }

@@ -334,7 +334,7 @@ fn another_program_takes_over_without_a_call_lost() {
     let mut world = up(&lasting());
     let waiter = submit(&mut world, call());
     let (first, _) = world.workers[&SLOT];
-    world.reread(one_program(&Program { command: vec!["other".to_owned()], ..lasting() }));
+    world.reread(one_program(&Program { command: vec!["other".into()], ..lasting() }));
     while !world.successors.values().all(|(_, worker)| matches!(worker, Worker::Idle)) {
         world.successor_steps(SLOT);
     }

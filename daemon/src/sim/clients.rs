@@ -204,7 +204,7 @@ impl World {
         let add = AddPool {
             name: name.to_owned(),
             workers,
-            command: vec!["program".to_owned()],
+            command: vec!["program".into()],
             cwd: None,
             env: None,
             ready: None,

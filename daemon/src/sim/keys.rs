@@ -10,7 +10,7 @@ use super::world::World;
 use crate::job::{Exit, JobId, Key, Tie, Work};
 
 fn keyed(text: &str, round: Option<&str>) -> Work {
-    Work { key: Some(Key { text: text.to_owned(), round: round.map(ToOwned::to_owned) }), ..work() }
+    Work { key: Some(Key { text: text.into(), round: round.map(ToOwned::to_owned) }), ..work() }
 }
 
 /// Submits and lets the store answer; what the client is told.

@@ -154,7 +154,7 @@ fn a_pool_is_refused_whose_settings_make_no_sense() {
     let request = world.ask(Request::AddPool(Box::new(AddPool {
         name: "a b".to_owned(),
         workers: 1,
-        command: vec!["program".to_owned()],
+        command: vec!["program".into()],
         cwd: None,
         env: None,
         ready: None,

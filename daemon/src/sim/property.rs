@@ -96,7 +96,7 @@ impl Spec {
 
     /// What is kept in memory alone cannot have all of this.
     fn work(&self) -> Work {
-        let callback = |&on: &On| NewCallback { on, command: "callback".to_owned() };
+        let callback = |&on: &On| NewCallback { on, command: "callback".into() };
         let kind = if self.is_warm() { call() } else { work() };
         let work = Work {
             pool: self.pool.into(),
@@ -107,7 +107,7 @@ impl Spec {
             priority: self.priority,
             retries: Retries { allowed: self.retries, backoff: Duration::from_millis(700) },
             key: self.key.map(|(text, round)| Key {
-                text: text.to_string(),
+                text: text.to_string().into(),
                 round: round.map(|round| round.to_string()),
             }),
             ..kind

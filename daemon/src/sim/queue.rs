@@ -99,7 +99,7 @@ fn what_is_pushed_out_while_a_page_is_fetched_is_fetched_again() {
 #[test]
 fn a_failed_job_is_tried_again_with_growing_pauses_and_then_has_failed() {
     let mut world = World::up(1);
-    let callbacks = vec![NewCallback { on: On::Failure, command: "callback".to_owned() }];
+    let callbacks = vec![NewCallback { on: On::Failure, command: "callback".into() }];
     let call = world.submit_and_wait(&Work { callbacks, ..retried(2) }, OnDisconnect::Detach);
     world.submit(vec![work()]);
     world.settle();

@@ -63,8 +63,8 @@ pub fn warm(program: &Program, workers: u32) -> PoolConfig {
 
 pub fn program() -> Program {
     Program {
-        command: vec!["program".to_owned()],
-        cwd: "/".to_owned(),
+        command: vec!["program".into()],
+        cwd: "/".into(),
         environment: Arc::new(Environment::default()),
         ready: ReadyWhen::Started,
         start_timeout: Duration::from_secs(30),
@@ -87,9 +87,9 @@ pub fn work() -> Work {
     Work {
         pool: Arc::from(DEFAULT_POOL),
         name: None,
-        kind: JobKind::Exec(vec!["true".to_owned()]),
+        kind: JobKind::Exec(vec!["true".into()]),
         volatile: false,
-        cwd: "/".to_owned(),
+        cwd: "/".into(),
         environment: Arc::new(Environment::default()),
         stdin: None,
         timeout: None,
@@ -104,14 +104,14 @@ pub fn work() -> Work {
 }
 
 pub fn with_callback(on: On) -> Work {
-    Work { callbacks: vec![NewCallback { on, command: "callback".to_owned() }], ..work() }
+    Work { callbacks: vec![NewCallback { on, command: "callback".into() }], ..work() }
 }
 
 /// Work as a client writes it down.
 pub fn as_submitted(work: &Work) -> Job {
     let commands = |on: On| {
         let matching = work.callbacks.iter().filter(|callback| callback.on == on);
-        let commands: Vec<String> = matching.map(|callback| callback.command.clone()).collect();
+        let commands: Vec<_> = matching.map(|callback| callback.command.clone()).collect();
         (!commands.is_empty()).then_some(commands)
     };
     let (argv, method, params) = match &work.kind {

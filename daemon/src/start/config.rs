@@ -57,6 +57,7 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
+use pool_proto::OsText;
 use pool_proto::nouns::{DEFAULT_POOL, JobDurability, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
@@ -159,9 +160,9 @@ pub struct PoolConfig {
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
     /// The resident program of a warm pool; what follows is for it alone.
-    pub command: Option<Vec<String>>,
-    pub cwd: Option<String>,
-    pub env: Option<BTreeMap<String, String>>,
+    pub command: Option<Vec<OsText>>,
+    pub cwd: Option<OsText>,
+    pub env: Option<BTreeMap<OsText, OsText>>,
     pub ready: Option<ReadyWhen>,
     #[serde(deserialize_with = "optional_duration")]
     pub start_timeout: Option<Duration>,
@@ -184,7 +185,7 @@ impl PoolConfig {
         };
         Some(Arc::new(Program {
             command: self.command.clone()?,
-            cwd: self.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            cwd: self.cwd.clone().unwrap_or_else(|| "/".into()),
             environment,
             ready: self.ready.unwrap_or_default(),
             start_timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
@@ -215,17 +216,17 @@ impl PoolConfig {
                 "only a warm pool has it: name its `command`, too, or leave it out".to_owned(),
             ));
         };
-        if command.first().is_none_or(String::is_empty) {
+        if command.first().is_none_or(OsText::is_empty) {
             return Some(("command", "it is empty: name a program to run".to_owned()));
         }
-        if command.iter().any(|argument| argument.contains('\0')) {
+        if command.iter().any(OsText::has_nul) {
             return Some(("command", "a NUL cannot be passed on".to_owned()));
         }
-        if self.cwd.as_ref().is_some_and(|cwd| !cwd.starts_with('/') || cwd.contains('\0')) {
+        if self.cwd.as_ref().is_some_and(|cwd| !cwd.as_escaped().starts_with('/') || cwd.has_nul()) {
             return Some(("cwd", "it is not absolute: name the whole path".to_owned()));
         }
-        let is_bad = |(name, value): (&String, &String)| {
-            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        let is_bad = |(name, value): (&OsText, &OsText)| {
+            name.is_empty() || name.as_escaped().contains('=') || name.has_nul() || value.has_nul()
         };
         if self.env.iter().flatten().any(is_bad) {
             return Some(("env", "a variable has a name without '=', and no NUL".to_owned()));
@@ -466,7 +467,7 @@ mod tests {
         assert_eq!(pools.iter().map(|pool| pool.workers).collect::<Vec<u32>>(), [7, 2, 2]);
         let program = pools[2].program.as_ref().unwrap();
         assert_eq!(
-            (program.cwd.as_str(), program.ready, program.wear.max_calls),
+            (program.cwd.as_escaped(), program.ready, program.wear.max_calls),
             ("/srv", ReadyWhen::Notify, Some(100_000))
         );
     }

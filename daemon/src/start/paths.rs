@@ -2,8 +2,10 @@
 //! them absolute; and the state directory itself.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf, absolute};
 
@@ -60,8 +62,9 @@ impl Paths {
 
 /// `StateDirectory=` of a unit, the first where there are several.
 fn state_dir_of_service_manager() -> Option<PathBuf> {
-    let directories = env::var("STATE_DIRECTORY").ok()?;
-    directories.split(':').next().map(PathBuf::from).filter(|path| path.is_absolute())
+    let directories = env::var_os("STATE_DIRECTORY")?;
+    let first = directories.as_bytes().split(|&byte| byte == b':').next()?;
+    Some(PathBuf::from(OsStr::from_bytes(first))).filter(|path| path.is_absolute())
 }
 
 /// Creates the state directory, and syncs its name to the disk; or takes the directory that is there.

@@ -31,8 +31,8 @@ impl Files {
             }
         };
         Ok(Self {
-            stdout: output::create(&run.stdout).map_err(failed(Stage::Output))?,
-            stderr: output::create(&run.stderr).map_err(failed(Stage::Output))?,
+            stdout: output::create(&run.stdout.to_path()).map_err(failed(Stage::Output))?,
+            stderr: output::create(&run.stderr.to_path()).map_err(failed(Stage::Output))?,
             // Last: where the whole state directory is gone, that is not this job's fault.
             stdin: Some(open_stdin(&run.stdin).map_err(failed(Stage::Stdin))?),
         })
@@ -82,7 +82,7 @@ impl Files {
 fn open_stdin(stdin: &Stdin) -> io::Result<File> {
     match stdin {
         Stdin::Null => File::open("/dev/null"),
-        Stdin::File(path) => spool::open(path),
+        Stdin::File(path) => spool::open(&path.to_path()),
         Stdin::Text(text) => {
             let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(text.as_bytes())?;

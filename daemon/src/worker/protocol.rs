@@ -15,9 +15,9 @@
 //! `Hello` also says what a worker has in hand, which is nothing for a fresh one: so a later supervisor can
 //! adopt living workers. ARCHITECTURE.md says how that would go.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use pool_proto::OsText;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
@@ -51,28 +51,28 @@ pub enum WorkerCommand {
 /// A resident program to start.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    pub command: Vec<String>,
-    pub cwd: String,
+    pub command: Vec<OsText>,
+    pub cwd: OsText,
     pub environment: Arc<Environment>,
     /// Variables on top of the environment; they win.
-    pub variables: Vec<(String, String)>,
+    pub variables: Vec<(OsText, OsText)>,
 }
 
 /// An attempt to start.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     pub claim: Claim,
-    pub argv: Vec<String>,
-    pub cwd: String,
+    pub argv: Vec<OsText>,
+    pub cwd: OsText,
     /// Where the working directory is gone, `/` takes its place: a callback is delivered whatever the job has
     /// removed.
     pub cwd_optional: bool,
     /// Variables on top of the environment; they win.
-    pub variables: Vec<(String, String)>,
+    pub variables: Vec<(OsText, OsText)>,
     pub stdin: Stdin,
     /// Created anew by the worker, mode 0600.
-    pub stdout: PathBuf,
-    pub stderr: PathBuf,
+    pub stdout: OsText,
+    pub stderr: OsText,
     /// Bytes that both may take together.
     pub max_output_bytes: Option<u64>,
 }
@@ -83,7 +83,7 @@ pub struct Run {
 pub enum Stdin {
     /// `/dev/null`
     Null,
-    File(PathBuf),
+    File(OsText),
     /// This text, from an unnamed file in memory.
     Text(String),
 }

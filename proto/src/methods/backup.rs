@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::os_text::OsText;
+
 /// Parameters of `Backup`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,7 +13,7 @@ pub struct Backup {}
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct BackupBegun {
-    pub path: String,
+    pub path: OsText,
     pub bytes: u64,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::nouns::{JobDurability, Pool, ReadyWhen};
+use crate::os_text::OsText;
 
 /// Parameters of `Pools`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,11 +26,11 @@ pub struct PoolsListed {
 pub struct AddPool {
     pub name: String,
     pub workers: u32,
-    pub command: Vec<String>,
+    pub command: Vec<OsText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
+    pub cwd: Option<OsText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub env: Option<BTreeMap<String, String>>,
+    pub env: Option<BTreeMap<OsText, OsText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<ReadyWhen>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

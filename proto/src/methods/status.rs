@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::os_text::OsText;
+
 /// Parameters of `Ping`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,7 +16,7 @@ pub struct Ping {}
 pub struct Pong {
     pub version: String,
     pub pid: i32,
-    pub state_dir: String,
+    pub state_dir: OsText,
 }
 
 /// Parameters of `Status`.

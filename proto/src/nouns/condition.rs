@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
+use crate::os_text::OsText;
 
 /// Reply of `Status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,9 +14,9 @@ pub struct Condition {
     pub supervisor_pid: i32,
     pub started_at: String,
     pub accepting: bool,
-    pub state_dir: String,
-    pub socket: String,
-    pub config: Option<String>,
+    pub state_dir: OsText,
+    pub socket: OsText,
+    pub config: Option<OsText>,
     pub config_error: Option<String>,
     pub durability: String,
     pub store_failure: Option<String>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::CallProgress;
 use super::state::{ResultKind, State};
+use crate::os_text::OsText;
 
 /// A reply of `Events`. A member that does not apply is left out, because poold sends many happenings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Happening {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

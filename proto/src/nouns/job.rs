@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::os_text::OsText;
 use crate::wire::json::Json;
 
 /// The pool that runs a job whose client names no pool.
@@ -21,7 +22,7 @@ pub const TIE_TO_CLIENT: &str = "client";
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Job {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub argv: Vec<String>,
+    pub argv: Vec<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,13 +30,13 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<JobDurability>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
+    pub cwd: Option<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub env: Option<BTreeMap<String, String>>,
+    pub env: Option<BTreeMap<OsText, OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,15 +56,15 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_done: Option<Vec<String>>,
+    pub on_done: Option<Vec<OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_success: Option<Vec<String>>,
+    pub on_success: Option<Vec<OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_failure: Option<Vec<String>>,
+    pub on_failure: Option<Vec<OsText>>,
 }
 
 /// Where a job is kept.

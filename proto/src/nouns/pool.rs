@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::os_text::OsText;
+
 /// A pool and its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
@@ -13,7 +15,7 @@ pub struct Pool {
     pub containment: Tier,
     pub containment_note: Option<String>,
     #[serde(default)]
-    pub command: Option<Vec<String>>,
+    pub command: Option<Vec<OsText>>,
     pub slots: Vec<Slot>,
 }
 

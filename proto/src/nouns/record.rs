@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::OnCrash;
 use super::state::{ResultKind, State};
+use crate::os_text::OsText;
 use crate::wire::json::Json;
 
 /// The version of the shape of a record.
@@ -22,8 +23,8 @@ pub struct Record {
     pub reason: Option<String>,
     pub pool: String,
     pub slot: Option<u32>,
-    pub name: Option<String>,
-    pub argv: Option<Vec<String>>,
+    pub name: Option<OsText>,
+    pub argv: Option<Vec<OsText>>,
     #[serde(default)]
     pub method: Option<String>,
     #[serde(default)]
@@ -34,11 +35,11 @@ pub struct Record {
     pub error: Option<Json>,
     #[serde(default)]
     pub progress: Option<CallProgress>,
-    pub cwd: String,
+    pub cwd: OsText,
     pub tie: Option<String>,
     pub on_crash: OnCrash,
     #[serde(default)]
-    pub key: Option<String>,
+    pub key: Option<OsText>,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,
@@ -78,7 +79,7 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct OutputFile {
-    pub path: String,
+    pub path: OsText,
     pub bytes: Option<u64>,
 }
 

@@ -64,7 +64,7 @@ fn check_settings(settings: &Settings) {
         );
         let program = pool.program.iter();
         program.for_each(|program| {
-            assert!(!program.command.is_empty() && program.cwd.starts_with('/'), "{program:?}")
+            assert!(!program.command.is_empty() && program.cwd.as_escaped().starts_with('/'), "{program:?}")
         });
         assert!(
             !settings.pools[..index].iter().any(|other| other.name == pool.name),

@@ -8,7 +8,7 @@ use pool_proto::methods::{Method, Parsed, SubmitMany, parse};
 use pool_proto::nouns::{DEFAULT_POOL, Job, Usage};
 use pool_proto::text::MAX_DURATION;
 use pool_proto::wire::message::RequestEnvelope;
-use pool_proto::{Refusal, Request};
+use pool_proto::{OsText, Refusal, Request};
 use poold::core::{Core, Effect, Event, Now, SlotId};
 use poold::desk::{Account, Admission, complete};
 use poold::engine::{Answer, Change, Offer, Restored};
@@ -188,7 +188,7 @@ fn check_work(work: &Work, job: &Job) {
         }
     };
     assert_eq!(argv, job.argv);
-    assert!(work.cwd.starts_with('/'), "{:?}", work.cwd);
+    assert!(work.cwd.as_escaped().starts_with('/'), "{:?}", work.cwd);
     assert!(
         work.timeout.is_none_or(|timeout| !timeout.is_zero() && timeout <= MAX_DURATION),
         "{:?}",
@@ -200,7 +200,10 @@ fn check_work(work: &Work, job: &Job) {
     assert_eq!(work.priority, job.priority.unwrap_or(0));
     assert!(work.environment.umask <= 0o777);
     let variables = &work.environment.variables;
-    assert!(variables.keys().all(|name| !name.is_empty() && !name.contains('=')), "{variables:?}");
+    assert!(
+        variables.keys().all(|name| !name.is_empty() && !name.as_escaped().contains('=')),
+        "{variables:?}"
+    );
     let commands = work.callbacks.iter().map(|callback| &callback.command);
     let texts = argv
         .iter()
@@ -209,7 +212,7 @@ fn check_work(work: &Work, job: &Job) {
         .chain(commands)
         .chain(variables.keys())
         .chain(variables.values());
-    assert!(!texts.into_iter().any(|text| text.contains('\0')), "a system call would cut it short");
+    assert!(!texts.into_iter().any(OsText::has_nul), "a system call would cut it short");
     let given = [&job.on_done, &job.on_success, &job.on_failure];
     assert_eq!(work.callbacks.len(), given.into_iter().flatten().map(Vec::len).sum::<usize>());
     if let Some(tie) = work.tie {

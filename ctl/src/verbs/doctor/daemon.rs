@@ -185,14 +185,14 @@ fn output(condition: &Condition) -> Check {
 }
 
 fn configuration(condition: &Condition) -> Check {
-    let path = condition.config.as_deref();
+    let path = condition.config.as_ref();
     match (path, &condition.config_error) {
         (_, Some(error)) => Check::problem(
             "configuration",
             format!("the last reload failed, so the old configuration is in force: {error}"),
         )
         .advise("correct the file and send SIGHUP to poold"),
-        (Some(path), None) if Path::new(path).exists() => Check::ok("configuration", path),
+        (Some(path), None) if path.to_path().exists() => Check::ok("configuration", path.to_string()),
         (Some(path), None) => Check::ok("configuration", format!("the defaults; there is no {path}")),
         (None, None) => Check::ok("configuration", "the defaults"),
     }

@@ -16,6 +16,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use pool_proto::OsText;
 use pool_proto::location::default_state_dir;
 use pool_proto::nouns::SCHEMA;
 use serde::Serialize;
@@ -95,8 +96,8 @@ impl Check {
 struct Document<'a> {
     schema: u32,
     healthy: bool,
-    socket: String,
-    state_dir: Option<String>,
+    socket: OsText,
+    state_dir: Option<OsText>,
     checks: &'a [Check],
 }
 
@@ -147,8 +148,8 @@ impl DoctorOptions {
         let healthy = checks.iter().all(|check| check.level <= Level::Note);
 
         if context.as_json {
-            let socket = link.socket().display().to_string();
-            let state_dir = state_dir.map(|dir| dir.display().to_string());
+            let socket = link.socket().into();
+            let state_dir = state_dir.map(OsText::from);
             json::print(&Document { schema: SCHEMA, healthy, socket, state_dir, checks: &checks })?;
         } else {
             text::print(&describe(&checks))?;
@@ -160,8 +161,8 @@ impl DoctorOptions {
 /// The state directory: as poold says, or as the user says, or the default directory of the user.
 fn state_dir(link: &Link, named: Option<PathBuf>, answer: &Asked) -> Option<PathBuf> {
     let told = match answer {
-        Asked::Condition { condition, .. } => Some(PathBuf::from(&condition.state_dir)),
-        Asked::Older { pong } => Some(PathBuf::from(&pong.state_dir)),
+        Asked::Condition { condition, .. } => Some(condition.state_dir.to_path()),
+        Asked::Older { pong } => Some(pong.state_dir.to_path()),
         Asked::None { .. } => None,
     };
     told.or(named).or_else(|| default_state_dir().filter(|_| !link.is_named()))

@@ -10,6 +10,7 @@ use pool_proto::methods::{Cancel, Signal};
 use pool_proto::{Client, ClientError, Refusal};
 
 use crate::link::connect::Link;
+use crate::term::text::say;
 
 /// How many times poold may go away before it replies to the signal of one job.
 const MAX_LOSSES: u32 = 5;
@@ -71,7 +72,7 @@ fn run(link: &Link, errands: &Receiver<Errand>) {
         };
         let told = told.and_then(|(ids, unstarted)| cancel(link, ids, unstarted, &mut cancels));
         if let Err(error) = told {
-            eprintln!("poolctl: poold cannot be told what happens to the jobs in flight: {error:#}");
+            say(format_args!("poold cannot be told what happens to the jobs in flight: {error:#}"));
         }
     }
 }

@@ -108,7 +108,7 @@ impl Tally {
         } else {
             if self.failed == 0 {
                 self.first_exit = ended.exit();
-                let item = printable(&ended.item.text, SHOWN);
+                let item = printable(&ended.item.text.to_string(), SHOWN);
                 self.first_failure = format!("job {} ({item}), {}", ended.id(), ended.summary());
             }
             self.failed += 1;

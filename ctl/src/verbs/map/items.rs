@@ -8,8 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::Context;
-
-use crate::cli::UsageError;
+use pool_proto::OsText;
 
 /// The number of bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
@@ -20,7 +19,7 @@ pub struct Item {
     /// The place of the item, counted from 1.
     pub number: u64,
     /// The text of the item.
-    pub text: String,
+    pub text: OsText,
 }
 
 /// What can be taken now.
@@ -41,7 +40,7 @@ pub struct Items {
 
 #[derive(Debug)]
 enum Source {
-    Given(std::vec::IntoIter<String>),
+    Given(std::vec::IntoIter<OsText>),
     Read(Reader),
 }
 
@@ -60,7 +59,7 @@ struct Reader {
 
 impl Items {
     /// Items of the command line.
-    pub fn given(items: Vec<String>) -> Self {
+    pub fn given(items: Vec<OsText>) -> Self {
         Self { source: Source::Given(items.into_iter()), count: 0 }
     }
 
@@ -85,22 +84,18 @@ impl Items {
     }
 
     /// The next item, if it has come. Never blocks.
-    ///
-    /// # Errors
-    /// When the item is not UTF-8.
-    pub fn next(&mut self) -> anyhow::Result<NextItem> {
+    pub fn next(&mut self) -> NextItem {
         let text = match &mut self.source {
             Source::Given(items) => items.next(),
-            Source::Read(reader) => match reader.cut() {
-                Some(bytes) => Some(text_of(bytes, &reader.name, self.count + 1)?),
-                None if reader.is_over => None,
-                None => return Ok(NextItem::Later),
+            Source::Read(reader) => match reader.cut().map(OsText::from_bytes) {
+                None if !reader.is_over => return NextItem::Later,
+                item => item,
             },
         };
-        let Some(text) = text else { return Ok(NextItem::End) };
+        let Some(text) = text else { return NextItem::End };
 
         self.count += 1;
-        Ok(NextItem::Item(Item { number: self.count, text }))
+        NextItem::Item(Item { number: self.count, text })
     }
 
     /// The descriptor that becomes readable when more items may come.
@@ -145,7 +140,7 @@ impl Items {
 
 impl Reader {
     /// The bytes of the next item. The last item may lack its separator.
-    fn cut(&mut self) -> Option<Vec<u8>> {
+    fn cut(&mut self) -> Option<&[u8]> {
         let unsearched = &self.buffer[self.searched..];
         let end = match unsearched.iter().position(|&byte| byte == self.separator) {
             Some(place) => self.searched + place,
@@ -159,7 +154,7 @@ impl Reader {
         let start = self.start;
         self.start = (end + 1).min(self.buffer.len());
         self.searched = self.start;
-        Some(self.buffer[start..end].to_vec())
+        Some(&self.buffer[start..end])
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -207,27 +202,16 @@ impl Reader {
     }
 }
 
-fn text_of(bytes: Vec<u8>, name: &str, number: u64) -> anyhow::Result<String> {
-    String::from_utf8(bytes).map_err(|error| {
-        let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        UsageError(format!(
-            "{name}: item {number} ({}) is not UTF-8, which is all that poold carries",
-            shown.escape_debug()
-        ))
-        .into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use super::*;
 
-    fn texts(items: &mut Items) -> Vec<String> {
+    fn texts(items: &mut Items) -> Vec<OsText> {
         let mut texts = Vec::new();
         loop {
-            match items.next().unwrap() {
+            match items.next() {
                 NextItem::Item(item) => {
                     texts.push(item.text);
                     assert_eq!(item.number, texts.len() as u64);
@@ -238,7 +222,7 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8], separator: u8) -> Vec<String> {
+    fn read(bytes: &[u8], separator: u8) -> Vec<OsText> {
         let (end, mut ours) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(end));
         let bytes = bytes.to_vec();
@@ -261,17 +245,13 @@ mod tests {
     fn a_line_is_an_item_be_it_empty_or_without_an_end() {
         assert_eq!(read(b"a\n\n b \nlast", b'\n'), ["a", "", " b ", "last"]);
         assert_eq!(read(b"a\n", b'\n'), ["a"]);
-        assert_eq!(read(b"", b'\n'), [""; 0]);
+        assert!(read(b"", b'\n').is_empty());
         assert_eq!(read(b"a\nb\0c\0", 0), ["a\nb", "c"]);
+        assert_eq!(read(b"caf\xe9\n", b'\n'), [OsText::from_bytes(b"caf\xe9")]);
         let many: Vec<String> = (0..50_000).map(|number| number.to_string()).collect();
-        assert_eq!(read(many.join("\n").as_bytes(), b'\n'), many);
+        let wanted: Vec<OsText> = many.iter().map(|text| text.as_str().into()).collect();
+        assert_eq!(read(many.join("\n").as_bytes(), b'\n'), wanted);
         let long = "x".repeat(3 * CHUNK);
-        assert_eq!(read(format!("{long}\n{long}").as_bytes(), b'\n'), [long.clone(), long]);
-    }
-
-    #[test]
-    fn what_is_no_text_is_named() {
-        let error = text_of(b"caf\xe9".to_vec(), "list", 3).unwrap_err().to_string();
-        assert!(error.contains("list: item 3 (caf\u{fffd})"), "{error}");
+        assert_eq!(read(format!("{long}\n{long}").as_bytes(), b'\n'), [long.as_str(), &long]);
     }
 }

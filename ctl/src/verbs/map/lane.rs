@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use pool_proto::nouns::Brief;
-use pool_proto::{ClientError, Json, Record, State};
+use pool_proto::{ClientError, OsText, Record, State};
 
 use super::items::Item;
 use super::template::Template;
@@ -12,7 +12,7 @@ use crate::exit::ExitReason;
 use crate::link::session::Session;
 use crate::tell::error::describe_error;
 use crate::tell::outcome;
-use crate::term::text::printable;
+use crate::term::text::{self, printable};
 
 /// The number of characters of an item that a message shows.
 pub const SHOWN: usize = 100;
@@ -135,7 +135,7 @@ impl EndedItem {
     }
 
     /// What to print about the job besides its output.
-    pub fn remark(&self, argv: &[String]) -> Option<String> {
+    pub fn remark(&self, argv: &[OsText]) -> Option<String> {
         match &self.end {
             Returned::Command { record, .. } => {
                 let is_other = self.existing && record.argv.as_deref() != Some(argv);
@@ -144,9 +144,12 @@ impl EndedItem {
                 outcome::remark(record).or_else(|| is_other.then(other))
             }
             Returned::Call(brief) if brief.state == State::Succeeded => None,
-            Returned::Call(brief) => {
-                Some(format!("job {} ({}): {}", brief.id, printable(&self.item.text, SHOWN), why(brief)))
-            }
+            Returned::Call(brief) => Some(format!(
+                "job {} ({}): {}",
+                brief.id,
+                printable(&self.item.text.to_string(), SHOWN),
+                why(brief)
+            )),
         }
     }
 }
@@ -162,6 +165,5 @@ fn why(brief: &Brief) -> String {
 
 /// The value of a call as a line. None if the call has failed.
 pub fn value_line(brief: &Brief) -> Option<String> {
-    let value = brief.value.as_ref().map_or("null", Json::get);
-    (brief.state == State::Succeeded).then(|| format!("{value}\n"))
+    (brief.state == State::Succeeded).then(|| text::value_line(brief.value.as_ref()))
 }

@@ -14,7 +14,7 @@
 //!
 //! | cause | running jobs | jobs that have not started |
 //! |---|---|---|
-//! | an error, an item that is no text | is waited for | is waited for, if it is accepted |
+//! | an error, an item that is no JSON | is waited for | is waited for, if it is accepted |
 //! | `--halt soon` | is waited for | is canceled |
 //! | first SIGINT or SIGTERM | gets it | is canceled |
 //! | second one, `--halt now`, nobody reads our stdout | is canceled | is canceled |
@@ -62,7 +62,7 @@ use crate::link::session::Turn;
 use crate::term::bar::Bar;
 use crate::term::printer::Printing;
 use crate::term::stream::Stream;
-use crate::term::text::{CANNOT_WRITE, Untold};
+use crate::term::text::{CANNOT_WRITE, Untold, say};
 
 pub use self::options::MapOptions;
 
@@ -156,7 +156,7 @@ impl Map<'_> {
         }
 
         if let Some(summary) = self.tally.summary() {
-            eprintln!("poolctl: {summary}");
+            say(summary);
         }
         Ok(self.tally.exit(fail_count))
     }
@@ -179,21 +179,21 @@ impl Map<'_> {
             }
             let Some(items) = &mut self.items else { return Ok(false) };
             let template = self.window.template();
-            let next = items.next().and_then(|next| {
-                if let NextItem::Item(item) = &next { template.check(item).map(|()| next) } else { Ok(next) }
-            });
-            match next {
-                Ok(NextItem::Item(item)) => {
+            match items.next() {
+                NextItem::Item(item) => {
+                    if let Err(error) = template.check(&item) {
+                        self.fail(error);
+                        continue;
+                    }
                     let occurrence =
                         self.occurrences.as_mut().map_or(0, |occurrences| occurrences.next(&item.text));
                     self.window.submit(Load { item, occurrence })?;
                 }
-                Ok(NextItem::Later) => return Ok(true),
-                Ok(NextItem::End) => {
+                NextItem::Later => return Ok(true),
+                NextItem::End => {
                     self.bar.set_total(items.taken());
                     self.items = None;
                 }
-                Err(error) => self.fail(error),
             }
         }
         Ok(false)

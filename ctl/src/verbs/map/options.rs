@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use pool_proto::OsText;
 
 use super::halt::{Ends, Halt, Urgency};
 use super::items::Items;
 use crate::cli::job::JobOptions;
-use crate::cli::values::parse_map_name;
-use crate::cli::{UsageError, utf8_words};
+use crate::cli::values::{os_text_by, parse_map_name};
+use crate::cli::{UsageError, command_words};
 
 /// Run a command for each item, through a pool. The items follow `:::`, or come from a file or stdin, one a
 /// line
@@ -55,8 +56,8 @@ pub struct MapOptions {
     pub fail_count: bool,
 
     /// Give the map a name. When it is cut off, the same command shows what has succeeded and runs the rest
-    #[arg(long, value_name = "NAME", value_parser = parse_map_name)]
-    pub resume: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = os_text_by(parse_map_name))]
+    pub resume: Option<OsText>,
 
     /// Call a method of a warm pool's program for each item. The item is the one parameter: a JSON value a
     /// line in, a JSON value a line out
@@ -80,10 +81,10 @@ impl MapOptions {
     ///
     /// # Errors
     /// When the words contradict each other or the options, or the items cannot be read.
-    pub fn split(&self) -> anyhow::Result<(Vec<String>, Items)> {
-        let mut words = utf8_words(&self.command)?;
+    pub fn split(&self) -> anyhow::Result<(Vec<OsText>, Items)> {
+        let mut words = command_words(&self.command)?;
 
-        let place = words.iter().position(|word| word == SEPARATOR);
+        let place = words.iter().position(|word| *word == SEPARATOR);
         let given = place.map(|place| words.split_off(place).split_off(1));
 
         if self.call.is_some() && !words.is_empty() {
@@ -104,7 +105,7 @@ impl MapOptions {
                     "items come from --arg-file or after `:::`, not from both: leave one out".to_owned()
                 ))
             }
-            Some(items) if items.iter().any(|item| item == SEPARATOR) => {
+            Some(items) if items.iter().any(|item| *item == SEPARATOR) => {
                 bail!(UsageError(
                     "`:::` may be given once: there are no combinations of several lists of items".to_owned()
                 ))

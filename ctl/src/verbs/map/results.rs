@@ -5,15 +5,19 @@
 //! so it can be printed even if the history of poold has dropped it. The amount is limited: before the map
 //! submits more, it asks whether there is [`room`](Results::has_room).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use anyhow::Context;
+use pool_proto::OsText;
 
 use super::lane::{EndedItem, Returned, value_line};
+use crate::term::json;
 use crate::term::printer::{Content, Piece, Printer};
 use crate::term::stream::Stream;
+use crate::term::text::printable;
 
 /// Output up to this length is kept in memory.
 const SHORT: u64 = 64 * 1024;
@@ -99,25 +103,28 @@ impl Results {
         let say = |target, line: String| Piece::new(target, Content::Bytes(line.into_bytes()));
         if self.style.json {
             let record = match &ended.end {
-                Returned::Command { record, .. } => serde_json::to_string(record),
-                Returned::Call(brief) => serde_json::to_string(brief),
+                Returned::Command { record, .. } => json::line(record),
+                Returned::Call(brief) => json::line(brief),
             };
-            pieces.push(say(Stream::Stdout, record.context("the record is no JSON")? + "\n"));
+            pieces.push(say(Stream::Stdout, record?));
         }
 
-        pieces.extend(remark.map(|remark| say(Stream::Stderr, format!("poolctl: {remark}\n"))));
+        pieces.extend(
+            remark.map(|remark| say(Stream::Stderr, format!("poolctl: {}\n", printable(remark, usize::MAX)))),
+        );
         if self.style.json {
             return Ok(pieces);
         }
 
-        let tag = self.style.tag.then(|| format!("{}\t", ended.item.text));
+        let text = ended.item.text;
+        let tag = |target| self.style.tag.then(|| [&shown_on(target, &text), b"\t".as_slice()].concat());
 
         match ended.end {
             Returned::Command { record, files: Some((stdout, stderr)) } => {
                 for (target, file) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
                     let content = content(file)
                         .with_context(|| format!("cannot read the output of job {}", record.id))?;
-                    pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag.clone())));
+                    pieces.extend(content.map(|content| Piece::new(target, content).tagged(tag(target))));
                 }
             }
             // Without a process there is no output, and the remark says why there is none.
@@ -129,12 +136,19 @@ impl Results {
                 pieces.push(say(Stream::Stderr, line));
             }
             Returned::Command { .. } => {}
-            Returned::Call(brief) => {
-                pieces.extend(value_line(&brief).map(|line| say(Stream::Stdout, line).tagged(tag)))
-            }
+            Returned::Call(brief) => pieces
+                .extend(value_line(&brief).map(|line| say(Stream::Stdout, line).tagged(tag(Stream::Stdout)))),
         }
         Ok(pieces)
     }
+}
+
+/// An item as the stream gets it: the bytes that went in, but nothing that a terminal would not show.
+fn shown_on(target: Stream, text: &OsText) -> Cow<'_, [u8]> {
+    if target.is_terminal() {
+        return printable(&text.to_string(), usize::MAX).into_bytes().into();
+    }
+    text.to_bytes()
 }
 
 /// The content of a file. None if the file is empty.

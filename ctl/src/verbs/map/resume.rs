@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pool_proto::OsText;
 use sha2::{Digest, Sha256};
 
 use crate::compose::job::new_round;
@@ -10,7 +11,7 @@ use crate::compose::job::new_round;
 /// Makes the keys of the jobs of a map with a name.
 #[derive(Debug)]
 pub struct Resume {
-    name: String,
+    name: OsText,
     /// The pool and the method of calls, which are part of each key. Empty for commands.
     method: String,
     /// The round of this run: items that failed in an earlier round run again, and items that fail in this
@@ -21,16 +22,16 @@ pub struct Resume {
 impl Resume {
     /// `call`: the pool and the method. They are part of the keys, since another method would return other
     /// values.
-    pub fn new(name: String, call: Option<&[String]>) -> Self {
+    pub fn new(name: OsText, call: Option<&[String]>) -> Self {
         let method = call.iter().copied().flatten().map(|word| format!("{word}\0")).collect();
         Self { name, method, round: new_round() }
     }
 
     /// The key of an item's job.
-    pub fn key(&self, item: &str, occurrence: u32) -> String {
-        let digest = Sha256::new().chain_update(&self.method).chain_update(item).finalize();
+    pub fn key(&self, item: &OsText, occurrence: u32) -> OsText {
+        let digest = Sha256::new().chain_update(&self.method).chain_update(item.to_bytes()).finalize();
         let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("map:{}:{hash}:{occurrence}", self.name)
+        OsText::from_escaped(format!("map:{}:{hash}:{occurrence}", self.name.as_escaped()))
     }
 }
 
@@ -43,8 +44,10 @@ pub struct Occurrences {
 
 impl Occurrences {
     /// How many equal items came before this one.
-    pub fn next(&mut self, item: &str) -> u32 {
-        let hash = u64::from_ne_bytes(Sha256::digest(item)[..8].try_into().expect("a digest has 32 bytes"));
+    pub fn next(&mut self, item: &OsText) -> u32 {
+        let hash = u64::from_ne_bytes(
+            Sha256::digest(item.to_bytes())[..8].try_into().expect("a digest has 32 bytes"),
+        );
         if self.once.insert(hash) {
             return 0;
         }
@@ -60,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_key_stays_the_same_over_releases() {
-        let key = |call| Resume::new("nightly".to_owned(), call).key("a", 0);
+        let key = |call| Resume::new("nightly".into(), call).key(&"a".into(), 0);
         assert_eq!(key(None), "map:nightly:ca978112ca1bbdcafac231b39a23dc4d:0");
         assert_eq!(
             key(Some(&["p", "m"].map(str::to_owned))),
@@ -71,6 +74,9 @@ mod tests {
     #[test]
     fn equal_items_are_counted() {
         let mut occurrences = Occurrences::default();
-        assert_eq!(["a", "b", "a", "a", "b", "c"].map(|item| occurrences.next(item)), [0, 0, 1, 2, 1, 0]);
+        assert_eq!(
+            ["a", "b", "a", "a", "b", "c"].map(|item| occurrences.next(&item.into())),
+            [0, 0, 1, 2, 1, 0]
+        );
     }
 }

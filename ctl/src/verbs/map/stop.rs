@@ -5,6 +5,7 @@ use signal_hook::low_level::emulate_default_handler;
 use super::errands::{Errand, Errands};
 use super::lane::InFlight;
 use crate::link::connect::Link;
+use crate::term::text::say;
 
 /// Where the map stands.
 #[derive(Debug)]
@@ -122,10 +123,10 @@ impl Stop {
 
         // The lanes say which jobs are accepted when they are back, and then these are canceled.
         self.stage = self.stage.max(StopStage::Interrupted);
-        eprintln!(
-            "poolctl: poold is away; the jobs in flight are canceled when it is back; a second signal ends \
+        say(format_args!(
+            "poold is away; the jobs in flight are canceled when it is back; a second signal ends \
              poolctl at once"
-        );
+        ));
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! From an item to a job: the command with the item in its place, or the call with the item as its parameter.
 
 use anyhow::bail;
-use pool_proto::Json;
 use pool_proto::nouns::Job;
+use pool_proto::{Json, OsText};
 
 use super::items::Item;
 use super::lane::{Load, SHOWN};
@@ -18,7 +18,7 @@ const NUMBER: &str = "{#}";
 pub struct Template {
     /// The job without its command.
     job: Job,
-    argv: Vec<String>,
+    argv: Vec<OsText>,
     resume: Option<Resume>,
 }
 
@@ -27,10 +27,10 @@ impl Template {
     /// map of calls, `job.method` is the method instead.
     pub fn new(mut job: Job, resume: Option<Resume>) -> Self {
         let mut argv = std::mem::take(&mut job.argv);
-        if job.method.is_none()
-            && !argv.iter().any(|argument| argument.contains(ITEM) || argument.contains(NUMBER))
-        {
-            argv.push(ITEM.to_owned());
+        let has_place =
+            |argument: &OsText| [ITEM, NUMBER].iter().any(|it| argument.as_escaped().contains(it));
+        if job.method.is_none() && !argv.iter().any(has_place) {
+            argv.push(ITEM.into());
         }
         Self { job, argv, resume }
     }
@@ -55,7 +55,10 @@ impl Template {
         let Load { item, occurrence } = load;
         Job {
             argv: self.argv(item),
-            params: self.is_call().then(|| Json::parse(&format!("[{}]", item.text)).ok()).flatten(),
+            params: self
+                .is_call()
+                .then(|| Json::parse(&format!("[{}]", item.text.as_escaped())).ok())
+                .flatten(),
             key: self.resume.as_ref().map(|resume| resume.key(&item.text, *occurrence)),
             round: self.resume.as_ref().map(|resume| resume.round.clone()),
             ..Job::default()
@@ -69,18 +72,18 @@ impl Template {
     }
 
     /// The command of an item's job.
-    pub fn argv(&self, item: &Item) -> Vec<String> {
-        self.argv.iter().map(|argument| fill(argument, item)).collect()
+    pub fn argv(&self, item: &Item) -> Vec<OsText> {
+        self.argv.iter().map(|argument| fill(argument.as_escaped(), item)).collect()
     }
 
     /// # Errors
     /// When the item cannot be the parameter of a call.
     pub fn check(&self, item: &Item) -> anyhow::Result<()> {
         if self.is_call()
-            && let Err(error) = Json::parse(&item.text)
+            && let Err(error) = Json::parse(item.text.as_escaped())
         {
             let Item { number, text } = item;
-            let text = printable(text, SHOWN);
+            let text = printable(&text.to_string(), SHOWN);
             bail!(UsageError(format!(
                 "item {number} ({text}) is no JSON value: {error}; text is written in quotes"
             )));
@@ -90,14 +93,14 @@ impl Template {
 }
 
 /// Puts the item in its places. Braces within the item are not places.
-fn fill(argument: &str, item: &Item) -> String {
+fn fill(argument: &str, item: &Item) -> OsText {
     let mut filled = String::new();
     let mut rest = argument;
     while let Some(place) = rest.find('{') {
         filled.push_str(&rest[..place]);
         rest = &rest[place..];
         if let Some(after) = rest.strip_prefix(ITEM) {
-            filled.push_str(&item.text);
+            filled.push_str(item.text.as_escaped());
             rest = after;
         } else if let Some(after) = rest.strip_prefix(NUMBER) {
             filled.push_str(&item.number.to_string());
@@ -107,16 +110,16 @@ fn fill(argument: &str, item: &Item) -> String {
             rest = &rest[1..];
         }
     }
-    filled + rest
+    OsText::from_escaped(filled + rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn argv(command: &[&str], text: &str) -> Vec<String> {
-        let job = Job { argv: command.iter().map(ToString::to_string).collect(), ..Job::default() };
-        Template::new(job, None).argv(&Item { number: 7, text: text.to_owned() })
+    fn argv(command: &[&str], text: &str) -> Vec<OsText> {
+        let job = Job { argv: command.iter().map(|&word| word.into()).collect(), ..Job::default() };
+        Template::new(job, None).argv(&Item { number: 7, text: text.into() })
     }
 
     #[test]
@@ -125,7 +128,7 @@ mod tests {
         assert_eq!(argv(&["cp", "{}", "{}.old"], "a"), ["cp", "a", "a.old"]);
         assert_eq!(argv(&["echo", "{#}"], "a"), ["echo", "7"]);
         let job = Job { method: Some("m".to_owned()), ..Job::default() };
-        let load = |text: &str| Load { item: Item { number: 1, text: text.to_owned() }, occurrence: 0 };
+        let load = |text: &str| Load { item: Item { number: 1, text: text.into() }, occurrence: 0 };
         let call = Template::new(job, None).whole(&load(r#"{"a": 1}"#));
         assert_eq!((call.argv.len(), call.params.unwrap().get()), (0, r#"[{"a": 1}]"#));
         assert_eq!(

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use pool_proto::OsText;
 use pool_proto::methods::AddPool;
 use pool_proto::text::parse_duration;
 
 use crate::cli::choices::{DurabilityChoice, EnvMode, ReadyChoice};
-use crate::cli::utf8_words;
-use crate::cli::values::{parse_bytes, parse_timeout, parse_wear, parse_workers};
+use crate::cli::command_words;
+use crate::cli::values::{os_text, parse_bytes, parse_timeout, parse_wear, parse_workers};
 use crate::compose::environment::{cwd, environment};
 use crate::exit::ExitReason;
 use crate::verbs::Context;
@@ -32,8 +33,8 @@ pub struct AddPoolOptions {
     cwd: Option<PathBuf>,
 
     /// Set a variable. With --env-mode clean, a name alone passes that variable on
-    #[arg(short = 'E', long, value_name = "K[=V]")]
-    env: Vec<String>,
+    #[arg(short = 'E', long, value_name = "K[=V]", value_parser = os_text())]
+    env: Vec<OsText>,
 
     /// Which variables of your environment the program gets
     #[arg(long, value_enum, default_value_t = EnvMode::All)]
@@ -92,7 +93,7 @@ impl AddPoolOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
         let pool = AddPool {
-            command: utf8_words(&self.command)?,
+            command: command_words(&self.command)?,
             cwd: Some(cwd(self.cwd.as_deref())?),
             env: Some(environment(&self.env, self.env_mode)?),
             name: self.name,

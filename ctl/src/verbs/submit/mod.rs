@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use pool_proto::OsText;
 use pool_proto::methods::Submit;
 use pool_proto::nouns::Job;
 
@@ -14,12 +15,13 @@ use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::choices::DisconnectChoice;
 use crate::cli::job::JobOptions;
-use crate::cli::values::{parse_key, parse_tie};
-use crate::cli::{UsageError, utf8_words};
+use crate::cli::values::{os_text_by, parse_key, parse_tie};
+use crate::cli::{UsageError, command_words};
 use crate::compose::job::{job_of, new_round, on_disconnect};
 use crate::compose::stdin::JobInput;
 use crate::exit::ExitReason;
 use crate::tell::outcome::{exit_of, remark};
+use crate::term::text::say;
 
 /// Submit a job and print its id; with --wait, run the job as if it were started here
 #[derive(Debug, Args)]
@@ -55,8 +57,8 @@ pub struct SubmitOptions {
 
     /// Submit at most one job with this key. If poold has a job with the key already, poolctl uses that job,
     /// whatever its command is
-    #[arg(long, visible_alias = "unique", value_parser = parse_key, conflicts_with = "from")]
-    pub(super) key: Option<String>,
+    #[arg(long, visible_alias = "unique", value_parser = os_text_by(parse_key), conflicts_with = "from")]
+    pub(super) key: Option<OsText>,
 
     /// With --key: if the job with the key has ended without success, run this job in its place
     #[arg(long, requires = "key")]
@@ -91,7 +93,7 @@ impl SubmitOptions {
             tie: self.tie.clone(),
             key: self.key.clone(),
             round: self.rerun_failed.then(new_round),
-            ..job_of(&self.job, utf8_words(&self.command)?)?
+            ..job_of(&self.job, command_words(&self.command)?)?
         };
         let policy = on_disconnect(&job, self.on_disconnect.into(), self.wait, "with --wait")?;
         let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
@@ -105,7 +107,7 @@ impl SubmitOptions {
 
         let record = stand_in(context, client, submit)?;
         if let Some(remark) = remark(&record) {
-            eprintln!("poolctl: {remark}");
+            say(remark);
         }
         Ok(exit_of(&record))
     }

@@ -52,9 +52,9 @@ impl Bench {
             guardian: ProcessId::new(10),
             supervisor: ProcessId::new(11),
             started_us: 0xabc,
-            state_dir: "/state".to_owned(),
-            database: "/state/poold.db".to_owned(),
-            socket: "/run/poold".to_owned(),
+            state_dir: "/state".into(),
+            database: "/state/poold.db".into(),
+            socket: "/run/poold".into(),
             config: None,
             max_open_files: 1024,
             swept: Swept::default(),
@@ -184,7 +184,7 @@ impl Bench {
 }
 
 pub fn job() -> Job {
-    Job { argv: vec!["true".to_owned()], ..Job::default() }
+    Job { argv: vec!["true".into()], ..Job::default() }
 }
 
 pub fn submit(job: Job) -> Request {

@@ -14,7 +14,7 @@ pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
     trial.insert(1, vec![work(&["a", "b c"], &[]); 2]);
     let queued = trial.record(1);
     assert_eq!((queued.state, queued.attempt, queued.pid), (State::Queued, 0, None));
-    assert_eq!(queued.argv, Some(vec!["a".to_owned(), "b c".to_owned()]));
+    assert_eq!(queued.argv, Some(vec!["a".into(), "b c".into()]));
 
     trial.quietly(vec![start(1, 1)]);
     let running = trial.record(1);
@@ -172,8 +172,8 @@ pub fn callbacks_become_pending_once_and_are_delivered_until_that_succeeds(trial
 
     let Answer::CallbackBegun(run) = trial.answer(begin_callback(10)) else { panic!("it is pending") };
     let CallbackRun { id, attempt, command, work: of, record } = *run;
-    assert_eq!((id, attempt, command.as_str(), record.id), (CallbackId(10), 1, "done", 1));
-    assert_eq!((of.cwd.as_str(), of.callbacks.len()), ("/tmp", 0));
+    assert_eq!((id, attempt, command.as_escaped(), record.id), (CallbackId(10), 1, "done", 1));
+    assert_eq!((of.cwd.as_escaped(), of.callbacks.len()), ("/tmp", 0));
     assert_eq!(trial.restart().callbacks, [CallbackId(10), CallbackId(12)], "it was interrupted");
 
     let Answer::CallbackBegun(run) = trial.answer(begin_callback(10)) else { panic!("it is pending") };

@@ -47,7 +47,7 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
 
 pub fn a_key_is_held_by_one_job(trial: &mut Trial) {
     let keyed = |key: &str, round: Option<&str>| {
-        let key = Some(Key { text: key.to_owned(), round: round.map(ToOwned::to_owned) });
+        let key = Some(Key { text: key.into(), round: round.map(ToOwned::to_owned) });
         Arc::new(Work { key, ..Work::clone(&work(&["a"], &[(On::Done, "done")])) })
     };
     let existing = |trial: &mut Trial, order: Order| match trial.answer(order) {
@@ -58,14 +58,14 @@ pub fn a_key_is_held_by_one_job(trial: &mut Trial) {
     trial.restart();
     let batch = vec![keyed("c", None), keyed("a", Some("r")), keyed("c", None)];
     assert_eq!(existing(trial, insert(3, 3, batch)), [(1, JobId(1)), (2, JobId(3))]);
-    assert_eq!((trial.line(), trial.record(3).key.as_deref()), (vec![1, 2, 3], Some("c")));
+    assert_eq!((trial.line(), trial.record(3).key), (vec![1, 2, 3], Some("c".into())));
 
     trial.run(vec![finish(1), end(2, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US))]);
     let same_round = vec![keyed("a", Some("r")), keyed("a", None)];
     assert_eq!(existing(trial, insert(6, 6, same_round)), [(0, JobId(1)), (1, JobId(1))]);
     let next_round = vec![keyed("a", Some("s")), keyed("b", Some("s"))];
     assert_eq!(existing(trial, insert(8, 8, next_round)), [(1, JobId(2))], "job 1 failed, job 2 did not");
-    assert_eq!((trial.record(1).key, trial.record(8).key.as_deref()), (None, Some("a")));
+    assert_eq!((trial.record(1).key, trial.record(8).key), (None, Some("a".into())));
     let living = existing(trial, insert(10, 10, vec![keyed("a", Some("t"))]));
     assert_eq!(living, [(0, JobId(8))], "its holder has not ended");
     assert_eq!(trial.restart().next_job, 11, "ids that were not used are not given out either");

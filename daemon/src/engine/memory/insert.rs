@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pool_proto::{Refusal, State};
+use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
@@ -105,10 +105,10 @@ impl Memory {
     /// key the first is added.
     fn existing(&self, first: JobId, jobs: &[Arc<Work>]) -> Vec<(usize, JobId)> {
         let mut existing = Vec::new();
-        let mut given: HashMap<&str, JobId> = HashMap::new();
+        let mut given: HashMap<&OsText, JobId> = HashMap::new();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
             let Some(key) = &work.key else { continue };
-            let holder = given.get(key.text.as_str()).copied().or_else(|| self.keeper(key));
+            let holder = given.get(&key.text).copied().or_else(|| self.keeper(key));
             existing.extend(holder.map(|holder| (place, holder)));
             given.insert(&key.text, holder.unwrap_or(id));
         }

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use pool_proto::Refusal;
+use pool_proto::{OsText, Refusal};
 
 pub use callbacks::Delivery;
 use callbacks::OutgoingCallback;
@@ -34,7 +34,7 @@ pub struct Memory {
     jobs: BTreeMap<JobId, Row>,
     callbacks: BTreeMap<CallbackId, OutgoingCallback>,
     /// The holders of keys.
-    keys: HashMap<String, JobId>,
+    keys: HashMap<OsText, JobId>,
     /// Queued jobs by pool. A pool without any has no entry.
     lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
     /// What waits for a time, the first one first.

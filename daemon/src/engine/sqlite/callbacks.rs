@@ -8,8 +8,8 @@
 //! A callback that was running when the daemon died is run again: delivery is at least once. A pending one
 //! may wait for the time of its next attempt, in the table of [`waits`].
 
-use pool_proto::State;
 use pool_proto::nouns::On;
+use pool_proto::{OsText, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
@@ -71,9 +71,9 @@ pub fn begin(
     let pending = select.query_row([id], |row| {
         let columns = Columns::of(row);
         let attempts: u32 = columns.get(RunColumn::attempts)?;
-        Ok((columns.get(RunColumn::job)?, attempts, columns.get(RunColumn::command)?))
+        Ok((columns.get(RunColumn::job)?, attempts, columns.os_text(RunColumn::command)?))
     });
-    let Some((job, attempts, command)): Option<(JobId, u32, String)> = pending.optional()? else {
+    let Some((job, attempts, command)): Option<(JobId, u32, OsText)> = pending.optional()? else {
         tracing::error!(callback = %id, "bug: begin of a callback that is not pending; ignored");
         return Ok(None);
     };

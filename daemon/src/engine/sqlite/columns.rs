@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use pool_proto::OsText;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Error, Result, Row};
 
@@ -120,6 +121,15 @@ impl<'r, C: Column> Columns<'r, C> {
 
     pub fn get<T: FromSql>(&self, column: C) -> Result<T> {
         self.row.get(column.index())
+    }
+
+    /// Text in its escaped form.
+    pub fn os_text(&self, column: C) -> Result<OsText> {
+        self.get(column).map(OsText::from_escaped)
+    }
+
+    pub fn optional_os_text(&self, column: C) -> Result<Option<OsText>> {
+        Ok(self.get::<Option<String>>(column)?.map(OsText::from_escaped))
     }
 
     /// A size or count.

@@ -1,6 +1,6 @@
 //! New jobs, with their callbacks: all are added, or none.
 
-use pool_proto::Json;
+use pool_proto::{Json, OsText};
 use rusqlite::{Connection, Error, OptionalExtension, Result, params};
 
 use super::columns::micros;
@@ -75,9 +75,9 @@ pub fn insert(
         insert.execute(params![
             id,
             work.pool,
-            work.name,
+            work.name.as_ref().map(OsText::as_escaped),
             argv,
-            work.cwd,
+            work.cwd.as_escaped(),
             environment,
             work.stdin,
             work.timeout.map(micros),
@@ -85,7 +85,7 @@ pub fn insert(
             submitted_us,
             work.tie.map(|tie| tie.to_string()),
             work.on_crash.as_str(),
-            work.key.as_ref().map(|key| &key.text),
+            work.key.as_ref().map(|key| key.text.as_escaped()),
             work.key.as_ref().and_then(|key| key.round.as_ref()),
             call.map(|call| &call.method),
             call.and_then(|call| call.params.as_ref()).map(Json::get),
@@ -95,7 +95,12 @@ pub fn insert(
         ])?;
 
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
-            insert_callback.execute(params![callback_id, id, callback.on.as_str(), callback.command])?;
+            insert_callback.execute(params![
+                callback_id,
+                id,
+                callback.on.as_str(),
+                callback.command.as_escaped()
+            ])?;
         }
     }
     Ok(Inserted::All { untied, existing })

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pool_proto::State;
+use pool_proto::{OsText, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
@@ -42,10 +42,10 @@ columns! {
 /// one.
 pub fn look_up(connection: &Connection, first: JobId, jobs: &[Arc<Work>]) -> Result<Claims> {
     let mut claims = Claims::default();
-    let mut given: HashMap<&str, JobId> = HashMap::new();
+    let mut given: HashMap<&OsText, JobId> = HashMap::new();
     for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
         let Some(key) = &work.key else { continue };
-        if let Some(&other) = given.get(key.text.as_str()) {
+        if let Some(&other) = given.get(&key.text) {
             claims.existing.push((place, other));
             continue;
         }
@@ -71,7 +71,7 @@ pub fn release(connection: &Connection, outgoing: &[JobId]) -> Result<()> {
     outgoing.iter().try_for_each(|id| update.execute([id]).map(|_| ()))
 }
 
-fn holder(connection: &Connection, key: &str) -> Result<Option<Holder>> {
+fn holder(connection: &Connection, key: &OsText) -> Result<Option<Holder>> {
     let mut select = connection.prepare_cached(HolderColumn::BY_KEY)?;
     let read = |row: &Row<'_>| {
         let columns = Columns::of(row);
@@ -81,7 +81,7 @@ fn holder(connection: &Connection, key: &str) -> Result<Option<Holder>> {
             round: columns.get(HolderColumn::round)?,
         })
     };
-    select.query_row([key], read).optional()
+    select.query_row([key.as_escaped()], read).optional()
 }
 
 impl Holder {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pool_proto::{Record, State};
+use pool_proto::{OsText, Record, State};
 use rusqlite::{Connection, Result, params};
 
 use super::columns::{Columns, columns, signed};
@@ -77,7 +77,7 @@ pub fn list(connection: &Connection, layout: &Layout, query: &Page) -> Result<(V
             return Ok((records, next));
         }
         let Some(record) = records::record(connection, layout, id)? else { continue };
-        bytes += record.argv.iter().flatten().map(String::len).sum::<usize>();
+        bytes += record.argv.iter().flatten().map(OsText::len).sum::<usize>();
         bytes += [&record.params, &record.value, &record.error]
             .into_iter()
             .flatten()

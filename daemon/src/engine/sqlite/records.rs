@@ -96,17 +96,17 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         reason: columns.get(Of::reason)?,
         pool: columns.get(Of::pool)?,
         slot: columns.get(Of::slot)?,
-        name: columns.get(Of::name)?,
+        name: columns.optional_os_text(Of::name)?,
         argv: columns.parse(Of::argv, |argv| serde_json::from_str(argv).ok())?,
         method: columns.get(Of::method)?,
         params: columns.parse_optional(Of::params, json)?,
         value: columns.parse_optional(Of::value, json)?,
         error: columns.parse_optional(Of::error, json)?,
         progress: None,
-        cwd: columns.get(Of::cwd)?,
+        cwd: columns.os_text(Of::cwd)?,
         tie: columns.get(Of::tie)?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
-        key: columns.get(Of::key)?,
+        key: columns.optional_os_text(Of::key)?,
         attempt,
         crashes: columns.get(Of::crashes)?,
         worker_pid: columns.get(Of::worker_pid)?,
@@ -161,7 +161,7 @@ fn output_files(
         return (None, None);
     }
     let (stdout, stderr) = (layout.output_paths)(&layout.state_dir, id, attempt);
-    let file = |path: &Path, bytes| Some(OutputFile { path: path.to_string_lossy().into_owned(), bytes });
+    let file = |path: &Path, bytes| Some(OutputFile { path: path.into(), bytes });
     (file(&stdout, stdout_bytes), file(&stderr, stderr_bytes))
 }
 
@@ -192,10 +192,10 @@ pub fn read_ready(
     let columns = Columns::of(row);
     let work = Work {
         pool: columns.parse(Of::pool, |name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
-        name: columns.get(Of::name)?,
+        name: columns.optional_os_text(Of::name)?,
         kind: read_kind(&columns)?,
         volatile: false,
-        cwd: columns.get(Of::cwd)?,
+        cwd: columns.os_text(Of::cwd)?,
         environment: environments.load(connection, columns.get(Of::environment)?)?,
         stdin: columns.get(Of::stdin)?,
         timeout: columns.duration(Of::timeout_us)?,

@@ -25,8 +25,8 @@ use pool_proto::own_file;
 
 use super::group::{Group, below, members, remove, write};
 use crate::job::ProcessId;
-use crate::kernel::PATIENCE;
 use crate::kernel::identity::daemon_name;
+use crate::kernel::{PATIENCE, read_proc};
 
 const MAIN: &str = "main";
 
@@ -60,8 +60,7 @@ impl GroupsPlace {
     /// # Errors
     /// Why there is none, as a sentence.
     pub fn find(state_dir: &Path) -> Result<Self, String> {
-        let read =
-            |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+        let read = |path: &str| read_proc(path).map_err(|error| format!("cannot read {path}: {error}"));
         let (mounts, membership) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let own = own_path(&membership).ok_or("the kernel has no control groups of version 2")?;
         // Whichever mount shows the group must show this process in it.

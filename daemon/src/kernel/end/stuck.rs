@@ -13,13 +13,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::tree::start_ticks_of;
 use crate::job::{Process, ProcessId};
+use crate::kernel::read_proc;
 
 /// How long poold waits for the end of a process that it has killed.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -133,9 +133,7 @@ impl StuckSet {
 
 /// Command and state, from proc(5): the command's name is in parentheses and may hold anything.
 fn look_at(pid: ProcessId) -> Option<(String, char)> {
-    // Not text: a name may be cut in the middle of a character.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     let (head, rest) = stat.rsplit_once(") ")?;
     Some((head.split_once(" (")?.1.to_owned(), rest.chars().next()?))
 }
@@ -149,6 +147,6 @@ fn tracer_of(pid: ProcessId) -> Option<ProcessId> {
 
 /// From proc(5): a number of a process's status.
 fn status_of(pid: ProcessId, name: &str) -> Option<ProcessId> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok().map(ProcessId::new)
 }

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, getpid, sysconf};
 
 use crate::job::ProcessId;
+use crate::kernel::read_proc;
 
 /// A process below this one, with its parent, as last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,13 +121,13 @@ pub fn open_pidfd(pid: ProcessId) -> Option<OwnedFd> {
 
 /// From proc(5): the fourth field, after the command's name in parentheses, which may hold anything.
 pub(super) fn parent_of(pid: ProcessId) -> Option<ProcessId> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().map(ProcessId::new)
 }
 
 /// From proc(5): the twenty-second field.
 pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
@@ -167,4 +168,27 @@ fn children_by_scan(parent: ProcessId) -> Vec<ProcessId> {
 /// This process.
 pub(super) fn own_pid() -> ProcessId {
     ProcessId::new(getpid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(OsStr::from_bytes(b"caf\xe9) S 1"));
+        fs::copy("/bin/sleep", &program).unwrap();
+
+        let mut child = Command::new(&program).arg("60").spawn().unwrap();
+        let pid = ProcessId::new(child.id().cast_signed());
+        let known = (parent_of(pid), start_ticks_of(pid).is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(known, (Some(own_pid()), true));
+    }
 }

@@ -13,6 +13,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
+use pool_proto::OsText;
 
 use super::clone::clone_into;
 use super::stack::Stack;
@@ -25,35 +26,35 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// An environment as execve(2) takes it, made once for many jobs.
 #[derive(Debug, Default)]
 pub struct EnvironmentBlock {
-    variables: Vec<(String, CString)>,
-    path: String,
+    variables: Vec<(OsText, CString)>,
+    path: OsText,
     umask: u32,
 }
 
 impl EnvironmentBlock {
     /// Variables with a NUL in them cannot be passed on; admission has refused such.
     pub fn new(environment: &Environment) -> Self {
-        let entry = |(name, value): (&String, &String)| Some((name.clone(), assignment(name, value)?));
+        let entry = |(name, value): (&OsText, &OsText)| Some((name.clone(), assignment(name, value)?));
         Self {
             variables: environment.variables.iter().filter_map(entry).collect(),
-            path: environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str).to_owned(),
+            path: environment.variables.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into()),
             umask: environment.umask,
         }
     }
 }
 
-fn assignment(name: &str, value: &str) -> Option<CString> {
-    CString::new(format!("{name}={value}")).ok()
+fn assignment(name: &OsText, value: &OsText) -> Option<CString> {
+    CString::new([&name.to_bytes(), b"=".as_slice(), &value.to_bytes()].concat()).ok()
 }
 
 /// What to start.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    pub argv: &'a [String],
+    pub argv: &'a [OsText],
     pub environment: &'a EnvironmentBlock,
     /// On top of the environment; they win.
-    pub variables: &'a [(String, String)],
-    pub cwd: &'a str,
+    pub variables: &'a [(OsText, OsText)],
+    pub cwd: &'a OsText,
     /// Where `cwd` cannot be entered, `/` will do.
     pub cwd_optional: bool,
     pub stdio: [BorrowedFd<'a>; 3],
@@ -131,10 +132,10 @@ impl Spawner {
         let argv: Vec<CString> = launch
             .argv
             .iter()
-            .map(|argument| CString::new(argument.as_str()))
+            .map(|argument| CString::new(argument.to_bytes()))
             .collect::<Result<_, _>>()
             .map_err(invalid)?;
-        let cwd = CString::new(launch.cwd).map_err(invalid)?;
+        let cwd = CString::new(launch.cwd.to_bytes()).map_err(invalid)?;
 
         // The attempt's own variables come in the place of inherited ones of the same name.
         let own: Vec<CString> =
@@ -144,7 +145,8 @@ impl Spawner {
             inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
         let environment = pointers(inherited.map(|(_, entry)| entry).chain(&own));
 
-        let candidates = candidates(&launch.argv[0], &launch.environment.path).map_err(invalid)?;
+        let candidates =
+            candidates(&launch.argv[0].to_bytes(), &launch.environment.path.to_bytes()).map_err(invalid)?;
         let candidates: Vec<*const c_char> = candidates.iter().map(|path| path.as_ptr()).collect();
         let mut shell_argv = vec![c"/bin/sh".as_ptr(), ptr::null()];
         shell_argv.extend(pointers(argv[1..].iter()));
@@ -215,14 +217,15 @@ fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char
 }
 
 /// The paths to try in turn, as execvp(3) does.
-fn candidates(program: &str, path: &str) -> Result<Vec<CString>, std::ffi::NulError> {
-    if program.contains('/') {
+fn candidates(program: &[u8], path: &[u8]) -> Result<Vec<CString>, std::ffi::NulError> {
+    if program.contains(&b'/') {
         return Ok(vec![CString::new(program)?]);
     }
-    let candidate = |folder: &str| {
-        CString::new(if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") })
+    let candidate = |folder: &[u8]| {
+        let folder = if folder.is_empty() { b"." } else { folder };
+        CString::new([folder, program].join(&b'/'))
     };
-    path.split(':').map(candidate).collect()
+    path.split(|&byte| byte == b':').map(candidate).collect()
 }
 
 fn is_ignored(signal: c_int) -> bool {

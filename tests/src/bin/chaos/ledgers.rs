@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pool_proto::Json;
 use pool_proto::nouns::{Job, JobDurability};
+use pool_proto::{Json, OsText};
 use pool_tests::MARK;
 
 use super::kinds::{Kind, Work};
@@ -42,10 +42,9 @@ impl Ledgers {
     }
 
     /// The command of the program that takes the calls.
-    pub fn program(&self) -> Vec<String> {
+    pub fn program(&self) -> Vec<OsText> {
         let paths = [&self.program, &self.started, &self.done, &self.program.with_extension("seen")];
-        let paths = paths.map(|path| path.to_str().expect("temporary paths are UTF-8").to_owned());
-        [vec!["python3".to_owned()], paths.to_vec()].concat()
+        [OsText::from("python3")].into_iter().chain(paths.map(|path| path.as_path().into())).collect()
     }
 
     /// A job that writes into them and does as its kind does.
@@ -54,7 +53,7 @@ impl Ledgers {
         let what = match kind.work {
             Work::Script(script) => {
                 let script = format!("{}\n{script}\n{}", line(&self.started), line(&self.done));
-                Job { argv: vec!["sh".into(), "-c".into(), script], ..Job::default() }
+                Job { argv: vec!["sh".into(), "-c".into(), script.into()], ..Job::default() }
             }
             Work::Call(method) => Job {
                 method: Some(method.to_owned()),
@@ -63,12 +62,13 @@ impl Ledgers {
                 ..Job::default()
             },
         };
-        let callback =
-            |on: &str| Some(vec![format!("echo \"$POOL_JOB_ID {on}\" >>{}", self.callbacks.display())]);
+        let callback = |on: &str| {
+            Some(vec![format!("echo \"$POOL_JOB_ID {on}\" >>{}", self.callbacks.display()).into()])
+        };
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, mark)];
         Job {
             cwd: Some("/".into()),
-            env: Some(env.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            env: Some(env.map(|(name, value)| (name.into(), value.into())).into()),
             timeout_s: kind.timeout_s,
             kill_after_s: Some(0.05),
             on_crash: Some(kind.on_crash),

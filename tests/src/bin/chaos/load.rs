@@ -132,7 +132,7 @@ impl<'s> Attendant<'s> {
         let kinds = self.kinds(10);
         let mut jobs = self.jobs(&kinds);
         for (place, job) in jobs.iter_mut().enumerate() {
-            job.key = Some(format!("{}-{}-{place}", self.number, self.round));
+            job.key = Some(format!("{}-{}-{place}", self.number, self.round).into());
         }
         let many = SubmitMany { jobs, defaults: None };
         let Some((client, ids)) = self.insist(client, &many) else { return };

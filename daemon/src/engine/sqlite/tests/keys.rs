@@ -10,7 +10,7 @@ use crate::engine::{Answer, CallbackEnd, Order};
 use crate::job::{JobId, Key, Work};
 
 fn keyed(key: &str, round: Option<&str>) -> Arc<Work> {
-    let key = Some(Key { text: key.to_owned(), round: round.map(ToOwned::to_owned) });
+    let key = Some(Key { text: key.into(), round: round.map(ToOwned::to_owned) });
     Arc::new(Work { key, ..Work::clone(&work(&["a"], &[(On::Done, "done")])) })
 }
 
@@ -31,7 +31,7 @@ fn one_job_at_most_has_a_key_over_openings_and_what_is_not_added_leaves_nothing(
     let batch = vec![keyed("c", None), keyed("a", Some("r")), keyed("c", None)];
     assert_eq!(existing(&store, insert(3, 3, batch)), [(1, JobId(1)), (2, JobId(3))]);
     assert_eq!(store.queued(), [1, 2, 3]);
-    assert_eq!(store.record(3).key.as_deref(), Some("c"));
+    assert_eq!(store.record(3).key, Some("c".into()));
     assert_eq!(store.record(3).callbacks.len(), 1);
 
     store.run(vec![finish(1), finish(2)]);
@@ -40,7 +40,7 @@ fn one_job_at_most_has_a_key_over_openings_and_what_is_not_added_leaves_nothing(
         [(0, JobId(1)), (1, JobId(2))]
     );
     assert_eq!(existing(&store, insert(8, 8, vec![keyed("a", Some("s")), keyed("b", Some("s"))])), []);
-    assert_eq!((store.record(1).key, store.record(8).key.as_deref()), (None, Some("a")));
+    assert_eq!((store.record(1).key, store.record(8).key), (None, Some("a".into())));
     assert_eq!(
         existing(&store, insert(10, 10, vec![keyed("b", Some("t"))])),
         [(0, JobId(9))],

@@ -147,7 +147,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     if version >= 3 {
         assert_eq!(restored.boot_id.as_deref(), Some("boot"));
         assert_eq!(store.record(20).state, State::Held);
-        assert_eq!(store.record(3).key.as_deref(), Some("key"));
+        assert_eq!(store.record(3).key, Some("key".into()));
         assert_eq!(store.record(3).last_crash.as_deref(), (version >= 4).then_some("attempt 1: died"));
         assert_eq!(
             restored.tied,
@@ -178,8 +178,8 @@ fn assert_recorded(store: &Fixture, version: usize) {
     }
     let first = store.record(1);
     assert_eq!(
-        (first.name.as_deref(), first.argv.as_deref(), first.cwd.as_str()),
-        (Some("name"), Some(&["a".into(), "b c".into()][..]), "/tmp")
+        (first.name, first.argv, first.cwd),
+        (Some("name".into()), Some(vec!["a".into(), "b c".into()]), "/tmp".into())
     );
     let failed = store.record(6);
     assert_eq!(

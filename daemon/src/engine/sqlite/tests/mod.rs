@@ -173,7 +173,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         (record.state, record.attempt, record.pid, record.worker_pid),
         (State::Running, 1, Some(11), Some(10))
     );
-    assert!(record.stdout.unwrap().path.ends_with("1.1.out"));
+    assert!(record.stdout.unwrap().path.to_path().ends_with("1.1.out"));
     nothing_to_tell(&store.run(vec![crash(1, 1, 1, "died")]));
     assert_eq!((store.queued(), store.record(1).reason.as_deref()), (vec![1], Some("died")));
     nothing_to_tell(&store.run(vec![start_after_crash(1, 2), stop_after_crash(1, 2, StopReason::Canceled)]));
