@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::PoolId;
+use super::event::{PoolId, SlotId};
 use super::{Core, Mode, Timer};
 
 /// A pool, as a test looks at it.
@@ -31,6 +31,11 @@ impl Core {
             is_paused: is_paused(id),
         };
         self.pools.iter().map(audit).collect()
+    }
+
+    /// Whether the slot, or its successor, is started anew after a while.
+    pub fn audit_respawn(&self, slot: SlotId) -> bool {
+        self.timers.iter().any(|timer| timer == Timer::Respawn(slot))
     }
 
     /// Jobs that are queued for pools which do not exist.

@@ -117,8 +117,8 @@ pub enum Event {
         slot: SlotId,
         reason: String,
     },
-    /// A slot's worker is dead, but something that it ran may be left: nothing is to be handed to it. Its
-    /// loss is told later.
+    /// A slot's worker, or its successor, is dead, but something that it ran may be left: nothing is to be
+    /// handed to it. Its loss is told later.
     WorkerDying {
         slot: SlotId,
         pid: ProcessId,

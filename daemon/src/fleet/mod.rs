@@ -41,8 +41,8 @@ pub enum FleetEvent {
         slot: SlotId,
         report: WorkerReport,
     },
-    /// The worker is dead. What it ran may still be there, so that its end is told later; but the slot must
-    /// be handed nothing.
+    /// The worker, or the slot's successor, is dead. What it ran may still be there, so that its end is told
+    /// later; but it must be handed nothing.
     Dying {
         slot: SlotId,
         pid: ProcessId,

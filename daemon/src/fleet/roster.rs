@@ -188,6 +188,7 @@ impl Fleet {
         };
         let resident = self.links.get_mut(&token).and_then(|link| link.resident.as_mut());
         if resident.is_some_and(|resident| resident.hand(claim, id, call)) {
+            self.unsent.remove(&slot);
             self.dirty.insert(token);
         } else {
             self.unsent.insert(slot);
@@ -250,6 +251,8 @@ impl Fleet {
             link.out.push(encode(&WorkerCommand::Environment(environment.clone())));
         }
         self.send(slot, &WorkerCommand::Run(run));
+        // What a worker before this one never got says nothing of this attempt.
+        self.unsent.remove(&slot);
     }
 
     /// Tells a worker something; goes out with the next [`flush`](Self::flush).
@@ -350,6 +353,7 @@ impl Fleet {
             events.push(FleetEvent::Dying { slot: link.slot, pid: link.pid });
         } else if self.successors.get(&link.slot) == Some(&token) {
             self.successors.remove(&link.slot);
+            events.push(FleetEvent::Dying { slot: link.slot, pid: link.pid });
         }
 
         // Those that it has given up fall to us, and are not waited for again.

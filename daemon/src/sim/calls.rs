@@ -387,3 +387,68 @@ fn what_a_pool_cannot_run_is_refused_and_has_failed_where_the_pool_has_changed_m
     assert!(record.reason.unwrap().contains("resident program"));
     world.assert_idle();
 }
+
+/// Its pool is made smaller and larger again while it has a call: it was one too many for a moment only.
+#[test]
+fn a_slot_that_was_one_too_many_for_a_moment_gets_the_program_that_has_come_meanwhile() {
+    let other = Program { command: vec!["other".into()], ..lasting() };
+    let sized = |program: &Program, workers: u32| {
+        let mut config = mixed(1);
+        config.pool.insert("warm".to_owned(), warm(program, workers));
+        config
+    };
+    let second = SlotId { index: 1, ..SLOT };
+    for sizes in [&[1, 2][..], &[2, 1, 2]] {
+        let mut world = World::new(sized(&lasting(), 2));
+        world.settle();
+        world.submit(vec![call(), call()]);
+        world.settle();
+        let before = [SLOT, second].map(|slot| world.workers[&slot].0);
+
+        for &workers in sizes {
+            world.reread(sized(&other, workers));
+        }
+        for slot in [SLOT, second] {
+            world.answered(slot, Ok("1"));
+        }
+        world.check();
+        world.settle();
+        let after = [SLOT, second].map(|slot| world.workers[&slot].0);
+        assert!(before.iter().all(|pid| !after.contains(pid)), "{sizes:?}: {before:?}, {after:?}");
+        world.assert_idle();
+    }
+}
+
+#[test]
+fn a_successor_that_is_dead_or_being_killed_takes_nobodys_place() {
+    let worn_at_once = Program { wear: Wear { max_calls: Some(1), ..Wear::default() }, ..program() };
+    let is_late = |world: &mut World| world.advance(Duration::from_secs(30));
+    let lies = |world: &mut World| {
+        world.successor_steps(SLOT);
+        world.successor_misbehaves(SLOT);
+    };
+    let dies = |world: &mut World| {
+        world.successor_steps(SLOT);
+        world.successor_dying(SLOT);
+    };
+    let fates: [fn(&mut World); 3] = [is_late, lies, dies];
+    for goes in fates {
+        let mut world = up(&worn_at_once);
+        let (first, _) = world.workers[&SLOT];
+        world.submit(vec![call(), call()]);
+        world.settle_store();
+        world.answered(SLOT, Ok("1"));
+        world.successor_steps(SLOT);
+        goes(&mut world);
+        assert!(world.successors.is_empty(), "it is gone, or being killed");
+
+        world.answered(SLOT, Ok("1"));
+        world.check();
+        assert_eq!(world.workers[&SLOT].0, first, "the worn one serves on");
+        world.worker_lost(SLOT);
+        assert_ne!(world.workers[&SLOT].0, first, "should it die, the slot gets a fresh one");
+        world.settle();
+        assert_eq!(slot(&world).state, SlotState::Idle);
+        world.assert_idle();
+    }
+}

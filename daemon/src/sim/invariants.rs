@@ -92,7 +92,11 @@ impl World {
                         None | Some(Worker::Starting | Worker::Leaving | Worker::Dying { claim: None, .. }),
                     ) => {}
                     (SlotState::Recycling, Some(Worker::Idle | Worker::Dying { claim: None, .. })) => {
-                        assert!(self.successors.contains_key(&id), "{id:?}");
+                        // Its successor is on its way, has yet to be buried, or is tried again after a while.
+                        let is_seen_to = self.successors.contains_key(&id)
+                            || self.replaced.iter().any(|&(slot, _)| slot == id)
+                            || self.core().audit_respawn(id);
+                        assert!(is_seen_to, "{id:?} is worn, and nobody replaces its program");
                     }
                     (SlotState::Starting, None | Some(Worker::Starting | Worker::Loading)) => {}
                     (

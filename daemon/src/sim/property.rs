@@ -52,6 +52,8 @@ pub enum Step {
     Misbehaves { which: usize, during: bool },
     SuccessorSteps,
     SuccessorDies,
+    SuccessorMisbehaves,
+    SuccessorIsDying,
     ReplacedDies,
     WorkerDies { which: usize, unsent: bool },
     WorkerIsDying { which: usize },
@@ -214,6 +216,8 @@ fn world_step() -> impl Strategy<Value = Step> {
         1 => (0..9usize, any::<bool>()).prop_map(|(which, during)| Step::Misbehaves { which, during }),
         3 => Just(Step::SuccessorSteps),
         1 => Just(Step::SuccessorDies),
+        1 => Just(Step::SuccessorMisbehaves),
+        1 => Just(Step::SuccessorIsDying),
         1 => Just(Step::ReplacedDies),
         2 => (0..9usize, prop::bool::weighted(0.2)).prop_map(|(which, unsent)| Step::WorkerDies { which, unsent }),
         1 => (0..9usize).prop_map(|which| Step::WorkerIsDying { which }),
@@ -313,6 +317,14 @@ pub fn take(world: &mut World, step: Step) {
             let slot = world.successors.keys().next().copied();
             slot.into_iter().for_each(|slot| world.successor_lost(slot));
         }
+        Step::SuccessorMisbehaves => {
+            let slot = successor_that_is_up(world);
+            slot.into_iter().for_each(|slot| world.successor_misbehaves(slot));
+        }
+        Step::SuccessorIsDying => {
+            let slot = successor_that_is_up(world);
+            slot.into_iter().for_each(|slot| world.successor_dying(slot));
+        }
         Step::ReplacedDies if !world.replaced.is_empty() => world.replaced_lost(0),
         Step::ReplacedDies => {}
         Step::WorkerDies { which, unsent } => {
@@ -377,6 +389,11 @@ fn on_worker(
     if !fitting.is_empty() {
         act(world, fitting[which % fitting.len()]);
     }
+}
+
+fn successor_that_is_up(world: &World) -> Option<SlotId> {
+    let is_up = |worker: &Worker| matches!(worker, Worker::Loading | Worker::Idle);
+    world.successors.iter().find(|(_, (_, worker))| is_up(worker)).map(|(&slot, _)| slot)
 }
 
 fn is_busy(worker: &Worker) -> bool {

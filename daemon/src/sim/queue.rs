@@ -9,7 +9,7 @@ use super::clients::Heard;
 use super::specs::{EXITED, SECOND, call, mixed, settings, work};
 use super::workers::run_callback;
 use super::world::{DEFAULT, WARM, World};
-use crate::core::{LaneId, PoolId, SlotId};
+use crate::core::{Event, LaneId, PoolId, SlotId};
 use crate::engine::WINDOW;
 use crate::job::{Exit, JobId, NewCallback, Retries, Stage, Tie, Unit, Work};
 
@@ -264,5 +264,46 @@ fn a_pool_that_is_gone_keeps_what_waits_for_its_next_attempt() {
     assert_eq!(world.running_jobs(), [1]);
     world.attempt_ended(other, EXITED);
     world.settle();
+    world.assert_idle();
+}
+
+/// Nothing of it has run, and nobody was told of it: the job is what it was.
+#[test]
+fn a_retry_that_its_worker_never_got_is_still_a_retry_and_says_why() {
+    let mut world = World::up(1);
+    world.submit(vec![retried(1)]);
+    world.settle();
+    fail(&mut world);
+    let reason = world.record(1).reason;
+    assert!(reason.is_some());
+
+    pass(&mut world, SECOND);
+    assert_eq!(world.running_jobs(), [1]);
+    world.worker_died(SLOT, true);
+    world.settle_store();
+    assert_eq!((world.state(1), world.record(1).reason), (State::Retrying, reason));
+
+    world.settle();
+    assert_eq!(world.running_jobs(), [1], "it is tried with the next worker");
+    world.attempt_ended(SLOT, EXITED);
+    world.settle();
+    let record = world.record(1);
+    assert_eq!((record.state, record.attempt, record.crashes), (State::Succeeded, 2, 0));
+    world.assert_idle();
+}
+
+#[test]
+fn a_stop_gives_back_what_was_offered_before_it_exits() {
+    let mut world = World::up(1);
+    world.submit(vec![Work { on_crash: OnCrash::Fail, ..work() }; 6]);
+    world.store_step();
+    world.answer_step();
+    assert!(world.is_claiming(), "the first one has a slot, and its worker does not have it yet");
+    world.handle(Event::Stop);
+    assert!(world.exited, "nothing runs");
+    while world.store_step() {}
+    world.crash();
+    world.settle();
+    assert_eq!(run_all(&mut world), [1, 2, 3, 4, 5, 6]);
     world.assert_idle();
 }

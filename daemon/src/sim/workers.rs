@@ -99,6 +99,19 @@ impl World {
         }
     }
 
+    /// A successor dies, and something that it ran is left for now.
+    pub fn successor_dying(&mut self, slot: SlotId) {
+        let (pid, _) = self.successors.remove(&slot).expect("there is a successor");
+        self.replaced.push((slot, pid));
+        self.handle(Event::WorkerDying { slot, pid });
+    }
+
+    /// A successor breaks the protocol.
+    pub fn successor_misbehaves(&mut self, slot: SlotId) {
+        let (worker, _) = self.successors[&slot];
+        self.handle(Event::Misbehaved { slot, worker, during: None, how: "it lies".to_owned() });
+    }
+
     /// One that has no place any more dies.
     pub fn replaced_lost(&mut self, which: usize) {
         let (slot, pid) = self.replaced.remove(which);

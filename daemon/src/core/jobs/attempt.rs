@@ -226,8 +226,20 @@ impl Core {
     /// The attempt was not started and does not count. `reason`: what there was no room for, where that is
     /// why.
     pub(in crate::core) fn requeue_untried(&mut self, id: JobId, active: &Active, reason: Option<String>) {
+        if reason.is_none() && active.is_untold() {
+            return self.give_back(id, active);
+        }
         let (tries, again) = (active.untried(), reason.is_some());
         self.put_back(Move { tries, reason, ..active.move_to(id, Place::Queued { again }) }, active);
+    }
+
+    /// The engine was told nothing of the attempt: it has the job where it was, as it was. One that was retrying
+    /// still is, for the same reason.
+    fn give_back(&mut self, id: JobId, active: &Active) {
+        self.enqueue(id, &active.work.pool);
+        self.await_offer(id, &active.work);
+        let ready = Ready { id, tries: active.untried(), work: active.work.clone() };
+        self.effects.push(Effect::GiveBack(ready));
     }
 
     fn put_back(&mut self, queued: Move, active: &Active) {
@@ -271,6 +283,11 @@ impl Active {
     /// How often the job was tried, where nothing of this attempt has run.
     pub fn untried(&self) -> Tries {
         Tries { attempts: self.tries.attempts - 1, ..self.tries }
+    }
+
+    /// Whether the engine was told nothing of this attempt: neither its start, nor that it is about to start.
+    fn is_untold(&self) -> bool {
+        !self.started && self.work.on_crash == OnCrash::Requeue
     }
 
     pub fn claim(&self, id: JobId) -> Claim {

@@ -133,6 +133,9 @@ impl Core {
     /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the engine
     /// offers it at once: a slot that is free by the same event, since a successor has taken it over, waits for that.
     pub(in crate::core) fn await_offer(&mut self, id: JobId, work: &Work) {
+        if self.mode >= Mode::Stopping {
+            return; // Nothing is started any more, so that nothing waits for it: what is offered goes back now.
+        }
         let position = Position { priority: Reverse(work.priority), id };
         if let Some(pool_id) = self.pools.id_of(&work.pool)
             && self.pools.get(pool_id).is_some_and(|pool| pool.offers.are_after(position))
@@ -217,6 +220,9 @@ impl Core {
         for index in resized.retire {
             self.programs.forget(&mut self.timers, slot(index));
             self.effects.push(Effect::RetireWorker { slot: slot(index) });
+        }
+        for index in resized.worn {
+            self.wear_out(slot(index));
         }
     }
 

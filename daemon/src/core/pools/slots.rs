@@ -95,6 +95,10 @@ enum Successor {
         pid: ProcessId,
         resident: Resident,
     },
+    /// It is dead, or is being killed: it takes nobody's place. Its loss is told later.
+    Leaving {
+        pid: ProcessId,
+    },
 }
 
 /// A slot, with all that is known of it.
@@ -120,6 +124,8 @@ pub struct Resized {
     pub retire: Vec<u32>,
     /// Slots whose successor is to go.
     pub drop_successor: Vec<u32>,
+    /// Slots that are wanted again, and whose program is to be replaced.
+    pub worn: Vec<u32>,
 }
 
 /// What follows from a slot's being free, or its worker's being lost.
@@ -156,7 +162,7 @@ impl Slots {
 
     /// Sets the number of slots.
     pub fn resize(&mut self, wanted: u32) -> Resized {
-        self.wanted = wanted;
+        let before = std::mem::replace(&mut self.wanted, wanted);
         let mut resized = Resized::default();
         for index in 0..self.stations.len() as u32 {
             match self.station(index).slot {
@@ -177,8 +183,19 @@ impl Slots {
                 | Occupancy::Spoilt { .. }
                 | Occupancy::Retired { .. } => {}
             }
-            if index >= wanted && self.station_mut(index).successor.take().is_some() {
-                resized.drop_successor.push(index);
+            if index >= wanted
+                && let Some(successor) = self.station_mut(index).successor.take()
+            {
+                match successor {
+                    Successor::Asked | Successor::Starting { .. } | Successor::Ready { .. } => {
+                        resized.drop_successor.push(index);
+                    }
+                    Successor::Leaving { .. } => {}
+                }
+            }
+            // A slot that nobody wanted for a while had no successor.
+            if (before..wanted).contains(&index) && self.station(index).worn {
+                resized.worn.push(index);
             }
         }
         for &index in &resized.retire {
@@ -314,7 +331,7 @@ impl Slots {
                 station.slot = Occupancy::Down { retry_at: None };
                 Next::Nothing
             }
-            None => {
+            Some(Successor::Leaving { .. }) | None => {
                 station.slot = Occupancy::Down { retry_at: Some(now + backoff) };
                 Next::RespawnAt(now + backoff)
             }
@@ -353,8 +370,29 @@ impl Slots {
     /// Whether that worker is the slot's successor.
     pub fn is_successor(&self, index: u32, worker: ProcessId) -> bool {
         match self.station(index).successor {
-            Some(Successor::Starting { pid } | Successor::Ready { pid, .. }) => pid == worker,
+            Some(Successor::Starting { pid } | Successor::Ready { pid, .. } | Successor::Leaving { pid }) => {
+                pid == worker
+            }
             Some(Successor::Asked) | None => false,
+        }
+    }
+
+    /// That worker is dead, or is going to be killed; true where it was to take the slot over, which it no longer
+    /// does.
+    pub fn give_up_successor(&mut self, index: u32, worker: ProcessId) -> bool {
+        let station = self.station_mut(index);
+        match station.successor {
+            Some(Successor::Starting { pid } | Successor::Ready { pid, .. }) if pid == worker => {
+                station.successor = Some(Successor::Leaving { pid });
+                true
+            }
+            Some(
+                Successor::Asked
+                | Successor::Starting { .. }
+                | Successor::Ready { .. }
+                | Successor::Leaving { .. },
+            )
+            | None => false,
         }
     }
 
@@ -459,6 +497,9 @@ impl Slots {
 
     /// That worker is dead, and is told to be lost later. One with an attempt keeps it until then.
     pub fn dying(&mut self, index: u32, worker: ProcessId) {
+        if self.give_up_successor(index, worker) {
+            return;
+        }
         match self.station(index).slot {
             Occupancy::Starting { pid } | Occupancy::Idle { pid } if pid == worker => self.spoil(index),
             Occupancy::Starting { .. }

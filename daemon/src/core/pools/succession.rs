@@ -96,7 +96,7 @@ impl Core {
     pub(in crate::core) fn end_program(&mut self, slot: SlotId, worker: ProcessId, reason: String) {
         let Some(slots) = self.slots_mut(slot.lane) else { return };
         slots.condemn(slot.index, worker, reason);
-        if slots.is_successor(slot.index, worker) {
+        if slots.give_up_successor(slot.index, worker) {
             self.effects.push(Effect::KillSuccessor { slot });
         } else if slots.get(slot.index).pid() == Some(worker) {
             slots.spoil(slot.index);
@@ -145,7 +145,9 @@ impl Core {
             return;
         }
         pool.program = program.cloned();
-        for index in 0..pool.slots.wanted() {
+        // Also where a call is ended in a slot that is too many: it may be wanted again before that.
+        let indices: Vec<u32> = pool.slots.iter().map(|(index, _)| index).collect();
+        for index in indices {
             self.wear_out(SlotId { lane: LaneId::Pool(id), index });
         }
     }
