@@ -65,8 +65,12 @@ pub enum Refusal {
 
     /// No job of that id exists.
     #[serde(rename = "io.poold.NoSuchJob")]
-    #[error("there is no job {id}: `poolctl ls` lists the jobs that poold knows")]
-    NoSuchJob { id: u64 },
+    #[error("{}", absent(*id, *pruned))]
+    NoSuchJob {
+        id: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pruned: Option<bool>,
+    },
 
     /// A signal was to be sent to a job that does not run.
     #[serde(rename = "io.poold.NotRunning")]
@@ -178,13 +182,23 @@ impl Refusal {
     }
 }
 
+fn absent(id: u64, pruned: Option<bool>) -> String {
+    if pruned == Some(true) {
+        format!(
+            "job {id} has been pruned: the history of poold keeps no more than [history] max_jobs and max_age allow"
+        )
+    } else {
+        format!("there is no job {id}: `poolctl ls` lists the jobs that poold knows")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn refusals_travel_as_varlink_errors() {
-        let refusal = Refusal::NoSuchJob { id: 7 };
+        let refusal = Refusal::NoSuchJob { id: 7, pruned: None };
         let text = serde_json::to_string(&refusal).unwrap();
         assert_eq!(text, r#"{"error":"io.poold.NoSuchJob","parameters":{"id":7}}"#);
         assert_eq!(serde_json::from_str::<Refusal>(&text).unwrap(), refusal);

@@ -220,7 +220,7 @@ fn history_is_pruned_with_its_output() {
     assert_eq!(listed().iter().map(|record| record.id).collect::<Vec<u64>>(), ids[7..]);
     let gone = daemon.run(&["show", &ids[0].to_string()]);
     assert_eq!(gone.code, 125);
-    assert!(gone.stderr.contains("there is no job 1"), "{gone:?}");
+    assert!(gone.stderr.contains("job 1 has been pruned"), "{gone:?}");
     assert_eq!(daemon.ok(&["logs", &ids[9].to_string()]), "output\n");
     let files = || walk(&daemon.state_dir().join("output"));
     wait_until("their files are gone", || files() == 6);

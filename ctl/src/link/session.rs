@@ -27,11 +27,16 @@ use super::connect::{Link, RECONNECT, is_absent};
 use super::deadline::{Deadline, TimeUp};
 use super::homecoming::Homecoming;
 
+/// How often poold may go before it has replied to anything. One that is being restarted goes once.
+const MAX_LOSSES: u32 = 20;
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Session<'a> {
     link: &'a Link,
     standing: Standing,
+    /// How often poold has gone since its last reply.
+    losses: u32,
     /// Bounds the time that a write may block, because poold does not read.
     deadline: Deadline,
 }
@@ -58,7 +63,7 @@ pub enum Turn {
 impl<'a> Session<'a> {
     /// A session that begins with this connection.
     pub fn new(link: &'a Link, client: Client) -> Self {
-        Self { link, standing: Standing::Connected(client), deadline: Deadline::NEVER }
+        Self { link, standing: Standing::Connected(client), losses: 0, deadline: Deadline::NEVER }
     }
 
     /// Connects to a poold that was there before. If poold is away just now, the session goes on when poold
@@ -72,7 +77,7 @@ impl<'a> Session<'a> {
             Err(error) if is_absent(&error) => Standing::Away(Homecoming::awaited(RECONNECT)),
             Err(error) => return Err(error).context(ClientError::Disconnected(None)),
         };
-        Ok(Self { link, standing, deadline: Deadline::NEVER })
+        Ok(Self { link, standing, losses: 0, deadline: Deadline::NEVER })
     }
 
     /// Whether poold is away, as far as this session knows.
@@ -97,7 +102,13 @@ impl<'a> Session<'a> {
     /// When poold refuses, or its reply cannot be read.
     pub fn next_reply<M: Method>(&mut self) -> Result<Option<(M::Reply, bool)>, ClientError> {
         match &mut self.standing {
-            Standing::Connected(client) => client.next_reply::<M>(),
+            Standing::Connected(client) => {
+                let reply = client.next_reply::<M>();
+                if !matches!(reply, Ok(None)) {
+                    self.losses = 0;
+                }
+                reply
+            }
             Standing::Away(_) => Ok(None),
         }
     }
@@ -147,6 +158,12 @@ impl<'a> Session<'a> {
                 Ok(true) => Ok(Turn::Read),
                 // The first look is due at once: a poold that is restarted quickly is found quickly.
                 Ok(false) | Err(ClientError::Disconnected(_)) => {
+                    self.losses += 1;
+                    if self.losses > MAX_LOSSES {
+                        return Err(ClientError::Disconnected(None)).context(format!(
+                            "poold has closed the connection {MAX_LOSSES} times without a reply; its log says why"
+                        ));
+                    }
                     self.standing = Standing::Away(Homecoming::awaited(RECONNECT));
                     Ok(Turn::Lost)
                 }
@@ -179,6 +196,8 @@ fn bound_writes(client: &Client, deadline: Deadline) {
 pub struct Subscription<'a, M: Method> {
     session: Session<'a>,
     request: M,
+    /// poold is back, and has not been asked yet.
+    is_to_ask: bool,
 }
 
 /// What a subscription tells its owner.
@@ -188,7 +207,7 @@ pub enum News<R> {
     Reply(R, bool),
     /// poold has gone.
     Lost,
-    /// poold is back, and the request was sent again. poold may repeat earlier replies.
+    /// poold is back, and is asked again next. poold may repeat earlier replies.
     Back,
 }
 
@@ -201,7 +220,12 @@ impl<'a, M: Method> Subscription<'a, M> {
         let client = link.connect_before(deadline)?;
         let mut session = Session { deadline, ..Session::new(link, client) };
         session.ask(&request);
-        Ok(Self { session, request })
+        Ok(Self { session, request, is_to_ask: false })
+    }
+
+    /// The request, as it is sent after the next restart of poold; after [`News::Back`], as it is sent now.
+    pub fn request_mut(&mut self) -> &mut M {
+        &mut self.request
     }
 
     /// Whether poold is away, as far as this session knows.
@@ -220,6 +244,9 @@ impl<'a, M: Method> Subscription<'a, M> {
     /// # Errors
     /// When poold refuses or does not come back; [`TimeUp`] at the deadline.
     pub fn next(&mut self, mut settle: impl FnMut()) -> anyhow::Result<News<M::Reply>> {
+        if std::mem::take(&mut self.is_to_ask) {
+            self.session.ask(&self.request);
+        }
         loop {
             // Replies that have been read are told also after the deadline: they came in time.
             if let Some((reply, more)) = self.session.next_reply::<M>()? {
@@ -232,7 +259,7 @@ impl<'a, M: Method> Subscription<'a, M> {
                 Turn::Idle | Turn::Read => {}
                 Turn::Lost => return Ok(News::Lost),
                 Turn::Back => {
-                    self.session.ask(&self.request);
+                    self.is_to_ask = true;
                     return Ok(News::Back);
                 }
             }

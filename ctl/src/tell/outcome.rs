@@ -41,6 +41,13 @@ pub fn remark(record: &Record) -> Option<String> {
     }
 }
 
+/// What is said of a call that has succeeded, and whose value is gone.
+pub fn result_pruned(id: u64) -> String {
+    format!(
+        "job {id} has succeeded, but the history has removed its result to make room ([history] max_output_bytes)"
+    )
+}
+
 /// How a job ended, as a sentence.
 pub fn sentence(record: &Record) -> String {
     match record.state {

@@ -16,7 +16,7 @@ use crate::compose::environment::{cwd, environment, own_umask};
 use crate::compose::job::{common_of, new_round, on_disconnect};
 use crate::exit::ExitReason;
 use crate::tell::error::describe_error;
-use crate::tell::outcome::{exit_of, remark};
+use crate::tell::outcome::{exit_of, remark, result_pruned};
 use crate::term::text::{self, say};
 
 /// Call a method of a warm pool's program, and print the value that it returns as JSON
@@ -133,6 +133,9 @@ fn value_of(param: &OsText) -> Json {
 }
 
 fn tell(record: &Record) -> anyhow::Result<()> {
+    if record.state == State::Succeeded && record.output_pruned {
+        bail!("{}", result_pruned(record.id));
+    }
     if record.state == State::Succeeded {
         return text::print(&text::value_line(record.value.as_ref()));
     }

@@ -93,7 +93,14 @@ impl WaitOptions {
                 }
                 // The progress of calls that died with their poold would mislead.
                 Ok(News::Lost) => waiter.lines.clear(),
-                Ok(News::Back) => {}
+                // What is known is not asked for again: a long wait comes to its end.
+                Ok(News::Back) => {
+                    let ended = &waiter.ended;
+                    subscription.request_mut().ids.retain(|id| !ended.contains_key(id));
+                    if subscription.request_mut().ids.is_empty() {
+                        return Ok(waiter.exit());
+                    }
+                }
                 Err(error) if error.is::<TimeUp>() => {
                     let remark = if subscription.is_away() { "poold is away" } else { "" };
                     return waiter.give_up(remark);

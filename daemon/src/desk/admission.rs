@@ -11,8 +11,13 @@ use pool_proto::{Json, OsText, Refusal};
 use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
 use crate::start::config::Config;
 
-/// Environments remembered, so that jobs of the same shell share one.
+/// Environments remembered, so that jobs of the same shell share one; larger ones are not.
 const REMEMBERED: usize = 16;
+const REMEMBERED_BYTES: usize = 256 << 10;
+
+/// What the jobs of one message may take, with what each takes from the defaults. A default is sent once, and
+/// kept once for each job.
+const MESSAGE_BYTES: usize = 64 << 20;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
@@ -24,6 +29,94 @@ pub struct Admission {
     /// For jobs that bring no environment and no directory.
     minimal: BTreeMap<OsText, OsText>,
     home: OsText,
+}
+
+/// What the jobs of one message have in common: the members that they leave out, and the environment of those
+/// that bring none, made once for all of them.
+#[derive(Debug, Default)]
+pub struct Common {
+    defaults: Job,
+    default_bytes: MemberBytes,
+    variables: Option<BTreeMap<OsText, OsText>>,
+    /// By umask.
+    environments: BTreeMap<u32, Arc<Environment>>,
+    /// What the jobs of the message take so far.
+    bytes: usize,
+}
+
+/// What the members of a job take, each in bytes.
+#[derive(Debug, Default)]
+struct MemberBytes {
+    work: usize,
+    params: usize,
+    env: usize,
+    texts: [usize; 4],
+    callbacks: [usize; 3],
+}
+
+impl MemberBytes {
+    fn of(job: &Job) -> Self {
+        let text = |text: &Option<OsText>| text.as_ref().map_or(0, OsText::len);
+        let all = |texts: &[OsText]| texts.iter().map(|text| text.len() + size_of::<OsText>()).sum::<usize>();
+        let commands = |commands: &Option<Vec<OsText>>| commands.as_deref().map_or(0, all);
+        Self {
+            work: all(&job.argv) + job.method.as_ref().map_or(0, String::len),
+            params: job.params.as_ref().map_or(0, |params| params.get().len()),
+            env: job.env.as_ref().map_or(0, bytes_of),
+            texts: [
+                text(&job.name),
+                text(&job.cwd),
+                text(&job.key),
+                job.round.as_ref().map_or(0, String::len),
+            ],
+            callbacks: [commands(&job.on_done), commands(&job.on_success), commands(&job.on_failure)],
+        }
+    }
+
+    /// What a job takes that leaves its empty members to these defaults, its environment apart.
+    fn completed(&self, defaults: &Self) -> usize {
+        let or = |own: usize, default: usize| if own == 0 { default } else { own };
+        let texts = self.texts.iter().zip(defaults.texts).map(|(&own, default)| or(own, default));
+        let callbacks = self.callbacks.iter().zip(defaults.callbacks).map(|(&own, default)| or(own, default));
+        or(self.work, defaults.work)
+            + or(self.params, defaults.params)
+            + texts.sum::<usize>()
+            + callbacks.sum::<usize>()
+    }
+}
+
+/// What variables take, nearly.
+fn bytes_of(variables: &BTreeMap<OsText, OsText>) -> usize {
+    variables.iter().map(|(name, value)| name.len() + value.len() + 2 * size_of::<OsText>()).sum()
+}
+
+impl Common {
+    pub fn new(mut defaults: Job) -> Self {
+        let variables = defaults.env.take();
+        Self { default_bytes: MemberBytes::of(&defaults), defaults, variables, ..Self::default() }
+    }
+
+    /// Completes a job, but for its environment.
+    ///
+    /// # Errors
+    /// Where the jobs of the message take too much.
+    pub fn complete(&mut self, job: Job) -> Result<Job, Refusal> {
+        let own = MemberBytes::of(&job);
+        self.charge(own.completed(&self.default_bytes) + own.env)?;
+        Ok(complete(job, &self.defaults))
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MESSAGE_BYTES {
+            let parameter = format!(
+                "jobs: with what they take from the defaults they are larger than {MESSAGE_BYTES} bytes: \
+                 send fewer at once"
+            );
+            return Err(Refusal::InvalidParameter { parameter });
+        }
+        Ok(())
+    }
 }
 
 /// A member at fault, and why.
@@ -67,15 +160,53 @@ impl Admission {
         config: &Config,
         pool_named: impl Fn(&str) -> Option<(Arc<str>, bool)>,
     ) -> Result<Arc<Work>, Refusal> {
+        self.admit_one_of(job, index, &mut Common::default(), config, pool_named)
+    }
+
+    /// Checks a job of several, which was completed by [`Common::complete`].
+    ///
+    /// # Errors
+    /// See [`admit`](Self::admit).
+    pub fn admit_one_of(
+        &mut self,
+        mut job: Job,
+        index: usize,
+        common: &mut Common,
+        config: &Config,
+        pool_named: impl Fn(&str) -> Option<(Arc<str>, bool)>,
+    ) -> Result<Arc<Work>, Refusal> {
         let name = job.pool.as_deref().unwrap_or(DEFAULT_POOL);
         let (pool, is_warm) =
             pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
-        let work = self.check(job, pool, is_warm, config);
         let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
+        let environment = match (job.env.take(), &common.variables) {
+            (None, Some(variables)) => {
+                let umask = job.umask.unwrap_or(DEFAULT_UMASK);
+                match common.environments.get(&umask) {
+                    Some(environment) => environment.clone(),
+                    None => {
+                        let variables = variables.clone();
+                        common.charge(bytes_of(&variables))?;
+                        let environment = self.environment(Some(variables), Some(umask)).map_err(invalid)?;
+                        common.environments.insert(umask, environment.clone());
+                        environment
+                    }
+                }
+            }
+            (variables, _) => self.environment(variables, job.umask).map_err(invalid)?,
+        };
+        let work = self.check(job, pool, environment, is_warm, config);
         work.map(Arc::new).map_err(invalid)
     }
 
-    fn check(&mut self, mut job: Job, pool: Arc<str>, is_warm: bool, config: &Config) -> Result<Work, Fault> {
+    fn check(
+        &mut self,
+        mut job: Job,
+        pool: Arc<str>,
+        environment: Arc<Environment>,
+        is_warm: bool,
+        config: &Config,
+    ) -> Result<Work, Fault> {
         let kind = take_kind(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
         if !is_absolute(&cwd) {
@@ -121,8 +252,7 @@ impl Admission {
                 callbacks.push(NewCallback { on, command: command.clone() });
             }
         }
-        let Job { name, stdin, env, umask, .. } = job;
-        let environment = self.environment(env, umask)?;
+        let Job { name, stdin, .. } = job;
         Ok(Work {
             pool,
             name,
@@ -162,9 +292,12 @@ impl Admission {
         if let Some(known) = self.recent.iter().find(|known| ***known == environment) {
             return Ok(known.clone());
         }
+        let is_small = environment.bytes() <= REMEMBERED_BYTES;
         let environment = Arc::new(environment);
-        self.recent.push_front(environment.clone());
-        self.recent.truncate(REMEMBERED);
+        if is_small {
+            self.recent.push_front(environment.clone());
+            self.recent.truncate(REMEMBERED);
+        }
         Ok(environment)
     }
 }

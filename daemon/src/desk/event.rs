@@ -44,6 +44,10 @@ pub enum Event {
     Drained {
         request: RequestId,
     },
+    /// The client of a request that is told more has much unread.
+    Full {
+        request: RequestId,
+    },
     /// The client has left too much unread: what was to be told it was not sent.
     TooSlow {
         request: RequestId,

@@ -61,7 +61,7 @@ impl Desk {
 
     pub(super) fn refuse_missing(&mut self, request: RequestId, missing: &[JobId]) {
         let id = missing.first().map_or(0, |id| id.0);
-        self.refuse(request, Refusal::NoSuchJob { id });
+        self.refuse(request, Refusal::NoSuchJob { id, pruned: None });
     }
 
     // ---- output ----
@@ -79,6 +79,10 @@ impl Desk {
     ) {
         let Some(record) = record else { return self.refuse_missing(request, missing) };
         let (id, attempt) = (JobId(record.id), record.attempt);
+        if record.output_pruned {
+            let reason = "the history has removed it to make room ([history] max_output_bytes)".to_owned();
+            return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
+        }
         if attempt == 0 {
             let reason = format!("it is {} and has not started", record.state.as_str());
             return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
@@ -137,11 +141,15 @@ impl Desk {
         }
     }
 
-    /// The client has read the last page.
+    /// The client has read all that it was told: the next page follows, or what else there is.
     pub(super) fn on_drained(&mut self, request: RequestId) {
-        if let Some(Open::Listing(listing)) = self.requests.get(request) {
-            let page = listing.page.clone();
-            self.ask(Question::Page { request, page });
+        match self.requests.get(request) {
+            Some(Open::Listing(listing)) => {
+                let page = listing.page.clone();
+                self.ask(Question::Page { request, page });
+            }
+            Some(Open::Waiting(_)) => self.tell_on(request),
+            _ => {}
         }
     }
 

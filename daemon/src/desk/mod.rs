@@ -36,7 +36,7 @@ use pool_proto::methods::Reply;
 use pool_proto::nouns::OnDisconnect;
 use pool_proto::{Record, Refusal, Request};
 
-pub use admission::{Account, Admission, complete};
+pub use admission::{Account, Admission, Common, complete};
 use condition::Changing;
 pub use condition::Daemon;
 pub use event::{ConnectionId, Effect, Event};
@@ -126,6 +126,7 @@ impl Desk {
             Event::Disconnected { request } => self.on_disconnected(request),
             Event::Closed { connection } => self.on_closed(connection),
             Event::Drained { request } => self.on_drained(request),
+            Event::Full { request } => self.on_full(request),
             Event::TooSlow { request } => self.on_too_slow(request),
             Event::Fact(fact) => self.on_fact(fact, core),
             Event::Answer(answer) => self.on_answer(answer, core),
@@ -193,8 +194,7 @@ impl Desk {
         held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()
     }
 
-    /// Jobs whose ends somebody waits for.
-    #[cfg(test)]
+    /// Jobs whose ends somebody waits for, in order.
     pub fn awaited(&self) -> Vec<JobId> {
         self.requests.awaited()
     }
@@ -316,7 +316,9 @@ impl Desk {
 
     fn on_answer(&mut self, answer: Answer, core: &Core) {
         match answer {
-            Answer::Got { request, records, missing } => self.on_got(request, records, &missing, core),
+            Answer::Got { request, records, missing, rest } => {
+                self.on_got(request, records, &missing, rest, core);
+            }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next),
             Answer::PoolSet { request } => self.on_pool_set(request),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
@@ -342,16 +344,23 @@ impl Desk {
         }
     }
 
-    fn on_got(&mut self, request: RequestId, mut records: Vec<Record>, missing: &[JobId], core: &Core) {
+    fn on_got(
+        &mut self,
+        request: RequestId,
+        mut records: Vec<Record>,
+        missing: &[JobId],
+        rest: Vec<JobId>,
+        core: &Core,
+    ) {
         // Without an entry the request is over: its client has gone, or has been told by an end that came in
         // between.
         let Some(open) = self.requests.get(request) else { return };
         match open {
-            Open::Waiting(_) => self.on_awaited_records(request, &records, missing, core),
+            Open::Waiting(_) => self.on_awaited_records(request, &records, missing, rest, core),
             Open::Signaling => self.on_signaled_record(request, records.first(), missing),
             Open::Getting => self.on_got_record(request, records.pop(), missing, core),
             Open::OpeningOutput => self.on_output_record(request, records.first(), missing),
-            Open::Seeking(_) => self.on_sought(request, records.len(), missing),
+            Open::Seeking(_) => self.on_sought(request, records.len() + rest.len(), missing),
             Open::Listening(_) => self.on_listened_records(request, records),
             Open::Measuring(_)
             | Open::Submitting(_)

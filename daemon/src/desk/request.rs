@@ -197,17 +197,16 @@ impl Requests {
 
     /// Whether anybody waits for the job who wants its whole record.
     pub fn want_record(&self, id: JobId) -> bool {
-        self.any_wants(id, |wanted| wanted != Wanted::Batch)
+        self.any_wants(id, |watcher| watcher.wanted != Wanted::Batch && watcher.keeps_up())
     }
 
     /// Whether anybody waits for the job who wants its end in few words.
     pub fn want_brief(&self, id: JobId) -> bool {
-        self.any_wants(id, |wanted| wanted == Wanted::Batch)
+        self.any_wants(id, |watcher| watcher.wanted == Wanted::Batch && watcher.keeps_up())
     }
 
-    fn any_wants(&self, id: JobId, wants: impl Fn(Wanted) -> bool) -> bool {
-        let is_one =
-            |&request: &RequestId| self.watcher(request).is_some_and(|watcher| wants(watcher.wanted));
+    fn any_wants(&self, id: JobId, wants: impl Fn(&Watcher) -> bool) -> bool {
+        let is_one = |&request: &RequestId| self.watcher(request).is_some_and(&wants);
         self.awaited.get(&id).is_some_and(|awaited| awaited.requests.iter().any(is_one))
     }
 
@@ -264,7 +263,6 @@ impl Requests {
     }
 
     /// Jobs whose ends somebody waits for, in order.
-    #[cfg(test)]
     pub fn awaited(&self) -> Vec<JobId> {
         let mut ids: Vec<JobId> = self.awaited.keys().copied().collect();
         ids.sort_unstable();

@@ -7,13 +7,12 @@ use pool_proto::methods::{Submit, SubmitMany, Submitted};
 use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
 use pool_proto::{Refusal, nouns};
 
-use super::admission::complete;
+use super::admission::Common;
 use super::event::ConnectionId;
 use super::request::Open;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
 use crate::core::{self, Core, Denial};
-use crate::engine::Question;
 use crate::job::{JobId, RequestId, Work};
 
 /// A submission whose jobs are on their way into the engine.
@@ -135,12 +134,13 @@ impl Desk {
         core: &Core,
     ) -> Result<Vec<Arc<Work>>, Refusal> {
         self.check_output_room()?;
-        let defaults = many.defaults.unwrap_or_default();
+        let mut common = Common::new(many.defaults.unwrap_or_default());
         let mut jobs: Vec<Arc<Work>> = Vec::with_capacity(many.jobs.len());
         for (index, job) in many.jobs.into_iter().enumerate() {
-            let job = complete(job, &defaults);
+            let job = common.complete(job)?;
             check_shared(index, &job, more)?;
-            jobs.push(self.admission.admit(job, index, &self.config, |name| core.open_pool(name))?);
+            let pool_named = |name: &str| core.open_pool(name);
+            jobs.push(self.admission.admit_one_of(job, index, &mut common, &self.config, pool_named)?);
         }
 
         if let Some(index) = jobs.iter().position(|work| work.volatile != jobs[0].volatile) {
@@ -198,8 +198,8 @@ impl Desk {
         self.reply_accepted(request, submission.form, &ids, existing, wanted.is_none());
         if wanted.is_some() && !existing.is_empty() {
             // These may have started, and ended, long ago.
-            let ids = existing.iter().map(|&(_, id)| id).collect();
-            self.ask(Question::Records { request, ids });
+            self.read_soon(request, existing.iter().map(|&(_, id)| id));
+            self.read_on(request);
         }
     }
 

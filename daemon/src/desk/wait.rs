@@ -8,8 +8,15 @@
 //! the engine reads the records is in them; what ends later is told as
 //! [`Fact::Ended`](crate::core::Fact::Ended), for which the request is registered already. What comes both
 //! ways is told once, since the request has stopped waiting for that job with the first.
+//!
+//! A client that reads slowly is told slowly, and holds nothing but itself. Records are read a few at a time,
+//! the next ones when the client has read those before. While it has much unread ([`Event::Full`]), an end is
+//! noted by its id alone and read from the engine later, which keeps what somebody waits for; a start is
+//! noted as well, and progress is not told.
+//!
+//! [`Event::Full`]: super::Event::Full
 
-use std::collections::hash_set;
+use std::collections::{BTreeMap, VecDeque, hash_set};
 
 use pool_proto::methods::{Canceled, Submitted};
 use pool_proto::nouns::{Brief, CallProgress, OnDisconnect, Progress, ProgressEvent};
@@ -18,8 +25,23 @@ use pool_proto::{Record, Refusal, State};
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
-use crate::engine::Question;
+use crate::engine::{Question, large_bytes};
 use crate::job::{IdMap, IdSet, JobId, Outcome, RequestId};
+
+/// Jobs that one request waits for at most; each takes some hundred bytes.
+const MAX_AWAITED: usize = 1 << 20;
+
+/// Ids that the engine is asked for at once.
+const IDS_AT_ONCE: usize = 5000;
+
+/// Starts that a client is told of before it reads, each with two descriptors.
+const STARTS_AT_ONCE: usize = 8;
+
+/// Bytes of results that one reply in few words has at most, the last one's apart.
+const BRIEF_BYTES: usize = 1 << 20;
+
+/// Bytes of parameters and results that the reply to Cancel has at most, the last one's apart.
+const CANCELED_BYTES: usize = 4 << 20;
 
 /// What a waiting request is told, and when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +95,20 @@ pub struct Watcher {
     remaining: IdSet<JobId>,
     /// The latest attempt of each job whose start it was told, where it watches starts.
     started: IdMap<JobId, u32>,
-    /// Records kept for one reply at the end.
+    /// Records kept for one reply at the end, and what is large of them.
     records: Vec<Record>,
-    /// Ends in few words, kept for one reply at the end of the turn.
+    record_bytes: usize,
+    /// Ends in few words, kept for one reply at the end of the turn, and what is large of them.
     briefs: Vec<Brief>,
+    brief_bytes: usize,
+    /// Jobs whose records are to be read when the client has read what it was told.
+    unread: VecDeque<JobId>,
+    /// Attempts whose start is to be told then, before that.
+    starts: BTreeMap<JobId, u32>,
+    /// Starts that it was told of since it last had read all.
+    starts_told: usize,
+    /// It has much to read.
+    is_full: bool,
 }
 
 impl Watcher {
@@ -86,8 +118,19 @@ impl Watcher {
             remaining: ids.into_iter().collect(),
             started: IdMap::default(),
             records: Vec::new(),
+            record_bytes: 0,
             briefs: Vec::new(),
+            brief_bytes: 0,
+            unread: VecDeque::new(),
+            starts: BTreeMap::new(),
+            starts_told: 0,
+            is_full: false,
         }
+    }
+
+    /// Whether ends are told as they come, and not by and by.
+    pub fn keeps_up(&self) -> bool {
+        !self.is_full
     }
 
     /// The jobs that it still waits for.
@@ -109,6 +152,11 @@ impl Watcher {
     fn note_start(&mut self, id: JobId, attempt: u32) -> bool {
         self.started.insert(id, attempt).is_none_or(|told| told < attempt)
     }
+}
+
+/// What may be large of an end in few words.
+fn brief_bytes(brief: &Brief) -> usize {
+    [&brief.value, &brief.error].into_iter().flatten().map(|json| json.get().len()).sum()
 }
 
 /// An end, told in full or in few words.
@@ -137,6 +185,7 @@ impl KnownEnd<'_> {
                 exit_code: record.exit_code,
                 signal: record.signal,
                 reason: record.reason.clone(),
+                output_pruned: record.output_pruned,
             },
         }
     }
@@ -158,6 +207,7 @@ pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
         exit_code: *exit_code,
         signal: *signal,
         reason: reason.clone(),
+        output_pruned: false,
     }
 }
 
@@ -182,6 +232,10 @@ impl Desk {
             let parameter = "ids: at least one is needed".to_owned();
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
+        if ids.len() > MAX_AWAITED {
+            let parameter = format!("ids: at most {MAX_AWAITED}");
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
         ids.sort_unstable();
         ids.dedup();
 
@@ -189,19 +243,65 @@ impl Desk {
         if let Wanted::Ends { attached: true, .. } = wanted {
             self.command(core::Event::Attended { ids: ids.clone() });
         }
-        self.ask(Question::Records { request, ids });
+        self.read_soon(request, ids);
+        self.read_on(request);
     }
 
-    /// The records of jobs that a request may still wait for.
+    /// The records of these jobs are read when their turn has come.
+    pub(super) fn read_soon(&mut self, request: RequestId, ids: impl IntoIterator<Item = JobId>) {
+        if let Some(watcher) = self.requests.watcher_mut(request) {
+            watcher.unread.extend(ids);
+        }
+    }
+
+    /// Asks for the next records, unless the client has enough to read.
+    pub(super) fn read_on(&mut self, request: RequestId) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        if watcher.is_full {
+            return;
+        }
+        let count = watcher.unread.len().min(IDS_AT_ONCE);
+        let ids: Vec<JobId> = watcher.unread.drain(..count).collect();
+        if !ids.is_empty() {
+            self.ask(Question::Records { request, ids });
+        }
+    }
+
+    /// The client has much to read: the rest is told when it has read that.
+    pub(super) fn on_full(&mut self, request: RequestId) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        if !std::mem::replace(&mut watcher.is_full, true) {
+            self.effects.push(Effect::AwaitDrained { request });
+        }
+    }
+
+    /// The client of a waiting request has read all that it was told.
+    pub(super) fn tell_on(&mut self, request: RequestId) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        (watcher.is_full, watcher.starts_told) = (false, 0);
+        while let Some(watcher) = self.requests.watcher_mut(request)
+            && !watcher.is_full
+            && let Some((id, attempt)) = watcher.starts.pop_first()
+        {
+            self.tell_start(request, id, attempt);
+        }
+        self.read_on(request);
+    }
+
+    /// The records of jobs that a request may still wait for. `rest`: those that there was no room for.
     pub(super) fn on_awaited_records(
         &mut self,
         request: RequestId,
         records: &[Record],
         missing: &[JobId],
+        rest: Vec<JobId>,
         core: &Core,
     ) {
+        if let Some(watcher) = self.requests.watcher_mut(request) {
+            rest.into_iter().rev().for_each(|id| watcher.unread.push_front(id));
+        }
         if let Some(id) = missing.first() {
-            return self.refuse(request, Refusal::NoSuchJob { id: id.0 });
+            return self.refuse(request, Refusal::NoSuchJob { id: id.0, pruned: None });
         }
 
         for record in records {
@@ -233,6 +333,13 @@ impl Desk {
                 }
             }
         }
+
+        if let Some(watcher) = self.requests.watcher(request)
+            && !watcher.is_full
+            && !watcher.unread.is_empty()
+        {
+            self.effects.push(Effect::AwaitDrained { request });
+        }
     }
 
     // ---- what the core tells ----
@@ -252,7 +359,13 @@ impl Desk {
     pub(super) fn on_ended(&mut self, id: JobId, record: Option<&Record>) {
         let brief = self.requests.take_brief(id);
         for request in self.requests.awaiting(id) {
-            let is_batch = self.requests.watcher(request).is_some_and(|w| w.wanted == Wanted::Batch);
+            let Some(watcher) = self.requests.watcher_mut(request) else { continue };
+            if watcher.is_full {
+                // Of a later look at it, the record is there as long as somebody waits for it.
+                watcher.unread.push_back(id);
+                continue;
+            }
+            let is_batch = watcher.wanted == Wanted::Batch;
             match (record, &brief) {
                 (Some(record), _) => self.tell_end(request, id, KnownEnd::Record(record)),
                 (None, Some(brief)) if is_batch => self.tell_end(request, id, KnownEnd::Brief(brief)),
@@ -277,18 +390,35 @@ impl Desk {
     /// still be on its way when the record is read.
     fn tell_start(&mut self, request: RequestId, id: JobId, attempt: u32) {
         let Some(watcher) = self.requests.watcher_mut(request) else { return };
-        if watcher.wanted.watch() >= Watch::Output && watcher.note_start(id, attempt) {
+        if watcher.wanted.watch() < Watch::Output {
+            return;
+        }
+        if watcher.is_full || watcher.starts_told == STARTS_AT_ONCE {
+            watcher.starts.insert(id, attempt);
+            return self.on_full(request);
+        }
+        if watcher.note_start(id, attempt) {
+            watcher.starts_told += 1;
             self.effects.push(Effect::ReplyStarted { request, id, attempt });
         }
     }
 
     fn tell_progress(&mut self, request: RequestId, id: JobId, of_call: CallProgress) {
+        if self.requests.watcher(request).is_none_or(|watcher| watcher.is_full) {
+            return;
+        }
         let told = Progress { progress: Some(of_call), ..progress(ProgressEvent::Progress, id) };
         self.reply(request, told, false);
     }
 
     /// A job has ended: its request is told, if it still waits for the job.
     fn tell_end(&mut self, request: RequestId, id: JobId, end: KnownEnd<'_>) {
+        // Where its start is yet to be told, that comes first.
+        if let Some(watcher) = self.requests.watcher_mut(request)
+            && watcher.starts.contains_key(&id)
+        {
+            return watcher.unread.push_back(id);
+        }
         let Some(watcher) = self.requests.end_awaited(request, id) else { return };
         let is_last = watcher.remaining.is_empty();
         match watcher.wanted {
@@ -299,10 +429,20 @@ impl Desk {
                 if watcher.briefs.is_empty() {
                     self.brief_at_end.push(request);
                 }
-                watcher.briefs.push(end.in_brief());
+                let brief = end.in_brief();
+                watcher.brief_bytes += brief_bytes(&brief);
+                watcher.briefs.push(brief);
+                if watcher.brief_bytes > BRIEF_BYTES {
+                    self.tell_briefs_of(request);
+                }
             }
             Wanted::Cancel { .. } => {
-                watcher.records.push(end.in_full());
+                let mut record = end.in_full();
+                watcher.record_bytes += large_bytes(&record);
+                if watcher.record_bytes > CANCELED_BYTES {
+                    (record.params, record.value, record.error) = (None, None, None);
+                }
+                watcher.records.push(record);
                 self.tell_canceled(request);
             }
         }
@@ -335,11 +475,19 @@ impl Desk {
     /// The ends of this turn, for those who want them in few words.
     pub(super) fn tell_briefs(&mut self) {
         for request in std::mem::take(&mut self.brief_at_end) {
-            let Some(watcher) = self.requests.watcher_mut(request) else { continue };
-            let results = std::mem::take(&mut watcher.briefs);
-            let is_last = watcher.remaining.is_empty();
-            self.reply(request, Submitted { results, ..Submitted::default() }, is_last);
+            self.tell_briefs_of(request);
         }
+    }
+
+    fn tell_briefs_of(&mut self, request: RequestId) {
+        let Some(watcher) = self.requests.watcher_mut(request) else { return };
+        let results = std::mem::take(&mut watcher.briefs);
+        watcher.brief_bytes = 0;
+        if results.is_empty() {
+            return; // They were told before the end of the turn.
+        }
+        let is_last = watcher.remaining.is_empty();
+        self.reply(request, Submitted { results, ..Submitted::default() }, is_last);
     }
 
     /// The client of a waiting request has gone.

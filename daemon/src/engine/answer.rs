@@ -66,11 +66,13 @@ pub enum Answer {
         jobs: Vec<Ready>,
         complete: bool,
     },
-    /// Records in the order of the ids asked for, and the ids for which no job exists.
+    /// Records in the order of the ids asked for, and the ids for which no job exists. `rest`: the ids of
+    /// jobs that were not read, since the records before them take as much as one answer may.
     Got {
         request: RequestId,
         records: Vec<Record>,
         missing: Vec<JobId>,
+        rest: Vec<JobId>,
     },
     /// `next`: the id after which the listing goes on.
     Listed {
@@ -95,11 +97,12 @@ pub enum Answer {
         request: Option<RequestId>,
         whole: Result<(), Refusal>,
     },
-    /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `more`: the limits are
-    /// not met yet.
+    /// Ids and attempts of the jobs and callbacks removed, whose output files can go; `outputs`: jobs that
+    /// stay, whose output files can go as well; `more`: the limits are not met yet.
     Pruned {
         jobs: Vec<(JobId, u32)>,
         callbacks: Vec<(CallbackId, u32)>,
+        outputs: Vec<(JobId, u32)>,
         more: bool,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::job::{CallbackId, JobId, Place, ProcessId, RequestId, Start, Tries, Work};
+use crate::job::{CallbackId, JobId, Outcome, Place, ProcessId, RequestId, Start, Tries, Work};
 
 /// A fact to be kept.
 #[derive(Debug, PartialEq)]
@@ -124,6 +124,29 @@ impl Change {
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => false,
+        }
+    }
+
+    /// What it holds in memory beyond its own size, nearly. Ends are those that come in numbers, and that may
+    /// be large: with what a call has returned.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Insert(insertion) => insertion.jobs.iter().map(|work| work.own_bytes()).sum(),
+            Self::Move(moved) => {
+                let end = match &moved.to {
+                    Place::Ended(outcome) => {
+                        let answer = usize::try_from(outcome.answer_bytes()).unwrap_or(usize::MAX);
+                        size_of::<Outcome>() + outcome.reason.as_ref().map_or(0, String::len) + answer
+                    }
+                    Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => 0,
+                };
+                size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
+            }
+            Self::Release { .. }
+            | Self::Wake { .. }
+            | Self::BeginCallback { .. }
+            | Self::EndCallback { .. }
+            | Self::SetPool { .. } => 0,
         }
     }
 

@@ -68,6 +68,11 @@ impl Front {
         }
     }
 
+    /// The first id that was never given out.
+    pub fn next_job(&self) -> u64 {
+        self.next_job
+    }
+
     /// What the backing is to be given, in order.
     pub fn take_orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)

@@ -16,6 +16,9 @@ use crate::job::{IdMap, IdSet, JobId, Position, Ready};
 /// back from the backing.
 pub const WINDOW: usize = if cfg!(test) { 256 } else { 2048 };
 
+/// Bytes of the jobs held ahead, the first one's apart.
+const WINDOW_BYTES: usize = 32 << 20;
+
 /// Below so many the window is filled again, by so many at a time, lest others wait long for the backing.
 const REFILL: usize = 128;
 const FETCH: usize = 256;
@@ -24,7 +27,9 @@ const FETCH: usize = 256;
 #[derive(Debug, Default)]
 pub struct Line {
     /// Of the durable jobs, the next ones.
-    window: BTreeMap<Position, Ready>,
+    window: BTreeMap<Position, Held>,
+    /// What those take.
+    bytes: usize,
     volatile: BTreeMap<Position, Ready>,
     /// Where those in either are.
     positions: IdMap<JobId, Position>,
@@ -41,6 +46,13 @@ pub struct Line {
     credit: u32,
     /// Besides, what goes before this one.
     ahead_of: Option<Position>,
+}
+
+/// A job in the window, and what it takes in memory.
+#[derive(Debug)]
+struct Held {
+    ready: Ready,
+    bytes: usize,
 }
 
 impl Line {
@@ -78,18 +90,33 @@ impl Line {
             self.volatile.insert(position, ready);
             return;
         }
-        self.window.insert(position, ready);
+        self.hold(position, ready);
         if !self.behind {
             self.cursor = self.cursor.max(Some(position));
         }
         self.push_out();
     }
 
+    fn hold(&mut self, position: Position, ready: Ready) {
+        let bytes = ready.work.own_bytes();
+        self.bytes += bytes;
+        if let Some(earlier) = self.window.insert(position, Held { ready, bytes }) {
+            self.bytes -= earlier.bytes;
+        }
+    }
+
+    fn let_go(&mut self, position: Position) -> Option<Ready> {
+        let held = self.window.remove(&position)?;
+        self.bytes -= held.bytes;
+        Some(held.ready)
+    }
+
     /// What is too much for the window goes, from its end.
     fn push_out(&mut self) {
-        while self.window.len() > WINDOW
-            && let Some((_, ready)) = self.window.pop_last()
+        while (self.window.len() > WINDOW || self.bytes > WINDOW_BYTES && self.window.len() > 1)
+            && let Some((_, Held { ready, bytes })) = self.window.pop_last()
         {
+            self.bytes -= bytes;
             self.positions.remove(&ready.id);
             self.cursor = self.cursor.min(self.window.last_key_value().map(|(&position, _)| position));
             (self.behind, self.is_stale) = (true, self.fetching);
@@ -100,13 +127,15 @@ impl Line {
 
     /// What to ask the backing for, if anything: jobs after this place, at most so many.
     pub fn fetch(&mut self) -> Option<(Option<Position>, u32)> {
-        let is_filled = self.window.len() >= REFILL
-            && self.window.first_key_value().is_some_and(|(&position, _)| self.is_known(position));
+        // A quarter is less than what is left where a job was pushed out for its size.
+        let has_enough = self.window.len() >= REFILL || self.bytes > WINDOW_BYTES / 4;
+        let is_filled =
+            has_enough && self.window.first_key_value().is_some_and(|(&position, _)| self.is_known(position));
         if !self.is_wanted || !self.behind || self.fetching || is_filled {
             return None;
         }
         self.fetching = true;
-        let room = WINDOW - self.window.len();
+        let room = WINDOW.saturating_sub(self.window.len());
         Some((self.cursor, room.clamp(REFILL, FETCH) as u32))
     }
 
@@ -123,7 +152,7 @@ impl Line {
         for ready in jobs {
             if !skip(ready.id) && !moved.contains(&ready.id) && !self.positions.contains_key(&ready.id) {
                 self.positions.insert(ready.id, ready.position());
-                self.window.insert(ready.position(), ready);
+                self.hold(ready.position(), ready);
             }
         }
         self.push_out();
@@ -140,8 +169,8 @@ impl Line {
 
     /// The next job that may be offered now.
     pub fn offer(&mut self) -> Option<Ready> {
-        let firsts = [self.window.first_key_value(), self.volatile.first_key_value()];
-        let first = firsts.into_iter().flatten().map(|(&position, _)| position).min()?;
+        let firsts = [self.window.keys().next(), self.volatile.keys().next()];
+        let first = firsts.into_iter().flatten().copied().min()?;
         let is_due = self.credit > 0 || self.ahead_of.is_some_and(|last| first < last);
         if !is_due || !self.is_known(first) {
             return None;
@@ -162,7 +191,7 @@ impl Line {
     }
 
     fn take(&mut self, position: Position) -> Option<Ready> {
-        let ready = self.window.remove(&position).or_else(|| self.volatile.remove(&position))?;
+        let ready = self.let_go(position).or_else(|| self.volatile.remove(&position))?;
         self.positions.remove(&ready.id);
         Some(ready)
     }
@@ -171,5 +200,46 @@ impl Line {
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.window.is_empty() && self.volatile.is_empty() && self.positions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::orders::work;
+    use crate::job::Tries;
+
+    fn huge(id: u64) -> Ready {
+        let work = work(&[&"x".repeat(10 << 20)], &[]);
+        Ready { id: JobId(id), tries: Tries::default(), work: Arc::clone(&work) }
+    }
+
+    #[test]
+    fn huge_jobs_wait_in_the_backing_and_each_has_its_turn() {
+        const JOBS: u64 = 12;
+        let mut line = Line::default();
+        for id in 1..=JOBS {
+            line.inserted(huge(id));
+            assert!(line.bytes <= WINDOW_BYTES + (11 << 20), "{} bytes after job {id}", line.bytes);
+        }
+
+        let mut offered = Vec::new();
+        let mut fetches = 0;
+        while offered.len() < JOBS as usize {
+            line.want(1, None);
+            while let Some((after, _)) = line.fetch() {
+                fetches += 1;
+                assert!(fetches < 100, "it is filled without end");
+                let next = after.map_or(1, |after| after.id.0 + 1);
+                // As much as a backing reads at once: the first job is more than that.
+                let jobs = if next <= JOBS { vec![huge(next)] } else { Vec::new() };
+                line.fetched(jobs, next >= JOBS, |_| false);
+            }
+            offered.extend(line.offer().map(|ready| ready.id.0));
+        }
+        assert_eq!(offered, (1..=JOBS).collect::<Vec<u64>>());
+        assert_eq!((line.bytes, line.is_empty()), (0, true));
     }
 }

@@ -31,6 +31,7 @@ pub mod memory;
 mod orders;
 mod question;
 mod reserved_ids;
+pub mod retention;
 pub mod sqlite;
 mod upkeep;
 
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 pub use answer::{Answer, CallbackRun, Interrupted, LastEnd, Restored, Tied};
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move};
-pub use chore::Chore;
+pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;
 #[cfg(test)]
@@ -49,7 +50,25 @@ pub use question::{Page, Question};
 pub use upkeep::HistoryLimits;
 use upkeep::Upkeep;
 
-use crate::job::{Place, Position, Ready, RequestId, Work};
+use pool_proto::{OsText, Record, Refusal};
+
+use crate::job::{JobId, Place, Position, Ready, RequestId, Work};
+
+/// Bytes of commands, parameters and results in one answer at most, the last one's apart.
+pub const ANSWER_BYTES: usize = 1 << 20;
+
+/// Bytes of jobs that are read from a line at once, or woken, the last one's apart.
+pub const FETCHED_BYTES: usize = 8 << 20;
+
+/// Records in one answer to [`Question::Records`] at most: commits wait for it.
+pub const MAX_RECORDS: usize = 500;
+
+/// What may be large of a record.
+pub fn large_bytes(record: &Record) -> usize {
+    let json = [&record.params, &record.value, &record.error].into_iter().flatten();
+    let argv = record.argv.iter().flatten().map(OsText::len).sum::<usize>();
+    argv + json.map(|json| json.get().len()).sum::<usize>()
+}
 
 /// What a backing is given: closed, and matched once in each.
 #[derive(Debug, PartialEq)]
@@ -86,6 +105,14 @@ impl Order {
     /// See [`Change::enters_line`].
     pub fn enters_line(&self) -> bool {
         matches!(self, Self::Change(change) if change.enters_line())
+    }
+
+    /// What it holds in memory beyond its own size, nearly.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Change(change) => change.bytes(),
+            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } => 0,
+        }
     }
 
     /// See [`Change::weight`].
@@ -139,6 +166,8 @@ pub struct Engine<B> {
     upkeep: Upkeep,
     /// Whoever removes the files of what is pruned keeps up.
     may_prune: bool,
+    /// The history is to be looked at with the next flush: as of that time.
+    prune_at: Option<i64>,
     /// For the durable backing, handed over at the end of a turn, so that one batch has all that the turn has
     /// brought.
     orders: Vec<Order>,
@@ -156,6 +185,7 @@ impl<B: Backing> Engine<B> {
             volatile: Memory::forgetful(),
             upkeep: Upkeep::new(limits),
             may_prune: true,
+            prune_at: None,
             orders: Vec::new(),
             pages: VecDeque::new(),
         }
@@ -191,7 +221,7 @@ impl<B: Backing> Engine<B> {
         if let Change::Move(moved) = &change
             && let Place::Ended(outcome) = &moved.to
         {
-            self.upkeep.ended(outcome.stdout_bytes.unwrap_or(0) + outcome.stderr_bytes.unwrap_or(0));
+            self.upkeep.ended(outcome.held_bytes());
         }
         self.front.change(change);
         self.route();
@@ -238,11 +268,9 @@ impl<B: Backing> Engine<B> {
 
     /// Removes what is too much of the history.
     pub fn prune(&mut self, wall_us: i64) {
-        if !self.may_prune {
-            return;
+        if self.may_prune {
+            self.prune_at = Some(wall_us);
         }
-        let chore = self.upkeep.prune(wall_us);
-        self.chore(chore);
     }
 
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
@@ -254,7 +282,7 @@ impl<B: Backing> Engine<B> {
     }
 
     /// Whether a job is kept in memory alone.
-    pub fn is_volatile(&self, id: crate::job::JobId) -> bool {
+    pub fn is_volatile(&self, id: JobId) -> bool {
         self.volatile.has(id)
     }
 
@@ -273,6 +301,16 @@ impl<B: Backing> Engine<B> {
             let told = self.volatile.next().or_else(|| self.durable.next())?;
             self.hear(told, wall_us);
             self.route();
+        }
+    }
+
+    /// What is said of a job that does not exist: whether there was one, and the history has forgotten it.
+    pub fn explain(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::NoSuchJob { id, .. } if (1..self.front.next_job()).contains(&id) => {
+                Refusal::NoSuchJob { id, pruned: Some(true) }
+            }
+            other => other,
         }
     }
 
@@ -309,8 +347,17 @@ impl<B: Backing> Engine<B> {
         self.orders.extend(self.volatile.take(order));
     }
 
-    /// Hands over what this turn has brought.
-    pub fn flush(&mut self) {
+    /// Hands over what this turn has brought. `awaited`: the jobs that somebody waits for by now, in order;
+    /// of these nothing is removed. Asked for only where something is.
+    pub fn flush(&mut self, awaited: impl FnOnce() -> Vec<JobId>) {
+        if self.prune_at.is_some() || self.volatile.is_overfull() {
+            let spared: Arc<[JobId]> = awaited().into();
+            self.volatile.forget(&spared);
+            if let Some(wall_us) = self.prune_at.take() {
+                let room = self.upkeep.prune(wall_us, spared);
+                self.chore(Chore::Prune(room));
+            }
+        }
         if !self.orders.is_empty() {
             self.durable.submit(std::mem::take(&mut self.orders));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pool_proto::nouns::{On, OnCrash, ResultKind, State, Usage};
 
-use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question};
+use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room};
 use crate::job::{
     Call, CallbackId, Environment, JobId, JobKind, NewCallback, Outcome, Place, Position, Process, ProcessId,
     RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
@@ -119,6 +119,7 @@ pub fn outcome(state: State, result: ResultKind, ended_us: i64) -> Box<Outcome> 
         usage: Some(Usage { user_s: 0.5, sys_s: 0.25, max_rss_bytes: 4096, memory_peak_bytes: Some(8192) }),
         stdout_bytes: Some(100),
         stderr_bytes: Some(20),
+        disk_bytes: 120,
         answer: None,
         ended_us,
     })
@@ -181,7 +182,19 @@ pub fn fetch(after: Option<Position>, limit: u32) -> Order {
 }
 
 pub fn prune(max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32) -> Order {
-    Order::Chore(Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch })
+    prune_but(max_jobs, ended_before_us, max_output_bytes, batch, &[])
+}
+
+/// Somebody waits for these jobs, in order.
+pub fn prune_but(
+    max_jobs: u64,
+    ended_before_us: i64,
+    max_output_bytes: u64,
+    batch: u32,
+    spared: &[u64],
+) -> Order {
+    let spared = spared.iter().copied().map(JobId).collect();
+    Order::Chore(Chore::Prune(Room { max_jobs, ended_before_us, max_output_bytes, batch, spared }))
 }
 
 /// Removes whatever can go, so many at most.

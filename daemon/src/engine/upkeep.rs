@@ -1,8 +1,10 @@
 //! When history is pruned: looked at after so many ends, or so many bytes, as may have made it too long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Chore;
+use super::Room;
+use crate::job::JobId;
 
 /// After so many ends at most the history is looked at.
 const EVERY: u64 = 256;
@@ -50,15 +52,16 @@ impl Upkeep {
         self.ends >= ends || self.bytes > self.limits.max_output_bytes / PART
     }
 
-    /// What is to be done now.
-    pub fn prune(&mut self, wall_us: i64) -> Chore {
+    /// What is to be done now, without those that somebody waits for.
+    pub fn prune(&mut self, wall_us: i64, spared: Arc<[JobId]>) -> Room {
         (self.ends, self.bytes) = (0, 0);
         let max_age_us = i64::try_from(self.limits.max_age.as_micros()).unwrap_or(i64::MAX);
-        Chore::Prune {
+        Room {
             max_jobs: self.limits.max_jobs,
             ended_before_us: wall_us.saturating_sub(max_age_us),
             max_output_bytes: self.limits.max_output_bytes,
             batch: BATCH,
+            spared,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +65,9 @@ fn work(state_dir: &Path, orders: &Receiver<Running>, measured: &Mutex<Option<u6
 
 fn measure(state_dir: &Path, running: &[(JobId, u32)]) -> u64 {
     let attempts = running.iter().flat_map(|&(id, last)| (1..=last).map(move |attempt| (id, attempt)));
-    let size = |path: PathBuf| fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
+    let size = |path: PathBuf| {
+        fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512))
+    };
     attempts
         .map(|(id, attempt)| job_paths(state_dir, id, attempt))
         .map(|(stdout, stderr)| size(stdout).saturating_add(size(stderr)))
@@ -93,13 +96,20 @@ mod tests {
         write(dir.path(), Unit::Job(JobId(1)), 1, b"12345");
         write(dir.path(), Unit::Job(JobId(1)), 2, b"123");
         write(dir.path(), Unit::Job(JobId(2)), 1, b"not asked for");
+        let (hollow, _) = paths(dir.path(), Claim { unit: Unit::Job(JobId(3)), attempt: 1 });
+        output::create(&hollow).unwrap().set_len(11 << 30).unwrap();
         let (told, hears) = mpsc::channel();
         let measurer = Measurer::start(dir.path(), move || _ = told.send(())).unwrap();
         assert_eq!(measurer.take_measured(), None);
 
         measurer.measure(vec![(JobId(1), 2), (JobId(3), 1)]);
         hears.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert_eq!(measurer.take_measured(), Some(8));
+        // What a file takes on the disk depends on the file system, and a hole takes nothing anywhere.
+        let on_disk = |attempt| {
+            let (stdout, _) = paths(dir.path(), Claim { unit: Unit::Job(JobId(1)), attempt });
+            fs::metadata(stdout).unwrap().blocks() * 512
+        };
+        assert_eq!(measurer.take_measured(), Some(on_disk(1) + on_disk(2)));
         assert_eq!(measurer.take_measured(), None, "it is taken once");
     }
 }

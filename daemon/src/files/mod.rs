@@ -2,12 +2,14 @@
 //! spooled.
 //!
 //! * [`layout`]: where each file is, and how a file below the state directory is opened;
+//! * [`log`]: the log of a daemon in the background;
 //! * [`output`]: the files that an attempt writes;
 //! * [`spool`]: standard inputs on their way in;
 //! * [`remover`] and [`measurer`]: threads that remove files, and add up what they take, so that the supervisor's
 //!   loop waits for no disk.
 
 pub mod layout;
+pub mod log;
 pub mod measurer;
 pub mod output;
 pub mod remover;

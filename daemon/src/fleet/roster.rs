@@ -255,6 +255,14 @@ impl Fleet {
         self.unsent.remove(&slot);
     }
 
+    /// Tells all workers something, those that are about to take a slot included.
+    pub fn send_to_all(&mut self, command: &WorkerCommand) {
+        for (&token, link) in &mut self.links {
+            link.out.push(encode(command));
+            self.dirty.insert(token);
+        }
+    }
+
     /// Tells a worker something; goes out with the next [`flush`](Self::flush).
     pub fn send(&mut self, slot: SlotId, command: &WorkerCommand) {
         let Some(&token) = self.slots.get(&slot) else { return };

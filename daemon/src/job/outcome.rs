@@ -22,6 +22,9 @@ pub struct Ended {
     pub usage: Usage,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    /// What both take on the disk: less than their lengths where they have holes.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// When its first process was found to have ended, in microseconds since 1970.
     pub ended_us: i64,
     /// Killed by whom besides those who were asked to.
@@ -99,7 +102,25 @@ pub struct Outcome {
     pub usage: Option<Usage>,
     pub stdout_bytes: Option<u64>,
     pub stderr_bytes: Option<u64>,
+    /// What both take on the disk.
+    pub disk_bytes: u64,
     /// What a call has returned, or its error.
     pub answer: Option<Result<Json, Json>>,
     pub ended_us: i64,
+}
+
+impl Outcome {
+    /// The bytes that the answer of a call takes.
+    pub fn answer_bytes(&self) -> u64 {
+        let answer = self.answer.as_ref().map(|answer| match answer {
+            Ok(value) => value,
+            Err(error) => error,
+        });
+        answer.map_or(0, |json| json.get().len() as u64)
+    }
+
+    /// What the job's output and result take for as long as they are kept.
+    pub fn held_bytes(&self) -> u64 {
+        self.disk_bytes.saturating_add(self.answer_bytes())
+    }
 }

@@ -57,6 +57,14 @@ pub struct Environment {
     pub umask: u32,
 }
 
+impl Environment {
+    /// What it takes in memory, nearly.
+    pub fn bytes(&self) -> usize {
+        let variables = self.variables.iter();
+        variables.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>()).sum()
+    }
+}
+
 /// Without the values, which are nobody's business: what is logged is logged through this.
 impl fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +126,9 @@ pub struct Wear {
     pub max_rss_bytes: Option<u64>,
 }
 
+/// An environment that so few hold, the caches among them, belongs to its job alone.
+const ITS_OWN: usize = 4;
+
 /// What a job is to do: checked when it was submitted, never changed afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
@@ -146,6 +157,20 @@ pub struct Work {
 }
 
 impl Work {
+    /// What it takes in memory by itself, nearly: with its environment, unless many jobs share that.
+    pub fn own_bytes(&self) -> usize {
+        let work = match &self.kind {
+            JobKind::Exec(argv) => argv.iter().map(|argument| argument.len() + size_of::<String>()).sum(),
+            JobKind::Call(call) => {
+                call.method.len() + call.params.as_ref().map_or(0, |params| params.get().len())
+            }
+        };
+        let callbacks = self.callbacks.iter().map(|callback| callback.command.len()).sum::<usize>();
+        let is_its_own = Arc::strong_count(&self.environment) <= ITS_OWN;
+        let environment = if is_its_own { self.environment.bytes() } else { 0 };
+        size_of::<Self>() + work + callbacks + self.cwd.len() + environment
+    }
+
     /// The call, where it is one.
     pub fn call(&self) -> Option<&Call> {
         match &self.kind {

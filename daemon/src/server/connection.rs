@@ -32,8 +32,14 @@ const OUT_HIGH: usize = 256 * 1024;
 /// Nor with so many descriptors, each of which is one of ours until it is read.
 const MAX_DESCRIPTORS: usize = 16;
 
-/// With so many, pushed by waits, the client is dropped: it does not read at all.
-const OUT_MAX: usize = 64 * 1024 * 1024;
+/// With so many, what is told by and by waits until the client has read it all.
+const OUT_FULL: usize = 4 * 1024 * 1024;
+
+/// Bytes of requests under way on one connection beyond which no further ones are read.
+const MAX_UNDER_WAY: usize = 4 * 1024 * 1024;
+
+/// A client that has read nothing of what it is owed for so long does not read.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes read from one connection before the others get their turn.
 const TURN: usize = 1024 * 1024;
@@ -48,6 +54,8 @@ struct Pending {
     /// Held back until the requests before it are over.
     replies: Vec<(Vec<u8>, Vec<OwnedFd>)>,
     done: bool,
+    /// The length of its message.
+    bytes: usize,
 }
 
 /// What has become of a connection after it was read from.
@@ -68,6 +76,9 @@ pub struct Connection {
     decoder: Decoder,
     outbox: Outbox,
     requests: VecDeque<Pending>,
+    /// The bytes of their messages, and of replies that are held back.
+    under_way: usize,
+    held_back: usize,
     /// The client has said all that it will say.
     read_closed: bool,
     /// Nothing is read any more; closed as soon as the outbox is empty.
@@ -94,6 +105,8 @@ impl Connection {
             decoder: Decoder::new(MAX_FRAME),
             outbox: Outbox::default(),
             requests: VecDeque::new(),
+            under_way: 0,
+            held_back: 0,
             read_closed: false,
             closing: false,
             stalled: false,
@@ -126,8 +139,14 @@ impl Connection {
             {
                 self.backlog.since = None;
                 let envelope = serde_json::from_slice::<RequestEnvelope<&RawValue>>(frame);
+                let bytes = frame.len();
                 match envelope {
-                    Ok(envelope) => accept(&envelope, &mut self.requests, &mut next_id, &mut on_request),
+                    Ok(envelope) => {
+                        self.under_way += bytes;
+                        accept(&envelope, bytes, &mut self.requests, &mut next_id, &mut on_request);
+                        let replies = self.requests.back().into_iter().flat_map(|request| &request.replies);
+                        self.held_back += replies.map(|(frame, _)| frame.len()).sum::<usize>();
+                    }
                     Err(error) => {
                         self.refuse(&Refusal::InvalidMessage { reason: error.to_string() });
                         return Reading::Idle;
@@ -175,6 +194,7 @@ impl Connection {
         if wanted {
             let frame =
                 encode(&ReplyEnvelope { parameters: Some(parameters), continues: !last, error: None });
+            self.held_back += frame.len();
             request.replies.push((frame, descriptors));
         }
         request.done = last;
@@ -185,7 +205,9 @@ impl Connection {
     pub fn reply_refusal(&mut self, id: RequestId, refusal: &Refusal) {
         let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
         if !request.oneway {
-            request.replies.push((encode(refusal), Vec::new()));
+            let frame = encode(refusal);
+            self.held_back += frame.len();
+            request.replies.push((frame, Vec::new()));
         }
         request.done = true;
         self.release();
@@ -200,10 +222,16 @@ impl Connection {
     /// How many bytes are held for the client now, and how many were when this was last asked.
     pub fn recount(&mut self) -> (usize, usize) {
         let old = self.backlog.bytes;
-        let bytes = self.decoder.pending() + self.outbox.len();
+        let bytes = self.decoder.pending() + self.outbox.len() + self.held_back;
         let since = (bytes > 0).then(|| self.backlog.since.unwrap_or_else(Instant::now));
         self.backlog = Burden { bytes, since };
         (bytes, old)
+    }
+
+    /// Whether the client reads, as far as is known: it has taken something of late, or is owed nothing.
+    pub fn reads(&self, now: Instant) -> bool {
+        self.decoder.pending() == 0
+            && self.backlog.since.is_none_or(|since| now.saturating_duration_since(since) < PATIENCE)
     }
 
     /// How much of a burden the client is: the bytes held for it, times how long.
@@ -231,14 +259,20 @@ impl Connection {
         self.outbox.len()
     }
 
+    /// Whether the client has much to read.
+    pub fn is_full(&self) -> bool {
+        self.outbox.len() + self.held_back >= OUT_FULL || self.outbox.descriptors() >= MAX_DESCRIPTORS
+    }
+
     /// Sends what the socket takes; true when reading, which had stopped for want of room, can go on.
     ///
     /// # Errors
-    /// When the client is gone, or has read so little that it has to go.
+    /// When the client is gone.
     pub fn flush(&mut self) -> io::Result<bool> {
+        let before = self.outbox.len();
         self.outbox.flush(self.stream.as_raw_fd())?;
-        if self.outbox.len() > OUT_MAX {
-            return Err(io::Error::other("the client does not read its replies"));
+        if self.outbox.len() < before {
+            self.backlog.since = None; // It reads.
         }
         Ok(self.stalled && self.has_room())
     }
@@ -266,18 +300,23 @@ impl Connection {
     fn has_room(&self) -> bool {
         let is_held = self.requests.back().is_some_and(|request| request.holds);
         let has_unread = self.outbox.len() >= OUT_HIGH || self.outbox.descriptors() >= MAX_DESCRIPTORS;
-        !self.closing && !is_held && !has_unread && self.requests.len() < MAX_REQUESTS
+        let has_much = self.requests.len() >= MAX_REQUESTS
+            || self.under_way >= MAX_UNDER_WAY
+            || self.held_back >= OUT_FULL;
+        !self.closing && !is_held && !has_unread && !has_much
     }
 
     /// Moves what may go out now into the outbox.
     fn release(&mut self) {
         while let Some(request) = self.requests.front_mut() {
             for (frame, descriptors) in request.replies.drain(..) {
+                self.held_back -= frame.len();
                 self.outbox.push(frame, descriptors);
             }
             if !request.done {
                 break;
             }
+            self.under_way -= request.bytes;
             self.requests.pop_front();
         }
     }
@@ -285,6 +324,7 @@ impl Connection {
 
 fn accept(
     envelope: &RequestEnvelope<&RawValue>,
+    bytes: usize,
     requests: &mut VecDeque<Pending>,
     next_id: &mut impl FnMut() -> RequestId,
     on_request: &mut impl FnMut(RequestId, Request, bool),
@@ -297,6 +337,7 @@ fn accept(
         holds: false,
         replies: Vec::new(),
         done: false,
+        bytes,
     };
     match parse(envelope) {
         Ok(Parsed::Request(request)) => {

@@ -29,6 +29,9 @@ const READ: usize = 64 * 1024;
 /// Bytes that are held in all for clients that do not finish their messages or do not read their replies.
 const MAX_BACKLOG: usize = 256 * 1024 * 1024;
 
+/// With so many, even clients that read are given up.
+const MAX_READ_SLOWLY: usize = 4 * MAX_BACKLOG;
+
 /// What clients want, or are.
 #[derive(Debug)]
 pub enum ServerEvent {
@@ -225,7 +228,9 @@ impl Server {
         self.backlog = self.backlog + new - old;
         while self.backlog > MAX_BACKLOG {
             let now = Instant::now();
-            let burdens = self.connections.iter().map(|(&token, connection)| (connection.burden(now), token));
+            let spares_readers = self.backlog <= MAX_READ_SLOWLY;
+            let burdens = self.connections.iter().filter(|(_, one)| !(spares_readers && one.reads(now)));
+            let burdens = burdens.map(|(&token, connection)| (connection.burden(now), token));
             let Some((_, token)) = burdens.max() else { return };
             tracing::warn!(
                 clients = self.connections.len(),
@@ -283,6 +288,12 @@ impl Server {
             .get(&request)
             .and_then(|token| self.connections.get(token))
             .map_or(0, Connection::unread)
+    }
+
+    /// Whether the client of this request has much to read.
+    pub fn is_full(&self, request: RequestId) -> bool {
+        let token = self.requests.get(&request);
+        token.and_then(|token| self.connections.get(token)).is_some_and(Connection::is_full)
     }
 
     /// Asks for [`ServerEvent::Drained`], once.

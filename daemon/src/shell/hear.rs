@@ -121,7 +121,10 @@ impl Shell {
         for signal in signals.pending() {
             match signal {
                 SIGCHLD => self.hear_workers(inbox, Fleet::collect),
-                SIGHUP => inbox.extend(self.reread_config()),
+                SIGHUP => {
+                    self.reopen_log();
+                    inbox.extend(self.reread_config());
+                }
                 _ => {
                     tracing::info!(signal, "told to end");
                     self.service_manager.stopping();

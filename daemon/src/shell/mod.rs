@@ -182,7 +182,7 @@ impl Supervisor {
         // written to.
         shell.service_manager.alive(shell.clock.now().monotonic);
         shell.fleet.flush();
-        shell.engine.flush();
+        shell.engine.flush(|| machines.desk.awaited());
         shell.server.flush(clients);
     }
 
@@ -212,7 +212,7 @@ impl Supervisor {
             Sweeper::new(PATIENCE).sweep();
             shell.containment.remove();
             // Interrupted attempts are found by the next start as they are; what has ended is still written.
-            shell.engine.flush();
+            shell.engine.flush(|| machines.desk.awaited());
             shell.engine.into_durable().close()?;
             shell.remover.close();
             return Ok(end);
@@ -220,7 +220,7 @@ impl Supervisor {
 
         // What the end has brought about is said before the sockets close.
         machines.turn(&mut shell);
-        shell.engine.flush();
+        shell.engine.flush(|| machines.desk.awaited());
         shell.server.flush(&mut Vec::new());
         drop(shell.fleet);
         shell.containment.remove();

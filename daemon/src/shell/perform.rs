@@ -91,7 +91,10 @@ impl Shell {
             Said::Answer(Answer::Ended { stdin: Some(token), .. }) => {
                 self.remover.remove_stdin(token.clone())
             }
-            Said::Answer(Answer::Pruned { jobs, callbacks, .. }) => self.remove_outputs(jobs, callbacks),
+            Said::Answer(Answer::Pruned { jobs, callbacks, outputs, .. }) => {
+                self.remove_outputs(jobs, callbacks);
+                self.remove_outputs(outputs, &[]);
+            }
             Said::Failing { reason } => {
                 tracing::error!(
                     reason,

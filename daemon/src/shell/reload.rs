@@ -5,9 +5,19 @@ use super::turn::{Inbox, Input};
 use crate::core::Settings;
 use crate::desk;
 use crate::engine::HistoryLimits;
+use crate::files::log;
 use crate::start::config::Config;
+use crate::worker::protocol::WorkerCommand;
 
 impl Shell {
+    /// In the background: the log has been moved away, perhaps. Workers have it open as well.
+    pub(super) fn reopen_log(&mut self) {
+        if let Some(path) = &self.options.log_file {
+            log::reopen(path);
+            self.fleet.send_to_all(&WorkerCommand::ReopenLog { path: path.clone() });
+        }
+    }
+
     /// Reads the file anew. The desk adds the pools that clients have added, and says from when on the result
     /// is in force.
     pub(super) fn reread_config(&self) -> Option<Input> {

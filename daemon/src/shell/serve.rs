@@ -19,9 +19,12 @@ impl Shell {
     pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
         match effect {
             desk::Effect::Reply { request, reply, last } => {
-                self.server.reply(request, &reply, Vec::new(), last)
+                self.server.reply(request, &reply, Vec::new(), last);
+                self.tell_if_full(request, last, inbox);
             }
-            desk::Effect::Refuse { request, refusal } => self.server.refuse(request, &refusal),
+            desk::Effect::Refuse { request, refusal } => {
+                self.server.refuse(request, &self.engine.explain(refusal));
+            }
             desk::Effect::Tell { request, happening } => {
                 if self.server.unread(request) > MAX_UNREAD {
                     inbox.push_back(Input::Desk(desk::Event::TooSlow { request }));
@@ -29,7 +32,10 @@ impl Shell {
                     self.server.reply(request, &*happening, Vec::new(), false);
                 }
             }
-            desk::Effect::ReplyStarted { request, id, attempt } => self.reply_started(request, id, attempt),
+            desk::Effect::ReplyStarted { request, id, attempt } => {
+                self.reply_started(request, id, attempt);
+                self.tell_if_full(request, false, inbox);
+            }
             desk::Effect::ReplyOutput { request, id, attempt, log } => {
                 if let Err(error) = self.reply_output(request, id, attempt, log) {
                     let reason = format!("its files cannot be opened: {error}");
@@ -59,6 +65,13 @@ impl Shell {
             desk::Effect::Ending { soon: false } => self.service_manager.draining(),
 
             desk::Effect::Command(_) => unreachable!("commands are for the core"),
+        }
+    }
+
+    /// What is told by and by waits for a client that has much to read.
+    fn tell_if_full(&self, request: RequestId, last: bool, inbox: &mut Inbox) {
+        if !last && self.server.is_full(request) {
+            inbox.push_back(Input::Desk(desk::Event::Full { request }));
         }
     }
 

@@ -273,7 +273,7 @@ impl Cleared {
         shell.engine.prune(shell.clock.now().wall_us);
         machines.turn(&mut shell);
         shell.fleet.flush();
-        shell.engine.flush();
+        shell.engine.flush(Vec::new);
 
         tracing::info!(socket = %shell.options.socket.display(), interrupted, "ready");
         shell.service_manager.ready();

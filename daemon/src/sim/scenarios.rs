@@ -244,7 +244,7 @@ fn a_cancel_of_something_unknown_cancels_nothing() {
     world.settle();
     let call = world.cancel(&[1, 9]);
     world.settle();
-    assert_eq!(refused(world.replies(call).first()), &Refusal::NoSuchJob { id: 9 });
+    assert_eq!(refused(world.replies(call).first()), &Refusal::NoSuchJob { id: 9, pruned: None });
     assert_eq!((world.state(1), sent_to(&world, 1)), (State::Queued, vec![]));
 }
 

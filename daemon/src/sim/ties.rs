@@ -69,7 +69,7 @@ fn a_tie_to_what_has_ended_ends_at_once_and_one_to_nothing_is_refused() {
     assert!(world.running_jobs().is_empty(), "it has not run");
     let call = world.submit(vec![tied(Tie::Job(JobId(99)))]);
     world.settle();
-    assert_eq!(refused(world.replies(call).last()), &Refusal::NoSuchJob { id: 99 });
+    assert_eq!(refused(world.replies(call).last()), &Refusal::NoSuchJob { id: 99, pruned: None });
 }
 
 #[test]

@@ -224,6 +224,7 @@ impl World {
             exit,
             usage: Usage::default(),
             stdout_bytes: 0,
+            disk_bytes: 0,
             stderr_bytes: 0,
             ended_us: self.now.wall_us,
             verdict: None,

@@ -518,7 +518,7 @@ impl Outside for World {
         }
         let wall_us = self.now.wall_us;
         let said = self.engine_mut().next(wall_us);
-        self.engine_mut().flush();
+        self.engine_mut().flush(Vec::new);
         said.iter().for_each(|said| self.note_said(said));
         said
     }
@@ -552,7 +552,7 @@ impl World {
 
     fn end_effect(&mut self) {
         // At once: should everything die now, the backing has what it was given before.
-        self.engine_mut().flush();
+        self.engine_mut().flush(Vec::new);
         self.is_performing = false;
         self.performed += 1;
         if self.cut_at.is_some_and(|at| self.performed >= at) {

@@ -11,7 +11,7 @@ use super::config::LogLevel;
 ///
 /// poold stays in the foreground unless --daemonize is given. On SIGTERM or SIGINT poold ends: running jobs
 /// get SIGTERM, after a grace SIGKILL, and are queued for the next start. A second SIGTERM or SIGINT skips
-/// the grace. On SIGHUP poold reads its configuration anew.
+/// the grace. On SIGHUP poold reads its configuration anew, and in the background opens its log anew.
 #[derive(Debug, Parser)]
 #[command(name = "poold", version, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -84,6 +84,9 @@ pub struct SupervisorOptions {
     pub workers: Option<NonZeroU32>,
     #[arg(long)]
     pub log: Option<LogLevel>,
+    /// What standard error is, in the background.
+    #[arg(long)]
+    pub log_file: Option<PathBuf>,
     /// Numbers of descriptors that the guardian passes on.
     #[arg(long)]
     pub listener_fd: i32,

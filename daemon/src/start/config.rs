@@ -22,10 +22,10 @@
 //! backoff = "1s"              # doubled after each failed attempt
 //! timeout = "5m"
 //!
-//! [history]                   # ended jobs beyond any of these limits are removed, the oldest first
-//! max_jobs = 100000
+//! [history]                   # of ended jobs
+//! max_jobs = 100000           # canceled ones and a map's go first, failed ones and those with a key last
 //! max_age = "30d"
-//! max_output_bytes = 10737418240
+//! max_output_bytes = 10737418240 # of output and results, on disk; beyond it these go, and the records stay
 //!
 //! [pool.build]                # further pools; [pool.default] has the same members
 //! workers = 2

@@ -26,6 +26,7 @@ use signal_hook_mio::v1_0::Signals;
 use super::door::Door;
 use super::handover::{self, Handed};
 use super::trace::Trace;
+use crate::files::log;
 use crate::job::{Exit, ProcessId};
 use crate::kernel::{self, PATIENCE, Sweeper};
 
@@ -63,6 +64,8 @@ pub struct Guarded {
     pub locks: Vec<OwnedFd>,
     /// Where somebody waits for the start.
     pub readiness: Option<OwnedFd>,
+    /// What our standard error is, where we are in the background.
+    pub log_file: Option<PathBuf>,
     /// Removed at the end.
     pub pid_file: Option<Trace>,
 }
@@ -168,7 +171,7 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
 
 /// Starts the supervisor; returns our end of its lifeline, too.
 fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
-    let Guarded { program, arguments, door, locks, readiness, pid_file: _ } = guarded;
+    let Guarded { program, arguments, door, locks, readiness, pid_file: _, log_file: _ } = guarded;
     let mut command = Command::new(program);
     command.arg0("poold").args(arguments).arg("--socket").arg(door.at());
 
@@ -213,6 +216,9 @@ fn wait_for_end(
                 continue;
             }
             *told_to_end |= is_end(signal);
+            if signal == SIGHUP {
+                guarded.log_file.iter().for_each(|path| log::reopen(path));
+            }
             // Not reaped yet, so the pid is its own.
             let _ = kill(
                 Pid::from_raw(supervisor.get()),

@@ -48,6 +48,7 @@ use nix::fcntl::{Flock, FlockArg};
 use pool_proto::location::named_socket;
 use pool_proto::own_file;
 
+use crate::files::log;
 use crate::kernel;
 use cli::DaemonOptions;
 use config::{Config, LogLevel};
@@ -166,14 +167,15 @@ impl Locked {
 impl Listening {
     /// Goes into the background, if that was asked for. The locks belong to open files, and so go along.
     fn detach(self) -> anyhow::Result<Guarding> {
-        let Self { configured: Configured { options, paths, log, .. }, mut door, locks } = self;
+        let Self { configured: Configured { options, paths, log: level, .. }, mut door, locks } = self;
         let (pid_file, readiness) = if options.daemonize {
             let (trace, pipe) = daemonize(&paths.state_dir, paths.pid_file.as_deref())?;
             (trace, Some(pipe))
         } else {
             (None, None)
         };
-        log_to_stderr(log);
+        let log_file = options.daemonize.then(|| log::path(&paths.state_dir));
+        log_to_stderr(level);
 
         // The locks name the pid of the process that stays, which is known only now.
         door.announce()?;
@@ -185,7 +187,8 @@ impl Listening {
         }
         Ok(Guarding(guardian::Guarded {
             program: PathBuf::from("/proc/self/exe"),
-            arguments: supervisor_arguments(&options, &paths),
+            arguments: supervisor_arguments(&options, &paths, log_file.as_deref()),
+            log_file,
             door,
             locks,
             readiness,
@@ -202,11 +205,14 @@ impl Guarding {
     }
 }
 
-fn supervisor_arguments(options: &DaemonOptions, paths: &Paths) -> Vec<OsString> {
+fn supervisor_arguments(options: &DaemonOptions, paths: &Paths, log_file: Option<&Path>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["supervisor".into()];
     arguments.extend(["--state-dir".into(), paths.state_dir.clone().into()]);
     if let Some(path) = &paths.config {
         arguments.extend(["--config".into(), path.into()]);
+    }
+    if let Some(path) = log_file {
+        arguments.extend(["--log-file".into(), path.into()]);
     }
     if options.config.is_none() {
         arguments.push("--config-optional".into());
@@ -246,7 +252,7 @@ pub fn log_to_stderr(level: LogLevel) {
 ///
 /// Returns what there is of a pid file, and where to say that poold serves.
 fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<(Option<Trace>, OwnedFd)> {
-    let path = state_dir.join("poold.log");
+    let path = log::path(state_dir);
     let log = own_file::open(&path, OpenOptions::new().append(true).create(true));
     let log = log.with_context(|| format!("cannot write the log {}", path.display()))?;
     // Tried beforehand: it is written once the pid is known.

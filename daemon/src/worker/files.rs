@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -67,6 +68,12 @@ impl Files {
     pub fn sizes(&self) -> (u64, u64) {
         let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.len());
         (size(&self.stdout), size(&self.stderr))
+    }
+
+    /// What both take on the disk, in bytes. Holes take nothing.
+    pub fn disk_bytes(&self) -> u64 {
+        let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        size(&self.stdout).saturating_add(size(&self.stderr))
     }
 
     /// Without a process: the files, and what somebody writes to them through.

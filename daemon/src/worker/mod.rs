@@ -23,6 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pool_proto::nouns::Usage;
 use pool_proto::wire::frame::{Decoder, encode};
 
+use crate::files::log;
 use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Verdict};
 use crate::kernel::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper};
 use files::Files;
@@ -237,6 +238,7 @@ impl Worker {
             WorkerCommand::Environment(environment) => self.set_environment(&environment),
             WorkerCommand::Run(run) => return self.on_run(&run),
             WorkerCommand::Host(host) => return Ok(self.host(&host)),
+            WorkerCommand::ReopenLog { path } => log::reopen(&path),
             WorkerCommand::Retire => self.hosted.iter_mut().for_each(Hosted::leave),
             // Whichever call they are meant for: there is one program.
             WorkerCommand::Signal { signal, .. } if self.hosted.is_some() => {
@@ -357,7 +359,9 @@ impl Worker {
             too_much.map(|limit| Verdict::TooMuchOutput { limit })
         };
 
-        let ended = Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, ended_us, verdict };
+        let disk_bytes = attempt.files.disk_bytes();
+        let ended =
+            Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, disk_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
     }
 

@@ -15,6 +15,7 @@
 //! `Hello` also says what a worker has in hand, which is nothing for a fresh one: so a later supervisor can
 //! adopt living workers. ARCHITECTURE.md says how that would go.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pool_proto::OsText;
@@ -25,7 +26,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub enum WorkerCommand {
     Host(Box<Host>),
     /// The resident program has no more input: end when it ends, or soon.
     Retire,
+    /// Standard error goes on in the file at this path: poold's log, of which the old file was moved away.
+    ReopenLog { path: PathBuf },
 }
 
 /// A resident program to start.

@@ -36,7 +36,7 @@ pub use pool::{AddPool, Pools, PoolsListed, RemovePool};
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{Cancel, Canceled, Release, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
-pub use submit::{Spool, Spooled, Submit, SubmitMany, Submitted};
+pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
 
 /// The interface's name.
@@ -56,16 +56,16 @@ pub trait Method: Serialize {
 
 // A row reads: the method's name; its parameters, where it has any, as `Request` carries them; the parameters
 // of its reply; and `long` where even a single reply may be as long as all the records that the request
-// names.
+// names, or brings descriptors: the connection's next request is read when that one is over.
 table::methods! {
     Ping                        -> Pong;
     Submit(Box<Submit>)         -> Progress;
     SubmitMany(Box<SubmitMany>) -> Submitted;
-    Spool                       -> Spooled;
+    Spool                       -> Spooled, long;
     Wait(Wait)                  -> Progress, long;
     Get(Get)                    -> Got, long;
     List(List)                  -> Listed, long;
-    Output(Output)              -> OutputOpened;
+    Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
     Release(Release)            -> Empty;

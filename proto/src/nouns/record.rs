@@ -61,6 +61,8 @@ pub struct Record {
     pub due_at: Option<String>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
+    #[serde(default)]
+    pub output_pruned: bool,
     pub callbacks: Vec<Callback>,
 }
 
@@ -157,4 +159,6 @@ pub struct Brief {
     pub signal: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_pruned: bool,
 }

@@ -10,7 +10,7 @@ use pool_proto::text::MAX_DURATION;
 use pool_proto::wire::message::RequestEnvelope;
 use pool_proto::{OsText, Refusal, Request};
 use poold::core::{Core, Effect, Event, Now, SlotId};
-use poold::desk::{Account, Admission, complete};
+use poold::desk::{Account, Admission, Common, complete};
 use poold::engine::{Answer, Change, Offer, Restored};
 use poold::job::{
     Claim, Ended, Environment, Exit, JobId, JobKind, Process, ProcessId, Ready, RequestId, Tries, Work,
@@ -121,6 +121,8 @@ fn is_same(one: &Value, other: &Value) -> bool {
 fn check_many(many: SubmitMany) {
     let defaults = many.defaults.unwrap_or_default();
     assert_eq!(complete(defaults.clone(), &Job::default()), defaults, "without defaults a job is what it is");
+    check_together(&many.jobs, &defaults);
+    check_large(many.jobs.first(), &defaults);
     for (index, job) in many.jobs.into_iter().enumerate().take(8) {
         let completed = complete(job.clone(), &defaults);
         assert_eq!(complete(completed.clone(), &defaults), completed, "defaults fill what is left out, once");
@@ -128,6 +130,46 @@ fn check_many(many: SubmitMany) {
         assert!(job.method.is_none() || completed.method == job.method);
         admit(completed, index);
     }
+}
+
+/// Jobs of one message become what each becomes by itself, and those that bring no environment share one.
+fn check_together(jobs: &[Job], defaults: &Job) {
+    let mut admission = Admission::new(Account::default());
+    let config = Config::default();
+    let mut common = Common::new(defaults.clone());
+    let mut shared: Vec<Arc<Environment>> = Vec::new();
+    for (index, job) in jobs.iter().enumerate().take(1000) {
+        let Ok(completed) = common.complete(job.clone()) else { return };
+        let is_warm = completed.method.is_some();
+        let pool_named = |name: &str| (name == DEFAULT_POOL || is_warm).then(|| (Arc::from(name), is_warm));
+        let together = admission.admit_one_of(completed, index, &mut common, &config, pool_named);
+        let alone = admission.admit(complete(job.clone(), defaults), index, &config, pool_named);
+        match (together, alone) {
+            (Ok(together), Ok(alone)) => {
+                assert_eq!(together, alone);
+                let is_shared = job.env.is_none() && job.umask.is_none() && defaults.env.is_some();
+                shared.extend(is_shared.then(|| together.environment.clone()));
+            }
+            (Err(Refusal::InvalidParameter { .. }), _) => return,
+            (together, alone) => assert_eq!(together.err(), alone.err()),
+        }
+    }
+    assert!(shared.windows(2).all(|two| Arc::ptr_eq(&two[0], &two[1])), "the environment is kept once");
+}
+
+/// However large the defaults are, and however many take from them: what comes of one message is bounded.
+fn check_large(job: Option<&Job>, defaults: &Job) {
+    const MANY: usize = 300;
+    const BOUND: usize = 80 << 20;
+    let Some(job) = job else { return };
+    let large = Job { argv: vec!["x".repeat(1 << 20).into()], method: None, ..defaults.clone() };
+    let mut common = Common::new(large);
+    let mut taken = 0;
+    for _ in 0..MANY {
+        let Ok(completed) = common.complete(job.clone()) else { break };
+        taken += completed.argv.iter().map(|argument| argument.len()).sum::<usize>();
+    }
+    assert!(taken < BOUND, "{taken} bytes come of one message");
 }
 
 /// What a job becomes: work, or a refusal that names the member at fault.
@@ -258,7 +300,15 @@ fn run(work: Arc<Work>, config: &Config) {
 
     let usage = Usage::default();
     let exit = Exit::Signal { signal: 9, core: false };
-    let ended = Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, ended_us: now.wall_us, verdict: None };
+    let ended = Ended {
+        exit,
+        usage,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        disk_bytes: 0,
+        ended_us: now.wall_us,
+        verdict: None,
+    };
     let effects = core.handle(now, Event::Ended { slot, claim, ended });
     let is_change = |effect: &Effect| matches!(effect, Effect::Change(_));
     assert!(effects.iter().any(is_change), "its end is written down: {effects:?}");

@@ -151,6 +151,6 @@ impl<'a> Lane<'a> for BatchLane<'a> {
 }
 
 fn in_brief(record: Record) -> Brief {
-    let Record { id, state, value, error, exit_code, signal, reason, .. } = record;
-    Brief { id, state, value, error, exit_code, signal, reason }
+    let Record { id, state, value, error, exit_code, signal, reason, output_pruned, .. } = record;
+    Brief { id, state, value, error, exit_code, signal, reason, output_pruned }
 }

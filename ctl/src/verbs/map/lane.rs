@@ -11,7 +11,7 @@ use super::template::Template;
 use crate::exit::ExitReason;
 use crate::link::session::Session;
 use crate::tell::error::describe_error;
-use crate::tell::outcome;
+use crate::tell::outcome::{self, result_pruned};
 use crate::term::text::{self, printable};
 
 /// The number of characters of an item that a message shows.
@@ -118,6 +118,7 @@ impl EndedItem {
         match &self.end {
             Returned::Command { record, .. } => outcome::exit_of(record),
             Returned::Call(brief) => match (brief.state, &brief.error) {
+                (State::Succeeded, _) if brief.output_pruned => ExitReason::Failed,
                 (State::Succeeded, _) => ExitReason::Success,
                 (State::TimedOut, _) => ExitReason::TimedOut,
                 (_, Some(_)) => ExitReason::Unwell,
@@ -143,7 +144,9 @@ impl EndedItem {
                     || format!("job {} did this item in an earlier run, with another command", record.id);
                 outcome::remark(record).or_else(|| is_other.then(other))
             }
-            Returned::Call(brief) if brief.state == State::Succeeded => None,
+            Returned::Call(brief) if brief.state == State::Succeeded => {
+                brief.output_pruned.then(|| result_pruned(brief.id))
+            }
             Returned::Call(brief) => Some(format!(
                 "job {} ({}): {}",
                 brief.id,
@@ -165,5 +168,5 @@ fn why(brief: &Brief) -> String {
 
 /// The value of a call as a line. None if the call has failed.
 pub fn value_line(brief: &Brief) -> Option<String> {
-    (brief.state == State::Succeeded).then(|| text::value_line(brief.value.as_ref()))
+    (brief.state == State::Succeeded && !brief.output_pruned).then(|| text::value_line(brief.value.as_ref()))
 }

@@ -34,6 +34,10 @@ const CALLS: usize = 4096;
 const CALLS_OF_BATCH: usize = 512;
 const MORE_LANES: usize = 8;
 
+/// Bytes of items in one batch, and in flight, the last item's apart.
+const BATCH_BYTES: usize = 1 << 20;
+const BYTES_IN_FLIGHT: usize = 64 << 20;
+
 /// See the module's description.
 pub struct Window<'a> {
     link: &'a Link,
@@ -44,6 +48,9 @@ pub struct Window<'a> {
     /// The number of jobs in flight, including those that are gathered for the next lane.
     in_flight: usize,
     gathered: Vec<Load>,
+    /// The bytes of the items that are gathered, and of all in flight.
+    gathered_bytes: usize,
+    bytes: usize,
     /// The number of jobs that go together.
     batch: usize,
     /// The slots of the pool.
@@ -85,6 +92,8 @@ impl<'a> Window<'a> {
             max_lanes,
             in_flight: 0,
             gathered: Vec::new(),
+            gathered_bytes: 0,
+            bytes: 0,
             batch,
             slots: slots.max(1),
             size,
@@ -120,7 +129,7 @@ impl<'a> Window<'a> {
         } else {
             self.in_flight <= self.low.min(self.size - 1)
         };
-        self.is_filling && (!self.gathered.is_empty() || self.has_lane())
+        self.is_filling && self.bytes < BYTES_IN_FLIGHT && (!self.gathered.is_empty() || self.has_lane())
     }
 
     fn has_lane(&self) -> bool {
@@ -142,9 +151,15 @@ impl<'a> Window<'a> {
     /// # Errors
     /// When poold is there but does not let us connect.
     pub fn submit(&mut self, load: Load) -> anyhow::Result<()> {
+        self.gathered_bytes += load.item.text.len();
+        self.bytes += load.item.text.len();
         self.gathered.push(load);
         self.in_flight += 1;
-        if self.gathered.len() >= self.batch { self.flush() } else { Ok(()) }
+        if self.gathered.len() >= self.batch || self.gathered_bytes > BATCH_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// # Errors
@@ -160,6 +175,7 @@ impl<'a> Window<'a> {
                 self.add_lane(session)
             }
         };
+        self.gathered_bytes = 0;
         self.lanes[lane].start(&self.template, std::mem::take(&mut self.gathered));
         Ok(())
     }
@@ -240,8 +256,9 @@ impl<'a> Window<'a> {
     /// When poold refuses.
     pub fn next(&mut self, lane: usize) -> Result<Option<LaneEvent>, ClientError> {
         let event = self.lanes[lane].next(&self.template)?;
-        if let Some(LaneEvent::Ended(_)) = event {
+        if let Some(LaneEvent::Ended(ended)) = &event {
             self.in_flight -= 1;
+            self.bytes -= ended.item.text.len();
             self.size = self.full_size.min(self.size + 1);
         }
         Ok(event)
@@ -254,6 +271,7 @@ impl<'a> Window<'a> {
 
         let count = loads.len();
         self.in_flight -= count;
+        self.bytes -= bytes_of(&loads);
         self.again.extend(loads);
 
         self.batch = self.batch.min(count.div_ceil(2)).max(1);
@@ -263,8 +281,14 @@ impl<'a> Window<'a> {
 
     /// Gives up the items of a lane.
     pub fn give_up(&mut self, lane: usize) {
-        self.in_flight -= self.lanes[lane].give_up().len();
+        let loads = self.lanes[lane].give_up();
+        self.in_flight -= loads.len();
+        self.bytes -= bytes_of(&loads);
     }
+}
+
+fn bytes_of(loads: &[Load]) -> usize {
+    loads.iter().map(|load| load.item.text.len()).sum()
 }
 
 fn slots(client: &mut Client, pool: &str) -> Result<Option<usize>, ClientError> {

@@ -81,6 +81,7 @@ impl Core {
         dequeued: Option<Arc<str>>,
     ) {
         self.ending.remove(&id);
+        self.forget_unattended(id);
         if let Some(pool) = dequeued {
             self.dequeue(id, &pool);
         }
@@ -97,6 +98,7 @@ impl Core {
     /// it asks the engine.
     pub(in crate::core) fn on_lost(&mut self, id: JobId) {
         self.ending.remove(&id);
+        self.forget_unattended(id);
         self.tell(Fact::Lost { id });
     }
 }

@@ -52,6 +52,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         usage: Some(ended.usage),
         stdout_bytes: Some(ended.stdout_bytes),
         stderr_bytes: Some(ended.stderr_bytes),
+        disk_bytes: ended.disk_bytes,
         answer: None,
         ended_us: ended.ended_us,
     })
@@ -76,6 +77,7 @@ pub fn of_answer(answered: Answered) -> Outcome {
     Outcome {
         exit_code: Some(exit_code),
         stderr_bytes: Some(stderr_bytes),
+        disk_bytes: stderr_bytes,
         answer: Some(result),
         ..without_process(state, kind, None, ended_us)
     }
@@ -134,6 +136,7 @@ pub fn without_process(state: State, result: ResultKind, reason: Option<String>,
         usage: None,
         stdout_bytes: None,
         stderr_bytes: None,
+        disk_bytes: 0,
         answer: None,
         ended_us,
     }

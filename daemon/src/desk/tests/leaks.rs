@@ -339,10 +339,15 @@ impl Outside {
         let second = if is_missing { Vec::new() } else { of(second) };
         if !first.is_empty() {
             let records = of(first);
-            self.handle(Event::Answer(Answer::Got { request, records, missing: Vec::new() }));
+            self.handle(Event::Answer(Answer::Got {
+                request,
+                records,
+                missing: Vec::new(),
+                rest: Vec::new(),
+            }));
         }
         if ids.is_empty() || !second.is_empty() || !missing.is_empty() {
-            self.handle(Event::Answer(Answer::Got { request, records: second, missing }));
+            self.handle(Event::Answer(Answer::Got { request, records: second, missing, rest: Vec::new() }));
         }
     }
 

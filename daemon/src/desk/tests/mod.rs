@@ -118,7 +118,13 @@ impl Bench {
 
     pub fn got(&mut self, request: RequestId, records: Vec<Record>, missing: &[u64]) -> Vec<String> {
         let missing = missing.iter().map(|&id| JobId(id)).collect();
-        self.handle(Event::Answer(Answer::Got { request, records, missing }))
+        self.handle(Event::Answer(Answer::Got { request, records, missing, rest: Vec::new() }))
+    }
+
+    /// The engine has read some of what it was asked for.
+    pub fn got_part(&mut self, request: RequestId, records: Vec<Record>, rest: &[u64]) -> Vec<String> {
+        let rest = rest.iter().map(|&id| JobId(id)).collect();
+        self.handle(Event::Answer(Answer::Got { request, records, missing: Vec::new(), rest }))
     }
 
     pub fn ended(&mut self, id: u64, record: Option<Record>) -> Vec<String> {

@@ -17,6 +17,7 @@ fn succeeded() -> Place {
         reason: None,
         usage: None,
         stdout_bytes: None,
+        disk_bytes: 0,
         stderr_bytes: None,
         answer: None,
         ended_us: 5,
@@ -292,4 +293,57 @@ fn a_shutdown_is_replied_to_before_it_begins() {
             [r#"1 {"pid":10}"#.to_owned(), format!("ending {ending}"), format!("command {command}")]
         );
     }
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_told_slowly_and_misses_nothing() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let (request, told) = bench.ask_more(connection, wait(json!({"ids": [6, 7, 8, 9]})));
+    assert_eq!(told, ["1 asks 6 7 8 9"]);
+    // There was room for one record. The rest is read when the client has read that.
+    let told = bench.got_part(request, vec![record(6, "succeeded")], &[7, 8, 9]);
+    let ended = |id: u64, more: &str| {
+        format!(r#"1 {{"attempt":1,"event":"ended","id":{id},"record":"{id} succeeded"}}{more}"#)
+    };
+    assert_eq!(told, [ended(6, " ..."), "1 awaits drained".to_owned()]);
+    assert_eq!(bench.handle(Event::Drained { request }), ["1 asks 7 8 9"]);
+    let running = || record(9, "running");
+    assert_eq!(bench.got(request, vec![record(7, "running"), record(8, "running"), running()], &[]), [""; 0]);
+
+    // An end that comes while it has much to read costs no record, and is read later.
+    assert_eq!(wanted(&mut bench, 7), Detail::Record);
+    assert_eq!(bench.handle(Event::Full { request }), ["1 awaits drained"]);
+    assert_eq!(bench.handle(Event::Full { request }), [""; 0]);
+    assert_eq!(wanted(&mut bench, 8), Detail::Nothing);
+    assert_eq!(bench.ended(7, Some(record(7, "succeeded"))), [""; 0]);
+    assert_eq!(bench.ended(8, None), [""; 0]);
+    assert_eq!(bench.desk.awaited(), [7, 8, 9].map(JobId), "nothing of them is pruned");
+    assert_eq!(bench.handle(Event::Drained { request }), ["1 asks 7 8"]);
+    let told = bench.got(request, vec![record(7, "succeeded"), record(8, "succeeded")], &[]);
+    assert_eq!(told, [ended(7, " ..."), ended(8, " ...")]);
+    assert_eq!(bench.ended(9, Some(record(9, "succeeded"))), [ended(9, "")]);
+    bench.leave(connection, &[]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn starts_are_told_a_few_at_a_time_and_before_their_ends() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let ids: Vec<u64> = (1..=9).collect();
+    let (request, _) = bench.ask_more(connection, wait(json!({"ids": ids, "output": true})));
+    bench.got(request, ids.iter().map(|&id| record(id, "queued")).collect(), &[]);
+    for id in 1..=8 {
+        let told = bench.handle(Event::Fact(Fact::Started { id: JobId(id), attempt: 1 }));
+        assert_eq!(told, [format!("1 started {id}/1")]);
+    }
+    let ninth = bench.handle(Event::Fact(Fact::Started { id: JobId(9), attempt: 1 }));
+    assert_eq!(ninth, ["1 awaits drained"], "its descriptors would be ours for as long as nobody reads");
+    assert_eq!(bench.ended(9, Some(record(9, "succeeded"))), [""; 0]);
+    assert_eq!(bench.handle(Event::Drained { request }), ["1 started 9/1", "1 asks 9"]);
+    let told = bench.got(request, vec![record(9, "succeeded")], &[]);
+    assert_eq!(told, [r#"1 {"attempt":1,"event":"ended","id":9,"record":"9 succeeded"} ..."#]);
+    bench.leave(connection, &[request]);
+    assert!(bench.is_empty());
 }

@@ -35,7 +35,7 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
 
     let tied = |to| Arc::new(Work { tie: Some(Tie::Job(JobId(to))), ..Work::clone(&jobs[0]) });
     let refused = trial.answer(insert(4, 4, vec![tied(1), tied(9)]));
-    let refusal = Refusal::NoSuchJob { id: 9 };
+    let refusal = Refusal::NoSuchJob { id: 9, pruned: None };
     assert_eq!(refused, Answer::Refused { request: RequestId(4), refusal }, "all of them, or none");
     trial.run(vec![finish(1)]);
     let inserted = trial.answer(insert(4, 4, vec![tied(2), tied(1)]));

@@ -1,11 +1,14 @@
 //! Questions, and everything that is about no single job.
 
-use pool_proto::nouns::{On, State};
+use std::sync::Arc;
+
+use pool_proto::Json;
+use pool_proto::nouns::{On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, CallbackEnd, Chore, Order, Page};
-use crate::job::{CallbackId, JobId, RequestId};
+use crate::job::{CallbackId, JobId, Key, Outcome, RequestId, Work};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
     let answers = trial.run(vec![
@@ -54,7 +57,7 @@ pub fn questions_are_answered_in_their_order_and_page_by_page(trial: &mut Trial)
     trial.insert(1, vec![work(&["a"], &[]); 5]);
     trial.quietly(vec![start(2, 1)]);
     trial.run(vec![finish(3)]);
-    let Answer::Got { request: RequestId(1), records, missing } = trial.answer(records(1, &[9, 5, 8, 1]))
+    let Answer::Got { request: RequestId(1), records, missing, .. } = trial.answer(records(1, &[9, 5, 8, 1]))
     else {
         panic!("it can be read")
     };
@@ -94,16 +97,72 @@ pub fn what_ended_first_is_pruned_first(trial: &mut Trial) {
     assert_eq!(pruned(prune(4, 0, 480, 10)), (vec![], false), "nothing is beyond the limits");
     assert_eq!(pruned(prune(2, 0, 480, 1)), (vec![(3, 1)], true), "one batch of a number too large");
     assert_eq!(pruned(prune(9, NOW_US + 3, u64::MAX, 10)), (vec![(1, 1)], false), "what is too old");
-    assert_eq!(pruned(prune(9, 0, 239, 10)), (vec![(2, 1)], false), "what has written too much");
-    assert_eq!(pruned(prune_all(10)), (vec![(4, 1)], false), "never what has not ended");
+    assert_eq!(pruned(prune(9, 0, 239, 10)), (vec![], false), "bytes cost no record");
+    assert_eq!(pruned(prune_all(10)), (vec![(2, 1), (4, 1)], false), "never what has not ended");
     assert_eq!(trial.line(), [5, 6]);
+}
+
+pub fn too_many_bytes_cost_output_and_results_and_leave_the_records(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]), work(&["b"], &[])]);
+    trial.insert(3, vec![call(false)]);
+    let value = Json::parse(&format!("{:?}", "x".repeat(5000))).expect("it is JSON");
+    let answered =
+        Outcome { answer: Some(Ok(value)), ..*outcome(State::Succeeded, ResultKind::Success, NOW_US) };
+    trial.run(vec![finish_at(1, NOW_US + 1), finish_at(2, NOW_US + 2), end(3, 1, Box::new(answered))]);
+
+    // A call that succeeded is worth less than what has failed, and its value counts.
+    let stripped = |order, trial: &mut Trial| match trial.answer(order) {
+        Answer::Pruned { jobs, outputs, more, .. } => {
+            assert_eq!(jobs, []);
+            (outputs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(), more)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stripped(prune_but(9, 0, 300, 10, &[3]), trial).0, [1, 2], "somebody waits for job 3");
+    assert_eq!(stripped(prune(9, 0, 6000, 10), trial), (vec![], false));
+    assert_eq!(stripped(prune(9, 0, 300, 10), trial), (vec![3], false));
+    trial.restart();
+    assert_eq!(stripped(prune(9, 0, 0, 10), trial), (vec![], false), "there is nothing more to take");
+
+    let records = [1, 2, 3].map(|id| trial.record(id));
+    assert!(records.iter().all(|record| record.output_pruned && record.state.is_terminal()), "{records:?}");
+    assert_eq!((&records[2].value, &records[0].stdout), (&None, &None));
+}
+
+pub fn what_somebody_waits_for_is_spared_and_keys_and_failures_go_last(trial: &mut Trial) {
+    let succeeded = |id, ended| end(id, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US + ended));
+    let key = Some(Key { text: "k".into(), round: None });
+    let keyed = Arc::new(Work { key, ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![keyed]);
+    trial.insert(2, vec![work(&["a"], &[]); 4]);
+    trial.run(vec![succeeded(1, 1), finish_at(2, NOW_US + 2), succeeded(3, 3), succeeded(4, 4), cancel(5)]);
+
+    let pruned = |order, trial: &mut Trial| match trial.answer(order) {
+        Answer::Pruned { jobs, .. } => jobs.iter().map(|(id, _)| id.0).collect::<Vec<u64>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pruned(prune(4, 0, u64::MAX, 10), trial), [5], "what was canceled goes first");
+    assert_eq!(pruned(prune_but(3, 0, u64::MAX, 10, &[3]), trial), [1], "half of the room is for the others");
+    assert_eq!(pruned(prune_but(2, 0, u64::MAX, 10, &[3]), trial), [4], "what has failed stays");
+    assert_eq!(pruned(prune_but(0, i64::MAX, 0, 10, &[2, 3]), trial), [0; 0]);
+    assert_eq!(pruned(prune_but(0, 0, u64::MAX, 10, &[3]), trial), [2]);
+}
+
+pub fn a_pool_that_is_flooded_pays_for_it(trial: &mut Trial) {
+    let other = Arc::new(Work { pool: "other".into(), ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![work(&["a"], &[])]);
+    trial.insert(2, vec![other; 20]);
+    trial.run((1..=21).map(|id| finish_at(id, NOW_US + id.cast_signed())).collect());
+    let Answer::Pruned { jobs, .. } = trial.answer(prune(5, 0, u64::MAX, 100)) else { panic!("it is told") };
+    assert_eq!(jobs.len(), 16);
+    assert_eq!(trial.record(1).state, State::Failed, "the one of a quiet pool is there");
 }
 
 pub fn a_job_with_a_callback_to_deliver_is_not_pruned(trial: &mut Trial) {
     trial.insert(1, vec![work(&["a"], &[(On::Done, "x"), (On::Success, "y"), (On::Failure, "z")])]);
     trial.insert(2, vec![work(&["b"], &[(On::Success, "x")])]);
     trial.run(vec![finish(1)]);
-    let nothing = || Answer::Pruned { jobs: vec![], callbacks: vec![], more: false };
+    let nothing = || Answer::Pruned { jobs: vec![], callbacks: vec![], outputs: vec![], more: false };
     assert_eq!(trial.answer(prune_all(10)), nothing(), "two are pending");
     trial.run(vec![begin_callback(10), end_callback(10, CallbackEnd::Delivered), begin_callback(12)]);
     assert_eq!(trial.answer(prune_all(10)), nothing(), "one runs");
@@ -116,11 +175,11 @@ pub fn a_job_with_a_callback_to_deliver_is_not_pruned(trial: &mut Trial) {
     trial.run(vec![finish(2)]);
     let pruned = trial.answer(prune(1, 0, u64::MAX, 10));
     let callbacks = vec![(CallbackId(20), 0)];
-    assert_eq!(pruned, Answer::Pruned { jobs: vec![(JobId(2), 1)], callbacks, more: false });
+    assert_eq!(pruned, Answer::Pruned { jobs: vec![(JobId(2), 1)], callbacks, outputs: vec![], more: false });
 
     trial.run(vec![wake(NOW_US, 9), begin_callback(12), end_callback(12, CallbackEnd::Failed)]);
     let callbacks = vec![(CallbackId(10), 1), (CallbackId(11), 0), (CallbackId(12), 2)];
-    let pruned = Answer::Pruned { jobs: vec![(JobId(1), 1)], callbacks, more: false };
+    let pruned = Answer::Pruned { jobs: vec![(JobId(1), 1)], callbacks, outputs: vec![], more: false };
     assert_eq!(trial.answer(prune_all(10)), pruned);
     let Answer::Got { missing, .. } = trial.answer(records(1, &[1])) else { panic!("it is answered") };
     assert_eq!(missing, [JobId(1)]);

@@ -28,7 +28,7 @@ impl Memory {
             let Some(Tie::Job(other)) = work.tie else { continue };
             match self.jobs.get(&other) {
                 None => {
-                    let refusal = Refusal::NoSuchJob { id: other.0 };
+                    let refusal = Refusal::NoSuchJob { id: other.0, pruned: None };
                     return self.answer(Answer::Refused { request, refusal });
                 }
                 Some(row) if row.has_ended() => untied.push(id),
@@ -96,6 +96,8 @@ impl Memory {
             reason: None,
             last_crash: None,
             start: None,
+            has_had_key: submitted.key.is_some(),
+            is_stripped: false,
         };
         self.jobs.insert(id, row);
         self.enter_line(id);

@@ -72,6 +72,10 @@ struct Row {
     last_crash: Option<String>,
     /// Of the current attempt, or of the last one of a job that has ended.
     start: Option<Start>,
+    /// It was submitted with a key, which it may have lost since.
+    has_had_key: bool,
+    /// Its output and result were removed to make room.
+    is_stripped: bool,
 }
 
 impl Row {
@@ -195,9 +199,7 @@ impl Memory {
                 self.reserved_below = self.reserved_below.max(below);
                 self.answer(Answer::IdsReserved { below });
             }
-            Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
-                self.prune(history::Bounds { max_jobs, ended_before_us, max_output_bytes }, batch as usize);
-            }
+            Chore::Prune(room) => self.prune(&room),
             Chore::Hold { request, .. } => {
                 let reason = "jobs that are kept in memory have no file that could be copied".to_owned();
                 self.answer(Answer::Held { request, bytes: Err(Refusal::StoreFailed { reason }) });

@@ -8,7 +8,10 @@ use pool_proto::nouns::{Callback, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
-use crate::engine::{Answer, Interrupted, LastEnd, Page, Restored, Tied};
+use crate::engine::large_bytes;
+use crate::engine::{
+    ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LastEnd, MAX_RECORDS, Page, Restored, Tied,
+};
 use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
 
 impl Memory {
@@ -19,19 +22,35 @@ impl Memory {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let line = self.lines.get(pool).into_iter();
         let mut ids = line.flat_map(|line| line.range((after, Bound::Unbounded))).map(|position| position.id);
-        let jobs = ids.by_ref().take(limit).filter_map(|id| self.ready(id)).collect();
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while jobs.len() < limit
+            && bytes <= FETCHED_BYTES
+            && let Some(id) = ids.next()
+        {
+            let Some(ready) = self.ready(id) else { continue };
+            bytes += ready.work.own_bytes();
+            jobs.push(ready);
+        }
         (jobs, ids.next().is_none())
     }
 
     pub(super) fn answer_records(&mut self, request: RequestId, ids: &[JobId]) {
-        let (mut records, mut missing) = (Vec::new(), Vec::new());
+        let (mut records, mut missing, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
         for &id in ids {
+            if (bytes > ANSWER_BYTES || records.len() >= MAX_RECORDS) && self.has(id) {
+                rest.push(id);
+                continue;
+            }
             match self.record(id) {
-                Some(record) => records.push(record),
+                Some(record) => {
+                    bytes += large_bytes(&record);
+                    records.push(record);
+                }
                 None => missing.push(id),
             }
         }
-        self.answer(Answer::Got { request, records, missing });
+        self.answer(Answer::Got { request, records, missing, rest });
     }
 
     pub(super) fn page(&self, page: &Page) -> (Vec<Record>, Option<JobId>) {
@@ -56,13 +75,31 @@ impl Memory {
         let ours = self.jobs.range(from..=until).filter(|(_, row)| fits(row)).take(limit + 1);
 
         let before = records.len();
-        records.extend(ours.filter_map(|(&id, _)| self.record(id)));
+        let mut bytes = 0;
+        for (&id, _) in ours {
+            let Some(record) = self.record(id) else { continue };
+            // One more than there is room for, so that it is seen that the page is cut.
+            let is_full = bytes > ANSWER_BYTES;
+            bytes += large_bytes(&record);
+            records.push(record);
+            if is_full {
+                break;
+            }
+        }
         if records.len() == before {
             return next;
         }
+
         records.sort_unstable_by_key(|record| record.id);
-        let is_cut = records.len() > limit;
-        records.truncate(limit);
+        let mut room = ANSWER_BYTES;
+        let fitting = records.iter().take(limit).take_while(|record| {
+            let has_room = room > 0;
+            room = room.saturating_sub(large_bytes(record));
+            has_room
+        });
+        let fitting = fitting.count();
+        let is_cut = records.len() > fitting;
+        records.truncate(fitting);
         if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
     }
 
@@ -75,7 +112,7 @@ impl Memory {
             JobKind::Call(call) => (None, Some(call)),
         };
         let outcome = self.outcome(id);
-        let answer = outcome.and_then(|outcome| outcome.answer.as_ref());
+        let answer = outcome.filter(|_| !row.is_stripped).and_then(|outcome| outcome.answer.as_ref());
         let ended_us = outcome.map(|outcome| outcome.ended_us);
         let wall =
             start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
@@ -124,6 +161,7 @@ impl Memory {
             usage: outcome.and_then(|outcome| outcome.usage),
             stdout: None,
             stderr: None,
+            output_pruned: row.is_stripped,
             callbacks: self.callback_records(row),
         })
     }

@@ -71,6 +71,10 @@ fn ends_are_forgotten_after_a_while() {
     memory.take(finish_at(2, history::MAX_AGE_US));
     assert!(memory.has(JobId(1)));
     memory.take(finish_at(3, history::MAX_AGE_US + 1));
+    assert!(memory.is_overfull());
+    memory.forget(&[JobId(1)]);
+    assert!(memory.has(JobId(1)), "somebody waits for it");
+    memory.forget(&[]);
     assert_eq!([1, 2, 3].map(|id| memory.has(JobId(id))), [false, true, true]);
 
     let mut memory = Memory::default();
@@ -86,6 +90,7 @@ fn so_many_ends_are_remembered() {
     for id in 1..=count {
         memory.take(finish_at(id, 1));
     }
+    memory.forget(&[]);
     assert_eq!([3, 4].map(|id| memory.has(JobId(id))), [false, true]);
 }
 

@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{Change, Move, Order};
-use crate::job::{Outcome, Place};
+use crate::engine::{Change, Order};
 
 /// Bytes of memory beyond which no more jobs are fetched.
 const MAX_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
@@ -93,27 +92,7 @@ fn is_fetch(order: &Order) -> bool {
     matches!(order, Order::Fetch { .. })
 }
 
-/// What an order takes in memory, nearly. Ends are those that come in numbers, and that may be large: with
-/// what a call has returned.
+/// What an order takes in memory, nearly.
 fn bytes_of(order: &Order) -> usize {
-    let rest = match order {
-        Order::Change(Change::Move(moved)) => {
-            let end = match &moved.to {
-                Place::Ended(outcome) => size_of::<Outcome>() + bytes_of_end(outcome),
-                Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => 0,
-            };
-            size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
-        }
-        Order::Change(_) | Order::Question(_) | Order::Chore(_) | Order::Fetch { .. } => 0,
-    };
-    size_of::<Order>() + rest
-}
-
-fn bytes_of_end(outcome: &Outcome) -> usize {
-    let answer = match &outcome.answer {
-        Some(Ok(value)) => value.get().len(),
-        Some(Err(error)) => error.get().len(),
-        None => 0,
-    };
-    answer + outcome.reason.as_ref().map_or(0, String::len)
+    size_of::<Order>() + order.bytes()
 }

@@ -30,6 +30,9 @@ use crate::job::{Place, RequestId};
 /// Orders in one batch, each job counted, so that the first one of it does not wait for long.
 const BATCH: usize = 4096;
 
+/// Bytes in one batch, those of the last message apart, so that neither memory nor the log grows with them.
+const BATCH_BYTES: usize = 32 << 20;
+
 /// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
 const FIRST_PIECE: usize = 16;
 
@@ -84,6 +87,10 @@ pub struct Committer {
     backlog: Backlog,
     failing: Option<Failing>,
     hold: Hold,
+    /// Something was removed, so that the file may be larger than what is in it.
+    may_shrink: bool,
+    /// What has come while the file was made smaller.
+    next: Option<Message>,
     /// How many messages the last batch was made of.
     messages: usize,
     /// It held many ends, and nothing that a client waits to have accepted.
@@ -109,6 +116,8 @@ impl Committer {
             backlog: Backlog::default(),
             failing: None,
             hold: Hold::None,
+            may_shrink: true,
+            next: None,
             messages: 0,
             only_ends: false,
             sent: false,
@@ -131,6 +140,26 @@ impl Committer {
                 self.retry();
             }
             self.tell();
+            self.database.connection.checkpoint(&mut self.hold);
+            self.shrink();
+        }
+    }
+
+    /// Gives back to the disk what removed jobs have left free in the file, a little at a time, for as long as
+    /// nobody wants anything.
+    fn shrink(&mut self) {
+        while self.may_shrink && self.next.is_none() && self.failing.is_none() && !self.hold.is_held() {
+            self.next = self.inbox.try_recv().ok();
+            if self.next.is_some() {
+                return;
+            }
+            match self.database.connection.shrink() {
+                Ok(has_more) => self.may_shrink = has_more,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot make the database's file smaller");
+                    self.may_shrink = false;
+                }
+            }
             self.database.connection.checkpoint(&mut self.hold);
         }
     }
@@ -174,7 +203,10 @@ impl Committer {
         self.answer(answer);
     }
 
-    fn wait(&self) -> Result<Message, RecvTimeoutError> {
+    fn wait(&mut self) -> Result<Message, RecvTimeoutError> {
+        if let Some(message) = self.next.take() {
+            return Ok(message);
+        }
         match self.retry_at() {
             None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -203,7 +235,7 @@ impl Committer {
     /// What has come meanwhile goes into the same batch.
     fn gather(&mut self, first: Message) -> Vec<Order> {
         let mut batch = Vec::new();
-        let mut size = 0;
+        let (mut size, mut bytes) = (0, 0);
         self.messages = 0;
         let mut next = Some(first);
         while let Some(message) = next {
@@ -211,12 +243,14 @@ impl Committer {
             match message {
                 Message::Orders(orders) => {
                     size += orders.iter().map(Order::weight).sum::<usize>();
+                    bytes += orders.iter().map(Order::bytes).sum::<usize>();
                     batch.extend(orders);
                 }
                 #[cfg(test)]
                 Message::Inspect(inspect) => inspect(self.database.connection.get().expect("it is open")),
             }
-            next = if size < BATCH { self.inbox.try_recv().ok() } else { None };
+            let has_room = size < BATCH && bytes < BATCH_BYTES;
+            next = if has_room { self.inbox.try_recv().ok() } else { None };
         }
         self.only_ends = batch.len() >= MANY_ENDS && batch.iter().all(is_end_of_attempt);
         batch
@@ -358,9 +392,7 @@ impl Committer {
             Order::Fetch { pool, .. } if fault::is_damage(error) => {
                 Answer::Fetched { pool, jobs: Vec::new(), complete: true }
             }
-            Order::Chore(Chore::Prune { .. }) => {
-                Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }
-            }
+            Order::Chore(Chore::Prune(_)) => nothing_pruned(),
             order => return Some(order),
         };
         self.answer(answer);
@@ -425,9 +457,7 @@ impl Committer {
                 ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
             }
             Order::Chore(chore) => match chore {
-                Chore::Prune { .. } => {
-                    ("prune", Some(Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), more: false }))
-                }
+                Chore::Prune(_) => ("prune", Some(nothing_pruned())),
                 Chore::Booted { .. } => ("booted", None),
                 Chore::ReserveIds { .. } => ("reserve of ids", None),
                 Chore::Hold { .. } | Chore::LetGo { .. } => ("hold", None),
@@ -438,6 +468,9 @@ impl Committer {
     }
 
     fn answer(&mut self, answer: Answer) {
+        if let Answer::Pruned { jobs, outputs, .. } = &answer {
+            self.may_shrink |= !jobs.is_empty() || !outputs.is_empty();
+        }
         self.send(Told::Answer(answer));
     }
 
@@ -468,6 +501,10 @@ impl Committer {
 
 fn refused(request: RequestId, reason: String) -> Answer {
     Answer::Refused { request, refusal: Refusal::StoreFailed { reason } }
+}
+
+fn nothing_pruned() -> Answer {
+    Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), outputs: Vec::new(), more: false }
 }
 
 fn is_insert(order: &Order) -> bool {

@@ -17,8 +17,19 @@ use super::{Durability, FILE_NAME, fault, log, opening};
 /// written from its beginning again, and overwriting syncs faster than growing does.
 const WAL_PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
 
-/// Changes after which the log's length is looked at: one takes less than two pages of it.
+/// Changes after which the log's length is looked at: one takes less than two pages of it, but for what is
+/// large of it; and bytes of that.
 const LOOK_EVERY: usize = WAL_PAGES as usize / 8;
+const LOOK_EVERY_BYTES: usize = WAL_PAGES as usize * 1024;
+
+/// Free pages that the file may have, besides a quarter of all: what is removed is soon needed again.
+const FREE_PAGES: i64 = if cfg!(test) { 16 } else { 1024 };
+
+/// Free pages that are given back in one transaction.
+const PAGES_AT_ONCE: i64 = 512;
+
+/// SQLite's number for it: free pages are given back when they are asked for.
+pub const INCREMENTAL: i64 = 2;
 
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;
@@ -41,6 +52,7 @@ pub struct SoundConnection {
     home: Home,
     /// Changes since the log's length was last looked at.
     changes: usize,
+    bytes: usize,
     /// The length of the log, in pages, at which it is next written back.
     checkpoint_at: i64,
     durability: Durability,
@@ -64,6 +76,7 @@ impl SoundConnection {
             state_dir,
             home,
             changes: 0,
+            bytes: 0,
             checkpoint_at: WAL_PAGES,
             durability,
             syncs: true,
@@ -90,13 +103,15 @@ impl SoundConnection {
         self.durability == Durability::Power
     }
 
-    /// Begins a transaction of so many changes, `is_promise`: one of which is promised to somebody.
-    pub fn begin(&mut self, changes: usize, is_promise: bool) -> Result<()> {
+    /// Begins a transaction of so many changes, which hold so many bytes; `is_promise`: one of which is
+    /// promised to somebody.
+    pub fn begin(&mut self, changes: usize, bytes: usize, is_promise: bool) -> Result<()> {
         self.check_home()?;
         self.mend()?;
         self.set_sync(is_promise && self.syncs())?;
         self.run("BEGIN IMMEDIATE")?;
         self.changes += changes;
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -195,16 +210,49 @@ impl SoundConnection {
         if self.is_suspect {
             return Ok(()); // The next commit mends that first.
         }
-        if self.changes < LOOK_EVERY && !hold.is_held() {
+        if self.changes < LOOK_EVERY && self.bytes < LOOK_EVERY_BYTES && !hold.is_held() {
             return Ok(());
         }
-        self.changes = 0;
+        (self.changes, self.bytes) = (0, 0);
         let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
         hold.limit(pages);
         if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {
             self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
             self.checkpoint_at = WAL_PAGES;
         }
+        Ok(())
+    }
+
+    /// Gives some free pages back; whether there are more to give. The last ones are written back at once, with
+    /// which the file becomes smaller.
+    pub fn shrink(&mut self) -> Result<bool> {
+        let pragma =
+            |this: &Self, name| this.get()?.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let (free, pages) = (pragma(self, "freelist_count")?, pragma(self, "page_count")?);
+        let gives = pragma(self, "auto_vacuum")? == INCREMENTAL;
+        let excess = free - FREE_PAGES.max(pages / 4);
+        if !gives || excess <= 0 {
+            return Ok(false);
+        }
+
+        let count = excess.min(PAGES_AT_ONCE);
+        self.begin(count.unsigned_abs() as usize, 0, false)?;
+        if let Err(error) = self.give_back(count).and_then(|()| self.commit()) {
+            self.roll_back(&error);
+            return Err(error);
+        }
+        if excess > count {
+            return Ok(true);
+        }
+        let written_back = self.log_length("PRAGMA wal_checkpoint(PASSIVE)");
+        written_back.inspect_err(|error| self.note(error)).map(|_| false)
+    }
+
+    /// A page for each row of the pragma's result.
+    fn give_back(&self, pages: i64) -> Result<()> {
+        let mut vacuum = self.get()?.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
         Ok(())
     }
 

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pool_proto::Refusal;
 use rusqlite::{Connection, Error, Result};
 
+use super::columns::signed;
 use super::connection::SoundConnection;
 use super::environments::Environments;
 use super::insert::Inserted;
-use super::prune::{History, Limits};
+use super::prune::History;
 use super::records::Layout;
 use super::{callbacks, insert, meta, places, prune, queries, records, waits};
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
@@ -41,7 +42,7 @@ pub struct BatchError {
 
 impl Database {
     pub fn new(connection: SoundConnection, layout: Layout, history: History) -> Self {
-        let ended_output_bytes = Arc::new(AtomicU64::new(history.output_bytes));
+        let ended_output_bytes = Arc::new(AtomicU64::new(history.census.all().bytes));
         let (environments, reopened) = (Environments::default(), connection.reopened());
         Self { connection, layout, environments, reopened, history, ended_output_bytes }
     }
@@ -57,9 +58,8 @@ impl Database {
 
     /// Carries out all orders in one transaction, or none.
     pub fn commit(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
-        let history = self.history;
         self.transact(orders).inspect_err(|failed| {
-            self.history = history;
+            self.history.census.roll_back();
             self.environments.clear();
             self.connection.roll_back(&failed.error);
         })
@@ -67,7 +67,9 @@ impl Database {
 
     fn transact(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
         let whole = |error| BatchError { at: None, error };
-        self.connection.begin(orders.len(), orders.iter().any(Order::is_promise)).map_err(whole)?;
+        let bytes = orders.iter().map(Order::bytes).sum();
+        let is_promise = orders.iter().any(Order::is_promise);
+        self.connection.begin(orders.len(), bytes, is_promise).map_err(whole)?;
 
         let mut answers = Vec::with_capacity(orders.len());
         for (index, order) in orders.iter().enumerate() {
@@ -76,7 +78,8 @@ impl Database {
         }
 
         self.connection.commit().map_err(whole)?;
-        self.ended_output_bytes.store(self.history.output_bytes, Ordering::Relaxed);
+        self.history.census.commit();
+        self.ended_output_bytes.store(self.history.census.all().bytes, Ordering::Relaxed);
         Ok(answers)
     }
 
@@ -122,8 +125,8 @@ impl Database {
                 }
             },
             Order::Question(Question::Records { request, ids }) => {
-                let (records, missing) = queries::get(connection, layout, ids)?;
-                Ok(Some(Answer::Got { request: *request, records, missing }))
+                let (records, missing, rest) = queries::get(connection, layout, ids)?;
+                Ok(Some(Answer::Got { request: *request, records, missing, rest }))
             }
             Order::Question(Question::Page { request, page }) => {
                 let (records, next) = queries::list(connection, layout, page)?;
@@ -139,11 +142,7 @@ impl Database {
                     meta::reserve_ids(connection, *below)?;
                     Ok(Some(Answer::IdsReserved { below: *below }))
                 }
-                Chore::Prune { max_jobs, ended_before_us, max_output_bytes, batch } => {
-                    let (max_jobs, ended_before_us) = (*max_jobs, *ended_before_us);
-                    let limits = Limits { max_jobs, ended_before_us, max_output_bytes: *max_output_bytes };
-                    prune::prune(connection, environments, history, limits, *batch).map(Some)
-                }
+                Chore::Prune(room) => prune::prune(connection, environments, history, room).map(Some),
                 // They are about the file, not about what is in it: the committer keeps them out of batches.
                 Chore::Hold { .. } | Chore::LetGo { .. } => Ok(None),
             },
@@ -167,7 +166,7 @@ fn insert_jobs(
         Inserted::All { untied, existing } => {
             return Ok(Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing });
         }
-        Inserted::TiedToNothing(JobId(id)) => Refusal::NoSuchJob { id },
+        Inserted::TiedToNothing(JobId(id)) => Refusal::NoSuchJob { id, pruned: None },
         Inserted::IdsGivenOut => {
             let what = "bug: insertion under ids that were given out before; refused";
             tracing::error!(job = %first, callback = %first_callback, "{what}");
@@ -200,13 +199,15 @@ fn place(
         let attempt = moved.tries.attempts;
         return Ok(moved.worker_to_confirm().map(|worker| Answer::Placed { id, attempt, worker }));
     };
-    history.add(outcome);
+    let places::Left { line: dequeued, stdin, ended } = left;
+    if let Some((group, held_bytes)) = ended {
+        history.census.shift(group, 1, signed(held_bytes));
+    }
     let callbacks = callbacks::release(connection, id, outcome.state, outcome.ended_us)?;
     let record = match moved.want {
         Detail::Nothing => None,
         Detail::Record => records::record(connection, layout, id)?.map(Box::new),
     };
-    let places::Left { line: dequeued, stdin } = left;
     Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin }))
 }
 

@@ -13,8 +13,10 @@ use sha2::{Digest, Sha256};
 use super::columns::{Columns, columns};
 use crate::job::Environment;
 
-/// Environments in the cache, some 10 KB each.
+/// Environments in the cache, some 10 KB each, and what they take together at most: it never knows more of
+/// large ones than the latest.
 const CAPACITY: usize = 128;
+const CAPACITY_BYTES: usize = 16 << 20;
 
 /// In place of a row, of jobs that need none.
 pub const NONE: i64 = 0;
@@ -30,6 +32,8 @@ pub struct Environments {
     ids: HashMap<Arc<Environment>, i64>,
     values: HashMap<i64, Arc<Environment>>,
     none: Arc<Environment>,
+    /// What those in the cache take.
+    bytes: usize,
     /// The latest, found without hashing its value.
     recent: Option<(Arc<Environment>, i64)>,
 }
@@ -66,12 +70,18 @@ impl Environments {
         if let Some(environment) = self.values.get(&id) {
             return Ok(environment.clone());
         }
+        if let Some((recent, recent_id)) = &self.recent
+            && *recent_id == id
+        {
+            return Ok(recent.clone());
+        }
         let mut select = connection.prepare_cached(ValueColumn::BY_ID)?;
         let environment: Environment = select.query_row([id], |row| {
             Columns::of(row).parse(ValueColumn::value, |value| serde_json::from_str(value).ok())
         })?;
         let environment = Arc::new(environment);
         self.remember(id, environment.clone());
+        self.recent = Some((environment.clone(), id));
         Ok(environment)
     }
 
@@ -87,9 +97,14 @@ impl Environments {
     }
 
     fn remember(&mut self, id: i64, environment: Arc<Environment>) {
-        if self.values.len() >= CAPACITY {
+        let bytes = environment.bytes();
+        if self.values.len() >= CAPACITY || self.bytes + bytes > CAPACITY_BYTES {
             self.clear();
         }
+        if bytes > CAPACITY_BYTES / 16 {
+            return;
+        }
+        self.bytes += bytes;
         self.ids.insert(environment.clone(), id);
         self.values.insert(id, environment);
     }

@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::connection::SoundConnection;
+use super::connection::{INCREMENTAL, SoundConnection};
 use super::database::Database;
 use super::home::Home;
 use super::log;
@@ -26,6 +26,10 @@ use crate::engine::Restored;
 
 /// For another process that has the file: a database tool may be about to finish.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A database of an earlier poold with no more in use than this, in bytes, is rewritten so that it can shrink.
+/// It is rewritten in memory.
+const REWRITTEN_BYTES: i64 = 64 << 20;
 
 /// The write-ahead log is cut to this size when a burst is over.
 const WAL_SIZE_LIMIT: i64 = 64 << 20;
@@ -89,6 +93,9 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;
+    if let Err(error) = make_shrinkable(&connection) {
+        tracing::warn!(%error, "the database's file will not become smaller for now: it cannot be rewritten");
+    }
     let home =
         Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
     let connection =
@@ -117,6 +124,17 @@ fn prepare(connection: &Connection, version: usize) -> rusqlite::Result<(Restore
     transaction.commit()?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok((restored, history))
+}
+
+/// Earlier ones made files that never become smaller; a new file is right from its first page on.
+fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let in_use = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+    if pragma("auto_vacuum")? == INCREMENTAL || in_use > REWRITTEN_BYTES {
+        return Ok(());
+    }
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.execute_batch("VACUUM")
 }
 
 /// Creates an empty file that only its owner may read; SQLite gives the files that it puts beside it the same
@@ -190,6 +208,8 @@ fn check_version(connection: &Connection, file: &Path) -> Result<usize, OpenErro
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // Before the file has its first page.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The committer writes the log back itself, after the answers have gone out.

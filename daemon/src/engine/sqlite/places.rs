@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::{Columns, columns, signed};
 use super::waits;
+use crate::engine::retention::{Group, Standing};
 use crate::engine::{Fence, Move};
 use crate::job::{JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
 
@@ -21,6 +22,8 @@ pub struct Left {
     pub line: Option<Arc<str>>,
     /// The token of its spooled input; read for an end alone.
     pub stdin: Option<String>,
+    /// How the history counts it, and the bytes that it holds there; of an end alone.
+    pub ended: Option<(Group, u64)>,
 }
 
 /// What the row must satisfy to be changed.
@@ -37,19 +40,17 @@ pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
     let unit = Unit::Job(moved.id);
     let (left, changed) = match moved.fence {
         Fence::Attempt(attempt) => {
-            // An end with its start is a short call's, of which there may be many, and calls have no input.
-            let has_stdin = matches!(moved.to, Place::Ended(_)) && moved.start.is_none();
-            let stdin = if has_stdin { stdin_of(connection, moved.id)? } else { None };
+            let left = left_of(connection, moved)?;
             let guard = Guard { attempt, may_wait: false };
-            let mut changed = update(connection, moved, moved.tries, guard)?;
+            let mut changed = update(connection, moved, moved.tries, guard, &left)?;
 
             // Whoever has an attempt need not know that the job waits meanwhile; no machine of ours does
             // that, so it may cost more.
             if !changed && is_waiting(connection, moved.id, attempt)? {
                 waits::remove(connection, unit)?;
-                changed = update(connection, moved, moved.tries, Guard { attempt, may_wait: true })?;
+                changed = update(connection, moved, moved.tries, Guard { attempt, may_wait: true }, &left)?;
             }
-            (Left { line: None, stdin }, changed)
+            (left, changed)
         }
         Fence::Idle => {
             let Some(idle) = read_idle(connection, moved.id)? else { return Ok(None) };
@@ -57,7 +58,9 @@ pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
                 waits::remove(connection, unit)?;
             }
             let guard = Guard { attempt: u32::MAX, may_wait: true };
-            (idle.left, update(connection, moved, idle.tries, guard)?)
+            let left = Left { line: idle.line, ..left_of(connection, moved)? };
+            let changed = update(connection, moved, idle.tries, guard, &left)?;
+            (left, changed)
         }
     };
     if !changed {
@@ -74,11 +77,11 @@ pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
 struct Idle {
     tries: Tries,
     waits: bool,
-    left: Left,
+    line: Option<Arc<str>>,
 }
 
 columns! {
-    IdleColumn { state, pool, attempt, crashes, retried, waits, stdin }
+    IdleColumn { state, pool, attempt, crashes, retried, waits }
     IDLE: "FROM jobs WHERE id = ?1 AND state IN ('queued', 'retrying', 'held')";
 }
 
@@ -94,8 +97,7 @@ fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
         };
         let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
         let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;
-        let left = Left { line: (!is_held).then_some(pool), stdin: columns.get(IdleColumn::stdin)? };
-        Ok(Idle { tries, waits: columns.get(IdleColumn::waits)?, left })
+        Ok(Idle { tries, waits: columns.get(IdleColumn::waits)?, line: (!is_held).then_some(pool) })
     });
     idle.optional()
 }
@@ -106,11 +108,31 @@ fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> 
     Ok(select.query_row((id, attempt), |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
+columns! {
+    LeftColumn {
+        stdin, pool, has_key = "key IS NOT NULL", is_told = "tie IS 'client'", is_call = "method IS NOT NULL",
+        params_bytes = "octet_length(params)",
+    }
+    BY_ID: "FROM jobs WHERE id = ?1";
+}
+
 // Read by itself: for a RETURNING clause SQLite makes a table of its own and keeps a journal of the
 // statement.
-fn stdin_of(connection: &Connection, id: JobId) -> Result<Option<String>> {
-    let mut select = connection.prepare_cached("SELECT stdin FROM jobs WHERE id = ?1")?;
-    Ok(select.query_row([id], |row| row.get(0)).optional()?.flatten())
+fn left_of(connection: &Connection, moved: &Move) -> Result<Left> {
+    let Place::Ended(outcome) = &moved.to else { return Ok(Left::default()) };
+    let mut select = connection.prepare_cached(LeftColumn::BY_ID)?;
+    let left = select.query_row([moved.id], |row| {
+        let columns = Columns::of(row);
+        let has_key = columns.get(LeftColumn::has_key)?;
+        let is_told = columns.get(LeftColumn::is_told)?;
+        let is_call = columns.get(LeftColumn::is_call)?;
+        let standing = Standing::of(outcome.state, has_key, is_told, is_call);
+        let pool = columns.parse(LeftColumn::pool, |name| Some(Arc::from(name)))?;
+        let params_bytes = columns.size(LeftColumn::params_bytes)?.unwrap_or(0);
+        let ended = (Group { standing, pool }, outcome.held_bytes().saturating_add(params_bytes));
+        Ok(Left { line: None, stdin: columns.get(LeftColumn::stdin)?, ended: Some(ended) })
+    });
+    Ok(left.optional()?.unwrap_or_default())
 }
 
 /// An UPDATE of a job that sets what every place sets, `?1` to `?8`, and what only this place does, from `?9`
@@ -150,18 +172,18 @@ const ENDED: [&str; 2] = [
     update!(
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
-         value = ?18, error = ?19, ended_us = ?20"
+         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22"
     ),
     update!(
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
-         value = ?18, error = ?19, ended_us = ?20",
-        ", slot = ?21, worker_pid = ?22, pid = ?23, start_ticks = ?24, started_us = ?25"
+         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22",
+        ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27"
     ),
 ];
 
 /// Writes the row; whether it satisfied the guard.
-fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard) -> Result<bool> {
+fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard, left: &Left) -> Result<bool> {
     let state = moved.to.state().as_str();
     let reason = match &moved.to {
         Place::Ended(outcome) => &outcome.reason,
@@ -198,7 +220,7 @@ fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard) -> 
             let result = params![result];
             execute(connection, STOPPING, all, result, moved.start)?
         }
-        Place::Ended(outcome) => write_end(connection, all, outcome, moved.start)?,
+        Place::Ended(outcome) => write_end(connection, all, outcome, left, moved.start)?,
     };
     Ok(changed > 0)
 }
@@ -207,8 +229,11 @@ fn write_end(
     connection: &Connection,
     all: &[&dyn rusqlite::ToSql],
     outcome: &Outcome,
+    left: &Left,
     start: Option<Start>,
 ) -> Result<usize> {
+    let (keep, held_bytes) =
+        left.ended.as_ref().map_or((Standing::Ordinary, 0), |(group, bytes)| (group.standing, *bytes));
     let (value, error) = match &outcome.answer {
         Some(Ok(value)) => (Some(value.get()), None),
         Some(Err(error)) => (None, Some(error.get())),
@@ -227,6 +252,8 @@ fn write_end(
         value,
         error,
         outcome.ended_us,
+        keep.rank(),
+        signed(held_bytes),
     ];
     execute(connection, ENDED, all, end, start)
 }

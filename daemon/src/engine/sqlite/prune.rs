@@ -1,150 +1,308 @@
-//! Removing history beyond its limits, oldest end first, a few jobs at a time.
+//! Making room: ended jobs beyond the limits are removed, and output beyond its limit, a few at a time. Which
+//! go first, [`retention`](crate::engine::retention) says.
 //!
 //! How much of it there is, running totals say, so that nothing is counted anew. A job with callbacks that
 //! are not delivered counts, but cannot go: it is not in the index of what can, so that however many of them
 //! there are, no look at the oldest jobs passes them. Files are not touched: the answer names what can go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use rusqlite::{Connection, Result, Row};
+use rusqlite::{Connection, Result, Row, params};
 
-use super::columns::{Columns, columns};
+use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
-use crate::engine::Answer;
-use crate::job::{CallbackId, JobId, Outcome};
+use crate::engine::retention::{Census, Group, Standing};
+use crate::engine::{Answer, Room};
+use crate::job::{CallbackId, JobId};
 
-/// All jobs that have ended. Changed along with the rows, and set back when a transaction is rolled back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A job whose output and result take more than this is found by its size.
+const LARGE: u64 = 1 << 16;
+
+/// Bytes that are freed at once, the last job's apart: others wait for the transaction.
+const FREED_BYTES: u64 = 64 << 20;
+
+/// All jobs that have ended.
+#[derive(Debug, Default)]
 pub struct History {
-    pub jobs: u64,
-    pub output_bytes: u64,
+    /// Changed along with the rows, and set back when a transaction is rolled back.
+    pub census: Census,
+    /// Up to which end the output of a group has been looked through: what was stripped there is not passed
+    /// again.
+    looked_at: BTreeMap<Group, i64>,
 }
 
-/// How much of it may stay.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub max_jobs: u64,
-    pub ended_before_us: i64,
-    pub max_output_bytes: u64,
-}
-
-/// A job that goes.
+/// A job that goes, or whose output goes.
 struct Victim {
     id: JobId,
     attempt: u32,
     environment: i64,
     ended_us: i64,
-    output_bytes: u64,
+    held_bytes: u64,
 }
 
 columns! {
-    SumColumn { jobs = "count(*)", output_bytes = "sum(ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0))" }
-    REMOVABLE: "FROM jobs INDEXED BY jobs_history WHERE ended_us IS NOT NULL AND undelivered = 0";
-    UNDELIVERED: "FROM jobs INDEXED BY jobs_undelivered WHERE undelivered > 0";
+    SumColumn { keep, pool, jobs = "count(*)", held_bytes = "sum(held_bytes)" }
+    REMOVABLE: "FROM jobs INDEXED BY jobs_history
+                WHERE ended_us IS NOT NULL AND undelivered = 0 GROUP BY keep, pool";
+    UNDELIVERED: "FROM jobs INDEXED BY jobs_undelivered WHERE undelivered > 0 GROUP BY keep, pool";
 }
 
 columns! {
-    VictimColumn {
-        id,
-        attempt,
-        environment,
-        ended_us,
-        output_bytes = "ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0)",
-    }
+    VictimColumn { id, attempt, environment, ended_us, held_bytes }
     OLDEST_FIRST: "FROM jobs INDEXED BY jobs_history
-                   WHERE ended_us IS NOT NULL AND undelivered = 0 ORDER BY ended_us";
+                   WHERE ended_us IS NOT NULL AND undelivered = 0 AND keep = ?1 AND pool = ?2
+                   ORDER BY ended_us";
+    WITH_OUTPUT: "FROM jobs INDEXED BY jobs_history
+                  WHERE ended_us IS NOT NULL AND undelivered = 0 AND keep = ?1 AND pool = ?2
+                    AND ended_us >= ?3 AND held_bytes > 0
+                  ORDER BY ended_us";
+}
+
+columns! {
+    LargeColumn { id, attempt, held_bytes, keep, pool }
+    LARGER_THAN: "FROM jobs INDEXED BY jobs_large
+                  WHERE held_bytes > 65536 AND held_bytes > ?1 AND ended_us IS NOT NULL AND undelivered = 0";
 }
 
 impl History {
     pub fn read(connection: &Connection) -> Result<Self> {
         let mut history = Self::default();
         for sums in [SumColumn::REMOVABLE, SumColumn::UNDELIVERED] {
-            connection.query_row(sums, [], |row| {
+            let mut select = connection.prepare(sums)?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
                 let columns = Columns::of(row);
-                history.jobs += columns.size(SumColumn::jobs)?.unwrap_or(0);
-                history.output_bytes += columns.size(SumColumn::output_bytes)?.unwrap_or(0);
-                Ok(())
-            })?;
+                let group =
+                    read_group(columns.get(SumColumn::keep)?, &columns.get::<String>(SumColumn::pool)?);
+                history.census.shift(
+                    group,
+                    columns.get(SumColumn::jobs)?,
+                    columns.get(SumColumn::held_bytes)?,
+                );
+            }
         }
+        history.census.commit();
         Ok(history)
-    }
-
-    pub fn add(&mut self, outcome: &Outcome) {
-        self.jobs += 1;
-        self.output_bytes += outcome.stdout_bytes.unwrap_or(0) + outcome.stderr_bytes.unwrap_or(0);
-    }
-
-    fn remove(&mut self, output_bytes: u64) {
-        self.jobs = self.jobs.saturating_sub(1);
-        self.output_bytes = self.output_bytes.saturating_sub(output_bytes);
-    }
-
-    /// Whether the oldest job, which ended then, is too much.
-    fn exceeds(&self, limits: Limits, oldest_us: i64) -> bool {
-        self.jobs > limits.max_jobs
-            || self.output_bytes > limits.max_output_bytes
-            || oldest_us < limits.ended_before_us
     }
 }
 
-/// Removes at most `batch` jobs.
+/// What is unknown counts as ordinary, so that it can go.
+fn read_group(keep: u8, pool: &str) -> Group {
+    Group { standing: Standing::of_rank(keep).unwrap_or(Standing::Ordinary), pool: Arc::from(pool) }
+}
+
+/// Removes at most `room.batch` jobs, and the output of as many.
 pub fn prune(
     connection: &Connection,
     environments: &mut Environments,
     history: &mut History,
-    limits: Limits,
-    batch: u32,
+    room: &Room,
 ) -> Result<Answer> {
-    let (victims, more) = choose(connection, history, limits, batch)?;
+    let mut pruning =
+        Pruning { connection, history, room, jobs: Vec::new(), freed: BTreeSet::new(), freed_bytes: 0 };
+    let may_be_more = pruning.forget_what_is_too_old()? | pruning.forget_what_is_too_much()?;
+    let (outputs, more_output) = pruning.strip()?;
+    let Pruning { jobs, freed, .. } = pruning;
 
-    let mut delete = connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?;
-    // Not by a RETURNING clause, for which SQLite makes a table each time: most jobs have none.
-    let mut select_callbacks =
-        connection.prepare_cached("SELECT id, attempts FROM callbacks WHERE job = ?1")?;
-    let mut delete_callback = connection.prepare_cached("DELETE FROM callbacks WHERE id = ?1")?;
-    let mut callbacks: Vec<(CallbackId, u32)> = Vec::new();
-
-    for victim in &victims {
-        for callback in select_callbacks.query_map([victim.id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-            callbacks.push(callback?);
-        }
-        delete.execute([victim.id])?;
-    }
-    for (callback, _) in &callbacks {
-        delete_callback.execute([callback])?;
-    }
-    callbacks.sort_unstable();
-
-    for environment in victims.iter().map(|victim| victim.environment).collect::<BTreeSet<_>>() {
+    let callbacks = remove_callbacks(connection, &jobs)?;
+    for environment in freed {
         environments.remove_unused(connection, environment)?;
     }
-
-    let jobs = victims.iter().map(|victim| (victim.id, victim.attempt)).collect();
-    Ok(Answer::Pruned { jobs, callbacks, more })
+    Ok(Answer::Pruned { jobs, callbacks, outputs, more: may_be_more || more_output })
 }
 
-/// The oldest jobs that are too much, taken off the totals; and whether more of them could go.
-fn choose(
-    connection: &Connection,
-    history: &mut History,
-    limits: Limits,
-    batch: u32,
-) -> Result<(Vec<Victim>, bool)> {
-    let mut select = connection.prepare_cached(VictimColumn::OLDEST_FIRST)?;
-    let mut rows = select.query([])?;
-    let mut victims = Vec::new();
-    while let Some(row) = rows.next()? {
-        let victim = read_victim(row)?;
-        if !history.exceeds(limits, victim.ended_us) {
-            break;
-        }
-        if victims.len() == batch as usize {
-            return Ok((victims, true));
-        }
-        history.remove(victim.output_bytes);
-        victims.push(victim);
+struct Pruning<'a> {
+    connection: &'a Connection,
+    history: &'a mut History,
+    room: &'a Room,
+    /// Those that were removed, with their attempts.
+    jobs: Vec<(JobId, u32)>,
+    /// Environments that nobody may use any more.
+    freed: BTreeSet<i64>,
+    freed_bytes: u64,
+}
+
+impl Pruning<'_> {
+    /// How many more may go now.
+    fn left(&self, gone: usize) -> usize {
+        if self.freed_bytes > FREED_BYTES { 0 } else { (self.room.batch as usize).saturating_sub(gone) }
     }
-    Ok((victims, false))
+
+    /// Whether there may be more.
+    fn forget_what_is_too_old(&mut self) -> Result<bool> {
+        for group in self.history.census.groups() {
+            let before_us = self.room.ended_before_us;
+            let left = self.left(self.jobs.len());
+            let old = self.oldest(&group, left + 1, |victim| victim.ended_us < before_us)?;
+            let more = old.len() > left;
+            self.remove(&group, old.into_iter().take(left).collect())?;
+            if more {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn forget_what_is_too_much(&mut self) -> Result<bool> {
+        let mut spent = BTreeSet::new();
+        while let Some((group, count)) = self.history.census.to_forget(self.room.max_jobs, &spent) {
+            let left = self.left(self.jobs.len());
+            if left == 0 {
+                // Whether any of them can go, is seen by the next look.
+                return Ok(!self.oldest(&group, 1, |_| true)?.is_empty());
+            }
+            let wanted = left.min(usize::try_from(count).unwrap_or(usize::MAX));
+            let victims = self.oldest(&group, wanted, |_| true)?;
+            if victims.len() < wanted {
+                spent.insert(group.clone());
+            }
+            self.remove(&group, victims)?;
+        }
+        Ok(false)
+    }
+
+    /// The oldest jobs of a group that can go, up to the first that is not to go.
+    fn oldest(&self, group: &Group, limit: usize, is_one: impl Fn(&Victim) -> bool) -> Result<Vec<Victim>> {
+        let mut select = self.connection.prepare_cached(VictimColumn::OLDEST_FIRST)?;
+        let mut rows = select.query(params![group.standing.rank(), group.pool])?;
+        let mut victims = Vec::new();
+        while victims.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let victim = read_victim(row)?;
+            if !is_one(&victim) {
+                break;
+            }
+            if !self.room.spares(victim.id) {
+                victims.push(victim);
+            }
+        }
+        Ok(victims)
+    }
+
+    fn remove(&mut self, group: &Group, victims: Vec<Victim>) -> Result<()> {
+        let mut delete = self.connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?;
+        for Victim { id, attempt, environment, held_bytes, .. } in victims {
+            if self.freed_bytes > FREED_BYTES {
+                break;
+            }
+            self.freed_bytes += held_bytes;
+            delete.execute([id])?;
+            self.history.census.shift(group.clone(), -1, -signed(held_bytes));
+            self.jobs.push((id, attempt));
+            self.freed.insert(environment);
+        }
+        Ok(())
+    }
+
+    /// Takes output and results away, and leaves the records; whether there may be more to take.
+    fn strip(&mut self) -> Result<(Vec<(JobId, u32)>, bool)> {
+        let mut stripped = Vec::new();
+        self.strip_what_is_too_large(&mut stripped)?;
+
+        let mut spent = BTreeSet::new();
+        while let Some((group, bytes)) = self.history.census.to_strip(self.room.max_output_bytes, &spent) {
+            let left = self.left(stripped.len());
+            if left == 0 {
+                return Ok((stripped, true));
+            }
+            let victims = self.with_output(&group, left, bytes)?;
+            if victims.is_empty() && self.history.looked_at.remove(&group).is_none() {
+                spent.insert(group.clone());
+            }
+            for victim in victims {
+                if self.freed_bytes > FREED_BYTES {
+                    break;
+                }
+                self.freed_bytes += victim.held_bytes;
+                self.history.looked_at.insert(group.clone(), victim.ended_us);
+                self.take_output(&group, &victim)?;
+                stripped.push((victim.id, victim.attempt));
+            }
+        }
+        Ok((stripped, false))
+    }
+
+    /// One that exceeds the limit alone goes before all others: theirs would make no room.
+    fn strip_what_is_too_large(&mut self, stripped: &mut Vec<(JobId, u32)>) -> Result<()> {
+        let max = self.room.max_output_bytes;
+        if max < LARGE || self.history.census.all().bytes <= max {
+            return Ok(());
+        }
+        let mut select = self.connection.prepare_cached(LargeColumn::LARGER_THAN)?;
+        let mut rows = select.query([signed(max)])?;
+        let mut victims = Vec::new();
+        while victims.len() < self.room.batch as usize
+            && let Some(row) = rows.next()?
+        {
+            let columns = Columns::of(row);
+            let victim = Victim {
+                id: columns.get(LargeColumn::id)?,
+                attempt: columns.get(LargeColumn::attempt)?,
+                environment: 0,
+                ended_us: 0,
+                held_bytes: columns.size(LargeColumn::held_bytes)?.unwrap_or(0),
+            };
+            if !self.room.spares(victim.id) {
+                let pool: String = columns.get(LargeColumn::pool)?;
+                victims.push((read_group(columns.get(LargeColumn::keep)?, &pool), victim));
+            }
+        }
+        for (group, victim) in victims {
+            self.take_output(&group, &victim)?;
+            stripped.push((victim.id, victim.attempt));
+        }
+        Ok(())
+    }
+
+    fn with_output(&self, group: &Group, limit: usize, bytes: u64) -> Result<Vec<Victim>> {
+        let from_us = self.history.looked_at.get(group).copied().unwrap_or(i64::MIN);
+        let mut select = self.connection.prepare_cached(VictimColumn::WITH_OUTPUT)?;
+        let mut rows = select.query(params![group.standing.rank(), group.pool, from_us])?;
+        let (mut victims, mut freed) = (Vec::new(), 0);
+        while victims.len() < limit
+            && freed < bytes
+            && let Some(row) = rows.next()?
+        {
+            let victim = read_victim(row)?;
+            if !self.room.spares(victim.id) {
+                freed += victim.held_bytes;
+                victims.push(victim);
+            }
+        }
+        Ok(victims)
+    }
+
+    /// What is short stays: it says what the job was, and makes no room.
+    fn take_output(&mut self, group: &Group, victim: &Victim) -> Result<()> {
+        let mut update = self.connection.prepare_cached(
+            "UPDATE jobs SET held_bytes = 0, stripped = 1, value = NULL,
+                             error = CASE WHEN octet_length(error) <= 1024 THEN error END,
+                             params = CASE WHEN octet_length(params) <= 1024 THEN params END
+             WHERE id = ?1",
+        )?;
+        update.execute([victim.id])?;
+        self.history.census.shift(group.clone(), 0, -signed(victim.held_bytes));
+        Ok(())
+    }
+}
+
+/// Not by a RETURNING clause, for which SQLite makes a table each time: most jobs have none.
+fn remove_callbacks(connection: &Connection, jobs: &[(JobId, u32)]) -> Result<Vec<(CallbackId, u32)>> {
+    let mut select = connection.prepare_cached("SELECT id, attempts FROM callbacks WHERE job = ?1")?;
+    let mut delete = connection.prepare_cached("DELETE FROM callbacks WHERE id = ?1")?;
+    let mut callbacks: Vec<(CallbackId, u32)> = Vec::new();
+    for (job, _) in jobs {
+        for callback in select.query_map([job], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            callbacks.push(callback?);
+        }
+    }
+    for (callback, _) in &callbacks {
+        delete.execute([callback])?;
+    }
+    callbacks.sort_unstable();
+    Ok(callbacks)
 }
 
 fn read_victim(row: &Row<'_>) -> Result<Victim> {
@@ -154,6 +312,6 @@ fn read_victim(row: &Row<'_>) -> Result<Victim> {
         attempt: columns.get(VictimColumn::attempt)?,
         environment: columns.get(VictimColumn::environment)?,
         ended_us: columns.get(VictimColumn::ended_us)?,
-        output_bytes: columns.size(VictimColumn::output_bytes)?.unwrap_or(0),
+        held_bytes: columns.size(VictimColumn::held_bytes)?.unwrap_or(0),
     })
 }

@@ -3,21 +3,18 @@
 
 use std::sync::Arc;
 
-use pool_proto::{OsText, Record, State};
+use pool_proto::{Record, State};
 use rusqlite::{Connection, Result, params};
 
 use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
 use super::insert::rank;
 use super::records::{self, Layout, ReadyColumn};
-use crate::engine::Page;
+use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, MAX_RECORDS, Page, large_bytes};
 use crate::job::{JobId, Position, Ready};
 
 /// Jobs on a page at most.
 const MAX_PAGE: u32 = 1000;
-
-/// Bytes of commands on a page at most, the last one's apart.
-const PAGE_BYTES: usize = 1 << 20;
 
 /// Rows that one page may look at: some 10 ms. A filter that lets few jobs through makes pages short, even
 /// empty, not long.
@@ -39,31 +36,51 @@ pub fn fetch(
 ) -> Result<(Vec<Ready>, bool)> {
     let limit = limit.clamp(1, MAX_PAGE) as usize;
     let (of_rank, id) = after.map_or((i64::MIN, JobId(0)), |after| (rank(after.priority.0), after.id));
-    let mut jobs = Vec::new();
+    let (mut jobs, mut bytes) = (Vec::new(), 0);
     for select in [ReadyColumn::OF_RANK, ReadyColumn::OF_LATER_RANKS] {
         let mut select = connection.prepare_cached(select)?;
         let room = limit + 1 - jobs.len();
         let mut rows = select.query(params![pool, of_rank, id, i64::try_from(room).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
-            if jobs.len() == limit {
+            if jobs.len() == limit || bytes > FETCHED_BYTES {
                 return Ok((jobs, false));
             }
-            jobs.push(records::read_ready(row, connection, environments, Some(pool))?);
+            let ready = records::read_ready(row, connection, environments, Some(pool))?;
+            bytes += ready.work.own_bytes();
+            jobs.push(ready);
         }
     }
     Ok((jobs, true))
 }
 
-/// Records in the order of the ids, and the ids for which no job exists.
-pub fn get(connection: &Connection, layout: &Layout, ids: &[JobId]) -> Result<(Vec<Record>, Vec<JobId>)> {
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
+/// Records in the order of the ids, the ids for which no job exists, and those of jobs that were not read,
+/// since the records before them take as much as an answer may.
+pub fn get(
+    connection: &Connection,
+    layout: &Layout,
+    ids: &[JobId],
+) -> Result<(Vec<Record>, Vec<JobId>, Vec<JobId>)> {
+    let (mut found, mut missing, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    let mut exists = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
+    let mut bytes = 0;
     for &id in ids {
+        if bytes > ANSWER_BYTES || found.len() >= MAX_RECORDS {
+            if exists.exists([id])? {
+                rest.push(id)
+            } else {
+                missing.push(id)
+            }
+            continue;
+        }
         match records::record(connection, layout, id)? {
-            Some(record) => found.push(record),
+            Some(record) => {
+                bytes += large_bytes(&record);
+                found.push(record);
+            }
             None => missing.push(id),
         }
     }
-    Ok((found, missing))
+    Ok((found, missing, rest))
 }
 
 /// One page of records, and where the listing goes on.
@@ -72,17 +89,12 @@ pub fn list(connection: &Connection, layout: &Layout, query: &Page) -> Result<(V
     let mut records = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for id in ids {
-        if bytes > PAGE_BYTES {
+        if bytes > ANSWER_BYTES {
             let next = records.last().map(|record: &Record| JobId(record.id));
             return Ok((records, next));
         }
         let Some(record) = records::record(connection, layout, id)? else { continue };
-        bytes += record.argv.iter().flatten().map(OsText::len).sum::<usize>();
-        bytes += [&record.params, &record.value, &record.error]
-            .into_iter()
-            .flatten()
-            .map(|json| json.get().len())
-            .sum::<usize>();
+        bytes += large_bytes(&record);
         records.push(record);
     }
     Ok((records, next))

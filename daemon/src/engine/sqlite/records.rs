@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits,
+        waits, stripped,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -119,15 +119,20 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         due_at: None,
         stdout: None,
         stderr: None,
+        output_pruned: columns.get(Of::stripped)?,
         callbacks: Vec::new(),
     };
 
+    if record.method.is_some() {
+        record.argv = None;
+    }
     let bytes = (columns.size(Of::stdout_bytes)?, columns.size(Of::stderr_bytes)?);
     let (stdout, stderr) = output_files(layout, id, attempt, bytes);
-    if record.method.is_some() {
+    if record.output_pruned {
+        // There are no files any more.
+    } else if record.method.is_some() {
         // Its standard output is its program's answer; of its standard error there is a file if anything was
         // written.
-        record.argv = None;
         record.stderr = stderr.filter(|file| file.bytes.is_some_and(|bytes| bytes > 0));
     } else {
         (record.stdout, record.stderr) = (stdout, stderr);

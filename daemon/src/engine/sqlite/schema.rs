@@ -160,6 +160,29 @@ const MIGRATIONS: &[&str] = &[
         WHERE ended_us IS NOT NULL AND undelivered = 0;
     CREATE INDEX jobs_undelivered ON jobs (undelivered, stdout_bytes, stderr_bytes) WHERE undelivered > 0;
 ",
+    "
+    -- Of a job that has ended. `keep`: what it is worth keeping for, 0 (goes first) to 2. `held_bytes`: what its
+    -- output takes on disk, and its result and parameters in here. `stripped`: these were removed to make room.
+    ALTER TABLE jobs ADD COLUMN keep INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE jobs ADD COLUMN held_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN stripped INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET
+        keep = CASE WHEN key IS NOT NULL THEN 2
+                    WHEN state = 'canceled' THEN 0
+                    WHEN state = 'succeeded' THEN tie IS NOT 'client'
+                    WHEN tie IS 'client' THEN method IS NULL
+                    ELSE 2 END,
+        held_bytes = ifnull(stdout_bytes, 0) + ifnull(stderr_bytes, 0) + ifnull(octet_length(value), 0)
+                     + ifnull(octet_length(error), 0) + ifnull(octet_length(params), 0)
+        WHERE ended_us IS NOT NULL;
+    DROP INDEX jobs_history;
+    DROP INDEX jobs_undelivered;
+    -- The bytes are in it so that their sum is read from the index alone.
+    CREATE INDEX jobs_history ON jobs (keep, pool, ended_us, held_bytes)
+        WHERE ended_us IS NOT NULL AND undelivered = 0;
+    CREATE INDEX jobs_undelivered ON jobs (keep, pool, held_bytes) WHERE undelivered > 0;
+    CREATE INDEX jobs_large ON jobs (held_bytes) WHERE held_bytes > 65536;
+",
 ];
 
 /// The version that this program writes.

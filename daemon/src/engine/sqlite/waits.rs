@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::records;
+use crate::engine::FETCHED_BYTES;
 use crate::job::{CallbackId, IdSet, JobId, Ready, Unit, Until};
 
 /// Units as the table names them.
@@ -83,9 +84,10 @@ pub fn wake(
         })?
         .collect::<Result<_>>()?;
 
-    let mut woken = Woken::default();
+    let (mut woken, mut bytes) = (Woken::default(), 0);
     for (unit, due_us) in first {
-        if due_us > until_us || woken.jobs.len() + woken.callbacks.len() == limit as usize {
+        let is_enough = woken.jobs.len() + woken.callbacks.len() == limit as usize || bytes > FETCHED_BYTES;
+        if due_us > until_us || is_enough {
             woken.next_us = Some(due_us);
             break;
         }
@@ -93,7 +95,9 @@ pub fn wake(
         match unit {
             Unit::Job(id) => {
                 connection.prepare_cached("UPDATE jobs SET waits = 0 WHERE id = ?1")?.execute([id])?;
-                woken.jobs.extend(records::ready(connection, environments, id)?);
+                let ready = records::ready(connection, environments, id)?;
+                bytes += ready.as_ref().map_or(0, |ready| ready.work.own_bytes());
+                woken.jobs.extend(ready);
             }
             Unit::Callback(id) => woken.callbacks.push(id),
         }

@@ -75,6 +75,9 @@ const ROWS: &[&str] = &[
         VALUES (31, 'held', 'default', 1, '[\"a\"]', '/', 5, 1, 100, 1);
     INSERT INTO waits (unit, id, until) VALUES ('job', 31, 'person');
 ",
+    "
+    UPDATE jobs SET stripped = 1, held_bytes = 0 WHERE id = 8;
+",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -201,6 +204,7 @@ fn assert_recorded(store: &Fixture, version: usize) {
         failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
+    assert_eq!(store.record(8).output_pruned, version >= 9);
 }
 
 /// Each verb does its work on the old rows.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use pool_proto::Json;
 use pool_proto::Record;
 use pool_proto::nouns::{On, OnCrash, ResultKind, State};
 use rusqlite::{Connection, StatementStatus};
@@ -28,7 +29,9 @@ use crate::engine::orders::*;
 use crate::engine::{
     Answer, Backing, CallbackEnd, CallbackRun, Chore, Interrupted, Move, Order, Page, Restored, Told,
 };
-use crate::job::{CallbackId, JobId, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries, Work};
+use crate::job::{
+    CallbackId, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries, Work,
+};
 
 const FENCE: RequestId = RequestId(u64::MAX);
 
@@ -371,7 +374,7 @@ fn equal_environments_are_one_row() {
 }
 
 #[test]
-fn history_is_pruned_by_number_age_and_bytes_oldest_end_first() {
+fn history_is_pruned_by_number_and_age_oldest_end_first() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.answer(insert(1, 1, vec![work(&["a"], &[]); 6]));
@@ -389,8 +392,8 @@ fn history_is_pruned_by_number_age_and_bytes_oldest_end_first() {
     assert_eq!(pruned(4, 0, 480, 10), (vec![], false), "nothing is beyond the limits");
     assert_eq!(pruned(2, 0, 480, 1), (vec![3], true), "one batch of a number too large");
     assert_eq!(pruned(9, NOW_US + 3, u64::MAX, 10), (vec![1], false), "what ended too long ago");
-    assert_eq!(pruned(9, 0, 239, 10), (vec![2], false), "what has written too much");
-    assert_eq!(pruned(0, i64::MAX, 0, 10), (vec![4], false), "never what has not ended");
+    assert_eq!(pruned(9, 0, 239, 10), (vec![], false), "bytes cost no record");
+    assert_eq!(pruned(0, i64::MAX, 0, 10), (vec![2, 4], false), "never what has not ended");
     assert_eq!(store.queued(), [5, 6]);
     store.close();
 }
@@ -402,13 +405,13 @@ fn a_job_whose_callback_is_not_delivered_is_not_pruned() {
     store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")])]));
     store.run(vec![finish(1)]);
     let all = || prune(0, i64::MAX, 0, 10);
-    let nothing = Answer::Pruned { jobs: vec![], callbacks: vec![], more: false };
+    let nothing = Answer::Pruned { jobs: vec![], callbacks: vec![], outputs: vec![], more: false };
     assert_eq!(store.answer(all()), nothing);
     store.run(vec![begin_callback(1)]);
     assert_eq!(store.answer(all()), nothing);
     store.run(vec![end_callback(1, CallbackEnd::Delivered)]);
-    let pruned =
-        Answer::Pruned { jobs: vec![(JobId(1), 1)], callbacks: vec![(CallbackId(1), 1)], more: false };
+    let (jobs, callbacks) = (vec![(JobId(1), 1)], vec![(CallbackId(1), 1)]);
+    let pruned = Answer::Pruned { jobs, callbacks, outputs: vec![], more: false };
     assert_eq!(store.answer(all()), pruned);
     store.close();
 }
@@ -426,7 +429,11 @@ fn jobs_with_callbacks_to_deliver_cost_pruning_nothing_however_many_there_are() 
 
     let pruned = store.answer(prune_all(10));
     let jobs = vec![(JobId(last), 1)];
-    assert_eq!(pruned, Answer::Pruned { jobs, callbacks: vec![], more: false }, "the others stay");
+    assert_eq!(
+        pruned,
+        Answer::Pruned { jobs, callbacks: vec![], outputs: vec![], more: false },
+        "the others stay"
+    );
     let steps = store.inspect(|connection| {
         let select = connection.prepare_cached(VictimColumn::OLDEST_FIRST).unwrap();
         select.get_status(StatementStatus::VmStep)
@@ -500,5 +507,49 @@ fn a_job_whose_input_is_not_on_disk_is_not_accepted() {
     store.close();
     let store = open_with(dir.path(), Durability::Crash);
     assert!(matches!(store.answer(insert(3, 1, vec![job])), Answer::Inserted { .. }));
+    store.close();
+}
+
+#[test]
+fn room_that_large_results_have_left_is_given_back_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (count, bytes) = (40, 100_000);
+    store.answer(insert(1, 1, vec![call(false); count]));
+    let value = Json::parse(&format!("{:?}", "x".repeat(bytes))).unwrap();
+    for id in 1..=count as u64 {
+        let answered = outcome(State::Succeeded, ResultKind::Success, NOW_US);
+        store.run(vec![end(id, 1, Box::new(Outcome { answer: Some(Ok(value.clone())), ..*answered }))]);
+    }
+
+    let of = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |metadata| metadata.len());
+    let all = (count * bytes) as u64;
+    assert!(of("poold.db") > all / 2, "they are in the file by now");
+    assert!(of("poold.db-wal") < all / 2, "the log is written back by its bytes");
+    store.answer(prune(100, 0, 0, 100));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while of("poold.db") > all / 4 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes are left", of("poold.db"));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(store.record(1).value, None);
+    store.close();
+}
+
+#[test]
+fn a_file_that_could_never_shrink_is_rewritten_by_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close();
+    let file = dir.path().join(super::FILE_NAME);
+    let connection = Connection::open(&file).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM").unwrap();
+    let mode = |connection: &Connection| {
+        connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(mode(&connection), Ok(0));
+    drop(connection);
+
+    let store = open(dir.path());
+    assert_eq!(store.inspect(mode), Ok(2));
     store.close();
 }
