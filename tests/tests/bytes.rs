@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use pool_proto::OsText;
+use pool_proto::methods::Submit;
+use pool_proto::nouns::Job;
 use pool_proto::terminal::is_shown;
 use pool_tests::{Daemon, Setup, wait_until};
 use serde_json::Value;
@@ -280,4 +282,30 @@ fn a_pasted_command_does_what_the_job_does() {
         assert_eq!(printed(Command::new(shell).arg("-c").arg(line)), wanted, "{shell}: {line}");
     }
     assert!(!Path::new("two").exists());
+}
+
+#[test]
+fn a_job_too_big_to_execute_has_its_callback() {
+    let daemon = Daemon::start(1);
+    let told = daemon.path_text("told");
+    let script = format!("printf '%s %s %s\\n' \"$POOL_TRUNCATED\" \"${{#BIG}}\" \"$POOL_RESULT\" >>{told}");
+    let submit = |variables: Vec<(String, String)>| {
+        let path = ("PATH".to_owned(), "/usr/bin:/bin".to_owned());
+        let env = variables.into_iter().chain([path]).map(|(name, value)| (name.into(), value.into()));
+        let job = Job {
+            argv: vec!["true".into()],
+            env: Some(env.collect()),
+            on_done: Some(vec![script.as_str().into()]),
+            ..Job::default()
+        };
+        daemon.client().request(&Submit { job, on_disconnect: None }).unwrap();
+    };
+    submit(vec![("BIG".to_owned(), "x".repeat(200 * 1024))]);
+    submit((0..100).map(|number| (format!("V{number:03}"), "x".repeat(100_000))).collect());
+    let lines = || fs::read_to_string(&told).unwrap_or_default();
+    wait_until("both callbacks have run", || lines().lines().count() == 2);
+    let lines = lines();
+    let (big, many) = lines.split_once('\n').unwrap();
+    assert_eq!(big, format!("BIG {} exit-code", 128 * 1024 - 1 - "BIG=".len()));
+    assert!(many.contains(" V099 ") && many.trim_end().ends_with("0 exit-code"), "{many}");
 }

@@ -22,6 +22,9 @@ const MESSAGE_BYTES: usize = 64 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// A callback's command is one argument of a shell, of which execve(2) takes so many bytes.
+const MAX_COMMAND: usize = 128 * 1024 - 1;
+
 /// Checks and completes jobs.
 #[derive(Debug, Clone)]
 pub struct Admission {
@@ -248,6 +251,10 @@ impl Admission {
                 check_text(field, command)?;
                 if command.as_escaped().trim().is_empty() {
                     return Err(Fault(field, "the command is empty".to_owned()));
+                }
+                if command.len() > MAX_COMMAND {
+                    let reason = format!("takes {MAX_COMMAND} bytes at most, this has {}", command.len());
+                    return Err(Fault(field, reason));
                 }
                 callbacks.push(NewCallback { on, command: command.clone() });
             }

@@ -112,11 +112,11 @@ fn run(
     claim: Claim,
     argv: Vec<OsText>,
     cwd: OsText,
-    cwd_optional: bool,
+    lenient: bool,
     variables: Vec<(OsText, OsText)>,
     stdin: Stdin,
 ) -> Box<Run> {
     let (stdout, stderr) = layout::paths(state_dir, claim);
     let (stdout, stderr) = (stdout.into(), stderr.into());
-    Box::new(Run { claim, argv, cwd, cwd_optional, variables, stdin, stdout, stderr, max_output_bytes: None })
+    Box::new(Run { claim, argv, cwd, lenient, variables, stdin, stdout, stderr, max_output_bytes: None })
 }

@@ -74,7 +74,7 @@ impl Worker {
             environment: &environment,
             variables: &host.variables,
             cwd: &host.cwd,
-            cwd_optional: false,
+            lenient: false,
             stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
             group: self.group.as_ref().map(SlotGroup::spawn_group),
         };

@@ -296,7 +296,7 @@ impl Worker {
             environment: &self.environment,
             variables: &run.variables,
             cwd: &run.cwd,
-            cwd_optional: run.cwd_optional,
+            lenient: run.lenient,
             stdio: files.stdio(),
             group: self.group.as_ref().map(SlotGroup::spawn_group),
         };

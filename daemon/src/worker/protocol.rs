@@ -67,9 +67,9 @@ pub struct Run {
     pub claim: Claim,
     pub argv: Vec<OsText>,
     pub cwd: OsText,
-    /// Where the working directory is gone, `/` takes its place: a callback is delivered whatever the job has
-    /// removed.
-    pub cwd_optional: bool,
+    /// Where the working directory is gone, `/` takes its place, and variables that cannot be passed are cut: a
+    /// callback is delivered whatever the job has removed or was given.
+    pub lenient: bool,
     /// Variables on top of the environment; they win.
     pub variables: Vec<(OsText, OsText)>,
     pub stdin: Stdin,

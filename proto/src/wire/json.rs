@@ -3,13 +3,22 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A JSON value as text, on one line. Two values are equal when their texts are equal.
-#[derive(Clone, Serialize, Deserialize)]
+///
+/// Half of a surrogate pair is no character, and many readers of JSON refuse a whole document for it. So it is
+/// U+FFFD here, as in the Encoding Standard.
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self::well_formed)
+    }
+}
 
 impl Json {
     /// The value that a text holds.
@@ -17,7 +26,14 @@ impl Json {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<Box<RawValue>>(text).map(|value| Self(value).on_one_line())
+        serde_json::from_str::<Self>(text).map(Self::on_one_line)
+    }
+
+    fn well_formed(value: Box<RawValue>) -> Self {
+        match without_lone_surrogates(value.get()) {
+            None => Self(value),
+            Some(text) => Self(RawValue::from_string(text).expect("one escape in place of another is JSON")),
+        }
     }
 
     /// The text of the value.
@@ -34,6 +50,30 @@ impl Json {
         let text = self.get().replace(['\n', '\r'], " ");
         Self(RawValue::from_string(text).expect("spaces in place of line breaks change no value"))
     }
+}
+
+/// The text with U+FFFD in place of each half of a surrogate pair. None if there is none.
+fn without_lone_surrogates(text: &str) -> Option<String> {
+    let unit = |place: usize| u16::from_str_radix(text.get(place..place + 4)?, 16).ok();
+    let mut fixed = None;
+    let mut at = 0;
+    while let Some(found) = text[at..].find('\\') {
+        let place = at + found;
+        // A backslash and what it escapes; both are ASCII.
+        at = place + 2;
+        let Some(first) = text[place..].strip_prefix("\\u").and_then(|_| unit(at)) else { continue };
+
+        at = place + 6;
+        let second = text[at..].strip_prefix("\\u").and_then(|_| unit(at + 2));
+        match first {
+            0xd800..=0xdbff if second.is_some_and(|second| (0xdc00..=0xdfff).contains(&second)) => at += 6,
+            0xd800..=0xdfff => {
+                fixed.get_or_insert_with(|| text.to_owned()).replace_range(place + 2..place + 6, "fffd");
+            }
+            _ => {}
+        }
+    }
+    fixed
 }
 
 impl PartialEq for Json {
@@ -60,6 +100,21 @@ mod tests {
         assert_eq!(format!("{value:?}"), "27 bytes of JSON");
         assert!(Json::parse("[1,").is_err());
         assert!(Json::parse("1 2").is_err());
+    }
+
+    #[test]
+    fn half_a_character_is_none() {
+        let cases = [
+            (r#""\ud83d\ude00 \u00e9""#, r#""\ud83d\ude00 \u00e9""#),
+            (r#"{"\udce9": ["\ud83d", "\uD83Dx\n"]}"#, r#"{"\ufffd": ["\ufffd", "\ufffdx\n"]}"#),
+            (r#""\ud83d\ud83d\ude00\ude00""#, r#""\ufffd\ud83d\ude00\ufffd""#),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(Json::parse(text).unwrap().get(), wanted);
+            assert_eq!(serde_json::from_str::<Json>(text).unwrap().get(), wanted);
+            assert!(serde_json::from_str::<serde_json::Value>(wanted).is_ok(), "{wanted}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use pool_proto::OsText;
 
 use super::clone::clone_into;
+use super::fit::{fit, room};
 use super::stack::Stack;
 use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
 use crate::kernel::end::bury;
@@ -55,8 +56,8 @@ pub struct Launch<'a> {
     /// On top of the environment; they win.
     pub variables: &'a [(OsText, OsText)],
     pub cwd: &'a OsText,
-    /// Where `cwd` cannot be entered, `/` will do.
-    pub cwd_optional: bool,
+    /// Where `cwd` cannot be entered, `/` will do, and variables that cannot be passed are cut.
+    pub lenient: bool,
     pub stdio: [BorrowedFd<'a>; 3],
     /// The control group that it is started in.
     pub group: Option<SpawnGroup<'a>>,
@@ -143,7 +144,13 @@ impl Spawner {
         let inherited = launch.environment.variables.iter();
         let inherited =
             inherited.filter(|(name, _)| !launch.variables.iter().any(|(other, _)| other == name));
-        let environment = pointers(inherited.map(|(_, entry)| entry).chain(&own));
+        let environment: Vec<&CString> = inherited.map(|(_, entry)| entry).chain(&own).collect();
+        let arguments: usize = argv.iter().map(|argument| argument.count_bytes() + 1).sum();
+        let fitted = if launch.lenient { fit(&environment, room().saturating_sub(arguments)) } else { None };
+        let environment = match &fitted {
+            Some(fitted) => pointers(fitted.iter()),
+            None => pointers(environment.into_iter()),
+        };
 
         let candidates =
             candidates(&launch.argv[0].to_bytes(), &launch.environment.path.to_bytes()).map_err(invalid)?;
@@ -159,7 +166,7 @@ impl Spawner {
             shell_argv: shell_argv.as_mut_ptr(),
             environment: environment.as_ptr(),
             cwd: cwd.as_ptr(),
-            cwd_optional: launch.cwd_optional,
+            cwd_optional: launch.lenient,
             umask: launch.environment.umask as libc::mode_t,
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
             ignored: &self.ignored,

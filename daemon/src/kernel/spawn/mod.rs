@@ -8,6 +8,7 @@
 //! * [`clone`]: clone3(2) into a control group; [`stack`]: what the child runs on.
 
 mod clone;
+mod fit;
 mod job;
 mod namespace;
 mod own;
