@@ -1,16 +1,17 @@
 //! How this daemon is, for whoever looks for what is wrong: what only the daemon knows. What can be seen from
 //! outside is looked at from there (`poolctl doctor`). And its end, when a client asks for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use pool_proto::OsText;
 use pool_proto::methods::{Pong, PoolsListed, ShutdownMode, ShuttingDown};
-use pool_proto::nouns::{Condition, Pool, Swept, Tier};
+use pool_proto::nouns::{Condition, Incident, Pool, Swept, Tier};
 use pool_proto::text::rfc3339;
 
 use super::{Desk, Effect};
-use crate::core::{self, Core};
+use crate::core::{self, Core, SlotId};
 use crate::job::{ProcessId, RequestId};
 use crate::start::config::DurabilityName;
 
@@ -40,9 +41,14 @@ pub struct Changing {
     pub store_failure: Option<String>,
     /// Why the configuration that was to be read anew is not in force.
     pub config_error: Option<String>,
+    /// Harm that was done to slots: the last ones.
+    pub incidents: VecDeque<Incident>,
     /// How the attempts of each pool are contained, and why no better.
     pub containment: BTreeMap<String, (Tier, Option<String>)>,
 }
+
+/// So many are kept to be told.
+const MAX_INCIDENTS: usize = 16;
 
 impl Desk {
     pub(super) fn on_ping(&mut self, request: RequestId) {
@@ -84,9 +90,21 @@ impl Desk {
             output_bytes: self.room.bytes(),
             max_total_output_bytes: self.config.max_total_output_bytes.map(NonZeroU64::get),
             swept: self.daemon.swept,
+            incidents: self.changing.incidents.iter().cloned().collect(),
+            stuck: Vec::new(),
             pools: self.pools(core),
         };
-        self.reply(request, condition, true);
+        self.close(request);
+        self.effects.push(Effect::ReplyCondition { request, condition: Box::new(condition) });
+    }
+
+    pub(super) fn on_incident(&mut self, slot: SlotId, pool: Option<Arc<str>>, what: String) {
+        let incidents = &mut self.changing.incidents;
+        if incidents.len() == MAX_INCIDENTS {
+            incidents.pop_front();
+        }
+        let pool = pool.map(|name| name.to_string());
+        incidents.push_back(Incident { at: rfc3339(self.now.wall_us), pool, slot: slot.index, what });
     }
 
     fn pools(&self, core: &Core) -> Vec<Pool> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pool_proto::Refusal;
 use pool_proto::methods::{Reply, Request};
-use pool_proto::nouns::{Happening, HappeningKind, Tier};
+use pool_proto::nouns::{Condition, Happening, HappeningKind, Tier};
 
 use crate::core::{self, Fact, SlotId};
 use crate::engine::{Answer, Change, Chore, Question};
@@ -91,6 +91,12 @@ pub enum Event {
         pid: ProcessId,
         reason: Option<String>,
     },
+    /// Somebody has done harm to a slot from outside, and what was done about it, as a sentence.
+    Incident {
+        slot: SlotId,
+        pool: Option<Arc<str>>,
+        what: String,
+    },
 }
 
 /// Something to be done, in the order given.
@@ -127,6 +133,11 @@ pub enum Effect {
         id: JobId,
         attempt: u32,
         log: bool,
+    },
+    /// The condition, as the last reply, completed with what is stuck.
+    ReplyCondition {
+        request: RequestId,
+        condition: Box<Condition>,
     },
     /// A descriptor for writing a standard input, as the last reply. Answered by [`Event::SpoolFailed`] where
     /// it cannot be opened.

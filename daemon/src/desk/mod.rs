@@ -138,6 +138,7 @@ impl Desk {
             Event::Measured { ended, running } => self.on_measured(ended, running, core),
             Event::Contained(containment) => self.changing.containment = containment,
             Event::Reread(read) => self.on_reread(read, core),
+            Event::Incident { slot, pool, what } => self.on_incident(slot, pool, what),
             Event::Worker { kind, slot, pool, pid, reason } => {
                 self.hear_of_worker(kind, slot, pool, pid, reason);
             }

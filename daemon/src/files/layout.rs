@@ -11,16 +11,17 @@
 //! Jobs can write to the state directory, and may put links into it. From the state directory downwards no
 //! link is followed.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::geteuid;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::job::{CallbackId, Claim, JobId, Unit};
 
@@ -109,6 +110,35 @@ pub(super) fn open_or_create_beneath(path: &Path, depth: usize, flags: OFlag) ->
             open_beneath(path, depth, flags)
         }
         other => other,
+    }
+}
+
+/// Removes what is in the place of such a file, or in the place of the folder that it lies in, where that is
+/// none.
+pub(super) fn remove_odd(path: &Path, depth: usize) -> io::Result<()> {
+    let (state_dir, relative) = split(path, depth);
+    let (Some(folder), Some(name)) = (relative.parent(), relative.file_name()) else { return Ok(()) };
+    let (Some(above), Some(folder_name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let state_dir = open_dir(state_dir)?;
+    match open_at(&state_dir, folder, flags, Mode::empty()) {
+        Ok(folder) => remove_entry(&folder, name),
+        Err(Errno::ENOTDIR | Errno::ELOOP) => {
+            remove_entry(&open_at(&state_dir, above, flags, Mode::empty())?, folder_name)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_entry(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // By the descriptor, so that the way there cannot be changed meanwhile. No link is followed.
+        Err(Errno::EISDIR) => {
+            fs::remove_dir_all(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

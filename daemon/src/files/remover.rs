@@ -177,7 +177,7 @@ mod tests {
 
     fn write(state_dir: &Path, unit: Unit, attempt: u32, text: &[u8]) -> PathBuf {
         let (stdout, _) = paths(state_dir, Claim { unit, attempt });
-        output::create(&stdout).unwrap().write_all(text).unwrap();
+        output::create(&stdout).unwrap().0.write_all(text).unwrap();
         stdout
     }
 

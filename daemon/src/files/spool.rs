@@ -25,9 +25,14 @@ pub fn create(state_dir: &Path, token: &str) -> io::Result<File> {
 /// Opens a spooled standard input for reading.
 ///
 /// # Errors
-/// Those of openat2(2).
+/// Those of openat2(2); `InvalidData` where it is no plain file any more.
 pub fn open(path: &Path) -> io::Result<File> {
-    open_beneath(path, STDIN_DEPTH, OFlag::O_RDONLY)
+    // A FIFO in its place would keep us waiting for its writer.
+    let file = open_beneath(path, STDIN_DEPTH, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no plain file any more"));
+    }
+    Ok(file)
 }
 
 /// Brings a spooled standard input to the disk, and its name.

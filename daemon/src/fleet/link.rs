@@ -17,7 +17,7 @@ use super::resident::ResidentLink;
 use super::{FleetEvent, describe};
 use crate::core::SlotId;
 use crate::job::{Environment, ProcessId};
-use crate::kernel::{self, PATIENCE, Stuck};
+use crate::kernel::{self, Group, GroupCondition, PATIENCE, Stuck};
 use crate::worker::protocol::{Hello, VERSION, WorkerCommand, WorkerReport};
 
 /// The place of each descriptor among the tokens of a worker: its socket's, and those of its resident
@@ -28,6 +28,9 @@ pub const STDOUT: usize = 2;
 
 /// Reports are small; the cap only catches a worker gone mad.
 const MAX_REPORT: usize = 1024 * 1024;
+
+/// A worker that was stopped is continued so often.
+const MAX_STOPS: u32 = 3;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub struct WorkerLink {
     told_to_leave: bool,
     /// Processes that do not end, as it has told.
     stuck: Vec<Stuck>,
+    /// How often it was found stopped.
+    stops: u32,
     /// What became of it, where its exit status does not tell.
     epitaph: Option<String>,
     /// The worker is dead or about to die. If it has not been reaped until then, it is taken for dead.
@@ -77,6 +82,7 @@ impl WorkerLink {
             resident,
             told_to_leave: false,
             stuck: Vec::new(),
+            stops: 0,
             epitaph: None,
             overdue_at: None,
         }
@@ -88,6 +94,24 @@ impl WorkerLink {
         self.expect_end();
     }
 
+    /// Somebody has stopped the worker: it is continued, and killed when that does not help.
+    pub fn on_stopped(&mut self, events: &mut Vec<FleetEvent>) {
+        self.stops += 1;
+        let (slot, pid) = (self.slot, self.pid);
+        let what = if self.stops <= MAX_STOPS {
+            kernel::continue_child(pid);
+            format!("its worker {pid} was found stopped (SIGSTOP), and has been continued")
+        } else {
+            self.epitaph
+                .get_or_insert_with(|| format!("its worker {pid} was stopped (SIGSTOP) again and again"));
+            self.kill();
+            format!(
+                "its worker {pid} was stopped (SIGSTOP) again and again; poold has killed and replaced it"
+            )
+        };
+        events.push(FleetEvent::Noticed { slot, what });
+    }
+
     /// When the worker is taken for dead though it has not been reaped.
     pub fn overdue_at(&self) -> Option<Instant> {
         self.overdue_at
@@ -96,6 +120,23 @@ impl WorkerLink {
     /// What became of the worker, as a sentence, where its exit status does not tell or is not known.
     pub fn epitaph(&self) -> Option<String> {
         self.epitaph.clone().or_else(|| self.resident.as_ref().and_then(ResidentLink::epitaph))
+    }
+
+    /// Why neither the worker nor what it runs can go on by itself, as a sentence.
+    pub fn stalled(&self) -> Option<String> {
+        let group = self.group.as_ref().and_then(|path| Group::open(path).ok());
+        if let Some(group) =
+            group.filter(|group| group.is_populated() && group.condition() == GroupCondition::Frozen)
+        {
+            return Some(format!(
+                "the control group {} is frozen, so that what runs in it stands still; thaw it with \
+                 `echo 0 >{}/cgroup.freeze`, or cancel the job",
+                group.path().display(),
+                group.path().display()
+            ));
+        }
+        kernel::is_stopped(self.pid)
+            .then(|| format!("its worker {} is stopped; end or continue it", self.pid))
     }
 
     /// Processes that do not end, as the worker has told.
@@ -186,6 +227,7 @@ impl WorkerLink {
                 processes.iter().filter(is_news).for_each(Stuck::log);
                 self.stuck = processes;
             }
+            (_, WorkerReport::Noticed { what }) => events.push(FleetEvent::Noticed { slot: self.slot, what }),
             (Some(resident), WorkerReport::ProgramStarted { process }) => {
                 resident.started(process, self.slot, self.pid, events);
             }

@@ -41,6 +41,11 @@ pub enum FleetEvent {
         slot: SlotId,
         report: WorkerReport,
     },
+    /// Somebody has done harm to the slot from outside, and what has been done about it, as a sentence.
+    Noticed {
+        slot: SlotId,
+        what: String,
+    },
     /// The worker, or the slot's successor, is dead. What it ran may still be there, so that its end is told
     /// later; but it must be handed nothing.
     Dying {

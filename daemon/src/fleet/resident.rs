@@ -303,6 +303,8 @@ impl ResidentLink {
         let what = match failure.stage {
             Stage::Exec => format!("cannot execute {:?}", self.program.command[0]),
             Stage::Cwd => format!("cannot enter the directory {:?}", self.program.cwd),
+            Stage::Killed => "its process was killed before it could execute its command".to_owned(),
+            Stage::Frozen => "poold's control group is frozen (cgroup.freeze)".to_owned(),
             Stage::Fork | Stage::Stdin | Stage::Output | Stage::Setup => "no process for it".to_owned(),
         };
         self.epitaph = Some(format!("its program could not be started: {what}: {why}"));

@@ -309,6 +309,17 @@ impl Fleet {
         self.due_at.is_some_and(|at| at <= Instant::now())
     }
 
+    /// What stands in each slot that cannot go on by itself, as a sentence. Looked at when somebody asks.
+    pub fn stalled(&self) -> Vec<(SlotId, String)> {
+        let stalled = self.slots.iter().filter_map(|(&slot, token)| {
+            let link = self.links.get(token)?;
+            Some((slot, link.stalled()?))
+        });
+        let mut stalled: Vec<_> = stalled.collect();
+        stalled.sort_unstable();
+        stalled
+    }
+
     /// Processes that do not end though they were killed, as this supervisor and its workers know them.
     pub fn stuck(&self) -> Vec<Stuck> {
         let of_workers = self.links.values().flat_map(WorkerLink::stuck).cloned();
@@ -324,6 +335,13 @@ impl Fleet {
             let of_worker = self.links.iter().find(|(_, link)| link.pid == child.pid);
             if let Some((&token, _)) = of_worker {
                 self.bury(token, &describe(child.exit), events);
+            }
+        }
+
+        // A stopped child brings a SIGCHLD, too. Orphans are stopped by us, and then killed.
+        while let Some(pid) = kernel::stopped_one() {
+            if let Some(link) = self.links.values_mut().find(|link| link.pid == pid) {
+                link.on_stopped(events);
             }
         }
 

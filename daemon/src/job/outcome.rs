@@ -61,6 +61,11 @@ pub enum Verdict {
 pub enum Stage {
     /// No new process.
     Fork,
+    /// The process was killed before it could execute the command, by nobody who was asked to: nothing of the
+    /// attempt has run.
+    Killed,
+    /// The control group that it is to run in stands still, and so would it.
+    Frozen,
     /// The file that is its standard input.
     Stdin,
     /// Its files for standard output and error, which poold has to provide.

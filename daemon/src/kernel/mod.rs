@@ -15,13 +15,14 @@ pub mod limits;
 pub mod signals;
 pub mod spawn;
 
-pub use cgroup::{DaemonGroups, Group, GroupsPlace, SlotGroup, remove_group};
+pub use cgroup::{DaemonGroups, Group, GroupCondition, GroupsPlace, SlotGroup, remove_group};
 pub use descriptors::{
     adopt, close_inherited, close_on_exec, is_unread_for_good, replace, unread_bytes, widen_backlog,
 };
 pub use end::{
-    Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, kill_child,
-    kill_leftovers, reap_one, resident_bytes, signal_group, signal_tree, start_ticks_of,
+    Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, continue_child,
+    is_stopped, kill_child, kill_leftovers, reap_one, resident_bytes, signal_group, signal_tree,
+    start_ticks_of, stopped_one, was_killed_unexecuted,
 };
 pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};
 pub use limits::{lower_oom_score, max_open_files, raise_nofile, set_nofile};

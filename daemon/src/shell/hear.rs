@@ -35,6 +35,11 @@ impl Shell {
                 tracing::debug!(worker = %self.name_of(slot), ?report, "report");
                 inbox.extend(event_of(slot, report).map(Input::Core));
             }
+            FleetEvent::Noticed { slot, what } => {
+                tracing::warn!(worker = %self.name_of(slot), "{what}");
+                let pool = self.pool_of(slot).cloned();
+                inbox.push_back(Input::Desk(desk::Event::Incident { slot, pool, what }));
+            }
             FleetEvent::Dying { slot, pid } => {
                 tracing::debug!(worker = %self.name_of(slot), %pid, "worker dead");
                 inbox.push_back(Input::Core(core::Event::WorkerDying { slot, pid }));
@@ -134,7 +139,7 @@ impl Shell {
         }
     }
 
-    fn pool_of(&self, slot: SlotId) -> Option<&Arc<str>> {
+    pub(super) fn pool_of(&self, slot: SlotId) -> Option<&Arc<str>> {
         match slot.lane {
             LaneId::Pool(id) => self.pool_names.get(&id),
             LaneId::Callbacks => None,
@@ -178,6 +183,7 @@ fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
         WorkerReport::Failed { claim, failure } => Some(core::Event::SpawnFailed { slot, claim, failure }),
         WorkerReport::Hello(_)
         | WorkerReport::Stuck { .. }
+        | WorkerReport::Noticed { .. }
         | WorkerReport::ProgramStarted { .. }
         | WorkerReport::ProgramFailed { .. }
         | WorkerReport::ProgramEnded { .. } => None,

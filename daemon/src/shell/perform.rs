@@ -172,7 +172,7 @@ impl Shell {
             return 0;
         }
         let (_, path) = layout::paths(&self.site.state_dir, claim);
-        let kept = output::create(&path).and_then(|mut file| self.fleet.copy_log(slot, part, &mut file));
+        let kept = output::create(&path).and_then(|(mut file, _)| self.fleet.copy_log(slot, part, &mut file));
         // At once: there may be no next call as long as it fills the disk.
         self.fleet.trim_log(slot);
         kept.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use pool_proto::methods::{OutputOpened, Spooled};
-use pool_proto::nouns::{Progress, ProgressEvent};
+use pool_proto::nouns::{Condition, Progress, ProgressEvent, Stuck};
 
 use super::Shell;
 use super::turn::{Inbox, Input};
@@ -41,6 +41,10 @@ impl Shell {
                     let reason = format!("its files cannot be opened: {error}");
                     inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
                 }
+            }
+            desk::Effect::ReplyCondition { request, condition } => {
+                let condition = Condition { stuck: self.stuck(), ..*condition };
+                self.server.reply(request, &condition, Vec::new(), true);
             }
             desk::Effect::ReplySpooled { request, token } => {
                 if let Err(error) = self.reply_spooled(request, token.clone()) {
@@ -92,6 +96,22 @@ impl Shell {
             progress: None,
         };
         self.server.reply(request, &started, files, false);
+    }
+
+    fn stuck(&self) -> Vec<Stuck> {
+        let slots = self.fleet.stalled().into_iter().map(|(slot, what)| Stuck {
+            pool: self.pool_of(slot).map(|name| name.to_string()),
+            slot: Some(slot.index),
+            pid: None,
+            what,
+        });
+        let processes = self.fleet.stuck().into_iter().map(|stuck| Stuck {
+            pool: None,
+            slot: None,
+            pid: Some(stuck.process.pid.get()),
+            what: format!("a killed process ({}) does not end: {}", stuck.command, stuck.hindrance),
+        });
+        slots.chain(processes).collect()
     }
 
     fn reply_output(&mut self, request: RequestId, id: JobId, attempt: u32, log: bool) -> io::Result<()> {

@@ -304,6 +304,9 @@ impl World {
             desk::Effect::ReplyStarted { request, id, attempt } => {
                 self.hear(request, Heard::Started { id, attempt }, false);
             }
+            desk::Effect::ReplyCondition { request, condition } => {
+                self.hear_reply(request, Reply::Condition(condition), true);
+            }
             desk::Effect::ReplyOutput { request, id, attempt, log: _ } => {
                 if self.outputs_are_missing {
                     let reason = "too many open files".to_owned();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::config::LogLevel;
+use super::config::{LogLevel, MAX_WORKERS};
 
 /// Runs jobs in fixed pools of worker processes; poolctl submits them.
 ///
@@ -40,7 +40,7 @@ pub struct DaemonOptions {
     pub state_dir: Option<PathBuf>,
 
     /// The number of slots of the pool "default" [default: the configuration's, else the number of CPUs]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
     pub workers: Option<NonZeroU32>,
 
     /// The level of the log, which goes to stderr [default: the configuration's, else info]
@@ -54,6 +54,11 @@ pub struct DaemonOptions {
     /// With --daemonize: write the pid to this file
     #[arg(long, value_name = "FILE", requires = "daemonize")]
     pub pid_file: Option<PathBuf>,
+}
+
+fn parse_workers(text: &str) -> Result<NonZeroU32, String> {
+    let workers = text.parse().ok().and_then(NonZeroU32::new);
+    workers.filter(|workers| workers.get() <= MAX_WORKERS).ok_or_else(|| format!("write 1 to {MAX_WORKERS}"))
 }
 
 /// What poold says to itself; see the modules of these names.

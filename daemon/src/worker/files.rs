@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -20,23 +21,33 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens all three.
+    /// Opens all three; says what was in their place and had to be removed.
     ///
     /// # Errors
     /// With [`Stage::Output`] or [`Stage::Stdin`], and what open(2) says.
-    pub fn open(run: &Run) -> Result<Self, SpawnFailure> {
+    pub fn open(run: &Run) -> Result<(Self, Vec<String>), SpawnFailure> {
         let failed = |stage| {
             move |error: io::Error| SpawnFailure {
                 stage,
                 errno: error.raw_os_error().unwrap_or(nix::libc::EIO),
             }
         };
-        Ok(Self {
-            stdout: output::create(&run.stdout.to_path()).map_err(failed(Stage::Output))?,
-            stderr: output::create(&run.stderr.to_path()).map_err(failed(Stage::Output))?,
+        let mut replaced = Vec::new();
+        let mut create = |path: &Path| {
+            let (file, is_replaced) = output::create(path)?;
+            if is_replaced {
+                replaced
+                    .push(format!("something that is no plain file was in the place of {}", path.display()));
+            }
+            Ok(file)
+        };
+        let files = Self {
+            stdout: create(&run.stdout.to_path()).map_err(failed(Stage::Output))?,
+            stderr: create(&run.stderr.to_path()).map_err(failed(Stage::Output))?,
             // Last: where the whole state directory is gone, that is not this job's fault.
             stdin: Some(open_stdin(&run.stdin).map_err(failed(Stage::Stdin))?),
-        })
+        };
+        Ok((files, replaced))
     }
 
     /// Standard input, output, error.

@@ -11,7 +11,7 @@ use pool_proto::wire::frame::encode;
 use super::Worker;
 use super::protocol::{Host, WorkerReport};
 use crate::job::{Exit, Process, ProcessId};
-use crate::kernel::{self, EnvironmentBlock, Launch, SlotGroup};
+use crate::kernel::{self, EnvironmentBlock, Launch};
 
 /// A program that is let go, its standard input closed, has so long to end by itself.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -67,7 +67,6 @@ impl Worker {
     /// Starts the program; false when that is the end of this worker.
     pub(super) fn host(&mut self, host: &Host) -> bool {
         let Some(stdio) = self.hosted.as_mut().and_then(|hosted| hosted.stdio.take()) else { return false };
-        self.group.iter_mut().for_each(SlotGroup::begin);
         let environment = EnvironmentBlock::new(&host.environment);
         let launch = Launch {
             argv: &host.command,
@@ -76,10 +75,9 @@ impl Worker {
             cwd: &host.cwd,
             lenient: false,
             stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
-            group: self.group.as_ref().map(SlotGroup::spawn_group),
+            group: None,
         };
-        // SAFETY: a worker has one thread, and `run` has blocked all signals.
-        match unsafe { self.spawner.spawn(&launch) } {
+        match self.spawn(&launch) {
             Ok(pid) => {
                 let process = Process { pid: self.outer(pid), start_ticks: kernel::start_ticks_of(pid) };
                 if let Some(hosted) = &mut self.hosted {

@@ -24,7 +24,7 @@ use pool_proto::nouns::Usage;
 use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
-use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Verdict};
+use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict};
 use crate::kernel::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper};
 use files::Files;
 use host::Hosted;
@@ -92,6 +92,8 @@ struct Worker {
     sweeper: Sweeper,
     /// What does not end, as the supervisor was told last.
     told_stuck: Vec<Stuck>,
+    /// The supervisor has been told that what runs is frozen.
+    told_frozen: bool,
     /// In a warm pool: the program that it keeps, in place of attempts.
     hosted: Option<Hosted>,
 }
@@ -143,6 +145,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         output_watch: OutputWatch::default(),
         sweeper: Sweeper::new(PATIENCE),
         told_stuck: Vec::new(),
+        told_frozen: false,
         hosted,
     };
 
@@ -158,10 +161,13 @@ impl Worker {
             return Ok(());
         }
         loop {
-            let [commands, children, output] = self.wait()?;
+            let [commands, children, output, group] = self.wait()?;
+            if group {
+                self.look_at_group();
+            }
 
             // Where nothing has come, the start has waited long enough.
-            let has_come = commands || children || output;
+            let has_come = commands || children || output || group;
             if !has_come && !self.tell_start() || self.hosted.as_ref().is_some_and(Hosted::is_time_up) {
                 return Ok(());
             }
@@ -183,13 +189,19 @@ impl Worker {
     }
 
     /// Until a command comes, a child ends, the attempt writes output that is watched, or something is due.
-    fn wait(&self) -> anyhow::Result<[bool; 3]> {
-        let sources =
-            [Some(self.socket.as_fd()), Some(self.children.as_fd()), self.output_watch.next_write()];
-        // A source that is missing is never ready.
-        let mut ready =
-            sources.map(|source| PollFd::new(source.unwrap_or(self.socket.as_fd()), PollFlags::POLLIN));
-        let count = sources.iter().flatten().count();
+    fn wait(&self) -> anyhow::Result<[bool; 4]> {
+        let socket = self.socket.as_fd();
+        // One that is missing is never ready, but at the end of the socket.
+        let missing = (socket, PollFlags::empty());
+        // The group tells of each start and each end in it. What is over soon is not to cost another wake-up.
+        let group = self.group.as_ref().filter(|_| self.runs_for_long()).map(SlotGroup::events);
+        let mut ready = [
+            (socket, PollFlags::POLLIN),
+            (self.children.as_fd(), PollFlags::POLLIN),
+            self.output_watch.next_write().map_or(missing, |output| (output, PollFlags::POLLIN)),
+            group.map_or(missing, |group| (group, PollFlags::POLLPRI)),
+        ]
+        .map(|(source, flags)| PollFd::new(source, flags));
 
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
@@ -200,11 +212,29 @@ impl Worker {
         let timeout =
             timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
 
-        match poll(&mut ready[..count], timeout) {
+        match poll(&mut ready, timeout) {
             Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
-            Err(Errno::EINTR) => Ok([false; 3]),
+            Err(Errno::EINTR) => Ok([false; 4]),
             Err(error) => Err(error).context("cannot wait"),
         }
+    }
+
+    /// What runs has been started long enough ago for its start to be told by itself.
+    fn runs_for_long(&self) -> bool {
+        self.untold.is_none() && (self.attempt.is_some() || self.hosted.is_some())
+    }
+
+    /// Somebody may have frozen what runs: it can still be killed, but goes on only when it is thawed.
+    fn look_at_group(&mut self) {
+        let is_frozen = self.group.as_ref().is_some_and(SlotGroup::is_frozen);
+        if is_frozen && !self.told_frozen {
+            self.notice(
+                "the control group of what runs in the slot is frozen (cgroup.freeze); it goes on when \
+                 somebody thaws the group, or ends when it is canceled or times out"
+                    .to_owned(),
+            );
+        }
+        self.told_frozen = is_frozen;
     }
 
     /// False when the supervisor is gone.
@@ -288,28 +318,74 @@ impl Worker {
     }
 
     fn start(&mut self, run: &Run) -> Result<RunningAttempt, SpawnFailure> {
-        let files = Files::open(run)?;
+        let (files, replaced) = Files::open(run)?;
+        replaced.into_iter().for_each(|what| self.notice(what));
 
-        self.group.iter_mut().for_each(SlotGroup::begin);
+        let environment = std::mem::take(&mut self.environment);
         let launch = Launch {
             argv: &run.argv,
-            environment: &self.environment,
+            environment: &environment,
             variables: &run.variables,
             cwd: &run.cwd,
             lenient: run.lenient,
             stdio: files.stdio(),
-            group: self.group.as_ref().map(SlotGroup::spawn_group),
+            group: None,
         };
-        // SAFETY: a worker has one thread, and `run` has blocked all signals.
-        let pid = unsafe { self.spawner.spawn(&launch) }?;
+        let spawned = self.spawn(&launch);
+        self.environment = environment;
+        let pid = spawned?;
         self.output_watch.begin(run.max_output_bytes);
         Ok(RunningAttempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
+    }
+
+    /// Starts a process in the slot's control group, which is made anew where somebody has made it unfit.
+    fn spawn(&mut self, launch: &Launch<'_>) -> Result<ProcessId, SpawnFailure> {
+        /// Whoever kills the group all the time has the pool pause.
+        const TRIES: u32 = 3;
+
+        if let Some(harm) = self.group.as_mut().and_then(SlotGroup::begin) {
+            self.notice(format!("the control group {harm}, and has been made anew"));
+        }
+        for _ in 1..TRIES {
+            match self.spawn_once(launch) {
+                Err(SpawnFailure { stage: Stage::Killed, .. }) => {
+                    let Some(harm) = self.group.as_mut().map(SlotGroup::begin_again) else { break };
+                    self.notice(format!(
+                        "the control group {harm}, so that the kernel killed a process that was started in \
+                         it; the group has been made anew, and the process is started again"
+                    ));
+                }
+                spawned => return spawned,
+            }
+        }
+        self.spawn_once(launch)
+    }
+
+    fn spawn_once(&mut self, launch: &Launch<'_>) -> Result<ProcessId, SpawnFailure> {
+        if self.group.as_ref().is_some_and(SlotGroup::is_frozen) {
+            return Err(SpawnFailure { stage: Stage::Frozen, errno: Errno::EBUSY as i32 });
+        }
+        let group = self.group.as_ref().map(SlotGroup::spawn_group);
+        // SAFETY: a worker has one thread, and `run` has blocked all signals.
+        unsafe { self.spawner.spawn(&Launch { group, ..*launch }) }
+    }
+
+    /// Harm from outside: a worker has no log, its supervisor logs for it.
+    fn notice(&mut self, what: String) {
+        // Should the supervisor be gone, the next report tells.
+        self.send(&encode(&WorkerReport::Noticed { what }));
     }
 
     /// False when that is the end of this worker.
     fn on_children(&mut self) -> anyhow::Result<bool> {
         // Many ends may share one signal: all are looked for.
         while let Ok(Some(_)) = self.children.read_signal() {}
+
+        // Only before it is reaped the kernel tells whether it had executed its command.
+        let has_run = !self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| self.untold.is_some() && kernel::was_killed_unexecuted(attempt.pid));
 
         while let Ok(Some(reaped)) = kernel::reap_one() {
             if self.hosted.as_ref().is_some_and(|hosted| hosted.is(reaped.pid)) {
@@ -321,9 +397,12 @@ impl Worker {
             }
             let Some(attempt) = &mut self.attempt else { continue };
             add(&mut attempt.usage, &reaped);
-            if reaped.pid == attempt.pid {
+            if reaped.pid == attempt.pid && has_run {
                 self.end(Some(reaped.exit))?;
                 return Ok(true);
+            }
+            if reaped.pid == attempt.pid {
+                return Ok(self.end_unexecuted());
             }
         }
         Ok(true)
@@ -363,6 +442,19 @@ impl Worker {
         let ended =
             Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, disk_bytes, ended_us, verdict };
         Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
+    }
+
+    /// The attempt's first process was killed before it executed its command: nothing of the attempt has run.
+    fn end_unexecuted(&mut self) -> bool {
+        let Some(attempt) = self.attempt.take() else { return true };
+        self.untold = None;
+        self.sweep();
+        self.output_watch.end(0);
+        if let Some(group) = &mut self.group {
+            group.settle(&mut Usage::default());
+        }
+        let failure = SpawnFailure { stage: Stage::Killed, errno: Errno::EINTR as i32 };
+        self.report(&WorkerReport::Failed { claim: attempt.claim, failure })
     }
 
     /// Kills and reaps all that there is, but for what does not end.

@@ -110,6 +110,8 @@ pub enum WorkerReport {
     /// These processes, which attempts have left, do not end though they were killed. Replaces what was told
     /// before.
     Stuck { processes: Vec<Stuck> },
+    /// Somebody has done harm to the slot from outside, and what the worker has done about it, as a sentence.
+    Noticed { what: String },
     /// The attempt's command has been executed.
     Started { claim: Claim, process: Process, started_us: i64 },
     /// The attempt is over, and nothing that it started is left, but for what was told as stuck.

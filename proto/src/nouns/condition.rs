@@ -29,7 +29,35 @@ pub struct Condition {
     #[serde(default)]
     pub max_total_output_bytes: Option<u64>,
     pub swept: Swept,
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
+    #[serde(default)]
+    pub stuck: Vec<Stuck>,
     pub pools: Vec<Pool>,
+}
+
+/// Harm that was done to a slot from outside, and what poold has done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Incident {
+    pub at: String,
+    #[serde(default)]
+    pub pool: Option<String>,
+    pub slot: u32,
+    pub what: String,
+}
+
+/// Something that cannot go on, or cannot end, by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Stuck {
+    #[serde(default)]
+    pub pool: Option<String>,
+    #[serde(default)]
+    pub slot: Option<u32>,
+    #[serde(default)]
+    pub pid: Option<i32>,
+    pub what: String,
 }
 
 /// What the start has found and killed of the attempts of an earlier daemon.

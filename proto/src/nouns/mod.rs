@@ -8,7 +8,7 @@ pub mod progress;
 pub mod record;
 pub mod state;
 
-pub use condition::{Condition, Swept};
+pub use condition::{Condition, Incident, Stuck, Swept};
 pub use happening::{Happening, HappeningKind};
 pub use job::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};

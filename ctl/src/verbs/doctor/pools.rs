@@ -1,14 +1,42 @@
 //! The pools: their tier of containment, the slots that are down, and how full the queues are.
 
-use pool_proto::nouns::Condition;
-use pool_proto::nouns::{Pool, Slot, SlotState};
+use pool_proto::nouns::{Condition, Incident, Pool, Slot, SlotState, Stuck};
 
 use super::Check;
 
-/// Three checks for each pool.
+/// Three checks for each pool; then what is stuck anywhere, and what was.
 pub fn look(condition: &Condition) -> Vec<Check> {
     let each = |pool| [containment(pool), slots(pool), queue(pool, condition.max_queued)];
-    condition.pools.iter().flat_map(each).collect()
+    let pools = condition.pools.iter().flat_map(each);
+    pools.chain(stuck(condition)).chain(incidents(condition)).collect()
+}
+
+fn stuck(condition: &Condition) -> Vec<Check> {
+    let check = |Stuck { pool, slot, pid, what }: &Stuck| {
+        let text = match (pid, slot) {
+            (Some(pid), _) => format!("process {pid}: {what}"),
+            (None, Some(slot)) => format!("slot {slot}: {what}"),
+            (None, None) => what.clone(),
+        };
+        let check = Check::warning("stuck", text);
+        match pool {
+            Some(pool) => check.of(pool),
+            None => check,
+        }
+    };
+    match condition.stuck.as_slice() {
+        [] => vec![Check::ok("stuck", "no slot stands still, and no killed process is left")],
+        stuck => stuck.iter().map(check).collect(),
+    }
+}
+
+/// poold has mended these by itself; they may happen again.
+fn incidents(condition: &Condition) -> Vec<Check> {
+    let check = |Incident { at, pool, slot, what }: &Incident| {
+        let subject = pool.as_deref().unwrap_or("callbacks");
+        Check::note("incident", format!("slot {slot}, {at}: {what}")).of(subject)
+    };
+    condition.incidents.iter().map(check).collect()
 }
 
 fn containment(pool: &Pool) -> Check {

@@ -184,7 +184,7 @@ pub fn is_shortage(failure: SpawnFailure) -> bool {
     let errno = Errno::from_raw(failure.errno);
     match failure.stage {
         Stage::Fork => matches!(errno, Errno::EAGAIN | Errno::ENOMEM),
-        Stage::Output => true,
+        Stage::Output | Stage::Killed | Stage::Frozen => true,
         Stage::Stdin | Stage::Setup => {
             matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
         }
@@ -197,6 +197,8 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
     let why = Errno::from_raw(failure.errno).desc();
     match failure.stage {
         Stage::Fork => format!("no new process could be started: {why}"),
+        Stage::Killed => "its process was killed before it could execute its command".to_owned(),
+        Stage::Frozen => "poold's control group is frozen (cgroup.freeze)".to_owned(),
         Stage::Stdin => format!("its standard input could not be opened: {why}"),
         Stage::Output => format!(
             "its output files could not be created: {why}; mend \"output\" in poold's state directory"
@@ -220,8 +222,12 @@ pub fn of_failure(failure: SpawnFailure, work: &Work, ended_us: i64) -> Outcome 
             let exit_code = Some(if missing { 127 } else { 126 });
             Outcome { exit_code, ..without_process(State::Failed, ResultKind::ExitCode, reason, ended_us) }
         }
-        Stage::Fork | Stage::Stdin | Stage::Output | Stage::Setup | Stage::Cwd => {
-            without_process(State::Failed, ResultKind::Error, reason, ended_us)
-        }
+        Stage::Fork
+        | Stage::Killed
+        | Stage::Frozen
+        | Stage::Stdin
+        | Stage::Output
+        | Stage::Setup
+        | Stage::Cwd => without_process(State::Failed, ResultKind::Error, reason, ended_us),
     }
 }

@@ -109,6 +109,7 @@ impl Outside {
                     self.replied(request, false)
                 }
                 Effect::AwaitDrained { request } => self.replied(request, false),
+                Effect::ReplyCondition { request, .. } => self.replied(request, true),
                 Effect::ReplyOutput { request, id, attempt, .. } => {
                     if self.opens() {
                         self.replied(request, true);

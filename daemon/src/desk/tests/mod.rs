@@ -249,6 +249,9 @@ pub fn line(effect: &Effect) -> String {
             format!("{request} hears {}", brief(serde_json::to_value(happening).unwrap()))
         }
         Effect::ReplyStarted { request, id, attempt } => format!("{request} started {id}/{attempt}"),
+        Effect::ReplyCondition { request, condition } => {
+            format!("{request} {}", brief(serde_json::to_value(condition).unwrap()))
+        }
         Effect::ReplyOutput { request, id, attempt, log } => {
             format!("{request} {} {id}/{attempt}", if *log { "log" } else { "output" })
         }

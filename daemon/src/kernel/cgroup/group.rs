@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,16 @@ use crate::kernel::end::{open_pidfd, send_signal};
 
 /// While what has been killed takes its time, it is killed again after so long.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether processes can be started in a group, and will run there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    Usable,
+    /// What is in it stands still, and so would what is started in it.
+    Frozen,
+    /// It has been removed.
+    Gone,
+}
 
 /// A group that is there.
 #[derive(Debug)]
@@ -58,11 +68,35 @@ impl Group {
         buffer[..count].split(|&byte| byte == b'\n').any(|line| line == b"populated 1")
     }
 
+    /// Whether there are groups below it.
+    pub fn has_folders(&self) -> bool {
+        // A folder counts itself, the entry for it, and each folder in it.
+        fstat(&self.folder).is_ok_and(|folder| folder.st_nlink > 2)
+    }
+
     /// Whether there are groups below it, or it is gone itself.
     pub fn is_altered(&self) -> bool {
-        // A folder counts itself, the entry for it, and each folder in it.
-        let has_folders = fstat(&self.folder).is_ok_and(|folder| folder.st_nlink > 2);
-        has_folders || self.events.read_at(&mut [0], 0).is_err()
+        self.has_folders() || self.condition() == Condition::Gone
+    }
+
+    pub fn condition(&self) -> Condition {
+        let mut buffer = [0; 256];
+        let Ok(count) = self.events.read_at(&mut buffer, 0) else { return Condition::Gone };
+        let is_frozen = buffer[..count].split(|&byte| byte == b'\n').any(|line| line == b"frozen 1");
+        if is_frozen { Condition::Frozen } else { Condition::Usable }
+    }
+
+    /// The files by which somebody may set limits or change what the group is, with what they say.
+    pub fn settings(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let writable = entries.map(|entry| entry.path()).filter(|path| {
+            is_setting(path)
+                && fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o200 != 0)
+        });
+        let mut settings: Vec<_> =
+            writable.filter_map(|path| fs::read(&path).ok().map(|text| (path, text))).collect();
+        settings.sort_unstable();
+        settings
     }
 
     /// Sends SIGKILL to all that is in it or below it. False when that is not allowed for anything of it.
@@ -124,6 +158,17 @@ fn kill_each(path: &Path) -> bool {
 /// Writes to one of a group's files, which is there or not: none can be created.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// Whether what a writable file says is what somebody has written there, rather than what happens in the
+/// group.
+fn is_setting(path: &Path) -> bool {
+    const COMMANDS: [&str; 4] = ["cgroup.procs", "cgroup.threads", "cgroup.kill", "memory.reclaim"];
+    const COUNTERS: [&str; 5] = ["stat", "current", "peak", "events", "pressure"];
+
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let last = name.rsplit('.').next().unwrap_or(name);
+    !COMMANDS.contains(&name) && !COUNTERS.contains(&last)
 }
 
 /// The processes in the group itself.

@@ -5,6 +5,6 @@ mod group;
 mod place;
 mod slot;
 
-pub use group::{Group, remove as remove_group};
+pub use group::{Condition as GroupCondition, Group, remove as remove_group};
 pub use place::{DaemonGroups, GroupsPlace};
 pub use slot::SlotGroup;

@@ -3,15 +3,19 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pool_proto::nouns::Usage;
 
-use super::group::{Group, remove};
+use super::group::{Condition, Group, remove};
 use crate::kernel::end::{Reaped, Sweeper};
 use crate::kernel::spawn::{SpawnGroup, is_usable};
+
+/// Whether somebody has written limits is looked at so often at most: it takes as long as starting a process.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// See the module's description.
 #[derive(Debug)]
@@ -25,6 +29,9 @@ pub struct SlotGroup {
     by_clone: bool,
     /// Something in it has been killed.
     is_used_up: bool,
+    /// What its settings were when it was made, and when they were looked at last.
+    settings: Vec<(PathBuf, Vec<u8>)>,
+    looked_at: Instant,
 }
 
 /// The memory controller's files.
@@ -53,13 +60,17 @@ impl SlotGroup {
     pub fn open(path: &Path) -> io::Result<Self> {
         let cpu = File::open(path.join("cpu.stat"))?;
         let group = Group::open(path)?;
-        let by_clone = is_usable(group.folder());
+        // In a frozen one the process that tries it would stand still, and we with it.
+        let is_frozen = group.condition() == Condition::Frozen;
+        let by_clone = !is_frozen && is_usable(group.folder());
         Ok(Self {
             cpu,
             memory: MemoryCounters::open(path),
             before: Counters::default(),
             by_clone,
-            is_used_up: false,
+            is_used_up: is_frozen,
+            settings: group.settings(),
+            looked_at: Instant::now(),
             group,
         })
     }
@@ -69,8 +80,60 @@ impl SlotGroup {
         SpawnGroup { folder: self.group.folder(), by_clone: self.by_clone }
     }
 
-    /// An attempt is about to be started.
-    pub fn begin(&mut self) {
+    /// An attempt is about to be started. Where somebody has made the group unfit for one it is made anew, so
+    /// that an attempt never pays for what was done to an earlier one's group; says what had been done.
+    pub fn begin(&mut self) -> Option<String> {
+        let harm = self.harm();
+        if harm.is_some() {
+            self.renew();
+        }
+        self.count_from_here();
+        harm
+    }
+
+    /// The attempt's process has been killed before it could run: whoever has killed the group has made it
+    /// unfit (see [`is_usable`]).
+    pub fn begin_again(&mut self) -> String {
+        self.renew();
+        self.count_from_here();
+        "was killed (cgroup.kill)".to_owned()
+    }
+
+    /// Whether what is started in it would stand still. A group that is made anew within a frozen one is
+    /// frozen, too.
+    pub fn is_frozen(&self) -> bool {
+        self.group.condition() == Condition::Frozen
+    }
+
+    /// Urgent data on it means that [`is_frozen`](Self::is_frozen) may have changed.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.group.events()
+    }
+
+    /// What makes the group unfit for another attempt.
+    fn harm(&mut self) -> Option<String> {
+        match self.group.condition() {
+            Condition::Gone => return Some("was removed".to_owned()),
+            Condition::Frozen => return Some("was frozen (cgroup.freeze)".to_owned()),
+            Condition::Usable if self.group.has_folders() => {
+                return Some("held groups that poold has not made".to_owned());
+            }
+            Condition::Usable => {}
+        }
+
+        if self.looked_at.elapsed() < LOOK_AGAIN {
+            return None;
+        }
+        self.looked_at = Instant::now();
+        let settings = self.group.settings();
+        let is_changed = |(path, text): &&(PathBuf, Vec<u8>)| {
+            self.settings.iter().any(|(known, before)| known == path && before != text)
+        };
+        let changed = settings.iter().find(is_changed)?.0.file_name()?.to_string_lossy().into_owned();
+        Some(format!("had been given other limits ({changed})"))
+    }
+
+    fn count_from_here(&mut self) {
         // Older kernels refuse: then a peak is only known to be the attempt's when it is higher than all
         // before.
         let is_set_back = self.memory.as_ref().is_some_and(|memory| memory.peak.write_at(b"0", 0).is_ok());
@@ -144,7 +207,7 @@ impl SlotGroup {
         };
         match anew(&path).or_else(|_| anew(&below)) {
             Ok(renewed) => *self = renewed,
-            Err(_) => self.by_clone = is_usable(self.group.folder()),
+            Err(_) => self.by_clone = !self.is_frozen() && is_usable(self.group.folder()),
         }
     }
 }

@@ -18,8 +18,11 @@ mod tree;
 pub use leftovers::{Evidence, Leftover, Recorded, kill_leftovers};
 pub use orphans::Orphans;
 pub(super) use reap::bury;
-pub use reap::{Reaped, reap_one};
+pub use reap::{Reaped, reap_one, stopped_one, was_killed_unexecuted};
 pub use stuck::{PATIENCE, Stuck};
 pub use sweep::Sweeper;
-pub use tree::{Descendant, kill_child, resident_bytes, signal_group, signal_tree, start_ticks_of};
+pub use tree::{
+    Descendant, continue_child, is_stopped, kill_child, resident_bytes, signal_group, signal_tree,
+    start_ticks_of,
+};
 pub(super) use tree::{open_pidfd, send_signal};

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pool_proto::nouns::Usage;
 
 use super::stuck::PATIENCE;
-use super::tree::open_pidfd;
+use super::tree::{flags_of, open_pidfd};
 use crate::job::{Exit, ProcessId};
 
 /// A child that has been reaped.
@@ -65,15 +65,44 @@ pub(super) fn wait_for_end(pid: ProcessId, until: Instant) {
     }
 }
 
+/// Whether a child has been killed by SIGKILL, has not been reaped, and had not executed any program: then
+/// nothing of the program that it was meant for has run.
+pub fn was_killed_unexecuted(pid: ProcessId) -> bool {
+    /// `PF_FORKNOEXEC` of linux/sched.h.
+    const FORKED_ONLY: u64 = 0x40;
+
+    let killed = look_at_end(pid).is_some_and(|info| {
+        // SAFETY: waitid(2) has filled the struct in.
+        info.si_code == libc::CLD_KILLED && unsafe { info.si_status() } == libc::SIGKILL
+    });
+    killed && flags_of(pid).is_some_and(|flags| flags & FORKED_ONLY != 0)
+}
+
+/// Takes note of a child that somebody has stopped, once for each time.
+pub fn stopped_one() -> Option<ProcessId> {
+    // SAFETY: siginfo_t is a plain C struct, for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a local of the right type.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WSTOPPED | libc::WNOHANG) };
+    // SAFETY: waitid(2) has filled the struct in, or left it zero where no child has been stopped.
+    let pid = unsafe { info.si_pid() };
+    (result == 0 && pid != 0).then(|| ProcessId::new(pid))
+}
+
 /// Whether a child has ended and can be reaped.
 fn is_waitable(pid: ProcessId) -> bool {
+    look_at_end(pid).is_some()
+}
+
+/// How a child has ended that has not been reaped.
+fn look_at_end(pid: ProcessId) -> Option<libc::siginfo_t> {
     // SAFETY: siginfo_t is a plain C struct, for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the pointer is to a local of the right type.
     let result = unsafe { libc::waitid(libc::P_PID, pid.get().unsigned_abs(), &raw mut info, flags) };
     // SAFETY: waitid(2) has filled the struct in, or left it zero where no child was waitable.
-    result == 0 && unsafe { info.si_pid() } != 0
+    (result == 0 && unsafe { info.si_pid() } != 0).then_some(info)
 }
 
 fn wait4(pid: i32) -> nix::Result<Option<Reaped>> {

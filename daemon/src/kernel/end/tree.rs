@@ -27,6 +27,12 @@ pub fn kill_child(pid: ProcessId) {
     let _ = kill(Pid::from_raw(pid.get()), Signal::SIGKILL);
 }
 
+/// Continues a child of ours that has not been reaped.
+pub fn continue_child(pid: ProcessId) {
+    // It may have ended already.
+    let _ = kill(Pid::from_raw(pid.get()), Signal::SIGCONT);
+}
+
 /// Sends a signal to a process group whose leader is a child of ours that has not been reaped.
 pub fn signal_group(leader: ProcessId, signal: i32) {
     // SAFETY: kill takes two integers. Not nix's, which knows no real-time signals.
@@ -129,6 +135,19 @@ pub(super) fn parent_of(pid: ProcessId) -> Option<ProcessId> {
 pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
     let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// Whether somebody has stopped a process, by a signal or by tracing it.
+pub fn is_stopped(pid: ProcessId) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    String::from_utf8_lossy(&stat).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
+/// From proc(5): the ninth field. A process has it until it has been reaped.
+pub(super) fn flags_of(pid: ProcessId) -> Option<u64> {
+    // Not text: a name may be cut in the middle of a character.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    String::from_utf8_lossy(&stat).rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
 }
 
 /// The memory of a process, as in proc(5), statm, the second field; in bytes.

@@ -105,6 +105,9 @@ struct JobPlan<'a> {
     oom_score_adj: Option<&'a CString>,
     /// A control group that the child has to move into by itself.
     group: Option<c_int>,
+    /// The child has come to its first instruction. The kernel may kill it before that: see
+    /// [`is_usable`](super::is_usable).
+    has_begun: bool,
     failure: Option<(Stage, c_int)>,
 }
 
@@ -172,6 +175,7 @@ impl Spawner {
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
             group: None,
+            has_begun: false,
             failure: None,
         };
 
@@ -183,9 +187,15 @@ impl Spawner {
         let pid = cloned.map_err(|errno| SpawnFailure { stage: Stage::Fork, errno: errno as i32 })?;
 
         // SAFETY: the child wrote through a raw pointer, which the compiler cannot know of.
-        let failure = unsafe { ptr::read_volatile(&raw const plan.failure) };
+        let (has_begun, failure) = unsafe {
+            (ptr::read_volatile(&raw const plan.has_begun), ptr::read_volatile(&raw const plan.failure))
+        };
         match failure {
-            None => Ok(pid),
+            None if has_begun => Ok(pid),
+            None => {
+                bury(pid);
+                Err(SpawnFailure { stage: Stage::Killed, errno: Errno::EINTR as i32 })
+            }
             Some((stage, errno)) => {
                 bury(pid);
                 Err(SpawnFailure { stage, errno })
@@ -257,6 +267,7 @@ extern "C" fn run_child(argument: *mut c_void) -> c_int {
     // made, on pointers that `spawn` has prepared.
     unsafe {
         let plan = &mut *argument.cast::<JobPlan<'_>>();
+        ptr::write_volatile(&raw mut plan.has_begun, true);
         let stage = set_up(plan);
         plan.failure = Some((stage, Errno::last_raw()));
         libc::_exit(127)
