@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pool_proto::terminal::{printable_lines, shown_arguments};
+use poold::kernel;
 use poold::shell::{self, Failure, SupervisorEnd};
 use poold::start::cli::{CommandLine, Role, SupervisorOptions, WorkerOptions};
 use poold::start::config::Config;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         let shown = shown_arguments().and_then(|arguments| CommandLine::try_parse_from(arguments).err());
         shown.unwrap_or(error).exit()
     });
+    kernel::ignore_file_size_signal();
     // SAFETY, of all three: this process has read its command line. It has one thread, has opened nothing,
     // and no descriptor that was passed to it has an owner yet.
     let result = match line.role {

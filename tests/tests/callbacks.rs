@@ -175,3 +175,27 @@ fn a_callback_that_dies_with_its_worker_is_run_again() {
     daemon.wait_record(id, "delivered", |record| states(record) == ["delivered"]);
     wait_until("both attempts are in the ledger", || fs::read_to_string(&ledger).unwrap() == "1\n2\n");
 }
+
+#[test]
+fn a_callback_that_kills_poold_again_and_again_is_given_up_and_no_other() {
+    let daemon = Setup::new().workers(1).config("[callbacks]\nbackoff = \"10ms\"\nworkers = 2\n").start();
+    // What a callback runs knows its worker, and so its worker's parent.
+    let kill = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)";
+    let (innocent, killer) = (daemon.path_text("innocent"), daemon.path_text("killer"));
+    let stay = format!("echo >>{innocent}; [ $POOL_CALLBACK_ATTEMPT -gt 1 ] || sleep 600");
+    let long = daemon.submit(&["--on-done", &stay, "--", "true"]);
+    line_of(innocent.as_ref());
+    let id = daemon.submit(&["--on-done", &format!("echo >>{killer}; {kill}; sleep 600"), "--", "true"]);
+
+    let state = |id| {
+        // Between two supervisors clients wait.
+        daemon.record(id).callbacks[0].state.clone()
+    };
+    wait_until("it is given up", || state(id) == "failed");
+    assert_eq!(fs::read_to_string(&killer).unwrap().lines().count(), 2);
+    wait_until("the other one, which ran beside it, is delivered", || state(long) == "delivered");
+    wait_until("the log tells", || daemon.log().contains("a callback has failed for the last time"));
+
+    let after = daemon.submit(&["--on-done", "true", "--", "true"]);
+    wait_until("callbacks are delivered", || state(after) == "delivered");
+}

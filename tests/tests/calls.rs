@@ -420,8 +420,9 @@ fn a_program_that_closes_its_input_is_replaced() {
 fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     let daemon = Daemon::start(1);
     let script = daemon.path_text("program");
-    daemon.ok(&["pool", "add", "p", "--", "python3", &script]);
-    daemon.ok(&["pool", "add", "missing", "--", "/no/such/program"]);
+    let patient = ["--start-attempts", "1000", "--"];
+    daemon.ok(&[&["pool", "add", "p"], &patient[..], &["python3", &script]].concat());
+    daemon.ok(&[&["pool", "add", "missing"], &patient[..], &["/no/such/program"]].concat());
     let reason = |pool: &'static str| {
         wait_for("a reason", || {
             slots(&daemon, pool).first().filter(|slot| slot.state == SlotState::BackingOff)?.reason.clone()
@@ -451,6 +452,45 @@ fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     let said = call(&daemon, &["square", "4"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, "16\n"), "once it can, it does: {said:?}");
     assert!(daemon.ok(&["pool", "ls"]).contains("/no/such/program"), "{}", daemon.ok(&["pool", "ls"]));
+}
+
+#[test]
+fn the_calls_of_a_program_that_cannot_start_fail_with_its_last_words() {
+    let script = "print('no such model', file=__import__('sys').stderr); raise SystemExit(3)";
+    let daemon = warm(1, &["python3", "-c", script], "start_attempts = 3\n");
+    let said = call(&daemon, &["m"]);
+    assert_eq!((said.code, said.stdout.as_str()), (125, ""), "{said:?}");
+    for part in ["cannot be started", "ended with code 3", "no such model"] {
+        assert!(said.stderr.contains(part), "{part} in {said:?}");
+    }
+    let record = daemon.record(1);
+    assert_eq!((record.state, record.attempt, record.crashes), (State::Failed, 0, 0));
+}
+
+#[test]
+fn whose_fault_a_death_was_is_a_fact() {
+    let daemon = wicked(1, "");
+    // The first call that its program has ever had, and the next ones, which it has read.
+    let said = call(&daemon, &["crash"]);
+    assert_eq!(said.code, 125, "{said:?}");
+    let record = daemon.record(1);
+    assert_eq!((record.state, record.attempt, record.crashes), (State::Lost, 3, 3));
+    assert_eq!(value(&daemon, &["echo"]), "[]");
+    assert_eq!((daemon.record(2).attempt, daemon.record(2).crashes), (1, 0));
+}
+
+#[test]
+fn an_answer_without_its_final_newline_is_an_answer() {
+    let script = "import json, sys\n\
+                  request = json.loads(sys.stdin.readline())\n\
+                  text = request['params'][0] if request['method'] == 'say' else '{\"id\": %d, \"result\": 7}' % request['id']\n\
+                  sys.stdout.write(text)\n";
+    let daemon = warm(1, &["python3", "-c", script], "");
+    assert_eq!(value(&daemon, &["answer"]), "7");
+    assert_eq!(daemon.record(1).attempt, 1);
+    let said = call(&daemon, &["--on-crash", "fail", "say", "\"half a li\""]);
+    assert_eq!(said.code, 125, "{said:?}");
+    assert!(said.stderr.contains("its last line has no end: \"half a li\""), "{said:?}");
 }
 
 #[test]
@@ -539,6 +579,7 @@ fn bad_input_changes_nothing() {
         env: None,
         ready: None,
         start_timeout_s: None,
+        start_attempts: None,
         max_calls: None,
         max_age_s: None,
         max_rss_bytes: None,

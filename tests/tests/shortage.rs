@@ -194,3 +194,50 @@ fn a_million_ids_in_one_wait_are_answered() {
     assert_eq!(said.code, 125);
     assert!(said.stderr.contains("there is no job 2"), "{said:?}");
 }
+
+// ---- descriptors ----
+
+#[test]
+fn where_descriptors_are_short_a_map_prints_all_the_same_or_says_that_it_does_not() {
+    // Fewer than the map would like, and next to none.
+    for (files, workers) in [("120", 40), ("64", 8)] {
+        let limit = format!("--nofile={files}:{files}");
+        let daemon = Setup::new().workers(workers).quiet().wrapper(&["prlimit", &limit]).start();
+        let items: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        let items: Vec<&str> = items.iter().map(String::as_str).collect();
+        let said = daemon.run(&[&["map", "-k", "--", "echo", "{}", ":::"], items.as_slice()].concat());
+        assert_eq!(said.code, 0, "{files}: {}", said.stderr);
+        assert_eq!(said.stdout.lines().collect::<Vec<_>>(), items, "{files}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn where_descriptors_are_short_clients_are_refused_in_time() {
+    let daemon = Setup::new().workers(2).wrapper(&["prlimit", "--nofile=64:64"]).start();
+    let held: Vec<_> =
+        (0..40).map(|_| std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap()).collect();
+    let said = daemon.run(&["submit", "--", "true"]);
+    assert_eq!(said.code, 75, "{said:?}");
+    drop(held);
+    wait_until("there is room again", || daemon.run(&["run", "--", "true"]).code == 0);
+}
+
+#[test]
+fn too_few_descriptors_for_the_workers_are_named_at_the_start() {
+    let setup = Setup::new().workers(400).wrapper(&["prlimit", "--nofile=256:256"]);
+    let said = pool_tests::run(&mut setup.command());
+    assert_ne!(said.code, 0);
+    assert!(said.stderr.contains("the limit of open files is 256"), "{said:?}");
+}
+
+#[test]
+fn a_limit_of_file_sizes_fails_writes_and_kills_nobody() {
+    let daemon = Setup::new().workers(1).quiet().wrapper(&["prlimit", "--fsize=400000:400000"]).start();
+    let supervisor = daemon.supervisor();
+    let long = "x".repeat(100_000);
+    let submit = || daemon.run(&["submit", "--", "true", &long]);
+    let refused = (0..100).map(|_| submit()).find(|said| said.code != 0).expect("the limit is reached");
+    assert!(refused.stderr.contains("cannot write its store"), "{refused:?}");
+    assert!(pool_tests::alive(supervisor), "{}", daemon.log());
+    daemon.ok(&["ping"]);
+}

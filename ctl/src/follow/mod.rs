@@ -24,7 +24,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::Inotify;
 use pool_proto::methods::{Pools, Submit, Wait};
 use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, Slot, SlotState};
-use pool_proto::{Client, ClientError, Record, Refusal};
+use pool_proto::{Client, ClientError, Record, Refusal, State};
 
 use self::held::UNANSWERED;
 use self::interrupt::Interrupts;
@@ -84,6 +84,8 @@ pub struct Follower<'a> {
     /// What happens to the job when poolctl dies. poolctl says so again when poold is back.
     on_disconnect: OnDisconnect,
     attempt: Option<Attempt>,
+    /// The output of the latest attempt could not be opened.
+    is_unshown: bool,
     inotify: Option<Inotify>,
     interrupts: Option<Interrupts>,
     /// Signals, from the submission of the job to its acceptance.
@@ -127,6 +129,7 @@ impl<'a> Follower<'a> {
             is_in_place: false,
             on_disconnect: OnDisconnect::Detach,
             attempt: None,
+            is_unshown: false,
             inotify: None,
             interrupts: None,
             held: None,
@@ -170,7 +173,7 @@ impl<'a> Follower<'a> {
                 if let Some(record) = self.on_progress(progress)? {
                     while self.pump()? {}
                     self.progress.clear();
-                    return Ok(record);
+                    return self.shown(record);
                 }
             }
 
@@ -222,6 +225,17 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// A success whose output was not there to be printed is none.
+    fn shown(&self, record: Record) -> anyhow::Result<Record> {
+        if self.is_unshown && record.state == State::Succeeded {
+            let error = anyhow::anyhow!("the output of job {} was not shown", record.id);
+            return Err(
+                Untold::new(error, format_args!("it has succeeded: `poolctl logs {}`", record.id)).into()
+            );
+        }
+        Ok(record)
+    }
+
     fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {
         match (self.session.next_reply::<Wait>(), self.id()) {
             (Ok(reply), _) => Ok(reply.map(|(progress, _)| progress)),
@@ -249,7 +263,8 @@ impl<'a> Follower<'a> {
 
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
         let number = progress.attempt.unwrap_or_default();
-        if progress.descriptors != Some(2) {
+        self.is_unshown = progress.descriptors != Some(2);
+        if self.is_unshown {
             say(format_args!(
                 "the output of job {} cannot be followed: poold could not open it",
                 progress.id

@@ -128,7 +128,10 @@ impl Core {
         }
 
         for id in restored.callbacks {
-            core.lane.push(id);
+            match restored.crashed_callbacks.get(&id) {
+                Some(&crashes) => core.recover_callback(id, crashes),
+                None => core.lane.push(id),
+            }
         }
         for id in restored.waiting_callbacks {
             core.lane.wait(id);

@@ -105,6 +105,7 @@ fn to_pool(added: &AddPool) -> Result<PoolConfig, Refusal> {
         env: added.env.clone(),
         ready: added.ready,
         start_timeout: duration("start_timeout_s", added.start_timeout_s)?,
+        start_attempts: added.start_attempts,
         max_calls: added.max_calls,
         max_age: duration("max_age_s", added.max_age_s)?,
         max_rss_bytes: added.max_rss_bytes,

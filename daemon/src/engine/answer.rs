@@ -137,6 +137,8 @@ pub struct Restored {
     pub tied: Vec<Tied>,
     /// Callbacks not yet delivered that wait for no time, in the order in which their jobs ended.
     pub callbacks: Vec<CallbackId>,
+    /// Those of them that ran when the last daemon died, and how often in a row that has happened.
+    pub crashed_callbacks: BTreeMap<CallbackId, u32>,
     /// Callbacks that wait for the time of their next attempt; [`Answer::Woken`] tells when it has come.
     pub waiting_callbacks: Vec<CallbackId>,
     /// When the first of those is due that wait [`Until::Time`](crate::job::Until::Time), jobs and callbacks.

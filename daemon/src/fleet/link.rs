@@ -203,9 +203,10 @@ impl WorkerLink {
     pub fn retire(&mut self) {
         match &mut self.resident {
             Some(resident) => {
+                let unheard = resident.is_unheard();
                 resident.let_go();
                 self.told_to_leave = true;
-                self.out.push(encode(&WorkerCommand::Retire));
+                self.out.push(encode(&WorkerCommand::Retire { unheard }));
             }
             // The worker has all the time that it needs for what it still does.
             None => self.stream = None,

@@ -22,6 +22,11 @@ impl Outgoing {
         }
     }
 
+    /// Whether all has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
     /// Drops what has not been sent.
     pub fn clear(&mut self) {
         *self = Self::default();

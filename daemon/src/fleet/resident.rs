@@ -63,10 +63,14 @@ pub struct ResidentLink {
     ready: bool,
     /// The call that it has been handed and has not answered.
     call: Option<Claim>,
+    /// When its input was closed, some of that call had not been read.
+    was_unread: bool,
     last_answered: Option<JobId>,
     memory_seen_at: Option<Instant>,
     /// The program has broken the protocol, and is listened to no more.
     broken: bool,
+    /// What it has written last, where that was no whole line.
+    unfinished_line: Option<String>,
     /// What became of it, once that is known.
     epitaph: Option<String>,
 }
@@ -85,9 +89,11 @@ impl ResidentLink {
             process: None,
             ready: false,
             call: None,
+            was_unread: false,
             last_answered: None,
             memory_seen_at: None,
             broken: false,
+            unfinished_line: None,
             epitaph: None,
         }
     }
@@ -167,7 +173,20 @@ impl ResidentLink {
 
     /// The program gets no more input, which tells it to end.
     pub fn let_go(&mut self) {
+        self.was_unread = self.has_unread_call();
         (self.stdin, self.out) = (None, Outgoing::default());
+    }
+
+    /// Whether it has a call, and can answer no more.
+    pub fn is_unheard(&self) -> bool {
+        self.call.is_some() && self.stdout.is_none()
+    }
+
+    /// Whether it has not read all of the call that it was handed last: then it cannot have begun with it, and
+    /// its death is not that call's fault. What is in a pipe stays there when its reader dies.
+    pub fn has_unread_call(&self) -> bool {
+        let is_in_pipe = self.stdin.as_ref().is_some_and(|stdin| kernel::unread_bytes(stdin) > 0);
+        self.call.is_some() && (self.was_unread || !self.out.is_empty() || is_in_pipe)
     }
 
     pub fn is_let_go(&self) -> bool {
@@ -187,6 +206,7 @@ impl ResidentLink {
             let Some(stdout) = &mut self.stdout else { return false };
             match stdout.read(&mut self.buffer) {
                 Ok(0) => {
+                    self.take_unfinished_line(slot, events);
                     self.stdout = None;
                     self.epitaph
                         .get_or_insert_with(|| "its program had closed its standard output".to_owned());
@@ -214,6 +234,22 @@ impl ResidentLink {
             }
         }
         true
+    }
+
+    /// Its last line may lack its end, as a shell's `printf` leaves it: an answer is an answer.
+    fn take_unfinished_line(&mut self, slot: SlotId, events: &mut Vec<FleetEvent>) {
+        let line = self.lines.unfinished();
+        if line.is_empty() || self.broken {
+            return;
+        }
+        if let Ok(ProgramMessage::Answer { id, result }) = rpc::decode(line)
+            && let Some(claim) = self.call.take_if(|claim| claim.unit == Unit::Job(id))
+        {
+            events.push(self.answered(slot, claim, id, result));
+        } else {
+            let shown = rpc::shown(line);
+            self.unfinished_line = Some(format!("; its last line has no end: {shown}"));
+        }
     }
 
     fn take_lines(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) {
@@ -318,7 +354,7 @@ impl ResidentLink {
 
     /// What became of it, as a sentence, with the last thing it said.
     pub fn epitaph(&self) -> Option<String> {
-        let epitaph = self.epitaph.clone()?;
+        let epitaph = self.epitaph.clone()? + self.unfinished_line.as_deref().unwrap_or_default();
         Some(match self.last_words() {
             Some(words) => format!("{epitaph}; the last that it wrote: {}", rpc::shown(words.as_bytes())),
             None => epitaph,

@@ -382,6 +382,10 @@ impl Fleet {
             events.push(FleetEvent::Dying { slot: link.slot, pid: link.pid });
         }
 
+        if is_own && link.resident.as_ref().is_some_and(ResidentLink::has_unread_call) {
+            self.unsent.insert(link.slot);
+        }
+
         // Those that it has given up fall to us, and are not waited for again.
         self.orphans.know_stuck(link.stuck().to_vec());
         let how = link.epitaph().unwrap_or_else(|| format!("its worker {} {how}", link.pid));

@@ -45,9 +45,6 @@ pub struct Tries {
     pub crashes: u32,
     /// Failed attempts that were followed by another.
     pub retried: u32,
-    /// Attempts that died with a resident program which had never answered anything: put down to the program.
-    /// Not on disk.
-    pub start_deaths: u32,
 }
 
 /// A job that waits for a slot.

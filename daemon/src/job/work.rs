@@ -115,6 +115,8 @@ pub struct Program {
     pub ready: ReadyWhen,
     /// From its start until it is ready, at most.
     pub start_timeout: Duration,
+    /// When it has died so often in a row in each slot before it had read a call, the pool's calls fail.
+    pub start_attempts: u32,
     pub wear: Wear,
 }
 

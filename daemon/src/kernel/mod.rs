@@ -26,7 +26,7 @@ pub use end::{
 };
 pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};
 pub use limits::{lower_oom_score, max_open_files, raise_nofile, set_nofile};
-pub use signals::{block_signals_of_child, unblock_signals};
+pub use signals::{block_signals_of_child, ignore_file_size_signal, unblock_signals};
 pub use spawn::{EnvironmentBlock, Launch, OuterProc, OwnProgram, Spawner};
 
 /// A file of proc(5) as text. The names of processes and mounts in it may hold any bytes.

@@ -14,6 +14,13 @@ pub fn block_signals_of_child(command: &mut Command, signals: &[Signal]) {
     unsafe { command.pre_exec(move || Ok(set.thread_block()?)) };
 }
 
+/// A write beyond the limit of a file's size (`ulimit -f`) fails, as one on a full disk does, and does not kill
+/// this process. The processes of jobs get the default back.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Handles signals that were blocked until now.
 ///
 /// # Errors

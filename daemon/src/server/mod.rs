@@ -5,6 +5,7 @@
 mod connection;
 mod outbox;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
+use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use pool_proto::Refusal;
 use serde::Serialize;
@@ -50,6 +52,18 @@ pub enum ServerEvent {
 /// Which users may connect at all.
 pub type Admits = Box<dyn Fn(UserId) -> Result<(), Refusal>>;
 
+/// Whether there are no descriptors left, here or on the whole machine.
+pub fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| [libc::EMFILE, libc::ENFILE].contains(&errno))
+}
+
+/// Tells a client that has just come why he cannot stay.
+fn dismiss(mut connection: Connection, refusal: &Refusal) {
+    connection.refuse(refusal);
+    // A socket that is new has room for it.
+    let _ = connection.flush();
+}
+
 /// All connections.
 pub struct Server {
     listener: UnixListener,
@@ -67,6 +81,8 @@ pub struct Server {
     streaming: IdSet<RequestId>,
     /// Accepting stopped for want of descriptors.
     accept_stalled: bool,
+    /// Given up where there are no more descriptors, so that a client can be told that there are none.
+    spare: Option<File>,
     backlog: usize,
     /// What clients say is read into this.
     buffer: Box<[u8]>,
@@ -98,6 +114,7 @@ impl Server {
             dirty: IdSet::default(),
             streaming: IdSet::default(),
             accept_stalled: false,
+            spare: File::open("/dev/null").ok(),
             backlog: 0,
             buffer: vec![0; READ].into_boxed_slice(),
         })
@@ -140,6 +157,7 @@ impl Server {
                         error.kind(),
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                     ) => {}
+                Err(error) if is_shortage(&error) && self.spare.take().is_some() => self.turn_away(),
                 Err(error) => {
                     // They stay in the listener's queue; the next connection that closes makes room.
                     tracing::warn!(%error, clients = self.connections.len(), "cannot accept a client for now");
@@ -147,6 +165,23 @@ impl Server {
                     return;
                 }
             }
+        }
+    }
+
+    /// There are no more descriptors but the spare one: who waits is told so, rather than left waiting.
+    fn turn_away(&mut self) {
+        if let Ok((stream, _)) = self.listener.accept() {
+            tracing::warn!(clients = self.connections.len(), "a client is turned away: no more descriptors");
+            dismiss(Connection::new(stream), &Refusal::TooManyClients { limit: self.connections.len() });
+        }
+        self.spare = File::open("/dev/null").ok();
+    }
+
+    /// Sends what is on its way, so that the descriptors that travel with it are free.
+    pub fn flush_descriptors(&mut self) {
+        for &token in &self.dirty {
+            // What fails here fails again, when everything is sent.
+            let _ = self.connections.get_mut(&token).map(Connection::flush);
         }
     }
 
@@ -163,16 +198,18 @@ impl Server {
     }
 
     fn add(&mut self, mut connection: Connection, events: &mut Vec<ServerEvent>) {
+        let uid = match self.welcome(&mut connection) {
+            Ok(uid) => uid,
+            // Not kept until the end of the turn: many who come at once would take all descriptors.
+            Err(refusal) => return dismiss(connection, &refusal),
+        };
         let token = Token(self.next_token);
         if let Err(error) = self.registry.register(connection.stream_mut(), token, Interest::READABLE) {
             tracing::warn!(%error, "cannot serve a client");
             return;
         }
         self.next_token += 1;
-        match self.welcome(&mut connection) {
-            Ok(uid) => events.push(ServerEvent::Connected { connection: token, uid }),
-            Err(refusal) => connection.refuse(&refusal),
-        }
+        events.push(ServerEvent::Connected { connection: token, uid });
         self.connections.insert(token, connection);
         self.dirty.insert(token);
     }

@@ -13,7 +13,7 @@ use super::launch::{self, DAEMON_VARIABLE};
 use super::turn::{Inbox, Input, Outside};
 use crate::core::{self, LaneId, Now, SeatOf, SlotId};
 use crate::desk;
-use crate::engine::{Answer, CallbackRun, Change, Said};
+use crate::engine::{Answer, CallbackEnd, CallbackRun, Change, Said};
 use crate::files::{layout, output};
 use crate::fleet::{LogPart, ResidentSeat, Seat};
 use crate::job::{CallbackId, Claim, JobId, JobKind, Place, ProcessId, Unit, Work};
@@ -32,6 +32,9 @@ impl Outside for Shell {
             core::Effect::Change(change) => {
                 self.drop_earlier_output(&change);
                 tracing::debug!(?change, "change");
+                if let Change::EndCallback { id, end: CallbackEnd::Failed, exit_code } = &change {
+                    tracing::warn!(callback = %id, ?exit_code, "a callback has failed for the last time");
+                }
                 self.engine.change(change);
             }
             core::Effect::Want { pool, credit, ahead_of } => self.engine.want(&pool, credit, ahead_of),

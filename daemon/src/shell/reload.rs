@@ -2,10 +2,11 @@
 
 use super::Shell;
 use super::turn::{Inbox, Input};
-use crate::core::Settings;
+use crate::core::{PoolSettings, Settings};
 use crate::desk;
 use crate::engine::HistoryLimits;
 use crate::files::log;
+use crate::kernel;
 use crate::start::config::Config;
 use crate::worker::protocol::WorkerCommand;
 
@@ -41,14 +42,15 @@ impl Shell {
 
     /// The configuration is this from now on; what the core needs to know of it.
     pub(super) fn configure(&mut self, config: Config, inbox: &mut Inbox) -> Settings {
-        self.server.set_max_clients(config.max_clients);
+        let settings = config.settings(self.options.workers, &self.minimal);
+        self.server.set_max_clients(affordable_clients(&config, &settings));
         self.containment.configure(&config);
         self.config = config;
         inbox.extend(self.contained_if_changed());
 
         self.limit_history(0);
         self.engine.prune(self.clock.now().wall_us);
-        self.config.settings(self.options.workers, &self.minimal)
+        settings
     }
 
     /// How the attempts of each pool are contained, where that has changed: for the desk, which tells
@@ -62,6 +64,47 @@ impl Shell {
     pub(super) fn limit_history(&mut self, running_bytes: u64) {
         self.engine.set_history_limits(history_limits(&self.config, running_bytes));
     }
+}
+
+/// What the supervisor itself has open, at most: its files, sockets and threads' channels.
+const OWN_FILES: u64 = 40;
+
+/// For the output of jobs on its way to clients: two descriptors for each start that is told.
+const OUTPUT_FILES: u64 = 16;
+
+/// What a slot takes: the worker's socket, its group's events when it dies; with a program its pipes and its
+/// standard error, twice while it is being replaced.
+const FILES_OF_SLOT: u64 = 1;
+const FILES_OF_WARM_SLOT: u64 = 8;
+
+/// How many clients there may be: as many as the configuration says, and no more than there are descriptors
+/// for, beside those that the slots and the output of jobs need.
+pub fn affordable_clients(config: &Config, settings: &Settings) -> usize {
+    let left = kernel::max_open_files().saturating_sub(OWN_FILES + OUTPUT_FILES + files_of_slots(settings));
+    config.max_clients.min(usize::try_from(left).unwrap_or(usize::MAX)).max(1)
+}
+
+/// # Errors
+/// Where there are not enough descriptors to serve so many slots: how many there have to be.
+pub fn check_open_files(settings: &Settings) -> anyhow::Result<()> {
+    const FEW_CLIENTS: u64 = 4;
+
+    let (limit, wanted) =
+        (kernel::max_open_files(), OWN_FILES + OUTPUT_FILES / 2 + FEW_CLIENTS + files_of_slots(settings));
+    anyhow::ensure!(
+        limit >= wanted,
+        "the limit of open files is {limit}, and so many workers need {wanted}: raise the hard limit \
+         (LimitNOFILE=, ulimit -Hn), or have fewer workers"
+    );
+    Ok(())
+}
+
+fn files_of_slots(settings: &Settings) -> u64 {
+    let of_pool = |pool: &PoolSettings| {
+        let each = if pool.program.is_some() { FILES_OF_WARM_SLOT } else { FILES_OF_SLOT };
+        u64::from(pool.workers) * each
+    };
+    settings.pools.iter().map(of_pool).sum::<u64>() + u64::from(settings.callbacks.workers) * FILES_OF_SLOT
 }
 
 /// See [`Shell::limit_history`].

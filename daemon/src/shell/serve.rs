@@ -14,6 +14,7 @@ use crate::core;
 use crate::desk::{self, MAX_UNREAD};
 use crate::files::{layout, output, spool};
 use crate::job::{Claim, JobId, RequestId, Unit};
+use crate::server::is_shortage;
 
 impl Shell {
     pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
@@ -81,7 +82,15 @@ impl Shell {
 
     /// Where the files cannot be opened the client still learns of the start, and later of the end.
     fn reply_started(&mut self, request: RequestId, id: JobId, attempt: u32) {
-        let files = self.open_output(id, attempt).unwrap_or_else(|error| {
+        let opened = match self.open_output(id, attempt) {
+            Err(error) if is_shortage(&error) => {
+                // Those of a whole turn may be on their way.
+                self.server.flush_descriptors();
+                self.open_output(id, attempt)
+            }
+            opened => opened,
+        };
+        let files = opened.unwrap_or_else(|error| {
             tracing::warn!(job = %id, attempt, %error, "cannot open the output for a client");
             Vec::new()
         });

@@ -33,7 +33,7 @@ use super::clock::Clock;
 use super::containment::Containment;
 use super::launch::Site;
 use super::recovery::{self, Recovery};
-use super::reload::history_limits;
+use super::reload::{affordable_clients, check_open_files, history_limits};
 use super::service_manager::ServiceManager;
 use super::turn::Machines;
 use super::{FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS};
@@ -229,9 +229,18 @@ impl Cleared {
         containment.configure(&config);
 
         let settings = config.settings(options.workers, &minimal);
+        check_open_files(&settings)?;
         let is_configured = |name: &str| settings.pools.iter().any(|pool| *pool.name == *name);
         for (pool, queued) in restored.queued.iter().filter(|(name, _)| !is_configured(name)) {
             tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
+        }
+        let max_clients = affordable_clients(&config, &settings);
+        if max_clients < config.max_clients {
+            tracing::info!(
+                max_clients,
+                configured = config.max_clients,
+                "fewer clients: descriptors are short"
+            );
         }
         let interrupted = restored.interrupted.len();
         let (core, effects) = Core::restore(settings, restored, now);
@@ -241,7 +250,7 @@ impl Cleared {
         let listener = UnixListener::from_std(listener);
         let admits = Box::new(move |uid| rights.admits(uid));
         let mut shell = Shell {
-            server: Server::new(listener, LISTENER, registry, config.max_clients, admits)?,
+            server: Server::new(listener, LISTENER, registry, max_clients, admits)?,
             fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
             containment,
             remover,

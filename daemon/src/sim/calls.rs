@@ -286,22 +286,44 @@ fn a_program_that_dies_takes_its_call_along_by_the_calls_policy() {
 fn a_program_that_cannot_start_does_not_use_up_the_calls() {
     let mut world = up(&lasting());
     let waiter = submit(&mut world, call());
-    for death in 1..=8u32 {
-        world.worker_lost(SLOT);
+    for death in 1..8u32 {
+        // It has not read the call.
+        world.worker_died(SLOT, true);
         world.settle();
-        assert_eq!(world.record(1).crashes, 0, "death {death}");
-        pass_deadline(&mut world);
-        world.settle();
-        assert_eq!(world.running_jobs(), [1]);
+        assert_eq!((world.record(1).crashes, world.record(1).attempt), (0, 0), "death {death}");
+        if death > 1 {
+            pass_deadline(&mut world);
+            world.settle();
+        }
+        assert_eq!(world.running_jobs(), [1], "death {death}");
     }
-    // It may be the call, after all.
+
+    // It cannot be started, and whoever waits is told.
+    world.worker_died(SLOT, true);
+    world.settle();
+    let told = record(&world, waiter);
+    assert_eq!((told.state, told.attempt), (State::Failed, 0));
+    assert!(told.reason.unwrap().contains("the program of the pool \"square\" cannot be started"));
+
+    // It is tried on all the same.
+    pass_deadline(&mut world);
+    world.settle();
+    submit(&mut world, call());
+    assert_eq!(world.running_jobs(), [2]);
+}
+
+#[test]
+fn a_call_that_kills_its_program_is_found_at_once_and_holds_up_no_other() {
+    let mut world = up(&lasting());
+    let waiter = submit(&mut world, call());
     for _ in 0..3 {
+        assert_eq!(world.running_jobs(), [1], "no backoff");
         world.worker_lost(SLOT);
-        world.settle();
-        pass_deadline(&mut world);
         world.settle();
     }
     assert_eq!(record(&world, waiter).state, State::Lost);
+    submit(&mut world, call());
+    assert_eq!(world.running_jobs(), [2]);
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl World {
             env: None,
             ready: None,
             start_timeout_s: None,
+            start_attempts: None,
             max_calls: Some(3),
             max_age_s: None,
             max_rss_bytes: None,

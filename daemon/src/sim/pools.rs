@@ -159,6 +159,7 @@ fn a_pool_is_refused_whose_settings_make_no_sense() {
         env: None,
         ready: None,
         start_timeout_s: None,
+        start_attempts: None,
         max_calls: None,
         max_age_s: None,
         max_rss_bytes: None,

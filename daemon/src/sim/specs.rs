@@ -54,6 +54,7 @@ pub fn warm(program: &Program, workers: u32) -> PoolConfig {
     PoolConfig {
         command: Some(program.command.clone()),
         start_timeout: Some(program.start_timeout),
+        start_attempts: Some(program.start_attempts),
         max_calls,
         max_age,
         max_rss_bytes,
@@ -68,6 +69,7 @@ pub fn program() -> Program {
         environment: Arc::new(Environment::default()),
         ready: ReadyWhen::Started,
         start_timeout: Duration::from_secs(30),
+        start_attempts: 8,
         wear: Wear { max_calls: Some(3), ..Wear::default() },
     }
 }

@@ -43,6 +43,7 @@
 //! env = { PATH = "/usr/bin:/bin", LANG = "C.UTF-8" } # the whole environment; a minimal one unless set
 //! ready = "notify"            # calls wait for its notification "ready"; not so with "started"
 //! start_timeout = "30s"       # the limit from its start until it is ready
+//! start_attempts = 8          # so many failed starts in a row in each slot make the queued calls fail
 //! max_calls = 100000          # beyond any of these limits a fresh program takes its place
 //! max_age = "1d"
 //! max_rss_bytes = 1073741824
@@ -166,6 +167,7 @@ pub struct PoolConfig {
     pub ready: Option<ReadyWhen>,
     #[serde(deserialize_with = "optional_duration")]
     pub start_timeout: Option<Duration>,
+    pub start_attempts: Option<u32>,
     pub max_calls: Option<u64>,
     #[serde(deserialize_with = "optional_duration")]
     pub max_age: Option<Duration>,
@@ -175,6 +177,10 @@ pub struct PoolConfig {
 
 /// How long a resident program may take to become ready, unless the configuration says otherwise.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often in a row a resident program may die before it has read a call, unless the configuration says
+/// otherwise; with the backoff between them that takes about six seconds.
+pub const START_ATTEMPTS: u32 = 8;
 
 impl PoolConfig {
     /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
@@ -189,6 +195,7 @@ impl PoolConfig {
             environment,
             ready: self.ready.unwrap_or_default(),
             start_timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
+            start_attempts: self.start_attempts.unwrap_or(START_ATTEMPTS),
             wear: Wear {
                 max_calls: self.max_calls,
                 max_age: self.max_age,
@@ -205,6 +212,7 @@ impl PoolConfig {
                 ("env", self.env.is_some()),
                 ("ready", self.ready.is_some()),
                 ("start_timeout", self.start_timeout.is_some()),
+                ("start_attempts", self.start_attempts.is_some()),
                 ("max_calls", self.max_calls.is_some()),
                 ("max_age", self.max_age.is_some()),
                 ("max_rss_bytes", self.max_rss_bytes.is_some()),
@@ -231,8 +239,11 @@ impl PoolConfig {
         if self.env.iter().flatten().any(is_bad) {
             return Some(("env", "a variable has a name without '=', and no NUL".to_owned()));
         }
-        let zero =
-            [("max_calls", self.max_calls == Some(0)), ("max_rss_bytes", self.max_rss_bytes == Some(0))];
+        let zero = [
+            ("max_calls", self.max_calls == Some(0)),
+            ("max_rss_bytes", self.max_rss_bytes == Some(0)),
+            ("start_attempts", self.start_attempts == Some(0)),
+        ];
         let is_zero = |duration: Option<Duration>| duration.is_some_and(|duration| duration.is_zero());
         let more = [("max_age", is_zero(self.max_age)), ("start_timeout", is_zero(self.start_timeout))];
         let (member, _) = zero.into_iter().chain(more).find(|&(_, is_zero)| is_zero)?;

@@ -16,6 +16,10 @@ use crate::kernel::{self, EnvironmentBlock, Launch};
 /// A program that is let go, its standard input closed, has so long to end by itself.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// One that has closed its standard output during a call is as good as dead, and most are about to be: how they
+/// end is told better than that they have been killed.
+const LEAVE_UNHEARD: Duration = Duration::from_millis(200);
+
 /// The resident program of this worker.
 #[derive(Debug)]
 pub struct Hosted {
@@ -52,8 +56,8 @@ impl Hosted {
     }
 
     /// Its standard input has been closed.
-    pub fn leave(&mut self) {
-        self.leave_at = Some(Instant::now() + LEAVE);
+    pub fn leave(&mut self, unheard: bool) {
+        self.leave_at = Some(Instant::now() + if unheard { LEAVE_UNHEARD } else { LEAVE });
     }
 
     pub fn signal(&self, signal: i32) {

@@ -269,7 +269,9 @@ impl Worker {
             WorkerCommand::Run(run) => return self.on_run(&run),
             WorkerCommand::Host(host) => return Ok(self.host(&host)),
             WorkerCommand::ReopenLog { path } => log::reopen(&path),
-            WorkerCommand::Retire => self.hosted.iter_mut().for_each(Hosted::leave),
+            WorkerCommand::Retire { unheard } => {
+                self.hosted.iter_mut().for_each(|hosted| hosted.leave(unheard));
+            }
             // Whichever call they are meant for: there is one program.
             WorkerCommand::Signal { signal, .. } if self.hosted.is_some() => {
                 self.hosted.iter().for_each(|hosted| hosted.signal(signal));

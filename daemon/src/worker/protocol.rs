@@ -45,8 +45,9 @@ pub enum WorkerCommand {
     Kill { claim: Claim },
     /// Start the resident program, once. The last three are then meant for it.
     Host(Box<Host>),
-    /// The resident program has no more input: end when it ends, or soon.
-    Retire,
+    /// The resident program has no more input: end when it ends, or soon; at once where nobody will hear what
+    /// it still has to say.
+    Retire { unheard: bool },
     /// Standard error goes on in the file at this path: poold's log, of which the old file was moved away.
     ReopenLog { path: PathBuf },
 }

@@ -36,6 +36,8 @@ pub struct AddPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_attempts: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<f64>,

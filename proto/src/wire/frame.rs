@@ -84,6 +84,11 @@ impl Decoder {
         }
     }
 
+    /// What is held that belongs to no frame handed out yet: the beginning of a frame whose end has not come.
+    pub fn unfinished(&self) -> &[u8] {
+        &self.buffer[self.consumed..]
+    }
+
     /// How many bytes are held that belong to no frame handed out yet.
     pub fn pending(&self) -> usize {
         self.buffer.len() - self.consumed

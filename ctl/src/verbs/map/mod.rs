@@ -158,7 +158,8 @@ impl Map<'_> {
         if let Some(summary) = self.tally.summary() {
             say(summary);
         }
-        Ok(self.tally.exit(fail_count))
+        let exit = self.tally.exit(fail_count);
+        Ok(if exit.is_success() && self.results.has_unshown() { ExitReason::Untold } else { exit })
     }
 
     /// Submits as many items as there is room for. True if there is room for items that have not come yet.
@@ -331,8 +332,9 @@ impl Map<'_> {
     /// poold has refused the items of a lane. If the queue is full, or there are too many clients, the items
     /// are submitted again when fewer of our jobs are in flight.
     fn on_refused(&mut self, lane: usize, refusal: Refusal) {
-        let is_crowded = matches!(refusal, Refusal::QueueFull { .. } | Refusal::TooManyClients { .. });
-        if !(is_crowded && self.window.shrink(lane)) {
+        let is_turned_away = matches!(refusal, Refusal::TooManyClients { .. });
+        let is_crowded = is_turned_away || matches!(refusal, Refusal::QueueFull { .. });
+        if !(is_crowded && self.window.shrink(lane, is_turned_away)) {
             self.window.give_up(lane);
             self.fail(ClientError::Refused(refusal).into());
         }

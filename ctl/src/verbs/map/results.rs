@@ -45,19 +45,34 @@ pub struct Results {
     waiting: BTreeMap<u64, Vec<Piece>>,
     bytes: usize,
     files: usize,
+    /// The output of some job could not be opened.
+    has_unshown: bool,
     pub printer: Printer,
 }
 
 impl Results {
     /// Results before the first end.
     pub fn new(style: Style) -> Self {
-        Self { style, next: 1, waiting: BTreeMap::new(), bytes: 0, files: 0, printer: Printer::default() }
+        Self {
+            style,
+            next: 1,
+            waiting: BTreeMap::new(),
+            bytes: 0,
+            files: 0,
+            has_unshown: false,
+            printer: Printer::default(),
+        }
     }
 
     /// Whether there is room for the output of more jobs.
     pub fn has_room(&self) -> bool {
         let (bytes, files) = self.printer.holds();
         self.waiting.len() < MAX_ITEMS && self.bytes + bytes < MAX_BYTES && self.files + files < MAX_FILES
+    }
+
+    /// Whether the output of some job was not there to be printed.
+    pub fn has_unshown(&self) -> bool {
+        self.has_unshown
     }
 
     /// Adds the output of an ended job. `remark`: what else to print about the job, on stderr.
@@ -98,7 +113,7 @@ impl Results {
         self.printer.add(pieces);
     }
 
-    fn pieces(&self, ended: EndedItem, remark: Option<&str>) -> anyhow::Result<Vec<Piece>> {
+    fn pieces(&mut self, ended: EndedItem, remark: Option<&str>) -> anyhow::Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let say = |target, line: String| Piece::new(target, Content::Bytes(line.into_bytes()));
         if self.style.json {
@@ -129,6 +144,7 @@ impl Results {
             }
             // Without a process there is no output, and the remark says why there is none.
             Returned::Command { record, files: None } if record.pid.is_some() => {
+                self.has_unshown = true;
                 let line = format!(
                     "poolctl: the output of job {} cannot be shown: poold could not open it\n",
                     record.id

@@ -1,6 +1,6 @@
 //! The jobs in flight. There are just enough of them that no slot waits for the map.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::BorrowedFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -45,6 +45,8 @@ pub struct Window<'a> {
     on_disconnect: OnDisconnect,
     lanes: Vec<Box<dyn Lane<'a> + 'a>>,
     max_lanes: usize,
+    /// The places of lanes for which poold has no connection.
+    turned_away: BTreeSet<usize>,
     /// The number of jobs in flight, including those that are gathered for the next lane.
     in_flight: usize,
     gathered: Vec<Load>,
@@ -90,6 +92,7 @@ impl<'a> Window<'a> {
             on_disconnect,
             lanes: Vec::new(),
             max_lanes,
+            turned_away: BTreeSet::new(),
             in_flight: 0,
             gathered: Vec::new(),
             gathered_bytes: 0,
@@ -133,7 +136,12 @@ impl<'a> Window<'a> {
     }
 
     fn has_lane(&self) -> bool {
-        self.lanes.len() < self.max_lanes || self.lanes.iter().any(|lane| lane.is_idle())
+        self.lanes.len() < self.max_lanes || self.idle_lane().is_some()
+    }
+
+    fn idle_lane(&self) -> Option<usize> {
+        let is_free = |place: &usize| self.lanes[*place].is_idle() && !self.turned_away.contains(place);
+        (0..self.lanes.len()).find(is_free)
     }
 
     /// Whether nothing is in flight.
@@ -168,7 +176,7 @@ impl<'a> Window<'a> {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let lane = match self.lanes.iter().position(|lane| lane.is_idle()) {
+        let lane = match self.idle_lane() {
             Some(place) => place,
             None => {
                 let session = Session::open(self.link)?;
@@ -265,9 +273,19 @@ impl<'a> Window<'a> {
     }
 
     /// Takes the items off a lane that poold has refused, and submits them again later, fewer at a time.
-    /// False if there will never be room for them.
-    pub fn shrink(&mut self, lane: usize) -> bool {
+    /// False if there will never be room for them. `is_turned_away`: poold has no connection for this lane, so
+    /// that those which there are have to do.
+    pub fn shrink(&mut self, lane: usize, is_turned_away: bool) -> bool {
         let loads = self.lanes[lane].give_up();
+
+        if is_turned_away {
+            self.turned_away.insert(lane);
+            self.max_lanes = self.lanes.len();
+            if self.turned_away.len() == self.lanes.len() {
+                self.in_flight -= loads.len();
+                return false;
+            }
+        }
 
         let count = loads.len();
         self.in_flight -= count;

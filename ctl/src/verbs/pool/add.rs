@@ -48,6 +48,10 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     start_timeout: Option<Duration>,
 
+    /// After this many failed starts in a row in each slot, queued calls fail [default: 8]
+    #[arg(long, value_name = "N")]
+    start_attempts: Option<NonZeroU32>,
+
     /// Where poold keeps the pool's calls, unless a call says otherwise
     #[arg(long, value_enum, default_value_t = DurabilityChoice::Disk)]
     durability: DurabilityChoice,
@@ -100,6 +104,7 @@ impl AddPoolOptions {
             workers: self.workers.get(),
             ready: Some(self.ready.into()),
             start_timeout_s: seconds(self.start_timeout),
+            start_attempts: self.start_attempts.map(NonZeroU32::get),
             max_calls: self.max_calls,
             max_age_s: seconds(self.max_age),
             max_rss_bytes: self.max_rss,

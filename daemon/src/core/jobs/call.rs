@@ -3,7 +3,7 @@
 //! A call is a job like any other; it differs in who tells of it. Nobody tells of its start: it has started
 //! when the program was handed it. That is written down together with its end, unless it takes its time.
 
-use pool_proto::nouns::{CallProgress, OnCrash};
+use pool_proto::nouns::CallProgress;
 
 use super::attempt::Active;
 use super::outcome;
@@ -12,11 +12,6 @@ use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::pools::slots::Occupancy;
 use crate::engine::Change;
 use crate::job::{Answered, Claim, JobId, Place, ProcessId, Start, Unit, Wear};
-
-/// So often at most a call is handed to a fresh program without harm to it when the program dies before it
-/// has ever answered anything. A program that cannot start would otherwise use up the attempts of one call
-/// after the other.
-const MAX_START_DEATHS: u32 = 8;
 
 impl Core {
     /// A call takes its time.
@@ -122,12 +117,5 @@ impl Core {
             return self.effects.push(Effect::KillWorker { slot });
         }
         self.end_program(slot, worker, how);
-    }
-}
-
-impl Active {
-    /// Should its program die without ever having answered anything.
-    pub(in crate::core) fn is_put_down_to_the_program(&self) -> bool {
-        self.work.on_crash == OnCrash::Requeue && self.tries.start_deaths < MAX_START_DEATHS
     }
 }

@@ -29,8 +29,11 @@ impl Core {
             | Occupancy::Retired { .. } => None,
         };
 
-        let never_answered = slots.is_warm() && slots.resident(slot.index).calls == 0;
-        let is_ended = |active: &Active| active.work.call().is_some() && active.stop_reason().is_some();
+        // A program that dies of a call that it has had, or is ended with one, has not failed to start: the
+        // next call does not wait for that.
+        let is_ended = |active: &Active| {
+            active.work.call().is_some() && (active.stop_reason().is_some() || active.handed && !unsent)
+        };
         if let Some(Unit::Job(id)) = unit
             && self.active.get(&id).is_some_and(is_ended)
             && let Some(slots) = self.slots_mut(slot.lane)
@@ -43,21 +46,18 @@ impl Core {
         // not even to a successor that is ready and has taken the slot over.
         self.respawn_later(slot, how.to_owned());
         match unit {
-            Some(Unit::Job(id)) => self.lose_attempt(id, how, unsent, never_answered),
+            Some(Unit::Job(id)) => self.lose_attempt(id, how, unsent),
             Some(Unit::Callback(id)) => self.callback_over(id, None),
             None => {}
         }
     }
 
-    fn lose_attempt(&mut self, id: JobId, how: &str, unsent: bool, never_answered: bool) {
+    fn lose_attempt(&mut self, id: JobId, how: &str, unsent: bool) {
         let Some(active) = self.active.remove(&id) else { return };
         self.forget_timers(id, &active);
         match active.stop_reason() {
             _ if !active.handed => self.requeue_untried(id, &active, None),
             None | Some(StopReason::Shutdown) if unsent => self.requeue_untried(id, &active, None),
-            None if never_answered && active.is_put_down_to_the_program() => {
-                self.requeue_after_start_death(id, active, how);
-            }
             _ => self.job_crashed(id, active, how),
         }
     }
@@ -138,14 +138,5 @@ impl Core {
         );
         let held = Move::new(id, Fence::Attempt(tries.attempts), Place::Waiting(Until::Person), tries);
         self.change(Change::Move(Box::new(Move { reason: Some(reason), ..held })));
-    }
-
-    /// The attempt counts, but not as a crash of its own.
-    fn requeue_after_start_death(&mut self, id: JobId, mut active: Active, how: &str) {
-        if !active.started {
-            self.note_tried(id, &active);
-        }
-        active.tries.start_deaths += 1;
-        self.requeue(id, &active, Some(how.to_owned()));
     }
 }

@@ -125,6 +125,12 @@ pub fn of_mismatch(work: &Work, ended_us: i64) -> Outcome {
     without_process(State::Failed, ResultKind::Error, Some(reason), ended_us)
 }
 
+/// The outcome of a call whose program cannot be started, and what became of it.
+pub fn of_hopeless(work: &Work, why: &str, ended_us: i64) -> Outcome {
+    let reason = format!("the program of the pool {:?} cannot be started: {why}", work.pool);
+    without_process(State::Failed, ResultKind::Error, Some(reason), ended_us)
+}
+
 /// The outcome of a job that has ended without a process to tell of it.
 pub fn without_process(state: State, result: ResultKind, reason: Option<String>, ended_us: i64) -> Outcome {
     Outcome {

@@ -10,13 +10,24 @@ use crate::engine::{CallbackEnd, CallbackRun, Change};
 use crate::job::{CallbackId, Claim, Exit, Unit};
 
 impl Core {
+    /// Decides on a callback that ran when the last daemon died, so often in a row. It may have been what
+    /// killed the daemon: it is given up before the jobs that ran beside it are, which have died as often.
+    pub(in crate::core) fn recover_callback(&mut self, id: CallbackId, crashes: u32) {
+        let limit = self.settings.crash_limit.saturating_sub(1).max(1);
+        if crashes >= limit {
+            return self.change(Change::EndCallback { id, end: CallbackEnd::Failed, exit_code: None });
+        }
+        self.lane.push_suspect(id);
+    }
+
     pub(in crate::core) fn on_callback_begun(&mut self, run: Box<CallbackRun>) {
         if self.mode >= Mode::Stopping {
-            // It stays marked as running, which the next start takes up again.
             if let Some(current) = self.lane.remove(run.id) {
                 self.vacate(current.slot);
             }
-            return;
+            // Nothing of it has run: the next start takes it up again, and does not hold this against it.
+            let end = CallbackEnd::Again { due_us: self.now.wall_us };
+            return self.change(Change::EndCallback { id: run.id, end, exit_code: None });
         }
         let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
         let deadline = self.now.monotonic + self.settings.callbacks.timeout;

@@ -30,6 +30,9 @@ pub struct CallbackLane {
     settings: CallbackSettings,
     due: VecDeque<CallbackId>,
     waiting: HashSet<CallbackId>,
+    /// Those that ran when the last daemon died. Each runs alone, so that one which kills the daemon is found
+    /// without the others being taken for it.
+    suspects: HashSet<CallbackId>,
     current: HashMap<CallbackId, Current>,
 }
 
@@ -40,6 +43,7 @@ impl CallbackLane {
             settings,
             due: VecDeque::new(),
             waiting: HashSet::new(),
+            suspects: HashSet::new(),
             current: HashMap::new(),
         }
     }
@@ -52,6 +56,12 @@ impl CallbackLane {
     pub fn push(&mut self, id: CallbackId) {
         self.waiting.remove(&id);
         self.due.push_back(id);
+    }
+
+    /// The callback is due, and may kill the daemon.
+    pub fn push_suspect(&mut self, id: CallbackId) {
+        self.suspects.insert(id);
+        self.push(id);
     }
 
     /// The callback has lost its turn through no fault of its own.
@@ -67,6 +77,12 @@ impl CallbackLane {
     /// The next callback, with a slot taken for it; the engine is to mark it as running.
     pub fn take_next(&mut self) -> Option<CallbackId> {
         if !self.slots.has_idle() {
+            return None;
+        }
+        let is_suspect = |id: &CallbackId| self.suspects.contains(id);
+        let next = self.due.front()?;
+        let must_wait = !self.current.is_empty() && is_suspect(next) || self.current.keys().any(is_suspect);
+        if must_wait {
             return None;
         }
         let id = self.due.pop_front()?;
@@ -92,7 +108,12 @@ impl CallbackLane {
 
     /// The callback has no slot any more.
     pub fn remove(&mut self, id: CallbackId) -> Option<Current> {
-        self.current.remove(&id)
+        // One whose attempt has begun, and is over, has not killed the daemon.
+        let current = self.current.remove(&id)?;
+        if current.claim.is_some() {
+            self.suspects.remove(&id);
+        }
+        Some(current)
     }
 
     /// What runs, in order.

@@ -44,6 +44,13 @@ impl JobPool {
     }
 }
 
+impl JobPool {
+    /// Why none of its calls will run, as far as can be told: its program cannot be started.
+    pub fn hopeless(&self) -> Option<&str> {
+        self.slots.hopeless(self.program.as_ref()?.start_attempts)
+    }
+}
+
 impl JobPools {
     pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, queued: u64) -> PoolId {
         let id = PoolId(self.next);
@@ -144,10 +151,11 @@ impl Core {
         }
     }
 
-    /// The best job that is offered, where a slot is free for it.
+    /// The best job that is offered, where a slot is free for it, or none ever will be.
     fn next_offer(&mut self, id: PoolId) -> Option<Offer> {
         let now = self.now.monotonic;
-        let pool = self.pools.get_mut(id).filter(|pool| pool.slots.has_idle())?;
+        let is_decided = |pool: &&mut JobPool| pool.slots.has_idle() || pool.hopeless().is_some();
+        let pool = self.pools.get_mut(id).filter(is_decided)?;
         let offer = pool.offers.pop(now)?;
         self.dequeue(offer.ready.id, &offer.ready.work.pool);
         Some(offer)
@@ -166,6 +174,11 @@ impl Core {
         let slots = &mut self.pools.get_mut(pool).expect("it has offered this job").slots;
         if ready.work.call().is_some() != slots.is_warm() {
             let outcome = outcome::of_mismatch(&ready.work, self.now.wall_us);
+            return self.finish_idle(&ready, outcome);
+        }
+        if !slots.has_idle() {
+            let reason = self.pools.get(pool).and_then(JobPool::hopeless).unwrap_or_default();
+            let outcome = outcome::of_hopeless(&ready.work, reason, self.now.wall_us);
             return self.finish_idle(&ready, outcome);
         }
         let (index, worker) = slots.take(Unit::Job(ready.id)).expect("a slot is idle");

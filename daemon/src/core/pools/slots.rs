@@ -285,6 +285,18 @@ impl Slots {
         Some(self.station(index).reason.clone()).filter(|reason| !reason.is_empty())
     }
 
+    /// Why no slot of a warm pool will take a call, as far as can be told: what became of its programs, which
+    /// have died so often in a row in each slot before they had read a call. They are tried on all the same.
+    pub fn hopeless(&self, start_attempts: u32) -> Option<&str> {
+        let slots = self.stations.get(..self.wanted as usize)?;
+        let is_hopeless = |station: &Station| {
+            let is_up = matches!(station.slot, Occupancy::Idle { .. } | Occupancy::Busy { .. });
+            station.failures >= start_attempts && !is_up
+        };
+        let first = slots.first().filter(|_| self.warm && slots.iter().all(is_hopeless))?;
+        Some(&first.reason)
+    }
+
     /// That worker is going to be killed, for that reason.
     pub fn condemn(&mut self, index: u32, worker: ProcessId, reason: String) {
         self.station_mut(index).verdict.get_or_insert((worker, reason));

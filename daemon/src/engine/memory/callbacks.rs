@@ -29,6 +29,8 @@ pub(super) struct OutgoingCallback {
     pub callback: NewCallback,
     pub delivery: Delivery,
     pub attempts: u32,
+    /// Attempts that have begun since the last one that has ended.
+    pub unended: u32,
     pub exit_code: Option<i32>,
     /// It is pending, but waits for that time.
     pub due_us: Option<i64>,
@@ -57,6 +59,7 @@ impl OutgoingCallback {
             callback,
             delivery: Delivery::Waiting,
             attempts: 0,
+            unended: 0,
             exit_code: None,
             due_us: None,
             order: 0,
@@ -93,6 +96,7 @@ impl Memory {
         };
         callback.delivery = Delivery::Running;
         callback.attempts += 1;
+        callback.unended += 1;
         if let Some(due_us) = callback.due_us.take() {
             self.waits.remove(&(due_us, Unit::Callback(id)));
         }
@@ -109,6 +113,7 @@ impl Memory {
             return self.mistake(format!("end of callback {id}, which is not running"));
         };
         callback.exit_code = exit_code;
+        callback.unended = 0;
         callback.delivery = match end {
             CallbackEnd::Delivered => Delivery::Delivered,
             CallbackEnd::Failed => Delivery::Failed,

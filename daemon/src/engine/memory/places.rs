@@ -4,7 +4,7 @@ use pool_proto::Refusal;
 
 use super::{Memory, Row};
 use crate::engine::{Answer, Detail, Fence, Move};
-use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Tries, Unit, Until};
+use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
 
 impl Memory {
     pub(super) fn place(&mut self, moved: Move) {
@@ -30,7 +30,7 @@ impl Memory {
             Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => None,
         };
         match moved.fence {
-            Fence::Attempt(_) => row.tries = Tries { start_deaths: 0, ..moved.tries },
+            Fence::Attempt(_) => row.tries = moved.tries,
             Fence::Idle => {}
         }
 

@@ -189,6 +189,7 @@ impl Memory {
             last_end: LastEnd::Unknown,
             tied: Vec::new(),
             callbacks: Vec::new(),
+            crashed_callbacks: BTreeMap::new(),
             waiting_callbacks: Vec::new(),
             next_due_us: self.waits.first().map(|&(due_us, _)| due_us),
             stdin: HashSet::new(),
@@ -197,6 +198,9 @@ impl Memory {
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
             self.restore_job(id, row, &mut restored);
         }
+
+        let running = self.callbacks.iter().filter(|(_, callback)| callback.delivery == Delivery::Running);
+        restored.crashed_callbacks = running.map(|(&id, callback)| (id, callback.unended)).collect();
 
         let undelivered = self
             .callbacks

@@ -79,7 +79,7 @@ pub fn begin(
     };
 
     let attempt = attempts + 1;
-    let update = "UPDATE callbacks SET state = 'running', attempts = ?2 WHERE id = ?1";
+    let update = "UPDATE callbacks SET state = 'running', attempts = ?2, unended = unended + 1 WHERE id = ?1";
     connection.prepare_cached(update)?.execute((id, attempt))?;
     if attempts > 0 {
         waits::remove(connection, Unit::Callback(id))?;
@@ -102,7 +102,7 @@ pub fn end(connection: &Connection, id: CallbackId, end: CallbackEnd, exit_code:
         CallbackEnd::Failed => "failed",
     };
     let mut update = connection.prepare_cached(
-        "UPDATE callbacks SET state = ?2, exit_code = ?3 WHERE id = ?1 AND state = 'running'",
+        "UPDATE callbacks SET state = ?2, exit_code = ?3, unended = 0 WHERE id = ?1 AND state = 'running'",
     )?;
     if update.execute((id, state, exit_code))? == 0 {
         tracing::error!(callback = %id, state, "bug: end of a callback that is not running; ignored");

@@ -93,7 +93,6 @@ fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
             attempts: columns.get(IdleColumn::attempt)?,
             crashes: columns.get(IdleColumn::crashes)?,
             retried: columns.get(IdleColumn::retried)?,
-            start_deaths: 0,
         };
         let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
         let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;

@@ -219,7 +219,6 @@ pub fn read_ready(
         attempts: columns.get(Of::attempt)?,
         crashes: columns.get(Of::crashes)?,
         retried: columns.get(Of::retried)?,
-        start_deaths: 0,
     };
     Ok(Ready { id: columns.get(Of::id)?, tries, work: Arc::new(work) })
 }

@@ -43,6 +43,7 @@ columns! {
 columns! {
     OutboxColumn {
         id,
+        crashes = "CASE state WHEN 'running' THEN unended ELSE 0 END",
         waits = "EXISTS (SELECT 1 FROM waits WHERE unit = 'callback' AND waits.id = callbacks.id)",
     }
     OUTBOX: "FROM callbacks INDEXED BY callbacks_outbox
@@ -73,8 +74,15 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         restored.boot_id = columns.get(MetaColumn::boot_id)?;
         Ok(())
     })?;
-    for (id, waits) in read_outbox(connection)? {
-        if waits { restored.waiting_callbacks.push(id) } else { restored.callbacks.push(id) }
+    for (id, crashes, waits) in read_outbox(connection)? {
+        if waits {
+            restored.waiting_callbacks.push(id)
+        } else {
+            restored.callbacks.push(id)
+        }
+        if crashes > 0 {
+            restored.crashed_callbacks.insert(id, crashes);
+        }
     }
     Ok(restored)
 }
@@ -151,7 +159,6 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
                 attempts: columns.get(Of::attempt)?,
                 crashes: columns.get(Of::crashes)?,
                 retried: columns.get(Of::retried)?,
-                start_deaths: 0,
             },
             on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
             retries: Retries {
@@ -167,11 +174,15 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
 }
 
 /// What is marked as running was interrupted and is due again.
-fn read_outbox(connection: &Connection) -> Result<Vec<(CallbackId, bool)>> {
+fn read_outbox(connection: &Connection) -> Result<Vec<(CallbackId, u32, bool)>> {
     let mut select = connection.prepare(OutboxColumn::OUTBOX)?;
     let outbox = select.query_map([], |row| {
         let columns = Columns::of(row);
-        Ok((columns.get(OutboxColumn::id)?, columns.get(OutboxColumn::waits)?))
+        Ok((
+            columns.get(OutboxColumn::id)?,
+            columns.get(OutboxColumn::crashes)?,
+            columns.get(OutboxColumn::waits)?,
+        ))
     })?;
     outbox.collect()
 }

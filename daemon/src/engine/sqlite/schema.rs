@@ -182,6 +182,11 @@ const MIGRATIONS: &[&str] = &[
         WHERE ended_us IS NOT NULL AND undelivered = 0;
     CREATE INDEX jobs_undelivered ON jobs (keep, pool, held_bytes) WHERE undelivered > 0;
     CREATE INDEX jobs_large ON jobs (held_bytes) WHERE held_bytes > 65536;
+ ",
+    "
+    -- Attempts that have begun since the last one that has ended: all but one have died with their daemon.
+    ALTER TABLE callbacks ADD COLUMN unended INTEGER NOT NULL DEFAULT 0;
+    UPDATE callbacks SET unended = 1 WHERE state = 'running';
 ",
 ];
 

@@ -78,6 +78,7 @@ const ROWS: &[&str] = &[
     "
     UPDATE jobs SET stripped = 1, held_bytes = 0 WHERE id = 8;
 ",
+    "UPDATE callbacks SET unended = 2 WHERE id = 5;",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -131,6 +132,8 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
+    let crashes = if version < 9 { 1 } else { 2 };
+    assert_eq!(restored.crashed_callbacks, [(CallbackId(5), crashes)].into());
     assert_eq!(restored.waiting_callbacks, [CallbackId(4)], "its next attempt was set for a time");
     assert_eq!(restored.next_due_us, Some(450));
     let interrupted = |id, pool: &str, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
