@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &["job", "engine"]),
     ("engine", &["job"]),
     ("desk", &["job", "core", "engine", "start::config"]),
-    ("files", &["job"]),
+    ("files", &["job", "kernel"]),
     ("kernel", &["job"]),
     ("worker", &["job", "kernel", "files", "start::cli"]),
     ("fleet", &["job", "core", "kernel", "worker::protocol"]),

@@ -45,10 +45,11 @@ fn a_disk_that_takes_its_time_to_remove_files_holds_up_nobody() {
         daemon.ok(&["ping"]);
     }
     wait_until("history has forgotten", || daemon.run(&["show", "1"]).code != 0);
-    assert!(output_files(&daemon) >= 40, "nothing has been removed yet");
+    assert!(output_files(&daemon) >= 20, "nothing has been removed yet");
 
     ptrace::detach(thread, None).expect("it is stopped");
-    wait_until("the files are removed", || output_files(&daemon) <= 4);
+    // What is left of two jobs, and the blank files of three slots.
+    wait_until("the files are removed", || output_files(&daemon) <= 8);
     let inputs = || fs::read_dir(daemon.state_dir().join("stdin")).unwrap().count();
     wait_until("the inputs are removed", || inputs() == 0);
 }

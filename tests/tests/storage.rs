@@ -17,7 +17,9 @@ fn waiting_job(daemon: &Daemon, name: &str) -> u64 {
     let script = format!("until [ -e {go} ]; do sleep 0.01; done; echo done; exit 3");
     let id =
         daemon.submit(&["--on-done", &format!("echo $POOL_EXIT_CODE >{told}"), "--", "sh", "-c", &script]);
-    daemon.wait_record(id, "it runs", |record| record.state == State::Running);
+    let running = daemon.wait_record(id, "it runs", |record| record.state == State::Running);
+    let output = running.stdout.unwrap().path;
+    wait_until("its output has its name", || output.to_path().exists());
     id
 }
 
@@ -151,7 +153,7 @@ fn what_a_killed_attempt_had_written_stays_until_the_next_one_begins_its_own() {
 fn a_backup_made_at_work_holds_every_job_accepted_before_and_can_be_started_on() {
     let daemon = Daemon::start(2);
     let running = waiting_job(&daemon, "go");
-    let ended = daemon.submit(&["--", "sh", "-c", "exit 4"]);
+    let ended = daemon.submit(&["--", "sh", "-c", "echo so; exit 4"]);
     assert_eq!(daemon.run(&["wait", &ended.to_string()]).code, 4);
     let lines = format!("{}\n", serde_json::json!({ "argv": ["true", "x".repeat(500)] })).repeat(200);
     fs::write(daemon.path("lines"), lines).unwrap();

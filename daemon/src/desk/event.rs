@@ -133,6 +133,8 @@ pub enum Effect {
         id: JobId,
         attempt: u32,
         log: bool,
+        /// So many bytes have been written, where the attempt has ended.
+        written: [Option<u64>; 2],
     },
     /// The condition, as the last reply, completed with what is stuck.
     ReplyCondition {

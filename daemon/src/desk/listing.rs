@@ -90,7 +90,9 @@ impl Desk {
 
         // Whether it can be opened is told only where it cannot, so the request is over for now.
         self.close(request);
-        self.effects.push(Effect::ReplyOutput { request, id, attempt, log: record.method.is_some() });
+        let written = [&record.stdout, &record.stderr].map(|file| file.as_ref()?.bytes);
+        let log = record.method.is_some();
+        self.effects.push(Effect::ReplyOutput { request, id, attempt, log, written });
     }
 
     pub(super) fn on_output_missing(

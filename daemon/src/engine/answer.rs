@@ -158,6 +158,8 @@ pub struct Interrupted {
     pub tries: Tries,
     pub on_crash: OnCrash,
     pub retries: Retries,
+    /// The slot that it ran in.
+    pub slot: Option<u32>,
     /// The worker that ran the attempt.
     pub worker: Option<ProcessId>,
     /// The attempt's first process.

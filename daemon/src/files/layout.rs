@@ -4,6 +4,7 @@
 //! STATE/output/42/42137.1.out      job 42137, attempt 1, stdout; a thousand ids a folder
 //! STATE/output/42/42137.1.err
 //! STATE/output/callbacks/17.2.out  callback 17, attempt 2
+//! STATE/output/slots/pool.gpu.0.out  what an attempt in a slot writes, until it has the name above
 //! STATE/output/programs/           standard errors of resident programs, whose names are removed at once
 //! STATE/stdin/TOKEN                a spooled standard input
 //! ```
@@ -27,6 +28,9 @@ use crate::job::{CallbackId, Claim, JobId, Unit};
 
 /// Jobs that share a folder.
 const FOLDER: u64 = 1000;
+
+/// Where slots have their blank files.
+pub(super) const SLOTS: &str = "output/slots";
 
 /// Names below the state directory, in the path of an output file and of a spooled input.
 pub(super) const OUTPUT_DEPTH: usize = 3;
@@ -52,6 +56,15 @@ pub fn job_paths(state_dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf
     paths(state_dir, Claim { unit: Unit::Job(id), attempt })
 }
 
+/// What the paths of a slot's blank files begin with. `pool`: none in the lane of the callbacks.
+pub fn slot_prefix(state_dir: &Path, pool: Option<&str>, index: u32) -> PathBuf {
+    let slots = state_dir.join(SLOTS);
+    match pool {
+        Some(pool) => slots.join(format!("pool.{pool}.{index}")),
+        None => slots.join(format!("callbacks.{index}")),
+    }
+}
+
 /// A spooled standard input.
 pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
     state_dir.join("stdin").join(token)
@@ -62,7 +75,7 @@ pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
 /// # Errors
 /// Those of [`create_private_folder`], with the folder.
 pub fn create_folders(state_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
-    for folder in ["output", "output/callbacks", "stdin"] {
+    for folder in ["output", "output/callbacks", SLOTS, "stdin"] {
         let path = state_dir.join(folder);
         create_private_folder(&path).map_err(|error| (path, error))?;
     }
@@ -111,6 +124,26 @@ pub(super) fn open_or_create_beneath(path: &Path, depth: usize, flags: OFlag) ->
         }
         other => other,
     }
+}
+
+/// Opens the folder that such a file lies in; made anew where it is missing and `create` says so.
+pub(super) fn open_folder_beneath(path: &Path, depth: usize, create: bool) -> io::Result<OwnedFd> {
+    let (state_dir, relative) = split(path, depth);
+    let folder = relative.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let open = || open_at(&open_dir(state_dir)?, folder, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
+    match open() {
+        Err(Errno::ENOENT) if create => {
+            create_folders_beneath(path, depth)?;
+            Ok(open()?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Whether there is the state directory that such a file lies in.
+pub(super) fn check_state_dir(path: &Path, depth: usize) -> io::Result<()> {
+    let (state_dir, _) = split(path, depth);
+    Ok(open_dir(state_dir).map(drop)?)
 }
 
 /// Removes what is in the place of such a file, or in the place of the folder that it lies in, where that is

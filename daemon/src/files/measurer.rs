@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::layout::job_paths;
+use super::slot_output::unnamed_bytes;
 use crate::job::JobId;
 
 /// Running jobs, each with its latest attempt.
@@ -71,7 +72,7 @@ fn measure(state_dir: &Path, running: &[(JobId, u32)]) -> u64 {
     attempts
         .map(|(id, attempt)| job_paths(state_dir, id, attempt))
         .map(|(stdout, stderr)| size(stdout).saturating_add(size(stderr)))
-        .fold(0, u64::saturating_add)
+        .fold(unnamed_bytes(state_dir), u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ pub fn create(path: &Path) -> io::Result<(File, bool)> {
     Ok((file, is_replaced))
 }
 
+/// Makes an output file that is missing, empty.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn make_present(path: &Path) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+    open_or_create_beneath(path, OUTPUT_DEPTH, flags).map(drop)
+}
+
 /// What a job could not have done by writing to its output is not taken for its output: another file may hang
 /// on a second name.
 fn plain(file: File) -> io::Result<File> {

@@ -16,7 +16,7 @@ use super::outgoing::Outgoing;
 use super::resident::ResidentLink;
 use super::{FleetEvent, describe};
 use crate::core::SlotId;
-use crate::job::{Environment, ProcessId};
+use crate::job::{Claim, Environment, ProcessId};
 use crate::kernel::{self, Group, GroupCondition, PATIENCE, Stuck};
 use crate::worker::protocol::{Hello, VERSION, WorkerCommand, WorkerReport};
 
@@ -32,6 +32,14 @@ const MAX_REPORT: usize = 1024 * 1024;
 /// A worker that was stopped is continued so often.
 const MAX_STOPS: u32 = 3;
 
+/// An attempt of a command.
+#[derive(Debug)]
+pub struct Handed {
+    pub claim: Claim,
+    /// The worker has been told that somebody looks at its output.
+    pub is_looked_at: bool,
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct WorkerLink {
@@ -45,6 +53,8 @@ pub struct WorkerLink {
     has_greeted: bool,
     /// What the worker knows already.
     pub environment: Option<Arc<Environment>>,
+    /// The attempt of a command that it has been handed and has not told the end of.
+    pub handed: Option<Handed>,
     /// The control group that its attempts run in.
     pub group: Option<PathBuf>,
     pub resident: Option<ResidentLink>,
@@ -78,6 +88,7 @@ impl WorkerLink {
             out,
             has_greeted: false,
             environment: None,
+            handed: None,
             group,
             resident,
             told_to_leave: false,
@@ -237,7 +248,12 @@ impl WorkerLink {
                 while resident.read(false, self.slot, self.pid, events) {}
                 resident.ended(&describe(exit));
             }
-            (_, report) => events.push(FleetEvent::Report { slot: self.slot, report }),
+            (_, report) => {
+                if let WorkerReport::Ended { .. } | WorkerReport::Failed { .. } = report {
+                    self.handed = None;
+                }
+                events.push(FleetEvent::Report { slot: self.slot, report });
+            }
         }
     }
 
@@ -312,7 +328,7 @@ mod tests {
 
     use super::*;
     use crate::core::LaneId;
-    use crate::job::{Claim, JobId, SpawnFailure, Stage, Unit};
+    use crate::job::{JobId, SpawnFailure, Stage, Unit};
 
     /// A link to a worker that only sleeps, and the worker's end of the socket.
     fn link() -> (WorkerLink, StdUnixStream, Child) {

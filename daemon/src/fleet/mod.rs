@@ -53,12 +53,13 @@ pub enum FleetEvent {
         pid: ProcessId,
     },
     /// The worker is dead, and nothing that it ran is left, or nothing that ends. `unsent`: it never got the
-    /// attempt that it was handed last.
+    /// attempt that it was handed last. `left`: the attempt of a command that it had in hand.
     Lost {
         slot: SlotId,
         pid: ProcessId,
         how: String,
         unsent: bool,
+        left: Option<Claim>,
     },
     /// A resident program takes calls from now on.
     ProgramReady {
@@ -94,6 +95,8 @@ pub struct Seat<'a> {
     pub slot: SlotId,
     /// The name of its pool.
     pub pool: &'a str,
+    /// What the paths of its blank output files begin with.
+    pub output: PathBuf,
     /// The control group that its attempts, or its program, are to run in.
     pub group: Option<PathBuf>,
     pub isolate: Isolate,

@@ -15,7 +15,7 @@ use mio::unix::{SourceFd, pipe};
 use mio::{Interest, Registry, Token};
 use pool_proto::wire::frame::encode;
 
-use super::link::{STDIN, STDOUT, TOKENS, WorkerLink};
+use super::link::{Handed, STDIN, STDOUT, TOKENS, WorkerLink};
 use super::outgoing::Outgoing;
 use super::resident::ResidentLink;
 use super::{FleetEvent, LogPart, ResidentSeat, Seat, describe};
@@ -30,6 +30,8 @@ struct Dying {
     slot: SlotId,
     pid: ProcessId,
     how: String,
+    /// The attempt of a command that it had in hand.
+    left: Option<Claim>,
     /// It was the worker of its slot: neither a worker that had been replaced, nor a successor.
     is_own: bool,
     /// The control group that it ran things in, while something is in it.
@@ -92,7 +94,7 @@ impl Fleet {
     /// # Errors
     /// Those of socketpair(2), pipe(2), clone(2) and execve(2); that it cannot be isolated.
     pub fn spawn(&mut self, seat: Seat<'_>) -> io::Result<ProcessId> {
-        let Seat { slot, pool, group, isolate, resident } = seat;
+        let Seat { slot, pool, output, group, isolate, resident } = seat;
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(ours);
@@ -103,6 +105,7 @@ impl Fleet {
         let name = format!("{pool}/{}", slot.index);
         let mut arguments: Vec<OsString> =
             ["worker", "--name", &name, "--nofile", &self.nofile.to_string()].map(OsString::from).into();
+        arguments.extend(["--output".into(), output.into_os_string()]);
         arguments.extend(group.iter().flat_map(|path| ["--cgroup".into(), path.clone().into_os_string()]));
         let is_successor = resident.as_ref().is_some_and(|resident| resident.is_successor);
         let mut out = Outgoing::default();
@@ -250,6 +253,7 @@ impl Fleet {
             link.environment = Some(environment.clone());
             link.out.push(encode(&WorkerCommand::Environment(environment.clone())));
         }
+        link.handed = Some(Handed { claim: run.claim, is_looked_at: false });
         self.send(slot, &WorkerCommand::Run(run));
         // What a worker before this one never got says nothing of this attempt.
         self.unsent.remove(&slot);
@@ -261,6 +265,20 @@ impl Fleet {
             link.out.push(encode(command));
             self.dirty.insert(token);
         }
+    }
+
+    /// Somebody looks at the output of an attempt: the slot that runs it, where one does. Its worker is told.
+    pub fn look_at_output(&mut self, claim: Claim) -> Option<SlotId> {
+        let has_it =
+            |link: &&mut WorkerLink| link.handed.as_ref().is_some_and(|handed| handed.claim == claim);
+        let link = self.links.values_mut().find(has_it)?;
+        let slot = link.slot;
+        if let Some(handed) = &mut link.handed
+            && !std::mem::replace(&mut handed.is_looked_at, true)
+        {
+            self.send(slot, &WorkerCommand::NameOutput { claim });
+        }
+        Some(slot)
     }
 
     /// Tells a worker something; goes out with the next [`flush`](Self::flush).
@@ -392,11 +410,12 @@ impl Fleet {
         let own_group = link.group.clone().filter(|_| link.resident.is_some());
         let has_stuck = !link.stuck().is_empty();
         let (slot, pid) = (link.slot, link.pid);
+        let left = link.handed.map(|handed| handed.claim);
         let group = link.group.and_then(|path| self.kill_group(&path));
         // What it has given up in its group is given up.
         let patience = if has_stuck { Duration::ZERO } else { PATIENCE };
         let group_until = Instant::now() + patience;
-        self.dying.push(Dying { slot, pid, how, is_own, group, group_until, own_group });
+        self.dying.push(Dying { slot, pid, how, left, is_own, group, group_until, own_group });
     }
 
     /// Tells of dead workers of which nothing is left. Each waits for its own orphans and its own group.
@@ -407,7 +426,7 @@ impl Fleet {
             let is_populated = dying.group.as_ref().is_some_and(Group::is_populated);
             !orphans.are_left_of(dying.pid) && (!is_populated || dying.group_until <= now)
         };
-        for Dying { slot, pid, how, is_own, group, group_until: _, own_group } in
+        for Dying { slot, pid, how, left, is_own, group, group_until: _, own_group } in
             self.dying.extract_if(.., is_gone)
         {
             if group.as_ref().is_some_and(Group::is_populated) {
@@ -421,7 +440,7 @@ impl Fleet {
                 tracing::warn!(%error, "cannot remove a program's control group");
             }
             let unsent = is_own && unsent.remove(&slot);
-            events.push(FleetEvent::Lost { slot, pid, how, unsent });
+            events.push(FleetEvent::Lost { slot, pid, how, unsent, left });
         }
     }
 

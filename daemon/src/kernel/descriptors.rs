@@ -41,6 +41,17 @@ pub unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether nobody but the owner of this description of a file can write to the file. False where the file
+/// system does not tell.
+pub fn is_only_writer(file: &impl AsRawFd) -> bool {
+    let lease = |kind: libc::c_int| {
+        // SAFETY: fcntl(2) takes integers here and touches no memory of ours.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
+    };
+    // The kernel grants this lease only while nobody else has the file open for writing.
+    lease(libc::F_WRLCK) && lease(libc::F_UNLCK)
+}
+
 /// Closes every descriptor but the standard streams.
 ///
 /// # Safety

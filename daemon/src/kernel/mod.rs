@@ -17,7 +17,8 @@ pub mod spawn;
 
 pub use cgroup::{DaemonGroups, Group, GroupCondition, GroupsPlace, SlotGroup, remove_group};
 pub use descriptors::{
-    adopt, close_inherited, close_on_exec, is_unread_for_good, replace, unread_bytes, widen_backlog,
+    adopt, close_inherited, close_on_exec, is_only_writer, is_unread_for_good, replace, unread_bytes,
+    widen_backlog,
 };
 pub use end::{
     Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, continue_child,

@@ -44,7 +44,8 @@ impl Shell {
                 tracing::debug!(worker = %self.name_of(slot), %pid, "worker dead");
                 inbox.push_back(Input::Core(core::Event::WorkerDying { slot, pid }));
             }
-            FleetEvent::Lost { slot, pid, how, unsent } => {
+            FleetEvent::Lost { slot, pid, how, unsent, left } => {
+                self.adopt_output(slot, left);
                 if !self.exiting {
                     tracing::debug!(worker = %self.name_of(slot), %pid, how, "worker lost");
                 }

@@ -79,7 +79,11 @@ pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
     let variables =
         variables.into_iter().map(|(name, value)| (name.into(), value)).chain(submit_dir(work)).collect();
     let argv = vec!["/bin/sh".into(), "-c".into(), command.clone()];
-    run(&site.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text))
+    let run = run(&site.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text));
+    // What has not been written to has no file, but a name in the environment.
+    let is_missing = |file: &&pool_proto::nouns::OutputFile| file.bytes.is_none_or(|bytes| bytes == 0);
+    let missing = [&record.stdout, &record.stderr].into_iter().flatten().filter(is_missing);
+    Box::new(Run { present: missing.map(|file| file.path.clone()).collect(), ..*run })
 }
 
 /// Where it was submitted: poolctl says so in the environment, since the job may have been told to start
@@ -118,5 +122,16 @@ fn run(
 ) -> Box<Run> {
     let (stdout, stderr) = layout::paths(state_dir, claim);
     let (stdout, stderr) = (stdout.into(), stderr.into());
-    Box::new(Run { claim, argv, cwd, lenient, variables, stdin, stdout, stderr, max_output_bytes: None })
+    Box::new(Run {
+        claim,
+        argv,
+        cwd,
+        lenient,
+        variables,
+        stdin,
+        stdout,
+        stderr,
+        present: Vec::new(),
+        max_output_bytes: None,
+    })
 }

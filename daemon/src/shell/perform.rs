@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pool_proto::OsText;
@@ -14,7 +15,7 @@ use super::turn::{Inbox, Input, Outside};
 use crate::core::{self, LaneId, Now, SeatOf, SlotId};
 use crate::desk;
 use crate::engine::{Answer, CallbackEnd, CallbackRun, Change, Said};
-use crate::files::{layout, output};
+use crate::files::{layout, output, slot_output};
 use crate::fleet::{LogPart, ResidentSeat, Seat};
 use crate::job::{CallbackId, Claim, JobId, JobKind, Place, ProcessId, Unit, Work};
 use crate::worker::protocol::{Run, WorkerCommand};
@@ -166,7 +167,22 @@ impl Shell {
             let variables = variables.map(|(name, value)| (name.into(), value)).into();
             Ok::<_, io::Error>(ResidentSeat { program, variables, log, is_successor })
         });
-        self.fleet.spawn(Seat { slot, pool: &lane, group, isolate, resident: resident.transpose()? })
+        let output = self.slot_prefix(slot);
+        self.fleet.spawn(Seat { slot, pool: &lane, output, group, isolate, resident: resident.transpose()? })
+    }
+
+    /// What the paths of a slot's blank output files begin with.
+    pub(super) fn slot_prefix(&self, slot: SlotId) -> PathBuf {
+        let pool = self.pool_of(slot).map(|name| &**name);
+        layout::slot_prefix(&self.site.state_dir, pool, slot.index)
+    }
+
+    /// What is left of the attempt of a dead worker gets the attempt's names.
+    pub(super) fn adopt_output(&self, slot: SlotId, left: Option<Claim>) {
+        let names = left.map(|claim| layout::paths(&self.site.state_dir, claim).into());
+        if let Err(error) = slot_output::adopt(&self.slot_prefix(slot), names) {
+            tracing::warn!(worker = %self.name_of(slot), %error, "cannot keep the output of an attempt that has died");
+        }
     }
 
     /// Keeps what a program has written to its standard error during a call; its length in bytes.

@@ -9,7 +9,8 @@ use pool_proto::nouns::Swept;
 
 use super::launch;
 use crate::engine::{Interrupted, LastEnd, Restored};
-use crate::files::layout;
+use crate::files::slot_output::blank_paths;
+use crate::files::{layout, slot_output};
 use crate::kernel::{self, Leftover, Recorded};
 
 /// So many processes are told of one by one.
@@ -39,6 +40,8 @@ pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, grou
     };
     let leftovers = kernel::kill_leftovers(&recorded, |variables| launch::is_of_attempt(variables, daemon));
     tell(&leftovers);
+    // Only now nobody writes to them any more.
+    restored.iter().flat_map(|restored| &restored.interrupted).for_each(|job| adopt_output(state_dir, job));
     let spared = leftovers.iter().filter(|leftover| !leftover.gone).count();
     let [groups, processes, spared] =
         [groups, leftovers.len(), spared].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
@@ -58,9 +61,20 @@ fn last_end(now: Option<&str>, then: Option<&str>) -> LastEnd {
 fn recorded(state_dir: &Path, job: &Interrupted) -> Option<Recorded> {
     let process = job.process.filter(|process| process.start_ticks.is_some())?;
     let (stdout, stderr) = layout::job_paths(state_dir, job.id, job.tries.attempts);
+    let blanks = job.slot.map(|slot| blank_paths(&layout::slot_prefix(state_dir, Some(&job.pool), slot)));
     let identity = |path| fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let output = [stdout, stderr].into_iter().filter_map(identity).collect();
-    Some(Recorded { process, worker_pid: job.worker, output })
+    let output = [stdout, stderr].into_iter().chain(blanks.into_iter().flatten()).filter_map(identity);
+    Some(Recorded { process, worker_pid: job.worker, output: output.collect() })
+}
+
+/// What an interrupted attempt had written gets the attempt's names.
+fn adopt_output(state_dir: &Path, job: &Interrupted) {
+    let Some(slot) = job.slot else { return };
+    let prefix = layout::slot_prefix(state_dir, Some(&job.pool), slot);
+    let names = layout::job_paths(state_dir, job.id, job.tries.attempts).into();
+    if let Err(error) = slot_output::adopt(&prefix, Some(names)) {
+        tracing::warn!(job = %job.id, %error, "cannot keep the output of an attempt that was interrupted");
+    }
 }
 
 fn tell(leftovers: &[Leftover]) {

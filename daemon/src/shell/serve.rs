@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use pool_proto::methods::{OutputOpened, Spooled};
 use pool_proto::nouns::{Condition, Progress, ProgressEvent, Stuck};
@@ -12,7 +13,7 @@ use super::Shell;
 use super::turn::{Inbox, Input};
 use crate::core;
 use crate::desk::{self, MAX_UNREAD};
-use crate::files::{layout, output, spool};
+use crate::files::{layout, output, slot_output, spool};
 use crate::job::{Claim, JobId, RequestId, Unit};
 use crate::server::is_shortage;
 
@@ -37,8 +38,8 @@ impl Shell {
                 self.reply_started(request, id, attempt);
                 self.tell_if_full(request, false, inbox);
             }
-            desk::Effect::ReplyOutput { request, id, attempt, log } => {
-                if let Err(error) = self.reply_output(request, id, attempt, log) {
+            desk::Effect::ReplyOutput { request, id, attempt, log, written } => {
+                if let Err(error) = self.reply_output(request, id, attempt, log, written) {
                     let reason = format!("its files cannot be opened: {error}");
                     inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
                 }
@@ -82,11 +83,11 @@ impl Shell {
 
     /// Where the files cannot be opened the client still learns of the start, and later of the end.
     fn reply_started(&mut self, request: RequestId, id: JobId, attempt: u32) {
-        let opened = match self.open_output(id, attempt) {
+        let opened = match self.open_output(id, attempt, [None; 2]) {
             Err(error) if is_shortage(&error) => {
                 // Those of a whole turn may be on their way.
                 self.server.flush_descriptors();
-                self.open_output(id, attempt)
+                self.open_output(id, attempt, [None; 2])
             }
             opened => opened,
         };
@@ -123,8 +124,15 @@ impl Shell {
         slots.chain(processes).collect()
     }
 
-    fn reply_output(&mut self, request: RequestId, id: JobId, attempt: u32, log: bool) -> io::Result<()> {
-        let files = if log { self.open_log(id, attempt)? } else { self.open_output(id, attempt)? };
+    fn reply_output(
+        &mut self,
+        request: RequestId,
+        id: JobId,
+        attempt: u32,
+        log: bool,
+        written: [Option<u64>; 2],
+    ) -> io::Result<()> {
+        let files = if log { self.open_log(id, attempt)? } else { self.open_output(id, attempt, written)? };
         self.server.reply(request, &OutputOpened { attempt, descriptors: 2 }, files, true);
         Ok(())
     }
@@ -135,19 +143,52 @@ impl Shell {
         Ok(())
     }
 
-    fn open_output(&self, id: JobId, attempt: u32) -> io::Result<Vec<OwnedFd>> {
-        let (stdout, stderr) = layout::paths(&self.site.state_dir, Claim { unit: Unit::Job(id), attempt });
-        Ok(vec![output::open(&stdout)?.into(), output::open(&stderr)?.into()])
+    /// `written`: so many bytes, where the attempt has ended and that is known. What has not been written to
+    /// has no file.
+    fn open_output(
+        &mut self,
+        id: JobId,
+        attempt: u32,
+        written: [Option<u64>; 2],
+    ) -> io::Result<Vec<OwnedFd>> {
+        let claim = Claim { unit: Unit::Job(id), attempt };
+        let (stdout, stderr) = layout::paths(&self.site.state_dir, claim);
+        // First: while it runs, its worker is to give the files to no other attempt from here on.
+        let slot = self.fleet.look_at_output(claim);
+        let blanks = slot.map(|slot| slot_output::blank_paths(&self.slot_prefix(slot)));
+
+        let open = |which: usize, name: &Path| {
+            let named = found(output::open(name))?;
+            let file = match (named, &blanks) {
+                (None, Some(blanks)) => {
+                    let blank = found(output::open(&blanks[which]))?;
+                    // It may have got its name just now, and another blank file its place.
+                    found(output::open(name))?.or(blank)
+                }
+                (named, _) => named,
+            };
+            match file {
+                Some(file) => Ok(file),
+                None if written[which].is_none_or(|bytes| bytes == 0) => File::open("/dev/null"),
+                None => Err(io::ErrorKind::NotFound.into()),
+            }
+        };
+        Ok(vec![open(0, &stdout)?.into(), open(1, &stderr)?.into()])
     }
 
     /// Of a call there is what its program has written to standard error, if anything.
     fn open_log(&self, id: JobId, attempt: u32) -> io::Result<Vec<OwnedFd>> {
         let (_, stderr) = layout::paths(&self.site.state_dir, Claim { unit: Unit::Job(id), attempt });
         let nothing = || File::open("/dev/null");
-        let log = match output::open(&stderr) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => nothing(),
-            other => other,
-        };
+        let log = found(output::open(&stderr))?.map_or_else(nothing, Ok);
         Ok(vec![nothing()?.into(), log?.into()])
+    }
+}
+
+/// None for a file that there is not.
+fn found(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
 }

@@ -43,7 +43,7 @@ use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
 use crate::engine::{Chore, Engine, Restored};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
-use crate::files::{layout, spool};
+use crate::files::{layout, slot_output, spool};
 use crate::fleet::Fleet;
 use crate::job::{ProcessId, UserId};
 use crate::kernel;
@@ -199,6 +199,9 @@ impl Opened {
         let recovery = recovery::recover(state_dir, &checked.daemon, known, containment.leftovers());
 
         let (sqlite, mut restored) = engine?;
+        if let Err(error) = slot_output::clear(state_dir) {
+            tracing::warn!(%error, "cannot remove the output of attempts that nobody knows of");
+        }
         restored.last_end = recovery.last_end;
         Ok(Cleared { checked, containment, sqlite, restored, recovery })
     }

@@ -308,7 +308,7 @@ impl World {
             desk::Effect::ReplyCondition { request, condition } => {
                 self.hear_reply(request, Reply::Condition(condition), true);
             }
-            desk::Effect::ReplyOutput { request, id, attempt, log: _ } => {
+            desk::Effect::ReplyOutput { request, id, attempt, log: _, written: _ } => {
                 if self.outputs_are_missing {
                     let reason = "too many open files".to_owned();
                     inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));

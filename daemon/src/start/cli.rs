@@ -112,6 +112,9 @@ pub struct WorkerOptions {
     /// The soft limit of open files that jobs are to have.
     #[arg(long)]
     pub nofile: Option<u64>,
+    /// What the paths of the slot's blank output files begin with.
+    #[arg(long)]
+    pub output: PathBuf,
     /// The control group that attempts are started in.
     #[arg(long)]
     pub cgroup: Option<PathBuf>,

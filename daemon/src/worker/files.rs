@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::protocol::{Run, Stdin};
+use crate::files::slot_output::{AttemptOutput, SlotOutput};
 use crate::files::{output, spool};
 use crate::job::{SpawnFailure, Stage};
 
@@ -16,38 +16,54 @@ use crate::job::{SpawnFailure, Stage};
 #[derive(Debug)]
 pub struct Files {
     stdin: Option<File>,
-    stdout: File,
-    stderr: File,
+    output: AttemptOutput,
 }
 
 impl Files {
-    /// Opens all three; says what was in their place and had to be removed.
+    /// Opens all three; says what was in the place of output and had to be removed.
     ///
     /// # Errors
     /// With [`Stage::Output`] or [`Stage::Stdin`], and what open(2) says.
-    pub fn open(run: &Run) -> Result<(Self, Vec<String>), SpawnFailure> {
+    pub fn open(run: &Run, slot: &mut SlotOutput) -> Result<(Self, Vec<String>), SpawnFailure> {
         let failed = |stage| {
             move |error: io::Error| SpawnFailure {
                 stage,
                 errno: error.raw_os_error().unwrap_or(nix::libc::EIO),
             }
         };
-        let mut replaced = Vec::new();
-        let mut create = |path: &Path| {
-            let (file, is_replaced) = output::create(path)?;
-            if is_replaced {
-                replaced
-                    .push(format!("something that is no plain file was in the place of {}", path.display()));
+        // Without them the command has what it can have.
+        run.present.iter().for_each(|path| _ = output::make_present(&path.to_path()));
+        // Last: where the whole state directory is gone, that is not this job's fault.
+        let begun = slot.begin([run.stdout.to_path(), run.stderr.to_path()]);
+        let (output, odd) = begun.map_err(failed(Stage::Output))?;
+        let stdin = match open_stdin(&run.stdin) {
+            Ok(stdin) => stdin,
+            Err(error) => {
+                // Nobody has written anything.
+                let _ = slot.end(output, true);
+                return Err(failed(Stage::Stdin)(error));
             }
-            Ok(file)
         };
-        let files = Self {
-            stdout: create(&run.stdout.to_path()).map_err(failed(Stage::Output))?,
-            stderr: create(&run.stderr.to_path()).map_err(failed(Stage::Output))?,
-            // Last: where the whole state directory is gone, that is not this job's fault.
-            stdin: Some(open_stdin(&run.stdin).map_err(failed(Stage::Stdin))?),
-        };
-        Ok((files, replaced))
+        let replaced = odd
+            .iter()
+            .map(|path| format!("something that is no plain file was in the place of {}", path.display()));
+        Ok((Self { stdin: Some(stdin), output }, replaced.collect()))
+    }
+
+    /// They get their names, if they have none.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn name(&mut self, slot: &mut SlotOutput) -> io::Result<()> {
+        slot.name(&mut self.output)
+    }
+
+    /// The attempt is over. `is_gone`: nothing of it is left that could still write.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn end(self, slot: &mut SlotOutput, is_gone: bool) -> io::Result<()> {
+        slot.end(self.output, is_gone)
     }
 
     /// Standard input, output, error.
@@ -56,7 +72,8 @@ impl Files {
     /// After [`without_stdin`](Self::without_stdin).
     pub fn stdio(&self) -> [BorrowedFd<'_>; 3] {
         let stdin = self.stdin.as_ref().expect("the attempt has not been started yet");
-        [stdin.as_fd(), self.stdout.as_fd(), self.stderr.as_fd()]
+        let [stdout, stderr] = self.output();
+        [stdin.as_fd(), stdout, stderr]
     }
 
     /// Only the job reads it.
@@ -66,7 +83,7 @@ impl Files {
 
     /// Standard output and error.
     pub fn output(&self) -> [BorrowedFd<'_>; 2] {
-        [self.stdout.as_fd(), self.stderr.as_fd()]
+        self.output.files.each_ref().map(AsFd::as_fd)
     }
 
     /// Their lengths together, in bytes.
@@ -78,22 +95,23 @@ impl Files {
     /// The lengths of standard output and error, in bytes.
     pub fn sizes(&self) -> (u64, u64) {
         let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.len());
-        (size(&self.stdout), size(&self.stderr))
+        let [stdout, stderr] = &self.output.files;
+        (size(stdout), size(stderr))
     }
 
     /// What both take on the disk, in bytes. Holes take nothing.
     pub fn disk_bytes(&self) -> u64 {
         let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
-        size(&self.stdout).saturating_add(size(&self.stderr))
+        self.output.files.iter().map(size).fold(0, u64::saturating_add)
     }
 
     /// Without a process: the files, and what somebody writes to them through.
     #[cfg(test)]
     pub fn for_test(dir: &std::path::Path) -> (Self, File, File) {
-        let create = |name| File::create(dir.join(name)).unwrap();
-        let (stdout, stderr) = (create("out"), create("err"));
-        let writers = (stdout.try_clone().unwrap(), stderr.try_clone().unwrap());
-        (Self { stdin: None, stdout, stderr }, writers.0, writers.1)
+        let names = ["out", "err"].map(|name| dir.join("output/0").join(name));
+        let (output, _) = SlotOutput::new(&dir.join("output/slots/a")).begin(names).unwrap();
+        let [stdout, stderr] = output.files.each_ref().map(|file| file.try_clone().unwrap());
+        (Self { stdin: None, output }, stdout, stderr)
     }
 }
 

@@ -24,6 +24,7 @@ use pool_proto::nouns::Usage;
 use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
+use crate::files::slot_output::SlotOutput;
 use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict};
 use crate::kernel::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper};
 use files::Files;
@@ -37,7 +38,10 @@ const MAX_COMMAND: usize = 64 * 1024 * 1024;
 
 /// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor
 /// one wake-up and the store one transaction, not two.
-const TELL_START: Duration = Duration::from_millis(1);
+const TELL_START: Duration = Duration::from_millis(4);
+
+/// The output of an attempt has its name so much after its start, for whoever looks there without asking.
+const NAME_OUTPUT: Duration = Duration::from_millis(25);
 
 /// How long a worker waits for the end of what it has killed. Shorter than the time after which the
 /// supervisor kills a worker that has not ended its attempt (five seconds): otherwise the attempt would end
@@ -51,6 +55,8 @@ pub struct Equipment {
     pub nofile: Option<u64>,
     /// The control group that attempts are started in.
     pub group: Option<PathBuf>,
+    /// What the paths of the slot's blank output files begin with.
+    pub output: PathBuf,
     /// In a worker that is process 1 of a pid namespace: the number of its descriptor of the outer /proc.
     pub outer_proc: Option<i32>,
     /// In a worker that keeps a resident program: the numbers of the descriptors of the program's standard
@@ -65,6 +71,8 @@ struct RunningAttempt {
     /// Its first process, which has not been reaped.
     pid: ProcessId,
     files: Files,
+    /// When its files get their names, if they have none by then.
+    name_at: Option<Instant>,
     /// Of those that have been reaped.
     usage: Usage,
 }
@@ -88,6 +96,7 @@ struct Worker {
     attempt: Option<RunningAttempt>,
     /// The start of the attempt has not been told.
     untold: Option<UntoldStart>,
+    output: SlotOutput,
     output_watch: OutputWatch,
     sweeper: Sweeper,
     /// What does not end, as the supervisor was told last.
@@ -142,6 +151,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         environment: EnvironmentBlock::default(),
         attempt: None,
         untold: None,
+        output: SlotOutput::new(&equipment.output),
         output_watch: OutputWatch::default(),
         sweeper: Sweeper::new(PATIENCE),
         told_stuck: Vec::new(),
@@ -170,6 +180,15 @@ impl Worker {
             let has_come = commands || children || output || group;
             if !has_come && !self.tell_start() || self.hosted.as_ref().is_some_and(Hosted::is_time_up) {
                 return Ok(());
+            }
+
+            if self
+                .attempt
+                .as_ref()
+                .and_then(|attempt| attempt.name_at)
+                .is_some_and(|at| at <= Instant::now())
+            {
+                self.name_output();
             }
 
             // Ends before commands: a command may be meant for an attempt that has just ended, and is ignored
@@ -206,9 +225,16 @@ impl Worker {
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         let left = self.hosted.as_ref().and_then(Hosted::patience);
+        let named = self.attempt.as_ref().and_then(|attempt| attempt.name_at);
+        let named = named.map(|at| at.saturating_duration_since(Instant::now()));
         // Rounded up, since a poll that ends a little early would only be done again.
-        let timeout =
-            told.into_iter().chain(looked).chain(left).min().map(|time| time.as_micros().div_ceil(1000));
+        let timeout = told
+            .into_iter()
+            .chain(looked)
+            .chain(named)
+            .chain(left)
+            .min()
+            .map(|time| time.as_micros().div_ceil(1000));
         let timeout =
             timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
 
@@ -288,6 +314,9 @@ impl Worker {
                     self.terminate_all();
                 }
             }
+            WorkerCommand::NameOutput { claim } if self.attempt_of(claim).is_some() => self.name_output(),
+            // It is over. Where it has written nothing, a reader has the blank files open now.
+            WorkerCommand::NameOutput { .. } => self.output.renew(),
             WorkerCommand::Kill { claim } => {
                 if self.attempt_of(claim).is_some() {
                     return self.end(None);
@@ -320,7 +349,7 @@ impl Worker {
     }
 
     fn start(&mut self, run: &Run) -> Result<RunningAttempt, SpawnFailure> {
-        let (files, replaced) = Files::open(run)?;
+        let (files, replaced) = Files::open(run, &mut self.output)?;
         replaced.into_iter().for_each(|what| self.notice(what));
 
         let environment = std::mem::take(&mut self.environment);
@@ -335,9 +364,22 @@ impl Worker {
         };
         let spawned = self.spawn(&launch);
         self.environment = environment;
-        let pid = spawned?;
+        let pid = match spawned {
+            Ok(pid) => pid,
+            Err(failure) => {
+                // Nobody has written anything.
+                let _ = files.end(&mut self.output, true);
+                return Err(failure);
+            }
+        };
         self.output_watch.begin(run.max_output_bytes);
-        Ok(RunningAttempt { claim: run.claim, pid, files: files.without_stdin(), usage: Usage::default() })
+        Ok(RunningAttempt {
+            claim: run.claim,
+            pid,
+            files: files.without_stdin(),
+            name_at: Some(Instant::now() + NAME_OUTPUT),
+            usage: Usage::default(),
+        })
     }
 
     /// Starts a process in the slot's control group, which is made anew where somebody has made it unfit.
@@ -441,9 +483,16 @@ impl Worker {
         };
 
         let disk_bytes = attempt.files.disk_bytes();
+        // Before the end is told: whoever hears of it looks for the output under its name.
+        let is_gone = !self.sweeper.has_stuck();
+        let named = attempt.files.end(&mut self.output, is_gone);
+        self.tell_unnamed(attempt.claim, named);
+
         let ended =
             Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, disk_bytes, ended_us, verdict };
-        Ok(self.report(&WorkerReport::Ended { claim: attempt.claim, ended }))
+        let is_heard = self.report(&WorkerReport::Ended { claim: attempt.claim, ended });
+        self.output.prepare();
+        Ok(is_heard)
     }
 
     /// The attempt's first process was killed before it executed its command: nothing of the attempt has run.
@@ -451,12 +500,32 @@ impl Worker {
         let Some(attempt) = self.attempt.take() else { return true };
         self.untold = None;
         self.sweep();
+        let is_gone = !self.sweeper.has_stuck();
+        let named = attempt.files.end(&mut self.output, is_gone);
+        self.tell_unnamed(attempt.claim, named);
         self.output_watch.end(0);
         if let Some(group) = &mut self.group {
             group.settle(&mut Usage::default());
         }
         let failure = SpawnFailure { stage: Stage::Killed, errno: Errno::EINTR as i32 };
         self.report(&WorkerReport::Failed { claim: attempt.claim, failure })
+    }
+
+    /// The output of the attempt gets its name, if it has none.
+    fn name_output(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.name_at = None;
+        let (claim, named) = (attempt.claim, attempt.files.name(&mut self.output));
+        self.tell_unnamed(claim, named);
+    }
+
+    fn tell_unnamed(&mut self, claim: Claim, named: io::Result<()>) {
+        if let Err(error) = named {
+            self.notice(format!(
+                "the output of {claim} cannot get its name in the folder output ({error}); mend that, or no \
+                 other job can run in this slot"
+            ));
+        }
     }
 
     /// Kills and reaps all that there is, but for what does not end.

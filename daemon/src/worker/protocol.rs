@@ -41,6 +41,8 @@ pub enum WorkerCommand {
     Signal { claim: Claim, signal: i32 },
     /// Send SIGTERM to every process of the attempt.
     Terminate { claim: Claim },
+    /// Give the attempt's output its names, if it has none: somebody looks at it.
+    NameOutput { claim: Claim },
     /// Send SIGKILL to every process of the attempt.
     Kill { claim: Claim },
     /// Start the resident program, once. The last three are then meant for it.
@@ -74,9 +76,12 @@ pub struct Run {
     /// Variables on top of the environment; they win.
     pub variables: Vec<(OsText, OsText)>,
     pub stdin: Stdin,
-    /// Created anew by the worker, mode 0600.
+    /// The names that the output gets, where it needs one: see
+    /// [`SlotOutput`](crate::files::slot_output::SlotOutput).
     pub stdout: OsText,
     pub stderr: OsText,
+    /// Files that are made, empty, where they are missing: a callback is told the names of its job's output.
+    pub present: Vec<OsText>,
     /// Bytes that both may take together.
     pub max_output_bytes: Option<u64>,
 }

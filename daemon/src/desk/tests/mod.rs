@@ -252,7 +252,7 @@ pub fn line(effect: &Effect) -> String {
         Effect::ReplyCondition { request, condition } => {
             format!("{request} {}", brief(serde_json::to_value(condition).unwrap()))
         }
-        Effect::ReplyOutput { request, id, attempt, log } => {
+        Effect::ReplyOutput { request, id, attempt, log, written: _ } => {
             format!("{request} {} {id}/{attempt}", if *log { "log" } else { "output" })
         }
         Effect::ReplySpooled { request, token } => format!("{request} spooled {token}"),

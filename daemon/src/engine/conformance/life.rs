@@ -240,6 +240,7 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
         tries,
         on_crash: OnCrash::Hold,
         retries: Retries { allowed: 2, backoff: Duration::from_secs(5) },
+        slot: Some(1),
         worker: Some(ProcessId::new(10)),
         process,
         stopping,

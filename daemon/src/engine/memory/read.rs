@@ -230,6 +230,7 @@ impl Memory {
                 tries: row.tries,
                 on_crash: row.work.on_crash,
                 retries: row.work.retries,
+                slot: row.start.map(|start| start.slot),
                 worker: row.start.map(|start| start.worker),
                 process: row.start.and_then(|start| start.process),
                 stopping,

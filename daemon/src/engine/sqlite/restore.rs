@@ -34,7 +34,7 @@ columns! {
 
 columns! {
     InterruptedColumn {
-        id, pool, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result, retries, backoff_us,
+        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result, retries, backoff_us,
         retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
@@ -165,6 +165,7 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
                 allowed: columns.get(Of::retries)?,
                 backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
             },
+            slot: columns.get(Of::slot)?,
             worker: columns.get(Of::worker_pid)?,
             process: pid.map(|pid| Process { pid, start_ticks }),
             stopping: intent.and_then(places::stop_reason),

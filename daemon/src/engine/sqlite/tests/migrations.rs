@@ -136,19 +136,20 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!(restored.crashed_callbacks, [(CallbackId(5), crashes)].into());
     assert_eq!(restored.waiting_callbacks, [CallbackId(4)], "its next attempt was set for a time");
     assert_eq!(restored.next_due_us, Some(450));
-    let interrupted = |id, pool: &str, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
+    let interrupted = |id, pool: &str, slot, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),
         tries: Tries { attempts, crashes, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
+        slot: Some(slot),
         worker: Some(ProcessId::new(pid - 1)),
         process: Some(Process { pid: ProcessId::new(pid), start_ticks }),
         stopping,
     };
     let ticks = (version >= 3).then_some(77);
-    let running = interrupted(3, "default", (2, 1), (11, ticks), None);
-    let stopping = interrupted(4, "other", (1, 0), (13, None), Some(StopReason::Canceled));
+    let running = interrupted(3, "default", 1, (2, 1), (11, ticks), None);
+    let stopping = interrupted(4, "other", 0, (1, 0), (13, None), Some(StopReason::Canceled));
     assert_eq!(restored.interrupted, [running, stopping]);
     if version >= 3 {
         assert_eq!(restored.boot_id.as_deref(), Some("boot"));

@@ -166,6 +166,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         tries: Tries { attempts: 1, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
+        slot: Some(1),
         worker: Some(ProcessId::new(10)),
         process: Some(Process { pid: ProcessId::new(11), start_ticks: Some(5) }),
         stopping: None,
