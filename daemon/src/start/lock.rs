@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -104,6 +104,8 @@ impl Lock {
 #[derive(Debug)]
 pub struct StateLock {
     dir: PathBuf,
+    /// Device and inode of the directory that is locked.
+    identity: (u64, u64),
     note: Lock,
 }
 
@@ -117,13 +119,15 @@ impl StateLock {
         let what = format!("the state directory {}", dir.display());
         let (held, is_locked) = lock_directory(dir, &what)?;
         let mut note = Lock::take_soon(&dir.join(place::FILE_NAME), &what, "--state-dir")?;
+        let found = File::from(held.try_clone()?).metadata()?;
+        let identity = (found.dev(), found.ino());
         note.write(None).with_context(|| format!("cannot write {}", note.path().display()))?;
 
         let mut locks = vec![held];
         if !is_locked {
             locks.push(note.file.try_clone().context("cannot hold the lock")?.into());
         }
-        Ok((Self { dir: dir.to_owned(), note }, locks))
+        Ok((Self { dir: dir.to_owned(), identity, note }, locks))
     }
 
     pub fn note(&self) -> &Path {
@@ -136,6 +140,10 @@ impl StateLock {
     /// Those of open(2), flock(2) and write(2).
     pub fn announce(&mut self, socket: &Path) -> anyhow::Result<()> {
         if !self.note.is_in_place() {
+            let found = fs::metadata(&self.dir)?;
+            if (found.dev(), found.ino()) != self.identity {
+                bail!("another state directory is in the place of this poold's");
+            }
             let path = self.dir.join(place::FILE_NAME);
             // A link, say. The directory is ours alone.
             if open_note(&path).is_err() {
