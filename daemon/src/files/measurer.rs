@@ -98,7 +98,7 @@ mod tests {
         write(dir.path(), Unit::Job(JobId(1)), 2, b"123");
         write(dir.path(), Unit::Job(JobId(2)), 1, b"not asked for");
         let (hollow, _) = paths(dir.path(), Claim { unit: Unit::Job(JobId(3)), attempt: 1 });
-        output::create(&hollow).unwrap().set_len(11 << 30).unwrap();
+        output::create(&hollow).unwrap().0.set_len(11 << 30).unwrap();
         let (told, hears) = mpsc::channel();
         let measurer = Measurer::start(dir.path(), move || _ = told.send(())).unwrap();
         assert_eq!(measurer.take_measured(), None);
