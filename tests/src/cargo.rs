@@ -1,8 +1,10 @@
 //! The binaries under test, built once per test program.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// poold, as just built.
 pub fn poold() -> &'static Path {
@@ -14,6 +16,27 @@ pub fn poold() -> &'static Path {
 pub fn poolctl() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| built("poolctl"))
+}
+
+/// The folder of the optimized binaries, if they are there and no source is newer than they are. Builds
+/// nothing.
+pub fn optimized() -> Option<PathBuf> {
+    let folder = poold().parent()?.parent()?.join("release");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = ["proto", "daemon", "ctl", "Cargo.toml", "Cargo.lock", ".cargo"];
+    let newest = sources.iter().filter_map(|name| newest(&root.join(name))).max()?;
+
+    let built = |name| fs::metadata(folder.join(name)).and_then(|metadata| metadata.modified()).ok();
+    let is_new = |name| built(name).is_some_and(|built| built > newest);
+    (is_new("poold") && is_new("poolctl")).then_some(folder)
+}
+
+/// When a file, or the youngest one in a folder, was last changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    if !path.is_dir() {
+        return fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    }
+    fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest(&entry.path())).max()
 }
 
 /// `cargo test` does not build other packages' binaries, so that a stale one might be tested.

@@ -7,8 +7,10 @@
 //! is dropped nothing of it is left, or the test fails.
 
 mod cargo;
+pub mod counters;
 pub mod fuzz;
 mod processes;
+pub mod tracer;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -26,7 +28,7 @@ use pool_proto::methods::Get;
 use pool_proto::{Client, Record};
 use tempfile::TempDir;
 
-pub use cargo::{poolctl, poold};
+pub use cargo::{optimized, poolctl, poold};
 pub use processes::{alive, blocks, children, handles, marked};
 
 /// The variable that marks a daemon's processes.
@@ -108,6 +110,7 @@ pub struct Setup {
     home: OsString,
     wrapper: Vec<String>,
     user: Option<u32>,
+    binaries: Option<PathBuf>,
     log: &'static str,
     log_file: Option<PathBuf>,
 }
@@ -121,9 +124,15 @@ impl Default for Setup {
 impl Setup {
     /// Two workers, an empty configuration.
     pub fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same, with everything of the daemon in that folder.
+    pub fn within(folder: &Path) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = tempfile::Builder::new().prefix("poold-").tempdir().expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("poold-").tempdir_in(folder).expect("a temporary directory");
         Self {
             dir,
             mark,
@@ -133,6 +142,7 @@ impl Setup {
             home: OsString::new(),
             wrapper: Vec::new(),
             user: None,
+            binaries: None,
             log: "debug",
             log_file: None,
         }
@@ -181,6 +191,12 @@ impl Setup {
         self
     }
 
+    /// With the poold and the poolctl of that folder instead of those that are built for the test.
+    pub fn binaries(mut self, folder: PathBuf) -> Self {
+        self.binaries = Some(folder);
+        self
+    }
+
     /// As another user, who gets copies of the binaries; only root can.
     pub fn user(mut self, uid: u32) -> Self {
         let binaries = [poold(), poolctl()].map(|path| {
@@ -213,6 +229,9 @@ impl Setup {
 
     /// A command as the daemon's user: `name` is poold or poolctl.
     pub fn program(&self, name: &str) -> Command {
+        if let Some(folder) = &self.binaries {
+            return Command::new(folder.join(name));
+        }
         let Some(uid) = self.user else {
             return Command::new(if name == "poold" { poold() } else { poolctl() });
         };

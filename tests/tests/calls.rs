@@ -718,7 +718,7 @@ fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
 
 #[test]
 fn the_benchmark_can_be_read_by_python() {
-    let file = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(name);
+    let file = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/bench/warm").join(name);
     let compile = "import sys\nfor name in sys.argv[1:]: compile(open(name).read(), name, 'exec')";
     let files = ["warm.py", "daemon.py", "functions.py"].map(file);
     let compiled =

@@ -1,14 +1,11 @@
-#!/usr/bin/env python3
 """Calls to a warm pool of poold's beside concurrent.futures.ProcessPoolExecutor: the same function (n squared), two workers each, in the
-same run and by turns, since what else the machine does changes from minute to minute. The ratios are what counts.
-
-    cargo build --release -p poold -p poolctl && python3 tests/bench/warm.py [--quick]
+same run and by turns. Run by the benchmark suite, which reads what this prints: JSON.
 """
 import argparse
+import json
 import multiprocessing
 import os
 import pathlib
-import platform
 import signal
 import statistics
 import tempfile
@@ -19,35 +16,31 @@ from concurrent.futures.process import BrokenProcessPool
 import functions
 from daemon import Client, Daemon, cpu_of, is_alive, resident_mib, squares, until
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER = "ProcessPoolExecutor"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "target/release", help="where poold and poolctl are")
-    parser.add_argument("--calls", type=int, default=50_000, help="of each round")
+    parser.add_argument("part", choices=["throughput", "latency", "memory", "accidents"])
+    parser.add_argument("--binaries", type=pathlib.Path, required=True, help="where poold and poolctl are")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a few rounds of few calls: does it work?")
-    parser.add_argument("--only", choices=["throughput", "latency", "memory", "accidents"])
+    parser.add_argument("--quick", action="store_true", help="few calls: does it work?")
     options = parser.parse_args()
-    calls, rounds, queued = (5_000, 3, 10_000) if options.quick else (options.calls, options.rounds, 100_000)
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    calls, queued = (5_000, 10_000) if options.quick else (50_000, 100_000)
     parts = {
-        "throughput": lambda: throughput(options.binaries, calls, rounds),
-        "latency": lambda: latency(options.binaries, max(500, calls // 25), rounds),
-        "memory": lambda: memory(options.binaries, queued),
+        "throughput": lambda: throughput(options.binaries, calls, options.rounds),
+        "latency": lambda: latency(options.binaries, calls // 25, options.rounds),
+        "memory": lambda: memory(options.binaries, queued, options.rounds),
         "accidents": lambda: accidents(options.binaries),
     }
-    for name, part in parts.items():
-        if options.only in (None, name):
-            part()
+    print(json.dumps(parts[options.part]()))
 
 
 # ---- calls a second ----
 
 
 def throughput(binaries, calls, rounds):
+    """For each side, of each round: calls a second, and what a call costs in microseconds of CPU time."""
     expected = [functions.square(n) for n in range(calls)]
     with Daemon(binaries) as daemon, executor() as peer:
         items = daemon.directory / "items"
@@ -60,26 +53,21 @@ def throughput(binaries, calls, rounds):
 
         sides = {
             f"{PEER}, map(chunksize=1)": lambda: list(peer.map(functions.square, range(calls), chunksize=1)),
-            'SubmitMany, durability "crash"': lambda: squares(daemon.socket, calls, "disk"),
-            'SubmitMany, durability "none"': lambda: squares(daemon.socket, calls, "none"),
+            'SubmitMany, "crash"': lambda: squares(daemon.socket, calls, "disk"),
+            'SubmitMany, "none"': lambda: squares(daemon.socket, calls, "none"),
             'poolctl map, "crash"': poolctl_map,
             'poolctl map -k, "crash"': lambda: poolctl_map("-k"),
         }
-        rates = {name: [] for name in sides}
-        cpu = {name: [] for name in sides}
+        found = {name: [] for name in sides}
         for _ in range(rounds):
             for name, run in sides.items():
                 spent, start = processors(daemon), time.perf_counter()
                 values = run()
-                rates[name].append(calls / (time.perf_counter() - start))
-                cpu[name].append([after - before for before, after in zip(spent, processors(daemon))])
+                rate = calls / (time.perf_counter() - start)
+                cpu = [(after - before) * 1e6 / calls for before, after in zip(spent, processors(daemon))]
+                found[name].append([rate, *cpu])
                 assert values == expected, name
-    title = "CPU seconds for 100,000: caller, workers; poold's loop, its store"
-    print(f"\n{calls} calls, medians of {rounds} rounds{'calls/s':>16} {'ratio':>6}   {title}")
-    for name, of_rounds in rates.items():
-        rate, base = statistics.median(of_rounds), statistics.median(rates[f"{PEER}, map(chunksize=1)"])
-        spent = [statistics.median(part) * 100_000 / calls for part in zip(*cpu[name])]
-        print(f"{name:40}{rate:9.0f} {rate / base:6.2f}  " + "".join(f" {seconds:5.2f}" for seconds in spent))
+    return found
 
 
 def executor():
@@ -99,9 +87,10 @@ def processors(daemon):
 
 
 def latency(binaries, calls, rounds):
-    print(f"\none by one, microseconds, {rounds} rounds of {calls} {'p50':>13} {'p99':>6}")
+    """For each side, of each round: median and 99th percentile, in microseconds."""
+    found = {}
     cores = os.sched_getaffinity(0)
-    for where, allowed in [("free", cores), ("pinned to one core", {min(cores)})]:
+    for where, allowed in [("", cores), (", on one core", {min(cores)})]:
         os.sched_setaffinity(0, allowed)
         with Daemon(binaries) as daemon, executor() as peer:
             client = Client(daemon.socket)
@@ -110,14 +99,12 @@ def latency(binaries, calls, rounds):
                 'SubmitMany of one, "none"': lambda n: client.call("square", [n], durability="none")["value"],
                 'SubmitMany of one, "crash"': lambda n: client.call("square", [n], durability="disk")["value"],
             }
-            times = {name: [] for name in sides}
             for _ in range(rounds):
                 for name, run in sides.items():
-                    times[name] += [timed(run, n) for n in range(calls)]
-        for name, taken in times.items():
-            cuts = statistics.quantiles(taken, n=100)
-            print(f"{where + ': ' + name:48}{cuts[49] * 1e6:6.0f} {cuts[98] * 1e6:6.0f}")
+                    cuts = statistics.quantiles([timed(run, n) for n in range(calls)], n=100)
+                    found.setdefault(name + where, []).append([cuts[49] * 1e6, cuts[98] * 1e6])
         os.sched_setaffinity(0, cores)
+    return found
 
 
 def timed(run, n):
@@ -131,20 +118,21 @@ def timed(run, n):
 # ---- memory ----
 
 
-def memory(binaries, queued):
-    print(f"\nMiB resident, idle and with {queued} calls queued")
-    before, after = in_a_process(peer_memory, queued)
-    print(f"{PEER}'s parent:{before:14.1f} {after:6.1f}")
-    for durability, kind in [("crash", "disk"), ("none", "none")]:
-        with Daemon(binaries) as daemon:
-            client, supervisor = Client(daemon.socket), daemon.supervisor()
-            before = resident_mib(supervisor)
-            client.submit([{"method": "block", "params": [str(daemon.directory / "go")]}] * 2)
-            for start in range(0, queued, 5_000):
-                numbers = range(start, min(queued, start + 5_000))
-                client.submit([{"params": [n]} for n in numbers], method="square", durability=kind)
-            label = f'poold\'s supervisor, "{durability}":'
-            print(f"{label:31}{before:8.1f} {resident_mib(supervisor):6.1f}")
+def memory(binaries, queued, rounds):
+    """For each side, of each round: MiB resident, idle and with so many calls queued."""
+    found = {}
+    for _ in range(rounds):
+        found.setdefault(f"{PEER}'s parent", []).append(in_a_process(peer_memory, queued))
+        for durability, kind in [("crash", "disk"), ("none", "none")]:
+            with Daemon(binaries) as daemon:
+                client, supervisor = Client(daemon.socket), daemon.supervisor()
+                before = resident_mib(supervisor)
+                client.submit([{"method": "block", "params": [str(daemon.directory / "go")]}] * 2)
+                for start in range(0, queued, 5_000):
+                    numbers = range(start, min(queued, start + 5_000))
+                    client.submit([{"params": [n]} for n in numbers], method="square", durability=kind)
+                found.setdefault(f'poold\'s supervisor, "{durability}"', []).append([before, resident_mib(supervisor)])
+    return found
 
 
 def peer_memory(pipe, queued):
@@ -178,9 +166,7 @@ def accidents(binaries):
             "all of poold is killed, and started again": ("as above", daemon_killed(daemon)),
             "a call hangs, with half a second's patience": (peer_hangs(f"{directory}/3"), call_hangs(daemon)),
         }
-    print("\naccidents")
-    for what, (peer, ours) in rows.items():
-        print(f"{what}\n    {PEER}: {peer}\n    poold: {ours}")
+    return [{"what": what, "peer": peer, "poold": ours} for what, (peer, ours) in rows.items()]
 
 
 def peer_calls(peer, path):
