@@ -482,7 +482,8 @@ impl Worker {
             too_much.map(|limit| Verdict::TooMuchOutput { limit })
         };
 
-        let disk_bytes = attempt.files.disk_bytes();
+        let has_output = stdout_bytes > 0 || stderr_bytes > 0;
+        let disk_bytes = if has_output { attempt.files.disk_bytes() } else { 0 };
         // Before the end is told: whoever hears of it looks for the output under its name.
         let is_gone = !self.sweeper.has_stuck();
         let named = attempt.files.end(&mut self.output, is_gone);

@@ -195,7 +195,7 @@ fn what_is_no_file_or_nowhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/null", dir.path().join(FILE_NAME)).unwrap();
     let error = refusal(dir.path());
-    assert!(matches!(error, OpenError::Access { .. }), "{error}");
+    assert!(matches!(error, OpenError::Create { .. }), "{error}");
     let error = refusal(&dir.path().join("nowhere"));
     assert!(matches!(error, OpenError::Directory { .. }), "{error}");
 }
