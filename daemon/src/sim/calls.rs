@@ -303,7 +303,7 @@ fn a_program_that_cannot_start_does_not_use_up_the_calls() {
     world.settle();
     let told = record(&world, waiter);
     assert_eq!((told.state, told.attempt), (State::Failed, 0));
-    assert!(told.reason.unwrap().contains("the program of the pool \"square\" cannot be started"));
+    assert!(told.reason.unwrap().contains("the program of the pool \"warm\" cannot be started"));
 
     // It is tried on all the same.
     pass_deadline(&mut world);

@@ -22,9 +22,12 @@ impl Core {
 
     pub(in crate::core) fn on_callback_begun(&mut self, run: Box<CallbackRun>) {
         if self.mode >= Mode::Stopping {
-            if let Some(current) = self.lane.remove(run.id) {
-                self.vacate(current.slot);
-            }
+            // Where it was begun twice, since a worker had died meanwhile, this may be the second answer.
+            let claiming = self.lane.get(run.id).filter(|current| current.claim.is_none());
+            let Some(current) = claiming else { return };
+            self.lane.remove(run.id);
+            self.vacate(current.slot);
+
             // Nothing of it has run: the next start takes it up again, and does not hold this against it.
             let end = CallbackEnd::Again { due_us: self.now.wall_us };
             return self.change(Change::EndCallback { id: run.id, end, exit_code: None });

@@ -132,7 +132,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
-    let crashes = if version < 9 { 1 } else { 2 };
+    let crashes = if version < 10 { 1 } else { 2 };
     assert_eq!(restored.crashed_callbacks, [(CallbackId(5), crashes)].into());
     assert_eq!(restored.waiting_callbacks, [CallbackId(4)], "its next attempt was set for a time");
     assert_eq!(restored.next_due_us, Some(450));
