@@ -243,3 +243,29 @@ fn an_interrupt_ends_a_client_whom_nobody_answers() {
     }
     send(daemon.supervisor(), Signal::SIGCONT);
 }
+
+#[test]
+fn a_job_that_writes_for_nobody_is_canceled() {
+    let daemon = Daemon::start(2);
+    // As Python does it; and one that only takes its time.
+    let endless = "trap '' PIPE; while :; do echo y; sleep 0.01; done";
+    let go = daemon.path_text("go");
+    let slow = format!("trap 'echo last' PIPE; echo y; until [ -e {go} ]; do sleep 0.05; done; exit 5");
+    let start = |script: &str| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut client = daemon.ctl(&["run", "--kill-after", "100ms", "--", "bash", "-c", script]);
+        let client = client.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        drop(reader);
+        client
+    };
+
+    let slow = start(&slow);
+    let output = start(endless).wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("goes on writing what nobody reads"), "{stderr}");
+    daemon.wait_record(2, "is canceled", |record| record.state == State::Canceled);
+
+    // That took longer than the patience with the other one.
+    fs::write(&go, "").unwrap();
+    assert_eq!(slow.wait_with_output().unwrap().status.code(), Some(5));
+}

@@ -341,3 +341,28 @@ fn state_and_socket_are_for_their_owner_only() {
     assert_eq!(mode(&state.join("poold.db")), 0o600);
     assert_eq!(mode(&state.join("output/0/1.1.out")), 0o600);
 }
+
+#[test]
+fn input_that_a_job_does_not_get_is_said() {
+    let daemon = Daemon::start(1);
+    let file = daemon.path("input");
+    fs::write(&file, "x\n").unwrap();
+    let said = |arguments: &[&str], stdin: Stdio| {
+        let output = daemon.ctl(arguments).stdin(stdin).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let piped = || {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x\n").unwrap();
+        Stdio::from(reader)
+    };
+
+    for verb in ["run", "submit"] {
+        for stdin in [piped(), fs::File::open(&file).unwrap().into()] {
+            assert!(said(&[verb, "cat"], stdin).contains("write --stdin -"), "{verb}");
+        }
+        assert_eq!(said(&[verb, "--stdin", "-", "cat"], fs::File::open(&file).unwrap().into()), "");
+        assert_eq!(said(&[verb, "cat"], Stdio::null()), "");
+    }
+}

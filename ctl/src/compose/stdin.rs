@@ -1,13 +1,24 @@
 //! The standard input of a job. poold gets the input before the job is submitted.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use anyhow::Context;
+use nix::libc;
 use pool_proto::Client;
 use pool_proto::methods::Spool;
+
+/// Whether our own stdin holds input that nobody has read: a pipe with bytes in it, or a file that goes on. What
+/// is typed at a terminal is meant for the shell.
+pub fn has_unread_input() -> bool {
+    let stdin = io::stdin();
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `stdin` lives, and the call writes one integer to `count`.
+    let asked = unsafe { libc::ioctl(stdin.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    asked == 0 && count > 0 && !stdin.is_terminal()
+}
 
 /// Where the standard input of a job comes from. The input is opened before poolctl connects to poold, so an
 /// input that cannot be read costs nothing.

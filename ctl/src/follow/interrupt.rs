@@ -6,7 +6,7 @@
 //! | a second SIGINT within two seconds | is canceled: SIGTERM, its grace, SIGKILL |
 //! | SIGTERM | gets SIGTERM; a job that still waits for a slot is canceled |
 //! | one of these while poold is away | gets it when poold is back; a second signal ends poolctl at once |
-//! | no more reader of its output | gets SIGPIPE |
+//! | no more reader of its output | gets SIGPIPE; is canceled if it goes on writing all the same |
 //! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
 //! Except for the last row, and for a second signal while poold is away, poolctl goes on waiting, and exits
@@ -173,6 +173,15 @@ pub fn break_pipe(id: u64, link: &Link) {
     thread::spawn(move || {
         // The job or poold may have ended meanwhile. Then nobody needs the signal.
         let _ = link.reconnect().map(|mut client| client.request(&methods::Signal { id, signal: SIGPIPE }));
+    });
+}
+
+/// Cancels the job, on a thread that ends with poolctl.
+pub fn cancel_unheard(id: u64, link: &Link) {
+    let link = link.clone();
+    thread::spawn(move || {
+        // As above.
+        let _ = link.reconnect().map(|client| cancel(id, client));
     });
 }
 

@@ -51,6 +51,10 @@ const UNWATCHED: Duration = Duration::from_millis(10);
 /// that once.
 const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a job may take to end by its SIGPIPE, and the time between two looks after that. A job that still
+/// writes more between the looks is canceled: it ignores the signal, as Python does, and its output never fails.
+const UNHEARD: Duration = Duration::from_secs(1);
+
 /// Which streams of a job go to which of ours.
 #[derive(Debug, Clone, Copy)]
 pub struct Sinks {
@@ -86,6 +90,8 @@ pub struct Follower<'a> {
     attempt: Option<Attempt>,
     /// The output of the latest attempt could not be opened.
     is_unshown: bool,
+    /// When to look whether the job goes on writing what nobody reads, and how much that was at the last look.
+    unheard: Option<(Deadline, Option<u64>)>,
     inotify: Option<Inotify>,
     interrupts: Option<Interrupts>,
     /// Signals, from the submission of the job to its acceptance.
@@ -130,6 +136,7 @@ impl<'a> Follower<'a> {
             on_disconnect: OnDisconnect::Detach,
             attempt: None,
             is_unshown: false,
+            unheard: None,
             inotify: None,
             interrupts: None,
             held: None,
@@ -279,6 +286,7 @@ impl<'a> Follower<'a> {
         while self.pump()? {}
 
         let streams = [self.sinks.stdout.then_some(Stream::Stdout), self.sinks.stderr];
+        self.unheard = None;
         self.attempt = Some(Attempt::new(number, [stdout, stderr], streams, self.attempt.take()));
         Ok(())
     }
@@ -310,12 +318,34 @@ impl<'a> Follower<'a> {
 
     /// The reader of our output has gone. A job that is started here would get SIGPIPE at its next write, so
     /// this job gets SIGPIPE.
-    fn on_unheard(&self) -> anyhow::Result<()> {
+    fn on_unheard(&mut self) -> anyhow::Result<()> {
         match self.id() {
-            Some(id) if self.is_in_place => interrupt::break_pipe(id, self.link),
+            Some(id) if self.is_in_place => {
+                interrupt::break_pipe(id, self.link);
+                self.unheard = Some((Deadline::after(UNHEARD), None));
+            }
             Some(_) | None => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         }
         Ok(())
+    }
+
+    /// The job has had its SIGPIPE. If it goes on writing what nobody reads, it is canceled.
+    fn look_at_unheard(&mut self) {
+        let (Some((due, before)), Some(attempt), Some(id)) = (self.unheard, &self.attempt, self.id()) else {
+            return;
+        };
+        if !due.is_over() {
+            return;
+        }
+
+        let written = attempt.unheard_bytes();
+        if before.is_none_or(|before| written <= before) {
+            self.unheard = Some((Deadline::after(UNHEARD), Some(written)));
+            return;
+        }
+        self.unheard = None;
+        say(format_args!("job {id} goes on writing what nobody reads, so it is canceled"));
+        interrupt::cancel_unheard(id, self.link);
     }
 
     /// Waits until something has happened. False if nothing has happened within the patience, which is zero
@@ -325,13 +355,14 @@ impl<'a> Follower<'a> {
         let due = self.session.due();
 
         let held = self.held.as_ref().map_or(Deadline::NEVER, HeldSignals::due);
+        let unheard = self.unheard.map_or(Deadline::NEVER, |(due, _)| due);
 
         let mut fds = Vec::with_capacity(3);
         fds.extend(self.session.fd().iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
         let signal = self.held.as_ref().and_then(HeldSignals::fd);
         fds.extend(signal.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let count = match poll(&mut fds, due.or(patience).or(held).poll_timeout()) {
+        let count = match poll(&mut fds, due.or(patience).or(held).or(unheard).poll_timeout()) {
             Ok(count) => count,
             Err(Errno::EINTR) => return Ok(true),
             Err(error) => return Err(error).context("cannot wait"),
@@ -349,6 +380,7 @@ impl<'a> Follower<'a> {
         if let Some(held) = &self.held {
             held.look(UNANSWERED);
         }
+        self.look_at_unheard();
         Ok(count > 0)
     }
 

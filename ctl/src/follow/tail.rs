@@ -18,6 +18,8 @@ struct Tail {
     offset: u64,
     /// None if the file is not passed on, or the reader of the stream has gone.
     target: Option<Stream>,
+    /// The reader of the stream has gone.
+    is_unheard: bool,
 }
 
 /// See the module's description.
@@ -47,7 +49,7 @@ impl Attempt {
 
         let tails = files.into_iter().zip(targets).enumerate().map(|(index, (file, target))| {
             let offset = offsets.get(index).copied().unwrap_or(0);
-            Tail { file, offset, target }
+            Tail { file, offset, target, is_unheard: false }
         });
         Self { number, tails: tails.collect(), is_watched: false }
     }
@@ -55,6 +57,12 @@ impl Attempt {
     /// Whether [`watch`](Self::watch) has been called, even if inotify is not available.
     pub fn is_watched(&self) -> bool {
         self.is_watched
+    }
+
+    /// How much the attempt has written to streams whose readers have gone.
+    pub fn unheard_bytes(&self) -> u64 {
+        let unheard = self.tails.iter().filter(|tail| tail.is_unheard);
+        unheard.filter_map(|tail| tail.file.metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// Watches the files. `inotify` is none afterwards if it is not available.
@@ -98,6 +106,7 @@ impl Attempt {
             match target.write_all(&buffer[..count]) {
                 Err(Errno::EPIPE) => {
                     tail.target = None;
+                    tail.is_unheard = true;
                     pumped.is_unheard = true;
                 }
                 other => other.context("cannot write the job's output")?,

@@ -18,7 +18,7 @@ use crate::cli::job::JobOptions;
 use crate::cli::values::{os_text_by, parse_key, parse_tie};
 use crate::cli::{UsageError, command_words};
 use crate::compose::job::{job_of, new_round, on_disconnect};
-use crate::compose::stdin::JobInput;
+use crate::compose::stdin::{JobInput, has_unread_input};
 use crate::exit::ExitReason;
 use crate::tell::outcome::{exit_of, remark};
 use crate::term::text::say;
@@ -100,16 +100,28 @@ impl SubmitOptions {
 
         let mut client = context.link.connect()?;
         job.stdin = input.map(|input| input.spool(&mut client)).transpose()?;
+        let takes_input = job.stdin.is_some();
         let submit = Submit { job, on_disconnect: Some(policy) };
         if !self.wait {
-            return detach(context, client, &submit);
+            let exit = detach(context, client, &submit);
+            say_unread_input(takes_input);
+            return exit;
         }
 
         let record = stand_in(context, client, submit)?;
+        say_unread_input(takes_input);
         if let Some(remark) = remark(&record) {
             say(remark);
         }
         Ok(exit_of(&record))
+    }
+}
+
+/// Says that input was left unread, which the job would have got if it had been started in place. This comes at
+/// the end, when whoever writes the input has had time to.
+fn say_unread_input(takes_input: bool) {
+    if !takes_input && has_unread_input() {
+        say("the job did not get the input at stdin: write --stdin - to pass it on");
     }
 }
 
