@@ -19,23 +19,10 @@ use crate::job::{
 /// The time of an event, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Since some fixed moment; never goes back. Deadlines are counted in it.
+    /// Since some fixed moment, through suspends; never goes back. What waits or lasts is counted in it.
     pub monotonic: Duration,
     /// Microseconds since 1970; for the record only.
     pub wall_us: i64,
-}
-
-impl Now {
-    /// The time after so long, in microseconds since 1970; the last that can be written where that is too
-    /// long.
-    pub fn wall_us_after(&self, wait: Duration) -> i64 {
-        self.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
-    }
-
-    /// How long it is until that time, in microseconds since 1970; nothing once it has passed.
-    pub fn until(&self, wall_us: i64) -> Duration {
-        Duration::from_micros(wall_us.saturating_sub(self.wall_us).max(0).unsigned_abs())
-    }
 }
 
 /// Where a worker works.

@@ -109,7 +109,7 @@ impl Core {
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
-            due: Due::default(),
+            due: Due::starting(now),
             engine_failing: false,
             hurried: false,
             timers: Timers::default(),

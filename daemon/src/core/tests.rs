@@ -65,3 +65,23 @@ fn an_offer_whose_time_has_passed_goes_back_and_its_job_stays_in_line() {
     assert_eq!(core.running().collect::<Vec<_>>(), [(JobId(2), 1)]);
     assert_eq!(core.queued_jobs(), 1);
 }
+
+/// What waits is due when the time has passed, not when somebody's clock says so.
+#[test]
+fn a_clock_that_is_set_changes_nothing_for_what_waits() {
+    let wakes = |core: &mut Core, seconds: u64, wall_us: i64| {
+        let now = Now { monotonic: START.monotonic + Duration::from_secs(seconds), wall_us };
+        let effects = core.handle(now, Event::Tick);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Change(Change::Wake { until_us, .. }) => Some(until_us),
+            _ => None,
+        })
+    };
+    for jump in [-7_200_000_000, 7_200_000_000] {
+        let mut core = core();
+        let due_us = core.due.after(core.now, Duration::from_secs(60));
+        core.wake_for(due_us);
+        assert_eq!(wakes(&mut core, 59, START.wall_us + jump), None);
+        assert_eq!(wakes(&mut core, 60, START.wall_us + jump), Some(due_us));
+    }
+}

@@ -16,7 +16,7 @@ pub struct Retries {
 }
 
 /// No backoff grows longer, unless it was given so.
-const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 impl Retries {
     pub const NONE: Self = Self { allowed: 0, backoff: Duration::ZERO };

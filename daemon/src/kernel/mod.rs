@@ -4,10 +4,12 @@
 //! * [`spawn`]: from clone(2) to execve(2);
 //! * [`end`]: signals to trees of processes, waitpid(2), and processes that do not end;
 //! * [`cgroup`]: the control groups of this daemon;
+//! * [`clock`]: which clock is for what;
 //! * [`descriptors`], [`limits`], [`signals`]: what a process has, and what its children inherit;
 //! * [`identity`]: what tells this boot, this daemon and this role from all others.
 
 pub mod cgroup;
+pub mod clock;
 pub mod descriptors;
 pub mod end;
 pub mod identity;

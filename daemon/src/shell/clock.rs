@@ -1,23 +1,22 @@
-//! The two clocks that the machines are told. Which is for what: whatever has been waited or has lasted is
-//! counted on the monotonic one; the wall's is for the record.
+//! The time that the machines are told (`kernel/clock.rs` says which clock is for what).
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::core::Now;
+use crate::kernel::clock;
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Clock {
-    start: Instant,
+    start: Duration,
 }
 
 impl Clock {
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: clock::since_boot() }
     }
 
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.start.elapsed(), wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+        Now { monotonic: clock::since_boot().saturating_sub(self.start), wall_us: clock::wall_us() }
     }
 }

@@ -179,6 +179,7 @@ impl Checked {
             },
             output_paths: layout::job_paths,
             sync_stdin: spool::sync,
+            now_us: kernel::clock::wall_us(),
         };
         let notify = wake(&self.ground.waker);
         let engine = match Sqlite::open(&self.ground.options.state_dir, options, notify) {

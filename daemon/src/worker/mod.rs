@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -26,7 +26,9 @@ use pool_proto::wire::frame::{Decoder, encode};
 use crate::files::log;
 use crate::files::slot_output::SlotOutput;
 use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict};
-use crate::kernel::{self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper};
+use crate::kernel::{
+    self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock,
+};
 use files::Files;
 use host::Hosted;
 use output_watch::OutputWatch;
@@ -70,11 +72,31 @@ struct RunningAttempt {
     claim: Claim,
     /// Its first process, which has not been reaped.
     pid: ProcessId,
+    start: Moment,
     files: Files,
     /// When its files get their names, if they have none by then.
     name_at: Option<Instant>,
     /// Of those that have been reaped.
     usage: Usage,
+}
+
+/// When an attempt has begun.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    wall_us: i64,
+    since_boot: Duration,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { wall_us: clock::wall_us(), since_boot: clock::since_boot() }
+    }
+
+    /// Now, for the record: what has passed since, whatever has become of the wall's clock.
+    fn end_us(self) -> i64 {
+        let lasted = clock::since_boot().saturating_sub(self.since_boot);
+        self.wall_us.saturating_add(i64::try_from(lasted.as_micros()).unwrap_or(i64::MAX))
+    }
 }
 
 /// The start of an attempt.
@@ -337,10 +359,11 @@ impl Worker {
 
     fn on_run(&mut self, run: &Run) -> anyhow::Result<bool> {
         let claim = run.claim;
-        let started_us = now_us();
-        match self.start(run) {
+        let start = Moment::now();
+        match self.start(run, start) {
             Ok(attempt) => {
-                self.untold = Some(UntoldStart { claim, pid: self.outer(attempt.pid), started_us });
+                self.untold =
+                    Some(UntoldStart { claim, pid: self.outer(attempt.pid), started_us: start.wall_us });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -348,7 +371,7 @@ impl Worker {
         }
     }
 
-    fn start(&mut self, run: &Run) -> Result<RunningAttempt, SpawnFailure> {
+    fn start(&mut self, run: &Run, start: Moment) -> Result<RunningAttempt, SpawnFailure> {
         let (files, replaced) = Files::open(run, &mut self.output)?;
         replaced.into_iter().for_each(|what| self.notice(what));
 
@@ -376,6 +399,7 @@ impl Worker {
         Ok(RunningAttempt {
             claim: run.claim,
             pid,
+            start,
             files: files.without_stdin(),
             name_at: Some(Instant::now() + NAME_OUTPUT),
             usage: Usage::default(),
@@ -456,7 +480,7 @@ impl Worker {
     /// started.
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
-        let ended_us = now_us();
+        let ended_us = attempt.start.end_us();
 
         let mut exit = exit;
         for reaped in self.sweep() {
@@ -590,12 +614,6 @@ impl UntoldStart {
         let process = Process { pid: self.pid, start_ticks };
         WorkerReport::Started { claim: self.claim, process, started_us: self.started_us }
     }
-}
-
-/// For the record: microseconds since 1970.
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn add(usage: &mut Usage, reaped: &Reaped) {

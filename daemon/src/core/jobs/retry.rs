@@ -71,7 +71,7 @@ impl Core {
             format!("{left} more follow at most")
         };
         let reason = format!("attempt {} failed ({}); {left}", tries.attempts, outcome::in_words(outcome));
-        Some(Failed { reason, due_us: self.now.wall_us_after(backoff) })
+        Some(Failed { reason, due_us: self.due.after(self.now, backoff) })
     }
 
     /// Until the next attempt is due the job is the engine's alone: a million failed jobs cost no memory and

@@ -77,7 +77,7 @@ impl Core {
             self.timers.clear(Some(deadline), Timer::Attempt(Unit::Callback(id)));
         }
         let Some(claim) = current.claim else { return self.lane.push_front(id) };
-        let end = self.lane.judge(claim.attempt, exit_code == Some(0), self.now);
+        let end = self.lane.judge(claim.attempt, exit_code == Some(0), |wait| self.due.after(self.now, wait));
         self.change(Change::EndCallback { id, end, exit_code });
         if let CallbackEnd::Again { due_us } = end {
             self.lane.wait(id);

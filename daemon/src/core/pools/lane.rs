@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::slots::Slots;
-use crate::core::event::{LaneId, Now, SlotId};
+use crate::core::event::{LaneId, SlotId};
 use crate::core::settings::CallbackSettings;
 use crate::engine::CallbackEnd;
 use crate::job::{CallbackId, Claim, Unit};
@@ -149,15 +149,21 @@ impl CallbackLane {
         self.current.values().any(|current| current.claim.is_none())
     }
 
-    /// What follows from the end of an attempt: counted from 1, delivered or not.
-    pub fn judge(&self, attempt: u32, delivered: bool, now: Now) -> CallbackEnd {
+    /// What follows from the end of an attempt: counted from 1, delivered or not. `due_after`: when that is, so
+    /// long from now.
+    pub fn judge(
+        &self,
+        attempt: u32,
+        delivered: bool,
+        due_after: impl FnOnce(Duration) -> i64,
+    ) -> CallbackEnd {
         if delivered {
             CallbackEnd::Delivered
         } else if attempt >= self.settings.attempts {
             CallbackEnd::Failed
         } else {
             let backoff = self.settings.backoff.saturating_mul(1 << (attempt - 1).min(20));
-            CallbackEnd::Again { due_us: now.wall_us_after(backoff) }
+            CallbackEnd::Again { due_us: due_after(backoff) }
         }
     }
 }

@@ -1,33 +1,60 @@
 //! The trigger of what waits until a time. Who waits is the engine's; here is only when to ask for those that
 //! are due.
+//!
+//! It is written down as microseconds since 1970, lest a restart forget it; but while poold runs nobody looks at
+//! the wall's clock for it, which may be set by hours. The time of this clock is the wall's as it was at the start
+//! of poold, and what has passed since.
 
 use std::time::Duration;
 
-use crate::core::{Core, Timer};
+use crate::core::{Core, Now, Timer};
 use crate::engine::Change;
 use crate::job::CallbackId;
 
 /// So many are woken at once, lest others wait long for the engine.
 const AT_ONCE: u32 = 2048;
 
-/// When those that are due are next asked for.
-#[derive(Debug, Default)]
-pub struct Due(Option<Duration>);
+/// When those that are due are next asked for, and the clock that says so.
+#[derive(Debug)]
+pub struct Due {
+    next: Option<Duration>,
+    start: Now,
+}
+
+impl Due {
+    pub fn starting(start: Now) -> Self {
+        Self { next: None, start }
+    }
+
+    fn now_us(&self, now: Now) -> i64 {
+        self.start.wall_us.saturating_add(micros(now.monotonic.saturating_sub(self.start.monotonic)))
+    }
+
+    /// The time after so long; the last that can be written where that is too long.
+    pub fn after(&self, now: Now, wait: Duration) -> i64 {
+        self.now_us(now).saturating_add(micros(wait))
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
 
 impl Core {
     /// Something waits until that time, in microseconds since 1970.
     pub(in crate::core) fn wake_for(&mut self, due_us: i64) {
-        let at = self.now.monotonic + self.now.until(due_us);
-        if self.due.0.is_some_and(|next| next <= at) {
+        let left = due_us.saturating_sub(self.due.now_us(self.now)).max(0);
+        let at = self.now.monotonic + Duration::from_micros(left.unsigned_abs());
+        if self.due.next.is_some_and(|next| next <= at) {
             return;
         }
-        self.timers.clear(self.due.0.replace(at), Timer::Due);
+        self.timers.clear(self.due.next.replace(at), Timer::Due);
         self.timers.set(at, Timer::Due);
     }
 
     pub(in crate::core) fn take_due(&mut self) {
-        self.due.0 = None;
-        self.change(Change::Wake { until_us: self.now.wall_us, limit: AT_ONCE });
+        self.due.next = None;
+        self.change(Change::Wake { until_us: self.due.now_us(self.now), limit: AT_ONCE });
     }
 
     /// The jobs are in their lines, from which the engine offers them.

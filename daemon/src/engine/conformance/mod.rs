@@ -125,7 +125,12 @@ impl OnDisk {
         fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
             (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
         }
-        let options = Options { durability: Durability::Crash, output_paths, sync_stdin: |_, _| Ok(()) };
+        let options = Options {
+            durability: Durability::Crash,
+            output_paths,
+            sync_stdin: |_, _| Ok(()),
+            now_us: NOW_US + 1_000_000,
+        };
         let (notify, notified) = mpsc::channel();
         let (sqlite, restored) = Sqlite::open(dir, options, move || _ = notify.send(())).expect("it opens");
         (sqlite, notified, restored)

@@ -75,6 +75,8 @@ pub struct Options {
     /// Brings a spooled standard input to the disk, given its token, before the job that needs it is
     /// accepted.
     pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
+    /// The time of the start, for the record: nothing that waits is due later than its backoff from then.
+    pub now_us: i64,
 }
 
 /// What went wrong at the end.

@@ -21,7 +21,7 @@ use super::home::Home;
 use super::log;
 use super::prune::History;
 use super::records::Layout;
-use super::{FILE_NAME, Options, restore, schema};
+use super::{FILE_NAME, Options, restore, schema, waits};
 use crate::engine::Restored;
 
 /// For another process that has the file: a database tool may be about to finish.
@@ -92,7 +92,8 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let is_suspect = log::is_left(&file);
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
-    let (restored, history) = prepare(&connection, version).map_err(|error| explain(error, &file))?;
+    let (restored, history) =
+        prepare(&connection, version, options.now_us).map_err(|error| explain(error, &file))?;
     if let Err(error) = make_shrinkable(&connection) {
         tracing::warn!(%error, "the database's file will not become smaller for now: it cannot be rewritten");
     }
@@ -115,10 +116,11 @@ pub fn reopen(file: &Path) -> rusqlite::Result<Connection> {
 
 /// Settings, migration and everything that a start needs to know. Only when all of it can be read is anything
 /// changed for good.
-fn prepare(connection: &Connection, version: usize) -> rusqlite::Result<(Restored, History)> {
+fn prepare(connection: &Connection, version: usize, now_us: i64) -> rusqlite::Result<(Restored, History)> {
     configure(connection)?;
     let transaction = connection.unchecked_transaction()?;
     schema::migrate(&transaction, version)?;
+    waits::bound(&transaction, now_us)?;
     let restored = restore::read(&transaction)?;
     let history = History::read(&transaction)?;
     transaction.commit()?;

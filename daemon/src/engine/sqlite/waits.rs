@@ -4,14 +4,19 @@
 //! A job that waits is marked so in its own row as well, which keeps it out of the index of its line. A job
 //! that never waits is never looked for here.
 
+use std::time::Duration;
+
 use pool_proto::Refusal;
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::columns::{Columns, columns};
+use super::columns::{Columns, columns, micros};
 use super::environments::Environments;
 use super::records;
 use crate::engine::FETCHED_BYTES;
-use crate::job::{CallbackId, IdSet, JobId, Ready, Unit, Until};
+use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Ready, Unit, Until};
+
+/// How long after a start a callback waits at most.
+const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Units as the table names them.
 pub const JOB: &str = "job";
@@ -61,6 +66,27 @@ fn key(unit: Unit) -> (&'static str, i64) {
 pub fn due_of(connection: &Connection, id: JobId) -> Result<Option<i64>> {
     let mut select = connection.prepare_cached("SELECT due_us FROM waits WHERE unit = 'job' AND id = ?1")?;
     Ok(select.query_row([id], |row| row.get(0)).optional()?.flatten())
+}
+
+/// A start finds what was written by a clock that may have been set back since: nothing waits longer from now
+/// than its backoff.
+pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
+    // As `Retries::after` has it; the wait under way is that of the retry before `retried`.
+    let jobs = "WITH bounds AS (
+            SELECT waits.id, ?1 + CAST(
+                min(backoff_us * (1 << min(max(retried - 1, 0), 30)), max(backoff_us, ?2)) AS INTEGER
+            ) AS latest
+            FROM waits INDEXED BY waits_due JOIN jobs ON jobs.id = waits.id
+            WHERE until = 'time' AND waits.due_us > ?1 AND unit = 'job'
+        )
+        UPDATE waits SET due_us = bounds.latest FROM bounds
+        WHERE waits.unit = 'job' AND waits.id = bounds.id AND waits.due_us > bounds.latest";
+    connection.execute(jobs, (now_us, micros(MAX_BACKOFF)))?;
+
+    // Their backoff is the configuration's, which the store does not know. One that comes early does no harm.
+    let callbacks = "UPDATE waits SET due_us = ?1 WHERE until = 'time' AND due_us > ?1 AND unit = 'callback'";
+    connection.execute(callbacks, [now_us.saturating_add(micros(CALLBACK_PATIENCE))])?;
+    Ok(())
 }
 
 /// The trigger of [`Until::Time`]: what is due by then, so much at most, is in line or pending again.

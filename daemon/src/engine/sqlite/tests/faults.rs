@@ -193,9 +193,14 @@ fn what_is_not_ours_is_refused_and_left_as_it_was_byte_for_byte() {
 #[test]
 fn what_is_no_file_or_nowhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/dev/null", dir.path().join(FILE_NAME)).unwrap();
-    let error = refusal(dir.path());
-    assert!(matches!(error, OpenError::Create { .. }), "{error}");
+    // The database itself, and its log, for which SQLite would follow a link.
+    for name in [FILE_NAME, "poold.db-wal"] {
+        let path = dir.path().join(name);
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let error = refusal(dir.path());
+        assert!(matches!(error, OpenError::Create { .. }), "{error}");
+        fs::remove_file(path).unwrap();
+    }
     let error = refusal(&dir.path().join("nowhere"));
     assert!(matches!(error, OpenError::Directory { .. }), "{error}");
 }

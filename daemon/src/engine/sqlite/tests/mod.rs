@@ -51,6 +51,8 @@ fn options(durability: Durability) -> Options {
         durability,
         output_paths,
         sync_stdin: |_, token| if token == "missing" { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) },
+        // After all that these tests wait for.
+        now_us: NOW_US + 86_400_000_000,
     }
 }
 

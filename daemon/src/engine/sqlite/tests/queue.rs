@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use pool_proto::nouns::{ResultKind, State};
 
-use super::{nothing_to_tell, open};
+use super::{nothing_to_tell, open, options};
 use crate::engine::orders::*;
 use crate::engine::sqlite::records::ReadyColumn;
+use crate::engine::sqlite::{Durability, Options, Sqlite};
 use crate::engine::{Answer, Move};
 use crate::job::{Call, JobKind, Place, Position, Retries, Tries, Until, Work};
 
@@ -132,4 +133,29 @@ fn the_start_of_a_failed_call_may_come_with_its_failure() {
         Ok(0)
     );
     store.close();
+}
+
+/// The clock was set back by two hours between the two starts.
+#[test]
+fn after_a_start_nothing_is_due_later_than_its_backoff_from_then() {
+    const HOURS: i64 = 2 * 3600 * 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let retries = Retries { allowed: 9, backoff: Duration::from_secs(7) };
+    let retried = Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) });
+    store.run(vec![insert(1, 1, vec![retried; 3])]);
+    // The first two wait for 7 and 14 seconds, the last one has waited long enough.
+    store.run(vec![start(1, 1), start(2, 1), start(3, 1)]);
+    store.run(vec![wait(1, 1, 1, NOW_US + 5), wait(2, 1, 2, NOW_US + 6), wait(3, 1, 1, NOW_US - HOURS - 1)]);
+    store.close();
+
+    let options = Options { now_us: NOW_US - HOURS, ..options(Durability::Power) };
+    let (store, restored) = Sqlite::open(dir.path(), options, || ()).unwrap();
+    assert_eq!(restored.next_due_us, Some(NOW_US - HOURS - 1));
+    drop(store);
+    let database = rusqlite::Connection::open(dir.path().join("poold.db")).unwrap();
+    let mut select = database.prepare("SELECT due_us FROM waits ORDER BY id").unwrap();
+    let due: Vec<i64> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let now_us = NOW_US - HOURS;
+    assert_eq!(due, [now_us + 7_000_000, now_us + 14_000_000, now_us - 1]);
 }
