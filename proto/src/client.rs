@@ -50,6 +50,7 @@ pub struct Client {
     stream: UnixStream,
     decoder: Decoder,
     descriptors: VecDeque<OwnedFd>,
+    on_first_reply: Option<fn()>,
 }
 
 impl Client {
@@ -59,7 +60,13 @@ impl Client {
     /// Those of connect(2).
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        Ok(Self { stream, decoder: Decoder::new(MAX_REPLY), descriptors: VecDeque::new() })
+        let (decoder, descriptors) = (Decoder::new(MAX_REPLY), VecDeque::new());
+        Ok(Self { stream, decoder, descriptors, on_first_reply: None })
+    }
+
+    /// Has this called once, when the first reply has come.
+    pub fn on_first_reply(&mut self, act: fn()) {
+        self.on_first_reply = Some(act);
     }
 
     /// Sends a request and waits for its one reply.
@@ -124,6 +131,9 @@ impl Client {
     /// See [`ClientError`].
     pub fn next_reply<M: Method>(&mut self) -> Result<Option<(M::Reply, bool)>, ClientError> {
         let Some(frame) = self.decoder.next_frame() else { return Ok(None) };
+        if let Some(act) = self.on_first_reply.take() {
+            act();
+        }
         let unexpected = |error: serde_json::Error| ClientError::Unexpected(error.to_string());
 
         let reply: ReplyEnvelope<&RawValue> = serde_json::from_slice(frame).map_err(unexpected)?;

@@ -220,7 +220,7 @@ fn no_work() -> Job {
 }
 
 fn submit_and_wait(client: &mut Client, job: &Job) {
-    client.send(&Submit { job: job.clone(), on_disconnect: None }, true).unwrap();
+    client.send(&Submit { job: job.clone(), on_disconnect: None, obstacles: None }, true).unwrap();
     loop {
         let (progress, _) = client.receive::<Submit>().unwrap();
         for _ in 0..progress.descriptors.unwrap_or(0) {
@@ -235,7 +235,7 @@ fn submit_and_wait(client: &mut Client, job: &Job) {
 /// Submits the job many times in one message, and waits for all ends.
 fn run_all(client: &mut Client, job: &Job) {
     let jobs = vec![job.clone(); JOBS];
-    client.send(&SubmitMany { jobs, defaults: None }, true).unwrap();
+    client.send(&SubmitMany { jobs, defaults: None, obstacles: None }, true).unwrap();
     while client.receive::<SubmitMany>().unwrap().1 {}
 }
 

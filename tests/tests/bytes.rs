@@ -298,7 +298,7 @@ fn a_job_too_big_to_execute_has_its_callback() {
             on_done: Some(vec![script.as_str().into()]),
             ..Job::default()
         };
-        daemon.client().request(&Submit { job, on_disconnect: None }).unwrap();
+        daemon.client().request(&Submit { job, on_disconnect: None, obstacles: None }).unwrap();
     };
     submit(vec![("BIG".to_owned(), "x".repeat(200 * 1024))]);
     submit((0..100).map(|number| (format!("V{number:03}"), "x".repeat(100_000))).collect());

@@ -86,7 +86,7 @@ fn parameters_are_named_or_not_and_values_come_back_as_they_are() {
     let mut client = daemon.client();
     let job =
         Job { method: Some("echo".into()), params: Json::parse(&format!("[{big:?}]")).ok(), ..in_pool() };
-    client.send(&SubmitMany { jobs: vec![job], defaults: None }, true).unwrap();
+    client.send(&SubmitMany { jobs: vec![job], defaults: None, obstacles: None }, true).unwrap();
     let (accepted, more) = client.receive::<SubmitMany>().unwrap();
     assert_eq!((accepted.ids.len(), more), (1, true));
     let (told, more) = client.receive::<SubmitMany>().unwrap();
@@ -138,7 +138,7 @@ fn progress_reaches_those_who_look_and_those_who_wait() {
         params: Json::parse("{\"n\":3,\"seconds\":0.4}").ok(),
         ..in_pool()
     };
-    client.send(&Submit { job, on_disconnect: None }, true).unwrap();
+    client.send(&Submit { job, on_disconnect: None, obstacles: None }, true).unwrap();
     let mut fractions = Vec::new();
     loop {
         let (told, more) = client.receive::<Submit>().unwrap();
@@ -284,7 +284,11 @@ fn fifteen_mebibytes_there_and_back_hold_up_nobody() {
     let params = Json::parse(&format!("[\"{text}\"]")).ok();
     client
         .send(
-            &Submit { job: Job { method: Some("echo".into()), params, ..in_pool() }, on_disconnect: None },
+            &Submit {
+                job: Job { method: Some("echo".into()), params, ..in_pool() },
+                on_disconnect: None,
+                obstacles: None,
+            },
             true,
         )
         .unwrap();
@@ -603,7 +607,9 @@ fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
         ..in_pool()
     };
     let mut client = daemon.client();
-    client.send(&SubmitMany { jobs: (0..2000).map(job).collect(), defaults: None }, true).unwrap();
+    client
+        .send(&SubmitMany { jobs: (0..2000).map(job).collect(), defaults: None, obstacles: None }, true)
+        .unwrap();
     let (accepted, _) = client.receive::<SubmitMany>().unwrap();
     let mut ends: Vec<Brief> = Vec::new();
     loop {
@@ -618,8 +624,10 @@ fn a_batch_of_calls_comes_back_as_it_is_done_and_survives_any_death_of_ours() {
     for (n, end) in (0u64..).zip(&ends) {
         assert_eq!(end.value.as_ref().unwrap().get(), (n * n).to_string());
     }
-    let many =
-        daemon.client().request(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None }).unwrap();
+    let many = daemon
+        .client()
+        .request(&SubmitMany { jobs: (0..3000).map(job).collect(), defaults: None, obstacles: None })
+        .unwrap();
     send(daemon.supervisor(), Signal::SIGKILL);
     let range = format!("{}-{}", many.ids[0], many.ids[many.ids.len() - 1]);
     assert_eq!(daemon.run(&["wait", &range]).code, 0);

@@ -247,7 +247,9 @@ fn a_listener_that_does_not_read_is_told_that_it_has_missed_something() {
     let mut client = daemon.client();
     // Each is told with its name when it is submitted, and again when it has ended.
     for _ in 0..3 {
-        client.request(&SubmitMany { jobs: (0..8).map(job).collect(), defaults: None }).unwrap();
+        client
+            .request(&SubmitMany { jobs: (0..8).map(job).collect(), defaults: None, obstacles: None })
+            .unwrap();
     }
     daemon.run(&["wait", "1-24"]);
     let mut heard = 0;

@@ -58,7 +58,7 @@ fn what_was_submitted_before_a_kill_runs_once_however_often_it_is_repeated() {
         round: Some("one".to_owned()),
         ..Job::default()
     };
-    let many = SubmitMany { jobs: (0..50).map(job).collect(), defaults: None };
+    let many = SubmitMany { jobs: (0..50).map(job).collect(), defaults: None, obstacles: None };
     let mut ids = Vec::new();
     for round in 0..5 {
         let mut client = daemon.client();

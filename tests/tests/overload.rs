@@ -90,7 +90,7 @@ impl Bystander {
 }
 
 fn submit_and_wait(client: &mut Client, job: &Job) {
-    client.send(&Submit { job: job.clone(), on_disconnect: None }, true).unwrap();
+    client.send(&Submit { job: job.clone(), on_disconnect: None, obstacles: None }, true).unwrap();
     loop {
         let (progress, more) = client.receive::<Submit>().unwrap();
         if !more {
@@ -115,7 +115,7 @@ fn five_thousand_blocked_submits_each_get_their_own_end() {
         daemon.submit_sh(&format!("until [ -e {go} ]; do sleep 0.05; done"));
     }
     let bystander = Bystander::start(&daemon);
-    let submit = Submit { job: job(&["true"], "default"), on_disconnect: None };
+    let submit = Submit { job: job(&["true"], "default"), on_disconnect: None, obstacles: None };
     let mut waiters: Vec<Client> = (0..WAITERS).map(|_| daemon.client()).collect();
     waiters.iter_mut().for_each(|waiter| waiter.send(&submit, true).unwrap());
     let accepted = |waiter: &mut Client| waiter.receive::<Submit>().unwrap().0.id;
@@ -188,7 +188,7 @@ fn clients_that_hardly_read_a_long_listing_hold_up_nobody() {
     daemon.submit_sh(&format!("until [ -e {} ]; do sleep 0.05; done", daemon.path_text("go")));
     let mut client = daemon.client();
     let jobs = vec![job(&["true", &"x".repeat(1000)], "default"); 10_000];
-    let ids = client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids;
+    let ids = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap().ids;
     let before = memory(&daemon);
     let bystander = Bystander::start(&daemon);
     let mut readers: Vec<UnixStream> =
@@ -290,7 +290,7 @@ fn the_output_of_all_jobs_has_a_limit_and_history_makes_room() {
             && refused.stderr.contains("max_total_output_bytes"),
         "{refused:?}"
     );
-    let many = SubmitMany { jobs: vec![job(&["true"], "default")], defaults: None };
+    let many = SubmitMany { jobs: vec![job(&["true"], "default")], defaults: None, obstacles: None };
     let refused = daemon.client().request(&many).map(|submitted| submitted.ids);
     assert!(
         matches!(refused, Err(ClientError::Refused(Refusal::OutputFull { limit: 1_000_000 }))),

@@ -259,7 +259,7 @@ fn a_message_over_the_limit_is_refused_before_it_is_all_there() {
     let mut client = daemon.client();
     let long = "x".repeat(1 << 20);
     let jobs = vec![Job { env: Some([("LONG".into(), long.into())].into()), ..job(&["true"]) }; 15];
-    assert_eq!(client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids.len(), 15);
+    assert_eq!(client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap().ids.len(), 15);
 }
 
 #[test]
@@ -269,14 +269,16 @@ fn many_jobs_are_accepted_all_or_none() {
     let bad = [job(&[]), Job { pool: Some("nowhere".to_owned()), ..job(&["true"]) }];
     for bad in bad {
         let jobs = vec![job(&["true"]), job(&["true"]), bad];
-        let refusal = refusal(client.request(&SubmitMany { jobs, defaults: None }));
+        let refusal = refusal(client.request(&SubmitMany { jobs, defaults: None, obstacles: None }));
         assert!(
             matches!(refusal, Refusal::InvalidJob { index: 2, .. } | Refusal::NoSuchPool { .. }),
             "{refusal:?}"
         );
     }
     assert!(client.request(&List::default()).unwrap().jobs.is_empty());
-    let submitted = client.request(&SubmitMany { jobs: vec![job(&["true"]); 2], defaults: None }).unwrap();
+    let submitted = client
+        .request(&SubmitMany { jobs: vec![job(&["true"]); 2], defaults: None, obstacles: None })
+        .unwrap();
     assert_eq!(submitted.ids, [1, 2]);
 }
 
@@ -287,7 +289,14 @@ fn a_submit_with_more_tells_of_start_and_end_and_hands_over_the_output() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     client
-        .send(&Submit { job: job(&["sh", "-c", "echo out; echo err >&2"]), on_disconnect: None }, true)
+        .send(
+            &Submit {
+                job: job(&["sh", "-c", "echo out; echo err >&2"]),
+                on_disconnect: None,
+                obstacles: None,
+            },
+            true,
+        )
         .unwrap();
     let (accepted, goes_on) = client.receive::<Submit>().unwrap();
     assert_eq!((accepted.event, accepted.id, goes_on), (ProgressEvent::Accepted, 1, true));
@@ -313,7 +322,7 @@ fn a_wait_tells_of_each_end_and_without_more_of_the_last() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     let jobs = vec![job(&["true"]); 3];
-    client.request(&SubmitMany { jobs, defaults: None }).unwrap();
+    client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap();
     client.send(&Wait { ids: vec![1, 2, 3, 2], ..Wait::default() }, true).unwrap();
     let mut told = Vec::new();
     loop {
@@ -341,7 +350,7 @@ fn listings_go_page_by_page() {
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
     let jobs = vec![job(&["true"]); 2500];
-    client.request(&SubmitMany { jobs, defaults: None }).unwrap();
+    client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap();
     let mut ids = Vec::new();
     let mut after = None;
     loop {
@@ -388,7 +397,7 @@ fn a_client_that_never_reads_holds_up_nobody_and_fills_no_memory() {
     let daemon = Daemon::start(1);
     let long = "x".repeat(10_000);
     let jobs = vec![job(&["true", &long]); 1000];
-    daemon.client().request(&SubmitMany { jobs, defaults: None }).unwrap();
+    daemon.client().request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap();
     let mut greedy = Raw::connect(&daemon);
     greedy.0.set_nonblocking(true).unwrap();
     let call = format!("{}\0", json!({ "method": "io.poold.List", "more": true }));

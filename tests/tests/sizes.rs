@@ -122,7 +122,7 @@ fn who_reads_slowly_is_told_all_of_it_and_costs_nobody_any_memory() {
     let daemon = large("");
     let mut client = daemon.client();
     let jobs = vec![call_for(BYTES); CALLS];
-    let ids = client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids;
+    let ids = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap().ids;
     for id in &ids {
         daemon.wait_record(*id, "it ends", |record| record.state == State::Succeeded);
     }
@@ -178,7 +178,7 @@ fn thousands_that_have_ended_are_waited_for_in_one_go() {
     let daemon = Setup::new().quiet().workers(1).start();
     block(&daemon);
     let jobs = vec![Job { argv: vec!["true".into()], ..Job::default() }; JOBS];
-    let ids = daemon.client().request(&SubmitMany { jobs, defaults: None }).unwrap().ids;
+    let ids = daemon.client().request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap().ids;
     let range = format!("{}-{}", ids[0], ids[JOBS - 1]);
     let canceled = daemon.run(&["--json", "cancel", &range]);
     assert_eq!(canceled.code, 0, "{}", canceled.stderr);
@@ -196,6 +196,7 @@ fn a_message_of_many_jobs_with_large_defaults_holds_up_nobody() {
     // One environment, however many have it.
     let env = (0..100_000).map(|number| (format!("VARIABLE_{number}").into(), "value".into())).collect();
     let many = SubmitMany {
+        obstacles: None,
         jobs: vec![job.clone(); 2000],
         defaults: Some(Job { env: Some(env), ..Job::default() }),
     };
@@ -206,7 +207,7 @@ fn a_message_of_many_jobs_with_large_defaults_holds_up_nobody() {
 
     // What would be copied is refused before it is.
     let large = Job { argv: vec!["echo".into(), "x".repeat(14 * MIB).into()], ..Job::default() };
-    let many = SubmitMany { jobs: vec![Job::default(); 2000], defaults: Some(large) };
+    let many = SubmitMany { jobs: vec![Job::default(); 2000], defaults: Some(large), obstacles: None };
     let refused = daemon.client().request(&many);
     assert!(
         matches!(&refused, Err(ClientError::Refused(Refusal::InvalidParameter { parameter }))
@@ -233,7 +234,7 @@ fn a_queue_of_huge_jobs_does_not_need_their_memory() {
     block(&daemon);
     let submit = |client: &mut Client| {
         let argv = vec!["true".into(), "x".repeat(10 * MIB).into()];
-        let submit = Submit { job: Job { argv, ..Job::default() }, on_disconnect: None };
+        let submit = Submit { job: Job { argv, ..Job::default() }, on_disconnect: None, obstacles: None };
         client.request(&submit).unwrap().id
     };
     let mut client = daemon.client();
@@ -259,7 +260,7 @@ fn results_count_and_the_disk_gets_back_what_they_took() {
     let daemon = large("[history]\nmax_output_bytes = 10000000\n");
     let mut client = daemon.client();
     let jobs = vec![call_for(4 * MIB); 12];
-    let ids = client.request(&SubmitMany { jobs, defaults: None }).unwrap().ids;
+    let ids = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }).unwrap().ids;
     for id in &ids {
         daemon.wait_record(*id, "it ends", |record| record.state == State::Succeeded);
     }

@@ -5,12 +5,13 @@
 //! | SIGINT (Ctrl-C) | gets SIGINT; a job that still waits for a slot is canceled |
 //! | a second SIGINT within two seconds | is canceled: SIGTERM, its grace, SIGKILL |
 //! | SIGTERM | gets SIGTERM; a job that still waits for a slot is canceled |
-//! | one of these while poold is away | gets it when poold is back; a second signal ends poolctl at once |
+//! | a third SIGINT, a second SIGTERM | goes on; poolctl ends at once |
+//! | one of these while poold is away or does not answer | gets it when poold is back; a second one ends poolctl |
 //! | no more reader of its output | gets SIGPIPE; is canceled if it goes on writing all the same |
 //! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
-//! Except for the last row, and for a second signal while poold is away, poolctl goes on waiting, and exits
-//! as the job does. Between the submission and its acceptance signals are held back (see
+//! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
+//! does. Between the submission and its acceptance signals are held back (see
 //! [`HeldSignals`](super::held::HeldSignals)). After the job has ended they have their default effect.
 //!
 //! poolctl takes over the signals in two steps, so that a short job does not pay for a thread. First the
@@ -18,15 +19,15 @@
 
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pool_proto::methods::{self, Cancel};
 use pool_proto::{Client, ClientError, Refusal, State};
@@ -34,10 +35,21 @@ use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::low_level::{emulate_default_handler, pipe};
 
 use crate::link::connect::{Link, RECONNECT};
+use crate::link::deadline::Deadline;
 use crate::link::homecoming::Homecoming;
 use crate::term::text::say;
 
 const TWICE_WITHIN: Duration = Duration::from_secs(2);
+
+/// So many signals end poolctl, whatever becomes of the job: its end may never be told.
+const MOST_INTERRUPTS: usize = 3;
+const MOST_TERMINATIONS: usize = 2;
+
+/// Signals before such a pause do not count: a job may take each as a command of its own.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// If poold has not taken a signal after this time, poolctl says so.
+const UNANSWERED: Duration = Duration::from_secs(1);
 
 /// The signals of one job's waiter.
 #[derive(Debug)]
@@ -113,43 +125,67 @@ pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
     Ok(unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
-/// Passes on each signal that comes.
+/// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's end
+/// may not be written, and the next signal is heard all the same.
 fn attend(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
-    let mut last: Option<Instant> = None;
+    let most = if signal == SIGINT { MOST_INTERRUPTS } else { MOST_TERMINATIONS };
+    let (mut last, mut count) = (None::<Instant>, 0);
+    let unheard = Arc::new(AtomicBool::new(false));
     let mut buffer = [0; 64];
-    while noted.read(&mut buffer).is_ok_and(|count| count > 0) {
-        let twice = last.replace(Instant::now()).is_some_and(|last| last.elapsed() < TWICE_WITHIN);
-        let result = reach(signal, &noted, id, link).and_then(|client| {
-            if twice && signal == SIGINT { cancel(id, client) } else { forward(signal, id, client) }
-        });
-        if let Err(error) = result {
-            say(format_args!("the signal cannot be passed on to job {id}: {error:#}"));
+    while let Ok(come @ 1..) = noted.read(&mut buffer) {
+        let since = last.replace(Instant::now()).map(|last| last.elapsed());
+        if since.is_some_and(|since| since > FORGOTTEN_AFTER) {
+            count = 0;
         }
+        count += come;
+        if count >= most || (count > 1 && unheard.load(Ordering::Relaxed)) {
+            say(format_args!("poolctl leaves; job {id} goes on until it ends"));
+            let _ = emulate_default_handler(signal);
+        }
+
+        let is_twice = come > 1 || since.is_some_and(|since| since < TWICE_WITHIN);
+        let (link, unheard) = (link.clone(), unheard.clone());
+        thread::spawn(move || pass_on(signal, is_twice && signal == SIGINT, id, link, &unheard));
     }
 }
 
-/// Connects to poold, and waits while poold is away. A second signal then has its default effect: the user
-/// does not want to wait for poold.
-fn reach(signal: i32, noted: &UnixStream, id: u64, link: &Link) -> anyhow::Result<Client> {
+/// Passes one signal on. Says so if that takes long.
+fn pass_on(signal: i32, cancels: bool, id: u64, link: Link, unheard: &Arc<AtomicBool>) {
+    let deed = {
+        let unheard = unheard.clone();
+        move || {
+            let result = reach(id, &link, &unheard)
+                .and_then(|client| if cancels { cancel(id, client) } else { forward(signal, id, client) });
+            if let Err(error) = result {
+                say(format_args!("the signal cannot be passed on to job {id}: {error:#}"));
+            }
+            unheard.store(false, Ordering::Relaxed);
+        }
+    };
+    if Deadline::after(UNANSWERED).bound(deed).is_err() {
+        say_unheard(id, "does not answer", unheard);
+    }
+}
+
+/// Says once that poold has not taken the signal. The next signal then ends poolctl: the user does not want to
+/// wait for poold.
+fn say_unheard(id: u64, how: &str, unheard: &AtomicBool) {
+    if !unheard.swap(true, Ordering::Relaxed) {
+        say(format_args!(
+            "poold {how}; job {id} is told when it is back; a second signal ends poolctl at once"
+        ));
+    }
+}
+
+/// Connects to poold, and waits while poold is away.
+fn reach(id: u64, link: &Link, unheard: &AtomicBool) -> anyhow::Result<Client> {
     let mut homecoming = Homecoming::awaited(RECONNECT);
-    let mut is_told = false;
     loop {
         if let Some(client) = homecoming.look(link)? {
             return Ok(client);
         }
-
-        if !std::mem::replace(&mut is_told, true) {
-            say(format_args!(
-                "poold is away; job {id} is told when it is back; a second signal ends \
-                 poolctl at once"
-            ));
-        }
-        let timeout = homecoming.due().poll_timeout();
-        match poll(&mut [PollFd::new(noted.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => emulate_default_handler(signal)?,
-            Err(error) => return Err(error.into()),
-        }
+        say_unheard(id, "is away", unheard);
+        thread::sleep(homecoming.due().left().unwrap_or_default());
     }
 }
 

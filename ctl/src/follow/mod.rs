@@ -22,8 +22,8 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::Inotify;
-use pool_proto::methods::{Pools, Submit, Wait};
-use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, Slot, SlotState};
+use pool_proto::methods::{Submit, Wait};
+use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent};
 use pool_proto::{Client, ClientError, Record, Refusal, State};
 
 use self::held::UNANSWERED;
@@ -32,6 +32,7 @@ use self::tail::{Attempt, Pumped};
 use crate::link::connect::{Link, not_known_whether_accepted};
 use crate::link::deadline::Deadline;
 use crate::link::session::{Session, Turn};
+use crate::term::obstacles::Obstacles;
 use crate::term::progress::ProgressLines;
 use crate::term::stream::Stream;
 use crate::term::text::{Untold, say};
@@ -46,10 +47,6 @@ const WITHOUT_INOTIFY: Duration = Duration::from_millis(100);
 /// The files of an attempt are not watched for this long after its start, so its first output may come this
 /// late.
 const UNWATCHED: Duration = Duration::from_millis(10);
-
-/// A call that has not ended after this time may be waiting for a program that cannot start. poolctl checks
-/// that once.
-const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a job may take to end by its SIGPIPE, and the time between two looks after that. A job that still
 /// writes more between the looks is canceled: it ignores the signal, as Python does, and its output never fails.
@@ -96,8 +93,7 @@ pub struct Follower<'a> {
     interrupts: Option<Interrupts>,
     /// Signals, from the submission of the job to its acceptance.
     held: Option<HeldSignals>,
-    /// The warm pool in which a call waits, until poolctl has looked at that pool.
-    unexplained: Option<String>,
+    obstacles: Obstacles,
     progress: ProgressLines,
     buffer: Vec<u8>,
 }
@@ -114,11 +110,9 @@ impl<'a> Follower<'a> {
     /// Submits a job, and follows it as if it were started here: signals to poolctl go to the job.
     pub fn in_place(link: &'a Link, client: Client, submit: Submit) -> Self {
         let on_disconnect = submit.on_disconnect.unwrap_or_default();
-        // Only a call waits for a program.
-        let unexplained = submit.job.pool.clone().filter(|_| submit.job.method.is_some());
         let subject = Subject::Submission(Box::new(submit));
         let follower = Self::new(link, client, Sinks::both(), subject);
-        Self { is_in_place: true, on_disconnect, unexplained, ..follower }
+        Self { is_in_place: true, on_disconnect, ..follower }
     }
 
     /// Follows a job that was accepted before.
@@ -140,7 +134,7 @@ impl<'a> Follower<'a> {
             inotify: None,
             interrupts: None,
             held: None,
-            unexplained: None,
+            obstacles: Obstacles::of_one(),
             progress: ProgressLines::of_one(),
             buffer: vec![0; 256 * 1024],
         }
@@ -160,7 +154,13 @@ impl<'a> Follower<'a> {
             Subject::Submission(submit) => self.session.ask(&**submit),
             Subject::Job(id) => {
                 let on_disconnect = Some(self.on_disconnect);
-                let wait = Wait { ids: vec![*id], output: Some(true), on_disconnect, ..Wait::default() };
+                let wait = Wait {
+                    ids: vec![*id],
+                    output: Some(true),
+                    obstacles: Some(true),
+                    on_disconnect,
+                    ..Wait::default()
+                };
                 self.session.ask(&wait);
             }
         }
@@ -195,6 +195,9 @@ impl<'a> Follower<'a> {
 
             let has_more = self.pump()?;
             self.progress.show();
+            for line in self.obstacles.lines() {
+                self.progress.aside(|| say(line));
+            }
             if !self.wait(has_more)? && !has_more {
                 self.settle_in();
             }
@@ -204,31 +207,11 @@ impl<'a> Follower<'a> {
     /// The job is not a short one. From now on threads act on signals, and the files of the attempt are
     /// watched.
     fn settle_in(&mut self) {
-        match &mut self.interrupts {
-            Some(interrupts) if interrupts.are_only_noted() => interrupts.attend(),
-            Some(_) | None => self.explain(),
+        if let Some(interrupts) = &mut self.interrupts {
+            interrupts.attend();
         }
         if let Some(attempt) = &mut self.attempt {
             attempt.watch(&mut self.inotify);
-        }
-    }
-
-    /// Prints why a call waits if its program cannot start. Without that poolctl would seem to hang.
-    fn explain(&mut self) {
-        let (Some(name), Some(id)) = (self.unexplained.take(), self.id()) else { return };
-
-        // If poold is away, that explains the wait already.
-        let Ok(mut client) = self.link.open() else { return };
-        let Ok(pools) = client.request(&Pools {}).map(|listed| listed.pools) else { return };
-
-        let is_down = |slot: &Slot| {
-            matches!(slot.state, SlotState::BackingOff | SlotState::Failed | SlotState::Starting)
-        };
-        let slots = pools.iter().find(|pool| pool.name == name).map_or(&[][..], |pool| &pool.slots);
-
-        let reason = slots.iter().find_map(|slot| slot.reason.as_deref());
-        if let Some(reason) = reason.filter(|_| slots.iter().all(is_down)) {
-            say(format_args!("job {id} waits, as no program of the pool {name:?} is up: {reason}"));
         }
     }
 
@@ -256,9 +239,15 @@ impl<'a> Follower<'a> {
     fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Record>> {
         match progress.event {
             ProgressEvent::Accepted => self.subject = Subject::Job(progress.id),
-            ProgressEvent::Started => self.on_started(&progress)?,
+            ProgressEvent::Started => {
+                self.obstacles.forget(progress.id);
+                self.on_started(&progress)?;
+            }
             ProgressEvent::Progress => {
                 progress.progress.iter().for_each(|told| self.progress.note(progress.id, told))
+            }
+            ProgressEvent::Waiting => {
+                progress.obstacle.into_iter().for_each(|obstacle| self.obstacles.note(obstacle));
             }
             ProgressEvent::Ended => {
                 let record = progress.record.context("poold told of an end without a record")?;
@@ -352,7 +341,7 @@ impl<'a> Follower<'a> {
     /// while there is output to pass on.
     fn wait(&mut self, has_more: bool) -> anyhow::Result<bool> {
         let patience = self.patience(has_more).map_or(Deadline::NEVER, Deadline::after);
-        let due = self.session.due();
+        let (due, told) = (self.session.due(), Deadline::at_some(self.obstacles.due()));
 
         let held = self.held.as_ref().map_or(Deadline::NEVER, HeldSignals::due);
         let unheard = self.unheard.map_or(Deadline::NEVER, |(due, _)| due);
@@ -362,7 +351,7 @@ impl<'a> Follower<'a> {
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
         let signal = self.held.as_ref().and_then(HeldSignals::fd);
         fds.extend(signal.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let count = match poll(&mut fds, due.or(patience).or(held).or(unheard).poll_timeout()) {
+        let count = match poll(&mut fds, due.or(patience).or(held).or(unheard).or(told).poll_timeout()) {
             Ok(count) => count,
             Err(Errno::EINTR) => return Ok(true),
             Err(error) => return Err(error).context("cannot wait"),
@@ -392,7 +381,6 @@ impl<'a> Follower<'a> {
             Some(_) if self.inotify.is_none() => Some(WITHOUT_INOTIFY),
             // The job waits for a slot.
             None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => Some(UNWATCHED),
-            None if self.unexplained.is_some() => Some(EXPLAINED_AFTER),
             Some(_) | None => None,
         }
     }
@@ -419,6 +407,7 @@ impl<'a> Follower<'a> {
     /// accepted is submitted again only if poold can tell that it is the same job.
     fn on_lost(&mut self) -> anyhow::Result<()> {
         self.progress.clear();
+        self.obstacles.clear();
         match &self.subject {
             Subject::Job(_) => Ok(()),
             Subject::Submission(submit) if is_repeatable(submit) => Ok(()),

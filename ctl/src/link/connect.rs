@@ -17,7 +17,7 @@ use pool_proto::{Client, ClientError};
 
 use super::deadline::Deadline;
 use super::homecoming::Homecoming;
-use super::units;
+use super::{silence, units};
 use crate::term::text::say;
 
 /// How long poolctl waits for a poold that is being restarted.
@@ -75,7 +75,7 @@ impl Link {
     /// When there is no poold. The message says what to do.
     pub fn connect(&self) -> anyhow::Result<Client> {
         self.check()?;
-        match self.find() {
+        match self.find_heeding_silence() {
             Ok(client) => Ok(client),
             Err(error) if is_absent(&error) && self.may_start => self.start(),
             Err(error) => Err(self.explain(error)),
@@ -165,7 +165,22 @@ impl Link {
     /// When no poold is running.
     pub fn connect_only(&self) -> anyhow::Result<Client> {
         self.check()?;
-        self.find().map_err(|error| self.explain(error))
+        self.find_heeding_silence().map_err(|error| self.explain(error))
+    }
+
+    /// Connects like [`find`](Self::find). If the first reply does not come, poolctl says so.
+    fn find_heeding_silence(&self) -> io::Result<Client> {
+        silence::begin(&self.socket());
+        match self.find() {
+            Ok(mut client) => {
+                client.on_first_reply(silence::end);
+                Ok(client)
+            }
+            Err(error) => {
+                silence::end();
+                Err(error)
+            }
+        }
     }
 
     /// Connects again after the connection was lost: poold is being restarted, or is gone for good. This
@@ -241,7 +256,7 @@ impl Link {
 
         if said.status.success() {
             say(format_args!("started poold, socket {}", self.socket().display()));
-            return self.find().map_err(|error| self.explain(error));
+            return self.find_heeding_silence().map_err(|error| self.explain(error));
         }
 
         let message = String::from_utf8_lossy(&said.stderr);

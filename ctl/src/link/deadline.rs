@@ -26,6 +26,11 @@ impl Deadline {
         Self(Some(instant))
     }
 
+    /// The deadline at this point in time, if there is one.
+    pub fn at_some(instant: Option<Instant>) -> Self {
+        Self(instant)
+    }
+
     /// The time until the deadline: none without a deadline, zero when it is over.
     pub fn left(self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))

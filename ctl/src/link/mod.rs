@@ -4,4 +4,5 @@ pub mod connect;
 pub mod deadline;
 pub mod homecoming;
 pub mod session;
+mod silence;
 pub mod units;

@@ -239,11 +239,12 @@ impl<'a, M: Method> Subscription<'a, M> {
         self.session.ask(&self.request);
     }
 
-    /// Waits for the next thing to tell. `settle` is called each time before it waits.
+    /// Waits for the next thing to tell. `settle` is called each time before it waits, and again at the time
+    /// that it returns.
     ///
     /// # Errors
     /// When poold refuses or does not come back; [`TimeUp`] at the deadline.
-    pub fn next(&mut self, mut settle: impl FnMut()) -> anyhow::Result<News<M::Reply>> {
+    pub fn next(&mut self, mut settle: impl FnMut() -> Deadline) -> anyhow::Result<News<M::Reply>> {
         if std::mem::take(&mut self.is_to_ask) {
             self.session.ask(&self.request);
         }
@@ -253,8 +254,10 @@ impl<'a, M: Method> Subscription<'a, M> {
                 return Ok(News::Reply(reply, more));
             }
 
-            settle();
-            self.wait()?;
+            let again = settle();
+            if !self.wait(again)? {
+                continue;
+            }
             match self.session.turn()? {
                 Turn::Idle | Turn::Read => {}
                 Turn::Lost => return Ok(News::Lost),
@@ -266,8 +269,8 @@ impl<'a, M: Method> Subscription<'a, M> {
         }
     }
 
-    /// Waits until the session has something to do.
-    fn wait(&self) -> anyhow::Result<()> {
+    /// Waits until the session has something to do. False at the time `again`.
+    fn wait(&self, again: Deadline) -> anyhow::Result<bool> {
         loop {
             // The deadline is checked in each round, so that bytes without a pause cannot hide it.
             if self.session.deadline.is_over() {
@@ -277,10 +280,11 @@ impl<'a, M: Method> Subscription<'a, M> {
             let due = self.session.due();
             let mut fds: Vec<PollFd<'_>> =
                 self.session.fd().iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-            match poll(&mut fds, due.or(self.session.deadline).poll_timeout()) {
-                Ok(0) if due.is_over() => return Ok(()),
+            match poll(&mut fds, due.or(self.session.deadline).or(again).poll_timeout()) {
+                Ok(0) if due.is_over() => return Ok(true),
+                Ok(0) if again.is_over() => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) => return Err(io::Error::from(error)).context("cannot wait for poold"),
             }
         }

@@ -3,6 +3,7 @@
 
 pub mod bar;
 pub mod json;
+pub mod obstacles;
 pub mod printer;
 pub mod progress;
 pub mod stream;

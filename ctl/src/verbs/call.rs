@@ -74,7 +74,7 @@ impl CallOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let job = self.job()?;
         let policy = on_disconnect(&job, OnDisconnect::Detach, !self.detach, "without --async")?;
-        let submit = Submit { job, on_disconnect: Some(policy) };
+        let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
 
         let client = context.link.connect()?;
         if self.detach {

@@ -43,7 +43,7 @@ impl EventsOptions {
 
         let mut subscription = Subscription::open(&context.link, Events { pools, ids }, Deadline::NEVER)?;
         loop {
-            match subscription.next(|| ())? {
+            match subscription.next(|| Deadline::NEVER)? {
                 News::Reply(happening, _) => {
                     match context.as_json {
                         true => json::print(&happening)?,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use pool_proto::methods::{Absent, Get, List, MAX_ABSENT};
-use pool_proto::{Client, ClientError, Method, Record, Refusal};
+use pool_proto::{Client, ClientError, Record, Refusal};
 
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
@@ -41,25 +41,6 @@ impl Selection {
     /// The exit code of a verb that has done the rest.
     pub fn exit(&self) -> ExitReason {
         if self.in_vain.is_empty() { ExitReason::Success } else { ExitReason::Failed }
-    }
-
-    /// Sends a request about the jobs, and leaves out jobs that do not exist. None if no job is left.
-    ///
-    /// # Errors
-    /// When poold refuses for another reason, or has gone.
-    pub fn ask<M: Method>(
-        &mut self,
-        client: &mut Client,
-        request: impl Fn(Vec<u64>) -> M,
-    ) -> anyhow::Result<Option<M::Reply>> {
-        self.leave_out_if_many(client)?;
-        while !self.ids.is_empty() {
-            match client.request(&request(self.ids.clone())) {
-                Err(error) if is_unknown(&error) => self.leave_out_unknown(client, error)?,
-                other => return Ok(Some(other?)),
-            }
-        }
-        Ok(None)
     }
 
     /// Whether a request about all of the jobs would hold poold up.

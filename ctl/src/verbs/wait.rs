@@ -18,6 +18,7 @@ use crate::link::deadline::{Deadline, TimeUp};
 use crate::link::session::{News, Subscription};
 use crate::tell::outcome::{exit_of, sentence};
 use crate::term::json;
+use crate::term::obstacles::Obstacles;
 use crate::term::progress::ProgressLines;
 use crate::term::text::say;
 
@@ -55,12 +56,14 @@ impl WaitOptions {
             ids: selection.ids().to_vec(),
             any: Some(self.any),
             progress: Some(waiter.lines.are_seen()),
+            obstacles: Some(true),
             ..Wait::default()
         };
 
-        let ids = self.ids.iter().flat_map(IdRange::ids).collect();
-        let mut waiter =
-            Waiter { ids, any: self.any, as_json: context.as_json, ended: HashMap::new(), lines };
+        let ids: Vec<u64> = self.ids.iter().flat_map(IdRange::ids).collect();
+        let obstacles = if ids.len() == 1 { Obstacles::of_one() } else { Obstacles::of_many() };
+        let as_json = context.as_json;
+        let mut waiter = Waiter { ids, any: self.any, as_json, ended: HashMap::new(), lines, obstacles };
         if selection.are_many() {
             match context.link.connect_before(deadline) {
                 Err(error) if error.is::<TimeUp>() => return waiter.give_up("poold could not be asked"),
@@ -76,7 +79,7 @@ impl WaitOptions {
             other => other?,
         };
         loop {
-            match subscription.next(|| waiter.lines.show()) {
+            match subscription.next(|| waiter.settle()) {
                 // The others are waited for without the jobs that do not exist.
                 Err(error) if error.downcast_ref().is_some_and(is_unknown) => {
                     let mut client = context.link.connect_before(deadline)?;
@@ -92,7 +95,10 @@ impl WaitOptions {
                     }
                 }
                 // The progress of calls that died with their poold would mislead.
-                Ok(News::Lost) => waiter.lines.clear(),
+                Ok(News::Lost) => {
+                    waiter.lines.clear();
+                    waiter.obstacles.clear();
+                }
                 // What is known is not asked for again: a long wait comes to its end.
                 Ok(News::Back) => {
                     let ended = &waiter.ended;
@@ -117,13 +123,26 @@ struct Waiter {
     as_json: bool,
     ended: HashMap<u64, ExitReason>,
     lines: ProgressLines,
+    obstacles: Obstacles,
 }
 
 impl Waiter {
+    /// Shows what is known before poolctl waits. Returns when to do so again.
+    fn settle(&mut self) -> Deadline {
+        self.lines.show();
+        for line in self.obstacles.lines() {
+            self.lines.aside(|| say(line));
+        }
+        Deadline::at_some(self.obstacles.due())
+    }
+
     /// Takes in a reply. Returns how to exit if nothing is left to wait for.
     fn on_progress(&mut self, told: Progress, is_last: bool) -> anyhow::Result<Option<ExitReason>> {
         if let Some(progress) = &told.progress {
             self.lines.note(told.id, progress);
+        }
+        if let Some(obstacle) = told.obstacle {
+            self.obstacles.note(obstacle);
         }
         let Some(record) = told.record.filter(|_| told.event == ProgressEvent::Ended) else {
             return Ok(None);
@@ -131,6 +150,7 @@ impl Waiter {
 
         let exit = exit_of(&record);
         self.lines.end(record.id);
+        self.obstacles.forget(record.id);
         // After a restart poold repeats the jobs that had ended before.
         if self.ended.insert(record.id, exit).is_none() {
             self.lines.aside(|| tell(&record, self.as_json))?;

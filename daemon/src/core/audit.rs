@@ -11,6 +11,8 @@ pub struct PoolAudit {
     pub id: PoolId,
     pub name: Arc<str>,
     pub queued: u64,
+    /// Those of them that wait for a time.
+    pub waiting: u64,
     /// Slots that it is to have.
     pub wanted: u32,
     pub has_idle: bool,
@@ -26,6 +28,7 @@ impl Core {
             id,
             name: pool.name.clone(),
             queued: pool.queued,
+            waiting: pool.waiting,
             wanted: pool.slots.wanted(),
             has_idle: pool.slots.has_idle(),
             is_paused: is_paused(id),
@@ -40,7 +43,7 @@ impl Core {
 
     /// Jobs that are queued for pools which do not exist.
     pub fn unserved(&self, pool: &str) -> u64 {
-        self.unserved.get(pool).copied().unwrap_or(0)
+        self.unserved.get(pool).map_or(0, |unserved| unserved.queued)
     }
 
     /// Whether it still starts jobs.
@@ -59,7 +62,7 @@ impl Core {
             ("offers", self.pools.iter().any(|(_, pool)| !pool.offers.is_empty())),
             ("submissions into pools", self.pools.iter().any(|(_, pool)| pool.inserting > 0)),
             ("queued jobs", self.pools.iter().any(|(_, pool)| pool.queued > 0)),
-            ("jobs of pools that do not exist", self.unserved.values().any(|&queued| queued > 0)),
+            ("jobs of pools that do not exist", self.unserved.values().any(|unserved| unserved.queued > 0)),
             ("callbacks", !self.lane.is_empty()),
         ];
         held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()

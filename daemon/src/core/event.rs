@@ -307,6 +307,10 @@ pub enum Fact {
         request: RequestId,
         jobs: Vec<(JobId, Arc<str>)>,
     },
+    /// A pool starts nothing of what is queued in it: see [`Core::stall_of`](super::Core::stall_of).
+    Stalled {
+        pool: Arc<str>,
+    },
     /// Everything is over: whoever still waits does so in vain.
     Exiting,
 }

@@ -23,6 +23,7 @@
 
 #[cfg(test)]
 mod audit;
+mod drain;
 mod event;
 pub mod jobs;
 pub mod pools;
@@ -36,12 +37,14 @@ pub mod waits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use drain::Holds;
 pub use event::{Denial, Effect, Event, Fact, LaneId, Now, PoolId, SeatOf, SlotId};
 use jobs::attempt::Active;
 use jobs::submission::PendingInsertion;
 use pools::lane::CallbackLane;
-use pools::pool::JobPools;
+use pools::pool::{JobPools, Unserved};
 use pools::slots::Slots;
+pub use pools::stall::Stall;
 use pools::succession::Programs;
 pub use settings::{CallbackSettings, PoolSettings, Settings};
 use timers::{Timer, Timers};
@@ -55,7 +58,7 @@ use crate::job::{IdMap, IdSet, JobId, RequestId, StopReason, Tie, Unit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
     Serving,
-    /// Accepts nothing more; ends when everything has ended.
+    /// Accepts nothing more; ends when everything that can run has ended.
     Draining,
     /// Starts nothing more either; ends when nothing runs.
     Stopping,
@@ -78,7 +81,7 @@ pub struct Core {
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
-    unserved: BTreeMap<Arc<str>, u64>,
+    unserved: BTreeMap<Arc<str>, Unserved>,
     programs: Programs,
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
@@ -105,7 +108,7 @@ impl Core {
             active: IdMap::default(),
             submissions: IdMap::default(),
             ending: IdSet::default(),
-            unserved: restored.queued.into_iter().map(|(name, queued)| (Arc::from(name), queued)).collect(),
+            unserved: BTreeMap::new(),
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
@@ -118,12 +121,14 @@ impl Core {
             effects: Vec::new(),
         };
 
+        for (name, queued) in restored.queued {
+            let waiting = restored.waiting.get(&name).copied().unwrap_or(0);
+            core.unserved.insert(Arc::from(name), Unserved { queued, waiting });
+        }
         let mut requeued = IdMap::default();
         for job in restored.interrupted {
-            if core.recover(&job, restored.last_end) {
-                let pool: Arc<str> = Arc::from(job.pool);
-                *core.unserved.entry(pool.clone()).or_default() += 1;
-                requeued.insert(job.id, pool);
+            if let Some(waits) = core.recover(&job, restored.last_end) {
+                requeued.insert(job.id, (Arc::from(job.pool), waits));
             }
         }
 
@@ -206,7 +211,7 @@ impl Core {
                 self.on_kept_end(id, record, callbacks, dequeued);
             }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
-            Answer::Woken { jobs: _, callbacks, next_us } => self.on_woken(callbacks, next_us),
+            Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),
             Answer::CallbackBegun(run) => self.on_callback_begun(run),
             // The engine's own business, or the desk's: the core asks for none.
             Answer::Fetched { .. }
@@ -244,8 +249,8 @@ impl Core {
             let id = match self.pools.id_of(&wanted.name) {
                 Some(id) => id,
                 None => {
-                    let queued = self.unserved.remove(&wanted.name).unwrap_or(0);
-                    self.pools.add(wanted.name.clone(), wanted.program.clone(), queued)
+                    let before = self.unserved.remove(&wanted.name).unwrap_or_default();
+                    self.pools.add(wanted.name.clone(), wanted.program.clone(), before)
                 }
             };
             self.resize(LaneId::Pool(id), wanted.workers);
@@ -291,7 +296,9 @@ impl Core {
         if self.pools.get(id).is_some_and(|pool| pool.is_over()) {
             let pool = self.pools.remove(id);
             if pool.queued > 0 {
-                *self.unserved.entry(pool.name).or_default() += pool.queued;
+                let unserved = self.unserved.entry(pool.name).or_default();
+                unserved.queued += pool.queued;
+                unserved.waiting += pool.waiting;
             }
         }
     }
@@ -303,7 +310,7 @@ impl Core {
         }
         let settled = self.submissions.is_empty() && self.ending.is_empty() && !self.lane.is_claiming();
         let done = match self.mode {
-            Mode::Draining => settled && self.lane.is_empty() && self.queued_jobs() == 0,
+            Mode::Draining => settled && !self.has_startable(),
             // An engine that cannot be written must not keep the daemon alive; what it holds is tried once
             // more at its close.
             Mode::Stopping => settled || self.engine_failing || self.hurried,
@@ -314,12 +321,6 @@ impl Core {
             self.tell(Fact::Exiting);
             self.effects.push(Effect::Exit);
         }
-    }
-
-    /// Jobs that wait for their turn.
-    fn queued_jobs(&self) -> u64 {
-        let unattended = self.unattended.values().filter(|unattended| unattended.ready.is_some()).count();
-        self.pools.iter().map(|(_, pool)| pool.queued).sum::<u64>() + unattended as u64
     }
 
     fn slots(&self, lane: LaneId) -> Option<&Slots> {

@@ -54,6 +54,16 @@ impl Core {
         self.active.get(&id)?.progress.clone()
     }
 
+    /// The jobs whose end is on its way into the engine.
+    pub fn ending(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.ending.iter().copied()
+    }
+
+    /// Whether the end of that job is on its way into the engine.
+    pub fn is_ending(&self, id: JobId) -> bool {
+        self.ending.contains(&id)
+    }
+
     /// Whether a signal would reach the job.
     pub fn reachable(&self, id: JobId) -> Reach {
         match self.active.get(&id) {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use pool_proto::OsText;
 use pool_proto::methods::{Pong, PoolsListed, ShutdownMode, ShuttingDown};
-use pool_proto::nouns::{Condition, Incident, Pool, Swept, Tier};
+use pool_proto::nouns::{Condition, Ending, Incident, Pool, Swept, Tier};
 use pool_proto::text::rfc3339;
 
+use super::request::Open;
 use super::{Desk, Effect};
-use crate::core::{self, Core, SlotId};
+use crate::core::{self, Core, Holds, SlotId};
 use crate::job::{ProcessId, RequestId};
 use crate::start::config::DurabilityName;
 
@@ -93,6 +94,7 @@ impl Desk {
             incidents: self.changing.incidents.iter().cloned().collect(),
             stuck: Vec::new(),
             pools: self.pools(core),
+            ending: core.holds().map(ending),
         };
         self.close(request);
         self.effects.push(Effect::ReplyCondition { request, condition: Box::new(condition) });
@@ -113,9 +115,12 @@ impl Desk {
         core.pools(|pool| self.changing.containment.get(pool).cloned().unwrap_or_else(|| unknown.clone()))
     }
 
-    pub(super) fn on_shutdown(&mut self, request: RequestId, mode: ShutdownMode) {
+    pub(super) fn on_shutdown(&mut self, request: RequestId, mode: ShutdownMode, more: bool) {
         tracing::info!(?mode, "told to end by a client");
-        self.reply(request, ShuttingDown { pid: self.daemon.guardian.get() }, true);
+        if more {
+            self.requests.insert(request, Open::ShuttingDown);
+        }
+        self.reply(request, ShuttingDown { pid: self.daemon.guardian.get(), kept: None }, !more);
         let (soon, command) = match mode {
             ShutdownMode::Drain => (false, core::Event::Drain),
             ShutdownMode::Now => (true, core::Event::Stop),
@@ -123,4 +128,16 @@ impl Desk {
         self.effects.push(Effect::Ending { soon });
         self.effects.push(Effect::Command(command));
     }
+
+    /// All is done that was waited for.
+    pub(super) fn reply_shut_down(&mut self, request: RequestId, core: &Core) {
+        let kept = core.holds().map_or(0, |holds| holds.kept);
+        self.reply(request, ShuttingDown { pid: self.daemon.guardian.get(), kept: Some(kept) }, true);
+    }
+}
+
+fn ending(holds: Holds) -> Ending {
+    let Holds { running, queued, callbacks, unwritten, kept } = holds;
+    let running = running.into_iter().map(|id| id.0).collect();
+    Ending { running, queued, callbacks, unwritten, kept }
 }

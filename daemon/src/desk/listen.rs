@@ -117,6 +117,7 @@ impl Desk {
         match change {
             Change::Move(moved) => {
                 self.see_to_end(moved);
+                self.overhear_obstacle(moved);
                 if self.requests.has_listeners() {
                     self.tell_move(moved);
                 }

@@ -21,6 +21,7 @@ mod condition;
 mod event;
 mod listen;
 mod listing;
+mod obstacle;
 mod pools;
 mod request;
 mod rights;
@@ -130,7 +131,12 @@ impl Desk {
             Event::TooSlow { request } => self.on_too_slow(request),
             Event::Fact(fact) => self.on_fact(fact, core),
             Event::Answer(answer) => self.on_answer(answer, core),
-            Event::Failing(reason) => self.changing.store_failure = reason,
+            Event::Failing(reason) => {
+                self.changing.store_failure = reason.clone();
+                if let Some(reason) = reason {
+                    self.on_store_failure(&reason, core);
+                }
+            }
             Event::SpoolFailed { request, token, reason } => self.on_spool_failed(request, &token, reason),
             Event::OutputMissing { request, id, attempt, reason } => {
                 self.on_output_missing(request, id, attempt, reason, core);
@@ -241,14 +247,16 @@ impl Desk {
                 };
                 let attached = wait.on_disconnect == Some(OnDisconnect::Cancel);
                 let wanted = Wanted::Ends { any: wait.any.unwrap_or(false), watch, attached };
-                self.on_wait(request, job_ids(wait.ids), wanted);
+                let tells_obstacles = more && wait.obstacles == Some(true);
+                self.on_wait(request, job_ids(wait.ids), wanted, tells_obstacles);
             }
             Request::Get(get) => self.on_get(request, JobId(get.id)),
             Request::Output(output) => self.on_output(request, JobId(output.id)),
             Request::List(list) => self.on_list(request, list, more),
             Request::Cancel(cancel) => {
                 let unstarted = cancel.unstarted == Some(true);
-                self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted });
+                let tells_obstacles = more && cancel.obstacles == Some(true);
+                self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted }, tells_obstacles);
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
@@ -260,7 +268,7 @@ impl Desk {
             Request::Events(events) => self.on_events(request, events, more, core),
             Request::Backup => self.on_backup(connection, request),
             Request::EndBackup => self.on_end_backup(connection, request),
-            Request::Shutdown(shutdown) => self.on_shutdown(request, shutdown.mode),
+            Request::Shutdown(shutdown) => self.on_shutdown(request, shutdown.mode, more),
         }
     }
 
@@ -294,7 +302,8 @@ impl Desk {
         match fact {
             Fact::Accepted { request, first, jobs, existing } => {
                 self.hear_of_acceptance(first, &jobs, &existing);
-                self.on_accepted(request, first, jobs.len(), &existing);
+                let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
+                self.on_accepted(request, first, jobs.len(), &existing, is_stalled);
             }
             Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
@@ -310,6 +319,10 @@ impl Desk {
             Fact::Released { request, jobs } => {
                 self.hear_of_release(&jobs);
                 self.on_released(request);
+            }
+            Fact::Stalled { pool } => {
+                tracing::debug!(%pool, "a pool starts nothing");
+                self.look_for_obstacles();
             }
             Fact::Exiting => self.on_exiting(core),
         }
@@ -369,7 +382,8 @@ impl Desk {
             | Open::Listing(_)
             | Open::ChangingPool(_)
             | Open::BackingUp
-            | Open::EndingBackup => tracing::error!(%request, "the engine answered what was not asked"),
+            | Open::EndingBackup
+            | Open::ShuttingDown => tracing::error!(%request, "the engine answered what was not asked"),
         }
     }
 
@@ -387,6 +401,9 @@ impl Desk {
         let waits = |open: &Open| matches!(open, Open::Waiting(_) | Open::Signaling | Open::Listening(_));
         for request in self.requests.that(waits) {
             self.refuse(request, Refusal::ShuttingDown {});
+        }
+        for request in self.requests.that(|open| matches!(open, Open::ShuttingDown)) {
+            self.reply_shut_down(request, core);
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Open {
     ChangingPool(PoolChange),
     BackingUp,
     EndingBackup,
+    /// It is told when the daemon has come to its end.
+    ShuttingDown,
 }
 
 /// A request that is carried out later, as it came.
@@ -64,7 +66,8 @@ impl Open {
             | Self::Seeking(_)
             | Self::Listening(_)
             | Self::BackingUp
-            | Self::EndingBackup => return false,
+            | Self::EndingBackup
+            | Self::ShuttingDown => return false,
         }
         true
     }
@@ -84,7 +87,8 @@ impl Open {
             | Self::Seeking(_)
             | Self::Listening(_)
             | Self::BackingUp
-            | Self::EndingBackup => false,
+            | Self::EndingBackup
+            | Self::ShuttingDown => false,
         }
     }
 }

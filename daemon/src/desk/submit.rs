@@ -9,6 +9,7 @@ use pool_proto::{Refusal, nouns};
 
 use super::admission::Common;
 use super::event::ConnectionId;
+use super::obstacle::MOST_TOLD;
 use super::request::Open;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
@@ -23,6 +24,8 @@ pub struct Submission {
     /// The token of the standard input that its job has named: the job's once that is kept, nobody's where it
     /// is not.
     spooled: Option<String>,
+    /// Its client wants to know why its jobs do not go on.
+    tells_obstacles: bool,
     /// Its client has gone.
     pub is_forsaken: bool,
 }
@@ -76,7 +79,8 @@ impl Desk {
         core: &Core,
     ) -> Result<(Arc<Work>, Submission), Refusal> {
         self.check_output_room()?;
-        let Submit { mut job, on_disconnect } = submit;
+        let Submit { mut job, on_disconnect, obstacles } = submit;
+        let tells_obstacles = more && obstacles == Some(true);
         let attached = more.then(|| on_disconnect.unwrap_or_default());
         if attached == Some(OnDisconnect::Cancel) {
             if job.tie.as_deref().is_some_and(|tie| tie != TIE_TO_CLIENT) {
@@ -112,15 +116,22 @@ impl Desk {
             })?),
             None => None,
         };
-        Ok((work, Submission { form: Form::One, follow, spooled, is_forsaken: false }))
+        Ok((work, Submission { form: Form::One, follow, spooled, tells_obstacles, is_forsaken: false }))
     }
 
     pub(super) fn on_submit_many(&mut self, request: RequestId, many: SubmitMany, more: bool, core: &Core) {
+        let tells_obstacles = more && many.obstacles == Some(true);
         match self.check_submit_many(many, more, core) {
             Ok(jobs) if jobs.is_empty() => self.reply(request, Submitted::default(), true),
             Ok(jobs) => {
                 let follow = if more { Follow::Batch } else { Follow::Nothing };
-                let submission = Submission { form: Form::List, follow, spooled: None, is_forsaken: false };
+                let submission = Submission {
+                    form: Form::List,
+                    follow,
+                    spooled: None,
+                    tells_obstacles,
+                    is_forsaken: false,
+                };
                 self.submit(request, jobs, submission);
             }
             Err(refusal) => self.refuse(request, refusal),
@@ -158,13 +169,14 @@ impl Desk {
         self.command(core::Event::Submit { request, jobs });
     }
 
-    /// The jobs are kept, or were before.
+    /// The jobs are kept, or were before. `is_stalled`: their pool starts nothing.
     pub(super) fn on_accepted(
         &mut self,
         request: RequestId,
         first: JobId,
         count: usize,
         existing: &[(usize, JobId)],
+        is_stalled: bool,
     ) {
         let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
         let spooled = submission.take_spooled();
@@ -192,13 +204,20 @@ impl Desk {
 
         if let Some(wanted) = wanted {
             let watcher = Watcher::new(wanted, ids.iter().copied());
+            let watcher = watcher.telling_obstacles(submission.tells_obstacles);
             self.requests.insert(request, Open::Waiting(Box::new(watcher)));
         }
 
         self.reply_accepted(request, submission.form, &ids, existing, wanted.is_none());
-        if wanted.is_some() && !existing.is_empty() {
-            // These may have started, and ended, long ago.
-            self.read_soon(request, existing.iter().map(|&(_, id)| id));
+        let mut unknown: Vec<JobId> = existing.iter().map(|&(_, id)| id).collect();
+        if submission.tells_obstacles && is_stalled {
+            unknown.extend(ids.iter().take(MOST_TOLD as usize));
+            unknown.sort_unstable();
+            unknown.dedup();
+        }
+        if wanted.is_some() && !unknown.is_empty() {
+            // Those that exist already may have started, and ended, long ago.
+            self.read_soon(request, unknown);
             self.read_on(request);
         }
     }
@@ -220,7 +239,7 @@ impl Desk {
             (Form::One | Form::List, _) => {
                 let ids = ids.iter().map(|id| id.0).collect();
                 let existing = existing.iter().map(|&(place, _)| place).collect();
-                self.reply(request, Submitted { ids, existing, results: Vec::new() }, last);
+                self.reply(request, Submitted { ids, existing, ..Submitted::default() }, last);
             }
         }
     }

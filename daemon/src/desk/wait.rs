@@ -19,9 +19,10 @@
 use std::collections::{BTreeMap, VecDeque, hash_set};
 
 use pool_proto::methods::{Canceled, Submitted};
-use pool_proto::nouns::{Brief, CallProgress, OnDisconnect, Progress, ProgressEvent};
+use pool_proto::nouns::{Brief, CallProgress, ObstacleKind, OnDisconnect, Progress, ProgressEvent};
 use pool_proto::{Record, Refusal, State};
 
+use super::obstacle::MOST_TOLD;
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
@@ -109,6 +110,10 @@ pub struct Watcher {
     starts_told: usize,
     /// It has much to read.
     is_full: bool,
+    /// It wants to know why its jobs do not go on.
+    pub tells_obstacles: bool,
+    /// How many obstacles of each kind it was told.
+    obstacles: BTreeMap<ObstacleKind, u32>,
 }
 
 impl Watcher {
@@ -125,12 +130,29 @@ impl Watcher {
             starts: BTreeMap::new(),
             starts_told: 0,
             is_full: false,
+            tells_obstacles: false,
+            obstacles: BTreeMap::new(),
         }
     }
 
     /// Whether ends are told as they come, and not by and by.
     pub fn keeps_up(&self) -> bool {
         !self.is_full
+    }
+
+    /// The same, told of obstacles.
+    pub fn telling_obstacles(self, tells_obstacles: bool) -> Self {
+        Self { tells_obstacles, ..self }
+    }
+
+    /// Whether it is to be told one more obstacle of that kind.
+    pub fn note_obstacle(&mut self, kind: ObstacleKind) -> bool {
+        if !self.tells_obstacles {
+            return false;
+        }
+        let told = self.obstacles.entry(kind).or_default();
+        *told += 1;
+        *told <= MOST_TOLD
     }
 
     /// The jobs that it still waits for.
@@ -221,13 +243,20 @@ pub fn progress(event: ProgressEvent, id: JobId) -> Progress {
         record: None,
         existing: None,
         progress: None,
+        obstacle: None,
     }
 }
 
 impl Desk {
     /// The request waits from now on, so that no end can slip through; the engine then tells what has ended
     /// already, and what does not exist.
-    pub(super) fn on_wait(&mut self, request: RequestId, mut ids: Vec<JobId>, wanted: Wanted) {
+    pub(super) fn on_wait(
+        &mut self,
+        request: RequestId,
+        mut ids: Vec<JobId>,
+        wanted: Wanted,
+        tells_obstacles: bool,
+    ) {
         if ids.is_empty() {
             let parameter = "ids: at least one is needed".to_owned();
             return self.refuse(request, Refusal::InvalidParameter { parameter });
@@ -239,7 +268,17 @@ impl Desk {
         ids.sort_unstable();
         ids.dedup();
 
-        self.requests.insert(request, Open::Waiting(Box::new(Watcher::new(wanted, ids.iter().copied()))));
+        let watcher = Watcher::new(wanted, ids.iter().copied()).telling_obstacles(tells_obstacles);
+        self.requests.insert(request, Open::Waiting(Box::new(watcher)));
+        if tells_obstacles {
+            // So that the client knows that it is heard, however long the jobs take.
+            match wanted {
+                Wanted::Cancel { .. } => self.reply(request, Canceled::default(), false),
+                Wanted::Attached(_) | Wanted::Ends { .. } | Wanted::Batch => {
+                    self.reply(request, progress(ProgressEvent::Waiting, ids[0]), false);
+                }
+            }
+        }
         if let Wanted::Ends { attached: true, .. } = wanted {
             self.command(core::Event::Attended { ids: ids.clone() });
         }
@@ -331,6 +370,9 @@ impl Desk {
                 } else {
                     self.command(core::Event::Cancel { id, unstarted });
                 }
+            }
+            if let Some(obstacle) = self.obstacle_of(record, core) {
+                self.tell_obstacle_to(request, obstacle);
             }
         }
 
@@ -461,7 +503,7 @@ impl Desk {
         if watcher.remaining.is_empty() {
             let mut jobs = std::mem::take(&mut watcher.records);
             jobs.sort_unstable_by_key(|record| record.id);
-            self.reply(request, Canceled { jobs }, true);
+            self.reply(request, Canceled { jobs, obstacles: None }, true);
         }
     }
 

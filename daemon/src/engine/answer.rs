@@ -41,13 +41,12 @@ pub enum Answer {
         id: JobId,
     },
     /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
-    /// [`Fence::Idle`](super::Fence::Idle), the pool in whose line it was, or for whose line it waited until
-    /// a time. `stdin`: the token of its spooled input, which nobody needs any more.
+    /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input, which nobody needs any more.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
-        dequeued: Option<Arc<str>>,
+        dequeued: Option<Dequeued>,
         stdin: Option<String>,
     },
     Released {
@@ -107,6 +106,14 @@ pub enum Answer {
     },
 }
 
+/// Where a job was queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dequeued {
+    pub pool: Arc<str>,
+    /// It waited for a time, and was not in the line.
+    pub waited: bool,
+}
+
 /// A callback ready to run.
 #[derive(Debug, PartialEq)]
 pub struct CallbackRun {
@@ -127,6 +134,8 @@ pub struct Restored {
     pub next_callback: u64,
     /// Jobs queued, by pool; those that wait for their next attempt's time are among them.
     pub queued: BTreeMap<String, u64>,
+    /// Those of them that wait for a time.
+    pub waiting: BTreeMap<String, u64>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
     /// The boot of the machine that the processes named are of.
@@ -186,6 +195,8 @@ pub struct Tied {
     pub tie: Tie,
     /// The pool in whose line it is, or for whose line it waits until a time.
     pub queued_in: Option<Arc<str>>,
+    /// It waits for a time.
+    pub waits: bool,
     /// It is tied to a job, and that has ended.
     pub untied: bool,
 }

@@ -368,8 +368,7 @@ mod tests {
         let (next, _) = slot.begin(names(dir.path(), 2)).unwrap();
         let others = next.files.each_ref().map(inode);
         assert!(others.iter().all(|other| !inodes.contains(other)));
-        let _reader =
-            blank_paths(&dir.path().join("output/slots/pool.default.0")).map(|path| File::open(path));
+        let _reader = blank_paths(&dir.path().join("output/slots/pool.default.0")).map(File::open);
         slot.end(next, true).unwrap();
         slot.renew();
         let (last, _) = slot.begin(names(dir.path(), 3)).unwrap();
@@ -384,7 +383,7 @@ mod tests {
         fs::create_dir_all(err.join("a folder")).unwrap();
         fs::write(&out, "of an attempt that nobody knows of").unwrap();
         let (attempt, odd) = slot.begin([out.clone(), err.clone()]).unwrap();
-        assert_eq!(odd, [err.clone()]);
+        assert_eq!(odd, std::slice::from_ref(&err));
         assert!(!out.exists() && !err.exists());
         slot.end(attempt, true).unwrap();
 

@@ -104,6 +104,7 @@ impl Shell {
             record: None,
             existing: None,
             progress: None,
+            obstacle: None,
         };
         self.server.reply(request, &started, files, false);
     }

@@ -141,20 +141,20 @@ impl World {
         if jobs.len() == 1
             && let Some(job) = jobs.pop()
         {
-            return self.ask(Request::Submit(Box::new(Submit { job, on_disconnect: None })));
+            return self.ask(Request::Submit(Box::new(Submit { job, on_disconnect: None, obstacles: None })));
         }
-        self.ask(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None })))
+        self.ask(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None, obstacles: None })))
     }
 
     /// Submits, and waits for the ends in few words.
     pub fn submit_batch(&mut self, jobs: Vec<Work>) -> RequestId {
         let jobs = jobs.iter().map(as_submitted).collect();
-        self.ask_for_more(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None })))
+        self.ask_for_more(Request::SubmitMany(Box::new(SubmitMany { jobs, defaults: None, obstacles: None })))
     }
 
     /// Submits, and waits for the end.
     pub fn submit_and_wait(&mut self, work: &Work, on_disconnect: OnDisconnect) -> RequestId {
-        let submit = Submit { job: as_submitted(work), on_disconnect: Some(on_disconnect) };
+        let submit = Submit { job: as_submitted(work), on_disconnect: Some(on_disconnect), obstacles: None };
         self.ask_for_more(Request::Submit(Box::new(submit)))
     }
 
@@ -167,7 +167,11 @@ impl World {
             _ => return spool,
         };
         let job = as_submitted(&Work { stdin: Some(token), ..work });
-        self.ask_over(connection, Request::Submit(Box::new(Submit { job, on_disconnect: None })), false)
+        self.ask_over(
+            connection,
+            Request::Submit(Box::new(Submit { job, on_disconnect: None, obstacles: None })),
+            false,
+        )
     }
 
     pub fn wait(&mut self, wait: Wait) -> RequestId {
@@ -363,9 +367,10 @@ impl World {
                     let progress = progress.expect("that is what is told");
                     Heard::Progress { id: JobId(id), progress }
                 }
+                ProgressEvent::Waiting => panic!("nobody asks for obstacles"),
                 ProgressEvent::Ended => Heard::Ended(record.expect("an end comes with its record")),
             },
-            Reply::Submitted(Submitted { ids, existing, results }) => {
+            Reply::Submitted(Submitted { ids, existing, results, obstacles: _ }) => {
                 let briefs = results.len();
                 if !ids.is_empty() || briefs == 0 {
                     self.hear(request, Heard::Accepted { ids, existing }, last && briefs == 0);

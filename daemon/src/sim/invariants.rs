@@ -181,8 +181,9 @@ impl World {
         }
         for pool in self.core().audit_pools() {
             let waits_for_time = |memory: &Memory| memory.count_waiting(&pool.name) as u64;
-            let waiting =
-                pool.queued - waits_for_time(self.disk()) - waits_for_time(self.engine().volatile());
+            let timed = waits_for_time(self.disk()) + waits_for_time(self.engine().volatile());
+            assert_eq!(pool.waiting, timed, "jobs of {:?} that wait for a time", pool.name);
+            let waiting = pool.queued - timed;
             let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }

@@ -54,7 +54,7 @@ fn a_spooled_input_that_nobody_names_goes_with_its_connection() {
     assert_eq!(world.clients.spooled.len(), 1);
     let token = world.clients.spooled.first().cloned();
     let job = as_submitted(&Work { stdin: token, ..work() });
-    let other = world.ask(Request::Submit(Box::new(Submit { job, on_disconnect: None })));
+    let other = world.ask(Request::Submit(Box::new(Submit { job, on_disconnect: None, obstacles: None })));
     assert!(
         matches!(refused(world.replies(other).last()), Refusal::InvalidJob { .. }),
         "it is another one's"

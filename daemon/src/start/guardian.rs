@@ -19,8 +19,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use nix::unistd::{Pid, alarm};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::door::Door;
@@ -53,6 +53,10 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// From the second death of late to the next start, four times as long after each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// A supervisor that has not ended so many seconds after it was told to for the second time is killed. It takes
+/// less to kill its attempts and their workers.
+const HURRY_S: u32 = 10;
+
 /// What the guardian keeps for the supervisor.
 #[derive(Debug)]
 pub struct Guarded {
@@ -81,7 +85,7 @@ struct Ears {
 impl Ears {
     fn open() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
 
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
@@ -189,6 +193,9 @@ fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
 
 /// Passes signals on, and listeners, until the supervisor has ended. Orphans that fall to us meanwhile are
 /// reaped.
+///
+/// A supervisor that is stopped hears nothing: it is continued when it is told to end. One that does not end though
+/// it was told twice is killed, after a while or at the third time.
 fn wait_for_end(
     supervisor: ProcessId,
     lifeline: &OwnedFd,
@@ -198,6 +205,7 @@ fn wait_for_end(
 ) -> Exit {
     let mut events = Events::with_capacity(2);
     let mut mend_at: Option<Instant> = None;
+    let mut ends = 0;
     loop {
         let patience = mend_at.map(|at| at.saturating_duration_since(Instant::now()));
         // It is interrupted by the signals that it waits for; anything else is a bug, and is not to keep the
@@ -215,15 +223,27 @@ fn wait_for_end(
                 has_child_ended = true;
                 continue;
             }
-            *told_to_end |= is_end(signal);
             if signal == SIGHUP {
                 guarded.log_file.iter().for_each(|path| log::reopen(path));
             }
             // Not reaped yet, so the pid is its own.
-            let _ = kill(
-                Pid::from_raw(supervisor.get()),
-                Signal::try_from(signal).expect("one of those handled"),
-            );
+            let send = |signal| _ = kill(Pid::from_raw(supervisor.get()), signal);
+            if signal == SIGALRM {
+                tracing::error!(pid = %supervisor, "the supervisor does not end: it is killed");
+                send(Signal::SIGKILL);
+                continue;
+            }
+            send(Signal::try_from(signal).expect("one of those handled"));
+            if is_end(signal) {
+                *told_to_end = true;
+                ends += 1;
+                send(Signal::SIGCONT);
+                match ends {
+                    ..=1 => {}
+                    2 => _ = alarm::set(HURRY_S),
+                    3.. => send(Signal::SIGKILL),
+                }
+            }
         }
         while has_child_ended && let Ok(Some(reaped)) = kernel::reap_one() {
             if reaped.pid == supervisor {

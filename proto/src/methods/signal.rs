@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nouns::Record;
+use crate::nouns::{Obstacle, Record};
 
 /// Parameters of `Cancel`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -12,13 +12,17 @@ pub struct Cancel {
     pub ids: Vec<u64>,
     #[serde(default)]
     pub unstarted: Option<bool>,
+    #[serde(default)]
+    pub obstacles: Option<bool>,
 }
 
-/// Reply of `Cancel`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Replies of `Cancel`; the last one has the jobs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Canceled {
     pub jobs: Vec<Record>,
+    #[serde(default)]
+    pub obstacles: Option<Vec<Obstacle>>,
 }
 
 /// Parameters of `Signal`.

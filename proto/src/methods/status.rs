@@ -42,9 +42,12 @@ pub struct Shutdown {
     pub mode: ShutdownMode,
 }
 
-/// Reply of `Shutdown`: the pid of the process whose end is the end of the daemon.
+/// Reply of `Shutdown`: the pid of the process whose end is the end of the daemon. With `more` there is a
+/// second reply when all is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct ShuttingDown {
     pub pid: i32,
+    #[serde(default)]
+    pub kept: Option<u64>,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::nouns::{Brief, Job, OnDisconnect};
+use crate::nouns::{Brief, Job, Obstacle, OnDisconnect};
 
 /// Parameters of `Submit`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct Submit {
     pub job: Job,
     #[serde(default)]
     pub on_disconnect: Option<OnDisconnect>,
+    #[serde(default)]
+    pub obstacles: Option<bool>,
 }
 
 /// The greatest number of jobs in one `SubmitMany`.
@@ -56,6 +58,8 @@ pub struct SubmitMany {
     pub jobs: Vec<Job>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Job>,
+    #[serde(default)]
+    pub obstacles: Option<bool>,
 }
 
 /// Replies of `SubmitMany`. The first reply has the ids, in the order of the jobs, and the places of the jobs
@@ -68,6 +72,8 @@ pub struct Submitted {
     pub existing: Vec<usize>,
     #[serde(default)]
     pub results: Vec<Brief>,
+    #[serde(default)]
+    pub obstacles: Option<Vec<Obstacle>>,
 }
 
 /// Parameters of `Spool`.

@@ -18,5 +18,7 @@ pub struct Wait {
     #[serde(default)]
     pub progress: Option<bool>,
     #[serde(default)]
+    pub obstacles: Option<bool>,
+    #[serde(default)]
     pub on_disconnect: Option<OnDisconnect>,
 }

@@ -34,6 +34,19 @@ pub struct Condition {
     #[serde(default)]
     pub stuck: Vec<Stuck>,
     pub pools: Vec<Pool>,
+    #[serde(default)]
+    pub ending: Option<Ending>,
+}
+
+/// What the end of a daemon waits for that has been told to end, and what is left for the next start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Ending {
+    pub running: Vec<u64>,
+    pub queued: u64,
+    pub callbacks: u64,
+    pub unwritten: u64,
+    pub kept: u64,
 }
 
 /// Harm that was done to a slot from outside, and what poold has done about it.

@@ -20,6 +20,31 @@ pub struct Progress {
     pub existing: Option<bool>,
     #[serde(default)]
     pub progress: Option<CallProgress>,
+    #[serde(default)]
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why a job does not go on, although nothing of it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Obstacle {
+    pub id: u64,
+    pub kind: ObstacleKind,
+    pub reason: String,
+}
+
+/// The kinds of obstacle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObstacleKind {
+    /// A person has to decide.
+    Held,
+    /// The job has failed and waits for its next attempt.
+    Retry,
+    /// The job's pool starts nothing.
+    Pool,
+    /// poold cannot write its database, so the job's end or start cannot be told.
+    Store,
 }
 
 /// What a [`Progress`] tells.
@@ -32,6 +57,8 @@ pub enum ProgressEvent {
     Started,
     /// A call has reported progress.
     Progress,
+    /// poold has begun to wait for the job's end, or knows an obstacle to it.
+    Waiting,
     /// The job has ended. The record comes with the reply.
     Ended,
 }

@@ -45,13 +45,14 @@ impl<'a> BatchLane<'a> {
         let jobs = self.unknown.iter().map(|load| template.part(load)).collect();
         let tie = (self.on_disconnect == OnDisconnect::Cancel).then(|| TIE_TO_CLIENT.to_owned());
         let defaults = Job { tie, ..template.common().clone() };
-        self.session.ask(&SubmitMany { jobs, defaults: Some(defaults) });
+        self.session.ask(&SubmitMany { jobs, defaults: Some(defaults), obstacles: Some(true) });
     }
 
     fn wait(&mut self) {
         self.is_waiting = true;
         let ids = self.accepted.keys().copied().collect();
-        self.session.ask(&Wait { ids, on_disconnect: Some(self.on_disconnect), ..Wait::default() });
+        let on_disconnect = Some(self.on_disconnect);
+        self.session.ask(&Wait { ids, on_disconnect, obstacles: Some(true), ..Wait::default() });
     }
 
     /// Submits everything once more.
@@ -74,6 +75,7 @@ impl<'a> BatchLane<'a> {
             self.events.push_back(LaneEvent::Accepted(submitted.ids));
         }
 
+        self.events.extend(submitted.obstacles.into_iter().flatten().map(LaneEvent::Obstacle));
         submitted.results.into_iter().for_each(|brief| self.on_end(brief));
         Ok(true)
     }
@@ -82,6 +84,7 @@ impl<'a> BatchLane<'a> {
         match self.session.next_reply::<Wait>() {
             Ok(None) => return Ok(false),
             Ok(Some((progress, _))) => {
+                self.events.extend(progress.obstacle.map(LaneEvent::Obstacle));
                 let record = progress.record.filter(|_| progress.event == ProgressEvent::Ended);
                 record.into_iter().for_each(|record| self.on_end(in_brief(*record)));
             }

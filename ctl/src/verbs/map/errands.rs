@@ -107,7 +107,7 @@ fn interrupt(link: &Link, signal: i32, ids: &[u64]) -> anyhow::Result<Vec<u64>> 
 fn cancel(link: &Link, ids: Vec<u64>, unstarted: bool, cancels: &mut Vec<Client>) -> anyhow::Result<()> {
     if !ids.is_empty() {
         let mut client = link.reconnect()?;
-        client.send(&Cancel { ids, unstarted: Some(unstarted) }, false)?;
+        client.send(&Cancel { ids, unstarted: Some(unstarted), ..Cancel::default() }, false)?;
         cancels.push(client);
     }
     Ok(())

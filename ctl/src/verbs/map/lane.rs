@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use pool_proto::nouns::Brief;
+use pool_proto::nouns::{Brief, Obstacle};
 use pool_proto::{ClientError, OsText, Record, State};
 
 use super::items::Item;
@@ -62,6 +62,8 @@ pub enum Returned {
 pub enum LaneEvent {
     Accepted(Vec<u64>),
     Ended(EndedItem),
+    /// A job does not go on.
+    Obstacle(Obstacle),
 }
 
 /// See the module's description.

@@ -60,6 +60,7 @@ use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
 use crate::link::session::Turn;
 use crate::term::bar::Bar;
+use crate::term::obstacles::Obstacles;
 use crate::term::printer::Printing;
 use crate::term::stream::Stream;
 use crate::term::text::{CANNOT_WRITE, Untold, say};
@@ -103,6 +104,7 @@ impl MapOptions {
             bar,
             signals: Signals::noted()?,
             stop,
+            obstacles: Obstacles::of_many(),
             error: None,
         };
         map.run(self.fail_count)
@@ -120,6 +122,7 @@ struct Map<'a> {
     bar: Bar,
     signals: Signals,
     stop: Stop,
+    obstacles: Obstacles,
     /// The first error.
     error: Option<anyhow::Error>,
 }
@@ -243,7 +246,7 @@ impl Map<'_> {
 
         // While poold is away, the lanes look for it from time to time. Signals, items and output go on
         // meanwhile.
-        let due = self.window.due();
+        let due = self.window.due().or(Deadline::at_some(self.obstacles.due()));
         let tick = if self.bar.is_shown() { Deadline::after(TICK) } else { Deadline::NEVER };
         match poll(&mut fds, due.or(tick).poll_timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -286,6 +289,9 @@ impl Map<'_> {
         for signal in self.signals.taken() {
             self.stop.on_signal(signal, &self.window.accepted(), self.window.is_away())?;
         }
+        for line in self.obstacles.lines() {
+            self.bar.aside(|| say(line));
+        }
         self.bar.tick();
         Ok(())
     }
@@ -302,6 +308,7 @@ impl Map<'_> {
             match self.window.next(lane) {
                 Ok(Some(LaneEvent::Accepted(ids))) => self.stop.on_accepted(&ids),
                 Ok(Some(LaneEvent::Ended(ended))) => self.on_ended(ended),
+                Ok(Some(LaneEvent::Obstacle(obstacle))) => self.obstacles.note(obstacle),
                 Ok(None) => return Ok(turn),
                 Err(ClientError::Refused(refusal)) => self.on_refused(lane, refusal),
                 Err(error) => return Err(error.into()),
@@ -310,6 +317,7 @@ impl Map<'_> {
     }
 
     fn on_ended(&mut self, ended: EndedItem) {
+        self.obstacles.forget(ended.id());
         let is_ours = self.stop.is_canceling() && ended.state() == State::Canceled;
         let remark = ended.remark(&self.window.template().argv(&ended.item)).filter(|_| !is_ours);
         let enough = if is_ours { None } else { self.tally.count(&ended) };

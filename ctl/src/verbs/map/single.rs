@@ -40,10 +40,19 @@ impl<'a> SingleLane<'a> {
         let on_disconnect = Some(self.on_disconnect);
         match flight.id {
             Some(id) => {
-                let wait = Wait { ids: vec![id], output: Some(true), on_disconnect, ..Wait::default() };
+                let wait = Wait {
+                    ids: vec![id],
+                    output: Some(true),
+                    obstacles: Some(true),
+                    on_disconnect,
+                    ..Wait::default()
+                };
                 self.session.ask(&wait);
             }
-            None => self.session.ask(&Submit { job: template.whole(&flight.load), on_disconnect }),
+            None => {
+                let job = template.whole(&flight.load);
+                self.session.ask(&Submit { job, on_disconnect, obstacles: Some(true) });
+            }
         }
     }
 }
@@ -77,7 +86,7 @@ impl<'a> Lane<'a> for SingleLane<'a> {
     fn next(&mut self, _template: &Template) -> Result<Option<LaneEvent>, ClientError> {
         while let Some(flight) = &mut self.flight {
             let Some((progress, _)) = self.session.next_reply::<Wait>()? else { break };
-            let Progress { event, id, descriptors, record, existing, .. } = progress;
+            let Progress { event, id, descriptors, record, existing, obstacle, .. } = progress;
             match event {
                 ProgressEvent::Accepted => {
                     flight.id = Some(id);
@@ -96,6 +105,11 @@ impl<'a> Lane<'a> for SingleLane<'a> {
                 }
                 // Commands have no progress.
                 ProgressEvent::Progress => {}
+                ProgressEvent::Waiting => {
+                    if let Some(obstacle) = obstacle {
+                        return Ok(Some(LaneEvent::Obstacle(obstacle)));
+                    }
+                }
                 ProgressEvent::Ended => {
                     let record = record
                         .ok_or_else(|| ClientError::Unexpected("an end without a record".to_owned()))?;

@@ -97,7 +97,7 @@ struct Bulk<'a> {
 
 impl Bulk<'_> {
     fn send(&mut self, batch: JobBatch) -> anyhow::Result<()> {
-        let many = SubmitMany { jobs: batch.jobs, defaults: Some(self.defaults.clone()) };
+        let many = SubmitMany { jobs: batch.jobs, defaults: Some(self.defaults.clone()), obstacles: None };
 
         let client = match &mut self.client {
             Some(client) => client,

@@ -101,7 +101,7 @@ impl SubmitOptions {
         let mut client = context.link.connect()?;
         job.stdin = input.map(|input| input.spool(&mut client)).transpose()?;
         let takes_input = job.stdin.is_some();
-        let submit = Submit { job, on_disconnect: Some(policy) };
+        let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
         if !self.wait {
             let exit = detach(context, client, &submit);
             say_unread_input(takes_input);

@@ -33,6 +33,8 @@ pub struct Active {
     /// What a call has told last.
     pub progress: Option<CallProgress>,
     pub phase: Phase,
+    /// When the daemon began to end it, in microseconds since 1970.
+    pub stopped_us: Option<i64>,
 }
 
 /// How far an attempt's life has come.
@@ -140,6 +142,7 @@ impl Core {
             && let Some(pool) = self.pools.get_mut(pool)
         {
             pool.offers.has_room();
+            pool.shortage = None;
         }
         self.change(Change::Move(Box::new(started)));
         if let Some(reason) = stopping {
@@ -155,10 +158,15 @@ impl Core {
         };
         let Some(active) = self.take_active(id, slot, claim) else { return };
 
-        match outcome::of_end(ended, active.stop_reason(), active.work.on_crash) {
+        // What ended before the daemon sent it anything has ended by itself: its report was on its way.
+        let is_interrupted = |reason: &StopReason| {
+            *reason != StopReason::Shutdown || active.stopped_us.is_none_or(|at| ended.ended_us >= at)
+        };
+        let stopping = active.stop_reason().filter(is_interrupted);
+        match outcome::of_end(ended, stopping, active.work.on_crash) {
             Some(outcome) => self.conclude(id, &active, outcome, None),
             None if active.work.on_crash == OnCrash::Hold => {
-                self.hold(id, active.tries, "poold was told to end while it ran");
+                self.hold(id, active.tries, outcome::TOLD_TO_END);
             }
             None => self.requeue(id, &active, None),
         }
@@ -180,7 +188,7 @@ impl Core {
             Some(reason) => self.end_unstarted(id, active, reason),
             None if outcome::is_shortage(failure) => {
                 let reason = outcome::explain(failure, &active.work);
-                self.pause(active.slot.lane);
+                self.pause(active.slot.lane, reason.clone());
                 self.requeue_untried(id, active, Some(reason));
             }
             None => {
@@ -236,7 +244,7 @@ impl Core {
     /// The engine was told nothing of the attempt: it has the job where it was, as it was. One that was retrying
     /// still is, for the same reason.
     fn give_back(&mut self, id: JobId, active: &Active) {
-        self.enqueue(id, &active.work.pool);
+        self.enqueue(id, &active.work.pool, false);
         self.await_offer(id, &active.work);
         let ready = Ready { id, tries: active.untried(), work: active.work.clone() };
         self.effects.push(Effect::GiveBack(ready));
@@ -244,7 +252,7 @@ impl Core {
 
     fn put_back(&mut self, queued: Move, active: &Active) {
         let id = queued.id;
-        self.enqueue(id, &active.work.pool);
+        self.enqueue(id, &active.work.pool, false);
         self.await_offer(id, &active.work);
         self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
     }
@@ -277,6 +285,7 @@ impl Active {
             started_us: 0,
             progress: None,
             phase: Phase::Running { deadline: None },
+            stopped_us: None,
         }
     }
 

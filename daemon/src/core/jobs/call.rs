@@ -3,7 +3,7 @@
 //! A call is a job like any other; it differs in who tells of it. Nobody tells of its start: it has started
 //! when the program was handed it. That is written down together with its end, unless it takes its time.
 
-use pool_proto::nouns::CallProgress;
+use pool_proto::nouns::{CallProgress, OnCrash};
 
 use super::attempt::Active;
 use super::outcome;
@@ -63,9 +63,34 @@ impl Core {
             }
             // It has been sent SIGTERM, whatever it makes of that.
             Some(reason) => {
-                let stopped = outcome::of_stop(reason, ended_us);
-                self.conclude(id, &active, stopped.unwrap_or_else(|| outcome::of_answer(answered)), start);
+                match outcome::of_stop(reason, ended_us) {
+                    Some(stopped) => self.conclude(id, &active, stopped, start),
+                    // The daemon ends. A value is there, and complete; an error may be what SIGTERM has caused.
+                    None if answered.result.is_ok() => {
+                        self.conclude(id, &active, outcome::of_answer(answered), start);
+                    }
+                    None => self.interrupted(id, &active, answered, start),
+                }
                 self.end_program(slot, active.worker, "its program was told to end with a call".to_owned());
+            }
+        }
+    }
+
+    /// A call was answered with an error after its program was told to end with the daemon.
+    fn interrupted(&mut self, id: JobId, active: &Active, answered: Answered, start: Option<Start>) {
+        match active.work.on_crash {
+            OnCrash::Fail => self.conclude(id, active, outcome::of_answer(answered), start),
+            OnCrash::Hold => {
+                if !active.started {
+                    self.note_tried(id, active);
+                }
+                self.hold(id, active.tries, outcome::TOLD_TO_END);
+            }
+            OnCrash::Requeue => {
+                if !active.started {
+                    self.note_tried(id, active);
+                }
+                self.requeue(id, active, None);
             }
         }
     }

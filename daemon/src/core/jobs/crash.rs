@@ -1,5 +1,7 @@
 //! What becomes of a job whose attempt died with its worker, with the daemon or with the machine.
 
+use std::sync::Arc;
+
 use pool_proto::nouns::OnCrash;
 
 use super::attempt::Active;
@@ -94,8 +96,9 @@ impl Core {
         }
     }
 
-    /// Decides on an attempt that ended with the last daemon; true when its job is queued again.
-    pub(in crate::core) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> bool {
+    /// Decides on an attempt that ended with the last daemon. Where its job is queued again: whether it waits
+    /// for a time.
+    pub(in crate::core) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> Option<bool> {
         let how = match last_end {
             LastEnd::Unknown => "poold or the machine died",
             LastEnd::Died => "poold died",
@@ -107,10 +110,11 @@ impl Core {
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
             if let Some(failed) = self.failed_attempt(&outcome, job.tries, job.retries) {
                 self.wait_for_retry(id, Fence::Attempt(job.tries.attempts), job.tries, failed, None);
-                return true;
+                self.enqueue(id, &Arc::from(job.pool.as_str()), true);
+                return Some(true);
             }
             self.finish_as(id, Fence::Attempt(job.tries.attempts), job.tries, outcome, None);
-            return false;
+            return None;
         }
 
         let tries = Tries { crashes: job.tries.crashes + 1, ..job.tries };
@@ -125,10 +129,11 @@ impl Core {
                 let queued = Move::new(id, fence, Place::Queued { again: false }, tries);
                 let reason = Some(how.to_owned());
                 self.change(Change::Move(Box::new(Move { reason, crashed: true, ..queued })));
-                return true;
+                self.enqueue(id, &Arc::from(job.pool.as_str()), false);
+                return Some(false);
             }
         }
-        false
+        None
     }
 
     /// The job waits for somebody to decide.

@@ -1,14 +1,12 @@
 //! A job's end: given to the engine, and told when the engine has kept it.
 
-use std::sync::Arc;
-
 use pool_proto::Record;
 
 use super::attempt::Active;
 use super::outcome;
 use crate::core::Core;
 use crate::core::event::Fact;
-use crate::engine::{Change, Detail, Fence, Move};
+use crate::engine::{Change, Dequeued, Detail, Fence, Move};
 use crate::job::{CallbackId, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries};
 
 impl Core {
@@ -39,7 +37,7 @@ impl Core {
         let (pool, offer) =
             self.pools.iter_mut().find_map(|(pool_id, pool)| Some((pool_id, pool.offers.remove(id)?)))?;
         self.stirred.insert(pool);
-        self.dequeue(id, &offer.ready.work.pool);
+        self.dequeue(id, &offer.ready.work.pool, false);
         Some(offer.ready)
     }
 
@@ -78,12 +76,13 @@ impl Core {
         id: JobId,
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
-        dequeued: Option<Arc<str>>,
+        dequeued: Option<Dequeued>,
     ) {
         self.ending.remove(&id);
+        // A start may have found it without its client while its end was on its way.
         self.forget_unattended(id);
-        if let Some(pool) = dequeued {
-            self.dequeue(id, &pool);
+        if let Some(Dequeued { pool, waited }) = dequeued {
+            self.dequeue(id, &pool, waited);
         }
         for callback in callbacks {
             self.lane.push(callback);

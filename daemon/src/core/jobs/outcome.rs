@@ -10,8 +10,9 @@ use crate::job::{
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
 ///
-/// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM.
-/// Only when the daemon ends, a job that still managed to finish with code 0 has succeeded.
+/// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM. What
+/// was being ended because the daemon ends was interrupted, even with code 0: many programs take SIGTERM for a
+/// reason to leave their work and end well.
 pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) -> Option<Outcome> {
     let (exit_code, signal) = match ended.exit {
         Exit::Code(code) => (Some(code), None),
@@ -25,10 +26,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
             (State::Failed, ResultKind::OomKill)
         }
         (Some(StopReason::Shutdown) | None, _) if verdict.is_some() => (State::Failed, ResultKind::Error),
-        (Some(StopReason::Shutdown) | None, Exit::Code(0)) => (State::Succeeded, ResultKind::Success),
-        (Some(StopReason::Shutdown), Exit::Code(_) | Exit::Signal { .. }) if on_crash != OnCrash::Fail => {
-            return None;
-        }
+        (Some(StopReason::Shutdown), _) if on_crash != OnCrash::Fail => return None,
+        (Some(StopReason::Shutdown), Exit::Code(0)) => (State::Failed, ResultKind::Lost),
+        (None, Exit::Code(0)) => (State::Succeeded, ResultKind::Success),
         (Some(StopReason::Shutdown) | None, Exit::Code(_)) => (State::Failed, ResultKind::ExitCode),
         (Some(StopReason::Shutdown) | None, Exit::Signal { core: false, .. }) => {
             (State::Failed, ResultKind::Signal)
@@ -57,6 +57,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         ended_us: ended.ended_us,
     })
 }
+
+/// Why a job is held that was interrupted by the end of the daemon.
+pub const TOLD_TO_END: &str = "poold was told to end while it ran";
 
 fn explain_verdict(verdict: Verdict) -> String {
     match verdict {

@@ -44,7 +44,7 @@ impl Core {
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {
                 self.wait_for_retry(id, fence, tries, failed, start);
-                self.enqueue(id, &active.work.pool);
+                self.enqueue(id, &active.work.pool, true);
             }
             None => self.finish_as(id, fence, tries, outcome, start),
         }

@@ -58,7 +58,7 @@ impl Core {
     /// Begins to end an attempt: SIGTERM now, SIGKILL when its time is up. A client's wish outranks the
     /// daemon's.
     pub(in crate::core) fn stop(&mut self, id: JobId, reason: StopReason) {
-        let (now, stop_grace) = (self.now.monotonic, self.settings.stop_grace);
+        let (now, stop_grace) = (self.now, self.settings.stop_grace);
         let Some(active) = self.active.get_mut(&id) else { return };
         let (slot, claim, old_phase) = (active.slot, active.claim(id), active.phase);
         if !active.handed {
@@ -73,8 +73,9 @@ impl Core {
                         active.work.kill_after
                     }
                 };
-                let kill_at = now + grace;
+                let kill_at = now.monotonic + grace;
                 active.phase = Phase::Stopping { reason, kill_at };
+                active.stopped_us = Some(now.wall_us);
                 let started = active.started;
 
                 self.timers.clear(deadline, Timer::Attempt(Unit::Job(id)));

@@ -96,7 +96,7 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            self.enqueue(id, &work.pool);
+            self.enqueue(id, &work.pool, false);
         }
 
         let mut ids: Vec<JobId> = (first.0..).take(jobs.len()).map(JobId).collect();
@@ -123,7 +123,7 @@ impl Core {
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Ready>) {
         for ready in &jobs {
-            self.enqueue(ready.id, &ready.work.pool);
+            self.enqueue(ready.id, &ready.work.pool, false);
         }
         let jobs = jobs.into_iter().map(|ready| (ready.id, ready.work.pool.clone())).collect();
         self.tell(Fact::Released { request, jobs });

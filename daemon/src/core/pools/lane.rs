@@ -139,7 +139,23 @@ impl CallbackLane {
         self.current.values().any(|current| current.claim.is_some())
     }
 
+    /// Callbacks that are due or wait for a time, and have no slot.
+    pub fn pending(&self) -> usize {
+        self.due.len() + self.waiting.len()
+    }
+
+    /// Those of them that wait for a time.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Callbacks that have a slot.
+    pub fn taken(&self) -> usize {
+        self.current.len()
+    }
+
     /// Nothing is due, waits or runs.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.due.is_empty() && self.waiting.is_empty() && self.current.is_empty()
     }

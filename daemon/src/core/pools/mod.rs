@@ -6,4 +6,5 @@ pub mod lane;
 pub mod offers;
 pub mod pool;
 pub mod slots;
+pub mod stall;
 pub mod succession;

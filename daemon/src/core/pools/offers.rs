@@ -129,6 +129,11 @@ impl Offers {
         until
     }
 
+    /// Pauses in a row.
+    pub fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
     /// An attempt has started: there is room again.
     pub fn has_room(&mut self) {
         self.pauses = 0;

@@ -23,8 +23,22 @@ pub struct JobPool {
     pub offers: Offers,
     /// Jobs in its line or waiting for a time, those that are offered included.
     pub queued: u64,
+    /// Those of them that wait for a time.
+    pub waiting: u64,
     /// Jobs that the engine has been given and has not answered.
     pub inserting: u64,
+    /// What the machine had no room for, until an attempt has started again.
+    pub shortage: Option<String>,
+    /// It has been told that it starts nothing of what is queued.
+    pub is_stalled: bool,
+}
+
+/// The jobs of a pool that is not configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unserved {
+    pub queued: u64,
+    /// Those of them that wait for a time.
+    pub waiting: u64,
 }
 
 /// All of them.
@@ -52,13 +66,24 @@ impl JobPool {
 }
 
 impl JobPools {
-    pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, queued: u64) -> PoolId {
+    pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, before: Unserved) -> PoolId {
         let id = PoolId(self.next);
         self.next += 1;
         self.ids.insert(name.clone(), id);
         let slots = Slots::new(program.is_some());
-        self.pools
-            .insert(id, JobPool { name, program, slots, offers: Offers::default(), queued, inserting: 0 });
+        let Unserved { queued, waiting } = before;
+        let pool = JobPool {
+            name,
+            program,
+            slots,
+            offers: Offers::default(),
+            queued,
+            waiting,
+            inserting: 0,
+            shortage: None,
+            is_stalled: false,
+        };
+        self.pools.insert(id, pool);
         id
     }
 
@@ -135,6 +160,7 @@ impl Core {
             self.effects.push(Effect::Want { pool: name, credit, ahead_of });
         }
         self.effects.extend(excess.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
+        self.tell_stall(id);
     }
 
     /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the engine
@@ -157,14 +183,14 @@ impl Core {
         let is_decided = |pool: &&mut JobPool| pool.slots.has_idle() || pool.hopeless().is_some();
         let pool = self.pools.get_mut(id).filter(is_decided)?;
         let offer = pool.offers.pop(now)?;
-        self.dequeue(offer.ready.id, &offer.ready.work.pool);
+        self.dequeue(offer.ready.id, &offer.ready.work.pool, false);
         Some(offer)
     }
 
     fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by }: Offer) {
         if start_by.is_some_and(|at| at < self.now.monotonic) {
             // It is another one's by now, or nobody's: the engine knows.
-            self.enqueue(ready.id, &ready.work.pool);
+            self.enqueue(ready.id, &ready.work.pool, false);
             return self.effects.push(Effect::GiveBack(ready));
         }
         if let Some(unattended) = self.unattended.get_mut(&ready.id) {
@@ -186,10 +212,11 @@ impl Core {
     }
 
     /// The machine has no room for a process: the pool starts nothing for a while.
-    pub(in crate::core) fn pause(&mut self, lane: LaneId) {
+    pub(in crate::core) fn pause(&mut self, lane: LaneId, shortage: String) {
         let LaneId::Pool(id) = lane else { return };
         let now = self.now.monotonic;
         if let Some(pool) = self.pools.get_mut(id) {
+            pool.shortage = Some(shortage);
             let until = pool.offers.pause(now);
             self.timers.set(until, Timer::Resume(id));
         }
@@ -198,23 +225,43 @@ impl Core {
     // ---- how many are queued ----
 
     /// One more job is queued in a pool, whether that is configured or not.
-    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>) {
-        self.ties.enqueued(id, pool);
-        match self.pools.named_mut(pool) {
-            Some(pool) => pool.queued += 1,
-            None => *self.unserved.entry(pool.clone()).or_default() += 1,
+    /// `waits`: until a time.
+    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>, waits: bool) {
+        self.ties.enqueued(id, pool, waits);
+        if self.pools.named(pool).is_none() {
+            self.unserved.entry(pool.clone()).or_default();
+        }
+        if let Some((queued, waiting)) = self.queue_of(pool) {
+            *queued += 1;
+            *waiting += u64::from(waits);
         }
     }
 
-    /// A job is queued no more.
-    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>) {
+    /// A job that is queued waits for its time no more.
+    pub(in crate::core) fn wait_is_over(&mut self, id: JobId, pool: &Arc<str>) {
+        self.ties.wait_is_over(id);
+        if let Some((_, waiting)) = self.queue_of(pool) {
+            *waiting = waiting.saturating_sub(1);
+        }
+    }
+
+    /// A job is queued no more. `waited`: until a time.
+    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>, waited: bool) {
         self.ties.dequeued(id);
-        let queued = match self.pools.named_mut(pool) {
-            Some(pool) => Some(&mut pool.queued),
-            None => self.unserved.get_mut(pool),
-        };
-        if let Some(queued) = queued {
+        if let Some((queued, waiting)) = self.queue_of(pool) {
             *queued = queued.saturating_sub(1);
+            *waiting = waiting.saturating_sub(u64::from(waited));
+        }
+    }
+
+    /// How many jobs are queued in a pool, and how many of them wait for a time.
+    fn queue_of(&mut self, pool: &Arc<str>) -> Option<(&mut u64, &mut u64)> {
+        match self.pools.named_mut(pool) {
+            Some(pool) => Some((&mut pool.queued, &mut pool.waiting)),
+            None => {
+                let unserved = self.unserved.get_mut(pool)?;
+                Some((&mut unserved.queued, &mut unserved.waiting))
+            }
         }
     }
 

@@ -219,6 +219,17 @@ impl Slots {
         (0..).zip(self.stations.iter().map(|station| station.slot))
     }
 
+    /// How many workers in a row that slot has lost, where it has none that could take something.
+    pub fn failures_of_down(&self, index: u32) -> Option<u32> {
+        let station = self.station(index);
+        match station.slot {
+            Occupancy::Down { .. } | Occupancy::Starting { .. } | Occupancy::Spoilt { .. } => {
+                Some(station.failures)
+            }
+            Occupancy::Idle { .. } | Occupancy::Busy { .. } | Occupancy::Retired { .. } => None,
+        }
+    }
+
     /// How many slots the lane is to have.
     pub fn wanted(&self) -> u32 {
         self.wanted

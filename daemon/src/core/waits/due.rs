@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::{Core, Now, Timer};
 use crate::engine::Change;
-use crate::job::CallbackId;
+use crate::job::{CallbackId, Ready};
 
 /// So many are woken at once, lest others wait long for the engine.
 const AT_ONCE: u32 = 2048;
@@ -18,12 +18,19 @@ const AT_ONCE: u32 = 2048;
 #[derive(Debug)]
 pub struct Due {
     next: Option<Duration>,
+    /// The engine has been asked, and has not answered.
+    is_asked: bool,
     start: Now,
 }
 
 impl Due {
     pub fn starting(start: Now) -> Self {
-        Self { next: None, start }
+        Self { next: None, is_asked: false, start }
+    }
+
+    /// Whether something is due by that time of the monotonic clock, or may be already.
+    pub fn is_by(&self, time: Duration) -> bool {
+        self.is_asked || self.next.is_some_and(|next| next <= time)
     }
 
     fn now_us(&self, now: Now) -> i64 {
@@ -53,12 +60,21 @@ impl Core {
     }
 
     pub(in crate::core) fn take_due(&mut self) {
-        self.due.next = None;
+        (self.due.next, self.due.is_asked) = (None, true);
         self.change(Change::Wake { until_us: self.due.now_us(self.now), limit: AT_ONCE });
     }
 
     /// The jobs are in their lines, from which the engine offers them.
-    pub(in crate::core) fn on_woken(&mut self, callbacks: Vec<CallbackId>, next_us: Option<i64>) {
+    pub(in crate::core) fn on_woken(
+        &mut self,
+        jobs: &[Ready],
+        callbacks: Vec<CallbackId>,
+        next_us: Option<i64>,
+    ) {
+        self.due.is_asked = false;
+        for ready in jobs {
+            self.wait_is_over(ready.id, &ready.work.pool);
+        }
         for id in callbacks {
             self.lane.push(id);
         }

@@ -25,12 +25,15 @@ pub struct Unattended {
 }
 
 impl Core {
-    /// `requeued`: the interrupted jobs that are queued again, with their pools.
-    pub(in crate::core) fn restore_ties(&mut self, tied: &[Tied], requeued: &IdMap<JobId, Arc<str>>) {
-        for Tied { id, tie, queued_in, .. } in tied {
+    /// `requeued`: the interrupted jobs that are queued again, with their pools, and whether they wait for a
+    /// time.
+    pub(in crate::core) fn restore_ties(&mut self, tied: &[Tied], requeued: &IdMap<JobId, (Arc<str>, bool)>) {
+        for Tied { id, tie, queued_in, waits, .. } in tied {
             self.ties.add(*id, *tie);
-            if let Some(pool) = requeued.get(id).or(queued_in.as_ref()) {
-                self.ties.enqueued(*id, pool);
+            if let Some((pool, waits)) = requeued.get(id) {
+                self.ties.enqueued(*id, pool, *waits);
+            } else if let Some(pool) = queued_in {
+                self.ties.enqueued(*id, pool, *waits);
             }
             if *tie == Tie::Client {
                 let until = self.now.monotonic + CLIENT_PATIENCE;
@@ -47,7 +50,7 @@ impl Core {
     pub(in crate::core) fn attend(&mut self, id: JobId) {
         if let Some(ready) = self.forget_unattended(id) {
             // The engine offers it again, in its old place.
-            self.enqueue(id, &ready.work.pool);
+            self.enqueue(id, &ready.work.pool, false);
             self.effects.push(Effect::GiveBack(ready));
         }
     }
@@ -67,12 +70,13 @@ impl Core {
         }
         let is_leaving = |id: &JobId| self.ending.contains(id);
         let left = self.ties.to_pool.iter().filter(|(id, _)| !is_leaving(id));
-        let queued = left.clone().filter(|(_, queued_in)| queued_in.is_some()).count() as u64;
+        let startable = |queued: &Queued| self.is_startable(&queued.pool, queued.waits);
+        let queued = left.clone().filter(|(_, queued)| queued.as_ref().is_some_and(startable)).count() as u64;
         let left: Vec<JobId> = left.map(|(&id, _)| id).collect();
         let running = left.iter().filter(|id| self.active.contains_key(id)).count();
 
         let is_last =
-            self.submissions.is_empty() && self.queued_jobs() == queued && self.active.len() == running;
+            self.submissions.is_empty() && self.startable_jobs() <= queued && self.active.len() == running;
         let blocks = |id: &JobId| self.active.get(id).is_some_and(|active| self.is_blocked(active.slot.lane));
         let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || blocks(id)).collect();
         for id in ends {
@@ -92,13 +96,21 @@ impl Core {
     }
 }
 
+/// Where a job that is tied to the pool is queued.
+#[derive(Debug, PartialEq, Eq)]
+struct Queued {
+    pool: Arc<str>,
+    /// Until a time.
+    waits: bool,
+}
+
 /// All ties of jobs that have not ended.
 #[derive(Debug, Default)]
 pub struct Ties {
     of: IdMap<JobId, Tie>,
     to_job: IdMap<JobId, Vec<JobId>>,
-    /// Each with the pool that it is queued in, if it is.
-    to_pool: BTreeMap<JobId, Option<Arc<str>>>,
+    /// Each with where it is queued, if it is.
+    to_pool: BTreeMap<JobId, Option<Queued>>,
 }
 
 impl Ties {
@@ -116,21 +128,27 @@ impl Ties {
         self.of.get(&id).copied()
     }
 
-    pub fn enqueued(&mut self, id: JobId, pool: &Arc<str>) {
-        if let Some(queued_in) = self.to_pool.get_mut(&id) {
-            *queued_in = Some(pool.clone());
+    pub fn enqueued(&mut self, id: JobId, pool: &Arc<str>, waits: bool) {
+        if let Some(queued) = self.to_pool.get_mut(&id) {
+            *queued = Some(Queued { pool: pool.clone(), waits });
+        }
+    }
+
+    pub fn wait_is_over(&mut self, id: JobId) {
+        if let Some(Some(queued)) = self.to_pool.get_mut(&id) {
+            queued.waits = false;
         }
     }
 
     pub fn dequeued(&mut self, id: JobId) {
-        if let Some(queued_in) = self.to_pool.get_mut(&id) {
-            *queued_in = None;
+        if let Some(queued) = self.to_pool.get_mut(&id) {
+            *queued = None;
         }
     }
 
     /// How many jobs that are tied to a pool are queued in this one.
     fn queued_in(&self, pool: &Arc<str>) -> u64 {
-        self.to_pool.values().filter(|queued_in| queued_in.as_ref() == Some(pool)).count() as u64
+        self.to_pool.values().flatten().filter(|queued| queued.pool == *pool).count() as u64
     }
 
     /// A job has ended: those that were tied to it are to end too.

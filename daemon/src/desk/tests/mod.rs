@@ -194,11 +194,11 @@ pub fn job() -> Job {
 }
 
 pub fn submit(job: Job) -> Request {
-    Request::Submit(Box::new(Submit { job, on_disconnect: None }))
+    Request::Submit(Box::new(Submit { job, on_disconnect: None, obstacles: None }))
 }
 
 pub fn submit_with(job: Job, on_disconnect: OnDisconnect) -> Request {
-    Request::Submit(Box::new(Submit { job, on_disconnect: Some(on_disconnect) }))
+    Request::Submit(Box::new(Submit { job, on_disconnect: Some(on_disconnect), obstacles: None }))
 }
 
 /// Reads a request as it comes from a client.

@@ -7,7 +7,7 @@ use pool_proto::nouns::{On, OnCrash, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, CallbackEnd, CallbackRun, Detail, Fence, Interrupted, Move};
+use crate::engine::{Answer, CallbackEnd, CallbackRun, Dequeued, Detail, Fence, Interrupted, Move};
 use crate::job::{CallbackId, JobId, Place, ProcessId, Retries, Start, StopReason, Tie, Tries, Until, Work};
 
 pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
@@ -68,11 +68,12 @@ pub fn a_move_whose_fence_does_not_hold_is_lost_and_changes_nothing(trial: &mut 
 pub fn an_idle_fence_holds_in_line_and_while_waiting(trial: &mut Trial) {
     trial.insert(1, vec![retried_work(3); 4]);
     trial.quietly(vec![start(2, 1), wait(2, 1, 1, NOW_US + 5), start(3, 1), hold(3, 1, 1, "died")]);
-    for (id, line) in [(1, Some("default")), (2, Some("default")), (3, None)] {
+    for (id, waited) in [(1, Some(false)), (2, Some(true)), (3, None)] {
         let Answer::Ended { id: ended, dequeued, record: None, .. } = trial.answer(cancel(id)) else {
             panic!("job {id} is idle")
         };
-        assert_eq!((ended, dequeued.as_deref()), (JobId(id), line), "job {id}");
+        let line = waited.map(|waited| Dequeued { pool: Arc::from("default"), waited });
+        assert_eq!((ended, dequeued), (JobId(id), line), "job {id}");
     }
     let kept = trial.record(2);
     assert_eq!((kept.state, kept.attempt, kept.retried), (State::Canceled, 1, 1), "its tries are kept");
@@ -221,7 +222,7 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
     trial.insert(1, vec![of_pool("a", None), of_pool("b", Some(Tie::Client)), of_pool("c", None)]);
     trial.insert(4, vec![of_pool("c", Some(Tie::Job(JobId(3)))), of_pool("c", Some(Tie::Job(JobId(1))))]);
     let nobody = Start { process: None, ..a_start() };
-    let tries = Tries { attempts: 4, crashes: 1, retried: 2, ..Tries::default() };
+    let tries = Tries { attempts: 4, crashes: 1, retried: 2 };
     trial.quietly(vec![
         change(Move { tries, ..moved(1, 4, Place::Running(nobody)) }),
         start(2, 1),

@@ -3,7 +3,7 @@
 use pool_proto::Refusal;
 
 use super::{Memory, Row};
-use crate::engine::{Answer, Detail, Fence, Move};
+use crate::engine::{Answer, Dequeued, Detail, Fence, Move};
 use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
 
 impl Memory {
@@ -26,7 +26,10 @@ impl Memory {
         let left = self.leave_place(id);
         let Some(row) = self.jobs.get_mut(&id) else { return };
         let dequeued = match left {
-            Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => Some(row.work.pool.clone()),
+            Place::Queued { .. } => Some(Dequeued { pool: row.work.pool.clone(), waited: false }),
+            Place::Waiting(Until::Time { .. }) => {
+                Some(Dequeued { pool: row.work.pool.clone(), waited: true })
+            }
             Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => None,
         };
         match moved.fence {
@@ -95,7 +98,7 @@ impl Memory {
         mistake.into_iter().for_each(|mistake| self.mistake(mistake));
     }
 
-    fn end(&mut self, id: JobId, want: Detail, dequeued: Option<std::sync::Arc<str>>) {
+    fn end(&mut self, id: JobId, want: Detail, dequeued: Option<Dequeued>) {
         let callbacks = self.release_callbacks(id);
         let record = match want {
             Detail::Nothing => None,

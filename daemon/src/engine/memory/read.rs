@@ -184,6 +184,7 @@ impl Memory {
             next_job: self.next_job.max(self.reserved_below).max(1),
             next_callback: self.next_callback.max(1),
             queued: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             interrupted: Vec::new(),
             boot_id: self.boot_id.clone(),
             last_end: LastEnd::Unknown,
@@ -222,7 +223,11 @@ impl Memory {
         };
         match row.place {
             Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => {
-                *restored.queued.entry(row.work.pool.to_string()).or_default() += 1;
+                let pool = row.work.pool.to_string();
+                if matches!(row.place, Place::Waiting(_)) {
+                    *restored.waiting.entry(pool.clone()).or_default() += 1;
+                }
+                *restored.queued.entry(pool).or_default() += 1;
             }
             Place::Running(_) | Place::Stopping(_) => restored.interrupted.push(Interrupted {
                 id,
@@ -250,7 +255,8 @@ impl Memory {
                     None
                 }
             };
-            restored.tied.push(Tied { id, tie, queued_in, untied });
+            let waits = matches!(row.place, Place::Waiting(Until::Time { .. }));
+            restored.tied.push(Tied { id, tie, queued_in, waits, untied });
         }
         restored.stdin.extend(row.work.stdin.clone());
     }

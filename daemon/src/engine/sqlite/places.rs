@@ -11,15 +11,14 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::columns::{Columns, columns, signed};
 use super::waits;
 use crate::engine::retention::{Group, Standing};
-use crate::engine::{Fence, Move};
+use crate::engine::{Dequeued, Fence, Move};
 use crate::job::{JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
 
 /// What a job has left behind, of use to whoever ends it.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// The pool in whose line it was, or for whose line it waited until a time; known under [`Fence::Idle`]
-    /// alone.
-    pub line: Option<Arc<str>>,
+    /// Where it was queued; known under [`Fence::Idle`] alone.
+    pub line: Option<Dequeued>,
     /// The token of its spooled input; read for an end alone.
     pub stdin: Option<String>,
     /// How the history counts it, and the bytes that it holds there; of an end alone.
@@ -77,7 +76,7 @@ pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
 struct Idle {
     tries: Tries,
     waits: bool,
-    line: Option<Arc<str>>,
+    line: Option<Dequeued>,
 }
 
 columns! {
@@ -96,7 +95,9 @@ fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
         };
         let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
         let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;
-        Ok(Idle { tries, waits: columns.get(IdleColumn::waits)?, line: (!is_held).then_some(pool) })
+        let waits = columns.get(IdleColumn::waits)?;
+        let line = (!is_held).then_some(Dequeued { pool, waited: waits });
+        Ok(Idle { tries, waits, line })
     });
     idle.optional()
 }

@@ -19,7 +19,7 @@ columns! {
 }
 
 columns! {
-    TiedColumn { id, tie, pool, state }
+    TiedColumn { id, tie, pool, state, waits }
     TIED: "FROM jobs INDEXED BY jobs_tied WHERE tie IS NOT NULL AND ended_us IS NULL ORDER BY id";
 }
 
@@ -56,8 +56,10 @@ columns! {
 }
 
 pub fn read(connection: &Connection) -> Result<Restored> {
+    let (queued, waiting) = count_queued(connection)?;
     let mut restored = Restored {
-        queued: count_queued(connection)?,
+        queued,
+        waiting,
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
@@ -109,7 +111,8 @@ fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
         let state = columns.parse(TiedColumn::state, State::parse)?;
         let pool = columns.parse(TiedColumn::pool, |name| Some(Arc::from(name)))?;
         let queued_in = matches!(state, State::Queued | State::Retrying).then_some(pool);
-        Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, untied })
+        let waits = columns.get(TiedColumn::waits)?;
+        Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, waits, untied })
     })?;
     tied.collect()
 }
@@ -121,20 +124,24 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have
+/// All of them, and those that wait for a time. Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have
 /// to be kept right.
-fn count_queued(connection: &Connection) -> Result<BTreeMap<String, u64>> {
-    let mut counts = BTreeMap::new();
-    for select in [CountColumn::IN_LINE, CountColumn::WAITING] {
-        let mut select = connection.prepare(select)?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let columns = Columns::of(row);
-            let pool = columns.get(CountColumn::pool)?;
-            *counts.entry(pool).or_default() += columns.size(CountColumn::jobs)?.unwrap_or(0);
-        }
+fn count_queued(connection: &Connection) -> Result<(BTreeMap<String, u64>, BTreeMap<String, u64>)> {
+    let mut queued = count(connection, CountColumn::IN_LINE)?;
+    let waiting = count(connection, CountColumn::WAITING)?;
+    for (pool, jobs) in &waiting {
+        *queued.entry(pool.clone()).or_default() += jobs;
     }
-    Ok(counts)
+    Ok((queued, waiting))
+}
+
+fn count(connection: &Connection, select: &str) -> Result<BTreeMap<String, u64>> {
+    let mut select = connection.prepare(select)?;
+    let counts = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        Ok((columns.get(CountColumn::pool)?, columns.size(CountColumn::jobs)?.unwrap_or(0)))
+    })?;
+    counts.collect()
 }
 
 fn read_next_due(connection: &Connection) -> Result<Option<i64>> {

@@ -158,7 +158,14 @@ impl Queue {
         let blockers = self.blockers.take().expect("the slots are full");
         let rate = rate(DISPATCHED, || {
             blockers.cancel(&mut self.client);
-            let wait = Wait { ids: vec![last], any: None, output: None, progress: None, on_disconnect: None };
+            let wait = Wait {
+                ids: vec![last],
+                any: None,
+                output: None,
+                progress: None,
+                on_disconnect: None,
+                obstacles: None,
+            };
             self.client.request(&wait).expect("the job is known");
         });
         self.blockers = Some(Blockers::start(&mut self.client));

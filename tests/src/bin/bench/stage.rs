@@ -75,7 +75,9 @@ pub fn connect(socket: &Path) -> Client {
 
 /// Submits the job so many times and waits for all ends, over one connection.
 pub fn run_all(client: &mut Client, job: &Job, count: usize) {
-    client.send(&SubmitMany { jobs: vec![job.clone(); count], defaults: None }, true).expect("poold reads");
+    client
+        .send(&SubmitMany { jobs: vec![job.clone(); count], defaults: None, obstacles: None }, true)
+        .expect("poold reads");
     while client.receive::<SubmitMany>().expect("poold accepts the jobs").1 {}
 }
 
@@ -84,14 +86,19 @@ pub fn submit_all(client: &mut Client, job: &Job, count: usize) -> Vec<u64> {
     let mut ids = Vec::with_capacity(count);
     while ids.len() < count {
         let jobs = vec![job.clone(); BATCH.min(count - ids.len())];
-        ids.extend(client.request(&SubmitMany { jobs, defaults: None }).expect("poold accepts jobs").ids);
+        ids.extend(
+            client
+                .request(&SubmitMany { jobs, defaults: None, obstacles: None })
+                .expect("poold accepts jobs")
+                .ids,
+        );
     }
     ids
 }
 
 /// Submits a job without waiting for it; returns its id.
 pub fn submit(client: &mut Client, job: &Job) -> u64 {
-    let submit = Submit { job: job.clone(), on_disconnect: None };
+    let submit = Submit { job: job.clone(), on_disconnect: None, obstacles: None };
     client.request(&submit).expect("poold accepts the job").id
 }
 
@@ -106,7 +113,9 @@ pub struct Told {
 /// Submits a job and waits for its end, over a connection that is kept.
 pub fn submit_and_wait(client: &mut Client, job: &Job) -> Told {
     let start = Instant::now();
-    client.send(&Submit { job: job.clone(), on_disconnect: None }, true).expect("poold reads");
+    client
+        .send(&Submit { job: job.clone(), on_disconnect: None, obstacles: None }, true)
+        .expect("poold reads");
     let mut told = Told::default();
     loop {
         let (progress, _) = client.receive::<Submit>().expect("poold accepts the job");
@@ -117,7 +126,7 @@ pub fn submit_and_wait(client: &mut Client, job: &Job) -> Told {
         match progress.event {
             ProgressEvent::Accepted => told.accepted = now,
             ProgressEvent::Started => told.started = now,
-            ProgressEvent::Progress => {}
+            ProgressEvent::Progress | ProgressEvent::Waiting => {}
             ProgressEvent::Ended => {
                 told.ended = now;
                 return told;
@@ -150,7 +159,7 @@ impl Blockers {
 
     /// Lets the queue run.
     pub fn cancel(self, client: &mut Client) {
-        client.send(&Cancel { ids: self.0, unstarted: None }, false).expect("poold reads");
+        client.send(&Cancel { ids: self.0, unstarted: None, obstacles: None }, false).expect("poold reads");
         client.receive::<Cancel>().expect("they run");
     }
 }

@@ -131,7 +131,7 @@ pub fn waiters(stage: &Stage) -> Benchmark {
 /// A client whose job is accepted.
 fn blocked(socket: &Path) -> Client {
     let mut client = connect(socket);
-    client.send(&Submit { job: no_work(), on_disconnect: None }, true).expect("poold reads");
+    client.send(&Submit { job: no_work(), on_disconnect: None, obstacles: None }, true).expect("poold reads");
     let (progress, _) = client.receive::<Submit>().expect("poold accepts the job");
     assert_eq!(progress.event, ProgressEvent::Accepted);
     client

@@ -99,7 +99,9 @@ impl<'s> Attendant<'s> {
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.
-        let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None }) else { return };
+        let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) else {
+            return;
+        };
         self.accept(&submitted.ids, &kinds);
         if self.random.random_bool(0.3) {
             let ids: Vec<u64> =
@@ -134,7 +136,7 @@ impl<'s> Attendant<'s> {
         for (place, job) in jobs.iter_mut().enumerate() {
             job.key = Some(format!("{}-{}-{place}", self.number, self.round).into());
         }
-        let many = SubmitMany { jobs, defaults: None };
+        let many = SubmitMany { jobs, defaults: None, obstacles: None };
         let Some((client, ids)) = self.insist(client, &many) else { return };
         self.accept(&ids, &kinds);
         let client = if self.random.random_bool(0.5) {
@@ -175,7 +177,9 @@ impl<'s> Attendant<'s> {
     /// Submits many and hears of their ends on the same connection, for as long as that lasts.
     fn stay(&mut self, mut client: Client) {
         let kinds = self.kinds(20);
-        let Ok(()) = client.send(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }, true) else {
+        let Ok(()) =
+            client.send(&SubmitMany { jobs: self.jobs(&kinds), defaults: None, obstacles: None }, true)
+        else {
             return;
         };
         let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
@@ -213,7 +217,7 @@ impl<'s> Attendant<'s> {
         let kinds: Vec<Kind> =
             (0..self.random.random_range(1..20)).map(|_| kinds::any_volatile(&mut self.random)).collect();
         let jobs = kinds.iter().map(|&kind| self.stage.ledgers.volatile(kind, &self.stage.mark)).collect();
-        let Ok(()) = client.send(&SubmitMany { jobs, defaults: None }, true) else { return };
+        let Ok(()) = client.send(&SubmitMany { jobs, defaults: None, obstacles: None }, true) else { return };
         let Ok((submitted, _)) = client.receive::<SubmitMany>() else { return };
         submitted
             .ids
@@ -248,7 +252,7 @@ impl<'s> Attendant<'s> {
     /// Submits a job that is tied to this client, and goes away before it ends.
     fn go_away(&mut self, mut client: Client) {
         let job = self.stage.ledgers.job(CLINGS, &self.stage.mark);
-        let submit = Submit { job, on_disconnect: Some(OnDisconnect::Cancel) };
+        let submit = Submit { job, on_disconnect: Some(OnDisconnect::Cancel), obstacles: None };
         let Ok(()) = client.send(&submit, true) else { return };
         let Ok((accepted, _)) = client.receive::<Submit>() else { return };
         self.stage.known().accept(accepted.id, CLINGS);
@@ -266,7 +270,9 @@ impl<'s> Attendant<'s> {
     /// Submits jobs that are tied to another one.
     fn follow(&mut self, mut client: Client) {
         let kinds = self.kinds(2);
-        let Ok(submitted) = client.request(&SubmitMany { jobs: self.jobs(&kinds), defaults: None }) else {
+        let Ok(submitted) =
+            client.request(&SubmitMany { jobs: self.jobs(&kinds), defaults: None, obstacles: None })
+        else {
             return;
         };
         self.accept(&submitted.ids, &kinds);
@@ -274,7 +280,7 @@ impl<'s> Attendant<'s> {
         let followers = vec![CLINGS; 2];
         let mut jobs = self.jobs(&followers);
         jobs.iter_mut().for_each(|job| job.tie = Some(format!("job:{}", ids[0])));
-        if let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None }) {
+        if let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) {
             self.accept(&submitted.ids, &followers);
             self.stage.known().count("jobs tied to another", submitted.ids.len() as u64);
             ids.extend(submitted.ids);

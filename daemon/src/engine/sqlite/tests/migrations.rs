@@ -162,6 +162,7 @@ fn assert_restored(store: &Fixture, version: usize) {
                 id: JobId(21),
                 tie: Tie::Job(JobId(3)),
                 queued_in: Some("default".into()),
+                waits: false,
                 untied: false
             }]
         );

@@ -27,7 +27,8 @@ use super::prune::VictimColumn;
 use super::{Durability, OpenError, Options, Sqlite};
 use crate::engine::orders::*;
 use crate::engine::{
-    Answer, Backing, CallbackEnd, CallbackRun, Chore, Interrupted, Move, Order, Page, Restored, Told,
+    Answer, Backing, CallbackEnd, CallbackRun, Chore, Dequeued, Interrupted, Move, Order, Page, Restored,
+    Told,
 };
 use crate::job::{
     CallbackId, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries, Work,
@@ -261,7 +262,7 @@ fn a_job_that_waits_for_room_is_in_the_queue() {
     assert_eq!(store.restored.queued, [("default".to_owned(), 2)].into());
     let canceled = store.answer(cancel(1));
     let Answer::Ended { id: JobId(1), record: None, dequeued, .. } = canceled else { panic!("{canceled:?}") };
-    assert_eq!(dequeued.as_deref(), Some("default"));
+    assert_eq!(dequeued, Some(Dequeued { pool: Arc::from("default"), waited: false }));
     store.close();
 }
 

@@ -1,0 +1,43 @@
+//! A poold that takes connections and does not answer, since it is stopped or busy: poolctl says so after some
+//! seconds, whatever it waits for then. A timer of the process does that (alarm(2)): its signal comes also
+//! while a system call blocks, and costs short commands less than a thread.
+
+use std::io::stderr;
+use std::path::Path;
+use std::sync::Once;
+
+use nix::errno::Errno;
+use nix::unistd::{alarm, write};
+use signal_hook::consts::SIGALRM;
+use signal_hook::low_level::register;
+
+/// After so many seconds without a first reply poolctl says that it waits.
+const PATIENCE_S: u32 = 3;
+
+/// Begins to wait for the first reply of the poold at this socket.
+pub fn begin(socket: &Path) {
+    static HANDLER: Once = Once::new();
+    HANDLER.call_once(|| {
+        let message = format!(
+            "poolctl: poold at {} has not answered for {PATIENCE_S} s; poolctl waits on (`poolctl doctor` tells \
+             more)\n",
+            socket.display()
+        );
+        let tell = move || {
+            let before = Errno::last();
+            let _ = write(stderr(), message.as_bytes());
+            before.set();
+        };
+        // SAFETY: the handler calls write(2) alone, which is async-signal-safe, with a text that was made
+        // before, and leaves errno as it was. Without the handler SIGALRM would end poolctl, so it comes first.
+        if unsafe { register(SIGALRM, tell) }.is_err() {
+            return;
+        }
+    });
+    alarm::set(PATIENCE_S);
+}
+
+/// The first reply has come, or nothing is waited for any more.
+pub fn end() {
+    alarm::cancel();
+}
