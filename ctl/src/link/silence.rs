@@ -4,7 +4,7 @@
 
 use std::io::stderr;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::unistd::{alarm, write};
@@ -16,8 +16,8 @@ const PATIENCE_S: u32 = 3;
 
 /// Begins to wait for the first reply of the poold at this socket.
 pub fn begin(socket: &Path) {
-    static HANDLER: Once = Once::new();
-    HANDLER.call_once(|| {
+    static HAS_HANDLER: OnceLock<bool> = OnceLock::new();
+    let has_handler = HAS_HANDLER.get_or_init(|| {
         let message = format!(
             "poolctl: poold at {} has not answered for {PATIENCE_S} s; poolctl waits on (`poolctl doctor` tells \
              more)\n",
@@ -30,11 +30,11 @@ pub fn begin(socket: &Path) {
         };
         // SAFETY: the handler calls write(2) alone, which is async-signal-safe, with a text that was made
         // before, and leaves errno as it was. Without the handler SIGALRM would end poolctl, so it comes first.
-        if unsafe { register(SIGALRM, tell) }.is_err() {
-            return;
-        }
+        unsafe { register(SIGALRM, tell) }.is_ok()
     });
-    alarm::set(PATIENCE_S);
+    if *has_handler {
+        alarm::set(PATIENCE_S);
+    }
 }
 
 /// The first reply has come, or nothing is waited for any more.

@@ -54,7 +54,7 @@ fn cancel(context: &Context, selection: &mut Selection) -> anyhow::Result<Option
     let mut subscription = Subscription::open(&context.link, request(selection), Deadline::NEVER)?;
     loop {
         let settle = || {
-            obstacles.lines().iter().for_each(|line| say(line));
+            obstacles.lines().iter().for_each(say);
             Deadline::at_some(obstacles.due())
         };
         match subscription.next(settle) {

@@ -301,6 +301,12 @@ impl Front {
         }
     }
 
+    /// Whether it has the job in a window, or has offered it.
+    #[cfg(test)]
+    pub fn knows(&self, id: JobId) -> bool {
+        self.out.contains_key(&id) || self.lines.values().any(|line| line.has(id))
+    }
+
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
     #[cfg(test)]
     pub fn held(&self) -> Vec<&'static str> {

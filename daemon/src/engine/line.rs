@@ -196,6 +196,12 @@ impl Line {
         Some(ready)
     }
 
+    /// Whether that job is here.
+    #[cfg(test)]
+    pub fn has(&self, id: JobId) -> bool {
+        self.positions.contains_key(&id)
+    }
+
     /// Whether no job is here.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

@@ -273,6 +273,12 @@ impl<B: Backing> Engine<B> {
         }
     }
 
+    /// Whether the job is in a window, or has been offered.
+    #[cfg(test)]
+    pub fn knows(&self, id: JobId) -> bool {
+        self.front.knows(id)
+    }
+
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
     #[cfg(test)]
     pub fn held(&self) -> Vec<&'static str> {

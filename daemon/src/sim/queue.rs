@@ -307,3 +307,31 @@ fn a_stop_gives_back_what_was_offered_before_it_exits() {
     assert_eq!(run_all(&mut world), [1, 2, 3, 4, 5, 6]);
     world.assert_idle();
 }
+
+#[test]
+fn what_is_beyond_the_window_takes_the_first_slot_after_it_has_been_read() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.attempt_ended(SLOT, EXITED);
+    world.settle();
+    world.submit(vec![work(); 3]);
+    world.settle();
+    assert_eq!(world.running_jobs(), [2]);
+
+    // More than the window holds, and all of them end as soon as they are there: job 1 has ended.
+    world.submit(vec![Work { tie: Some(Tie::Job(JobId(1))), ..of_priority(1) }; WINDOW + 50]);
+    world.submit(vec![of_priority(1)]);
+    for _ in 0..2 {
+        world.store_step();
+    }
+    for _ in 0..2 {
+        world.answer_step();
+    }
+    world.attempt_ended(SLOT, EXITED);
+    assert_eq!(world.running_jobs(), [3], "it was offered before");
+    world.settle();
+    let urgent = 5 + WINDOW as u64 + 50;
+    assert_eq!(run_all(&mut world), [3, urgent, 4]);
+    world.assert_idle();
+}

@@ -449,7 +449,12 @@ impl World {
         let runs = |other: JobId| self.workers.values().any(|(_, worker)| is_of(worker, other));
         // It waits for its client, maybe.
         let is_tied = |other: JobId| kept.work_of(other).is_some_and(|work| work.tie == Some(Tie::Client));
-        let is_away = |other: JobId| is_tied(other) || self.is_leaving(other) || self.is_coming(other);
+        // What is beyond the window is not known before it has been read.
+        let is_fetching = self.is_fetching_of(&pool);
+        let is_unread = |other: JobId| is_fetching && !self.engine().knows(other);
+        let is_away = |other: JobId| {
+            is_tied(other) || is_unread(other) || self.is_leaving(other) || self.is_coming(other)
+        };
         let ahead = kept.queued_before(&pool, id);
         let overtaken: Vec<JobId> = ahead.filter(|&other| !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");

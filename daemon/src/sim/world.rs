@@ -438,6 +438,16 @@ impl World {
         self.delayed().orders.iter().any(|order| matches!(order, Order::Fetch { .. }))
     }
 
+    /// Whether a page of that pool's line is on its way to the machines.
+    pub(super) fn is_fetching_of(&self, pool: &str) -> bool {
+        let asks = |order: &Order| matches!(order, Order::Fetch { pool: other, .. } if **other == *pool);
+        let brings = |told: &Told| match told {
+            Told::Answer(Answer::Fetched { pool: other, .. }) => **other == *pool,
+            _ => false,
+        };
+        self.delayed().orders.iter().any(asks) || self.delayed().answers.iter().any(brings)
+    }
+
     /// Whether the job is about to leave its line.
     pub(super) fn is_leaving(&self, id: JobId) -> bool {
         let leaves = |order: &Order| match order {
