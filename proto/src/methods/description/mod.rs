@@ -175,6 +175,7 @@ fn sample(kind: &MemberType) -> serde_json::Value {
     match kind.name.as_str() {
         "int" => 7.into(),
         "string" => "text".into(),
+        "bool" => true.into(),
         other => panic!("no error has a member of the type {other}"),
     }
 }
