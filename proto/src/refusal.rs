@@ -185,7 +185,7 @@ impl Refusal {
 fn absent(id: u64, pruned: Option<bool>) -> String {
     if pruned == Some(true) {
         format!(
-            "job {id} has been pruned: the history of poold keeps no more than [history] max_jobs and max_age allow"
+            "job {id} has been pruned, or never existed: the history of poold keeps no more than [history] max_jobs and max_age allow"
         )
     } else {
         format!("there is no job {id}: `poolctl ls` lists the jobs that poold knows")

@@ -222,8 +222,8 @@ fn history_is_pruned_with_its_output() {
     assert_eq!(gone.code, 125);
     assert!(gone.stderr.contains("job 1 has been pruned"), "{gone:?}");
     assert_eq!(daemon.ok(&["logs", &ids[9].to_string()]), "output\n");
-    let files = || walk(&daemon.state_dir().join("output"));
-    wait_until("their files are gone", || files() == 6);
+    let files = || walk(&daemon.state_dir().join("output/0"));
+    wait_until("their files are gone", || files() == 3);
 }
 
 fn walk(dir: &std::path::Path) -> usize {

@@ -35,7 +35,9 @@ fn what_does_not_exist_is_named_and_the_rest_is_done() {
     let daemon = with_gaps("exec sleep 600");
     let said = daemon.run(&["--json", "cancel", "2", "1", "4", "60-70", "3"]);
     assert_eq!(said.code, 125, "{said:?}");
-    for name in ["there is no job 2", "there is no job 4", "none of the jobs 60-70 exists"] {
+    for name in
+        ["job 2 has been pruned, or never existed", "job 4 has been pruned", "none of the jobs 60-70 exists"]
+    {
         assert!(said.stderr.contains(name), "{said:?}");
     }
     let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
@@ -57,7 +59,7 @@ fn a_wait_goes_on_without_what_does_not_exist() {
     let daemon = with_gaps("exit 0");
     assert_eq!(daemon.run(&["wait", "1-5"]).code, 0);
     let said = daemon.run(&["wait", "1", "2", "3"]);
-    assert!(said.code == 125 && said.stderr.contains("there is no job 2"), "{said:?}");
+    assert!(said.code == 125 && said.stderr.contains("job 2 has been pruned, or never existed"), "{said:?}");
     let failed = daemon.submit_sh("exit 7").to_string();
     assert_eq!(daemon.run(&["wait", &failed, "2"]).code, 7, "the first that did not succeed counts");
     assert_eq!(daemon.run(&["wait", "--any", "2", &failed]).code, 7);

@@ -67,6 +67,8 @@ impl Found {
             if name == "programs" {
                 // The standard error of resident programs has a name only while poold opens it.
                 self.stale.extend(entries(&folder));
+            } else if name == "slots" {
+                // What attempts write to before it has a name.
             } else if name == "callbacks" {
                 self.stale
                     .extend(entries(&folder).into_iter().filter(|path| id_of(&name_of(path)).is_none()));
