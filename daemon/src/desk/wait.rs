@@ -207,7 +207,7 @@ impl KnownEnd<'_> {
                 exit_code: record.exit_code,
                 signal: record.signal,
                 reason: record.reason.clone(),
-                output_pruned: record.output_pruned,
+                output_pruned: record.output_pruned.then_some(true),
             },
         }
     }
@@ -229,7 +229,7 @@ pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
         exit_code: *exit_code,
         signal: *signal,
         reason: reason.clone(),
-        output_pruned: false,
+        output_pruned: None,
     }
 }
 

@@ -159,6 +159,6 @@ pub struct Brief {
     pub signal: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub output_pruned: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_pruned: Option<bool>,
 }

@@ -155,5 +155,6 @@ impl<'a> Lane<'a> for BatchLane<'a> {
 
 fn in_brief(record: Record) -> Brief {
     let Record { id, state, value, error, exit_code, signal, reason, output_pruned, .. } = record;
+    let output_pruned = output_pruned.then_some(true);
     Brief { id, state, value, error, exit_code, signal, reason, output_pruned }
 }

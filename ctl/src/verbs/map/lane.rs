@@ -120,7 +120,7 @@ impl EndedItem {
         match &self.end {
             Returned::Command { record, .. } => outcome::exit_of(record),
             Returned::Call(brief) => match (brief.state, &brief.error) {
-                (State::Succeeded, _) if brief.output_pruned => ExitReason::Failed,
+                (State::Succeeded, _) if brief.output_pruned == Some(true) => ExitReason::Failed,
                 (State::Succeeded, _) => ExitReason::Success,
                 (State::TimedOut, _) => ExitReason::TimedOut,
                 (_, Some(_)) => ExitReason::Unwell,
@@ -147,7 +147,7 @@ impl EndedItem {
                 outcome::remark(record).or_else(|| is_other.then(other))
             }
             Returned::Call(brief) if brief.state == State::Succeeded => {
-                brief.output_pruned.then(|| result_pruned(brief.id))
+                (brief.output_pruned == Some(true)).then(|| result_pruned(brief.id))
             }
             Returned::Call(brief) => Some(format!(
                 "job {} ({}): {}",
@@ -170,5 +170,6 @@ fn why(brief: &Brief) -> String {
 
 /// The value of a call as a line. None if the call has failed.
 pub fn value_line(brief: &Brief) -> Option<String> {
-    (brief.state == State::Succeeded && !brief.output_pruned).then(|| text::value_line(brief.value.as_ref()))
+    (brief.state == State::Succeeded && brief.output_pruned != Some(true))
+        .then(|| text::value_line(brief.value.as_ref()))
 }
