@@ -49,7 +49,7 @@ const BLOCKING_SUBMIT: &[Budget] = &[
     ("supervisor: waits", 5.0),
     ("supervisor: wake-ups", 7.0),
     ("supervisor: writes", 18.5),
-    ("workers: looks", 6.9),
+    ("workers: looks", 10.0),
     ("workers: open, close", 20.7),
     ("workers: others", 3.0),
     ("workers: processes", 4.0),

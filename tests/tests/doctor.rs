@@ -138,7 +138,7 @@ fn what_it_prints_as_json_has_a_shape() {
 #[test]
 fn without_a_daemon_it_says_so_and_starts_none() {
     let mut daemon = Daemon::start(1);
-    daemon.ok(&["submit", "--wait", "--", "true"]);
+    daemon.ok(&["submit", "--wait", "--", "echo", "output"]);
     daemon.ok(&["shutdown"]);
     daemon.wait();
     let findings = Findings::of(&daemon, &[]);
@@ -248,7 +248,7 @@ fn what_others_may_get_at_is_named_with_what_to_do() {
 fn files_that_belong_to_no_job_are_found() {
     let daemon = Setup::new().workers(1).config("[history]\nmax_jobs = 10\n").start();
     for _ in 0..30 {
-        daemon.submit(&["--", "true"]);
+        daemon.submit(&["--", "echo", "output"]);
     }
     daemon.run(&["wait", "1-30"]);
     wait_until("old jobs are forgotten", || daemon.run(&["show", "1"]).code != 0);
