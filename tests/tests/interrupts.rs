@@ -260,6 +260,7 @@ fn a_job_that_writes_for_nobody_is_canceled() {
     };
 
     let slow = start(&slow);
+    wait_until("the slow one is job 1", || daemon.run(&["show", "1"]).code == 0);
     let output = start(endless).wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(stderr.contains("goes on writing what nobody reads"), "{stderr}");
