@@ -10,7 +10,7 @@ use pool_proto::Record;
 use pool_proto::nouns::CallProgress;
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Offer};
+use crate::engine::{Answer, CallbackRun, Change, Credit, Offer};
 use crate::job::{
     Answered, Claim, Ended, JobId, Position, Process, ProcessId, Program, Ready, RequestId, SpawnFailure,
     Work,
@@ -188,11 +188,11 @@ pub enum Effect {
         jobs: Vec<Arc<Work>>,
     },
     Change(Change),
-    /// Offer so many more jobs of this pool; and beyond that any that goes before `ahead_of`, for which the
+    /// Offer so much more of this pool; and beyond that any job that goes before `ahead_of`, for which the
     /// last one is given back.
     Want {
         pool: Arc<str>,
-        credit: u32,
+        credit: Credit,
         ahead_of: Option<Position>,
     },
     /// An offer that is not taken.

@@ -52,7 +52,7 @@ fn an_offer_whose_time_has_passed_goes_back_and_its_job_stays_in_line() {
     let mut core = core();
     let offer = |id: u64, work: Arc<Work>, start_by| {
         let ready = Ready { id: JobId(id), tries: Tries::default(), work };
-        Offer { ready, start_by: Some(start_by) }
+        Offer { ready, start_by: Some(start_by), bytes: 1 }
     };
     let late = offer(1, insert(&mut core, 1), START.monotonic);
     let good = offer(2, insert(&mut core, 2), START.monotonic + Duration::from_secs(2));

@@ -7,7 +7,7 @@ use pool_proto::nouns::OnCrash;
 use pool_proto::{OsText, Record, Refusal};
 
 use crate::job::{
-    CallbackId, JobId, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie, Tries, Work,
+    CallbackId, JobId, Position, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie, Tries, Work,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised.
@@ -49,9 +49,10 @@ pub enum Answer {
         dequeued: Option<Dequeued>,
         stdin: Option<String>,
     },
+    /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
         request: RequestId,
-        jobs: Vec<Ready>,
+        jobs: Vec<Released>,
     },
     /// In their lines, or pending, again. `next_us`: when others are due.
     Woken {
@@ -112,6 +113,13 @@ pub struct Dequeued {
     pub pool: Arc<str>,
     /// It waited for a time, and was not in the line.
     pub waited: bool,
+}
+
+/// Where a job is queued again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    pub position: Position,
+    pub pool: Arc<str>,
 }
 
 /// A callback ready to run.

@@ -5,14 +5,14 @@
 //! tells it anything else. Whatever it is told in one turn it answers in that turn, but for what the backing
 //! has to read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pool_proto::Refusal;
 
 use super::line::Line;
 use super::reserved_ids::ReservedIds;
-use super::{Answer, Change, Chore, Fence, Insertion, Move, Offer, Order, Restored};
+use super::{Answer, Change, Chore, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored};
 use crate::job::{CallbackId, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
 
 /// What an engine says to the rest of the daemon.
@@ -166,7 +166,7 @@ impl Front {
         }
     }
 
-    pub fn want(&mut self, pool: &Arc<str>, credit: u32, ahead_of: Option<Position>) {
+    pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
         self.line(pool).want(credit, ahead_of);
         self.pump(pool);
     }
@@ -208,7 +208,8 @@ impl Front {
     fn note_answer(&mut self, answer: &Answer) -> Vec<Arc<str>> {
         match answer {
             Answer::Inserted { first, jobs, existing, .. } => self.note_inserted(*first, jobs, existing),
-            Answer::Released { jobs, .. } | Answer::Woken { jobs, .. } => self.note_back(jobs),
+            Answer::Released { jobs, .. } => self.note_released(jobs),
+            Answer::Woken { jobs, .. } => self.note_back(jobs),
             Answer::Fetched { pool, .. } => vec![pool.clone()],
             Answer::Ended { id, .. } | Answer::Lost { id } => {
                 self.leaving.remove(id);
@@ -247,6 +248,14 @@ impl Front {
             self.line(&work.pool).inserted(ready);
         }
         pools
+    }
+
+    fn note_released(&mut self, jobs: &[Released]) -> Vec<Arc<str>> {
+        let pools: BTreeSet<Arc<str>> = jobs.iter().map(|released| released.pool.clone()).collect();
+        for Released { position, pool } in jobs {
+            self.line(pool).released(*position);
+        }
+        pools.into_iter().collect()
     }
 
     /// Jobs wait no more. One whose end is under way does not come back: the backing gets its end after this.
@@ -289,9 +298,9 @@ impl Front {
     fn pump(&mut self, pool: &Arc<str>) {
         let Some(line) = self.lines.get_mut(pool) else { return };
         let mut offers = Vec::new();
-        while let Some(ready) = line.offer() {
+        while let Some((ready, bytes)) = line.offer() {
             self.out.insert(ready.id, pool.clone());
-            offers.push(Offer { ready, start_by: None });
+            offers.push(Offer { ready, start_by: None, bytes });
         }
         if let Some((after, limit)) = line.fetch() {
             self.orders.push(Order::Fetch { pool: pool.clone(), after, limit });

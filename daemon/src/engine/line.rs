@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Credit;
 use crate::job::{IdMap, IdSet, JobId, Position, Ready};
 
 /// Jobs held ahead of what is offered. As many as fast clients have in flight, so that theirs are not read
@@ -30,7 +31,7 @@ pub struct Line {
     window: BTreeMap<Position, Held>,
     /// What those take.
     bytes: usize,
-    volatile: BTreeMap<Position, Ready>,
+    volatile: BTreeMap<Position, Held>,
     /// Where those in either are.
     positions: IdMap<JobId, Position>,
     cursor: Option<Position>,
@@ -42,13 +43,13 @@ pub struct Line {
     moved: IdSet<JobId>,
     /// Somebody takes jobs from it.
     is_wanted: bool,
-    /// So many more may be offered.
-    credit: u32,
+    /// What may be offered.
+    credit: Credit,
     /// Besides, what goes before this one.
     ahead_of: Option<Position>,
 }
 
-/// A job in the window, and what it takes in memory.
+/// A job that is here, and what it takes in memory.
 #[derive(Debug)]
 struct Held {
     ready: Ready,
@@ -76,6 +77,13 @@ impl Line {
         self.keep(ready);
     }
 
+    /// A job is in the backing's line again, in its old place: it is read with those around it.
+    pub fn released(&mut self, position: Position) {
+        let before = Position { id: JobId(position.id.0.saturating_sub(1)), ..position };
+        self.cursor = self.cursor.min(Some(before));
+        (self.behind, self.is_stale) = (true, self.fetching);
+    }
+
     /// A job that had left the line waits, in the backing.
     pub fn set_aside(&mut self, id: JobId) {
         if self.fetching {
@@ -87,7 +95,8 @@ impl Line {
         let position = ready.position();
         self.positions.insert(ready.id, position);
         if ready.work.volatile {
-            self.volatile.insert(position, ready);
+            let bytes = ready.work.own_bytes();
+            self.volatile.insert(position, Held { ready, bytes });
             return;
         }
         self.hold(position, ready);
@@ -105,10 +114,10 @@ impl Line {
         }
     }
 
-    fn let_go(&mut self, position: Position) -> Option<Ready> {
+    fn let_go(&mut self, position: Position) -> Option<Held> {
         let held = self.window.remove(&position)?;
         self.bytes -= held.bytes;
-        Some(held.ready)
+        Some(held)
     }
 
     /// What is too much for the window goes, from its end.
@@ -160,23 +169,24 @@ impl Line {
 
     // ---- jobs go ----
 
-    /// So many more may be offered, and beyond that whatever goes before this position.
-    pub fn want(&mut self, credit: u32, ahead_of: Option<Position>) {
+    /// So much more may be offered, and beyond that whatever goes before this position.
+    pub fn want(&mut self, credit: Credit, ahead_of: Option<Position>) {
         self.is_wanted = true;
-        self.credit = self.credit.saturating_add(credit);
+        self.credit.add(credit);
         self.ahead_of = ahead_of;
     }
 
-    /// The next job that may be offered now.
-    pub fn offer(&mut self) -> Option<Ready> {
+    /// The next job that may be offered now, and its bytes.
+    pub fn offer(&mut self) -> Option<(Ready, usize)> {
         let firsts = [self.window.keys().next(), self.volatile.keys().next()];
         let first = firsts.into_iter().flatten().copied().min()?;
-        let is_due = self.credit > 0 || self.ahead_of.is_some_and(|last| first < last);
+        let is_due = self.credit.is_left() || self.ahead_of.is_some_and(|last| first < last);
         if !is_due || !self.is_known(first) {
             return None;
         }
-        self.credit = self.credit.saturating_sub(1);
-        self.take(first)
+        let Held { ready, bytes } = self.take(first)?;
+        self.credit.spend(bytes);
+        Some((ready, bytes))
     }
 
     /// Whether the backing cannot have a job that goes before.
@@ -187,13 +197,13 @@ impl Line {
     /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Ready> {
         let position = *self.positions.get(&id)?;
-        self.take(position)
+        self.take(position).map(|held| held.ready)
     }
 
-    fn take(&mut self, position: Position) -> Option<Ready> {
-        let ready = self.let_go(position).or_else(|| self.volatile.remove(&position))?;
-        self.positions.remove(&ready.id);
-        Some(ready)
+    fn take(&mut self, position: Position) -> Option<Held> {
+        let held = self.let_go(position).or_else(|| self.volatile.remove(&position))?;
+        self.positions.remove(&held.ready.id);
+        Some(held)
     }
 
     /// Whether that job is here.
@@ -234,7 +244,7 @@ mod tests {
         let mut offered = Vec::new();
         let mut fetches = 0;
         while offered.len() < JOBS as usize {
-            line.want(1, None);
+            line.want(Credit { jobs: 1, bytes: 1 }, None);
             while let Some((after, _)) = line.fetch() {
                 fetches += 1;
                 assert!(fetches < 100, "it is filled without end");
@@ -243,7 +253,7 @@ mod tests {
                 let jobs = if next <= JOBS { vec![huge(next)] } else { Vec::new() };
                 line.fetched(jobs, next >= JOBS, |_| false);
             }
-            offered.extend(line.offer().map(|ready| ready.id.0));
+            offered.extend(line.offer().map(|(ready, _)| ready.id.0));
         }
         assert_eq!(offered, (1..=JOBS).collect::<Vec<u64>>());
         assert_eq!((line.bytes, line.is_empty()), (0, true));

@@ -38,7 +38,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Restored, Tied};
+pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied};
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move};
 pub use chore::{Chore, Room};
 use front::Front;
@@ -155,6 +155,33 @@ pub struct Offer {
     /// It must have been started by then, on the monotonic clock, or belongs to others. None where nobody
     /// else could take it.
     pub start_by: Option<std::time::Duration>,
+    /// What it takes in memory, and of the credit.
+    pub bytes: usize,
+}
+
+/// How much a pool may be offered: so many jobs, while there is room for bytes. The job that uses up the room
+/// may take more than is left of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Credit {
+    pub jobs: u32,
+    pub bytes: usize,
+}
+
+impl Credit {
+    pub fn is_left(self) -> bool {
+        self.jobs > 0 && self.bytes > 0
+    }
+
+    pub fn add(&mut self, more: Self) {
+        self.jobs = self.jobs.saturating_add(more.jobs);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    /// A job of so many bytes is offered, by credit or ahead of another.
+    pub fn spend(&mut self, bytes: usize) {
+        self.jobs = self.jobs.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// An engine of two backings: one for what must last, one for volatile jobs. See the module's description.
@@ -239,7 +266,7 @@ impl<B: Backing> Engine<B> {
     }
 
     /// See [`Effect::Want`](crate::core::Effect::Want).
-    pub fn want(&mut self, pool: &Arc<str>, credit: u32, ahead_of: Option<Position>) {
+    pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
         self.front.want(pool, credit, ahead_of);
         self.route();
     }

@@ -246,17 +246,17 @@ impl World {
         self.close(connection.expect("the request is not over"));
     }
 
-    /// A connection goes, and all its requests before it.
+    /// A connection goes, and all its requests before it. What follows from the end of one of them may be told
+    /// to another that is yet to end; the server has nobody to send it to.
     pub fn close(&mut self, connection: ConnectionId) {
         let Some(requests) = self.clients.connections.remove(&connection) else { return };
-        let mut events = Vec::new();
+        let ends = requests.iter().map(|&request| Input::Desk(desk::Event::Disconnected { request }));
+        let ends: Vec<Input> = ends.chain([Input::Desk(desk::Event::Closed { connection })]).collect();
+        self.turn(ends);
         for request in requests {
             self.clients.told.remove(&request);
             self.clients.unread.remove(&request);
-            events.push(Input::Desk(desk::Event::Disconnected { request }));
         }
-        events.push(Input::Desk(desk::Event::Closed { connection }));
-        self.turn(events);
     }
 
     pub fn close_all(&mut self) {

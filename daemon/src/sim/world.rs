@@ -460,9 +460,8 @@ impl World {
     /// Whether the machines have yet to hear that the job is in its line.
     pub(super) fn is_coming(&self, id: JobId) -> bool {
         let comes = |told: &Told| match told {
-            Told::Answer(Answer::Released { jobs, .. } | Answer::Woken { jobs, .. }) => {
-                jobs.iter().any(|ready| ready.id == id)
-            }
+            Told::Answer(Answer::Released { jobs, .. }) => jobs.iter().any(|job| job.position.id == id),
+            Told::Answer(Answer::Woken { jobs, .. }) => jobs.iter().any(|ready| ready.id == id),
             Told::Answer(Answer::Inserted { first, jobs, .. }) => {
                 (first.0..first.0 + jobs.len() as u64).contains(&id.0)
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::core::event::{Denial, Effect, Fact, PoolId};
 use crate::core::{Core, Mode};
-use crate::job::{JobId, Ready, RequestId, StopReason, Tie, Work};
+use crate::engine::Released;
+use crate::job::{JobId, RequestId, StopReason, Tie, Work};
 
 /// A submission that the engine has not answered yet.
 #[derive(Debug)]
@@ -121,11 +122,11 @@ impl Core {
         }
     }
 
-    pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Ready>) {
-        for ready in &jobs {
-            self.enqueue(ready.id, &ready.work.pool, false);
+    pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
+        for Released { position, pool } in &jobs {
+            self.enqueue(position.id, pool, false);
         }
-        let jobs = jobs.into_iter().map(|ready| (ready.id, ready.work.pool.clone())).collect();
+        let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
         self.tell(Fact::Released { request, jobs });
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! Credit keeps them few: a pool asks for more when half of what it may hold is gone. What goes before the
 //! last of a full set is offered beyond the credit, and the last one is given back for it: so a free slot
-//! takes the best job that the engine knows, whatever came when.
+//! takes the best job that the engine knows, whatever came when. Credit is in bytes, too, so that large jobs
+//! do not cost the memory that many small ones may.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::engine::Offer;
+use crate::engine::{Credit, Offer};
 use crate::job::{IdMap, JobId, Position};
 
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -19,14 +20,19 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub struct Offers {
     jobs: BTreeMap<Position, Offer>,
     positions: IdMap<JobId, Position>,
+    /// What the offered jobs take.
+    bytes: usize,
     /// Credit that was given and has not been used.
-    credit: u32,
+    credit: Credit,
     /// What the engine was told last of the last one, once the credit was used up.
     ahead_of: Option<Position>,
     /// After an attempt that the machine had no room for.
     paused_until: Option<Duration>,
     pauses: u32,
 }
+
+/// Bytes of the jobs that are held for a pool, the last one's apart. In tests there is room for few.
+const MOST_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
 /// So many are held for a pool of that size: several for each slot, so that the engine is asked once for
 /// many. In tests they are few, so that chance finds what happens at the limit.
@@ -44,17 +50,18 @@ impl Offers {
     }
 
     pub fn add(&mut self, offers: Vec<Offer>) {
-        self.forgo(offers.len());
         for offer in offers {
             let position = offer.ready.position();
+            self.forgo(&offer);
+            self.bytes += offer.bytes;
             self.positions.insert(offer.ready.id, position);
             self.jobs.insert(position, offer);
         }
     }
 
-    /// So many were offered and are not kept.
-    pub fn forgo(&mut self, count: usize) {
-        self.credit = self.credit.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+    /// It was offered, and is not kept.
+    pub fn forgo(&mut self, offer: &Offer) {
+        self.credit.spend(offer.bytes);
     }
 
     /// The best one, unless the pool is paused.
@@ -63,53 +70,63 @@ impl Offers {
             return None;
         }
         self.paused_until = None;
-        let (_, offer) = self.jobs.pop_first()?;
-        self.positions.remove(&offer.ready.id);
-        Some(offer)
+        let (&position, _) = self.jobs.first_key_value()?;
+        self.take(position)
     }
 
     /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Offer> {
-        let position = self.positions.remove(&id)?;
-        self.jobs.remove(&position)
+        let position = *self.positions.get(&id)?;
+        self.take(position)
+    }
+
+    fn take(&mut self, position: Position) -> Option<Offer> {
+        let offer = self.jobs.remove(&position)?;
+        self.positions.remove(&offer.ready.id);
+        self.bytes -= offer.bytes;
+        Some(offer)
     }
 
     /// What is too much for a pool of that size, from the end.
     pub fn trim(&mut self, workers: u32) -> Vec<Offer> {
         let excess = self.jobs.len().saturating_sub(most(workers));
-        let trimmed: Vec<Offer> =
-            (0..excess).filter_map(|_| self.jobs.pop_last()).map(|(_, offer)| offer).collect();
-        trimmed.iter().for_each(|offer| _ = self.positions.remove(&offer.ready.id));
-        trimmed
+        let last = |offers: &mut Self| {
+            let (&position, _) = offers.jobs.last_key_value()?;
+            offers.take(position)
+        };
+        (0..excess).filter_map(|_| last(self)).collect()
     }
 
-    /// What the engine is to be told now, if anything: how many more, and beyond them any before this
+    /// What the engine is to be told now, if anything: how much more, and beyond that any before this
     /// position.
-    pub fn want(&mut self, workers: u32) -> Option<(u32, Option<Position>)> {
+    pub fn want(&mut self, workers: u32) -> Option<(Credit, Option<Position>)> {
         let most = most(workers);
         if most == 0 {
             // Nothing is kept any more: whatever were offered ahead of the last one would only be given back,
             // again and again.
-            return self.ahead_of.take().map(|_| (0, None));
+            return self.ahead_of.take().map(|_| (Credit::default(), None));
         }
 
-        let held = self.jobs.len() + self.credit as usize;
-        if held <= most / 2 {
-            let more = u32::try_from(most - held).expect("a pool has few slots");
-            self.credit += more;
+        let held = self.jobs.len() + self.credit.jobs as usize;
+        let has_room = self.credit.bytes == 0 && self.bytes <= MOST_BYTES / 2;
+        if held <= most / 2 || has_room {
+            let jobs = u32::try_from(most.saturating_sub(held)).expect("a pool has few slots");
+            let more = Credit { jobs, bytes: MOST_BYTES.saturating_sub(self.bytes + self.credit.bytes) };
+            self.credit.add(more);
             self.ahead_of = None;
             return Some((more, None));
         }
 
         // As long as there is credit whatever comes is offered anyway.
-        let last = self.jobs.last_key_value().map(|(&position, _)| position).filter(|_| self.credit == 0);
+        let last = self.jobs.last_key_value().map(|(&position, _)| position);
+        let last = last.filter(|_| !self.credit.is_left());
         // A pool that starts nothing any more holds none: the engine is told, or it would offer once more
         // what is given back.
         if last == self.ahead_of {
             return None;
         }
         self.ahead_of = last;
-        Some((0, last))
+        Some((Credit::default(), last))
     }
 
     /// Whether all that is here comes after that position.

@@ -136,9 +136,8 @@ impl Core {
         let ending = &self.ending;
         let pool = self.pools.get_mut(id).expect("it has just been found");
         // One that is being ended has left its line, whatever the engine knew when it offered it.
-        let offered = offers.len();
-        offers.retain(|offer| !ending.contains(&offer.ready.id));
-        pool.offers.forgo(offered - offers.len());
+        let ended = offers.extract_if(.., |offer| ending.contains(&offer.ready.id));
+        ended.for_each(|offer| pool.offers.forgo(&offer));
         pool.offers.add(offers);
         self.stirred.insert(id);
     }
@@ -187,7 +186,7 @@ impl Core {
         Some(offer)
     }
 
-    fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by }: Offer) {
+    fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by, .. }: Offer) {
         if start_by.is_some_and(|at| at < self.now.monotonic) {
             // It is another one's by now, or nobody's: the engine knows.
             self.enqueue(ready.id, &ready.work.pool, false);

@@ -165,7 +165,7 @@ impl Bench {
         let inserted =
             Answer::Inserted { request, first: JobId(id), jobs, untied: Vec::new(), existing: Vec::new() };
         let ready = Ready { id: JobId(id), tries: Tries::default(), work: work() };
-        let offers = vec![Offer { ready, start_by: None }];
+        let offers = vec![Offer { ready, start_by: None, bytes: 1 }];
         let offered = core::Event::Offered { pool: Arc::from("default"), offers };
         for event in [up, submit, core::Event::Answer(inserted), offered] {
             self.core.handle(self.now, event);

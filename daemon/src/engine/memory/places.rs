@@ -1,10 +1,12 @@
 //! Where jobs are: moves, and the two triggers that end waits.
 
+use std::cmp::Reverse;
+
 use pool_proto::Refusal;
 
 use super::{Memory, Row};
-use crate::engine::{Answer, Dequeued, Detail, Fence, Move};
-use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
+use crate::engine::{Answer, Dequeued, Detail, Fence, Move, Released};
+use crate::job::{IdSet, JobId, Outcome, Place, Position, Ready, RequestId, StopReason, Unit, Until};
 
 impl Memory {
     pub(super) fn place(&mut self, moved: Move) {
@@ -125,8 +127,9 @@ impl Memory {
             let Some(row) = self.jobs.get_mut(&id) else { continue };
             row.place = Place::Queued { again: false };
             (row.tries.crashes, row.reason, row.last_crash) = (0, None, None);
+            let position = Position { priority: Reverse(row.work.priority), id };
+            jobs.push(Released { position, pool: row.work.pool.clone() });
             self.enter_line(id);
-            jobs.extend(self.ready(id));
         }
         self.answer(Answer::Released { request, jobs });
     }

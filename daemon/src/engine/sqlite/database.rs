@@ -101,7 +101,7 @@ impl Database {
                 Change::Move(moved) => place(connection, layout, history, moved),
                 Change::Release { request, ids } => {
                     let request = *request;
-                    let released = waits::release(connection, environments, ids)?;
+                    let released = waits::release(connection, ids)?;
                     Ok(Some(match released {
                         Ok(jobs) => Answer::Released { request, jobs },
                         Err(refusal) => Answer::Refused { request, refusal },

@@ -224,7 +224,7 @@ pub fn read_ready(
 }
 
 /// Of a rank: see [`insert::rank`](super::insert::rank).
-fn priority(rank: i64) -> Result<i32> {
+pub fn priority(rank: i64) -> Result<i32> {
     i32::try_from(-rank).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, rank))
 }
 

@@ -4,6 +4,8 @@
 //! A job that waits is marked so in its own row as well, which keeps it out of the index of its line. A job
 //! that never waits is never looked for here.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Refusal;
@@ -12,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::columns::{Columns, columns, micros};
 use super::environments::Environments;
 use super::records;
-use crate::engine::FETCHED_BYTES;
-use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Ready, Unit, Until};
+use crate::engine::{FETCHED_BYTES, Released};
+use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Until};
 
 /// How long after a start a callback waits at most.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +36,11 @@ pub struct Woken {
 columns! {
     DueColumn { unit, id, due_us }
     FIRST: "FROM waits INDEXED BY waits_due WHERE until = 'time' ORDER BY due_us LIMIT ?1";
+}
+
+columns! {
+    HeldColumn { pool, rank }
+    BY_ID: "FROM jobs WHERE id = ?1 AND state = 'held'";
 }
 
 /// Begins a wait. A job's own row is marked by whoever puts it there.
@@ -135,28 +142,31 @@ pub fn wake(
 /// twice is one.
 pub fn release(
     connection: &Connection,
-    environments: &mut Environments,
     ids: &[JobId],
-) -> Result<std::result::Result<Vec<Ready>, Refusal>> {
-    let mut is_held = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1 AND state = 'held'")?;
+) -> Result<std::result::Result<Vec<Released>, Refusal>> {
+    let mut select = connection.prepare_cached(HeldColumn::BY_ID)?;
     let mut seen = IdSet::default();
     let mut held = Vec::with_capacity(ids.len());
     for &id in ids.iter().filter(|&&id| seen.insert(id)) {
-        if !is_held.exists([id])? {
+        let released = select.query_row([id], |row| {
+            let columns = Columns::of(row);
+            let position =
+                Position { priority: Reverse(records::priority(columns.get(HeldColumn::rank)?)?), id };
+            Ok(Released { position, pool: Arc::from(columns.get::<String>(HeldColumn::pool)?) })
+        });
+        let Some(released) = released.optional()? else {
             return Ok(Err(Refusal::NotHeld { id: id.0 }));
-        }
-        held.push(id);
+        };
+        held.push(released);
     }
 
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET state = 'queued', waits = 0, crashes = 0, reason = NULL, last_crash = NULL
          WHERE id = ?1",
     )?;
-    let mut released = Vec::with_capacity(held.len());
-    for id in held {
-        remove(connection, Unit::Job(id))?;
-        update.execute([id])?;
-        released.extend(records::ready(connection, environments, id)?);
+    for Released { position, .. } in &held {
+        remove(connection, Unit::Job(position.id))?;
+        update.execute([position.id])?;
     }
-    Ok(Ok(released))
+    Ok(Ok(held))
 }
