@@ -310,7 +310,7 @@ impl Front {
         }
     }
 
-    /// Whether it has the job in a window, or has offered it.
+    /// Whether it has offered the job, or has it in a window and can.
     #[cfg(test)]
     pub fn knows(&self, id: JobId) -> bool {
         self.out.contains_key(&id) || self.lines.values().any(|line| line.has(id))

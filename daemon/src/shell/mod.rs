@@ -13,6 +13,7 @@
 //! early as it can.
 
 mod account;
+mod alarm;
 mod clock;
 mod containment;
 mod hear;
@@ -46,6 +47,7 @@ use crate::server::{Server, ServerEvent};
 use crate::start::cli::SupervisorOptions;
 use crate::start::config::Config;
 use crate::start::handover::Handover;
+use alarm::Alarm;
 use clock::Clock;
 use containment::Containment;
 use launch::Site;
@@ -57,6 +59,7 @@ const LISTENER: Token = Token(0);
 const THREADS: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const LIFELINE: Token = Token(3);
+const ALARM: Token = Token(4);
 const FIRST_WORKER: usize = 16;
 
 /// After running out of descriptors clients are accepted again so much later, should none be closed before.
@@ -88,6 +91,7 @@ struct Shell {
     config: Config,
     site: Site,
     clock: Clock,
+    alarm: Alarm,
     engine: Engine<Sqlite>,
     server: Server,
     fleet: Fleet,
@@ -127,7 +131,8 @@ impl Supervisor {
         let mut ready = Events::with_capacity(256);
         let mut clients = Vec::new();
         while !self.shell.exiting {
-            match poll.poll(&mut ready, self.patience(&clients)) {
+            let patience = self.patience(&clients).context("cannot set a timer")?;
+            match poll.poll(&mut ready, patience) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot wait for events"),
@@ -139,6 +144,7 @@ impl Supervisor {
                     LISTENER => self.shell.server.accept(&mut clients),
                     THREADS => {} // What they say is heard in every turn.
                     SIGNALS => self.shell.hear_signals(signals, inbox),
+                    ALARM => self.shell.alarm.rang(), // What is due is seen in every turn.
                     LIFELINE => {
                         if self.shell.hear_guardian(&mut clients)? {
                             return Ok(SupervisorEnd::Orphaned);
@@ -187,20 +193,21 @@ impl Supervisor {
     }
 
     /// How long the next turn may wait.
-    fn patience(&self, clients: &[ServerEvent]) -> Option<Duration> {
+    fn patience(&mut self, clients: &[ServerEvent]) -> std::io::Result<Option<Duration>> {
         let Self { machines, shell } = self;
         let has_more = shell.server.has_unfinished() || shell.fleet.has_unfinished();
         if has_more || !clients.is_empty() || !machines.is_idle() {
-            return Some(Duration::ZERO);
+            return Ok(Some(Duration::ZERO));
         }
 
         let now = shell.clock.now().monotonic;
         let accept = shell.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
         let overdue = shell.fleet.patience().map(|left| now + left);
         let deadlines = [machines.core.next_deadline(), shell.service_manager.deadline(), overdue, accept];
-        let deadline = deadlines.into_iter().flatten().min()?;
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return Ok(None) };
+        shell.alarm.ring_by(now, deadline)?;
         // Rounded up, since a poll that ends a little early would only be done again.
-        Some(deadline.saturating_sub(now) + Duration::from_millis(1))
+        Ok(Some(deadline.saturating_sub(now) + Duration::from_millis(1)))
     }
 
     fn close(self, end: SupervisorEnd) -> anyhow::Result<SupervisorEnd> {

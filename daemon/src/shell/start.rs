@@ -29,6 +29,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::account;
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::containment::Containment;
 use super::launch::Site;
@@ -36,7 +37,7 @@ use super::recovery::{self, Recovery};
 use super::reload::{affordable_clients, check_open_files, history_limits};
 use super::service_manager::ServiceManager;
 use super::turn::Machines;
-use super::{FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS};
+use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS};
 use crate::core::Core;
 use crate::desk::{AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
@@ -268,6 +269,7 @@ impl Cleared {
                 daemon,
             },
             clock,
+            alarm: Alarm::new(registry, ALARM).context("cannot make a timer")?,
             engine,
             exiting: false,
             lifeline,

@@ -282,7 +282,7 @@ fn run(work: Arc<Work>, config: &Config) {
     core.handle(now, Event::Answer(inserted));
     let pool = work.pool.clone();
     let ready = Ready { id: first, tries: Tries::default(), work };
-    let offers = vec![Offer { ready, start_by: None }];
+    let offers = vec![Offer { ready, start_by: None, bytes: 1 }];
     let mut effects = core.handle(now, Event::Offered { pool, offers });
     if let Some((attempt, worker)) = effects.iter().find_map(to_be_confirmed) {
         effects = core.handle(now, Event::Answer(Answer::Placed { id: first, attempt, worker }));

@@ -108,8 +108,8 @@ impl Memory {
             callbacks.extend(self.remove(ended_us, id));
         }
 
-        let mut spent = BTreeSet::new();
-        while let Some((group, count)) = self.history.census.to_forget(room.max_jobs, &spent) {
+        let (mut spent, mut max) = (BTreeSet::new(), room.max_jobs);
+        while let Some((group, count)) = self.history.census.to_forget(max, &spent) {
             let left = batch - jobs.len();
             if left == 0 {
                 more |= !self.oldest(room, Some(&group), 1).is_empty();
@@ -118,6 +118,7 @@ impl Memory {
             let wanted = left.min(usize::try_from(count).unwrap_or(usize::MAX));
             let victims = self.oldest(room, Some(&group), wanted);
             if victims.len() < wanted {
+                max += self.spared(room, &group).count() as u64;
                 spent.insert(group);
             }
             for (ended_us, id) in victims {
@@ -143,11 +144,17 @@ impl Memory {
         self.history.removable.keys().copied().filter(is_one).take(limit).collect()
     }
 
+    /// Those of a group that could go, but that somebody waits for them: no reason for others to go instead.
+    fn spared(&self, room: &Room, group: &Group) -> impl Iterator<Item = JobId> {
+        let ids = self.history.removable.keys().map(|&(_, id)| id);
+        ids.filter(|&id| room.spares(id) && self.group_of(id).as_ref() == Some(group))
+    }
+
     /// Takes output and results away, and leaves the records.
     fn strip(&mut self, room: &Room) -> (Vec<(JobId, u32)>, bool) {
         let mut stripped = Vec::new();
-        let mut spent = BTreeSet::new();
-        while let Some((group, bytes)) = self.history.census.to_strip(room.max_output_bytes, &spent) {
+        let (mut spent, mut max) = (BTreeSet::new(), room.max_output_bytes);
+        while let Some((group, bytes)) = self.history.census.to_strip(max, &spent) {
             let with_output = self.oldest(room, Some(&group), usize::MAX);
             let mut with_output = with_output.into_iter().filter(|&(_, id)| self.held_bytes(id) > 0);
             let mut victims = Vec::new();
@@ -159,6 +166,7 @@ impl Memory {
                 victims.push(id);
             }
             if victims.is_empty() {
+                max += self.spared(room, &group).map(|id| self.held_bytes(id)).sum::<u64>();
                 spent.insert(group.clone());
             }
             for id in victims {

@@ -32,6 +32,14 @@ pub struct History {
     looked_at: BTreeMap<Group, i64>,
 }
 
+/// What can go of a group, and what could but that somebody waits for it.
+#[derive(Default)]
+struct Found {
+    victims: Vec<Victim>,
+    spared: u64,
+    spared_bytes: u64,
+}
+
 /// A job that goes, or whose output goes.
 struct Victim {
     id: JobId,
@@ -63,6 +71,17 @@ columns! {
     LargeColumn { id, attempt, held_bytes, keep, pool }
     LARGER_THAN: "FROM jobs INDEXED BY jobs_large
                   WHERE held_bytes > 65536 AND held_bytes > ?1 AND ended_us IS NOT NULL AND undelivered = 0";
+}
+
+impl Found {
+    fn add(&mut self, room: &Room, victim: Victim) {
+        if room.spares(victim.id) {
+            self.spared += 1;
+            self.spared_bytes += victim.held_bytes;
+        } else {
+            self.victims.push(victim);
+        }
+    }
 }
 
 impl History {
@@ -134,7 +153,7 @@ impl Pruning<'_> {
         for group in self.history.census.groups() {
             let before_us = self.room.ended_before_us;
             let left = self.left(self.jobs.len());
-            let old = self.oldest(&group, left + 1, |victim| victim.ended_us < before_us)?;
+            let old = self.oldest(&group, left + 1, |victim| victim.ended_us < before_us)?.victims;
             let more = old.len() > left;
             self.remove(&group, old.into_iter().take(left).collect())?;
             if more {
@@ -145,40 +164,40 @@ impl Pruning<'_> {
     }
 
     fn forget_what_is_too_much(&mut self) -> Result<bool> {
-        let mut spent = BTreeSet::new();
-        while let Some((group, count)) = self.history.census.to_forget(self.room.max_jobs, &spent) {
+        let (mut spent, mut max) = (BTreeSet::new(), self.room.max_jobs);
+        while let Some((group, count)) = self.history.census.to_forget(max, &spent) {
             let left = self.left(self.jobs.len());
             if left == 0 {
                 // Whether any of them can go, is seen by the next look.
-                return Ok(!self.oldest(&group, 1, |_| true)?.is_empty());
+                return Ok(!self.oldest(&group, 1, |_| true)?.victims.is_empty());
             }
             let wanted = left.min(usize::try_from(count).unwrap_or(usize::MAX));
-            let victims = self.oldest(&group, wanted, |_| true)?;
-            if victims.len() < wanted {
+            let found = self.oldest(&group, wanted, |_| true)?;
+            if found.victims.len() < wanted {
                 spent.insert(group.clone());
+                // What goes as soon as nobody waits for it is no reason for others to go instead.
+                max += found.spared;
             }
-            self.remove(&group, victims)?;
+            self.remove(&group, found.victims)?;
         }
         Ok(false)
     }
 
     /// The oldest jobs of a group that can go, up to the first that is not to go.
-    fn oldest(&self, group: &Group, limit: usize, is_one: impl Fn(&Victim) -> bool) -> Result<Vec<Victim>> {
+    fn oldest(&self, group: &Group, limit: usize, is_one: impl Fn(&Victim) -> bool) -> Result<Found> {
         let mut select = self.connection.prepare_cached(VictimColumn::OLDEST_FIRST)?;
         let mut rows = select.query(params![group.standing.rank(), group.pool])?;
-        let mut victims = Vec::new();
-        while victims.len() < limit
+        let mut found = Found::default();
+        while found.victims.len() < limit
             && let Some(row) = rows.next()?
         {
             let victim = read_victim(row)?;
             if !is_one(&victim) {
                 break;
             }
-            if !self.room.spares(victim.id) {
-                victims.push(victim);
-            }
+            found.add(self.room, victim);
         }
-        Ok(victims)
+        Ok(found)
     }
 
     fn remove(&mut self, group: &Group, victims: Vec<Victim>) -> Result<()> {
@@ -201,17 +220,18 @@ impl Pruning<'_> {
         let mut stripped = Vec::new();
         self.strip_what_is_too_large(&mut stripped)?;
 
-        let mut spent = BTreeSet::new();
-        while let Some((group, bytes)) = self.history.census.to_strip(self.room.max_output_bytes, &spent) {
+        let (mut spent, mut max) = (BTreeSet::new(), self.room.max_output_bytes);
+        while let Some((group, bytes)) = self.history.census.to_strip(max, &spent) {
             let left = self.left(stripped.len());
             if left == 0 {
                 return Ok((stripped, true));
             }
-            let victims = self.with_output(&group, left, bytes)?;
-            if victims.is_empty() && self.history.looked_at.remove(&group).is_none() {
+            let found = self.with_output(&group, left, bytes)?;
+            if found.victims.is_empty() && self.history.looked_at.remove(&group).is_none() {
                 spent.insert(group.clone());
+                max += found.spared_bytes;
             }
-            for victim in victims {
+            for victim in found.victims {
                 if self.freed_bytes > FREED_BYTES {
                     break;
                 }
@@ -256,22 +276,20 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    fn with_output(&self, group: &Group, limit: usize, bytes: u64) -> Result<Vec<Victim>> {
+    fn with_output(&self, group: &Group, limit: usize, bytes: u64) -> Result<Found> {
         let from_us = self.history.looked_at.get(group).copied().unwrap_or(i64::MIN);
         let mut select = self.connection.prepare_cached(VictimColumn::WITH_OUTPUT)?;
         let mut rows = select.query(params![group.standing.rank(), group.pool, from_us])?;
-        let (mut victims, mut freed) = (Vec::new(), 0);
-        while victims.len() < limit
-            && freed < bytes
+        let (mut found, mut looked_at) = (Found::default(), 0);
+        while found.victims.len() < limit
+            && looked_at < bytes + found.spared_bytes
             && let Some(row) = rows.next()?
         {
             let victim = read_victim(row)?;
-            if !self.room.spares(victim.id) {
-                freed += victim.held_bytes;
-                victims.push(victim);
-            }
+            looked_at += victim.held_bytes;
+            found.add(self.room, victim);
         }
-        Ok(victims)
+        Ok(found)
     }
 
     /// What is short stays: it says what the job was, and makes no room.
