@@ -148,7 +148,7 @@ pub fn what_somebody_waits_for_is_spared_and_keys_and_failures_go_last(trial: &m
     assert_eq!(pruned(prune_but(0, 0, u64::MAX, 10, &[3]), trial), [2]);
 
     // What goes as soon as nobody waits for it is no reason for others to go instead.
-    trial.insert(3, vec![work(&["a"], &[]); 3]);
+    trial.insert(6, vec![work(&["a"], &[]); 3]);
     trial.run(vec![cancel(6), cancel(7), finish_at(8, NOW_US + 8)]);
     assert_eq!(pruned(prune_but(1, 0, u64::MAX, 10, &[3, 6, 7]), trial), [0; 0]);
     assert_eq!(pruned(prune_but(1, 0, u64::MAX, 10, &[3, 7]), trial), [6]);
