@@ -26,7 +26,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
