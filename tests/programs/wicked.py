@@ -33,6 +33,11 @@ for line in sys.stdin:
         child = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(3600)"
         subprocess.run([sys.executable, "-c", child], check=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)
+    elif method == "feed_a_helper":
+        # It has written to so much memory, and goes on.
+        child = f"import sys, time; fat = b'x' * {params[0]}; print(flush=True); time.sleep(3600)"
+        helper = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+        helper.stdout.readline()
     elif method == "silence":
         os.close(1)
         time.sleep(3600)

@@ -60,6 +60,8 @@ pub struct ResidentLink {
     /// Where in it the current call's part begins: at the end of the one before.
     log_mark: u64,
     process: Option<Process>,
+    /// All that its worker has started is the program, or was started by it.
+    worker: Option<ProcessId>,
     ready: bool,
     /// The call that it has been handed and has not answered.
     call: Option<Claim>,
@@ -87,6 +89,7 @@ impl ResidentLink {
             log,
             log_mark: 0,
             process: None,
+            worker: None,
             ready: false,
             call: None,
             was_unread: false,
@@ -115,7 +118,7 @@ impl ResidentLink {
         worker: ProcessId,
         events: &mut Vec<FleetEvent>,
     ) {
-        self.process = Some(process);
+        (self.process, self.worker) = (Some(process), Some(worker));
         self.log_mark = self.log_bytes();
         if self.program.ready == ReadyWhen::Started || self.ready {
             self.ready = true;
@@ -318,7 +321,7 @@ impl ResidentLink {
             return None;
         }
         self.memory_seen_at = Some(Instant::now());
-        kernel::resident_bytes(self.process?.pid)
+        Some(kernel::resident_bytes_below(self.worker?))
     }
 
     /// Copies a part of its standard error, the end of it where it is long.

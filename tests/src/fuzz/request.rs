@@ -95,6 +95,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Release(release) => of(release),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
+        Request::RestartPool(restart) => of(restart),
         Request::Absent(absent) => of(absent),
         Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),

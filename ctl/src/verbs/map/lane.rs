@@ -55,6 +55,8 @@ pub enum Returned {
         files: Option<(File, File)>,
     },
     Call(Box<Brief>),
+    /// Not at all: the item cannot become a job, and why, as a sentence.
+    Unfit(String),
 }
 
 /// What poold has said on a lane.
@@ -99,11 +101,12 @@ pub trait Lane<'a> {
 }
 
 impl EndedItem {
-    /// The id of the job.
-    pub fn id(&self) -> u64 {
+    /// The id of the job, if there was one.
+    pub fn id(&self) -> Option<u64> {
         match &self.end {
-            Returned::Command { record, .. } => record.id,
-            Returned::Call(brief) => brief.id,
+            Returned::Command { record, .. } => Some(record.id),
+            Returned::Call(brief) => Some(brief.id),
+            Returned::Unfit(_) => None,
         }
     }
 
@@ -112,6 +115,7 @@ impl EndedItem {
         match &self.end {
             Returned::Command { record, .. } => record.state,
             Returned::Call(brief) => brief.state,
+            Returned::Unfit(_) => State::Failed,
         }
     }
 
@@ -126,14 +130,19 @@ impl EndedItem {
                 (_, Some(_)) => ExitReason::Unwell,
                 (_, None) => ExitReason::Failed,
             },
+            Returned::Unfit(_) => ExitReason::Unwell,
         }
     }
 
-    /// How the job ended, in a few words.
+    /// Which item failed and how, in a few words.
     pub fn summary(&self) -> String {
+        let item = printable(&self.item.text.to_string(), SHOWN);
         match &self.end {
-            Returned::Command { record, .. } => outcome::summary(record),
-            Returned::Call(brief) => why(brief),
+            Returned::Command { record, .. } => {
+                format!("job {} ({item}), {}", record.id, outcome::summary(record))
+            }
+            Returned::Call(brief) => format!("job {} ({item}), {}", brief.id, why(brief)),
+            Returned::Unfit(why) => why.clone(),
         }
     }
 
@@ -155,6 +164,7 @@ impl EndedItem {
                 printable(&self.item.text.to_string(), SHOWN),
                 why(brief)
             )),
+            Returned::Unfit(why) => Some(why.clone()),
         }
     }
 }
