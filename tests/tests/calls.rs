@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -401,12 +402,43 @@ fn of_what_a_program_writes_at_length_the_end_is_kept_and_the_rest_takes_no_room
 }
 
 #[test]
+fn what_a_program_writes_between_calls_is_bounded_and_told() {
+    let daemon = wicked(1, "");
+    let pid = value(&daemon, &["grumble"]);
+    let log = || fs::metadata(format!("/proc/{pid}/fd/2")).expect("the program lives");
+    // Far more than it may keep: without a bound it would be on the disk by now.
+    wait_until("it has written much", || log().len() > 600 << 20);
+    let most = (0..200).map(|_| log().blocks() * 512).max().unwrap();
+    assert!(most < 300 << 20, "{most} bytes are on the disk");
+
+    let is_told = |line: &str| line.contains("writes much to its standard error");
+    assert!(daemon.log().lines().any(is_told), "{}", daemon.log());
+    let told = daemon.run(&["doctor"]).stdout;
+    assert!(told.lines().any(is_told), "{told}");
+
+    // What belongs to a call is found where it is.
+    assert_eq!(value(&daemon, &["hush"]), "null");
+    value(&daemon, &["complain"]);
+    assert_eq!(daemon.ok(&["logs", "--stderr", "3"]), "a complaint\n");
+}
+
+#[test]
+fn the_log_of_a_call_in_memory_alone_is_said_to_be_missing() {
+    let daemon = wicked(1, "durability = \"none\"\n");
+    value(&daemon, &["complain"]);
+    let said = daemon.run(&["logs", "--stderr", "1"]);
+    assert_eq!((said.code, said.stdout.as_str()), (125, ""), "{said:?}");
+    assert!(said.stderr.contains("kept in memory alone"), "{said:?}");
+}
+
+#[test]
 fn a_program_that_closes_its_output_is_replaced() {
     let daemon = wicked(1, "");
     value(&daemon, &["echo"]);
-    let said = call(&daemon, &["--on-crash", "fail", "silence"]);
-    assert_eq!(said.code, 125, "{said:?}");
+    let said = call(&daemon, &["silence"]);
+    assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stderr.contains("closed its standard output"), "{said:?}");
+    assert_eq!(daemon.record(2).attempt, 1, "it is not repeated");
     assert_eq!(value(&daemon, &["echo"]), "[]");
 }
 

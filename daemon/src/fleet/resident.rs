@@ -180,6 +180,16 @@ impl ResidentLink {
         (self.stdin, self.out) = (None, Outgoing::default());
     }
 
+    /// It lives on with its standard output closed: the call that it has read in full has failed, and is not to be
+    /// repeated as if the program had died.
+    pub fn unheard(&mut self, slot: SlotId, worker: ProcessId) -> Option<FleetEvent> {
+        let during = self.call.filter(|_| self.is_unheard() && !self.has_unread_call())?;
+        let how =
+            "its program closed its standard output during the call, so that it cannot answer it".to_owned();
+        self.broken = true;
+        Some(FleetEvent::Misbehaved { slot, worker, during: Some(during), how })
+    }
+
     /// Whether it has a call, and can answer no more.
     pub fn is_unheard(&self) -> bool {
         self.call.is_some() && self.stdout.is_none()
@@ -298,7 +308,9 @@ impl ResidentLink {
         self.last_answered = Some(id);
 
         // What it has written since the last answer belongs to this call.
-        let (offset, end) = (self.log_mark, self.log_bytes());
+        let end = self.log_bytes();
+        // It has been emptied since.
+        let offset = self.log_mark.min(end);
         self.log_mark = end;
         let log = LogPart { offset, bytes: end.saturating_sub(offset) };
 
