@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use pool_proto::nouns::{Brief, Obstacle};
-use pool_proto::{ClientError, OsText, Record, State};
+use pool_proto::{ClientError, OsText, Record, ResultKind, State};
 
 use super::items::Item;
 use super::template::Template;
@@ -131,6 +131,19 @@ impl EndedItem {
                 (_, None) => ExitReason::Failed,
             },
             Returned::Unfit(_) => ExitReason::Unwell,
+        }
+    }
+
+    /// Why the pool cannot run calls at all, where that is why this one has failed: nothing of the call has run.
+    pub fn hopeless(&self) -> Option<&str> {
+        match &self.end {
+            Returned::Call(brief) => {
+                let Brief { result, error, exit_code, .. } = &**brief;
+                let has_not_run =
+                    *result == Some(ResultKind::Error) && error.is_none() && exit_code.is_none();
+                brief.reason.as_deref().filter(|_| brief.state == State::Failed && has_not_run)
+            }
+            Returned::Command { .. } | Returned::Unfit(_) => None,
         }
     }
 

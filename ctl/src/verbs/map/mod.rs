@@ -14,7 +14,7 @@
 //!
 //! | cause | running jobs | jobs that have not started |
 //! |---|---|---|
-//! | an error | is waited for | is waited for, if it is accepted |
+//! | an error, a pool whose program cannot start | is waited for | is waited for, if it is accepted |
 //! | `--halt soon` | is waited for | is canceled |
 //! | first SIGINT or SIGTERM | gets it | is canceled |
 //! | second one, `--halt now`, nobody reads our stdout | is canceled | is canceled |
@@ -39,7 +39,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use pool_proto::nouns::OnDisconnect;
@@ -322,6 +322,12 @@ impl Map<'_> {
 
     fn on_ended(&mut self, ended: EndedItem) {
         ended.id().into_iter().for_each(|id| self.obstacles.forget(id));
+        if let Some(why) = ended.hopeless() {
+            // So will all others fail: it is said once, and no more are submitted.
+            let left_out = "the calls in flight have failed, and no more were submitted";
+            self.fail(anyhow!("{why}; {left_out}"));
+            return;
+        }
         let is_ours = self.stop.is_canceling() && ended.state() == State::Canceled;
         let remark = ended.remark(&self.window.template().argv(&ended.item)).filter(|_| !is_ours);
         let enough = if is_ours { None } else { self.tally.count(&ended) };
