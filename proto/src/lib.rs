@@ -9,6 +9,7 @@
 //! * [`location`]: where the socket, the state and the configuration live;
 //! * [`place`]: what a state directory tells of its poold;
 //! * [`own_file`]: files that poold keeps for itself, opened without following links;
+//! * [`own_limits`]: what a process hands on to those that it starts;
 //! * [`os_text`]: text that need not be UTF-8;
 //! * [`terminal`]: foreign text on its way to a terminal;
 //! * [`text`]: durations and times as people and JSON write them.
@@ -30,6 +31,7 @@ pub mod client;
 pub mod location;
 pub mod os_text;
 pub mod own_file;
+pub mod own_limits;
 pub mod place;
 pub mod terminal;
 pub mod text;

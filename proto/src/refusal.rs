@@ -63,6 +63,14 @@ pub enum Refusal {
     #[error("{field}: {reason}")]
     InvalidPool { field: String, reason: String },
 
+    /// The programs of a pool could not be replaced.
+    #[serde(rename = "io.poold.NotRestarted")]
+    #[error(
+        "a new program of the pool {pool:?} could not be started: {reason}; programs that took calls before go \
+         on, and poold tries again"
+    )]
+    NotRestarted { pool: String, reason: String },
+
     /// No job of that id exists.
     #[serde(rename = "io.poold.NoSuchJob")]
     #[error("{}", absent(*id, *pruned))]

@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 
 for line in sys.stdin:
@@ -33,6 +34,23 @@ for line in sys.stdin:
         child = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(3600)"
         subprocess.run([sys.executable, "-c", child], check=True, stdout=subprocess.DEVNULL)
         time.sleep(3600)
+    elif method == "grumble":
+        # A thread of it writes as fast as it can, until it is told to stop.
+        answer["result"] = os.getpid()
+        def grumble():
+            while not hushed:
+                os.write(2, b"grumble\n" * 100_000)
+        hushed = []
+        grumbler = threading.Thread(target=grumble, daemon=True)
+        grumbler.start()
+    elif method == "hush":
+        hushed.append(True)
+        grumbler.join()
+    elif method == "feed_a_helper":
+        # It has written to so much memory, and goes on.
+        child = f"import sys, time; fat = b'x' * {params[0]}; print(flush=True); time.sleep(3600)"
+        helper = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+        helper.stdout.readline()
     elif method == "silence":
         os.close(1)
         time.sleep(3600)

@@ -24,13 +24,13 @@ type Budget = (&'static str, f64);
 const CLIENT: &[Budget] = &[
     ("poolctl: looks", 10.0),
     ("poolctl: memory", 31.0),
-    ("poolctl: open, close", 27.0),
-    ("poolctl: others", 22.0),
+    ("poolctl: open, close", 29.0),
+    ("poolctl: others", 24.0),
     ("poolctl: processes", 1.0),
-    ("poolctl: reads", 13.0),
+    ("poolctl: reads", 14.0),
     ("poolctl: signals", 23.0),
     ("poolctl: sockets", 10.0),
-    ("poolctl: system calls", 137.0),
+    ("poolctl: system calls", 142.0),
     ("poolctl: waits", 4.0),
 ];
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -401,12 +402,43 @@ fn of_what_a_program_writes_at_length_the_end_is_kept_and_the_rest_takes_no_room
 }
 
 #[test]
+fn what_a_program_writes_between_calls_is_bounded_and_told() {
+    let daemon = wicked(1, "");
+    let pid = value(&daemon, &["grumble"]);
+    let log = || fs::metadata(format!("/proc/{pid}/fd/2")).expect("the program lives");
+    // Far more than it may keep: without a bound it would be on the disk by now.
+    wait_until("it has written much", || log().len() > 600 << 20);
+    let most = (0..200).map(|_| log().blocks() * 512).max().unwrap();
+    assert!(most < 300 << 20, "{most} bytes are on the disk");
+
+    let is_told = |line: &str| line.contains("writes much to its standard error");
+    assert!(daemon.log().lines().any(is_told), "{}", daemon.log());
+    let told = daemon.run(&["doctor"]).stdout;
+    assert!(told.lines().any(is_told), "{told}");
+
+    // What belongs to a call is found where it is.
+    assert_eq!(value(&daemon, &["hush"]), "null");
+    value(&daemon, &["complain"]);
+    assert_eq!(daemon.ok(&["logs", "--stderr", "3"]), "a complaint\n");
+}
+
+#[test]
+fn the_log_of_a_call_in_memory_alone_is_said_to_be_missing() {
+    let daemon = wicked(1, "durability = \"none\"\n");
+    value(&daemon, &["complain"]);
+    let said = daemon.run(&["logs", "--stderr", "1"]);
+    assert_eq!((said.code, said.stdout.as_str()), (125, ""), "{said:?}");
+    assert!(said.stderr.contains("kept in memory alone"), "{said:?}");
+}
+
+#[test]
 fn a_program_that_closes_its_output_is_replaced() {
     let daemon = wicked(1, "");
     value(&daemon, &["echo"]);
-    let said = call(&daemon, &["--on-crash", "fail", "silence"]);
-    assert_eq!(said.code, 125, "{said:?}");
+    let said = call(&daemon, &["silence"]);
+    assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stderr.contains("closed its standard output"), "{said:?}");
+    assert_eq!(daemon.record(2).attempt, 1, "it is not repeated");
     assert_eq!(value(&daemon, &["echo"]), "[]");
 }
 
@@ -512,9 +544,101 @@ fn a_worn_program_is_replaced_with_the_replacement_started_first() {
     let daemon = wicked(1, "max_rss_bytes = 1\n");
     let first = value(&daemon, &["pid"]);
     wait_until("another one", || value(&daemon, &["pid"]) != first);
+    // What a program has started counts, too: a shell that waits for the program proper, say.
+    let size = 200 << 20;
+    let daemon = wicked(1, &format!("max_rss_bytes = {size}\n"));
+    let first = value(&daemon, &["pid"]);
+    assert_eq!(value(&daemon, &["feed_a_helper", &(size / 2).to_string()]), "null");
+    assert_eq!(value(&daemon, &["pid"]), first, "it is small enough");
+    assert_eq!(value(&daemon, &["feed_a_helper", &size.to_string()]), "null");
+    wait_until("another one", || value(&daemon, &["pid"]) != first);
     let daemon = wicked(1, "max_age = \"100ms\"\n");
     let first = program_pid(&daemon);
     wait_until("another one", || program_pid(&daemon) != first);
+}
+
+/// A program that returns this version; its method "wait" first makes a file and waits for another.
+fn versioned(version: u32) -> String {
+    format!(
+        "import json, os, sys, time\n\
+         print('{{\"method\": \"ready\"}}', flush=True)\n\
+         for line in sys.stdin:\n\
+         \x20   call = json.loads(line)\n\
+         \x20   if call['method'] == 'wait':\n\
+         \x20       open(call['params'][0], 'w').close()\n\
+         \x20       while not os.path.exists(call['params'][1]): time.sleep(0.01)\n\
+         \x20   print(json.dumps({{'id': call['id'], 'result': {version}}}), flush=True)\n"
+    )
+}
+
+#[test]
+fn programs_that_were_edited_are_restarted_with_no_call_lost() {
+    let daemon = Daemon::start(1);
+    let [program, begun, go] = ["program.py", "begun", "go"].map(|name| daemon.path_text(name));
+    fs::write(&program, versioned(1)).unwrap();
+    daemon.ok(&["pool", "add", "--workers", "2", "--ready", "notify", "p", "--", "python3", &program]);
+    let slow = daemon.ok(&["call", "--async", "p", "wait", &begun, &go]);
+    let slow = slow.trim_end();
+    wait_until("the slow call", || daemon.path("begun").exists());
+
+    fs::write(&program, versioned(2)).unwrap();
+    let mut restart = daemon.ctl(&["pool", "restart", "p"]);
+    let mut restart = restart.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a new program", || value(&daemon, &["version"]) == "2");
+    assert!(restart.try_wait().unwrap().is_none(), "one program still has its call");
+    fs::write(&go, "").unwrap();
+    let restarted = restart.wait_with_output().unwrap();
+    let told = String::from_utf8(restarted.stderr).unwrap();
+    assert_eq!(restarted.status.code(), Some(0), "{told}");
+    assert!(told.contains(&format!("job {slow} runs in an old program")), "{told}");
+    daemon.ok(&["wait", slow]);
+    assert_eq!(daemon.record(slow.parse().unwrap()).value, Json::parse("1").ok());
+    for _ in 0..4 {
+        assert_eq!(value(&daemon, &["version"]), "2", "both are new");
+    }
+
+    fs::write(&program, "import sys; sys.exit('there is no module x')").unwrap();
+    let said = daemon.run(&["pool", "restart", "p"]);
+    assert!(said.code == 125 && said.stderr.contains("there is no module x"), "{said:?}");
+    assert_eq!(value(&daemon, &["version"]), "2", "the old ones go on");
+    fs::write(&program, versioned(3)).unwrap();
+    daemon.ok(&["pool", "restart", "p"]);
+    assert_eq!(value(&daemon, &["version"]), "3");
+
+    for (pool, wanted) in [("default", "has no resident program"), ("none", "no pool \"none\"")] {
+        let said = daemon.run(&["pool", "restart", pool]);
+        assert!(said.code == 125 && said.stderr.contains(wanted), "{said:?}");
+    }
+}
+
+#[test]
+fn a_changed_configuration_restarts_the_programs_that_it_concerns() {
+    let echo = "import json, os, sys\n\
+                for line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'result': \
+                [os.environ['COLOUR'], os.getcwd(), os.getpid()]}), flush=True)";
+    let setup = Setup::new();
+    let config = |colour: &str, cwd: &str| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let env =
+            |more: &str| format!("{{ {MARK} = {:?}, PATH = {path:?}, COLOUR = {more:?} }}", setup.mark());
+        let pool = |name: &str, colour: &str, cwd: &str| {
+            format!(
+                "[pool.{name}]\nworkers = 1\ncommand = [\"python3\", \"-c\", {echo:?}]\nenv = {}\ncwd = {cwd:?}\n",
+                env(colour)
+            )
+        };
+        pool("p", colour, cwd) + &pool("q", "grey", "/")
+    };
+    let configs = [config("red", "/"), config("green", "/"), config("green", "/tmp")];
+    let daemon = setup.config(&configs[0]).start();
+    let other = daemon.ok(&["call", "q", "m"]);
+    assert!(value(&daemon, &["m"]).starts_with("[\"red\", \"/\""));
+    for (config, wanted) in configs[1..].iter().zip(["[\"green\", \"/\"", "[\"green\", \"/tmp\""]) {
+        fs::write(daemon.path("config.toml"), config).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        wait_until("the new program", || value(&daemon, &["m"]).starts_with(wanted));
+    }
+    assert_eq!(daemon.ok(&["call", "q", "m"]), other, "the same process");
 }
 
 #[test]

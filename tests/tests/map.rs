@@ -469,8 +469,19 @@ fn a_method_is_called_for_each_json_value() {
     assert_eq!((said.code, said.stdout.as_str()), (1, "4\n9\n"));
     assert!(said.stderr.contains("(\"x\"): TypeError") && said.stderr.contains("1 of 3 failed"), "{said:?}");
     let said = fed(&daemon, &["map", "-k", "--call", "p", "square"], b"2\nx\n3\n");
-    assert_eq!((said.code, said.stdout.as_str()), (2, "4\n"));
+    assert_eq!((said.code, said.stdout.as_str()), (1, "4\n9\n"), "the others go on");
     assert!(said.stderr.contains("item 2 (x) is no JSON value"), "{said:?}");
+    assert!(said.stderr.contains("1 of 3 failed; first item 2 (x)"), "{said:?}");
+    let large = format!("2\n\"{}\"\n[NaN]\n3\n", "x".repeat(17 << 20));
+    let said = fed(&daemon, &["map", "-k", "--call", "p", "square"], large.as_bytes());
+    assert_eq!((said.code, said.stdout.as_str()), (1, "4\n9\n"));
+    for part in
+        ["item 2 (\"xxx", "is too large: its job takes 178", "item 3 ([NaN]) is no JSON value", "neither NaN"]
+    {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    let said = daemon.run(&["map", "--call", "p", "square", ":::", "2", "x"]);
+    assert_eq!((said.code, said.stdout.as_str()), (2, ""), "a wrong command line does nothing");
     let brief: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "map", "--call", "p", "square", ":::", "7"])).unwrap();
     assert_eq!((brief["state"].as_str(), brief["value"].as_i64()), (Some("succeeded"), Some(49)));

@@ -68,6 +68,28 @@ fn held_job(daemon: &Daemon) -> u64 {
     id
 }
 
+/// The program of the pool says why, and dies.
+const DYING: &str = "[pool.dying]\nworkers = 2\n\
+    command = [\"sh\", \"-c\", \"sleep 0.3; echo there is no model >&2; exit 3\"]\nready = \"notify\"\n";
+
+#[test]
+fn a_map_says_that_its_program_cannot_start_and_ends() {
+    let daemon = Setup::new().config(&format!("{DYING}start_attempts = 8\n")).start();
+    let numbers = (0..10_000).map(|number| format!("{number}\n")).collect::<String>();
+    fs::write(daemon.path("numbers"), numbers).unwrap();
+    let mut map =
+        Waiting::start(&daemon, "map", &["map", "-a", &daemon.path_text("numbers"), "--call", "dying", "m"]);
+    map.says("no program of the pool \"dying\" is up");
+    assert!(map.said().contains("there is no model"), "with its last words: {}", map.said());
+
+    assert_eq!(map.code(), Some(125));
+    let said = map.said();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("poolctl: the program of the pool \"dying\" cannot be started: "), "{said}");
+    assert!(last.contains("there is no model") && last.contains("no more were submitted"), "{said}");
+    assert!(said.lines().count() <= 3, "once, not for each item: {said}");
+}
+
 #[test]
 fn a_drain_keeps_what_cannot_run() {
     let config = format!("{MISSING}\n[callbacks]\nbackoff = \"1h\"\nattempts = 5\n");

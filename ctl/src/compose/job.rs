@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use anyhow::bail;
 use pool_proto::OsText;
 use pool_proto::nouns::{Job, OnDisconnect, TIE_TO_CLIENT};
+use pool_proto::own_limits::own_limits;
 
 use super::environment::{cwd, environment, own_umask};
 use crate::cli::UsageError;
@@ -21,6 +22,7 @@ pub fn job_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Job> {
         cwd: Some(cwd(options.cwd.as_deref())?),
         env: Some(environment(&options.env, options.env_mode)?),
         umask: Some(own_umask()),
+        limits: Some(own_limits()),
         ..common_of(&options.common)
     })
 }

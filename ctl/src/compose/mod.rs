@@ -3,4 +3,5 @@
 
 pub mod environment;
 pub mod job;
+pub mod params;
 pub mod stdin;

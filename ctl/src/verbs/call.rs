@@ -14,6 +14,7 @@ use crate::cli::job::CommonOptions;
 use crate::cli::values::{os_text, os_text_by, parse_key, parse_tie};
 use crate::compose::environment::{cwd, environment, own_umask};
 use crate::compose::job::{common_of, new_round, on_disconnect};
+use crate::compose::params::parse_value;
 use crate::exit::ExitReason;
 use crate::tell::error::describe_error;
 use crate::tell::outcome::{exit_of, remark, result_pruned};
@@ -109,7 +110,7 @@ impl CallOptions {
     fn params(&self) -> anyhow::Result<Option<Json>> {
         if let Some(params) = &self.params {
             let json =
-                Json::parse(params).map_err(|error| UsageError(format!("--params is no JSON: {error}")))?;
+                parse_value(params).map_err(|error| UsageError(format!("--params is no JSON: {error}")))?;
             if !json.get().trim_start().starts_with(['[', '{']) {
                 bail!(UsageError(format!("--params takes an array or an object: write [{}]", json.get())));
             }

@@ -71,6 +71,11 @@ pub enum Event {
         id: JobId,
         unstarted: bool,
     },
+    /// Each program of a warm pool is to be replaced by a new one; answered by [`Fact::Restarted`].
+    Restart {
+        request: RequestId,
+        pool: Arc<str>,
+    },
     /// A signal for the process group of a running job's first process.
     Signal {
         id: JobId,
@@ -310,6 +315,11 @@ pub enum Fact {
     /// A pool starts nothing of what is queued in it: see [`Core::stall_of`](super::Core::stall_of).
     Stalled {
         pool: Arc<str>,
+    },
+    /// All programs of a pool are new ones; or, as an error, what became of one that could not be started.
+    Restarted {
+        request: RequestId,
+        result: Result<(), String>,
     },
     /// Everything is over: whoever still waits does so in vain.
     Exiting,

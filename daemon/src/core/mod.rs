@@ -163,6 +163,7 @@ impl Core {
             // It has started since somebody looked.
             Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
             Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
+            Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
             Event::Stop => self.on_stop(),
@@ -171,7 +172,10 @@ impl Core {
             Event::Offered { pool, offers } => self.on_offered(&pool, offers),
             Event::Failing(failing) => self.engine_failing = failing,
             Event::WorkerUp { slot, pid } => self.on_worker_up(slot, pid),
-            Event::WorkerFailed { slot, reason } => self.respawn_later(slot, reason),
+            Event::WorkerFailed { slot, reason } => {
+                self.restart_failed(slot, &reason);
+                self.respawn_later(slot, reason);
+            }
             Event::WorkerDying { slot, pid } => self.on_worker_dying(slot, pid),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
             Event::Started { slot, claim, process, started_us } => {
@@ -180,7 +184,10 @@ impl Core {
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
             Event::SuccessorUp { slot, pid } => self.on_successor_up(slot, pid),
-            Event::SuccessorFailed { slot, reason } => self.on_successor_lost(slot, reason),
+            Event::SuccessorFailed { slot, reason } => {
+                self.restart_failed(slot, &reason);
+                self.on_successor_lost(slot, reason);
+            }
             Event::ProgramReady { slot, worker, process } => self.on_program_ready(slot, worker, process),
             Event::Answered { slot, claim, answered } => self.on_answered(slot, claim, answered),
             Event::Progressed { slot, claim, progress } => self.on_progressed(slot, claim, progress),

@@ -88,6 +88,17 @@ impl Core {
         self.pools.named(name).map(|pool| (pool.name.clone(), pool.slots.is_warm()))
     }
 
+    /// The calls that run in a pool, in the order of its slots.
+    pub fn calls_in(&self, name: &str) -> Vec<JobId> {
+        let slots = self.pools.named(name).into_iter().flat_map(|pool| pool.slots.iter());
+        slots
+            .filter_map(|(_, slot)| match slot {
+                Occupancy::Busy { unit: Unit::Job(id), .. } => Some(id),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// The name of a lane's pool; none for the callbacks' lane, and for a pool that has gone.
     #[cfg(test)]
     pub fn pool_name(&self, lane: LaneId) -> Option<Arc<str>> {

@@ -1,11 +1,12 @@
 //! What a client asks for, checked and completed: from the protocol's job to the core's work. A job that
 //! cannot be accepted is refused with the member at fault and what to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, On, OnCrash};
+use pool_proto::nouns::limits::{RESOURCES, cpus_as_text, cpus_from_text};
+use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, Limits, MAX_KEY, On, OnCrash};
 use pool_proto::{Json, OsText, Refusal};
 
 use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
@@ -32,6 +33,8 @@ pub struct Admission {
     /// For jobs that bring no environment and no directory.
     minimal: BTreeMap<OsText, OsText>,
     home: OsText,
+    /// What a job gets that names none.
+    own_limits: Limits,
 }
 
 /// What the jobs of one message have in common: the members that they leave out, and the environment of those
@@ -41,8 +44,11 @@ pub struct Common {
     defaults: Job,
     default_bytes: MemberBytes,
     variables: Option<BTreeMap<OsText, OsText>>,
-    /// By umask.
-    environments: BTreeMap<u32, Arc<Environment>>,
+    /// As they came, until they are needed, and then without what is as poold's own.
+    named_limits: Option<Limits>,
+    limits: Limits,
+    /// By what else is in it.
+    environments: HashMap<(u32, Limits), Arc<Environment>>,
     /// What the jobs of the message take so far.
     bytes: usize,
 }
@@ -53,6 +59,7 @@ struct MemberBytes {
     work: usize,
     params: usize,
     env: usize,
+    limits: usize,
     texts: [usize; 4],
     callbacks: [usize; 3],
 }
@@ -66,6 +73,7 @@ impl MemberBytes {
             work: all(&job.argv) + job.method.as_ref().map_or(0, String::len),
             params: job.params.as_ref().map_or(0, |params| params.get().len()),
             env: job.env.as_ref().map_or(0, bytes_of),
+            limits: job.limits.as_ref().map_or(0, Limits::bytes),
             texts: [
                 text(&job.name),
                 text(&job.cwd),
@@ -96,16 +104,23 @@ fn bytes_of(variables: &BTreeMap<OsText, OsText>) -> usize {
 impl Common {
     pub fn new(mut defaults: Job) -> Self {
         let variables = defaults.env.take();
-        Self { default_bytes: MemberBytes::of(&defaults), defaults, variables, ..Self::default() }
+        let named_limits = defaults.limits.take();
+        Self {
+            default_bytes: MemberBytes::of(&defaults),
+            defaults,
+            variables,
+            named_limits,
+            ..Self::default()
+        }
     }
 
-    /// Completes a job, but for its environment.
+    /// Completes a job, but for its environment and its limits.
     ///
     /// # Errors
     /// Where the jobs of the message take too much.
     pub fn complete(&mut self, job: Job) -> Result<Job, Refusal> {
         let own = MemberBytes::of(&job);
-        self.charge(own.completed(&self.default_bytes) + own.env)?;
+        self.charge(own.completed(&self.default_bytes) + own.env + own.limits)?;
         Ok(complete(job, &self.defaults))
     }
 
@@ -125,9 +140,10 @@ impl Common {
 /// A member at fault, and why.
 struct Fault(&'static str, String);
 
-/// The user whose jobs they are, as far as the user database knows.
+/// The user whose jobs they are, as far as the user database knows, and what poold hands on to processes.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
+    pub limits: Limits,
     pub name: Option<String>,
     pub home: Option<OsText>,
     pub shell: Option<OsText>,
@@ -143,12 +159,13 @@ impl Admission {
             minimal.insert("LOGNAME".into(), name.into());
         }
         minimal.extend(account.shell.map(|shell| ("SHELL".into(), shell)));
-        Self { recent: VecDeque::new(), minimal, home }
+        Self { recent: VecDeque::new(), minimal, home, own_limits: account.limits }
     }
 
     /// The environment of resident programs that name none.
     pub fn minimal(&self) -> Arc<Environment> {
-        Arc::new(Environment { variables: self.minimal.clone(), umask: DEFAULT_UMASK })
+        let (variables, limits) = (self.minimal.clone(), Limits::default());
+        Arc::new(Environment { variables, umask: DEFAULT_UMASK, limits })
     }
 
     /// Checks one job.
@@ -182,21 +199,23 @@ impl Admission {
         let (pool, is_warm) =
             pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
         let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
+        let limits = self.limits_of(&mut job, common).map_err(invalid)?;
         let environment = match (job.env.take(), &common.variables) {
             (None, Some(variables)) => {
                 let umask = job.umask.unwrap_or(DEFAULT_UMASK);
-                match common.environments.get(&umask) {
+                match common.environments.get(&(umask, limits.clone())) {
                     Some(environment) => environment.clone(),
                     None => {
                         let variables = variables.clone();
-                        common.charge(bytes_of(&variables))?;
-                        let environment = self.environment(Some(variables), Some(umask)).map_err(invalid)?;
-                        common.environments.insert(umask, environment.clone());
+                        common.charge(bytes_of(&variables) + limits.bytes())?;
+                        let environment = self.environment(Some(variables), Some(umask), limits.clone());
+                        let environment = environment.map_err(invalid)?;
+                        common.environments.insert((umask, limits), environment.clone());
                         environment
                     }
                 }
             }
-            (variables, _) => self.environment(variables, job.umask).map_err(invalid)?,
+            (variables, _) => self.environment(variables, job.umask, limits).map_err(invalid)?,
         };
         let work = self.check(job, pool, environment, is_warm, config);
         work.map(Arc::new).map_err(invalid)
@@ -279,10 +298,59 @@ impl Admission {
         })
     }
 
+    /// The job's limits without what is as poold's own, checked. A call has none: its program runs with those
+    /// of poold.
+    fn limits_of(&self, job: &mut Job, common: &mut Common) -> Result<Limits, Fault> {
+        let limits = match job.limits.take() {
+            Some(limits) => self.beside_own(&limits)?,
+            None => {
+                // They are the same for all jobs of the message that name none.
+                if let Some(named) = &common.named_limits {
+                    common.limits = self.beside_own(named)?;
+                    common.named_limits = None;
+                }
+                common.limits.clone()
+            }
+        };
+        Ok(if job.method.is_some() { Limits::default() } else { limits })
+    }
+
+    fn beside_own(&self, limits: &Limits) -> Result<Limits, Fault> {
+        let fault = |reason| Fault("limits", reason);
+        if let Some(nice) = limits.nice.filter(|nice| !(-20..=19).contains(nice)) {
+            return Err(fault(format!("{nice} is no nice value: use -20 to 19")));
+        }
+
+        let cpus = limits.cpus.as_deref().map(cpus_from_text).transpose().map_err(fault)?;
+        let cpus = cpus.map(|cpus| cpus_as_text(&cpus)).filter(|cpus| !cpus.is_empty());
+
+        let own = &self.own_limits;
+        let own_resources = own.resources.as_ref();
+        let mut resources = BTreeMap::new();
+        for (name, &limit) in limits.resources.iter().flatten() {
+            if !RESOURCES.iter().any(|(known, _)| known == name) {
+                let known: Vec<&str> = RESOURCES.iter().map(|&(known, _)| known).collect();
+                return Err(fault(format!("there is no resource {name:?}: use {}", known.join(", "))));
+            }
+            if !limit.is_ordered() {
+                return Err(fault(format!("the soft limit of {name:?} is above the hard one: lower it")));
+            }
+            if own_resources.and_then(|own| own.get(name)) != Some(&limit) {
+                resources.insert(name.clone(), limit);
+            }
+        }
+        Ok(Limits {
+            nice: limits.nice.filter(|_| limits.nice != own.nice),
+            cpus: cpus.filter(|cpus| Some(cpus) != own.cpus.as_ref()),
+            resources: (!resources.is_empty()).then_some(resources),
+        })
+    }
+
     fn environment(
         &mut self,
         variables: Option<BTreeMap<OsText, OsText>>,
         umask: Option<u32>,
+        limits: Limits,
     ) -> Result<Arc<Environment>, Fault> {
         let umask = umask.unwrap_or(DEFAULT_UMASK);
         if umask > 0o777 {
@@ -295,7 +363,8 @@ impl Admission {
             check_text("env", name)?;
             check_text("env", value)?;
         }
-        let environment = Environment { variables: variables.unwrap_or_else(|| self.minimal.clone()), umask };
+        let variables = variables.unwrap_or_else(|| self.minimal.clone());
+        let environment = Environment { variables, umask, limits };
         if let Some(known) = self.recent.iter().find(|known| ***known == environment) {
             return Ok(known.clone());
         }
@@ -325,6 +394,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         cwd: job.cwd.or_else(|| defaults.cwd.clone()),
         env: job.env.or_else(|| defaults.env.clone()),
         umask: job.umask.or(defaults.umask),
+        limits: job.limits.or_else(|| defaults.limits.clone()),
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
@@ -460,6 +530,8 @@ fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration
 
 #[cfg(test)]
 mod tests {
+    use pool_proto::nouns::Limit;
+
     use super::*;
 
     fn admit(job: Job) -> Result<Arc<Work>, Refusal> {
@@ -483,7 +555,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let long = "x".repeat(MAX_KEY + 1);
-        let faults: [(&str, Job); 18] = [
+        let limits = |limits| Job { limits: Some(limits), ..job() };
+        let resource = |name: &str, limit| {
+            limits(Limits {
+                resources: Some(BTreeMap::from([(name.to_owned(), limit)])),
+                ..Limits::default()
+            })
+        };
+        let faults: [(&str, Job); 23] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -502,6 +581,11 @@ mod tests {
             ("key", Job { key: Some("k".into()), tie: Some("client".into()), ..job() }),
             ("round", Job { key: Some("k".into()), round: Some(long), ..job() }),
             ("round", Job { round: Some("r".into()), ..job() }),
+            ("limits", limits(Limits { nice: Some(20), ..Limits::default() })),
+            ("limits", limits(Limits { cpus: Some("0-".into()), ..Limits::default() })),
+            ("limits", resource("RLIMIT_CPU", Limit::default())),
+            ("limits", resource("cpu", Limit { soft: None, hard: Some(1) })),
+            ("limits", resource("cpu", Limit { soft: Some(2), hard: Some(1) })),
         ];
         for (wanted, job) in faults {
             match admit(job) {
@@ -511,6 +595,43 @@ mod tests {
         }
         let refusal = admit(Job { pool: Some("gpu".into()), ..job() }).unwrap_err();
         assert_eq!(refusal, Refusal::NoSuchPool { pool: "gpu".into() });
+    }
+
+    #[test]
+    fn limits_as_our_own_are_nothing_to_keep() {
+        let limit = |soft| Limit { soft: Some(soft), hard: None };
+        let resources = |all: &[(&str, u64)]| {
+            Some(all.iter().map(|&(name, soft)| (name.to_owned(), limit(soft))).collect())
+        };
+        let own = Limits {
+            nice: Some(0),
+            cpus: Some("0-3".to_owned()),
+            resources: resources(&[("core", 0), ("nofile", 1024)]),
+        };
+        let mut admission = Admission::new(Account { limits: own.clone(), ..Account::default() });
+        let mut kept = |limits: Limits, method: Option<&str>| {
+            let argv = if method.is_some() { Vec::new() } else { job().argv };
+            let job = Job { limits: Some(limits), argv, method: method.map(str::to_owned), ..Job::default() };
+            let pool = |name: &str| Some((Arc::from(name), method.is_some()));
+            admission.admit(job, 0, &Config::default(), pool).unwrap().environment.limits.clone()
+        };
+
+        assert_eq!(kept(own.clone(), None), Limits::default());
+        assert_eq!(
+            kept(Limits { cpus: Some("3,0-2,5000".to_owned()), ..own.clone() }, None),
+            Limits::default()
+        );
+        assert_eq!(kept(Limits { cpus: Some("5000".to_owned()), ..own.clone() }, None), Limits::default());
+        let other = Limits {
+            nice: Some(5),
+            cpus: Some("1".to_owned()),
+            resources: resources(&[("core", 0), ("nofile", 64), ("cpu", 9)]),
+        };
+        assert_eq!(
+            kept(other.clone(), None),
+            Limits { resources: resources(&[("nofile", 64), ("cpu", 9)]), ..other.clone() }
+        );
+        assert_eq!(kept(other, Some("square")), Limits::default(), "a program runs with ours");
     }
 
     #[test]

@@ -263,6 +263,7 @@ impl Desk {
             Request::Pools => self.on_pools(request, core),
             Request::AddPool(added) => self.on_add_pool(request, added, core),
             Request::RemovePool(remove) => self.on_remove_pool(request, remove),
+            Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
             Request::Events(events) => self.on_events(request, events, more, core),
@@ -324,6 +325,7 @@ impl Desk {
                 tracing::debug!(%pool, "a pool starts nothing");
                 self.look_for_obstacles();
             }
+            Fact::Restarted { request, result } => self.on_restarted(request, result),
             Fact::Exiting => self.on_exiting(core),
         }
     }
@@ -381,6 +383,7 @@ impl Desk {
             | Open::Releasing
             | Open::Listing(_)
             | Open::ChangingPool(_)
+            | Open::RestartingPool(_)
             | Open::BackingUp
             | Open::EndingBackup
             | Open::ShuttingDown => tracing::error!(%request, "the engine answered what was not asked"),
@@ -398,7 +401,10 @@ impl Desk {
                 asked => self.carry_out(deferred.connection, request, asked, deferred.more, core),
             }
         }
-        let waits = |open: &Open| matches!(open, Open::Waiting(_) | Open::Signaling | Open::Listening(_));
+        let waits = |open: &Open| {
+            let waits_for_jobs = matches!(open, Open::Waiting(_) | Open::Signaling | Open::Listening(_));
+            waits_for_jobs || matches!(open, Open::RestartingPool(_))
+        };
         for request in self.requests.that(waits) {
             self.refuse(request, Refusal::ShuttingDown {});
         }

@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pool_proto::Refusal;
-use pool_proto::methods::{AddPool, Empty, RemovePool};
+use pool_proto::methods::{AddPool, Empty, PoolRestarting, RemovePool, RestartPool};
 use pool_proto::nouns::DEFAULT_POOL;
 
 use super::request::Open;
 use super::{Desk, Effect};
-use crate::core::Core;
+use crate::core::{self, Core};
 use crate::engine::Change;
 use crate::job::RequestId;
 use crate::start::config::{self, Config, MAX_WORKERS, PoolConfig};
@@ -160,6 +160,45 @@ impl Desk {
             self.refuse(request, Refusal::PoolConfigured { pool });
         } else {
             self.refuse(request, Refusal::NoSuchPool { pool });
+        }
+    }
+
+    pub(super) fn on_restart_pool(
+        &mut self,
+        request: RequestId,
+        restart: RestartPool,
+        more: bool,
+        core: &Core,
+    ) {
+        if !core.is_serving() {
+            return self.refuse(request, Refusal::Draining {});
+        }
+        let pool = match core.open_pool(&restart.name) {
+            None => return self.refuse(request, Refusal::NoSuchPool { pool: restart.name }),
+            Some((pool, false)) => {
+                let reason =
+                    format!("the pool {pool:?} has no resident program: nothing is there to restart");
+                return self.refuse(request, Refusal::InvalidPool { field: "name".to_owned(), reason });
+            }
+            Some((pool, true)) => pool,
+        };
+
+        let calls = core.calls_in(&pool).into_iter().map(|id| id.0).collect();
+        if more {
+            self.requests.insert(request, Open::RestartingPool(pool.clone()));
+        }
+        self.reply(request, PoolRestarting { calls }, !more);
+        self.command(core::Event::Restart { request, pool });
+    }
+
+    /// All programs of a pool are new ones, or one could not be started.
+    pub(super) fn on_restarted(&mut self, request: RequestId, result: Result<(), String>) {
+        // Otherwise nobody waits for this.
+        let Some(Open::RestartingPool(pool)) = self.requests.get(request) else { return };
+        let pool = pool.to_string();
+        match result {
+            Ok(()) => self.reply(request, PoolRestarting { calls: Vec::new() }, true),
+            Err(reason) => self.refuse(request, Refusal::NotRestarted { pool, reason }),
         }
     }
 

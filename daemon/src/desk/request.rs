@@ -1,6 +1,8 @@
 //! Every request that has not been replied to in full, and all that hangs on it: what is removed here is
 //! over, and leaves nothing behind.
 
+use std::sync::Arc;
+
 use pool_proto::Request;
 use pool_proto::nouns::Brief;
 
@@ -35,6 +37,8 @@ pub enum Open {
     Listening(Box<Listener>),
     /// A pool is on its way into the engine, or out of it.
     ChangingPool(PoolChange),
+    /// It is told when the programs of that pool are new ones.
+    RestartingPool(Arc<str>),
     BackingUp,
     EndingBackup,
     /// It is told when the daemon has come to its end.
@@ -65,6 +69,7 @@ impl Open {
             | Self::Listing(_)
             | Self::Seeking(_)
             | Self::Listening(_)
+            | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
             | Self::ShuttingDown => return false,
@@ -86,6 +91,7 @@ impl Open {
             | Self::Listing(_)
             | Self::Seeking(_)
             | Self::Listening(_)
+            | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
             | Self::ShuttingDown => false,

@@ -71,6 +71,7 @@ impl Desk {
             | Request::Pools
             | Request::AddPool(_)
             | Request::RemovePool(_)
+            | Request::RestartPool(_)
             | Request::Absent(_)
             | Request::Events(_)
             | Request::Backup

@@ -202,6 +202,7 @@ impl KnownEnd<'_> {
             Self::Record(record) => Brief {
                 id: record.id,
                 state: record.state,
+                result: record.result.filter(|_| record.state != State::Succeeded),
                 value: record.value.clone(),
                 error: record.error.clone(),
                 exit_code: record.exit_code,
@@ -215,7 +216,7 @@ impl KnownEnd<'_> {
 
 /// An outcome in few words.
 pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
-    let Outcome { state, exit_code, signal, reason, answer, .. } = outcome;
+    let Outcome { state, result, exit_code, signal, reason, answer, .. } = outcome;
     let (value, error) = match answer {
         Some(Ok(value)) => (Some(value.clone()), None),
         Some(Err(error)) => (None, Some(error.clone())),
@@ -224,6 +225,7 @@ pub fn in_brief(id: JobId, outcome: &Outcome) -> Brief {
     Brief {
         id: id.0,
         state: *state,
+        result: Some(*result).filter(|_| *state != State::Succeeded),
         value,
         error,
         exit_code: *exit_code,

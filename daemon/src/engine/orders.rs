@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{On, OnCrash, ResultKind, State, Usage};
+use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room};
 use crate::job::{
@@ -17,13 +17,16 @@ pub const NOW_US: i64 = 1_800_000_000_000_000;
 /// A command, with everything that a job of it can have but a key.
 pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
     let variables = [("PATH".into(), "/bin".into())].into();
+    let limit = Limit { soft: Some(64), hard: None };
+    let resources = Some([("nofile".to_owned(), limit)].into());
+    let limits = Limits { nice: Some(5), cpus: Some("0".to_owned()), resources };
     Arc::new(Work {
         pool: Arc::from("default"),
         name: Some("name".into()),
         volatile: false,
         kind: JobKind::Exec(argv.iter().map(|&argument| argument.into()).collect()),
         cwd: "/tmp".into(),
-        environment: Arc::new(Environment { variables, umask: 0o27 }),
+        environment: Arc::new(Environment { variables, umask: 0o27, limits }),
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
         kill_after: Duration::from_secs(3),

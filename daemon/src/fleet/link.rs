@@ -244,6 +244,9 @@ impl WorkerLink {
                 resident.started(process, self.slot, self.pid, events);
             }
             (Some(resident), WorkerReport::ProgramFailed { failure }) => resident.failed(failure),
+            (Some(resident), WorkerReport::ProgramUnheard) => {
+                events.extend(resident.unheard(self.slot, self.pid));
+            }
             (Some(resident), WorkerReport::ProgramEnded { exit }) => {
                 while resident.read(false, self.slot, self.pid, events) {}
                 resident.ended(&describe(exit));

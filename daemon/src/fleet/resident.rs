@@ -60,6 +60,8 @@ pub struct ResidentLink {
     /// Where in it the current call's part begins: at the end of the one before.
     log_mark: u64,
     process: Option<Process>,
+    /// All that its worker has started is the program, or was started by it.
+    worker: Option<ProcessId>,
     ready: bool,
     /// The call that it has been handed and has not answered.
     call: Option<Claim>,
@@ -87,6 +89,7 @@ impl ResidentLink {
             log,
             log_mark: 0,
             process: None,
+            worker: None,
             ready: false,
             call: None,
             was_unread: false,
@@ -115,7 +118,7 @@ impl ResidentLink {
         worker: ProcessId,
         events: &mut Vec<FleetEvent>,
     ) {
-        self.process = Some(process);
+        (self.process, self.worker) = (Some(process), Some(worker));
         self.log_mark = self.log_bytes();
         if self.program.ready == ReadyWhen::Started || self.ready {
             self.ready = true;
@@ -175,6 +178,16 @@ impl ResidentLink {
     pub fn let_go(&mut self) {
         self.was_unread = self.has_unread_call();
         (self.stdin, self.out) = (None, Outgoing::default());
+    }
+
+    /// It lives on with its standard output closed: the call that it has read in full has failed, and is not to be
+    /// repeated as if the program had died.
+    pub fn unheard(&mut self, slot: SlotId, worker: ProcessId) -> Option<FleetEvent> {
+        let during = self.call.filter(|_| self.is_unheard() && !self.has_unread_call())?;
+        let how =
+            "its program closed its standard output during the call, so that it cannot answer it".to_owned();
+        self.broken = true;
+        Some(FleetEvent::Misbehaved { slot, worker, during: Some(during), how })
     }
 
     /// Whether it has a call, and can answer no more.
@@ -295,7 +308,9 @@ impl ResidentLink {
         self.last_answered = Some(id);
 
         // What it has written since the last answer belongs to this call.
-        let (offset, end) = (self.log_mark, self.log_bytes());
+        let end = self.log_bytes();
+        // It has been emptied since.
+        let offset = self.log_mark.min(end);
         self.log_mark = end;
         let log = LogPart { offset, bytes: end.saturating_sub(offset) };
 
@@ -318,7 +333,7 @@ impl ResidentLink {
             return None;
         }
         self.memory_seen_at = Some(Instant::now());
-        kernel::resident_bytes(self.process?.pid)
+        Some(kernel::resident_bytes_below(self.worker?))
     }
 
     /// Copies a part of its standard error, the end of it where it is long.

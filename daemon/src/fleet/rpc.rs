@@ -67,7 +67,11 @@ pub fn decode(line: &[u8]) -> Result<ProgramMessage, String> {
     // Serde would take an array for an object's members in order.
     let is_object = line.trim_ascii_start().starts_with(b"{");
     let Some(said) = serde_json::from_slice::<RpcLine<'_>>(line).ok().filter(|_| is_object) else {
-        return breach("wrote a line that is no JSON-RPC message to its standard output");
+        return breach(if is_object && has_numbers_that_json_lacks(line) {
+            "wrote NaN or Infinity, which JSON does not have (null would do, or text), to its standard output"
+        } else {
+            "wrote a line that is no JSON-RPC message to its standard output"
+        });
     };
     match (said.id, said.method, said.result, said.error) {
         (None, Some(method), None, None) => Ok(notification(&method, said.params)),
@@ -93,6 +97,27 @@ pub fn decode(line: &[u8]) -> Result<ProgramMessage, String> {
         }
         (None, _, _, _) => breach("answered without the id of the call"),
     }
+}
+
+/// Whether the line would be a message if NaN and Infinity were numbers, as Python's json.dumps writes them.
+fn has_numbers_that_json_lacks(line: &[u8]) -> bool {
+    let mut mended = Vec::with_capacity(line.len());
+    let mut rest = line;
+    let mut is_in_text = false;
+    while let Some(&byte) = rest.first() {
+        let lacking: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+        if let Some(after) = lacking.iter().find_map(|name| rest.strip_prefix(*name)).filter(|_| !is_in_text)
+        {
+            mended.extend(b"null");
+            rest = after;
+            continue;
+        }
+        let length = if is_in_text && byte == b'\\' { rest.len().min(2) } else { 1 };
+        is_in_text ^= byte == b'"';
+        mended.extend(&rest[..length]);
+        rest = &rest[length..];
+    }
+    mended != line && serde_json::from_slice::<RpcLine<'_>>(&mended).is_ok()
 }
 
 fn notification(method: &str, params: Option<&RawValue>) -> ProgramMessage {
@@ -189,6 +214,10 @@ mod tests {
             (r#"{"result":1}"#, "without the id"),
             (r#"{"id":"7","result":1}"#, "text for an id"),
             (r#"{"id":7.5,"result":1}"#, "does not have"),
+            (r#"{"id":7,"result":[1,NaN]}"#, "wrote NaN or Infinity"),
+            (r#"{"id":7,"result":{"a\"NaN":-Infinity}}"#, "wrote NaN or Infinity"),
+            (r#"{"id":7,"result":"NaN}"#, "no JSON-RPC message"),
+            (r#"{"id":7,"result":NaNs}"#, "no JSON-RPC message"),
             (r#"{"id":7,"method":"m"}"#, "called a method"),
         ];
         for (line, wanted) in cases {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{Limits, On, OnCrash, ReadyWhen};
 use pool_proto::{Json, OsText};
 use serde::{Deserialize, Serialize};
 
@@ -50,18 +50,22 @@ impl FromStr for Tie {
     }
 }
 
-/// The variables and the umask of a submitting shell: one value, shared by all jobs that came with it.
+/// The variables, the umask and the limits of a submitting shell: one value, shared by all jobs that came with it.
 #[derive(Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Environment {
     pub variables: BTreeMap<OsText, OsText>,
     pub umask: u32,
+    /// Only what is not as poold's own: empty for most jobs.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 impl Environment {
     /// What it takes in memory, nearly.
     pub fn bytes(&self) -> usize {
         let variables = self.variables.iter();
-        variables.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>()).sum()
+        let variables = variables.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>());
+        variables.sum::<usize>() + self.limits.bytes()
     }
 }
 

@@ -187,6 +187,7 @@ fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
         | WorkerReport::Noticed { .. }
         | WorkerReport::ProgramStarted { .. }
         | WorkerReport::ProgramFailed { .. }
+        | WorkerReport::ProgramUnheard
         | WorkerReport::ProgramEnded { .. } => None,
     }
 }

@@ -38,6 +38,15 @@ impl Shell {
                 self.reply_started(request, id, attempt);
                 self.tell_if_full(request, false, inbox);
             }
+            desk::Effect::ReplyOutput { request, id, attempt, log: true, .. }
+                if self.engine.is_volatile(id) =>
+            {
+                let reason =
+                    "the call is kept in memory alone (durability \"none\"), and nothing of what its \
+                              program writes to standard error is kept with it"
+                        .to_owned();
+                inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
+            }
             desk::Effect::ReplyOutput { request, id, attempt, log, written } => {
                 if let Err(error) = self.reply_output(request, id, attempt, log, written) {
                     let reason = format!("its files cannot be opened: {error}");

@@ -227,7 +227,7 @@ impl Cleared {
         let added = AddedPools::restored(&restored.pools);
         let mut config = config;
         added.join(&mut config);
-        let admission = Admission::new(account::own());
+        let admission = Admission::new(account::own(nofile));
         let minimal = admission.minimal();
         let daemon_facts = daemon_facts(&options, now.wall_us, &recovery);
         let desk = Desk::new(daemon_facts, rights, admission, config.clone(), added, now);

@@ -442,6 +442,99 @@ fn a_slot_that_was_one_too_many_for_a_moment_gets_the_program_that_has_come_mean
 }
 
 #[test]
+fn a_restart_is_over_when_each_program_is_a_new_one() {
+    let mut world = up(&lasting());
+    let (first, _) = world.workers[&SLOT];
+    let waiter = submit(&mut world, call());
+    let restart = world.restart_pool("warm");
+    world.successor_steps(SLOT);
+    world.successor_steps(SLOT);
+    assert_eq!(world.workers[&SLOT].0, first, "a call is not interrupted");
+
+    // The successor is ready, and may be as old as the first one for whoever asks now.
+    let again = world.restart_pool("warm");
+    assert!(world.successors.is_empty(), "it is being killed");
+    world.replaced_lost(0);
+    let (second, _) = world.successors[&SLOT];
+    world.successor_steps(SLOT);
+    world.successor_steps(SLOT);
+    for request in [restart, again] {
+        assert_eq!(world.replies(request).len(), 1, "the old program has its call");
+    }
+    world.answered(SLOT, Ok("1"));
+    assert_eq!(world.workers[&SLOT].0, second);
+    for request in [restart, again] {
+        assert!(matches!(world.replies(request), [Heard::Other(_), Heard::Other(_)]));
+    }
+    world.settle();
+    assert_eq!(record(&world, waiter).state, State::Succeeded);
+    world.assert_idle();
+}
+
+#[test]
+fn a_restart_whose_program_cannot_start_says_so_and_loses_nothing() {
+    let mut world = up(&lasting());
+    let (first, _) = world.workers[&SLOT];
+    let restart = world.restart_pool("warm");
+    world.successor_steps(SLOT);
+    world.successor_lost(SLOT);
+    let refusal = refused(world.replies(restart).last());
+    assert_eq!(*refusal, Refusal::NotRestarted { pool: "warm".into(), reason: "was killed".into() });
+    assert_eq!(world.workers[&SLOT].0, first, "the old one serves on");
+    submit(&mut world, call());
+    world.answered(SLOT, Ok("1"));
+    world.settle();
+    assert_ne!(world.workers[&SLOT].0, first, "and is replaced as soon as that can be");
+    world.assert_idle();
+}
+
+/// What has not taken a call yet is ended for a fresh one, and what waits for its next start has it at once.
+#[test]
+fn a_restart_waits_for_no_program_that_is_not_ready_and_for_no_backoff() {
+    let mut world = up(&lasting());
+    world.worker_lost(SLOT);
+    world.worker_up(SLOT);
+    let (loading, _) = world.workers[&SLOT];
+    let restart = world.restart_pool("warm");
+    world.worker_lost(SLOT);
+    assert_ne!(world.workers[&SLOT].0, loading);
+    assert_eq!(world.replies(restart).len(), 1, "it was ended for the restart, which has not failed");
+    for _ in 0..3 {
+        world.worker_up(SLOT);
+        world.worker_lost(SLOT);
+        if !world.workers.contains_key(&SLOT) {
+            break;
+        }
+    }
+    assert!(!world.workers.contains_key(&SLOT), "it waits for its next start");
+    assert!(matches!(refused(world.replies(restart).last()), Refusal::NotRestarted { .. }));
+
+    let again = world.restart_pool("warm");
+    assert!(world.workers.contains_key(&SLOT));
+    world.settle();
+    assert_eq!(world.replies(again).len(), 2);
+    world.assert_idle();
+}
+
+/// A configuration that is read anew reaches also the program that is about to take a place.
+#[test]
+fn a_successor_of_the_old_command_gives_way_to_the_new_one() {
+    let mut world = up(&Program { wear: Wear { max_calls: Some(1), ..Wear::default() }, ..program() });
+    world.submit(vec![call(), call()]);
+    world.settle_store();
+    world.answered(SLOT, Ok("1"));
+    world.successor_steps(SLOT);
+    let (of_old_command, _) = world.successors[&SLOT];
+    world.reread(one_program(&Program { command: vec!["other".into()], ..lasting() }));
+    assert!(world.successors.is_empty());
+    world.replaced_lost(0);
+    world.answered(SLOT, Ok("1"));
+    world.settle();
+    assert_ne!(world.workers[&SLOT].0, of_old_command);
+    world.assert_idle();
+}
+
+#[test]
 fn a_successor_that_is_dead_or_being_killed_takes_nobodys_place() {
     let worn_at_once = Program { wear: Wear { max_calls: Some(1), ..Wear::default() }, ..program() };
     let is_late = |world: &mut World| world.advance(Duration::from_secs(30));

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, Shutdown, ShutdownMode,
-    Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, Shutdown,
+    ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent};
 use pool_proto::{Record, Refusal, State};
@@ -228,6 +228,11 @@ impl World {
 
     pub fn remove_pool(&mut self, name: &str) -> RequestId {
         self.ask(Request::RemovePool(RemovePool { name: name.to_owned() }))
+    }
+
+    /// Somebody wants new programs in a pool, and to know when they are there.
+    pub fn restart_pool(&mut self, name: &str) -> RequestId {
+        self.ask_for_more(Request::RestartPool(RestartPool { name: name.to_owned() }))
     }
 
     /// Somebody wants to know what happens.

@@ -65,6 +65,7 @@ pub enum Step {
     Reread { workers: u32, without: Option<&'static str> },
     AddPool { workers: u32 },
     RemovePool,
+    RestartPool { added: bool },
     Crash,
     CrashWithin { effects: usize, written: usize },
     DiskFull { full: bool },
@@ -194,6 +195,7 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..4u32, without).prop_map(|(workers, without)| Step::Reread { workers, without }),
         2 => (1..3u32).prop_map(|workers| Step::AddPool { workers }),
         1 => Just(Step::RemovePool),
+        2 => any::<bool>().prop_map(|added| Step::RestartPool { added }),
     ]
 }
 
@@ -353,6 +355,7 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
         Step::RemovePool => _ = world.remove_pool(ADDED),
+        Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
         Step::Crash => world.crash(),
         Step::CrashWithin { effects, written } => crash_within(world, effects, written),
         Step::DiskFull { full } => world.set_disk_full(full),

@@ -59,7 +59,7 @@ use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use pool_proto::OsText;
-use pool_proto::nouns::{DEFAULT_POOL, JobDurability, ReadyWhen};
+use pool_proto::nouns::{DEFAULT_POOL, JobDurability, Limits, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
 use crate::core::{CallbackSettings, PoolSettings, Settings};
@@ -186,7 +186,10 @@ impl PoolConfig {
     /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
     pub fn program(&self, minimal: &Arc<Environment>) -> Option<Arc<Program>> {
         let environment = match &self.env {
-            Some(variables) => Arc::new(Environment { variables: variables.clone(), umask: minimal.umask }),
+            Some(variables) => {
+                let limits = Limits::default();
+                Arc::new(Environment { variables: variables.clone(), umask: minimal.umask, limits })
+            }
             None => minimal.clone(),
         };
         Some(Arc::new(Program {

@@ -2,9 +2,12 @@
 //! as it does. The calls do not come through here: the program's standard input and output are the
 //! supervisor's own pipes.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 use pool_proto::wire::frame::encode;
 
@@ -20,9 +23,19 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// end is told better than that they have been killed.
 const LEAVE_UNHEARD: Duration = Duration::from_millis(200);
 
+/// What a program writes to its standard error may take so much on the disk, in bytes. Beyond it all is dropped but
+/// the end, of which the supervisor may still need a megabyte for the call that is under way.
+const LOG_MOST: u64 = 8 << 20;
+const LOG_KEPT: u64 = 2 << 20;
+
 /// The resident program of this worker.
 #[derive(Debug)]
 pub struct Hosted {
+    /// The file of its standard error.
+    log: Option<File>,
+    /// So much of it has been dropped when that was told last, in bytes.
+    told_dropped: u64,
+    unheard: bool,
     /// Its standard streams, until it has them.
     stdio: Option<[OwnedFd; 3]>,
     pid: Option<ProcessId>,
@@ -34,7 +47,10 @@ pub struct Hosted {
 
 impl Hosted {
     pub fn new(stdio: [OwnedFd; 3]) -> Self {
-        Self { stdio: Some(stdio), pid: None, process: None, leave_at: None }
+        // Without it, its standard error is looked at by nobody.
+        let log = stdio[2].try_clone().ok().map(File::from);
+        let (told_dropped, unheard) = (0, false);
+        Self { log, told_dropped, unheard, stdio: Some(stdio), pid: None, process: None, leave_at: None }
     }
 
     /// How long there is to wait for the program's end.
@@ -55,8 +71,14 @@ impl Hosted {
         self.process
     }
 
+    /// It was let go because it can answer its call no more.
+    pub fn is_unheard(&self) -> bool {
+        self.unheard
+    }
+
     /// Its standard input has been closed.
     pub fn leave(&mut self, unheard: bool) {
+        self.unheard = unheard;
         self.leave_at = Some(Instant::now() + if unheard { LEAVE_UNHEARD } else { LEAVE });
     }
 
@@ -87,12 +109,40 @@ impl Worker {
                 if let Some(hosted) = &mut self.hosted {
                     (hosted.pid, hosted.process) = (Some(pid), Some(process));
                 }
+                self.output_watch.begin(Some(LOG_MOST));
                 self.send(&encode(&WorkerReport::ProgramStarted { process }))
             }
             Err(failure) => {
                 self.send(&encode(&WorkerReport::ProgramFailed { failure }));
                 false
             }
+        }
+    }
+
+    /// Has the program's standard error keep its bounds. Whatever was dropped is a hole, so that all that follows is
+    /// where the supervisor looks for it.
+    pub(super) fn look_at_log(&mut self) {
+        let Some(hosted) = &mut self.hosted else { return };
+        let Some(log) = &hosted.log else { return };
+        let on_disk = || log.metadata().map_or(0, |found| found.blocks().saturating_mul(512));
+        let is_too_much = self.output_watch.look(&[log.as_fd()], on_disk);
+        let length = log.metadata().map_or(0, |found| found.len());
+        let dropped = length.saturating_sub(LOG_KEPT);
+        if !is_too_much || dropped == 0 {
+            return;
+        }
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let punched = fallocate(log, hole, 0, i64::try_from(dropped).unwrap_or(i64::MAX));
+        // A file system without holes: what belongs to the call is lost rather than the disk.
+        let emptied = punched.or_else(|_| log.set_len(0));
+
+        // Once, and then whenever it has become ten times as much.
+        if emptied.is_ok() && dropped / 10 >= hosted.told_dropped {
+            hosted.told_dropped = dropped.max(1);
+            self.notice(format!(
+                "its program writes much to its standard error, {length} bytes so far; poold keeps the last \
+                 {LOG_KEPT} of them"
+            ));
         }
     }
 

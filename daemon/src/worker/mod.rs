@@ -200,7 +200,14 @@ impl Worker {
 
             // Where nothing has come, the start has waited long enough.
             let has_come = commands || children || output || group;
-            if !has_come && !self.tell_start() || self.hosted.as_ref().is_some_and(Hosted::is_time_up) {
+            if !has_come && !self.tell_start() {
+                return Ok(());
+            }
+            if let Some(hosted) = self.hosted.as_ref().filter(|hosted| hosted.is_time_up()) {
+                if hosted.is_unheard() {
+                    // Should the supervisor be gone, nobody has to know.
+                    self.send(&encode(&WorkerReport::ProgramUnheard));
+                }
                 return Ok(());
             }
 
@@ -287,7 +294,12 @@ impl Worker {
 
     /// False when the supervisor is gone.
     fn on_output(&mut self) -> anyhow::Result<bool> {
-        let is_too_much = self.attempt.as_ref().is_some_and(|attempt| self.output_watch.look(&attempt.files));
+        self.look_at_log();
+        let watch = &mut self.output_watch;
+        let is_too_much = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| watch.look(&attempt.files.output(), || attempt.files.written()));
         if is_too_much { self.end(None) } else { Ok(true) }
     }
 

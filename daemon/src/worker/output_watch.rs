@@ -1,6 +1,6 @@
-//! Notices when an attempt has written more output than it may.
+//! Notices when an attempt has written more output than it may, or a resident program more to its standard error.
 //!
-//! It looks at the lengths of the files. While they grow, it looks again after the time that a fast writer
+//! It looks at what is in the files. While they grow, it looks again after the time that a fast writer
 //! would take for the room that is left, so that one which writes much costs little; while they rest, only
 //! when inotify(7) tells of the next write.
 //!
@@ -14,8 +14,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-
-use super::files::Files;
 
 /// Bytes a second, about what the page cache takes.
 const FAST: f64 = 4e9;
@@ -69,15 +67,16 @@ impl OutputWatch {
         self.inotify.as_ref().filter(|_| is_resting).map(AsFd::as_fd)
     }
 
-    /// Whether the attempt has written more than it may.
-    pub fn look(&mut self, files: &Files) -> bool {
+    /// Whether more has been written to the files than may be. `written`: how much that is.
+    pub fn look(&mut self, files: &[BorrowedFd<'_>], written: impl Fn() -> u64) -> bool {
         let Some(attempt) = &mut self.attempt else { return false };
-        let mut written = files.written();
+        let look = written;
+        let mut written = look();
         let is_told = attempt.due.is_none();
         if !is_told && written == attempt.seen && watch(&mut self.inotify, &mut self.watches, files).is_ok() {
             attempt.due = None;
             // What was written before the watch was there is not told.
-            written = files.written();
+            written = look();
         }
         if is_told || written != attempt.seen || attempt.due.is_some() {
             attempt.due = Some(Instant::now() + pause(attempt.limit.saturating_sub(written)));
@@ -92,7 +91,7 @@ impl OutputWatch {
 fn watch(
     inotify: &mut Option<Inotify>,
     watches: &mut Vec<WatchDescriptor>,
-    files: &Files,
+    files: &[BorrowedFd<'_>],
 ) -> nix::Result<()> {
     let inotify = match inotify {
         Some(inotify) => inotify,
@@ -100,7 +99,7 @@ fn watch(
     };
     while inotify.read_events().is_ok() {}
     watches.clear();
-    for file in files.output() {
+    for file in files {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         watches.push(inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?);
     }
@@ -118,7 +117,12 @@ mod tests {
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+    use super::super::files::Files;
     use super::*;
+
+    fn look(watch: &mut OutputWatch, files: &Files) -> bool {
+        watch.look(&files.output(), || files.written())
+    }
 
     fn is_told(watch: &OutputWatch) -> bool {
         let Some(next_write) = watch.next_write() else { return false };
@@ -131,24 +135,24 @@ mod tests {
         let (files, mut stdout, mut stderr) = Files::for_test(dir.path());
         let mut watch = OutputWatch::default();
         watch.begin(Some(10));
-        assert!(!watch.look(&files));
+        assert!(!look(&mut watch, &files));
         assert_eq!(watch.due(), None, "it rests");
         assert!(!is_told(&watch));
         stdout.write_all(b"12345").unwrap();
         assert!(is_told(&watch));
-        assert!(!watch.look(&files));
+        assert!(!look(&mut watch, &files));
         assert!(watch.due().is_some() && watch.next_write().is_none(), "it looks");
         stdout.write_all(b"6").unwrap();
-        assert!(!watch.look(&files));
+        assert!(!look(&mut watch, &files));
         assert!(watch.due().is_some(), "it has grown meanwhile");
-        assert!(!watch.look(&files));
+        assert!(!look(&mut watch, &files));
         assert_eq!(watch.due(), None, "it rests again");
         assert!(!is_told(&watch), "what was told before is forgotten");
         stderr.write_all(b"7890").unwrap();
         assert!(is_told(&watch));
-        assert!(!watch.look(&files), "as much as it may");
+        assert!(!look(&mut watch, &files), "as much as it may");
         stderr.write_all(b"!").unwrap();
-        assert!(watch.look(&files));
+        assert!(look(&mut watch, &files));
         assert_eq!(watch.end(11), Some(10));
         watch.begin(None);
         assert_eq!((watch.due(), watch.end(1 << 40)), (None, None), "no limit");

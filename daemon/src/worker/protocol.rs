@@ -26,7 +26,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ pub enum WorkerReport {
     ProgramStarted { process: Process },
     /// The resident program could not be executed; the worker ends.
     ProgramFailed { failure: SpawnFailure },
+    /// The resident program was let go, since it can answer its call no more, and has not ended by itself; it is
+    /// killed, and the worker ends.
+    ProgramUnheard,
     /// The resident program has ended, and nothing that it started is left, but for what was told as stuck;
     /// the worker ends.
     ProgramEnded { exit: Exit },

@@ -32,7 +32,7 @@ use crate::wire::message::RequestEnvelope;
 pub use backup::{Backup, BackupBegun, EndBackup};
 pub use events::Events;
 pub use list::{Absent, AbsentIds, Get, Got, List, Listed, MAX_ABSENT, Output, OutputOpened};
-pub use pool::{AddPool, Pools, PoolsListed, RemovePool};
+pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool};
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{Cancel, Canceled, Release, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
@@ -72,6 +72,7 @@ table::methods! {
     Pools                       -> PoolsListed;
     AddPool(Box<AddPool>)       -> Empty;
     RemovePool(RemovePool)      -> Empty;
+    RestartPool(RestartPool)    -> PoolRestarting;
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
     Events(Events)              -> Happening;
@@ -93,6 +94,7 @@ table::replies! {
     Canceled(Canceled),
     Empty(Empty),
     PoolsListed(PoolsListed),
+    PoolRestarting(PoolRestarting),
     Condition(Box<Condition>),
     AbsentIds(AbsentIds),
     // The same happening goes to every client that listens.

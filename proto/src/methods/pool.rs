@@ -1,4 +1,4 @@
-//! Pools: `Pools`, `AddPool`, `RemovePool`.
+//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`.
 
 use std::collections::BTreeMap;
 
@@ -61,4 +61,19 @@ pub struct AddPool {
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct RemovePool {
     pub name: String,
+}
+
+/// Parameters of `RestartPool`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct RestartPool {
+    pub name: String,
+}
+
+/// Reply of `RestartPool`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct PoolRestarting {
+    pub calls: Vec<u64>,
 }

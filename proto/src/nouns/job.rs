@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use crate::os_text::OsText;
 use crate::wire::json::Json;
 
@@ -39,6 +40,8 @@ pub struct Job {
     pub env: Option<BTreeMap<OsText, OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 pub mod condition;
 pub mod happening;
 pub mod job;
+pub mod limits;
 pub mod pool;
 pub mod progress;
 pub mod record;
@@ -11,6 +12,7 @@ pub mod state;
 pub use condition::{Condition, Ending, Incident, Stuck, Swept};
 pub use happening::{Happening, HappeningKind};
 pub use job::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
+pub use limits::{Limit, Limits};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};
 pub use record::{Brief, CallProgress, Callback, On, OutputFile, Record, SCHEMA, Usage};

@@ -150,6 +150,8 @@ pub struct Brief {
     pub id: u64,
     pub state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Json>,

@@ -95,6 +95,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Release(release) => of(release),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
+        Request::RestartPool(restart) => of(restart),
         Request::Absent(absent) => of(absent),
         Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),
@@ -147,7 +148,10 @@ fn check_together(jobs: &[Job], defaults: &Job) {
         match (together, alone) {
             (Ok(together), Ok(alone)) => {
                 assert_eq!(together, alone);
-                let is_shared = job.env.is_none() && job.umask.is_none() && defaults.env.is_some();
+                let is_shared = job.env.is_none()
+                    && job.umask.is_none()
+                    && job.limits.is_none()
+                    && defaults.env.is_some();
                 shared.extend(is_shared.then(|| together.environment.clone()));
             }
             (Err(Refusal::InvalidParameter { .. }), _) => return,
@@ -241,6 +245,8 @@ fn check_work(work: &Work, job: &Job) {
     assert!(backoffs.max() <= Some(MAX_DURATION), "{:?}", work.retries);
     assert_eq!(work.priority, job.priority.unwrap_or(0));
     assert!(work.environment.umask <= 0o777);
+    let limits = &work.environment.limits;
+    assert!(limits.resources.iter().flatten().all(|(_, limit)| limit.is_ordered()), "{limits:?}");
     let variables = &work.environment.variables;
     assert!(
         variables.keys().all(|name| !name.is_empty() && !name.as_escaped().contains('=')),

@@ -154,7 +154,7 @@ impl<'a> Lane<'a> for BatchLane<'a> {
 }
 
 fn in_brief(record: Record) -> Brief {
-    let Record { id, state, value, error, exit_code, signal, reason, output_pruned, .. } = record;
+    let Record { id, state, result, value, error, exit_code, signal, reason, output_pruned, .. } = record;
     let output_pruned = output_pruned.then_some(true);
-    Brief { id, state, value, error, exit_code, signal, reason, output_pruned }
+    Brief { id, state, result, value, error, exit_code, signal, reason, output_pruned }
 }

@@ -6,9 +6,8 @@ use std::str::FromStr;
 
 use pool_proto::State;
 
-use super::lane::{EndedItem, SHOWN};
+use super::lane::EndedItem;
 use crate::exit::ExitReason;
-use crate::term::text::printable;
 
 /// When a map starts no more jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +107,7 @@ impl Tally {
         } else {
             if self.failed == 0 {
                 self.first_exit = ended.exit();
-                let item = printable(&ended.item.text.to_string(), SHOWN);
-                self.first_failure = format!("job {} ({item}), {}", ended.id(), ended.summary());
+                self.first_failure = ended.summary();
             }
             self.failed += 1;
         }

@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use pool_proto::nouns::{Brief, Obstacle};
-use pool_proto::{ClientError, OsText, Record, State};
+use pool_proto::{ClientError, OsText, Record, ResultKind, State};
 
 use super::items::Item;
 use super::template::Template;
@@ -55,6 +55,8 @@ pub enum Returned {
         files: Option<(File, File)>,
     },
     Call(Box<Brief>),
+    /// Not at all: the item cannot become a job, and why, as a sentence.
+    Unfit(String),
 }
 
 /// What poold has said on a lane.
@@ -99,11 +101,12 @@ pub trait Lane<'a> {
 }
 
 impl EndedItem {
-    /// The id of the job.
-    pub fn id(&self) -> u64 {
+    /// The id of the job, if there was one.
+    pub fn id(&self) -> Option<u64> {
         match &self.end {
-            Returned::Command { record, .. } => record.id,
-            Returned::Call(brief) => brief.id,
+            Returned::Command { record, .. } => Some(record.id),
+            Returned::Call(brief) => Some(brief.id),
+            Returned::Unfit(_) => None,
         }
     }
 
@@ -112,6 +115,7 @@ impl EndedItem {
         match &self.end {
             Returned::Command { record, .. } => record.state,
             Returned::Call(brief) => brief.state,
+            Returned::Unfit(_) => State::Failed,
         }
     }
 
@@ -126,14 +130,32 @@ impl EndedItem {
                 (_, Some(_)) => ExitReason::Unwell,
                 (_, None) => ExitReason::Failed,
             },
+            Returned::Unfit(_) => ExitReason::Unwell,
         }
     }
 
-    /// How the job ended, in a few words.
-    pub fn summary(&self) -> String {
+    /// Why the pool cannot run calls at all, where that is why this one has failed: nothing of the call has run.
+    pub fn hopeless(&self) -> Option<&str> {
         match &self.end {
-            Returned::Command { record, .. } => outcome::summary(record),
-            Returned::Call(brief) => why(brief),
+            Returned::Call(brief) => {
+                let Brief { result, error, exit_code, .. } = &**brief;
+                let has_not_run =
+                    *result == Some(ResultKind::Error) && error.is_none() && exit_code.is_none();
+                brief.reason.as_deref().filter(|_| brief.state == State::Failed && has_not_run)
+            }
+            Returned::Command { .. } | Returned::Unfit(_) => None,
+        }
+    }
+
+    /// Which item failed and how, in a few words.
+    pub fn summary(&self) -> String {
+        let item = printable(&self.item.text.to_string(), SHOWN);
+        match &self.end {
+            Returned::Command { record, .. } => {
+                format!("job {} ({item}), {}", record.id, outcome::summary(record))
+            }
+            Returned::Call(brief) => format!("job {} ({item}), {}", brief.id, why(brief)),
+            Returned::Unfit(why) => why.clone(),
         }
     }
 
@@ -155,6 +177,7 @@ impl EndedItem {
                 printable(&self.item.text.to_string(), SHOWN),
                 why(brief)
             )),
+            Returned::Unfit(why) => Some(why.clone()),
         }
     }
 }

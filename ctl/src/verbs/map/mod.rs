@@ -14,7 +14,7 @@
 //!
 //! | cause | running jobs | jobs that have not started |
 //! |---|---|---|
-//! | an error, an item that is no JSON | is waited for | is waited for, if it is accepted |
+//! | an error, a pool whose program cannot start | is waited for | is waited for, if it is accepted |
 //! | `--halt soon` | is waited for | is canceled |
 //! | first SIGINT or SIGTERM | gets it | is canceled |
 //! | second one, `--halt now`, nobody reads our stdout | is canceled | is canceled |
@@ -39,7 +39,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use pool_proto::nouns::OnDisconnect;
@@ -47,7 +47,7 @@ use pool_proto::{ClientError, Refusal, State};
 
 use self::halt::{Tally, Urgency};
 use self::items::{Items, NextItem};
-use self::lane::{EndedItem, LaneEvent, Load};
+use self::lane::{EndedItem, LaneEvent, Load, Returned};
 use self::results::{Results, Style};
 use self::resume::{Occurrences, Resume};
 use self::signals::Signals;
@@ -55,6 +55,7 @@ use self::stop::Stop;
 use self::template::Template;
 use self::window::Window;
 use super::Context;
+use crate::cli::UsageError;
 use crate::compose::job::job_of;
 use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
@@ -90,7 +91,9 @@ impl MapOptions {
 
         // Every fault of the command line is told before a poold is started.
         let template = Template::new(job, resume);
-        items.given_ones().try_for_each(|item| template.check(&item))?;
+        if let Some(fault) = items.given_ones().find_map(|item| template.fault(&item)) {
+            bail!(UsageError(fault));
+        }
 
         let bar = if self.bar { Bar::on_stderr(items.total()) } else { Bar::hidden() };
         let stop = Stop::new(&context.link, template.is_call());
@@ -185,8 +188,9 @@ impl Map<'_> {
             let template = self.window.template();
             match items.next() {
                 NextItem::Item(item) => {
-                    if let Err(error) = template.check(&item) {
-                        self.fail(error);
+                    if let Some(fault) = template.fault(&item) {
+                        // It fails by itself; the others go on.
+                        self.on_ended(EndedItem { item, existing: false, end: Returned::Unfit(fault) });
                         continue;
                     }
                     let occurrence =
@@ -317,7 +321,13 @@ impl Map<'_> {
     }
 
     fn on_ended(&mut self, ended: EndedItem) {
-        self.obstacles.forget(ended.id());
+        ended.id().into_iter().for_each(|id| self.obstacles.forget(id));
+        if let Some(why) = ended.hopeless() {
+            // So will all others fail: it is said once, and no more are submitted.
+            let left_out = "the calls in flight have failed, and no more were submitted";
+            self.fail(anyhow!("{why}; {left_out}"));
+            return;
+        }
         let is_ours = self.stop.is_canceling() && ended.state() == State::Canceled;
         let remark = ended.remark(&self.window.template().argv(&ended.item)).filter(|_| !is_ours);
         let enough = if is_ours { None } else { self.tally.count(&ended) };

@@ -118,10 +118,11 @@ impl Results {
         let say = |target, line: String| Piece::new(target, Content::Bytes(line.into_bytes()));
         if self.style.json {
             let record = match &ended.end {
-                Returned::Command { record, .. } => json::line(record),
-                Returned::Call(brief) => json::line(brief),
+                Returned::Command { record, .. } => Some(json::line(record)),
+                Returned::Call(brief) => Some(json::line(brief)),
+                Returned::Unfit(_) => None,
             };
-            pieces.push(say(Stream::Stdout, record?));
+            pieces.extend(record.transpose()?.map(|record| say(Stream::Stdout, record)));
         }
 
         pieces.extend(
@@ -151,7 +152,7 @@ impl Results {
                 );
                 pieces.push(say(Stream::Stderr, line));
             }
-            Returned::Command { .. } => {}
+            Returned::Command { .. } | Returned::Unfit(_) => {}
             Returned::Call(brief) => pieces
                 .extend(value_line(&brief).map(|line| say(Stream::Stdout, line).tagged(tag(Stream::Stdout)))),
         }

@@ -1,13 +1,12 @@
 //! From an item to a job: the command with the item in its place, or the call with the item as its parameter.
 
-use anyhow::bail;
 use pool_proto::nouns::Job;
 use pool_proto::{Json, OsText};
 
 use super::items::Item;
 use super::lane::{Load, SHOWN};
 use super::resume::Resume;
-use crate::cli::UsageError;
+use crate::compose::params::{parse_value, too_large};
 use crate::term::text::printable;
 
 const ITEM: &str = "{}";
@@ -76,19 +75,18 @@ impl Template {
         self.argv.iter().map(|argument| fill(argument.as_escaped(), item)).collect()
     }
 
-    /// # Errors
-    /// When the item cannot be the parameter of a call.
-    pub fn check(&self, item: &Item) -> anyhow::Result<()> {
-        if self.is_call()
-            && let Err(error) = Json::parse(item.text.as_escaped())
-        {
-            let Item { number, text } = item;
-            let text = printable(&text.to_string(), SHOWN);
-            bail!(UsageError(format!(
-                "item {number} ({text}) is no JSON value: {error}; text is written in quotes"
-            )));
-        }
-        Ok(())
+    /// Why the item cannot become a job, as a sentence. None if it can.
+    pub fn fault(&self, item: &Item) -> Option<String> {
+        let no_value = || {
+            let error = parse_value(item.text.as_escaped()).err().filter(|_| self.is_call())?;
+            Some(format!("is no JSON value: {error}; text is written in quotes"))
+        };
+        let load = || Load { item: item.clone(), occurrence: 0 };
+        let fault = too_large(item.text.len(), || self.whole(&load())).or_else(no_value)?;
+
+        let Item { number, text } = item;
+        let text = printable(&text.to_string(), SHOWN);
+        Some(format!("item {number} ({text}) {fault}"))
     }
 }
 

@@ -159,6 +159,10 @@ impl<'a> Window<'a> {
     /// # Errors
     /// When poold is there but does not let us connect.
     pub fn submit(&mut self, load: Load) -> anyhow::Result<()> {
+        // A large item has a message to itself: with others it might be too much for one.
+        if self.gathered_bytes + load.item.text.len() > BATCH_BYTES {
+            self.flush()?;
+        }
         self.gathered_bytes += load.item.text.len();
         self.bytes += load.item.text.len();
         self.gathered.push(load);

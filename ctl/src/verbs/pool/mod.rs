@@ -1,7 +1,8 @@
-//! `poolctl pool`: lists, adds and removes pools.
+//! `poolctl pool`: lists, adds, restarts and removes pools.
 
 mod add;
 mod ls;
+mod restart;
 mod rm;
 
 use clap::{Args, Subcommand};
@@ -9,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use crate::exit::ExitReason;
 
-/// List, add and remove pools
+/// List, add, restart and remove pools
 #[derive(Debug, Args)]
 pub struct PoolOptions {
     #[command(subcommand)]
@@ -20,6 +21,7 @@ pub struct PoolOptions {
 enum PoolVerb {
     Ls(ls::PoolListOptions),
     Add(Box<add::AddPoolOptions>),
+    Restart(restart::RestartPoolOptions),
     Rm(rm::RemovePoolOptions),
 }
 
@@ -32,6 +34,7 @@ impl PoolOptions {
         match self.verb {
             PoolVerb::Ls(options) => options.run(context),
             PoolVerb::Add(options) => options.run(context),
+            PoolVerb::Restart(options) => options.run(context),
             PoolVerb::Rm(options) => options.run(context),
         }
     }

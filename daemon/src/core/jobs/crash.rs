@@ -16,8 +16,16 @@ impl Core {
     /// `unsent`: the worker never got the attempt that it was handed last.
     pub(in crate::core) fn on_worker_lost(&mut self, slot: SlotId, pid: ProcessId, how: &str, unsent: bool) {
         let how = &self.program_lost(slot, pid, how);
-        let Some(slots) = self.slots(slot.lane) else { return };
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        // One that was ended for a new one has not failed.
+        let is_superseded = slots.take_superseded(slot.index, pid);
+        if is_superseded {
+            slots.forgive(slot.index);
+        }
         if slots.is_successor(slot.index, pid) {
+            if !is_superseded {
+                self.restart_failed(slot, how);
+            }
             return self.on_successor_lost(slot, how.to_owned());
         }
         let unit = match slots.get(slot.index) {
@@ -41,6 +49,12 @@ impl Core {
             && let Some(slots) = self.slots_mut(slot.lane)
         {
             slots.forgive(slot.index);
+        }
+
+        let was_ready =
+            self.slots(slot.lane).is_some_and(|slots| slots.resident(slot.index).process.is_some());
+        if !is_superseded && !was_ready {
+            self.restart_failed(slot, how);
         }
 
         // The slot first: its next worker starts while the attempt's fate is written down. `dispatch` runs at the end of

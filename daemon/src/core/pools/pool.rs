@@ -10,7 +10,7 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{IdMap, JobId, Position, ProcessId, Program, Unit, Work};
+use crate::job::{IdMap, JobId, Position, ProcessId, Program, RequestId, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct JobPool {
     pub shortage: Option<String>,
     /// It has been told that it starts nothing of what is queued.
     pub is_stalled: bool,
+    /// Requests that wait until all programs are new ones.
+    pub restarts: Vec<RequestId>,
 }
 
 /// The jobs of a pool that is not configured.
@@ -82,6 +84,7 @@ impl JobPools {
             inserting: 0,
             shortage: None,
             is_stalled: false,
+            restarts: Vec::new(),
         };
         self.pools.insert(id, pool);
         id
@@ -160,6 +163,7 @@ impl Core {
         }
         self.effects.extend(excess.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
         self.tell_stall(id);
+        self.tell_restarted(id);
     }
 
     /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the engine

@@ -115,6 +115,19 @@ struct Station {
     successor: Option<Successor>,
     /// The worker that is being killed, and what for.
     verdict: Option<(ProcessId, String)>,
+    /// Workers that are being killed for new ones, through no fault of theirs.
+    superseded: Vec<ProcessId>,
+}
+
+/// What is to be done about a slot that is to have a new program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// Workers to be ended, which serve nobody.
+    pub end: Vec<ProcessId>,
+    /// A successor is to be started.
+    pub succeed: bool,
+    /// The slot waits for its next worker until that time, and is to have it now.
+    pub respawn: Option<Duration>,
 }
 
 /// What a change of size asks for, by the slots' indices.
@@ -460,6 +473,53 @@ impl Slots {
         is_due
     }
 
+    /// The slot is to have a new program. One that serves, or could, is replaced by a successor; what is not ready
+    /// yet may be as old, and is ended for a fresh one.
+    pub fn renew(&mut self, index: u32, now: Duration) -> Renewal {
+        let wanted = self.wanted;
+        let station = self.station_mut(index);
+        let mut renewal = Renewal::default();
+        match station.slot {
+            Occupancy::Idle { .. } | Occupancy::Busy { .. } => {
+                // Also in a slot that is too many: it may be wanted again before its call is over.
+                station.worn = true;
+                renewal.succeed = station.successor.is_none() && index < wanted;
+            }
+            Occupancy::Starting { pid } => renewal.end.push(pid),
+            Occupancy::Down { retry_at: Some(at) } => {
+                station.slot = Occupancy::Down { retry_at: Some(now) };
+                renewal.respawn = Some(at);
+            }
+            Occupancy::Down { retry_at: None } | Occupancy::Spoilt { .. } | Occupancy::Retired { .. } => {}
+        }
+        match station.successor {
+            Some(Successor::Starting { pid } | Successor::Ready { pid, .. }) => renewal.end.push(pid),
+            // It is being started now; or another follows it.
+            Some(Successor::Asked | Successor::Leaving { .. }) | None => {}
+        }
+        if renewal.succeed {
+            station.successor = Some(Successor::Asked);
+        }
+        station.superseded.extend(&renewal.end);
+        station.failures = 0;
+        renewal
+    }
+
+    /// Whether that worker was killed for a new one.
+    pub fn take_superseded(&mut self, index: u32, worker: ProcessId) -> bool {
+        let superseded = &mut self.station_mut(index).superseded;
+        let before = superseded.len();
+        superseded.retain(|&pid| pid != worker);
+        superseded.len() < before
+    }
+
+    /// Whether each slot has a program that takes calls, and that is not to be replaced.
+    pub fn are_renewed(&self) -> bool {
+        let is_up = |slot| matches!(slot, Occupancy::Idle { .. } | Occupancy::Busy { .. });
+        let wanted = self.stations.iter().take(self.wanted as usize);
+        wanted.into_iter().all(|station| is_up(station.slot) && !station.worn)
+    }
+
     /// Whether the slot's program is to be replaced and nothing has come of that yet.
     pub fn is_worn(&self, index: u32) -> bool {
         self.station(index).worn
@@ -583,6 +643,7 @@ impl Station {
             worn: false,
             successor: None,
             verdict: None,
+            superseded: Vec::new(),
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::slots::Next;
+use super::slots::{Next, Renewal};
 use crate::core::Core;
-use crate::core::event::{Effect, LaneId, PoolId, SlotId};
+use crate::core::event::{Effect, Fact, LaneId, PoolId, SlotId};
 use crate::core::timers::{Timer, Timers};
-use crate::job::{Process, ProcessId, Program};
+use crate::job::{Process, ProcessId, Program, RequestId};
 
 /// The deadlines of resident programs.
 #[derive(Debug, Default)]
@@ -138,6 +138,61 @@ impl Core {
         }
     }
 
+    /// Somebody wants new programs in the pool.
+    pub(in crate::core) fn on_restart(&mut self, request: RequestId, name: &Arc<str>) {
+        let Some(id) = self.pools.id_of(name) else {
+            // It has gone since the desk looked, and its programs with it.
+            return self.tell(Fact::Restarted { request, result: Ok(()) });
+        };
+        self.renew_all(id);
+        if let Some(pool) = self.pools.get_mut(id) {
+            pool.restarts.push(request);
+        }
+        self.stirred.insert(id);
+    }
+
+    /// Tells those who wait for new programs when all are there.
+    pub(in crate::core) fn tell_restarted(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(id) else { return };
+        if !pool.restarts.is_empty() && pool.slots.are_renewed() {
+            for request in std::mem::take(&mut pool.restarts) {
+                self.tell(Fact::Restarted { request, result: Ok(()) });
+            }
+        }
+    }
+
+    /// A program has never become ready: nobody waits for it in silence.
+    pub(in crate::core) fn restart_failed(&mut self, slot: SlotId, reason: &str) {
+        let LaneId::Pool(id) = slot.lane else { return };
+        let Some(pool) = self.pools.get_mut(id) else { return };
+        for request in std::mem::take(&mut pool.restarts) {
+            self.tell(Fact::Restarted { request, result: Err(reason.to_owned()) });
+        }
+    }
+
+    /// Each program of the pool is replaced, also one that is about to take a place: it is as old as the others.
+    fn renew_all(&mut self, id: PoolId) {
+        let now = self.now.monotonic;
+        let Some(pool) = self.pools.get(id) else { return };
+        let indices: Vec<u32> = pool.slots.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            let slot = SlotId { lane: LaneId::Pool(id), index };
+            let Some(slots) = self.slots_mut(slot.lane) else { return };
+            let Renewal { end, succeed, respawn } = slots.renew(index, now);
+            for worker in end {
+                self.end_program(slot, worker, "its program was to be replaced by a new one".to_owned());
+            }
+            if succeed {
+                let seat = self.seat_of(slot.lane);
+                self.effects.push(Effect::SpawnSuccessor { slot, seat });
+            }
+            if let Some(at) = respawn {
+                self.timers.clear(Some(at), Timer::Respawn(slot));
+                self.respawn(slot);
+            }
+        }
+    }
+
     /// A pool has another program from now on; each of its slots gets it in turn, with nothing lost.
     pub(in crate::core) fn set_program(&mut self, id: PoolId, program: Option<&Arc<Program>>) {
         let Some(pool) = self.pools.get_mut(id) else { return };
@@ -145,11 +200,7 @@ impl Core {
             return;
         }
         pool.program = program.cloned();
-        // Also where a call is ended in a slot that is too many: it may be wanted again before that.
-        let indices: Vec<u32> = pool.slots.iter().map(|(index, _)| index).collect();
-        for index in indices {
-            self.wear_out(SlotId { lane: LaneId::Pool(id), index });
-        }
+        self.renew_all(id);
     }
 
     /// What the slot's worker is to keep running, in a warm pool.

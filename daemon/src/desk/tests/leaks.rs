@@ -257,7 +257,8 @@ impl Outside {
             17 => Request::Backup,
             18 => Request::EndBackup,
             19 => request("AddPool", json!({"name": format!("p{id}"), "workers": 1, "command": ["x"]})),
-            _ => request("RemovePool", json!({"name": format!("p{id}")})),
+            20 => request("RemovePool", json!({"name": format!("p{id}")})),
+            _ => request("RestartPool", json!({"name": "square"})),
         };
 
         let request = RequestId(self.bench.next_request);
@@ -374,7 +375,7 @@ impl Outside {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ask = (0_usize..4, 0_usize..21, any::<bool>(), 0_u64..6);
+    let ask = (0_usize..4, 0_usize..22, any::<bool>(), 0_u64..6);
     prop_oneof![
         2 => Just(Step::Connect),
         12 => ask.prop_map(|(connection, kind, more, id)| Step::Ask { connection, kind, more, id }),

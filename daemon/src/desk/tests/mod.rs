@@ -264,6 +264,7 @@ pub fn line(effect: &Effect) -> String {
         Effect::Command(core::Event::Attended { ids }) => format!("attended {}", list(ids)),
         Effect::Command(core::Event::ClientGone { ids }) => format!("client gone of {}", list(ids)),
         Effect::Command(core::Event::Forsaken { request }) => format!("forsaken {request}"),
+        Effect::Command(core::Event::Restart { request: _, pool }) => format!("restart {pool}"),
         Effect::Command(event) => format!("command {event:?}"),
         Effect::Ask(Question::Records { request, ids }) => format!("{request} asks {}", list(ids)),
         Effect::Ask(Question::Page { request, page: Page { after, limit, .. } }) => {

@@ -38,6 +38,32 @@ fn a_pool_is_there_when_it_is_kept() {
 }
 
 #[test]
+fn a_restart_is_told_twice_or_refused() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let restart = |name: &str| request("RestartPool", json!({"name": name}));
+    let (_, told) = bench.ask(connection, restart("square"));
+    assert_eq!(told, [r#"1 {"calls":[]}"#, "restart square"]);
+    let (waits, told) = bench.ask_more(connection, restart("square"));
+    assert_eq!(told, [r#"2 {"calls":[]} ..."#, "restart square"]);
+    let told = bench.handle(Event::Fact(Fact::Restarted { request: RequestId(1), result: Ok(()) }));
+    assert!(told.is_empty(), "nobody waits: {told:?}");
+    let told = bench.handle(Event::Fact(Fact::Restarted { request: waits, result: Ok(()) }));
+    assert_eq!(told, [r#"2 {"calls":[]}"#]);
+    let (waits, _) = bench.ask_more(connection, restart("square"));
+    let told = bench.handle(Event::Fact(Fact::Restarted { request: waits, result: Err("no".to_owned()) }));
+    assert_eq!(told, [r#"3 refused NotRestarted {"pool":"square","reason":"no"}"#]);
+
+    let (_, told) = bench.ask(connection, restart("cube"));
+    assert_eq!(told, [r#"4 refused NoSuchPool {"pool":"cube"}"#]);
+    let (_, told) = bench.ask(connection, restart("default"));
+    assert!(told[0].starts_with(r#"5 refused InvalidPool {"field":"name""#), "{told:?}");
+    bench.ask_more(connection, restart("square"));
+    bench.leave(connection, &[RequestId(6)]);
+    assert!(bench.is_empty());
+}
+
+#[test]
 fn a_pool_that_is_changing_is_changed_by_nobody_else() {
     let mut bench = Bench::new();
     let connection = bench.connect();

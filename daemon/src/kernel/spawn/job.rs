@@ -17,6 +17,7 @@ use pool_proto::OsText;
 
 use super::clone::clone_into;
 use super::fit::{fit, room};
+use super::limits::JobLimits;
 use super::stack::Stack;
 use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
 use crate::kernel::end::bury;
@@ -30,6 +31,7 @@ pub struct EnvironmentBlock {
     variables: Vec<(OsText, CString)>,
     path: OsText,
     umask: u32,
+    limits: JobLimits,
 }
 
 impl EnvironmentBlock {
@@ -40,6 +42,7 @@ impl EnvironmentBlock {
             variables: environment.variables.iter().filter_map(entry).collect(),
             path: environment.variables.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into()),
             umask: environment.umask,
+            limits: JobLimits::new(&environment.limits),
         }
     }
 }
@@ -56,7 +59,8 @@ pub struct Launch<'a> {
     /// On top of the environment; they win.
     pub variables: &'a [(OsText, OsText)],
     pub cwd: &'a OsText,
-    /// Where `cwd` cannot be entered, `/` will do, and variables that cannot be passed are cut.
+    /// Where `cwd` cannot be entered, `/` will do, variables that cannot be passed are cut, and the environment's
+    /// limits are left out.
     pub lenient: bool,
     pub stdio: [BorrowedFd<'a>; 3],
     /// The control group that it is started in.
@@ -100,6 +104,7 @@ struct JobPlan<'a> {
     cwd: *const c_char,
     cwd_optional: bool,
     umask: libc::mode_t,
+    limits: Option<&'a JobLimits>,
     stdio: [c_int; 3],
     ignored: &'a [c_int],
     oom_score_adj: Option<&'a CString>,
@@ -171,6 +176,7 @@ impl Spawner {
             cwd: cwd.as_ptr(),
             cwd_optional: launch.lenient,
             umask: launch.environment.umask as libc::mode_t,
+            limits: (!launch.lenient).then_some(&launch.environment.limits),
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
@@ -315,6 +321,10 @@ unsafe fn set_up(plan: &mut JobPlan<'_>) -> Stage {
         // All of ours are close-on-exec anyway; this is for those that somebody else's code has opened. Older
         // kernels lack it.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+        // The last but one: with fewer open files than we have, or less memory, we could do nothing more.
+        if let Some(limits) = plan.limits {
+            limits.set();
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());

@@ -1,0 +1,42 @@
+//! `poolctl pool restart`: has the resident programs of a pool replaced by new ones.
+
+use clap::Args;
+use pool_proto::methods::RestartPool;
+
+use crate::exit::ExitReason;
+use crate::term::text::say;
+use crate::verbs::Context;
+
+/// Replace each program of a warm pool by a new one, as after a change of its code. Returns when the new programs
+/// take the calls
+///
+/// The new program is started first. The old one takes calls until the new one is ready, and ends when its last
+/// call is over. If a new program cannot be started, the old one goes on, and the exit code is 125. Without
+/// `--ready notify` a program counts as started as soon as it is executed.
+#[derive(Debug, Args)]
+pub struct RestartPoolOptions {
+    /// The pool's name
+    name: String,
+}
+
+impl RestartPoolOptions {
+    /// Has the programs replaced, and waits until they are.
+    ///
+    /// # Errors
+    /// When the pool does not exist, has no programs, or a new program cannot be started.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let mut client = context.link.connect()?;
+        client.send(&RestartPool { name: self.name }, true)?;
+        let (told, _) = client.receive::<RestartPool>()?;
+        match told.calls.as_slice() {
+            [] => {}
+            [call] => say(format_args!("job {call} runs in an old program, which ends with that job")),
+            [call, others @ ..] => say(format_args!(
+                "job {call} and {} more run in old programs, each of which ends with its job",
+                others.len()
+            )),
+        }
+        client.receive::<RestartPool>()?;
+        Ok(ExitReason::Success)
+    }
+}
