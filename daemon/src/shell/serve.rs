@@ -103,6 +103,7 @@ impl Shell {
             descriptors,
             record: None,
             existing: None,
+            state: None,
             progress: None,
             obstacle: None,
         };

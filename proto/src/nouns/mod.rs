@@ -10,7 +10,7 @@ pub mod state;
 
 pub use condition::{Condition, Ending, Incident, Stuck, Swept};
 pub use happening::{Happening, HappeningKind};
-pub use job::{DEFAULT_POOL, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
+pub use job::{DEFAULT_POOL, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};
 pub use record::{Brief, CallProgress, Callback, On, OutputFile, Record, SCHEMA, Usage};
