@@ -27,7 +27,7 @@ fn a_key_names_one_job_whose_id_output_and_end_are_told_to_everybody() {
     let first = daemon.submit(&["--key", "k", "--", "sh", "-c", &script]);
     for command in ["run", "submit"] {
         let wait: &[&str] = if command == "submit" { &["--wait"] } else { &[] };
-        let said = daemon.run(&[&[command, "--unique", "k"], wait, &["--", "another"]].concat());
+        let said = daemon.run(&[&[command, "--key", "k"], wait, &["--", "another"]].concat());
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (7, "out\n", "err\n"));
     }
     let json: serde_json::Value =

@@ -2,7 +2,7 @@
 //! each name is poolctl's own.
 
 use clap::ValueEnum;
-use pool_proto::nouns::{JobDurability, OnCrash, OnDisconnect, ReadyWhen};
+use pool_proto::nouns::{IfExists, JobDurability, OnCrash, OnDisconnect, ReadyWhen};
 
 /// Which variables of our environment a job gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,6 +63,30 @@ impl From<DisconnectChoice> for OnDisconnect {
         match choice {
             DisconnectChoice::Detach => Self::Detach,
             DisconnectChoice::Cancel => Self::Cancel,
+        }
+    }
+}
+
+/// See [`IfExists`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExistsChoice {
+    /// Submit nothing, say so on stderr, and exit with 0
+    Skip,
+    /// Take the job that is there for this one: its output, its end and its code
+    Join,
+    /// Wait until the jobs before have ended, in the order of submission
+    Queue,
+    /// Cancel the jobs before, and wait until they have ended
+    Replace,
+}
+
+impl From<ExistsChoice> for IfExists {
+    fn from(choice: ExistsChoice) -> Self {
+        match choice {
+            ExistsChoice::Skip => Self::Skip,
+            ExistsChoice::Join => Self::Join,
+            ExistsChoice::Queue => Self::Queue,
+            ExistsChoice::Replace => Self::Replace,
         }
     }
 }

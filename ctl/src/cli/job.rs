@@ -7,8 +7,8 @@ use clap::Args;
 use pool_proto::OsText;
 use pool_proto::text::parse_duration;
 
-use super::choices::{CrashChoice, EnvMode};
-use super::values::{os_text, os_text_by, parse_shell_command, parse_timeout};
+use super::choices::{CrashChoice, EnvMode, ExistsChoice};
+use super::values::{os_text, os_text_by, parse_key, parse_shell_command, parse_timeout};
 
 /// The options that `submit` and `map` share.
 #[derive(Debug, Args)]
@@ -31,6 +31,27 @@ pub struct JobOptions {
 
     #[command(flatten)]
     pub common: CommonOptions,
+}
+
+/// How a submission stands to others that are like it: the options that `submit` and `call` share.
+#[derive(Debug, Args)]
+pub struct LikeOptions {
+    /// Submit at most one job with this key. If poold has a job with the key already, and be it one that has
+    /// ended, poolctl uses that job, whatever its work is
+    #[arg(long, value_name = "KEY", value_parser = os_text_by(parse_key))]
+    pub key: Option<OsText>,
+
+    /// With --key: if the job with the key has ended without success, run this job in its place
+    #[arg(long, requires = "key")]
+    pub rerun_failed: bool,
+
+    /// Run at most one job of this name at a time. --if-exists says what happens while another one has not ended
+    #[arg(long, value_name = "NAME", value_parser = os_text_by(parse_key))]
+    pub unique: Option<OsText>,
+
+    /// With --unique: what happens while another job of the name has not ended [default: skip]
+    #[arg(long, value_enum, requires = "unique")]
+    pub if_exists: Option<ExistsChoice>,
 }
 
 /// The options that `submit`, `map` and `call` share.

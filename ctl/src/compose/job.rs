@@ -9,7 +9,7 @@ use pool_proto::own_limits::own_limits;
 
 use super::environment::{cwd, environment, own_umask};
 use crate::cli::UsageError;
-use crate::cli::job::{CommonOptions, JobOptions};
+use crate::cli::job::{CommonOptions, JobOptions, LikeOptions};
 
 /// The job that the options describe, with everything that it takes over from the caller.
 ///
@@ -45,6 +45,17 @@ pub fn common_of(options: &CommonOptions) -> Job {
     }
 }
 
+/// The job, with what makes it known as one of several that are alike.
+pub fn like(options: &LikeOptions, job: Job) -> Job {
+    Job {
+        key: options.key.clone(),
+        round: options.rerun_failed.then(new_round),
+        unique: options.unique.clone(),
+        if_exists: options.if_exists.map(Into::into),
+        ..job
+    }
+}
+
 /// The name of a new round of submitting, which no other poolctl has.
 pub fn new_round() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
@@ -69,11 +80,14 @@ pub fn on_disconnect(
         let option = if is_tied { "--tie client" } else { "--on-disconnect cancel" };
         bail!(UsageError(format!("{option} goes {which}: otherwise there is no client to be tied to")));
     }
-    if job.key.is_some() && policy == OnDisconnect::Cancel {
-        bail!(UsageError::new(
-            "--key names a job that others may wait for, too: it goes without --tie client and \
+    let shared = [("--key", job.key.is_some()), ("--unique", job.unique.is_some())];
+    if let Some((option, _)) = shared.iter().find(|(_, is_given)| *is_given)
+        && policy == OnDisconnect::Cancel
+    {
+        bail!(UsageError(format!(
+            "{option} names a job that others may wait for, too: it goes without --tie client and \
              --on-disconnect cancel"
-        ));
+        )));
     }
     Ok(policy)
 }

@@ -98,6 +98,14 @@ pub struct Follower<'a> {
     buffer: Vec<u8>,
 }
 
+/// What following a job has come to.
+pub enum Attended {
+    /// The job has ended.
+    Ended(Box<Record>),
+    /// Nothing was submitted: this job is there, in that state.
+    Skipped { id: u64, state: State },
+}
+
 /// What is followed.
 enum Subject {
     /// A job that is submitted and not accepted yet.
@@ -166,21 +174,26 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Returns the record of the job when the job has ended and all its output is written.
+    /// Returns the record of the job when the job has ended and all its output is written; or what was found in
+    /// its place.
     ///
     /// # Errors
     /// When poold refuses, or has gone and does not come back.
-    pub fn attend(mut self) -> anyhow::Result<Record> {
+    pub fn attend(mut self) -> anyhow::Result<Attended> {
         if self.id().is_none() {
             self.held = Some(HeldSignals::hold()?);
         }
         self.ask();
         loop {
             while let Some(progress) = self.next_progress()? {
-                if let Some(record) = self.on_progress(progress)? {
-                    while self.pump()? {}
-                    self.progress.clear();
-                    return self.shown(record);
+                match self.on_progress(progress)? {
+                    None => {}
+                    Some(Attended::Ended(record)) => {
+                        while self.pump()? {}
+                        self.progress.clear();
+                        return self.shown(*record).map(|record| Attended::Ended(Box::new(record)));
+                    }
+                    Some(skipped @ Attended::Skipped { .. }) => return Ok(skipped),
                 }
             }
 
@@ -236,9 +249,13 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Record>> {
+    fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Attended>> {
         match progress.event {
             ProgressEvent::Accepted => self.subject = Subject::Job(progress.id),
+            ProgressEvent::Skipped => {
+                let state = progress.state.context("poold told of a job without its state")?;
+                return Ok(Some(Attended::Skipped { id: progress.id, state }));
+            }
             ProgressEvent::Started => {
                 self.obstacles.forget(progress.id);
                 self.on_started(&progress)?;
@@ -251,7 +268,7 @@ impl<'a> Follower<'a> {
             }
             ProgressEvent::Ended => {
                 let record = progress.record.context("poold told of an end without a record")?;
-                return Ok(Some(*record));
+                return Ok(Some(Attended::Ended(record)));
             }
         }
         Ok(None)

@@ -1,6 +1,6 @@
 //! From a job's record to an exit code, and to the sentence that explains it.
 
-use pool_proto::{Record, ResultKind, State};
+use pool_proto::{OsText, Record, ResultKind, State};
 
 use crate::exit::ExitReason;
 
@@ -46,6 +46,17 @@ pub fn result_pruned(id: u64) -> String {
     format!(
         "job {id} has succeeded, but the history has removed its result to make room ([history] max_output_bytes)"
     )
+}
+
+/// What is said when nothing was submitted, since that job has the unique name.
+pub fn skipped_for(id: u64, state: State, name: Option<&OsText>) -> String {
+    let name = name.map(OsText::to_string).unwrap_or_default();
+    let said =
+        format!("job {id} ({}) has the unique name {name:?}, so nothing was submitted", state.as_str());
+    match state {
+        State::Held => format!("{said}: `poolctl release {id}` runs it again, `poolctl cancel {id}` ends it"),
+        _ => said,
+    }
 }
 
 /// How a job ended, as a sentence.

@@ -38,6 +38,7 @@ pub fn describe(record: &Record) -> String {
     line("id", Some(record.id.to_string()));
     line("name", record.name.as_ref().map(OsText::to_string));
     line("key", record.key.as_ref().map(OsText::to_string));
+    line("unique", record.unique.as_ref().map(OsText::to_string));
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());
@@ -56,6 +57,7 @@ pub fn describe(record: &Record) -> String {
     line("attempt", Some(record.attempt.to_string()));
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
     line("due", record.due_at.clone());
+    line("waits for", record.waits_for.map(|before| format!("the end of job {before}")));
     line("priority", (record.priority != 0).then(|| record.priority.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
     line("crashed", record.last_crash.clone());

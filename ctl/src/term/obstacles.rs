@@ -43,7 +43,7 @@ impl Obstacles {
     pub fn note(&mut self, obstacle: Obstacle) {
         let patience = match obstacle.kind {
             ObstacleKind::Store => PATIENCE_FOR_STORE,
-            ObstacleKind::Held | ObstacleKind::Retry | ObstacleKind::Pool => PATIENCE,
+            ObstacleKind::Held | ObstacleKind::Retry | ObstacleKind::Unique | ObstacleKind::Pool => PATIENCE,
         };
         let due = match self.pending.get(&obstacle.id) {
             Some((due, earlier)) if earlier.kind == obstacle.kind => *due,

@@ -10,10 +10,10 @@ use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::UsageError;
 use crate::cli::choices::{DurabilityChoice, EnvMode};
-use crate::cli::job::CommonOptions;
-use crate::cli::values::{os_text, os_text_by, parse_key, parse_tie};
+use crate::cli::job::{CommonOptions, LikeOptions};
+use crate::cli::values::{os_text, parse_tie};
 use crate::compose::environment::{cwd, environment, own_umask};
-use crate::compose::job::{common_of, new_round, on_disconnect};
+use crate::compose::job::{common_of, like, on_disconnect};
 use crate::compose::params::parse_value;
 use crate::exit::ExitReason;
 use crate::tell::error::describe_error;
@@ -47,13 +47,8 @@ pub struct CallOptions {
     #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
     tie: Option<String>,
 
-    /// Submit at most one job with this key. If poold has a job with the key already, poolctl uses that job
-    #[arg(long, visible_alias = "unique", value_parser = os_text_by(parse_key))]
-    key: Option<OsText>,
-
-    /// With --key: if the job with the key has ended without success, call again in its place
-    #[arg(long, requires = "key")]
-    rerun_failed: bool,
+    #[command(flatten)]
+    like: LikeOptions,
 
     /// The warm pool
     #[arg(value_name = "POOL")]
@@ -82,7 +77,7 @@ impl CallOptions {
             return detach(context, client, &submit);
         }
 
-        let record = stand_in(context, client, submit)?;
+        let Some(record) = stand_in(context, client, submit)? else { return Ok(ExitReason::Success) };
         let id = record.id;
         let told = tell(&record);
         text::or_untold(told, format_args!("job {id} has ended, and `poolctl show {id}` has its value"))?;
@@ -90,7 +85,7 @@ impl CallOptions {
     }
 
     fn job(&self) -> anyhow::Result<Job> {
-        Ok(Job {
+        let job = Job {
             method: Some(self.method.clone()),
             params: self.params()?,
             durability: self.durability.map(Into::into),
@@ -100,10 +95,9 @@ impl CallOptions {
             env: Some(environment(&[], EnvMode::All)?),
             umask: Some(own_umask()),
             tie: self.tie.clone(),
-            key: self.key.clone(),
-            round: self.rerun_failed.then(new_round),
             ..common_of(&self.common)
-        })
+        };
+        Ok(like(&self.like, job))
     }
 
     /// The parameters as one JSON array or object, if there are any.

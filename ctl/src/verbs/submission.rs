@@ -1,15 +1,16 @@
 //! What `submit`, `run` and `call` share: submitting a job without waiting for it, or waiting in its place.
 
 use pool_proto::methods::Submit;
-use pool_proto::nouns::SCHEMA;
-use pool_proto::{Client, ClientError, Record};
+use pool_proto::nouns::{Progress, ProgressEvent, SCHEMA};
+use pool_proto::{Client, ClientError, Record, State};
 use serde_json::json;
 
 use super::Context;
 use crate::exit::ExitReason;
-use crate::follow::{Follower, HeldSignals, is_repeatable};
+use crate::follow::{Attended, Follower, HeldSignals, is_repeatable};
 use crate::link::connect::not_known_whether_accepted;
-use crate::term::text;
+use crate::tell::outcome::skipped_for;
+use crate::term::text::{self, say};
 
 /// Submits the job, and prints its id.
 ///
@@ -27,7 +28,12 @@ pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow:
     };
 
     let id = accepted.id;
-    let line = match accepted.existing.filter(|_| submit.job.key.is_some()) {
+    if accepted.event == ProgressEvent::Skipped {
+        return skip(context, &held, submit, &accepted);
+    }
+
+    let may_exist = submit.job.key.is_some() || submit.job.unique.is_some();
+    let line = match accepted.existing.filter(|_| may_exist) {
         Some(existing) if context.as_json => {
             json!({ "schema": SCHEMA, "id": id, "existing": existing }).to_string()
         }
@@ -39,10 +45,40 @@ pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow:
     Ok(ExitReason::Success)
 }
 
-/// Submits the job, passes its output through, and returns its record when it has ended.
+/// Nothing was submitted. This is no failure: the work is being done, or is waiting to be done.
+fn skip(
+    context: &Context,
+    held: &HeldSignals,
+    submit: &Submit,
+    skipped: &Progress,
+) -> anyhow::Result<ExitReason> {
+    let &Progress { id, state, .. } = skipped;
+    let state = state.unwrap_or(State::Queued);
+    let line = if context.as_json {
+        let state = state.as_str();
+        json!({ "schema": SCHEMA, "id": id, "existing": true, "skipped": true, "state": state }).to_string()
+    } else {
+        id.to_string()
+    };
+    let said = skipped_for(id, state, submit.job.unique.as_ref());
+    let told = held.print(&(line + "\n"), &said);
+    text::or_untold(told, &said)?;
+    say(said);
+    Ok(ExitReason::Success)
+}
+
+/// Submits the job, passes its output through, and returns its record when it has ended. None if nothing was
+/// submitted, which is said.
 ///
 /// # Errors
 /// When the job is not accepted, or its end cannot be told.
-pub fn stand_in(context: &Context, client: Client, submit: Submit) -> anyhow::Result<Record> {
-    Follower::in_place(&context.link, client, submit).attend()
+pub fn stand_in(context: &Context, client: Client, submit: Submit) -> anyhow::Result<Option<Record>> {
+    let name = submit.job.unique.clone();
+    match Follower::in_place(&context.link, client, submit).attend()? {
+        Attended::Ended(record) => Ok(Some(*record)),
+        Attended::Skipped { id, state } => {
+            say(skipped_for(id, state, name.as_ref()));
+            Ok(None)
+        }
+    }
 }

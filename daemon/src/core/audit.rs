@@ -13,6 +13,8 @@ pub struct PoolAudit {
     pub queued: u64,
     /// Those of them that wait for a time.
     pub waiting: u64,
+    /// Those of them that wait for the end of another job.
+    pub following: u64,
     /// Slots that it is to have.
     pub wanted: u32,
     pub has_idle: bool,
@@ -29,6 +31,7 @@ impl Core {
             name: pool.name.clone(),
             queued: pool.queued,
             waiting: pool.waiting,
+            following: pool.following,
             wanted: pool.slots.wanted(),
             has_idle: pool.slots.has_idle(),
             is_paused: is_paused(id),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pools::pool::JobPool;
 use super::pools::stall::stall_of_slots;
 use super::{Core, Mode};
-use crate::job::JobId;
+use crate::job::{Holdup, JobId};
 
 /// A drain waits for a further attempt that is due within this time.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,13 +64,20 @@ impl Core {
         if !can_start(pool) {
             return 0;
         }
-        // A count may be a little old where an end under way has taken a job out of its wait.
-        if self.is_due_soon() { pool.queued } else { pool.queued.saturating_sub(pool.waiting) }
+        // A count may be a little old where an end under way has taken a job out of its wait. What waits for
+        // another job can be started when that has ended, not before; if that one holds the drain.
+        let waiting = if self.is_due_soon() { 0 } else { pool.waiting };
+        pool.queued.saturating_sub(waiting).saturating_sub(pool.following)
     }
 
-    /// Whether a drain waits for a job in this pool's line, or with `waits` for one that waits for a time.
-    pub(super) fn is_startable(&self, pool: &str, waits: bool) -> bool {
-        self.pools.named(pool).is_some_and(can_start) && (!waits || self.is_due_soon())
+    /// Whether a drain waits for a job that is queued in this pool.
+    pub(super) fn is_startable(&self, pool: &str, holdup: Holdup) -> bool {
+        let is_held_up = match holdup {
+            Holdup::None => false,
+            Holdup::Time => !self.is_due_soon(),
+            Holdup::Predecessor => true,
+        };
+        !is_held_up && self.pools.named(pool).is_some_and(can_start)
     }
 
     fn startable_callbacks(&self) -> u64 {

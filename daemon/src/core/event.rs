@@ -10,7 +10,7 @@ use pool_proto::Record;
 use pool_proto::nouns::CallProgress;
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, Offer};
+use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Position, Process, ProcessId, Program, Ready, RequestId, SpawnFailure,
     Work,
@@ -282,6 +282,7 @@ pub enum Fact {
         first: JobId,
         jobs: Vec<Arc<Work>>,
         existing: Vec<(usize, JobId)>,
+        turns: Turns,
     },
     /// They are not even tried to be kept.
     Denied {
@@ -302,6 +303,12 @@ pub enum Fact {
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
+    },
+    /// The job that it waited for has ended: it is in its line.
+    TurnCame {
+        id: JobId,
+        pool: Arc<str>,
+        after: JobId,
     },
     /// A job that was to be ended has ended before, or does not exist.
     Lost {

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! In place of `failed` and `timed_out`, a job that has retries left waits until its next attempt is due, and
-//! is then back in its line.
+//! is then back in its line. A job whose unique name another one has may be queued without being in its line,
+//! until the other one has ended.
 
 #[cfg(test)]
 mod audit;
@@ -123,12 +124,13 @@ impl Core {
 
         for (name, queued) in restored.queued {
             let waiting = restored.waiting.get(&name).copied().unwrap_or(0);
-            core.unserved.insert(Arc::from(name), Unserved { queued, waiting });
+            let following = restored.following.get(&name).copied().unwrap_or(0);
+            core.unserved.insert(Arc::from(name), Unserved { queued, waiting, following });
         }
         let mut requeued = IdMap::default();
         for job in restored.interrupted {
-            if let Some(waits) = core.recover(&job, restored.last_end) {
-                requeued.insert(job.id, (Arc::from(job.pool), waits));
+            if let Some(holdup) = core.recover(&job, restored.last_end) {
+                requeued.insert(job.id, (Arc::from(job.pool), holdup));
             }
         }
 
@@ -147,6 +149,7 @@ impl Core {
 
         core.configure(settings);
         core.restore_ties(&restored.tied, &requeued);
+        core.end_replaced(&restored.replaced);
         core.dispatch();
         let effects = std::mem::take(&mut core.effects);
         (core, effects)
@@ -208,14 +211,14 @@ impl Core {
 
     fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Inserted { request, first, jobs, untied, existing } => {
-                self.on_inserted(request, first, jobs, &untied, existing);
+            Answer::Inserted { request, first, jobs, untied, existing, turns } => {
+                self.on_inserted(request, first, jobs, &untied, existing, turns);
             }
             Answer::Refused { request, refusal: _ } => _ = self.take_submission(request),
             Answer::Placed { id, attempt, worker } => self.on_placed(id, attempt, worker),
             Answer::Lost { id } => self.on_lost(id),
-            Answer::Ended { id, record, callbacks, dequeued, stdin: _ } => {
-                self.on_kept_end(id, record, callbacks, dequeued);
+            Answer::Ended { id, record, callbacks, dequeued, stdin: _, next } => {
+                self.on_kept_end(id, record, callbacks, dequeued, next);
             }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),
@@ -306,6 +309,7 @@ impl Core {
                 let unserved = self.unserved.entry(pool.name).or_default();
                 unserved.queued += pool.queued;
                 unserved.waiting += pool.waiting;
+                unserved.following += pool.following;
             }
         }
     }

@@ -9,7 +9,7 @@ use pool_proto::nouns::limits::{RESOURCES, cpus_as_text, cpus_from_text};
 use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, Limits, MAX_KEY, On, OnCrash};
 use pool_proto::{Json, OsText, Refusal};
 
-use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Work};
+use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Unique, Work};
 use crate::start::config::Config;
 
 /// Environments remembered, so that jobs of the same shell share one; larger ones are not.
@@ -60,7 +60,7 @@ struct MemberBytes {
     params: usize,
     env: usize,
     limits: usize,
-    texts: [usize; 4],
+    texts: [usize; 5],
     callbacks: [usize; 3],
 }
 
@@ -79,6 +79,7 @@ impl MemberBytes {
                 text(&job.cwd),
                 text(&job.key),
                 job.round.as_ref().map_or(0, String::len),
+                text(&job.unique),
             ],
             callbacks: [commands(&job.on_done), commands(&job.on_success), commands(&job.on_failure)],
         }
@@ -259,6 +260,12 @@ impl Admission {
                           leave the key or the tie out";
             return Err(Fault("key", reason.to_owned()));
         }
+        let unique = unique(&job)?;
+        if unique.is_some() && tie == Some(Tie::Client) {
+            let reason = "a job that is tied to its client cannot be another client's as well: \
+                          leave the unique name or the tie out";
+            return Err(Fault("unique", reason.to_owned()));
+        }
         let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
@@ -294,6 +301,7 @@ impl Admission {
             priority,
             retries,
             key,
+            unique,
             callbacks,
         })
     }
@@ -405,6 +413,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         backoff_s: job.backoff_s.or(defaults.backoff_s),
         key: job.key.or_else(|| defaults.key.clone()),
         round: job.round.or_else(|| defaults.round.clone()),
+        unique: job.unique.or_else(|| defaults.unique.clone()),
+        if_exists: job.if_exists.or(defaults.if_exists),
         on_done: job.on_done.or_else(|| defaults.on_done.clone()),
         on_success: job.on_success.or_else(|| defaults.on_success.clone()),
         on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
@@ -472,6 +482,7 @@ fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) ->
     let needs_disk = [
         ("callbacks", has_callbacks),
         ("key", job.key.is_some()),
+        ("unique", job.unique.is_some()),
         ("tie", matches!(tie, Some(Tie::Job(_)))),
         ("on_crash", job.on_crash == Some(OnCrash::Hold)),
     ];
@@ -501,18 +512,35 @@ fn check_argv(argv: &[OsText]) -> Result<(), Fault> {
 
 fn key(job: &Job) -> Result<Option<Key>, Fault> {
     let round = job.round.as_deref().map(OsText::from);
-    for (field, text) in [("key", &job.key), ("round", &round)] {
-        let Some(text) = text else { continue };
-        check_text(field, text)?;
-        if text.is_empty() || text.len() > MAX_KEY {
-            return Err(Fault(field, format!("takes 1 to {MAX_KEY} bytes, this has {}", text.len())));
-        }
-    }
+    check_name("key", job.key.as_ref())?;
+    check_name("round", round.as_ref())?;
     match (&job.key, &job.round) {
         (Some(text), round) => Ok(Some(Key { text: text.clone(), round: round.clone() })),
         (None, Some(_)) => Err(Fault("round", "means nothing without a key: name one".to_owned())),
         (None, None) => Ok(None),
     }
+}
+
+fn unique(job: &Job) -> Result<Option<Unique>, Fault> {
+    check_name("unique", job.unique.as_ref())?;
+    match (&job.unique, job.if_exists) {
+        (Some(name), if_exists) => {
+            Ok(Some(Unique { name: name.clone(), if_exists: if_exists.unwrap_or_default() }))
+        }
+        (None, Some(_)) => {
+            Err(Fault("if_exists", "means nothing without a unique name: name one".to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn check_name(field: &'static str, text: Option<&OsText>) -> Result<(), Fault> {
+    let Some(text) = text else { return Ok(()) };
+    check_text(field, text)?;
+    if text.is_empty() || text.len() > MAX_KEY {
+        return Err(Fault(field, format!("takes 1 to {MAX_KEY} bytes, this has {}", text.len())));
+    }
+    Ok(())
 }
 
 /// System calls end strings at a NUL.
@@ -530,7 +558,7 @@ fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration
 
 #[cfg(test)]
 mod tests {
-    use pool_proto::nouns::Limit;
+    use pool_proto::nouns::{IfExists, Limit};
 
     use super::*;
 
@@ -562,7 +590,7 @@ mod tests {
                 ..Limits::default()
             })
         };
-        let faults: [(&str, Job); 23] = [
+        let faults: [(&str, Job); 27] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -579,13 +607,17 @@ mod tests {
             ("key", Job { key: Some(OsText::default()), ..job() }),
             ("key", Job { key: Some(long.as_str().into()), ..job() }),
             ("key", Job { key: Some("k".into()), tie: Some("client".into()), ..job() }),
-            ("round", Job { key: Some("k".into()), round: Some(long), ..job() }),
+            ("round", Job { key: Some("k".into()), round: Some(long.clone()), ..job() }),
             ("round", Job { round: Some("r".into()), ..job() }),
             ("limits", limits(Limits { nice: Some(20), ..Limits::default() })),
             ("limits", limits(Limits { cpus: Some("0-".into()), ..Limits::default() })),
             ("limits", resource("RLIMIT_CPU", Limit::default())),
             ("limits", resource("cpu", Limit { soft: None, hard: Some(1) })),
             ("limits", resource("cpu", Limit { soft: Some(2), hard: Some(1) })),
+            ("unique", Job { unique: Some(OsText::default()), ..job() }),
+            ("unique", Job { unique: Some(long.as_str().into()), ..job() }),
+            ("unique", Job { unique: Some("u".into()), tie: Some("client".into()), ..job() }),
+            ("if_exists", Job { if_exists: Some(IfExists::Queue), ..job() }),
         ];
         for (wanted, job) in faults {
             match admit(job) {

@@ -16,7 +16,7 @@ use super::request::Open;
 use super::wait::in_brief;
 use super::{Desk, Effect};
 use crate::core::{Core, LaneId, SlotId};
-use crate::engine::{CallbackEnd, Change, Detail, Move, Question};
+use crate::engine::{CallbackEnd, Change, Detail, Move, Question, Turns};
 use crate::job::{
     CallbackId, IdMap, JobId, Place, ProcessId, RequestId, Start, StopReason, Unit, Until, Work,
 };
@@ -158,6 +158,8 @@ impl Desk {
                 (HappeningKind::Retrying, moved.reason.clone())
             }
             Place::Waiting(Until::Person) => (HappeningKind::Held, moved.reason.clone()),
+            // Only a submission puts a job there.
+            Place::Waiting(Until::Predecessor) => return,
             // Told with the record, when it is kept.
             Place::Ended(_) => return,
         };
@@ -193,15 +195,19 @@ impl Desk {
         first: JobId,
         jobs: &[Arc<Work>],
         existing: &[(usize, JobId)],
+        turns: &Turns,
     ) {
         if !self.requests.has_listeners() {
             return;
         }
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         for (place, work) in jobs.iter().enumerate().filter(|&(place, _)| is_new(place)) {
-            let id = Some(first.0 + place as u64);
+            let id = JobId(first.0 + place as u64);
+            let at = turns.waiting.binary_search_by_key(&id, |&(id, _)| id);
+            let reason = at.ok().map(|at| format!("waits until job {} has ended", turns.waiting[at].1));
             let (pool, name) = (Some(work.pool.to_string()), work.name.clone());
-            self.tell(Happening { id, pool, name, ..self.happening(HappeningKind::Submitted) });
+            let submitted = self.happening(HappeningKind::Submitted);
+            self.tell(Happening { id: Some(id.0), pool, name, reason, ..submitted });
         }
     }
 
@@ -212,6 +218,15 @@ impl Desk {
         for (id, pool) in jobs {
             let (id, pool) = (Some(id.0), Some(pool.to_string()));
             self.tell(Happening { id, pool, ..self.happening(HappeningKind::Released) });
+        }
+    }
+
+    /// A job is in its line, since the one that it waited for has ended.
+    pub(super) fn hear_of_turn(&mut self, id: JobId, pool: &str, after: JobId) {
+        if self.requests.has_listeners() {
+            let (id, pool, reason) =
+                (Some(id.0), Some(pool.to_owned()), Some(format!("job {after} has ended")));
+            self.tell(Happening { id, pool, reason, ..self.happening(HappeningKind::Released) });
         }
     }
 
@@ -306,6 +321,7 @@ fn why_stopping(reason: StopReason) -> &'static str {
         StopReason::Canceled => "it was canceled",
         StopReason::TimedOut => "its time is up",
         StopReason::Untied(_) => "what it was tied to has ended",
+        StopReason::Replaced(_) => "another job of its unique name takes its place",
         StopReason::Shutdown => "poold ends",
     }
 }

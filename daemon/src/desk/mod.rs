@@ -301,10 +301,10 @@ impl Desk {
 
     fn on_fact(&mut self, fact: Fact, core: &Core) {
         match fact {
-            Fact::Accepted { request, first, jobs, existing } => {
-                self.hear_of_acceptance(first, &jobs, &existing);
+            Fact::Accepted { request, first, jobs, existing, turns } => {
+                self.hear_of_acceptance(first, &jobs, &existing, &turns);
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
-                self.on_accepted(request, first, jobs.len(), &existing, is_stalled);
+                self.on_accepted(request, first, jobs.len(), &existing, &turns, is_stalled);
             }
             Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
@@ -316,6 +316,7 @@ impl Desk {
                 self.hear_of_end(id, record.as_deref());
                 self.on_ended(id, record.as_deref());
             }
+            Fact::TurnCame { id, pool, after } => self.hear_of_turn(id, &pool, after),
             Fact::Lost { id } => self.on_lost(id),
             Fact::Released { request, jobs } => {
                 self.hear_of_release(&jobs);

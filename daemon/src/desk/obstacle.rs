@@ -7,7 +7,7 @@
 use pool_proto::methods::{Canceled, Submitted};
 use pool_proto::nouns::{Obstacle, ObstacleKind, Progress, ProgressEvent};
 use pool_proto::text::rfc3339;
-use pool_proto::{Record, State};
+use pool_proto::{OsText, Record, State};
 
 use super::Desk;
 use super::request::Open;
@@ -35,6 +35,9 @@ impl Desk {
             (State::Retrying, _) if record.due_at.is_some() => {
                 let due_at = record.due_at.as_deref().unwrap_or_default();
                 Some(retry(id, due_at, record.reason.as_deref()))
+            }
+            (State::Queued, _) if record.waits_for.is_some() => {
+                Some(turn(id, record.waits_for.unwrap_or_default(), record.unique.as_ref()))
             }
             (State::Queued | State::Retrying, _) if core.reachable(id) == Reach::Unknown => {
                 let reason = core.stall_of(&record.pool)?.reason;
@@ -78,6 +81,8 @@ impl Desk {
             (Place::Waiting(Until::Time { due_us }), _) => retry(id, &rfc3339(*due_us), reason),
             (Place::Ended(_), Some(failure)) => unwritten_end(id, failure),
             (Place::Running(_), Some(failure)) if moved.confirm => unwritten_start(id, failure),
+            // Only a submission puts a job there.
+            (Place::Waiting(Until::Predecessor), _) => return,
             (Place::Ended(_) | Place::Running(_) | Place::Queued { .. } | Place::Stopping(_), _) => return,
         };
         self.tell_obstacle(&obstacle);
@@ -115,6 +120,13 @@ impl Desk {
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
     let reason = format!("job {id} is held: {}", reason.unwrap_or("a person has to decide"));
     Obstacle { id: id.0, kind: ObstacleKind::Held, reason }
+}
+
+fn turn(id: JobId, before: u64, unique: Option<&OsText>) -> Obstacle {
+    let name = unique.map(ToString::to_string).unwrap_or_default();
+    let reason =
+        format!("job {id} waits until job {before}, which has the unique name {name:?} too, has ended");
+    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason }
 }
 
 fn retry(id: JobId, due_at: &str, reason: Option<&str>) -> Obstacle {

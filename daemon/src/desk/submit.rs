@@ -14,6 +14,7 @@ use super::request::Open;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
 use crate::core::{self, Core, Denial};
+use crate::engine::Turns;
 use crate::job::{JobId, RequestId, Work};
 
 /// A submission whose jobs are on their way into the engine.
@@ -176,42 +177,51 @@ impl Desk {
         first: JobId,
         count: usize,
         existing: &[(usize, JobId)],
+        turns: &Turns,
         is_stalled: bool,
     ) {
         let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
         let spooled = submission.take_spooled();
         if !existing.is_empty() {
-            // Another job has the key. Only a job that was submitted by itself has an input to spool, so this
-            // one is nobody's.
+            // Another job has the key or the name. Only a job that was submitted by itself has an input to spool,
+            // so this one is nobody's.
             self.remove_spooled(spooled);
         }
 
         let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
         existing.iter().for_each(|&(place, id)| ids[place] = id);
+        // Nobody waits for what was not submitted.
+        let is_skipped =
+            |place: usize| turns.skipped.binary_search_by_key(&place, |&(place, _)| place).is_ok();
+        let awaited: Vec<JobId> =
+            ids.iter().enumerate().filter(|&(place, _)| !is_skipped(place)).map(|(_, &id)| id).collect();
         let wanted = match submission.follow {
             Follow::Nothing => None,
             Follow::Attached(on_disconnect) => Some(Wanted::Attached(on_disconnect)),
             Follow::Batch => Some(Wanted::Batch),
         };
+        let wanted = wanted.filter(|_| !awaited.is_empty());
         if submission.is_forsaken {
             // The core was told so, too; but where the jobs were accepted before it heard of that, they are
             // still tied to a client that has gone.
             if let Some(wanted) = wanted {
-                self.abandon(Watcher::new(wanted, ids));
+                self.abandon(Watcher::new(wanted, awaited));
             }
             return;
         }
 
         if let Some(wanted) = wanted {
-            let watcher = Watcher::new(wanted, ids.iter().copied());
+            let watcher = Watcher::new(wanted, awaited.iter().copied());
             let watcher = watcher.telling_obstacles(submission.tells_obstacles);
             self.requests.insert(request, Open::Waiting(Box::new(watcher)));
         }
 
-        self.reply_accepted(request, submission.form, &ids, existing, wanted.is_none());
-        let mut unknown: Vec<JobId> = existing.iter().map(|&(_, id)| id).collect();
-        if submission.tells_obstacles && is_stalled {
-            unknown.extend(ids.iter().take(MOST_TOLD as usize));
+        self.reply_accepted(request, submission.form, &ids, existing, turns, wanted.is_none());
+        let existing = existing.iter().filter(|&&(place, _)| !is_skipped(place));
+        let mut unknown: Vec<JobId> = existing.map(|&(_, id)| id).collect();
+        if submission.tells_obstacles {
+            let stalled = awaited.iter().copied().filter(|_| is_stalled).take(MOST_TOLD as usize);
+            unknown.extend(stalled.chain(turns.waiting.iter().map(|&(id, _)| id).take(MOST_TOLD as usize)));
             unknown.sort_unstable();
             unknown.dedup();
         }
@@ -228,9 +238,14 @@ impl Desk {
         form: Form,
         ids: &[JobId],
         existing: &[(usize, JobId)],
+        turns: &Turns,
         last: bool,
     ) {
         match (form, ids) {
+            (Form::One, &[id]) if let Some(&(_, state)) = turns.skipped.first() => {
+                let skipped = Progress { state: Some(state), ..progress(ProgressEvent::Skipped, id) };
+                self.reply(request, skipped, last);
+            }
             (Form::One, &[id]) => {
                 let existing = Some(!existing.is_empty());
                 let accepted = Progress { existing, ..progress(ProgressEvent::Accepted, id) };
@@ -239,7 +254,9 @@ impl Desk {
             (Form::One | Form::List, _) => {
                 let ids = ids.iter().map(|id| id.0).collect();
                 let existing = existing.iter().map(|&(place, _)| place).collect();
-                self.reply(request, Submitted { ids, existing, ..Submitted::default() }, last);
+                let skipped: Vec<usize> = turns.skipped.iter().map(|&(place, _)| place).collect();
+                let skipped = (!skipped.is_empty()).then_some(skipped);
+                self.reply(request, Submitted { ids, existing, skipped, ..Submitted::default() }, last);
             }
         }
     }

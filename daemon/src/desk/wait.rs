@@ -244,6 +244,7 @@ pub fn progress(event: ProgressEvent, id: JobId) -> Progress {
         descriptors: None,
         record: None,
         existing: None,
+        state: None,
         progress: None,
         obstacle: None,
     }

@@ -3,24 +3,26 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use pool_proto::nouns::OnCrash;
+use pool_proto::nouns::{OnCrash, State};
 use pool_proto::{OsText, Record, Refusal};
 
 use crate::job::{
-    CallbackId, JobId, Position, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie, Tries, Work,
+    CallbackId, Holdup, JobId, Position, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie,
+    Tries, Work,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in
-    /// order, of those that were not added, and which jobs hold their keys.
+    /// order, of those that were not added, and which jobs hold their keys or unique names.
     Inserted {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         untied: Vec<JobId>,
         existing: Vec<(usize, JobId)>,
+        turns: Turns,
     },
     /// Nothing of a request's change was made, or what it asks for cannot be read.
     Refused {
@@ -41,13 +43,15 @@ pub enum Answer {
         id: JobId,
     },
     /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
-    /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input, which nobody needs any more.
+    /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input, which
+    /// nobody needs any more. `next`: the job that has waited for this end, and is in its line now.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
         dequeued: Option<Dequeued>,
         stdin: Option<String>,
+        next: Option<Ready>,
     },
     /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
@@ -111,8 +115,21 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dequeued {
     pub pool: Arc<str>,
-    /// It waited for a time, and was not in the line.
-    pub waited: bool,
+    /// What kept it from the line.
+    pub holdup: Holdup,
+}
+
+/// What unique names have brought about in an insertion.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// The places in `existing`, in order, of those that were to be skipped, and the states of the jobs in their
+    /// stead.
+    pub skipped: Vec<(usize, State)>,
+    /// Those that were added and wait, in order, each with the job before it.
+    pub waiting: Vec<(JobId, JobId)>,
+    /// Earlier jobs that are to be canceled, each with the one that takes its place. The latest comes first, so
+    /// that none gets its turn by the end of another one.
+    pub replaced: Vec<(JobId, JobId)>,
 }
 
 /// Where a job is queued again.
@@ -140,10 +157,15 @@ pub struct Restored {
     /// The first ids that were never given out.
     pub next_job: u64,
     pub next_callback: u64,
-    /// Jobs queued, by pool; those that wait for their next attempt's time are among them.
+    /// Jobs queued, by pool; those that wait for their next attempt's time, or for the end of another job, are
+    /// among them.
     pub queued: BTreeMap<String, u64>,
     /// Those of them that wait for a time.
     pub waiting: BTreeMap<String, u64>,
+    /// Those of them that wait for the end of another job.
+    pub following: BTreeMap<String, u64>,
+    /// Jobs that are still to be canceled, each with the one that takes its place.
+    pub replaced: Vec<(JobId, JobId)>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
     /// The boot of the machine that the processes named are of.
@@ -201,10 +223,10 @@ pub enum LastEnd {
 pub struct Tied {
     pub id: JobId,
     pub tie: Tie,
-    /// The pool in whose line it is, or for whose line it waits until a time.
+    /// The pool in which it is queued.
     pub queued_in: Option<Arc<str>>,
-    /// It waits for a time.
-    pub waits: bool,
+    /// What keeps it from the line there.
+    pub holdup: Holdup,
     /// It is tied to a job, and that has ended.
     pub untied: bool,
 }

@@ -37,6 +37,11 @@ pub enum Change {
 /// Refused when one is tied to a job that does not exist. A job is not added if another job holds its key;
 /// its id then stays unused. Exception: a holder of another round that ended without success loses the key,
 /// and the new job is added.
+///
+/// Where a job of the same unique name has not ended, a job is not added, or is added and waits
+/// [`Until::Predecessor`](crate::job::Until::Predecessor), as it says. The end of a job of a unique name is the
+/// trigger: in its transaction the next one, by id, gets into its line, and [`Answer::Ended`](super::Answer::Ended)
+/// brings it along.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Insertion {
     pub request: RequestId,
@@ -194,7 +199,7 @@ impl Move {
             // Somebody is told of the end, or that it waits for a decision.
             Place::Ended(_) | Place::Waiting(crate::job::Until::Person) => true,
             Place::Queued { .. }
-            | Place::Waiting(crate::job::Until::Time { .. })
+            | Place::Waiting(crate::job::Until::Time { .. } | crate::job::Until::Predecessor)
             | Place::Running(_)
             | Place::Stopping(_) => self.confirm,
         }

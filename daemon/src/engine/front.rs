@@ -207,13 +207,19 @@ impl Front {
     /// The pools in whose lines something has changed.
     fn note_answer(&mut self, answer: &Answer) -> Vec<Arc<str>> {
         match answer {
-            Answer::Inserted { first, jobs, existing, .. } => self.note_inserted(*first, jobs, existing),
+            Answer::Inserted { first, jobs, existing, turns, .. } => {
+                let waits = |id: JobId| turns.waiting.binary_search_by_key(&id, |&(id, _)| id).is_ok();
+                self.note_inserted(*first, jobs, existing, waits)
+            }
             Answer::Released { jobs, .. } => self.note_released(jobs),
             Answer::Woken { jobs, .. } => self.note_back(jobs),
             Answer::Fetched { pool, .. } => vec![pool.clone()],
-            Answer::Ended { id, .. } | Answer::Lost { id } => {
-                self.leaving.remove(id);
-                self.out.remove(id);
+            Answer::Ended { id, next, .. } => {
+                self.note_gone(*id);
+                self.note_back(next.as_slice())
+            }
+            Answer::Lost { id } => {
+                self.note_gone(*id);
                 Vec::new()
             }
             Answer::Refused { .. }
@@ -229,16 +235,22 @@ impl Front {
         }
     }
 
+    fn note_gone(&mut self, id: JobId) {
+        self.leaving.remove(&id);
+        self.out.remove(&id);
+    }
+
     fn note_inserted(
         &mut self,
         first: JobId,
         jobs: &[Arc<Work>],
         existing: &[(usize, JobId)],
+        waits: impl Fn(JobId) -> bool,
     ) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
-            if taken.next_if_eq(&place).is_some() {
+            if taken.next_if_eq(&place).is_some() || waits(id) {
                 continue;
             }
             if !pools.contains(&work.pool) {

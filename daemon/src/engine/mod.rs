@@ -38,7 +38,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied};
+pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns};
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move};
 pub use chore::{Chore, Room};
 use front::Front;

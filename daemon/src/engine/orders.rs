@@ -35,6 +35,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         priority: 0,
         retries: Retries::NONE,
         key: None,
+        unique: None,
         callbacks: callbacks
             .iter()
             .map(|&(on, command)| NewCallback { on, command: command.into() })

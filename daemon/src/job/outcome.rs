@@ -4,7 +4,7 @@ use pool_proto::Json;
 use pool_proto::nouns::{ResultKind, State, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::Tie;
+use super::{JobId, Tie};
 
 /// How a process ended, as wait(2) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,8 @@ pub enum StopReason {
     TimedOut,
     /// What it was tied to has ended.
     Untied(Tie),
+    /// That job takes its place, and has its unique name.
+    Replaced(JobId),
     /// The daemon ends; the job stays queued, unless it is not to be repeated.
     Shutdown,
 }

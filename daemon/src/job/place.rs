@@ -43,6 +43,20 @@ pub enum Until {
     Time { due_us: i64 },
     /// Somebody releases or cancels it.
     Person,
+    /// The job before it of the same unique name has ended.
+    Predecessor,
+}
+
+/// What keeps a queued job from its line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Holdup {
+    /// Nothing: it is in its line.
+    #[default]
+    None,
+    /// See [`Until::Time`].
+    Time,
+    /// See [`Until::Predecessor`].
+    Predecessor,
 }
 
 /// The start of an attempt: who runs it, where, since when.
@@ -59,10 +73,20 @@ pub struct Start {
 }
 
 impl Place {
+    /// What keeps the job from its line, where it is queued.
+    pub fn holdup(&self) -> Option<Holdup> {
+        match self {
+            Self::Queued { .. } => Some(Holdup::None),
+            Self::Waiting(Until::Time { .. }) => Some(Holdup::Time),
+            Self::Waiting(Until::Predecessor) => Some(Holdup::Predecessor),
+            Self::Waiting(Until::Person) | Self::Running(_) | Self::Stopping(_) | Self::Ended(_) => None,
+        }
+    }
+
     /// The state that clients see.
     pub fn state(&self) -> State {
         match self {
-            Self::Queued { again: false } => State::Queued,
+            Self::Queued { again: false } | Self::Waiting(Until::Predecessor) => State::Queued,
             Self::Queued { again: true } | Self::Waiting(Until::Time { .. }) => State::Retrying,
             Self::Waiting(Until::Person) => State::Held,
             Self::Running(_) => State::Running,

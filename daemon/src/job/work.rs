@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{Limits, On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{IfExists, Limits, On, OnCrash, ReadyWhen};
 use pool_proto::{Json, OsText};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,14 @@ pub struct Key {
     pub round: Option<String>,
 }
 
+/// A name of which one job at a time is not over; others wait for it, or are not submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    pub name: OsText,
+    /// What becomes of the job while another one of the name has not ended.
+    pub if_exists: IfExists,
+}
+
 /// What an attempt does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobKind {
@@ -158,6 +166,8 @@ pub struct Work {
     pub retries: Retries,
     /// None once the job is kept: the engine has it.
     pub key: Option<Key>,
+    /// None once the job is kept: the engine has it.
+    pub unique: Option<Unique>,
     /// Empty once the job is kept: the engine has them.
     pub callbacks: Vec<NewCallback>,
 }

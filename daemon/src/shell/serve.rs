@@ -112,6 +112,7 @@ impl Shell {
             descriptors,
             record: None,
             existing: None,
+            state: None,
             progress: None,
             obstacle: None,
         };

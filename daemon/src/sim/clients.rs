@@ -27,6 +27,11 @@ pub enum Heard {
         ids: Vec<u64>,
         existing: Vec<usize>,
     },
+    /// Nothing was submitted: this job is there, in that state.
+    Skipped {
+        id: JobId,
+        state: State,
+    },
     Started {
         id: JobId,
         attempt: u32,
@@ -362,10 +367,13 @@ impl World {
 
     fn hear_reply(&mut self, request: RequestId, reply: Reply, last: bool) {
         let heard = match reply {
-            Reply::Progress(Progress { event, id, record, existing, progress, .. }) => match event {
+            Reply::Progress(Progress { event, id, record, existing, state, progress, .. }) => match event {
                 ProgressEvent::Accepted => {
                     let existing = if existing == Some(true) { vec![0] } else { Vec::new() };
                     Heard::Accepted { ids: vec![id], existing }
+                }
+                ProgressEvent::Skipped => {
+                    Heard::Skipped { id: JobId(id), state: state.expect("that is what is told") }
                 }
                 ProgressEvent::Started => panic!("a start is told with its output"),
                 ProgressEvent::Progress => {
@@ -375,7 +383,7 @@ impl World {
                 ProgressEvent::Waiting => panic!("nobody asks for obstacles"),
                 ProgressEvent::Ended => Heard::Ended(record.expect("an end comes with its record")),
             },
-            Reply::Submitted(Submitted { ids, existing, results, obstacles: _ }) => {
+            Reply::Submitted(Submitted { ids, existing, skipped: _, results, obstacles: _ }) => {
                 let briefs = results.len();
                 if !ids.is_empty() || briefs == 0 {
                     self.hear(request, Heard::Accepted { ids, existing }, last && briefs == 0);
@@ -401,6 +409,7 @@ impl World {
                 records.iter().for_each(|record| self.hear_end(JobId(record.id), record.state));
             }
             Heard::Brief(brief) => self.hear_end(JobId(brief.id), brief.state),
+            Heard::Skipped { id, .. } => assert!(self.has(*id), "job {id} is there, and is not kept"),
             Heard::Started { .. }
             | Heard::Progress { .. }
             | Heard::Done

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_proto::State;
 use pool_proto::nouns::{DEFAULT_POOL, OnCrash, SlotState, Tier};
+use pool_proto::{OsText, State};
 
 use super::workers::{Sent, Worker};
 use super::world::World;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question, Told};
-use crate::job::{CallbackId, Claim, JobId, Place, Unit};
+use crate::job::{CallbackId, Claim, JobId, Place, Unit, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -64,6 +64,7 @@ impl World {
         self.check_waiters();
         self.check_idle_slots();
         self.check_spooled();
+        self.check_names();
     }
 
     /// The machines have kept the engine's contract.
@@ -183,10 +184,47 @@ impl World {
             let waits_for_time = |memory: &Memory| memory.count_waiting(&pool.name) as u64;
             let timed = waits_for_time(self.disk()) + waits_for_time(self.engine().volatile());
             assert_eq!(pool.waiting, timed, "jobs of {:?} that wait for a time", pool.name);
-            let waiting = pool.queued - timed;
+            let following = self
+                .disk()
+                .jobs()
+                .filter(|&id| self.is_following(id) && *self.work_of(id).pool == *pool.name);
+            assert_eq!(
+                pool.following,
+                following.count() as u64,
+                "jobs of {:?} that wait for others",
+                pool.name
+            );
+            let waiting = pool.queued - timed - pool.following;
             let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }
+    }
+
+    /// Of the jobs of a unique name that have not ended, the first alone may run, and the others wait.
+    fn check_names(&self) {
+        let disk = self.disk();
+        let running = self.running_jobs();
+        for (name, living) in disk.names() {
+            for (place, &id) in living.iter().enumerate() {
+                let waits = self.is_following(id);
+                assert_eq!(waits, place > 0, "job {id} of {name:?}, which {living:?} have");
+                assert!(
+                    !waits || !running.contains(&id.0),
+                    "job {id} runs, and waits for another of {name:?}"
+                );
+            }
+        }
+        let names: Vec<&OsText> = running.iter().filter_map(|&id| disk.name_of(JobId(id))).collect();
+        let distinct: BTreeSet<&OsText> = names.iter().copied().collect();
+        assert_eq!(names.len(), distinct.len(), "of {running:?} several have one unique name");
+    }
+
+    fn is_following(&self, id: JobId) -> bool {
+        self.disk().place_of(id) == Some(&Place::Waiting(Until::Predecessor))
+    }
+
+    fn work_of(&self, id: JobId) -> &Work {
+        self.disk().work_of(id).expect("it is on the disk")
     }
 
     /// Every job that reads a spooled input finds it.

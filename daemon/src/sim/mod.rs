@@ -3,7 +3,7 @@
 //!
 //! [`world`] is everything around them, simulated: a durable backing in memory that is slow, full or gone as
 //! told ([`delayed`]), [`workers`] and [`clients`]. [`scenarios`], [`deaths`], [`queue`], [`ties`], [`keys`],
-//! [`calls`], [`pools`] and [`requests`] are stories told through it; [`property`] lets chance tell them, and
+//! [`turns`], [`calls`], [`pools`] and [`requests`] are stories told through it; [`property`] lets chance tell them, and
 //! [`simulation`] goes on with that for as long as one likes, from a seed. [`invariants`] has what is checked
 //! after each step.
 
@@ -21,5 +21,6 @@ mod scenarios;
 mod simulation;
 mod specs;
 mod ties;
+mod turns;
 mod workers;
 mod world;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use pool_proto::methods::{List, Request, Wait};
-use pool_proto::nouns::{On, OnCrash, OnDisconnect};
+use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
 use proptest::prelude::*;
 
 use super::clients::ends_of;
@@ -16,7 +16,7 @@ use super::workers::{Worker, pass_deadline};
 use super::world::World;
 use crate::core::{Event, SlotId};
 use crate::engine::{Change, Order, WINDOW};
-use crate::job::{Exit, JobId, Key, NewCallback, Place, RequestId, Retries, Stage, Tie, Until, Work};
+use crate::job::{Exit, JobId, Key, NewCallback, Place, RequestId, Retries, Stage, Tie, Unique, Until, Work};
 
 /// A warm pool that clients add and remove.
 const ADDED: &str = "added";
@@ -90,6 +90,7 @@ pub struct Spec {
     priority: i32,
     retries: u32,
     key: Option<(u8, Option<u8>)>,
+    unique: Option<(u8, IfExists)>,
 }
 
 impl Spec {
@@ -113,6 +114,7 @@ impl Spec {
                 text: text.to_string().into(),
                 round: round.map(|round| round.to_string()),
             }),
+            unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
         };
         if !self.volatile || !self.is_warm() {
@@ -120,7 +122,7 @@ impl Spec {
         }
         let tie = self.tie.filter(|tie| !matches!(tie, Tie::Job(_)));
         let on_crash = if self.on_crash == OnCrash::Hold { OnCrash::Fail } else { self.on_crash };
-        Work { volatile: true, callbacks: Vec::new(), key: None, tie, on_crash, ..work }
+        Work { volatile: true, callbacks: Vec::new(), key: None, unique: None, tie, on_crash, ..work }
     }
 }
 
@@ -135,12 +137,19 @@ fn spec() -> impl Strategy<Value = Spec> {
         prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
     let callbacks = prop::collection::vec(on, 0..3);
     let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
+    let if_exists = prop_oneof![
+        1 => Just(IfExists::Skip),
+        1 => Just(IfExists::Join),
+        3 => Just(IfExists::Queue),
+        2 => Just(IfExists::Replace),
+    ];
+    let unique = prop_oneof![3 => Just(None), 2 => (0..3u8, if_exists).prop_map(Some)];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
     let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
     let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
     let kind = (pool, prop::bool::weighted(0.4));
-    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, key).prop_map(
-        |((pool, volatile), timeout, callbacks, tie, on_crash, priority, retries, key)| Spec {
+    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, (key, unique)).prop_map(
+        |((pool, volatile), timeout, callbacks, tie, on_crash, priority, retries, (key, unique))| Spec {
             pool,
             volatile,
             timeout,
@@ -150,6 +159,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             priority,
             retries,
             key,
+            unique,
         },
     )
 }
@@ -242,8 +252,10 @@ pub fn take(world: &mut World, step: Step) {
             let on_disconnect = if cancel { OnDisconnect::Cancel } else { OnDisconnect::Detach };
             let work = spec.work();
             let tie = if cancel { Some(Tie::Client) } else { work.tie };
-            let key = work.key.clone().filter(|_| tie != Some(Tie::Client));
-            world.submit_and_wait(&Work { tie, key, ..work }, on_disconnect);
+            let is_free = tie != Some(Tie::Client);
+            let (key, unique) =
+                (work.key.clone().filter(|_| is_free), work.unique.clone().filter(|_| is_free));
+            world.submit_and_wait(&Work { tie, key, unique, ..work }, on_disconnect);
         }
         Step::SubmitWithInput { spec } => _ = world.submit_with_input(spec.work()),
         Step::Spool => _ = world.ask(Request::Spool),

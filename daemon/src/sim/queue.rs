@@ -19,7 +19,7 @@ fn of_priority(priority: i32) -> Work {
     Work { priority, ..work() }
 }
 
-fn retried(allowed: u32) -> Work {
+pub fn retried(allowed: u32) -> Work {
     Work { retries: Retries { allowed, backoff: SECOND }, ..work() }
 }
 

@@ -101,6 +101,7 @@ pub fn work() -> Work {
         priority: 0,
         retries: Retries::NONE,
         key: None,
+        unique: None,
         callbacks: Vec::new(),
     }
 }
@@ -141,6 +142,8 @@ pub fn as_submitted(work: &Work) -> Job {
         backoff_s: Some(work.retries.backoff.as_secs_f64()),
         key: work.key.as_ref().map(|key| key.text.clone()),
         round: work.key.as_ref().and_then(|key| key.round.clone()),
+        unique: work.unique.as_ref().map(|unique| unique.name.clone()),
+        if_exists: work.unique.as_ref().map(|unique| unique.if_exists),
         on_done: commands(On::Done),
         on_success: commands(On::Success),
         on_failure: commands(On::Failure),

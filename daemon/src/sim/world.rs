@@ -465,6 +465,7 @@ impl World {
             Told::Answer(Answer::Inserted { first, jobs, .. }) => {
                 (first.0..first.0 + jobs.len() as u64).contains(&id.0)
             }
+            Told::Answer(Answer::Ended { next: Some(next), .. }) => next.id == id,
             _ => false,
         };
         let is_told = !self.engine().is_volatile(id) || self.lined_up.contains(&id);

@@ -63,13 +63,15 @@ pub struct SubmitMany {
 }
 
 /// Replies of `SubmitMany`. The first reply has the ids, in the order of the jobs, and the places of the jobs
-/// that existed. With `more`, further replies have the ends of the jobs.
+/// that existed, and of those that were skipped. With `more`, further replies have the ends of the jobs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Submitted {
     pub ids: Vec<u64>,
     #[serde(default)]
     pub existing: Vec<usize>,
+    #[serde(default)]
+    pub skipped: Option<Vec<usize>>,
     #[serde(default)]
     pub results: Vec<Brief>,
     #[serde(default)]

@@ -11,7 +11,7 @@ use crate::wire::json::Json;
 /// The pool that runs a job whose client names no pool.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The greatest length of a [`key`](Job::key) or a [`round`](Job::round), in bytes.
+/// The greatest length of a [`key`](Job::key), a [`round`](Job::round) or a [`unique`](Job::unique) name, in bytes.
 pub const MAX_KEY: usize = 512;
 
 /// The [`tie`](Job::tie) to the client that waits for the job.
@@ -63,6 +63,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<OsText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_exists: Option<IfExists>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_done: Option<Vec<OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_success: Option<Vec<OsText>>,
@@ -107,6 +111,21 @@ impl OnCrash {
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Requeue, Self::Fail, Self::Hold].into_iter().find(|policy| policy.as_str() == name)
     }
+}
+
+/// What becomes of a job whose [unique name](Job::unique) another job has that has not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfExists {
+    /// Nothing is submitted, and nobody waits.
+    #[default]
+    Skip,
+    /// Nothing is submitted; the other job is taken for the one that was to be submitted.
+    Join,
+    /// The job waits until the ones before it have ended.
+    Queue,
+    /// The ones before it are canceled, and the job waits until they have ended.
+    Replace,
 }
 
 /// What happens to a job when the client that waits for the job disconnects.

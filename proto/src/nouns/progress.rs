@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{CallProgress, Record};
+use super::state::State;
 
 /// A reply of `Submit` or `Wait`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Progress {
     pub record: Option<Box<Record>>,
     #[serde(default)]
     pub existing: Option<bool>,
+    #[serde(default)]
+    pub state: Option<State>,
     #[serde(default)]
     pub progress: Option<CallProgress>,
     #[serde(default)]
@@ -41,6 +44,8 @@ pub enum ObstacleKind {
     Held,
     /// The job has failed and waits for its next attempt.
     Retry,
+    /// Another job of the same unique name has not ended.
+    Unique,
     /// The job's pool starts nothing.
     Pool,
     /// poold cannot write its database, so the job's end or start cannot be told.
@@ -53,6 +58,8 @@ pub enum ObstacleKind {
 pub enum ProgressEvent {
     /// The job is on disk.
     Accepted,
+    /// The job was not submitted: another job has its unique name, and has not ended.
+    Skipped,
     /// An attempt has started. Two descriptors come with the reply.
     Started,
     /// A call has reported progress.

@@ -40,6 +40,10 @@ pub struct Record {
     pub on_crash: OnCrash,
     #[serde(default)]
     pub key: Option<OsText>,
+    #[serde(default)]
+    pub unique: Option<OsText>,
+    #[serde(default)]
+    pub waits_for: Option<u64>,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,

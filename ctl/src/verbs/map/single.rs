@@ -103,8 +103,8 @@ impl<'a> Lane<'a> for SingleLane<'a> {
                         Some(_) | None => None,
                     };
                 }
-                // Commands have no progress.
-                ProgressEvent::Progress => {}
+                // Commands have no progress, and those of a map no unique names.
+                ProgressEvent::Progress | ProgressEvent::Skipped => {}
                 ProgressEvent::Waiting => {
                     if let Some(obstacle) = obstacle {
                         return Ok(Some(LaneEvent::Obstacle(obstacle)));

@@ -7,17 +7,16 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use pool_proto::OsText;
 use pool_proto::methods::Submit;
 use pool_proto::nouns::Job;
 
 use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::choices::DisconnectChoice;
-use crate::cli::job::JobOptions;
-use crate::cli::values::{os_text_by, parse_key, parse_tie};
+use crate::cli::job::{JobOptions, LikeOptions};
+use crate::cli::values::parse_tie;
 use crate::cli::{UsageError, command_words};
-use crate::compose::job::{job_of, new_round, on_disconnect};
+use crate::compose::job::{job_of, like, on_disconnect};
 use crate::compose::stdin::{JobInput, has_unread_input};
 use crate::exit::ExitReason;
 use crate::tell::outcome::{exit_of, remark};
@@ -36,7 +35,7 @@ pub struct SubmitOptions {
 
     /// Submit many jobs from a file, or - for stdin: one JSON object a line, with the members of the
     /// protocol's Job
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command"])]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command", "key", "unique"])]
     pub(super) from: Option<PathBuf>,
 
     #[command(flatten)]
@@ -55,14 +54,8 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
     pub(super) tie: Option<String>,
 
-    /// Submit at most one job with this key. If poold has a job with the key already, poolctl uses that job,
-    /// whatever its command is
-    #[arg(long, visible_alias = "unique", value_parser = os_text_by(parse_key), conflicts_with = "from")]
-    pub(super) key: Option<OsText>,
-
-    /// With --key: if the job with the key has ended without success, run this job in its place
-    #[arg(long, requires = "key")]
-    pub(super) rerun_failed: bool,
+    #[command(flatten)]
+    pub(super) like: LikeOptions,
 
     /// The command and its arguments, which no shell reads
     #[arg(trailing_var_arg = true, required_unless_present = "from", value_name = "COMMAND")]
@@ -91,9 +84,7 @@ impl SubmitOptions {
         // handed over.
         let mut job = Job {
             tie: self.tie.clone(),
-            key: self.key.clone(),
-            round: self.rerun_failed.then(new_round),
-            ..job_of(&self.job, command_words(&self.command)?)?
+            ..like(&self.like, job_of(&self.job, command_words(&self.command)?)?)
         };
         let policy = on_disconnect(&job, self.on_disconnect.into(), self.wait, "with --wait")?;
         let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
@@ -108,7 +99,7 @@ impl SubmitOptions {
             return exit;
         }
 
-        let record = stand_in(context, client, submit)?;
+        let Some(record) = stand_in(context, client, submit)? else { return Ok(ExitReason::Success) };
         say_unread_input(takes_input);
         if let Some(remark) = remark(&record) {
             say(remark);

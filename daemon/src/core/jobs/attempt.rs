@@ -10,8 +10,8 @@ use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::{Core, LaneId, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
-    Claim, Ended, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason, Tries,
-    Unit, Work,
+    Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason,
+    Tries, Unit, Work,
 };
 
 /// A job's attempt that a worker has.
@@ -244,7 +244,7 @@ impl Core {
     /// The engine was told nothing of the attempt: it has the job where it was, as it was. One that was retrying
     /// still is, for the same reason.
     fn give_back(&mut self, id: JobId, active: &Active) {
-        self.enqueue(id, &active.work.pool, false);
+        self.enqueue(id, &active.work.pool, Holdup::None);
         self.await_offer(id, &active.work);
         let ready = Ready { id, tries: active.untried(), work: active.work.clone() };
         self.effects.push(Effect::GiveBack(ready));
@@ -252,7 +252,7 @@ impl Core {
 
     fn put_back(&mut self, queued: Move, active: &Active) {
         let id = queued.id;
-        self.enqueue(id, &active.work.pool, false);
+        self.enqueue(id, &active.work.pool, Holdup::None);
         self.await_offer(id, &active.work);
         self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
     }

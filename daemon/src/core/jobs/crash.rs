@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::core::event::SlotId;
 use crate::core::pools::slots::Occupancy;
 use crate::engine::{Change, Fence, Interrupted, LastEnd, Move};
-use crate::job::{JobId, Place, ProcessId, StopReason, Tries, Unit, Until};
+use crate::job::{Holdup, JobId, Place, ProcessId, StopReason, Tries, Unit, Until};
 
 impl Core {
     /// `unsent`: the worker never got the attempt that it was handed last.
@@ -110,9 +110,9 @@ impl Core {
         }
     }
 
-    /// Decides on an attempt that ended with the last daemon. Where its job is queued again: whether it waits
-    /// for a time.
-    pub(in crate::core) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> Option<bool> {
+    /// Decides on an attempt that ended with the last daemon. Where its job is queued again: what keeps it from
+    /// its line.
+    pub(in crate::core) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> Option<Holdup> {
         let how = match last_end {
             LastEnd::Unknown => "poold or the machine died",
             LastEnd::Died => "poold died",
@@ -124,8 +124,8 @@ impl Core {
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
             if let Some(failed) = self.failed_attempt(&outcome, job.tries, job.retries) {
                 self.wait_for_retry(id, Fence::Attempt(job.tries.attempts), job.tries, failed, None);
-                self.enqueue(id, &Arc::from(job.pool.as_str()), true);
-                return Some(true);
+                self.enqueue(id, &Arc::from(job.pool.as_str()), Holdup::Time);
+                return Some(Holdup::Time);
             }
             self.finish_as(id, Fence::Attempt(job.tries.attempts), job.tries, outcome, None);
             return None;
@@ -143,8 +143,8 @@ impl Core {
                 let queued = Move::new(id, fence, Place::Queued { again: false }, tries);
                 let reason = Some(how.to_owned());
                 self.change(Change::Move(Box::new(Move { reason, crashed: true, ..queued })));
-                self.enqueue(id, &Arc::from(job.pool.as_str()), false);
-                return Some(false);
+                self.enqueue(id, &Arc::from(job.pool.as_str()), Holdup::None);
+                return Some(Holdup::None);
             }
         }
         None

@@ -7,7 +7,7 @@ use super::outcome;
 use crate::core::Core;
 use crate::core::event::Fact;
 use crate::engine::{Change, Dequeued, Detail, Fence, Move};
-use crate::job::{CallbackId, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries};
+use crate::job::{CallbackId, Holdup, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries};
 
 impl Core {
     /// Ends a job, whatever its state.
@@ -37,7 +37,7 @@ impl Core {
         let (pool, offer) =
             self.pools.iter_mut().find_map(|(pool_id, pool)| Some((pool_id, pool.offers.remove(id)?)))?;
         self.stirred.insert(pool);
-        self.dequeue(id, &offer.ready.work.pool, false);
+        self.dequeue(id, &offer.ready.work.pool, Holdup::None);
         Some(offer.ready)
     }
 
@@ -77,12 +77,13 @@ impl Core {
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
         dequeued: Option<Dequeued>,
+        next: Option<Ready>,
     ) {
         self.ending.remove(&id);
         // A start may have found it without its client while its end was on its way.
         self.forget_unattended(id);
-        if let Some(Dequeued { pool, waited }) = dequeued {
-            self.dequeue(id, &pool, waited);
+        if let Some(Dequeued { pool, holdup }) = dequeued {
+            self.dequeue(id, &pool, holdup);
         }
         for callback in callbacks {
             self.lane.push(callback);
@@ -91,6 +92,11 @@ impl Core {
             self.end(tied, StopReason::Untied(Tie::Job(id)));
         }
         self.tell(Fact::Ended { id, record });
+        if let Some(next) = next {
+            // In its line, from which the engine offers it.
+            self.wait_is_over(next.id, &next.work.pool, Holdup::Predecessor);
+            self.tell(Fact::TurnCame { id: next.id, pool: next.work.pool.clone(), after: id });
+        }
     }
 
     /// The engine says that the job is not ours to move: it has ended, or does not exist. Whoever waits for

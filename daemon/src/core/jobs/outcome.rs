@@ -5,7 +5,7 @@ use pool_proto::Json;
 use pool_proto::nouns::{OnCrash, ResultKind, State};
 
 use crate::job::{
-    Answered, Ended, Exit, JobKind, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work,
+    Answered, Ended, Exit, JobId, JobKind, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work,
 };
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
@@ -20,7 +20,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
     };
     let verdict = ended.verdict.filter(|_| matches!(stopping, None | Some(StopReason::Shutdown)));
     let (state, result) = match (stopping, ended.exit) {
-        (Some(StopReason::Canceled | StopReason::Untied(_)), _) => (State::Canceled, ResultKind::Canceled),
+        (Some(StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_)), _) => {
+            (State::Canceled, ResultKind::Canceled)
+        }
         (Some(StopReason::TimedOut), _) => (State::TimedOut, ResultKind::Timeout),
         (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => {
             (State::Failed, ResultKind::OomKill)
@@ -40,6 +42,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
     let reason = match stopping {
         _ if verdict.is_some() => verdict.map(explain_verdict),
         Some(StopReason::Untied(tie)) => Some(untied(tie)),
+        Some(StopReason::Replaced(by)) => Some(replaced(by)),
         Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
         Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
     };
@@ -157,6 +160,7 @@ pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
     let (state, result, reason) = match stopping {
         StopReason::Canceled => (State::Canceled, ResultKind::Canceled, None),
         StopReason::Untied(tie) => (State::Canceled, ResultKind::Canceled, Some(untied(tie))),
+        StopReason::Replaced(by) => (State::Canceled, ResultKind::Canceled, Some(replaced(by))),
         StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
         StopReason::Shutdown => return None,
     };
@@ -169,6 +173,10 @@ fn untied(tie: Tie) -> String {
         Tie::Job(id) => format!("job {id}, which it was tied to, has ended"),
         Tie::Pool => "poold was shutting down, and all that it was tied to had ended".to_owned(),
     }
+}
+
+fn replaced(by: JobId) -> String {
+    format!("job {by}, which has the same unique name, has taken its place")
 }
 
 /// The outcome of a job that died with its worker or daemon and is not to be repeated.

@@ -6,7 +6,7 @@ use super::attempt::Active;
 use super::outcome;
 use crate::core::Core;
 use crate::engine::{Change, Fence, Move};
-use crate::job::{JobId, Outcome, Place, Retries, Start, StopReason, Tries, Until};
+use crate::job::{Holdup, JobId, Outcome, Place, Retries, Start, StopReason, Tries, Until};
 
 /// A failed attempt that is followed by another.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Core {
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {
                 self.wait_for_retry(id, fence, tries, failed, start);
-                self.enqueue(id, &active.work.pool, true);
+                self.enqueue(id, &active.work.pool, Holdup::Time);
             }
             None => self.finish_as(id, fence, tries, outcome, start),
         }

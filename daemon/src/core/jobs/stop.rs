@@ -69,9 +69,10 @@ impl Core {
             Phase::Running { deadline } => {
                 let grace = match reason {
                     StopReason::Shutdown => active.work.kill_after.min(stop_grace),
-                    StopReason::Canceled | StopReason::TimedOut | StopReason::Untied(_) => {
-                        active.work.kill_after
-                    }
+                    StopReason::Canceled
+                    | StopReason::TimedOut
+                    | StopReason::Untied(_)
+                    | StopReason::Replaced(_) => active.work.kill_after,
                 };
                 let kill_at = now.monotonic + grace;
                 active.phase = Phase::Stopping { reason, kill_at };

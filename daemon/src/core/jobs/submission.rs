@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::core::event::{Denial, Effect, Fact, PoolId};
 use crate::core::{Core, Mode};
-use crate::engine::Released;
-use crate::job::{JobId, RequestId, StopReason, Tie, Work};
+use crate::engine::{Released, Turns};
+use crate::job::{Holdup, JobId, RequestId, StopReason, Tie, Work};
 
 /// A submission that the engine has not answered yet.
 #[derive(Debug)]
@@ -86,10 +86,12 @@ impl Core {
         jobs: Vec<Arc<Work>>,
         untied: &[JobId],
         existing: Vec<(usize, JobId)>,
+        turns: Turns,
     ) {
         let Some(submission) = self.take_submission(request) else { return };
 
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
+        let mut waiting = turns.waiting.iter().map(|&(id, _)| id).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(&jobs).enumerate() {
             if taken.next_if_eq(&place).is_some() {
                 continue;
@@ -97,13 +99,15 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            self.enqueue(id, &work.pool, false);
+            let holdup = waiting.next_if_eq(&id).map_or(Holdup::None, |_| Holdup::Predecessor);
+            self.enqueue(id, &work.pool, holdup);
         }
 
+        let replaced = turns.replaced.clone();
         let mut ids: Vec<JobId> = (first.0..).take(jobs.len()).map(JobId).collect();
         existing.iter().for_each(|&(place, id)| ids[place] = id);
         // Told whether or not its client has gone: the desk knows what is to become of the request.
-        self.tell(Fact::Accepted { request, first, jobs, existing });
+        self.tell(Fact::Accepted { request, first, jobs, existing, turns });
         if submission.is_forsaken {
             self.on_client_gone(ids);
         }
@@ -111,6 +115,14 @@ impl Core {
         for &id in untied {
             let tie = self.ties.of(id).expect("it has just been tied");
             self.end(id, StopReason::Untied(tie));
+        }
+        self.end_replaced(&replaced);
+    }
+
+    /// Others take the places of these jobs.
+    pub(in crate::core) fn end_replaced(&mut self, replaced: &[(JobId, JobId)]) {
+        for &(id, by) in replaced {
+            self.end(id, StopReason::Replaced(by));
         }
     }
 
@@ -124,7 +136,7 @@ impl Core {
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
         for Released { position, pool } in &jobs {
-            self.enqueue(position.id, pool, false);
+            self.enqueue(position.id, pool, Holdup::None);
         }
         let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
         self.tell(Fact::Released { request, jobs });

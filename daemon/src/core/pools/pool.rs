@@ -10,7 +10,7 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{IdMap, JobId, Position, ProcessId, Program, RequestId, Unit, Work};
+use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, RequestId, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -21,10 +21,12 @@ pub struct JobPool {
     pub slots: Slots,
     /// What the engine has offered and no slot has taken.
     pub offers: Offers,
-    /// Jobs in its line or waiting for a time, those that are offered included.
+    /// Jobs in its line, or waiting for a time or for the end of another job, those that are offered included.
     pub queued: u64,
     /// Those of them that wait for a time.
     pub waiting: u64,
+    /// Those of them that wait for the end of another job.
+    pub following: u64,
     /// Jobs that the engine has been given and has not answered.
     pub inserting: u64,
     /// What the machine had no room for, until an attempt has started again.
@@ -41,6 +43,14 @@ pub struct Unserved {
     pub queued: u64,
     /// Those of them that wait for a time.
     pub waiting: u64,
+    /// Those of them that wait for the end of another job.
+    pub following: u64,
+}
+
+/// How many jobs are queued in a pool, and how many of them one thing keeps from their line.
+struct Queue<'a> {
+    all: &'a mut u64,
+    held_up: Option<&'a mut u64>,
 }
 
 /// All of them.
@@ -73,7 +83,7 @@ impl JobPools {
         self.next += 1;
         self.ids.insert(name.clone(), id);
         let slots = Slots::new(program.is_some());
-        let Unserved { queued, waiting } = before;
+        let Unserved { queued, waiting, following } = before;
         let pool = JobPool {
             name,
             program,
@@ -81,6 +91,7 @@ impl JobPools {
             offers: Offers::default(),
             queued,
             waiting,
+            following,
             inserting: 0,
             shortage: None,
             is_stalled: false,
@@ -186,14 +197,14 @@ impl Core {
         let is_decided = |pool: &&mut JobPool| pool.slots.has_idle() || pool.hopeless().is_some();
         let pool = self.pools.get_mut(id).filter(is_decided)?;
         let offer = pool.offers.pop(now)?;
-        self.dequeue(offer.ready.id, &offer.ready.work.pool, false);
+        self.dequeue(offer.ready.id, &offer.ready.work.pool, Holdup::None);
         Some(offer)
     }
 
     fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by, .. }: Offer) {
         if start_by.is_some_and(|at| at < self.now.monotonic) {
             // It is another one's by now, or nobody's: the engine knows.
-            self.enqueue(ready.id, &ready.work.pool, false);
+            self.enqueue(ready.id, &ready.work.pool, Holdup::None);
             return self.effects.push(Effect::GiveBack(ready));
         }
         if let Some(unattended) = self.unattended.get_mut(&ready.id) {
@@ -228,44 +239,49 @@ impl Core {
     // ---- how many are queued ----
 
     /// One more job is queued in a pool, whether that is configured or not.
-    /// `waits`: until a time.
-    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>, waits: bool) {
-        self.ties.enqueued(id, pool, waits);
+    pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
+        self.ties.enqueued(id, pool, holdup);
         if self.pools.named(pool).is_none() {
             self.unserved.entry(pool.clone()).or_default();
         }
-        if let Some((queued, waiting)) = self.queue_of(pool) {
-            *queued += 1;
-            *waiting += u64::from(waits);
-        }
+        self.count_queued(pool, holdup, |count| *count += 1);
     }
 
-    /// A job that is queued waits for its time no more.
-    pub(in crate::core) fn wait_is_over(&mut self, id: JobId, pool: &Arc<str>) {
+    /// A job that is queued is in its line now.
+    pub(in crate::core) fn wait_is_over(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         self.ties.wait_is_over(id);
-        if let Some((_, waiting)) = self.queue_of(pool) {
-            *waiting = waiting.saturating_sub(1);
+        if let Some(Queue { held_up: Some(held_up), .. }) = self.queue_of(pool, holdup) {
+            *held_up = held_up.saturating_sub(1);
         }
     }
 
-    /// A job is queued no more. `waited`: until a time.
-    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>, waited: bool) {
+    /// A job is queued no more.
+    pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         self.ties.dequeued(id);
-        if let Some((queued, waiting)) = self.queue_of(pool) {
-            *queued = queued.saturating_sub(1);
-            *waiting = waiting.saturating_sub(u64::from(waited));
+        self.count_queued(pool, holdup, |count| *count = count.saturating_sub(1));
+    }
+
+    fn count_queued(&mut self, pool: &Arc<str>, holdup: Holdup, count: impl Fn(&mut u64)) {
+        if let Some(Queue { all, held_up }) = self.queue_of(pool, holdup) {
+            count(all);
+            held_up.into_iter().for_each(count);
         }
     }
 
-    /// How many jobs are queued in a pool, and how many of them wait for a time.
-    fn queue_of(&mut self, pool: &Arc<str>) -> Option<(&mut u64, &mut u64)> {
-        match self.pools.named_mut(pool) {
-            Some(pool) => Some((&mut pool.queued, &mut pool.waiting)),
+    fn queue_of(&mut self, pool: &Arc<str>, holdup: Holdup) -> Option<Queue<'_>> {
+        let (all, waiting, following) = match self.pools.named_mut(pool) {
+            Some(pool) => (&mut pool.queued, &mut pool.waiting, &mut pool.following),
             None => {
                 let unserved = self.unserved.get_mut(pool)?;
-                Some((&mut unserved.queued, &mut unserved.waiting))
+                (&mut unserved.queued, &mut unserved.waiting, &mut unserved.following)
             }
-        }
+        };
+        let held_up = match holdup {
+            Holdup::None => None,
+            Holdup::Time => Some(waiting),
+            Holdup::Predecessor => Some(following),
+        };
+        Some(Queue { all, held_up })
     }
 
     // ---- slots ----

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::{Core, Now, Timer};
 use crate::engine::Change;
-use crate::job::{CallbackId, Ready};
+use crate::job::{CallbackId, Holdup, Ready};
 
 /// So many are woken at once, lest others wait long for the engine.
 const AT_ONCE: u32 = 2048;
@@ -73,7 +73,7 @@ impl Core {
     ) {
         self.due.is_asked = false;
         for ready in jobs {
-            self.wait_is_over(ready.id, &ready.work.pool);
+            self.wait_is_over(ready.id, &ready.work.pool, Holdup::Time);
         }
         for id in callbacks {
             self.lane.push(id);

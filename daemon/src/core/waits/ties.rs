@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::core::event::{Effect, LaneId};
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Tied;
-use crate::job::{IdMap, JobId, Ready, StopReason, Tie};
+use crate::job::{Holdup, IdMap, JobId, Ready, StopReason, Tie};
 
 /// After a start, the clients of jobs that are tied to them have so long to come back.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -25,15 +25,18 @@ pub struct Unattended {
 }
 
 impl Core {
-    /// `requeued`: the interrupted jobs that are queued again, with their pools, and whether they wait for a
-    /// time.
-    pub(in crate::core) fn restore_ties(&mut self, tied: &[Tied], requeued: &IdMap<JobId, (Arc<str>, bool)>) {
-        for Tied { id, tie, queued_in, waits, .. } in tied {
+    /// `requeued`: the interrupted jobs that are queued again, with their pools, and what keeps them from the line.
+    pub(in crate::core) fn restore_ties(
+        &mut self,
+        tied: &[Tied],
+        requeued: &IdMap<JobId, (Arc<str>, Holdup)>,
+    ) {
+        for Tied { id, tie, queued_in, holdup, .. } in tied {
             self.ties.add(*id, *tie);
-            if let Some((pool, waits)) = requeued.get(id) {
-                self.ties.enqueued(*id, pool, *waits);
+            if let Some((pool, holdup)) = requeued.get(id) {
+                self.ties.enqueued(*id, pool, *holdup);
             } else if let Some(pool) = queued_in {
-                self.ties.enqueued(*id, pool, *waits);
+                self.ties.enqueued(*id, pool, *holdup);
             }
             if *tie == Tie::Client {
                 let until = self.now.monotonic + CLIENT_PATIENCE;
@@ -50,7 +53,7 @@ impl Core {
     pub(in crate::core) fn attend(&mut self, id: JobId) {
         if let Some(ready) = self.forget_unattended(id) {
             // The engine offers it again, in its old place.
-            self.enqueue(id, &ready.work.pool, false);
+            self.enqueue(id, &ready.work.pool, Holdup::None);
             self.effects.push(Effect::GiveBack(ready));
         }
     }
@@ -70,7 +73,7 @@ impl Core {
         }
         let is_leaving = |id: &JobId| self.ending.contains(id);
         let left = self.ties.to_pool.iter().filter(|(id, _)| !is_leaving(id));
-        let startable = |queued: &Queued| self.is_startable(&queued.pool, queued.waits);
+        let startable = |queued: &Queued| self.is_startable(&queued.pool, queued.holdup);
         let queued = left.clone().filter(|(_, queued)| queued.as_ref().is_some_and(startable)).count() as u64;
         let left: Vec<JobId> = left.map(|(&id, _)| id).collect();
         let running = left.iter().filter(|id| self.active.contains_key(id)).count();
@@ -100,8 +103,7 @@ impl Core {
 #[derive(Debug, PartialEq, Eq)]
 struct Queued {
     pool: Arc<str>,
-    /// Until a time.
-    waits: bool,
+    holdup: Holdup,
 }
 
 /// All ties of jobs that have not ended.
@@ -128,15 +130,15 @@ impl Ties {
         self.of.get(&id).copied()
     }
 
-    pub fn enqueued(&mut self, id: JobId, pool: &Arc<str>, waits: bool) {
+    pub fn enqueued(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         if let Some(queued) = self.to_pool.get_mut(&id) {
-            *queued = Some(Queued { pool: pool.clone(), waits });
+            *queued = Some(Queued { pool: pool.clone(), holdup });
         }
     }
 
     pub fn wait_is_over(&mut self, id: JobId) {
         if let Some(Some(queued)) = self.to_pool.get_mut(&id) {
-            queued.waits = false;
+            queued.holdup = Holdup::None;
         }
     }
 

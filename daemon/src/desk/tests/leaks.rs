@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::Detail;
+use crate::engine::{Detail, Turns};
 use crate::job::Place;
 
 /// What a client, the engine or a worker does next.
@@ -292,7 +292,13 @@ impl Outside {
                 if !is_other && let Some(token) = self.named.get(&request) {
                     assert!(self.spooled.remove(token), "the job has its input");
                 }
-                self.handle(Event::Fact(Fact::Accepted { request, first, jobs, existing }));
+                self.handle(Event::Fact(Fact::Accepted {
+                    request,
+                    first,
+                    jobs,
+                    existing,
+                    turns: Turns::default(),
+                }));
             }
             Owed::Records(request, _) | Owed::Page(request) if refuse => self.handle(refused(request)),
             Owed::Records(request, ids) => self.got(request, &ids, how),

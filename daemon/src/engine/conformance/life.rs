@@ -8,7 +8,9 @@ use pool_proto::nouns::{On, OnCrash, ResultKind, State};
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, CallbackEnd, CallbackRun, Dequeued, Detail, Fence, Interrupted, Move};
-use crate::job::{CallbackId, JobId, Place, ProcessId, Retries, Start, StopReason, Tie, Tries, Until, Work};
+use crate::job::{
+    CallbackId, Holdup, JobId, Place, ProcessId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+};
 
 pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
     trial.insert(1, vec![work(&["a", "b c"], &[]); 2]);
@@ -27,7 +29,9 @@ pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
     assert_eq!((stopping.state, stopping.result), (State::Stopping, None), "an intent is no result");
 
     let ended = trial.answer(end(1, 1, outcome(State::TimedOut, ResultKind::Timeout, NOW_US + 3_000_000)));
-    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, dequeued: None, stdin } = ended else {
+    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, dequeued: None, stdin, next: None } =
+        ended
+    else {
         panic!("{ended:?}")
     };
     assert_eq!((record.state, record.result), (State::TimedOut, Some(ResultKind::Timeout)));
@@ -68,11 +72,11 @@ pub fn a_move_whose_fence_does_not_hold_is_lost_and_changes_nothing(trial: &mut 
 pub fn an_idle_fence_holds_in_line_and_while_waiting(trial: &mut Trial) {
     trial.insert(1, vec![retried_work(3); 4]);
     trial.quietly(vec![start(2, 1), wait(2, 1, 1, NOW_US + 5), start(3, 1), hold(3, 1, 1, "died")]);
-    for (id, waited) in [(1, Some(false)), (2, Some(true)), (3, None)] {
+    for (id, holdup) in [(1, Some(Holdup::None)), (2, Some(Holdup::Time)), (3, None)] {
         let Answer::Ended { id: ended, dequeued, record: None, .. } = trial.answer(cancel(id)) else {
             panic!("job {id} is idle")
         };
-        let line = waited.map(|waited| Dequeued { pool: Arc::from("default"), waited });
+        let line = holdup.map(|holdup| Dequeued { pool: Arc::from("default"), holdup });
         assert_eq!((ended, dequeued), (JobId(id), line), "job {id}");
     }
     let kept = trial.record(2);

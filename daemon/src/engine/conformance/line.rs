@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Refusal;
-use pool_proto::nouns::{On, ResultKind, State};
+use pool_proto::nouns::{IfExists, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Move, Order};
-use crate::job::{JobId, Key, Place, Ready, RequestId, Retries, Tie, Tries, Work};
+use crate::engine::{Answer, Dequeued, Move, Order, Turns};
+use crate::job::{Holdup, JobId, Key, Place, Ready, RequestId, Retries, Tie, Tries, Unique, Work};
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     let callbacks = [(On::Done, "x"), (On::Failure, "y")];
     let jobs = vec![work(&["a"], &[]), work(&["b"], &callbacks), work(&["c"], &callbacks[..1])];
     let inserted = trial.answer(insert(1, 1, jobs.clone()));
     let (request, first) = (RequestId(1), JobId(1));
-    let (untied, existing) = (Vec::new(), Vec::new());
-    assert_eq!(inserted, Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing });
+    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
+    assert_eq!(inserted, Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns });
     let numbered = |trial: &mut Trial| {
         [1, 2, 3].map(|id| trial.record(id).callbacks.iter().map(|callback| callback.id).collect::<Vec<_>>())
     };
@@ -69,6 +69,128 @@ pub fn a_key_is_held_by_one_job(trial: &mut Trial) {
     let living = existing(trial, insert(10, 10, vec![keyed("a", Some("t"))]));
     assert_eq!(living, [(0, JobId(8))], "its holder has not ended");
     assert_eq!(trial.restart().next_job, 11, "ids that were not used are not given out either");
+}
+
+fn named(name: &str, if_exists: IfExists) -> Arc<Work> {
+    let unique = Some(Unique { name: name.into(), if_exists });
+    Arc::new(Work { unique, ..Work::clone(&work(&["a"], &[(On::Done, "done")])) })
+}
+
+fn inserted(trial: &mut Trial, order: Order) -> (Vec<(usize, JobId)>, Turns) {
+    match trial.answer(order) {
+        Answer::Inserted { existing, turns, .. } => (existing, turns),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The job that gets its turn by the end of this one.
+fn next_after(trial: &mut Trial, order: Order) -> Option<u64> {
+    match trial.answer(order) {
+        Answer::Ended { next, .. } => next.map(|ready| ready.id.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn a_unique_name_is_one_jobs_at_a_time(trial: &mut Trial) {
+    use IfExists::{Join, Queue, Skip};
+
+    assert_eq!(inserted(trial, insert(1, 1, vec![named("a", Skip)])), (vec![], Turns::default()));
+    trial.quietly(vec![start(1, 1)]);
+    trial.restart();
+    let batch =
+        vec![named("a", Skip), named("a", Join), named("b", Skip), named("b", Skip), named("a", Queue)];
+    let (existing, turns) = inserted(trial, insert(2, 2, batch));
+    let one = JobId(1);
+    assert_eq!(existing, [(0, one), (1, one), (3, JobId(4))]);
+    let skipped = vec![(0, State::Running), (3, State::Queued)];
+    assert_eq!(turns, Turns { skipped, waiting: vec![(JobId(6), one)], replaced: vec![] });
+    let (_, turns) = inserted(trial, insert(7, 7, vec![named("a", Queue)]));
+    assert_eq!(turns.waiting, [(JobId(7), JobId(6))]);
+
+    let restored = trial.restart();
+    assert_eq!((restored.next_job, restored.replaced), (8, vec![]), "ids that were not used stay unused");
+    assert_eq!(restored.queued, [("default".to_owned(), 3)].into(), "what waits for others is queued");
+    assert_eq!(restored.following, [("default".to_owned(), 2)].into());
+    assert_eq!(trial.line(), [4]);
+    let record = trial.record(7);
+    assert_eq!((record.state, record.unique, record.waits_for), (State::Queued, Some("a".into()), Some(6)));
+    assert_eq!((trial.record(6).waits_for, trial.record(1).waits_for), (Some(1), None));
+
+    // In no place in between is the name free.
+    trial.quietly(vec![crash(1, 1, 1, "died"), start(1, 2), hold(1, 2, 2, "died")]);
+    assert_eq!(inserted(trial, insert(8, 8, vec![named("a", Skip)])).1.skipped, [(0, State::Held)]);
+    trial.run(vec![release(5, &[1])]);
+    assert_eq!(trial.line(), [1, 4]);
+
+    let queued_for_b = next_after(trial, cancel(4));
+    assert_eq!((queued_for_b, next_after(trial, cancel(1))), (None, Some(6)));
+}
+
+pub fn a_wait_for_another_job_ends_with_its_end(trial: &mut Trial) {
+    use IfExists::{Queue, Skip};
+
+    let retries = Retries { allowed: 1, backoff: Duration::ZERO };
+    let first = Arc::new(Work { retries, ..Work::clone(&named("a", Queue)) });
+    trial.insert(1, vec![first]);
+    trial.insert(2, vec![named("a", Queue); 4]);
+    let Answer::Ended { dequeued, next, .. } = trial.answer(cancel(3)) else { panic!("it is idle") };
+    assert_eq!(dequeued, Some(Dequeued { pool: "default".into(), holdup: Holdup::Predecessor }));
+    assert_eq!((next, trial.record(4).waits_for), (None, Some(2)), "it had no turn to pass on");
+
+    trial.quietly(vec![start(1, 1), wait(1, 1, 1, NOW_US)]);
+    assert_eq!(trial.line(), [0; 0], "a failed attempt is no end");
+    trial.run(vec![wake(NOW_US, 9)]);
+    let tries = Tries { attempts: 2, retried: 1, ..Tries::default() };
+    trial.quietly(vec![change(Move { tries, ..moved(1, 2, Place::Running(a_start())) })]);
+    assert_eq!(next_after(trial, end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US))), Some(2));
+    assert_eq!((trial.line(), trial.record(2).waits_for), (vec![2], None));
+    let restored = trial.restart();
+    assert_eq!(restored.queued, [("default".to_owned(), 3)].into());
+    assert_eq!(restored.following, [("default".to_owned(), 2)].into());
+
+    assert_eq!(next_after(trial, cancel(2)), Some(4), "in the order of submission");
+    trial.quietly(vec![start(4, 1)]);
+    assert_eq!(next_after(trial, finish(4)), Some(5));
+    assert_eq!(next_after(trial, cancel(5)), None);
+    let free = inserted(trial, insert(6, 60, vec![named("a", Skip)]));
+    assert_eq!(free, (vec![], Turns::default()), "the name is free");
+}
+
+pub fn what_is_replaced_is_known_until_it_has_ended(trial: &mut Trial) {
+    use IfExists::{Queue, Replace};
+
+    trial.insert(1, vec![named("a", Queue), named("a", Queue), named("b", Queue)]);
+    let batch = vec![named("a", Queue), named("a", Replace), named("a", Replace), named("b", Replace)];
+    let (existing, turns) = inserted(trial, insert(4, 40, batch));
+    let pairs = |pairs: &[(u64, u64)]| -> Vec<(JobId, JobId)> {
+        pairs.iter().map(|&(one, other)| (JobId(one), JobId(other))).collect()
+    };
+    assert_eq!(existing, []);
+    assert_eq!(turns.replaced, pairs(&[(4, 5), (2, 5), (1, 5), (5, 6), (3, 7)]));
+    assert_eq!(turns.waiting, pairs(&[(4, 2), (5, 4), (6, 5), (7, 3)]));
+
+    let all = pairs(&[(5, 6), (4, 6), (3, 7), (2, 6), (1, 6)]);
+    assert_eq!(trial.restart().replaced, all, "the latest first");
+    trial.run(vec![cancel(5), cancel(4), cancel(3)]);
+    assert_eq!(trial.restart().replaced, pairs(&[(2, 6), (1, 6)]));
+    assert_eq!(trial.line(), [1, 7]);
+    assert_eq!((next_after(trial, cancel(2)), next_after(trial, cancel(1))), (None, Some(6)));
+    assert_eq!((trial.restart().replaced, trial.line()), (vec![], vec![6, 7]));
+}
+
+pub fn a_key_decides_before_a_unique_name(trial: &mut Trial) {
+    let keyed = |key: &str, if_exists| {
+        let key = Some(Key { text: key.into(), round: None });
+        Arc::new(Work { key, ..Work::clone(&named("a", if_exists)) })
+    };
+    trial.insert(1, vec![keyed("k", IfExists::Skip)]);
+    let again = vec![keyed("k", IfExists::Queue), keyed("l", IfExists::Skip), keyed("l", IfExists::Queue)];
+    let (existing, turns) = inserted(trial, insert(2, 20, again));
+    assert_eq!(existing, [(0, JobId(1)), (1, JobId(1)), (2, JobId(1))]);
+    assert_eq!(turns, Turns { skipped: vec![(1, State::Queued)], ..Turns::default() });
+    assert_eq!((trial.record(1).key, trial.line()), (Some("k".into()), vec![1]));
+    let (existing, _) = inserted(trial, insert(5, 50, vec![keyed("l", IfExists::Queue)]));
+    assert_eq!((existing, trial.record(5).key), (vec![], Some("l".into())), "what was skipped took no key");
 }
 
 pub fn a_line_goes_by_priority_and_then_by_id(trial: &mut Trial) {

@@ -195,6 +195,10 @@ macro_rules! stories {
             line {
                 new_jobs_are_added_all_or_none,
                 a_key_is_held_by_one_job,
+                a_unique_name_is_one_jobs_at_a_time,
+                a_wait_for_another_job_ends_with_its_end,
+                what_is_replaced_is_known_until_it_has_ended,
+                a_key_decides_before_a_unique_name,
                 a_line_goes_by_priority_and_then_by_id,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,

@@ -3,17 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pool_proto::nouns::IfExists;
 use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Insertion};
-use crate::job::{CallbackId, JobId, Key, Place, Tie, Tries, Work};
+use crate::engine::{Answer, Insertion, Turns};
+use crate::job::{CallbackId, JobId, Key, Place, Tie, Tries, Unique, Until, Work};
+
+/// What becomes of an insertion's jobs that have keys or unique names.
+#[derive(Default)]
+struct Claims {
+    /// The places of those that are not to be added, in order, and which jobs are there in their stead.
+    existing: Vec<(usize, JobId)>,
+    turns: Turns,
+}
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
         let Insertion { request, first, first_callback, jobs, submitted_us } = insertion;
-        let existing = self.existing(first, &jobs);
+        let Claims { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
             .map(JobId)
@@ -53,7 +62,13 @@ impl Memory {
         for (id, work) in new {
             self.add(id, work, &mut callback_ids, submitted_us);
         }
-        self.answer(Answer::Inserted { request, first, jobs, untied, existing });
+        for &(id, _) in &turns.waiting {
+            self.leave_place(id);
+            if let Some(row) = self.jobs.get_mut(&id) {
+                row.place = Place::Waiting(Until::Predecessor);
+            }
+        }
+        self.answer(Answer::Inserted { request, first, jobs, untied, existing, turns });
     }
 
     fn add(
@@ -70,23 +85,29 @@ impl Memory {
             row.key = None;
         }
 
+        if let Some(unique) = &submitted.unique {
+            self.names.entry(unique.name.clone()).or_default().insert(id);
+        }
+
         let mut callbacks = Vec::new();
         for (callback, callback_id) in submitted.callbacks.iter().zip(callback_ids) {
             self.callbacks.insert(callback_id, OutgoingCallback::new(id, callback.clone()));
             callbacks.push(callback_id);
         }
 
-        let is_whole = submitted.key.is_none() && submitted.callbacks.is_empty();
+        let is_whole =
+            submitted.key.is_none() && submitted.unique.is_none() && submitted.callbacks.is_empty();
         let work = if is_whole {
             submitted.clone()
         } else {
-            Arc::new(Work { key: None, callbacks: Vec::new(), ..Work::clone(submitted) })
+            Arc::new(Work { key: None, unique: None, callbacks: Vec::new(), ..Work::clone(submitted) })
         };
         let row = Row {
             work,
             #[cfg(test)]
             submitted: if is_whole { std::sync::Weak::new() } else { Arc::downgrade(submitted) },
             key: submitted.key.clone(),
+            unique: submitted.unique.clone(),
             callbacks,
             undelivered: 0,
             place: Place::Queued { again: false },
@@ -103,18 +124,63 @@ impl Memory {
         self.enter_line(id);
     }
 
-    /// The places of jobs that are not to be added, in order, and who holds their keys. Of several with one
-    /// key the first is added.
-    fn existing(&self, first: JobId, jobs: &[Arc<Work>]) -> Vec<(usize, JobId)> {
-        let mut existing = Vec::new();
-        let mut given: HashMap<&OsText, JobId> = HashMap::new();
+    /// What becomes of jobs with keys and unique names. Of several with one key the first is added; a key decides
+    /// before a name does.
+    fn look_up(&self, first: JobId, jobs: &[Arc<Work>]) -> Claims {
+        let (mut claims, mut given) = (Claims::default(), HashMap::new());
+        let mut names: HashMap<&OsText, Vec<JobId>> = HashMap::new();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
-            let Some(key) = &work.key else { continue };
-            let holder = given.get(&key.text).copied().or_else(|| self.keeper(key));
-            existing.extend(holder.map(|holder| (place, holder)));
-            given.insert(&key.text, holder.unwrap_or(id));
+            let of_key = work.key.as_ref().and_then(|key| {
+                let other: Option<JobId> = given.get(&key.text).copied();
+                other.or_else(|| self.keeper(key))
+            });
+            let one = match (of_key, &work.unique) {
+                (Some(holder), _) => holder,
+                (None, None) => id,
+                (None, Some(unique)) => {
+                    let kept = || self.names.get(&unique.name).into_iter().flatten().copied().collect();
+                    let living = names.entry(&unique.name).or_insert_with(kept);
+                    self.take_turn(id, place, unique, living, &mut claims.turns)
+                }
+            };
+            claims.existing.extend((one != id).then_some((place, one)));
+            if let Some(key) = &work.key {
+                given.insert(&key.text, one);
+            }
         }
-        existing
+        claims
+    }
+
+    /// `living`: the jobs of the name that have not ended. The job that is added, or is there in its stead.
+    fn take_turn(
+        &self,
+        id: JobId,
+        place: usize,
+        unique: &Unique,
+        living: &mut Vec<JobId>,
+        turns: &mut Turns,
+    ) -> JobId {
+        let (Some(&one), Some(&last)) = (living.first(), living.last()) else {
+            living.push(id);
+            return id;
+        };
+        match unique.if_exists {
+            IfExists::Skip => {
+                let state = self.jobs.get(&one).map_or(State::Queued, |row| row.place.state());
+                turns.skipped.push((place, state));
+                return one;
+            }
+            IfExists::Join => return one,
+            IfExists::Queue => {}
+            IfExists::Replace => {
+                let is_new = |id: &JobId| !turns.replaced.iter().any(|(replaced, _)| replaced == id);
+                let replaced: Vec<JobId> = living.iter().rev().copied().filter(is_new).collect();
+                turns.replaced.extend(replaced.into_iter().map(|before| (before, id)));
+            }
+        }
+        turns.waiting.push((id, last));
+        living.push(id);
+        id
     }
 
     /// The job that holds a key and does not lose it to a job with this one.

@@ -23,7 +23,7 @@ use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
 use super::{Answer, Backing, Change, Chore, Order, Question, Told};
-use crate::job::{CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unit, Work};
+use crate::job::{CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Work};
 
 /// Mistakes that are kept. The first ones tell what is wrong.
 const MAX_MISTAKES: usize = 100;
@@ -35,6 +35,8 @@ pub struct Memory {
     callbacks: BTreeMap<CallbackId, OutgoingCallback>,
     /// The holders of keys.
     keys: HashMap<OsText, JobId>,
+    /// Of each unique name the jobs that have it and have not ended: the first has its turn, the others wait.
+    names: HashMap<OsText, BTreeSet<JobId>>,
     /// Queued jobs by pool. A pool without any has no entry.
     lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
     /// What waits for a time, the first one first.
@@ -60,6 +62,7 @@ struct Row {
     #[cfg(test)]
     submitted: std::sync::Weak<Work>,
     key: Option<Key>,
+    unique: Option<Unique>,
     /// Its callbacks, in order, and how many of them are pending or running.
     callbacks: Vec<CallbackId>,
     undelivered: usize,
@@ -256,6 +259,16 @@ impl Memory {
     /// The key that a job holds.
     pub fn key_of(&self, id: JobId) -> Option<&Key> {
         self.jobs.get(&id)?.key.as_ref()
+    }
+
+    /// The unique name of a job.
+    pub fn name_of(&self, id: JobId) -> Option<&OsText> {
+        self.jobs.get(&id)?.unique.as_ref().map(|unique| &unique.name)
+    }
+
+    /// The unique names of jobs that have not ended, each with these jobs.
+    pub fn names(&self) -> impl Iterator<Item = (&OsText, &BTreeSet<JobId>)> {
+        self.names.iter()
     }
 
     /// How far the delivery of a callback is, how often it was tried, and whose end it tells.

@@ -1,4 +1,4 @@
-//! Where jobs are: moves, and the two triggers that end waits.
+//! Where jobs are: moves, and the triggers that end waits.
 
 use std::cmp::Reverse;
 
@@ -27,13 +27,7 @@ impl Memory {
 
         let left = self.leave_place(id);
         let Some(row) = self.jobs.get_mut(&id) else { return };
-        let dequeued = match left {
-            Place::Queued { .. } => Some(Dequeued { pool: row.work.pool.clone(), waited: false }),
-            Place::Waiting(Until::Time { .. }) => {
-                Some(Dequeued { pool: row.work.pool.clone(), waited: true })
-            }
-            Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => None,
-        };
+        let dequeued = left.holdup().map(|holdup| Dequeued { pool: row.work.pool.clone(), holdup });
         match moved.fence {
             Fence::Attempt(_) => row.tries = moved.tries,
             Fence::Idle => {}
@@ -57,9 +51,11 @@ impl Memory {
         match row.place {
             Place::Queued { .. } => self.enter_line(id),
             Place::Waiting(Until::Time { due_us }) => _ = self.waits.insert((due_us, Unit::Job(id))),
-            Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) => {}
+            Place::Waiting(Until::Person | Until::Predecessor) | Place::Running(_) | Place::Stopping(_) => {}
             Place::Ended(_) => {
-                return self.end(id, moved.want, dequeued.filter(|_| moved.fence == Fence::Idle));
+                let has_had_turn = left != Place::Waiting(Until::Predecessor);
+                let dequeued = dequeued.filter(|_| moved.fence == Fence::Idle);
+                return self.end(id, moved.want, dequeued, has_had_turn);
             }
         }
         if let Some(worker) = to_confirm {
@@ -88,6 +84,9 @@ impl Memory {
                     moved.tries.retried, row.tries.retried
                 ))
             }
+            Place::Waiting(Until::Predecessor) => {
+                Some(format!("job {id} is to wait for another one after its submission"))
+            }
             _ if moved.start.is_some() && !is_first => {
                 Some(format!("the start of attempt {attempt} of job {id} is told twice"))
             }
@@ -100,15 +99,35 @@ impl Memory {
         mistake.into_iter().for_each(|mistake| self.mistake(mistake));
     }
 
-    fn end(&mut self, id: JobId, want: Detail, dequeued: Option<Dequeued>) {
+    fn end(&mut self, id: JobId, want: Detail, dequeued: Option<Dequeued>, has_had_turn: bool) {
         let callbacks = self.release_callbacks(id);
         let record = match want {
             Detail::Nothing => None,
             Detail::Record => self.record(id).map(Box::new),
         };
         let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
-        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin });
+        let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));
+        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next });
         self.add_to_history(id);
+    }
+
+    /// A job has ended: the one that is the first of its unique name now.
+    fn pass_turn_on(&mut self, id: JobId) -> Option<JobId> {
+        let name = &self.jobs.get(&id)?.unique.as_ref()?.name;
+        let living = self.names.get_mut(name)?;
+        living.remove(&id);
+        let next = living.first().copied();
+        if next.is_none() {
+            self.names.remove(name);
+        }
+        next
+    }
+
+    /// The trigger of [`Until::Predecessor`]: the job is in its line.
+    fn take_turn_of(&mut self, id: JobId) -> Option<Ready> {
+        self.jobs.get_mut(&id)?.place = Place::Queued { again: false };
+        self.enter_line(id);
+        self.ready(id)
     }
 
     /// All of them, or none.
@@ -160,7 +179,7 @@ impl Memory {
     }
 
     /// Out of its line or its wait; where it was.
-    fn leave_place(&mut self, id: JobId) -> Place {
+    pub(super) fn leave_place(&mut self, id: JobId) -> Place {
         let Some(row) = self.jobs.get(&id) else { return Place::Queued { again: false } };
         match row.place {
             Place::Queued { .. } => {
@@ -173,7 +192,10 @@ impl Memory {
                 }
             }
             Place::Waiting(Until::Time { due_us }) => _ = self.waits.remove(&(due_us, Unit::Job(id))),
-            Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => {}
+            Place::Waiting(Until::Person | Until::Predecessor)
+            | Place::Running(_)
+            | Place::Stopping(_)
+            | Place::Ended(_) => {}
         }
         row.place.clone()
     }

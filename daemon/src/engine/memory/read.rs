@@ -1,10 +1,10 @@
 //! What is read: records, listings, lines, and what a start finds.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, SCHEMA};
+use pool_proto::nouns::{Callback, IfExists, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
@@ -106,7 +106,7 @@ impl Memory {
     /// A job's record, if the job is here. Output files are not named: volatile jobs have none.
     pub fn record(&self, id: JobId) -> Option<Record> {
         let row = self.jobs.get(&id)?;
-        let Row { work, key, place, tries, submitted_us, reason, last_crash, start, .. } = row;
+        let Row { work, key, unique, place, tries, submitted_us, reason, last_crash, start, .. } = row;
         let (argv, call) = match &work.kind {
             JobKind::Exec(argv) => (Some(argv.clone()), None),
             JobKind::Call(call) => (None, Some(call)),
@@ -119,11 +119,14 @@ impl Memory {
         let due_us = match place {
             Place::Waiting(Until::Time { due_us }) => Some(*due_us),
             Place::Queued { .. }
-            | Place::Waiting(Until::Person)
+            | Place::Waiting(Until::Person | Until::Predecessor)
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => None,
         };
+        let is_following = *place == Place::Waiting(Until::Predecessor);
+        let living = unique.as_ref().filter(|_| is_following).and_then(|unique| self.names.get(&unique.name));
+        let waits_for = living.and_then(|living| living.range(..id).next_back());
         Some(Record {
             schema: SCHEMA,
             id: id.0,
@@ -145,6 +148,8 @@ impl Memory {
             tie: work.tie.map(|tie| tie.to_string()),
             on_crash: work.on_crash,
             key: key.as_ref().map(|key| key.text.clone()),
+            unique: unique.as_ref().map(|unique| unique.name.clone()),
+            waits_for: waits_for.map(|before| before.0),
             attempt: tries.attempts,
             crashes: tries.crashes,
             last_crash: last_crash.clone(),
@@ -185,6 +190,8 @@ impl Memory {
             next_callback: self.next_callback.max(1),
             queued: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            following: BTreeMap::new(),
+            replaced: self.replaced(),
             interrupted: Vec::new(),
             boot_id: self.boot_id.clone(),
             last_end: LastEnd::Unknown,
@@ -216,16 +223,41 @@ impl Memory {
         restored
     }
 
+    /// Jobs that are still to be canceled, each with the last one that takes its place.
+    fn replaced(&self) -> Vec<(JobId, JobId)> {
+        let takes_place = |id: &&JobId| {
+            self.jobs.get(id).is_some_and(|row| {
+                let if_exists = row.unique.as_ref().map(|unique| unique.if_exists);
+                row.place == Place::Waiting(Until::Predecessor) && if_exists == Some(IfExists::Replace)
+            })
+        };
+        let of_name = |living: &BTreeSet<JobId>| {
+            let latest = living.iter().rev().find(takes_place).copied();
+            let before =
+                latest.into_iter().flat_map(|latest| living.range(..latest).map(move |&id| (id, latest)));
+            before.collect::<Vec<_>>()
+        };
+        let mut replaced: Vec<(JobId, JobId)> = self.names.values().flat_map(of_name).collect();
+        replaced.sort_unstable_by(|one, other| other.cmp(one));
+        replaced
+    }
+
     fn restore_job(&self, id: JobId, row: &Row, restored: &mut Restored) {
         let stopping = match row.place {
             Place::Stopping(reason) => Some(reason),
             Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Ended(_) => None,
         };
         match row.place {
-            Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => {
+            Place::Queued { .. } | Place::Waiting(Until::Time { .. } | Until::Predecessor) => {
                 let pool = row.work.pool.to_string();
-                if matches!(row.place, Place::Waiting(_)) {
-                    *restored.waiting.entry(pool.clone()).or_default() += 1;
+                match row.place {
+                    Place::Waiting(Until::Time { .. }) => {
+                        *restored.waiting.entry(pool.clone()).or_default() += 1
+                    }
+                    Place::Waiting(Until::Predecessor) => {
+                        *restored.following.entry(pool.clone()).or_default() += 1;
+                    }
+                    _ => {}
                 }
                 *restored.queued.entry(pool).or_default() += 1;
             }
@@ -249,14 +281,9 @@ impl Memory {
                 Tie::Job(other) => self.jobs.get(&other).is_none_or(Row::has_ended),
                 Tie::Client | Tie::Pool => false,
             };
-            let queued_in = match row.place {
-                Place::Queued { .. } | Place::Waiting(Until::Time { .. }) => Some(row.work.pool.clone()),
-                Place::Waiting(Until::Person) | Place::Running(_) | Place::Stopping(_) | Place::Ended(_) => {
-                    None
-                }
-            };
-            let waits = matches!(row.place, Place::Waiting(Until::Time { .. }));
-            restored.tied.push(Tied { id, tie, queued_in, waits, untied });
+            let holdup = row.place.holdup();
+            let queued_in = holdup.map(|_| row.work.pool.clone());
+            restored.tied.push(Tied { id, tie, queued_in, holdup: holdup.unwrap_or_default(), untied });
         }
         restored.stdin.extend(row.work.stdin.clone());
     }

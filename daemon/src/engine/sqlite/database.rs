@@ -15,7 +15,7 @@ use super::environments::Environments;
 use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
-use super::{callbacks, insert, meta, places, prune, queries, records, waits};
+use super::{callbacks, insert, meta, places, prune, queries, records, turns, waits};
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
 
@@ -98,7 +98,7 @@ impl Database {
                 Change::Insert(insertion) => {
                     insert_jobs(connection, environments, layout, syncs, insertion).map(Some)
                 }
-                Change::Move(moved) => place(connection, layout, history, moved),
+                Change::Move(moved) => place(connection, environments, layout, history, moved),
                 Change::Release { request, ids } => {
                     let request = *request;
                     let released = waits::release(connection, ids)?;
@@ -163,8 +163,8 @@ fn insert_jobs(
     }
 
     let refusal = match insert::insert(connection, environments, insertion)? {
-        Inserted::All { untied, existing } => {
-            return Ok(Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing });
+        Inserted::All { untied, existing, turns } => {
+            return Ok(Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns });
         }
         Inserted::TiedToNothing(JobId(id)) => Refusal::NoSuchJob { id, pruned: None },
         Inserted::IdsGivenOut => {
@@ -181,6 +181,7 @@ fn insert_jobs(
 
 fn place(
     connection: &Connection,
+    environments: &mut Environments,
     layout: &Layout,
     history: &mut History,
     moved: &Move,
@@ -199,7 +200,7 @@ fn place(
         let attempt = moved.tries.attempts;
         return Ok(moved.worker_to_confirm().map(|worker| Answer::Placed { id, attempt, worker }));
     };
-    let places::Left { line: dequeued, stdin, ended } = left;
+    let places::Left { line: dequeued, stdin, ended, turn } = left;
     if let Some((group, held_bytes)) = ended {
         history.census.shift(group, 1, signed(held_bytes));
     }
@@ -208,7 +209,11 @@ fn place(
         Detail::Nothing => None,
         Detail::Record => records::record(connection, layout, id)?.map(Box::new),
     };
-    Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin }))
+    let next = match turn {
+        Some(name) => turns::pass_on(connection, environments, &name)?,
+        None => None,
+    };
+    Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin, next }))
 }
 
 /// A job is not accepted before its input is as safe as it is.

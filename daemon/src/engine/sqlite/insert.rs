@@ -6,16 +6,17 @@ use rusqlite::{Connection, Error, OptionalExtension, Result, params};
 use super::columns::micros;
 use super::environments::{self, Environments};
 use super::keys::{self, Claims};
-use super::meta;
-use crate::engine::Insertion;
-use crate::job::{CallbackId, JobId, JobKind, Tie};
+use super::turns::Follows;
+use super::{meta, waits};
+use crate::engine::{Insertion, Turns};
+use crate::job::{CallbackId, JobId, JobKind, Tie, Unit, Until};
 
 /// What became of an insertion; but for the first, nothing was done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inserted {
     /// `untied`: those that are tied to a job which has ended. `existing`: the places of those that are not
-    /// added, and who has their keys.
-    All { untied: Vec<JobId>, existing: Vec<(usize, JobId)> },
+    /// added, and who has their keys or unique names.
+    All { untied: Vec<JobId>, existing: Vec<(usize, JobId)>, turns: Turns },
     /// One is tied to this job, which does not exist.
     TiedToNothing(JobId),
     /// Such ids have been given out before.
@@ -29,7 +30,7 @@ pub fn insert(
     insertion: &Insertion,
 ) -> Result<Inserted> {
     let &Insertion { first, first_callback, ref jobs, submitted_us, .. } = insertion;
-    let Claims { existing, outgoing } = keys::look_up(connection, first, jobs)?;
+    let Claims { existing, outgoing, follows, turns } = keys::look_up(connection, first, jobs)?;
     let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
     let new = || {
         (first.0..).map(JobId).zip(jobs).enumerate().filter(|&(place, _)| is_new(place)).map(|(_, job)| job)
@@ -52,8 +53,9 @@ pub fn insert(
 
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
-                           submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                           submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
+                           unique_name, follows, waits)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -72,6 +74,8 @@ pub fn insert(
             JobKind::Call(call) => ("[]".to_owned(), Some(call)),
         };
 
+        let follows = follows.get(&id).copied().unwrap_or(Follows::Nobody);
+        let waits = follows != Follows::Nobody;
         insert.execute(params![
             id,
             work.pool,
@@ -92,7 +96,13 @@ pub fn insert(
             rank(work.priority),
             work.retries.allowed,
             micros(work.retries.backoff),
+            work.unique.as_ref().map(|unique| unique.name.as_escaped()),
+            follows as i64,
+            waits,
         ])?;
+        if waits {
+            waits::add(connection, Unit::Job(id), Until::Predecessor)?;
+        }
 
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
             insert_callback.execute(params![
@@ -103,7 +113,7 @@ pub fn insert(
             ])?;
         }
     }
-    Ok(Inserted::All { untied, existing })
+    Ok(Inserted::All { untied, existing, turns })
 }
 
 /// A queue goes by rank, the least first.

@@ -12,19 +12,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pool_proto::nouns::IfExists;
 use pool_proto::{OsText, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
-use crate::job::{JobId, Key, Work};
+use super::turns::{Follows, Names};
+use crate::engine::Turns;
+use crate::job::{IdMap, JobId, Key, Work};
 
-/// What is to become of jobs with keys.
+/// What is to become of jobs with keys and unique names.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// The places of those that are not to be added, in order, and who has their keys.
+    /// The places of those that are not to be added, in order, and who has their keys or names.
     pub existing: Vec<(usize, JobId)>,
     /// Jobs that lose their keys.
     pub outgoing: Vec<JobId>,
+    /// Those that are to be added and follow others.
+    pub follows: IdMap<JobId, Follows>,
+    pub turns: Turns,
 }
 
 struct Holder {
@@ -38,29 +44,50 @@ columns! {
     BY_KEY: "FROM jobs WHERE key = ?1";
 }
 
-/// Looks who has the keys of jobs with ids from `first` on; of several with the same key the first is the
-/// one.
+/// Looks who has the keys and the unique names of jobs with ids from `first` on; of several with the same key the
+/// first is the one. A key decides before a name does.
 pub fn look_up(connection: &Connection, first: JobId, jobs: &[Arc<Work>]) -> Result<Claims> {
     let mut claims = Claims::default();
     let mut given: HashMap<&OsText, JobId> = HashMap::new();
+    let mut names = Names::default();
     for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
-        let Some(key) = &work.key else { continue };
-        if let Some(&other) = given.get(&key.text) {
-            claims.existing.push((place, other));
-            continue;
+        let mut outgoing = None;
+        if let Some(key) = &work.key {
+            let holder = match given.get(&key.text) {
+                Some(&other) => Some(other),
+                None => match holder(connection, &key.text)? {
+                    Some(holder) if holder.gives_way_to(key) => {
+                        outgoing = Some(holder.id);
+                        None
+                    }
+                    holder => holder.map(|holder| holder.id),
+                },
+            };
+            if let Some(holder) = holder {
+                claims.existing.push((place, holder));
+                given.insert(&key.text, holder);
+                continue;
+            }
         }
-        let holder = match holder(connection, &key.text)? {
-            None => id,
-            Some(holder) if holder.gives_way_to(key) => {
-                claims.outgoing.push(holder.id);
-                id
+
+        let mut one = id;
+        if let Some(unique) = &work.unique {
+            match names.claim(connection, id, unique, &mut claims.turns)? {
+                Ok(Follows::Nobody) => {}
+                Ok(follows) => _ = claims.follows.insert(id, follows),
+                Err((other, state)) => {
+                    claims.existing.push((place, other));
+                    if unique.if_exists == IfExists::Skip {
+                        claims.turns.skipped.push((place, state));
+                    }
+                    one = other;
+                }
             }
-            Some(holder) => {
-                claims.existing.push((place, holder.id));
-                holder.id
-            }
-        };
-        given.insert(&key.text, holder);
+        }
+        if let Some(key) = &work.key {
+            given.insert(&key.text, one);
+        }
+        claims.outgoing.extend(outgoing.filter(|_| one == id));
     }
     Ok(claims)
 }

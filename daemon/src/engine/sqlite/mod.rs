@@ -39,6 +39,7 @@ mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod waits;
 
 use std::io;

@@ -12,7 +12,7 @@ use super::columns::{Columns, columns, signed};
 use super::waits;
 use crate::engine::retention::{Group, Standing};
 use crate::engine::{Dequeued, Fence, Move};
-use crate::job::{JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
+use crate::job::{Holdup, JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
 
 /// What a job has left behind, of use to whoever ends it.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Left {
     pub stdin: Option<String>,
     /// How the history counts it, and the bytes that it holds there; of an end alone.
     pub ended: Option<(Group, u64)>,
+    /// The unique name that is another one's now; of an end alone.
+    pub turn: Option<String>,
 }
 
 /// What the row must satisfy to be changed.
@@ -80,7 +82,7 @@ struct Idle {
 }
 
 columns! {
-    IdleColumn { state, pool, attempt, crashes, retried, waits }
+    IdleColumn { state, pool, attempt, crashes, retried, waits, follows }
     IDLE: "FROM jobs WHERE id = ?1 AND state IN ('queued', 'retrying', 'held')";
 }
 
@@ -96,10 +98,20 @@ fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
         let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
         let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;
         let waits = columns.get(IdleColumn::waits)?;
-        let line = (!is_held).then_some(Dequeued { pool, waited: waits });
+        let holdup = holdup(waits, columns.get(IdleColumn::follows)?);
+        let line = (!is_held).then_some(Dequeued { pool, holdup });
         Ok(Idle { tries, waits, line })
     });
     idle.optional()
+}
+
+/// What keeps a queued job from its line, by what its row has.
+pub fn holdup(waits: bool, follows: i64) -> Holdup {
+    match (waits, follows) {
+        (false, _) => Holdup::None,
+        (true, 0) => Holdup::Time,
+        (true, _) => Holdup::Predecessor,
+    }
 }
 
 fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> {
@@ -111,7 +123,7 @@ fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> 
 columns! {
     LeftColumn {
         stdin, pool, has_key = "key IS NOT NULL", is_told = "tie IS 'client'", is_call = "method IS NOT NULL",
-        params_bytes = "octet_length(params)",
+        params_bytes = "octet_length(params)", turn = "CASE follows WHEN 0 THEN unique_name END",
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -130,7 +142,8 @@ fn left_of(connection: &Connection, moved: &Move) -> Result<Left> {
         let pool = columns.parse(LeftColumn::pool, |name| Some(Arc::from(name)))?;
         let params_bytes = columns.size(LeftColumn::params_bytes)?.unwrap_or(0);
         let ended = (Group { standing, pool }, outcome.held_bytes().saturating_add(params_bytes));
-        Ok(Left { line: None, stdin: columns.get(LeftColumn::stdin)?, ended: Some(ended) })
+        let (stdin, turn) = (columns.get(LeftColumn::stdin)?, columns.get(LeftColumn::turn)?);
+        Ok(Left { line: None, stdin, ended: Some(ended), turn })
     });
     Ok(left.optional()?.unwrap_or_default())
 }
@@ -296,7 +309,7 @@ impl StartColumns {
 
 fn stop_result(reason: StopReason) -> Option<ResultKind> {
     match reason {
-        StopReason::Canceled | StopReason::Untied(_) => Some(ResultKind::Canceled),
+        StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_) => Some(ResultKind::Canceled),
         StopReason::TimedOut => Some(ResultKind::Timeout),
         StopReason::Shutdown => None,
     }

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
-use super::waits;
-use crate::job::{Call, CallbackId, JobId, JobKind, Ready, Retries, Tries, Work};
+use super::{places, turns, waits};
+use crate::job::{Call, CallbackId, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped,
+        waits, stripped, unique_name, follows,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -58,13 +58,18 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
     let mut select = connection.prepare_cached(RecordColumn::BY_ID)?;
     let record = select.query_row([id], |row| {
         let columns = Columns::of(row);
-        let waits: bool = columns.get(RecordColumn::waits)?;
-        Ok((read_record(&columns, layout, id)?, waits))
+        let holdup = places::holdup(columns.get(RecordColumn::waits)?, columns.get(RecordColumn::follows)?);
+        Ok((read_record(&columns, layout, id)?, holdup))
     });
-    let Some((mut record, waits)) = record.optional()? else { return Ok(None) };
+    let Some((mut record, holdup)) = record.optional()? else { return Ok(None) };
 
-    if waits {
-        record.due_at = waits::due_of(connection, id)?.map(rfc3339);
+    match (holdup, &record.unique) {
+        (Holdup::None, _) | (Holdup::Predecessor, None) => {}
+        (Holdup::Time, _) => record.due_at = waits::due_of(connection, id)?.map(rfc3339),
+        (Holdup::Predecessor, Some(name)) => {
+            let before = turns::predecessor(connection, name.as_escaped(), id)?;
+            record.waits_for = before.map(|before| before.0);
+        }
     }
     record.callbacks = callbacks_of(connection, id)?;
     Ok(Some(record))
@@ -107,6 +112,8 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         tie: columns.get(Of::tie)?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         key: columns.optional_os_text(Of::key)?,
+        unique: columns.optional_os_text(Of::unique_name)?,
+        waits_for: None,
         attempt,
         crashes: columns.get(Of::crashes)?,
         worker_pid: columns.get(Of::worker_pid)?,
@@ -213,6 +220,7 @@ pub fn read_ready(
             backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
         },
         key: None,
+        unique: None,
         callbacks: Vec::new(),
     };
     let tries = Tries {

@@ -9,7 +9,7 @@ use pool_proto::{ResultKind, State};
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
-use super::{insert, places};
+use super::{insert, places, turns};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{CallbackId, Process, ProcessId, Retries, Tie, Tries};
 
@@ -19,7 +19,7 @@ columns! {
 }
 
 columns! {
-    TiedColumn { id, tie, pool, state, waits }
+    TiedColumn { id, tie, pool, state, waits, follows }
     TIED: "FROM jobs INDEXED BY jobs_tied WHERE tie IS NOT NULL AND ended_us IS NULL ORDER BY id";
 }
 
@@ -30,6 +30,7 @@ columns! {
     // A cross join is carried out as it stands: it must not go through all jobs to find those that wait.
     WAITING: "FROM waits CROSS JOIN jobs ON jobs.id = waits.id
               WHERE waits.unit = 'job' AND waits.until = 'time' GROUP BY pool";
+    FOLLOWING: "FROM jobs INDEXED BY jobs_following WHERE follows > 0 AND ended_us IS NULL GROUP BY pool";
 }
 
 columns! {
@@ -56,10 +57,12 @@ columns! {
 }
 
 pub fn read(connection: &Connection) -> Result<Restored> {
-    let (queued, waiting) = count_queued(connection)?;
+    let (queued, waiting, following) = count_queued(connection)?;
     let mut restored = Restored {
         queued,
         waiting,
+        following,
+        replaced: turns::read_replaced(connection)?,
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
@@ -111,8 +114,8 @@ fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
         let state = columns.parse(TiedColumn::state, State::parse)?;
         let pool = columns.parse(TiedColumn::pool, |name| Some(Arc::from(name)))?;
         let queued_in = matches!(state, State::Queued | State::Retrying).then_some(pool);
-        let waits = columns.get(TiedColumn::waits)?;
-        Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, waits, untied })
+        let holdup = places::holdup(columns.get(TiedColumn::waits)?, columns.get(TiedColumn::follows)?);
+        Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, holdup, untied })
     })?;
     tied.collect()
 }
@@ -124,18 +127,21 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
-/// All of them, and those that wait for a time. Counted in the index, which takes some 40 ms for a million jobs; a number kept beside the rows would have
-/// to be kept right.
-fn count_queued(connection: &Connection) -> Result<(BTreeMap<String, u64>, BTreeMap<String, u64>)> {
+type Counts = BTreeMap<String, u64>;
+
+/// All of them, those that wait for a time, and those that wait for another job. Counted in the index, which takes
+/// some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.
+fn count_queued(connection: &Connection) -> Result<(Counts, Counts, Counts)> {
     let mut queued = count(connection, CountColumn::IN_LINE)?;
     let waiting = count(connection, CountColumn::WAITING)?;
-    for (pool, jobs) in &waiting {
+    let following = count(connection, CountColumn::FOLLOWING)?;
+    for (pool, jobs) in waiting.iter().chain(&following) {
         *queued.entry(pool.clone()).or_default() += jobs;
     }
-    Ok((queued, waiting))
+    Ok((queued, waiting, following))
 }
 
-fn count(connection: &Connection, select: &str) -> Result<BTreeMap<String, u64>> {
+fn count(connection: &Connection, select: &str) -> Result<Counts> {
     let mut select = connection.prepare(select)?;
     let counts = select.query_map([], |row| {
         let columns = Columns::of(row);

@@ -188,6 +188,15 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE callbacks ADD COLUMN unended INTEGER NOT NULL DEFAULT 0;
     UPDATE callbacks SET unended = 1 WHERE state = 'running';
 ",
+    "
+    -- `unique_name`: of the jobs that have it and have not ended, one at most does not follow another. `follows`: the
+    -- job waits until those before it have ended: 1, or 2 where it takes their place, so that they are to be canceled.
+    ALTER TABLE jobs ADD COLUMN unique_name TEXT;
+    ALTER TABLE jobs ADD COLUMN follows INTEGER NOT NULL DEFAULT 0;
+    CREATE UNIQUE INDEX jobs_unique ON jobs (unique_name)
+        WHERE unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL;
+    CREATE INDEX jobs_following ON jobs (unique_name) WHERE follows > 0 AND ended_us IS NULL;
+",
 ];
 
 /// The version that this program writes.

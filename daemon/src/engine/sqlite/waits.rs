@@ -1,5 +1,5 @@
-//! The table of waits: jobs and callbacks that are in no line, until a time comes or a person decides; and
-//! the triggers that end waits.
+//! The table of waits: jobs and callbacks that are in no line, until a time comes, a person decides, or another
+//! job has ended; and the triggers that end the waits for times and persons.
 //!
 //! A job that waits is marked so in its own row as well, which keeps it out of the index of its line. A job
 //! that never waits is never looked for here.
@@ -49,6 +49,7 @@ pub fn add(connection: &Connection, unit: Unit, until: Until) -> Result<()> {
     let (until, due_us) = match until {
         Until::Time { due_us } => ("time", Some(due_us)),
         Until::Person => ("person", None),
+        Until::Predecessor => ("predecessor", None),
     };
     let insert = "INSERT OR REPLACE INTO waits (unit, id, until, due_us) VALUES (?1, ?2, ?3, ?4)";
     connection.prepare_cached(insert)?.execute((name, id, until, due_us))?;

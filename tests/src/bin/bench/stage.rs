@@ -126,7 +126,7 @@ pub fn submit_and_wait(client: &mut Client, job: &Job) -> Told {
         match progress.event {
             ProgressEvent::Accepted => told.accepted = now,
             ProgressEvent::Started => told.started = now,
-            ProgressEvent::Progress | ProgressEvent::Waiting => {}
+            ProgressEvent::Skipped | ProgressEvent::Progress | ProgressEvent::Waiting => {}
             ProgressEvent::Ended => {
                 told.ended = now;
                 return told;

@@ -12,7 +12,7 @@ use super::{Fixture, nothing_to_tell, open};
 use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
 use crate::engine::{Answer, CallbackEnd, Interrupted, Page, Tied};
-use crate::job::{CallbackId, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
+use crate::job::{CallbackId, Holdup, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
 /// set of its own.
@@ -79,6 +79,12 @@ const ROWS: &[&str] = &[
     UPDATE jobs SET stripped = 1, held_bytes = 0 WHERE id = 8;
 ",
     "UPDATE callbacks SET unended = 2 WHERE id = 5;",
+    "
+    UPDATE jobs SET unique_name = 'nightly' WHERE id IN (1, 5);
+    INSERT INTO jobs (id, pool, argv, cwd, environment, kill_after_us, submitted_us, waits, unique_name, follows)
+        VALUES (40, 'default', '[\"a\"]', '/', 5, 1, 100, 1, 'nightly', 1);
+    INSERT INTO waits (unit, id, until) VALUES ('job', 40, 'predecessor');
+",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -129,7 +135,14 @@ fn a_database_of_every_version_is_brought_up_to_date_with_nothing_missing() {
 fn assert_restored(store: &Fixture, version: usize) {
     let restored = &store.restored;
     assert_eq!((restored.next_job, restored.next_callback), (50, 60));
-    assert_eq!(restored.queued, [("default".to_owned(), if version < 3 { 2 } else { 3 })].into());
+    let queued = match version {
+        ..3 => 2,
+        3..11 => 3,
+        11.. => 4,
+    };
+    assert_eq!(restored.queued, [("default".to_owned(), queued)].into());
+    let following = (version >= 11).then_some(("default".to_owned(), 1));
+    assert_eq!((&restored.following, &restored.replaced), (&following.into_iter().collect(), &vec![]));
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
     let crashes = if version < 10 { 1 } else { 2 };
@@ -162,7 +175,7 @@ fn assert_restored(store: &Fixture, version: usize) {
                 id: JobId(21),
                 tie: Tie::Job(JobId(3)),
                 queued_in: Some("default".into()),
-                waits: false,
+                holdup: Holdup::None,
                 untied: false
             }]
         );
@@ -222,8 +235,9 @@ fn assert_works(store: &Fixture, version: usize) {
     let jobs = vec![work(&["new"], &[])];
     assert!(matches!(store.answer(insert(50, 60, jobs)), Answer::Inserted { .. }));
     nothing_to_tell(&store.run(vec![start(1, 1), crash(3, 2, 2, "died")]));
-    let finished = store.answer(finish(1));
-    assert!(matches!(finished, Answer::Ended { callbacks, .. } if callbacks == [CallbackId(1)]));
+    let Answer::Ended { callbacks, next, .. } = store.answer(finish(1)) else { panic!("it has ended") };
+    let next = next.map(|ready| ready.id);
+    assert_eq!((callbacks, next), (vec![CallbackId(1)], (version >= 11).then_some(JobId(40))));
     let claimed = store.answer(begin_callback(5));
     assert!(matches!(claimed, Answer::CallbackBegun(run) if run.attempt == 2 && run.command == "five"));
     let delivered = |id| end_callback(id, CallbackEnd::Delivered);

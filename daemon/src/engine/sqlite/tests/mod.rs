@@ -28,10 +28,11 @@ use super::{Durability, OpenError, Options, Sqlite};
 use crate::engine::orders::*;
 use crate::engine::{
     Answer, Backing, CallbackEnd, CallbackRun, Chore, Dequeued, Interrupted, Move, Order, Page, Restored,
-    Told,
+    Told, Turns,
 };
 use crate::job::{
-    CallbackId, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries, Work,
+    CallbackId, Holdup, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries,
+    Work,
 };
 
 const FENCE: RequestId = RequestId(u64::MAX);
@@ -143,8 +144,9 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")],
     )];
     let inserted = store.answer(insert(1, 1, jobs.clone()));
-    let (untied, existing) = (Vec::new(), Vec::new());
-    assert_eq!(inserted, Answer::Inserted { request: RequestId(1), first: JobId(1), jobs, untied, existing });
+    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
+    let (request, first) = (RequestId(1), JobId(1));
+    assert_eq!(inserted, Answer::Inserted { request, first, jobs, untied, existing, turns });
 
     store.close();
     store = open(dir.path());
@@ -195,7 +197,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         (2, 1, Some(StopReason::Canceled))
     );
     assert_eq!(store.record(1).result, None, "what it is going to become is no result yet");
-    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, stdin, dequeued: None } =
+    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, stdin, dequeued: None, next: None } =
         store.answer(end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US + 3_000_000)))
     else {
         panic!("it has not been finished");
@@ -262,7 +264,7 @@ fn a_job_that_waits_for_room_is_in_the_queue() {
     assert_eq!(store.restored.queued, [("default".to_owned(), 2)].into());
     let canceled = store.answer(cancel(1));
     let Answer::Ended { id: JobId(1), record: None, dequeued, .. } = canceled else { panic!("{canceled:?}") };
-    assert_eq!(dequeued, Some(Dequeued { pool: Arc::from("default"), waited: false }));
+    assert_eq!(dequeued, Some(Dequeued { pool: Arc::from("default"), holdup: Holdup::None }));
     store.close();
 }
 
