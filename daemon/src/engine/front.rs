@@ -328,6 +328,12 @@ impl Front {
         self.out.contains_key(&id) || self.lines.values().any(|line| line.has(id))
     }
 
+    /// Whether jobs of the pool are on their way from the backing.
+    #[cfg(test)]
+    pub fn is_fetching(&self, pool: &str) -> bool {
+        self.lines.get(pool).is_some_and(Line::is_fetching)
+    }
+
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
     #[cfg(test)]
     pub fn held(&self) -> Vec<&'static str> {

@@ -212,6 +212,12 @@ impl Line {
         self.positions.get(&id).is_some_and(|&position| self.is_known(position))
     }
 
+    /// Whether jobs are on their way from the backing.
+    #[cfg(test)]
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
     /// Whether no job is here.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

@@ -306,6 +306,12 @@ impl<B: Backing> Engine<B> {
         self.front.knows(id)
     }
 
+    /// Whether jobs of the pool are on their way from the backing.
+    #[cfg(test)]
+    pub fn is_fetching(&self, pool: &str) -> bool {
+        self.front.is_fetching(pool)
+    }
+
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
     #[cfg(test)]
     pub fn held(&self) -> Vec<&'static str> {

@@ -440,12 +440,7 @@ impl World {
 
     /// Whether a page of that pool's line is on its way to the machines.
     pub(super) fn is_fetching_of(&self, pool: &str) -> bool {
-        let asks = |order: &Order| matches!(order, Order::Fetch { pool: other, .. } if **other == *pool);
-        let brings = |told: &Told| match told {
-            Told::Answer(Answer::Fetched { pool: other, .. }) => **other == *pool,
-            _ => false,
-        };
-        self.delayed().orders.iter().any(asks) || self.delayed().answers.iter().any(brings)
+        self.engine().is_fetching(pool)
     }
 
     /// Whether the job is about to leave its line.
