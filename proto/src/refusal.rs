@@ -105,6 +105,14 @@ pub enum Refusal {
     #[error("{limit} jobs are queued in the pool {pool:?}, which is the limit (max_queued): try again later")]
     QueueFull { pool: String, limit: u64 },
 
+    /// The calls that are kept in memory alone take as much of it as they may; no job of the message was
+    /// accepted. `limit`: in bytes.
+    #[serde(rename = "io.poold.MemoryFull")]
+    #[error(
+        "the calls that are kept in memory alone take {limit} bytes, which is the limit: try again later"
+    )]
+    MemoryFull { limit: u64 },
+
     /// The output of all jobs has reached its limit; no job of the message was accepted.
     #[serde(rename = "io.poold.OutputFull")]
     #[error(
@@ -184,8 +192,13 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the same request may succeed later. poolctl then exits with 75 (`EX_TEMPFAIL` of sysexits.h).
     pub fn is_temporary(&self) -> bool {
-        let is_full =
-            matches!(self, Self::TooManyClients { .. } | Self::QueueFull { .. } | Self::OutputFull { .. });
+        let is_full = matches!(
+            self,
+            Self::TooManyClients { .. }
+                | Self::QueueFull { .. }
+                | Self::MemoryFull { .. }
+                | Self::OutputFull { .. }
+        );
         is_full || matches!(self, Self::Draining {} | Self::BackupUnderWay {} | Self::Overloaded { .. })
     }
 }

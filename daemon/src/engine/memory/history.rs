@@ -34,6 +34,10 @@ impl EndedJobs {
         Self { is_bounded: true, ..Self::default() }
     }
 
+    pub fn is_bounded(&self) -> bool {
+        self.is_bounded
+    }
+
     /// Whether one of several, which ended then, is not worth remembering.
     fn overflows(&self, ended_us: i64) -> bool {
         self.is_bounded

@@ -19,6 +19,9 @@ struct Claims {
     turns: Turns,
 }
 
+/// What the jobs that have not ended take at most where they are nowhere else.
+const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
+
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
         let Insertion { request, first, first_callback, jobs, submitted_us } = insertion;
@@ -31,6 +34,12 @@ impl Memory {
             .filter(|&(place, _)| is_new(place))
             .map(|(_, job)| job)
             .collect();
+
+        let added: usize = new.iter().map(|(_, work)| work.own_bytes()).sum();
+        if self.history.is_bounded() && self.living_bytes + added > MAX_LIVING_BYTES {
+            let refusal = Refusal::MemoryFull { limit: MAX_LIVING_BYTES as u64 };
+            return self.answer(Answer::Refused { request, refusal });
+        }
 
         let mut untied = Vec::new();
         for &(id, work) in &new {
@@ -102,8 +111,11 @@ impl Memory {
         } else {
             Arc::new(Work { key: None, unique: None, callbacks: Vec::new(), ..Work::clone(submitted) })
         };
+        let bytes = work.own_bytes();
+        self.living_bytes += bytes;
         let row = Row {
             work,
+            bytes,
             #[cfg(test)]
             submitted: if is_whole { std::sync::Weak::new() } else { Arc::downgrade(submitted) },
             key: submitted.key.clone(),

@@ -41,6 +41,8 @@ pub struct Memory {
     lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
     /// What waits for a time, the first one first.
     waits: BTreeSet<(i64, Unit)>,
+    /// What the jobs that have not ended take.
+    living_bytes: usize,
     history: EndedJobs,
     /// Ends so far: the order in which callbacks are run.
     ends: u64,
@@ -58,6 +60,8 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 struct Row {
     work: Arc<Work>,
+    /// What that takes.
+    bytes: usize,
     /// The work as it was submitted, where that is more than is kept: for tests, which look for whoever has it.
     #[cfg(test)]
     submitted: std::sync::Weak<Work>,

@@ -108,6 +108,7 @@ impl Memory {
         let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
         let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));
         self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next });
+        self.living_bytes -= self.jobs.get(&id).map_or(0, |row| row.bytes);
         self.add_to_history(id);
     }
 

@@ -1,13 +1,13 @@
 //! What is only this backing's: its share of a stream of orders, what it forgets, and the mistakes that it
 //! notices.
 
-use pool_proto::Record;
 use pool_proto::nouns::State;
+use pool_proto::{Json, Record};
 
 use super::*;
 use crate::engine::orders::*;
 use crate::engine::{Fence, Move, Page};
-use crate::job::Until;
+use crate::job::{Call, JobKind, Until};
 
 fn calls(first: u64, count: usize, volatile: bool) -> Order {
     insert(first, 1, vec![call(volatile); count])
@@ -138,4 +138,28 @@ fn mistakes_are_noticed() {
     assert_eq!(memory.mistakes().len(), 5, "it has no retries");
     memory.submit(vec![Order::Change(Change::BeginCallback { id: CallbackId(1) }), calls(2, 1, false)]);
     assert_eq!(memory.mistakes().len(), 7, "there is no such callback, and the ids were given out");
+}
+
+#[test]
+fn calls_that_wait_take_so_much_memory_and_no_more() {
+    let mut memory = Memory::forgetful();
+    let mut inserts = |id: u64, size: usize| {
+        let params = Json::parse(&format!("\"{}\"", "x".repeat(size))).ok();
+        let kind = JobKind::Call(Call { method: "m".to_owned(), params });
+        let large = Arc::new(Work { kind, ..Work::clone(&call(true)) });
+        assert_eq!(memory.take(insert(id, 1, vec![large])), None);
+        match answer(&mut memory) {
+            Some(Answer::Inserted { .. }) => true,
+            Some(Answer::Refused { refusal: Refusal::MemoryFull { .. }, .. }) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(inserts(1, 600_000));
+    assert!(!inserts(2, 600_000));
+    assert!(inserts(2, 100_000));
+
+    assert_eq!(memory.take(cancel(1)), None);
+    assert!(matches!(answer(&mut memory), Some(Answer::Ended { .. })));
+    assert_eq!(memory.take(cancel(2)), None);
+    assert_eq!(memory.living_bytes, 0, "what has ended makes room");
 }
