@@ -12,7 +12,7 @@ use pool_proto::{Record, State};
 use super::Desk;
 use super::request::Open;
 use super::wait::{Wanted, progress};
-use crate::core::{Core, Reach};
+use crate::core::{Core, Reach, Stall};
 use crate::engine::{Move, Question};
 use crate::job::{JobId, Place, RequestId, Until};
 
@@ -37,9 +37,10 @@ impl Desk {
                 Some(retry(id, due_at, record.reason.as_deref()))
             }
             (State::Queued | State::Retrying, _) if core.reachable(id) == Reach::Unknown => {
-                let reason = core.stall_of(&record.pool)?.reason;
+                let Stall { reason, lasts } = core.stall_of(&record.pool)?;
                 let reason = format!("job {id} waits: {reason}");
-                Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason })
+                let lasts = lasts.then_some(true);
+                Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason, lasts })
             }
             (_, _) => None,
         }
@@ -114,23 +115,23 @@ impl Desk {
 
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
     let reason = format!("job {id} is held: {}", reason.unwrap_or("a person has to decide"));
-    Obstacle { id: id.0, kind: ObstacleKind::Held, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Held, reason, lasts: None }
 }
 
 fn retry(id: JobId, due_at: &str, reason: Option<&str>) -> Obstacle {
     let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let reason = format!("job {id} waits for its next attempt, due at {due_at}{why}");
-    Obstacle { id: id.0, kind: ObstacleKind::Retry, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Retry, reason, lasts: None }
 }
 
 fn unwritten_end(id: JobId, failure: &str) -> Obstacle {
     let reason = format!("job {id} is over, but poold cannot write that into its database: {failure}");
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
 }
 
 fn unwritten_start(id: JobId, failure: &str) -> Obstacle {
     let reason = format!(
         "job {id} cannot start: poold has to write that into its database first, and cannot: {failure}"
     );
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
 }
