@@ -127,7 +127,7 @@ fn turn(id: JobId, before: u64, unique: Option<&OsText>) -> Obstacle {
     let name = unique.map(ToString::to_string).unwrap_or_default();
     let reason =
         format!("job {id} waits until job {before}, which has the unique name {name:?} too, has ended");
-    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason, lasts: None }
 }
 
 fn retry(id: JobId, due_at: &str, reason: Option<&str>) -> Obstacle {

@@ -199,6 +199,7 @@ macro_rules! stories {
                 a_wait_for_another_job_ends_with_its_end,
                 what_is_replaced_is_known_until_it_has_ended,
                 a_key_decides_before_a_unique_name,
+                who_has_not_ended_by_its_deadline_is_told,
                 a_line_goes_by_priority_and_then_by_id,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
@@ -207,6 +208,7 @@ macro_rules! stories {
             upkeep {
                 answers_come_in_the_order_of_the_orders,
                 questions_are_answered_in_their_order_and_page_by_page,
+                jobs_of_several_states_are_listed_in_their_order,
                 what_ended_first_is_pruned_first,
                 too_many_bytes_cost_output_and_results_and_leave_the_records,
                 what_somebody_waits_for_is_spared_and_keys_and_failures_go_last,
