@@ -26,9 +26,16 @@ fn main() -> ExitCode {
         None => unsafe { start::run(line.options) },
         // SAFETY: see above.
         Some(Role::Supervisor(options)) => unsafe { supervise(options) },
-        Some(Role::Worker(WorkerOptions { name: _, nofile, output, cgroup, program_stdio, outer_proc })) => {
+        Some(Role::Worker(WorkerOptions {
+            name: _,
+            nofile,
+            output,
+            cgroup,
+            program_stdio,
+            announcements,
+        })) => {
             let program_stdio = program_stdio.and_then(|stdio| stdio.try_into().ok());
-            let options = worker::Equipment { nofile, group: cgroup, output, outer_proc, program_stdio };
+            let options = worker::Equipment { nofile, group: cgroup, output, announcements, program_stdio };
             // SAFETY: see above.
             unsafe { worker::run(options) }.map(|()| ExitCode::SUCCESS)
         }

@@ -250,6 +250,63 @@ fn in_pid_namespaces() {
     }
 }
 
+/// Finds poold's supervisor, and says by which of the places that it is given.
+const LOOK: &str = "look() { for place; do for it in $place/[0-9]*; do \
+                    grep -aqs super[v]isor $it/cmdline && echo $place leads out; done; done; }; ";
+
+/// All that a job could look at.
+const PLACES: &str = "look /proc /proc/[0-9]*/fd/* /proc/[0-9]*/cwd /proc/[0-9]*/root/proc";
+
+#[test]
+fn in_a_pid_namespace_nothing_leads_to_the_processes_outside() {
+    if !is_root_or_skip("make pid namespaces for certain") {
+        return;
+    }
+    // There is another process table besides that in /proc, in a folder with a blank in its name.
+    let setup = with(PID)();
+    let other = setup.dir().join("the root").join("proc");
+    fs::create_dir_all(&other).unwrap();
+    let other = other.to_str().unwrap().to_owned();
+    let mount = format!("mount -t proc proc '{other}' && exec \"$@\"");
+    let daemon = setup.wrapper(&["unshare", "-m", "sh", "-c", &mount, "sh"]).start();
+    let outside =
+        pool_tests::run(std::process::Command::new("sh").args(["-c", &format!("{LOOK} look /proc")]));
+    assert_eq!(outside.stdout, "/proc leads out\n", "it is found where it can be seen");
+
+    let elsewhere = format!("IFS=; look '{other}'; ls '{other}' | grep -c '^1$'");
+    let uncover = format!(
+        "for at in '{other}' /proc; do while umount -l \"$at\" 2>/dev/null; do :; done; done; look /proc; \
+         {elsewhere}; echo over"
+    );
+    let script = format!("{LOOK} {PLACES}; ({elsewhere}); unshare -m sh -c \"$1\"");
+    let said = daemon.run(&["run", "--", "sh", "-c", &script, "sh", &format!("{LOOK} {uncover}")]);
+    assert_eq!(said.stdout, "1\n0\nover\n", "{said:?}");
+}
+
+#[test]
+fn in_a_pid_namespace_pids_are_told_as_they_are_outside() {
+    if !is_root_or_skip("make pid namespaces for certain") {
+        return;
+    }
+    let config = format!("{PID}\n[pool.warm]\nworkers = 1\nisolate = \"pid\"\ncommand = [\"cat\"]\n");
+    let daemon = Setup::new().workers(1).config(&config).start();
+    let comm = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+
+    let long = daemon.submit(&["--", "sleep", "1000"]);
+    let pid = daemon.wait_record(long, "its pid is told", |record| record.pid.is_some()).pid.unwrap();
+    wait_until("it is that process", || comm(pid) == "sleep\n");
+    daemon.ok(&["cancel", &long.to_string()]);
+    // Of a short one, too, which has ended before anybody could look.
+    let inner = daemon.ok(&["run", "--", "sh", "-c", "echo $$"]);
+    let told = daemon.record(long + 1).pid.unwrap();
+    assert_ne!(told.to_string(), inner.trim());
+
+    let program = wait_for("a program", || {
+        pools(&daemon).into_iter().find(|pool| pool.name == "warm")?.slots[0].program_pid
+    });
+    assert_eq!(comm(program), "cat\n");
+}
+
 #[test]
 fn in_pid_namespaces_as_an_ordinary_user() {
     if !is_root_or_skip("become somebody else") {
@@ -266,6 +323,8 @@ fn in_pid_namespaces_as_an_ordinary_user() {
     }
     let said = daemon.run(&["submit", "--wait", "--", "id", "-u"]);
     assert_eq!(said.stdout, format!("{}\n", USER + 1));
+    let said = daemon.run(&["run", "--", "sh", "-c", &format!("{LOOK} {PLACES}; echo over")]);
+    assert_eq!(said.stdout, "over\n", "{said:?}");
     drop(daemon);
     nothing_is_left(setup, Tier::PidNamespace, AtOnce::Gone);
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use mio::net::UnixStream;
 use pool_proto::wire::frame::{Decoder, encode};
 
+use super::outer_pids::OuterPids;
 use super::outgoing::Outgoing;
 use super::resident::ResidentLink;
 use super::{FleetEvent, describe};
@@ -58,6 +59,8 @@ pub struct WorkerLink {
     /// The control group that its attempts run in.
     pub group: Option<PathBuf>,
     pub resident: Option<ResidentLink>,
+    /// In a pid namespace: what those are called here that it tells of.
+    pids: Option<OuterPids>,
     /// The worker has been told that its program gets no more input.
     told_to_leave: bool,
     /// Processes that do not end, as it has told.
@@ -79,6 +82,7 @@ impl WorkerLink {
         out: Outgoing,
         group: Option<PathBuf>,
         resident: Option<ResidentLink>,
+        pids: Option<OuterPids>,
     ) -> Self {
         Self {
             slot,
@@ -91,6 +95,7 @@ impl WorkerLink {
             handed: None,
             group,
             resident,
+            pids,
             told_to_leave: false,
             stuck: Vec::new(),
             stops: 0,
@@ -224,7 +229,30 @@ impl WorkerLink {
         }
     }
 
-    fn on_report(&mut self, report: WorkerReport, events: &mut Vec<FleetEvent>) {
+    /// With the pids that we know processes by.
+    fn translate(&mut self, report: &mut WorkerReport) {
+        let Some(pids) = &mut self.pids else { return };
+        match report {
+            WorkerReport::Started { process, .. } | WorkerReport::ProgramStarted { process } => {
+                process.pid = pids.of(self.pid, process.pid);
+            }
+            WorkerReport::Stuck { processes } => {
+                for Stuck { process, .. } in processes {
+                    process.pid = pids.of(self.pid, process.pid);
+                }
+            }
+            WorkerReport::Hello(_)
+            | WorkerReport::Noticed { .. }
+            | WorkerReport::Ended { .. }
+            | WorkerReport::Failed { .. }
+            | WorkerReport::ProgramFailed { .. }
+            | WorkerReport::ProgramUnheard
+            | WorkerReport::ProgramEnded { .. } => {}
+        }
+    }
+
+    fn on_report(&mut self, mut report: WorkerReport, events: &mut Vec<FleetEvent>) {
+        self.translate(&mut report);
         match (&mut self.resident, report) {
             (_, WorkerReport::Hello(hello)) => self.on_hello(&hello),
             // What follows a breach is the same breach.
@@ -341,7 +369,7 @@ mod tests {
         let pid = ProcessId::new(i32::try_from(worker.id()).unwrap());
         let slot = SlotId { lane: LaneId::Callbacks, index: 0 };
         let out = Outgoing::default();
-        (WorkerLink::new(slot, pid, UnixStream::from_std(ours), out, None, None), theirs, worker)
+        (WorkerLink::new(slot, pid, UnixStream::from_std(ours), out, None, None, None), theirs, worker)
     }
 
     fn hello(version: u32) -> WorkerReport {

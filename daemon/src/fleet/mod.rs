@@ -3,6 +3,7 @@
 //! * [`roster`]: all workers;
 //! * [`link`]: one of them, and what it says;
 //! * [`resident`]: the resident program of a worker, and [`rpc`]: what is said to it;
+//! * [`outer_pids`]: what processes are called that a worker in a pid namespace tells of;
 //! * [`outgoing`]: bytes on their way to either.
 //!
 //! ```text
@@ -16,6 +17,7 @@
 //! [`PATIENCE`](crate::kernel::PATIENCE): a process that does not end holds up nobody for good.
 
 mod link;
+mod outer_pids;
 mod outgoing;
 mod resident;
 mod roster;

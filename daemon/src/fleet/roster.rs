@@ -16,6 +16,7 @@ use mio::{Interest, Registry, Token};
 use pool_proto::wire::frame::encode;
 
 use super::link::{Handed, STDIN, STDOUT, TOKENS, WorkerLink};
+use super::outer_pids::OuterPids;
 use super::outgoing::Outgoing;
 use super::resident::ResidentLink;
 use super::{FleetEvent, LogPart, ResidentSeat, Seat, describe};
@@ -117,15 +118,22 @@ impl Fleet {
             arguments.extend(passed.iter().map(|descriptor| descriptor.as_raw_fd().to_string().into()));
         }
 
-        let isolated = match isolate {
-            Isolate::None => None,
-            Isolate::Pid => Some("--outer-proc"),
+        let (pids, announcements) = match isolate {
+            Isolate::None => (None, None),
+            Isolate::Pid => {
+                let (pids, theirs) = OuterPids::new()?;
+                kernel::close_on_exec(&theirs, false)?;
+                arguments.extend(["--announcements".into(), theirs.as_raw_fd().to_string().into()]);
+                (Some(pids), Some(theirs))
+            }
         };
+        let isolated = announcements.is_some();
         let stdin = OwnedFd::from(theirs);
         let program = OwnProgram { arguments: &arguments, hidden: &HIDDEN, stdin: &stdin, isolated };
         let pid = program.spawn()?;
+        drop(announcements);
 
-        self.links.insert(token, WorkerLink::new(slot, pid, stream, out, group, resident));
+        self.links.insert(token, WorkerLink::new(slot, pid, stream, out, group, resident, pids));
         self.dirty.insert(token);
         let place = if is_successor { &mut self.successors } else { &mut self.slots };
         place.insert(slot, token);

@@ -24,13 +24,13 @@ pub use descriptors::{
 };
 pub use end::{
     Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, continue_child,
-    is_stopped, kill_child, kill_leftovers, reap_one, resident_bytes_below, signal_group, signal_tree,
-    start_ticks_of, stopped_one, was_killed_unexecuted,
+    is_stopped, kill_child, kill_leftovers, outer_pid, reap_one, resident_bytes_below, signal_group,
+    signal_tree, start_ticks_of, stopped_one, was_killed_unexecuted,
 };
 pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};
 pub use limits::{lower_oom_score, max_open_files, raise_nofile, set_nofile};
 pub use signals::{block_signals_of_child, ignore_file_size_signal, unblock_signals};
-pub use spawn::{EnvironmentBlock, Launch, OuterProc, OwnProgram, Spawner};
+pub use spawn::{EnvironmentBlock, Launch, OwnProgram, Spawner, die_with_parent};
 
 /// A file of proc(5) as text. The names of processes and mounts in it may hold any bytes.
 fn read_proc(path: &str) -> std::io::Result<String> {

@@ -6,6 +6,7 @@ use crate::core::{PoolSettings, Settings};
 use crate::desk;
 use crate::engine::HistoryLimits;
 use crate::files::log;
+use crate::job::Isolate;
 use crate::kernel;
 use crate::start::config::Config;
 use crate::worker::protocol::WorkerCommand;
@@ -73,24 +74,28 @@ const OWN_FILES: u64 = 40;
 const OUTPUT_FILES: u64 = 16;
 
 /// What a slot takes: the worker's socket, its group's events when it dies; with a program its pipes and its
-/// standard error, twice while it is being replaced.
+/// standard error, twice while it is being replaced; in a pid namespace the socket over which pids are told, likewise.
 const FILES_OF_SLOT: u64 = 1;
 const FILES_OF_WARM_SLOT: u64 = 8;
+const FILES_OF_NAMESPACE: u64 = 2;
 
 /// How many clients there may be: as many as the configuration says, and no more than there are descriptors
 /// for, beside those that the slots and the output of jobs need.
 pub fn affordable_clients(config: &Config, settings: &Settings) -> usize {
-    let left = kernel::max_open_files().saturating_sub(OWN_FILES + OUTPUT_FILES + files_of_slots(settings));
+    let left =
+        kernel::max_open_files().saturating_sub(OWN_FILES + OUTPUT_FILES + files_of_slots(config, settings));
     config.max_clients.min(usize::try_from(left).unwrap_or(usize::MAX)).max(1)
 }
 
 /// # Errors
 /// Where there are not enough descriptors to serve so many slots: how many there have to be.
-pub fn check_open_files(settings: &Settings) -> anyhow::Result<()> {
+pub fn check_open_files(config: &Config, settings: &Settings) -> anyhow::Result<()> {
     const FEW_CLIENTS: u64 = 4;
 
-    let (limit, wanted) =
-        (kernel::max_open_files(), OWN_FILES + OUTPUT_FILES / 2 + FEW_CLIENTS + files_of_slots(settings));
+    let (limit, wanted) = (
+        kernel::max_open_files(),
+        OWN_FILES + OUTPUT_FILES / 2 + FEW_CLIENTS + files_of_slots(config, settings),
+    );
     anyhow::ensure!(
         limit >= wanted,
         "the limit of open files is {limit}, and so many workers need {wanted}: raise the hard limit \
@@ -99,10 +104,14 @@ pub fn check_open_files(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn files_of_slots(settings: &Settings) -> u64 {
+fn files_of_slots(config: &Config, settings: &Settings) -> u64 {
+    let is_isolated = |pool: &PoolSettings| {
+        config.pool.get(&*pool.name).is_some_and(|configured| configured.isolate == Isolate::Pid)
+    };
     let of_pool = |pool: &PoolSettings| {
         let each = if pool.program.is_some() { FILES_OF_WARM_SLOT } else { FILES_OF_SLOT };
-        u64::from(pool.workers) * each
+        let of_namespace = if is_isolated(pool) { FILES_OF_NAMESPACE } else { 0 };
+        u64::from(pool.workers) * (each + of_namespace)
     };
     settings.pools.iter().map(of_pool).sum::<u64>() + u64::from(settings.callbacks.workers) * FILES_OF_SLOT
 }

@@ -234,7 +234,7 @@ impl Cleared {
         containment.configure(&config);
 
         let settings = config.settings(options.workers, &minimal);
-        check_open_files(&settings)?;
+        check_open_files(&config, &settings)?;
         let is_configured = |name: &str| settings.pools.iter().any(|pool| *pool.name == *name);
         for (pool, queued) in restored.queued.iter().filter(|(name, _)| !is_configured(name)) {
             tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");

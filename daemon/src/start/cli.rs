@@ -122,7 +122,8 @@ pub struct WorkerOptions {
     /// streams.
     #[arg(long, num_args = 3)]
     pub program_stdio: Option<Vec<i32>>,
-    /// For a worker that is process 1 of a pid namespace: the number of its descriptor of the outer /proc.
+    /// For a worker that is process 1 of a pid namespace: the number of the descriptor over which its children say
+    /// that they are there.
     #[arg(long)]
-    pub outer_proc: Option<i32>,
+    pub announcements: Option<i32>,
 }

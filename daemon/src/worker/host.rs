@@ -105,7 +105,7 @@ impl Worker {
         };
         match self.spawn(&launch) {
             Ok(pid) => {
-                let process = Process { pid: self.outer(pid), start_ticks: kernel::start_ticks_of(pid) };
+                let process = Process { pid, start_ticks: kernel::start_ticks_of(pid) };
                 if let Some(hosted) = &mut self.hosted {
                     (hosted.pid, hosted.process) = (Some(pid), Some(process));
                 }

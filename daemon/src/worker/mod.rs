@@ -26,9 +26,7 @@ use pool_proto::wire::frame::{Decoder, encode};
 use crate::files::log;
 use crate::files::slot_output::SlotOutput;
 use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict};
-use crate::kernel::{
-    self, EnvironmentBlock, Launch, OuterProc, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock,
-};
+use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock};
 use files::Files;
 use host::Hosted;
 use output_watch::OutputWatch;
@@ -59,8 +57,9 @@ pub struct Equipment {
     pub group: Option<PathBuf>,
     /// What the paths of the slot's blank output files begin with.
     pub output: PathBuf,
-    /// In a worker that is process 1 of a pid namespace: the number of its descriptor of the outer /proc.
-    pub outer_proc: Option<i32>,
+    /// In a worker that is process 1 of a pid namespace: the number of the descriptor over which its children say that
+    /// they are there.
+    pub announcements: Option<i32>,
     /// In a worker that keeps a resident program: the numbers of the descriptors of the program's standard
     /// streams.
     pub program_stdio: Option<[i32; 3]>,
@@ -113,7 +112,6 @@ struct Worker {
     children: SignalFd,
     spawner: Spawner,
     group: Option<SlotGroup>,
-    outer_proc: Option<OuterProc>,
     environment: EnvironmentBlock,
     attempt: Option<RunningAttempt>,
     /// The start of the attempt has not been told.
@@ -149,8 +147,11 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
     });
     let hosted = hosted.transpose().context("cannot take over the program's standard streams")?;
     // SAFETY: likewise.
-    let outer_proc = equipment.outer_proc.map(|number| unsafe { OuterProc::adopt(number) });
-    let outer_proc = outer_proc.transpose().context("cannot take over /proc")?;
+    let announcements = equipment.announcements.map(|number| unsafe { kernel::adopt(number) });
+    let announcements = announcements.transpose().context("cannot take over a socket")?;
+    if announcements.is_some() {
+        kernel::die_with_parent().context("cannot be tied to the supervisor")?;
+    }
     let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot take over the socket")?;
     // SAFETY: as the caller promises, nothing owns the standard input.
     unsafe { kernel::replace(0, &File::open("/dev/null")?) }?;
@@ -167,8 +168,8 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         socket: UnixStream::from(socket),
         decoder: Decoder::new(MAX_COMMAND),
         children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
-        spawner: Spawner::new(kernel::lower_oom_score()).context("cannot prepare to start processes")?,
-        outer_proc,
+        spawner: Spawner::new(kernel::lower_oom_score(), announcements)
+            .context("cannot prepare to start processes")?,
         group: equipment.group.and_then(|path| SlotGroup::open(&path).ok()),
         environment: EnvironmentBlock::default(),
         attempt: None,
@@ -374,8 +375,7 @@ impl Worker {
         let start = Moment::now();
         match self.start(run, start) {
             Ok(attempt) => {
-                self.untold =
-                    Some(UntoldStart { claim, pid: self.outer(attempt.pid), started_us: start.wall_us });
+                self.untold = Some(UntoldStart { claim, pid: attempt.pid, started_us: start.wall_us });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -578,20 +578,12 @@ impl Worker {
         if !self.sweeper.has_stuck() && self.told_stuck.is_empty() {
             return;
         }
-        let mut processes = self.sweeper.stuck();
-        for Stuck { process, .. } in &mut processes {
-            process.pid = self.outer(process.pid);
-        }
+        let processes = self.sweeper.stuck();
         if processes != self.told_stuck {
             self.told_stuck.clone_from(&processes);
             // Should the supervisor be gone, the next report tells.
             self.report(&WorkerReport::Stuck { processes });
         }
-    }
-
-    /// A process's number as everybody outside knows it.
-    fn outer(&self, pid: ProcessId) -> ProcessId {
-        self.outer_proc.as_ref().and_then(|outer| outer.pid_of(pid)).unwrap_or(pid)
     }
 
     /// Says what this worker has in hand, which is nothing yet. False when the supervisor is gone.

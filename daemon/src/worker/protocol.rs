@@ -4,6 +4,9 @@
 //! One attempt at a time: after `Run` the supervisor sends no other `Run` before it has got `Ended` or
 //! `Failed`. The end of the stream means that the other side is gone.
 //!
+//! A worker tells pids as it sees them itself; one of a pid namespace has a supervisor that knows them by other
+//! numbers, and translates them (`fleet/outer_pids.rs`).
+//!
 //! # Versions
 //!
 //! A worker's first report is `Hello`, with the version of this protocol that the worker speaks. The

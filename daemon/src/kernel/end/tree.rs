@@ -137,6 +137,29 @@ pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
+/// The number here of a process below `root`, which calls itself `inner` in its own pid namespace.
+pub fn outer_pid(root: ProcessId, inner: ProcessId) -> Option<ProcessId> {
+    const MOST: usize = 4096;
+
+    let mut found = children_of(root);
+    let mut next = 0;
+    while let Some(&pid) = found.get(next).filter(|_| next < MOST) {
+        if innermost_pid_of(pid) == Some(inner) {
+            return Some(pid);
+        }
+        found.extend(children_of(pid));
+        next += 1;
+    }
+    None
+}
+
+/// From proc_pid_status(5).
+fn innermost_pid_of(pid: ProcessId) -> Option<ProcessId> {
+    let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_ascii_whitespace().next_back()?.parse().ok().map(ProcessId::new)
+}
+
 /// Whether somebody has stopped a process, by a signal or by tracing it.
 pub fn is_stopped(pid: ProcessId) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();

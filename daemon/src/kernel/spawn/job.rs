@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use libc::{c_char, c_int, c_void};
@@ -18,6 +18,7 @@ use pool_proto::OsText;
 use super::clone::clone_into;
 use super::fit::{fit, room};
 use super::limits::JobLimits;
+use super::namespace::announce;
 use super::stack::Stack;
 use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
 use crate::kernel::end::bury;
@@ -84,6 +85,8 @@ pub struct Spawner {
     ignored: Vec<c_int>,
     /// The `oom_score_adj` of a job, where the worker has changed its own.
     oom_score_adj: Option<CString>,
+    /// In a pid namespace: where each child says that it is there.
+    announcements: Option<OwnedFd>,
 }
 
 /// Signals are numbered from 1 to this, those that the C library keeps to itself included.
@@ -108,6 +111,7 @@ struct JobPlan<'a> {
     stdio: [c_int; 3],
     ignored: &'a [c_int],
     oom_score_adj: Option<&'a CString>,
+    announcements: Option<c_int>,
     /// A control group that the child has to move into by itself.
     group: Option<c_int>,
     /// The child has come to its first instruction. The kernel may kill it before that: see
@@ -117,14 +121,15 @@ struct JobPlan<'a> {
 }
 
 impl Spawner {
-    /// `oom_score_adj`: the value of a job, where this process has changed its own.
+    /// `oom_score_adj`: the value of a job, where this process has changed its own. `announcements`: see
+    /// [`namespace`](super::namespace).
     ///
     /// # Errors
     /// Those of mmap(2).
-    pub fn new(oom_score_adj: Option<String>) -> io::Result<Self> {
+    pub fn new(oom_score_adj: Option<String>, announcements: Option<OwnedFd>) -> io::Result<Self> {
         let ignored = (1..=SIGNALS).filter(|&signal| is_ignored(signal)).collect();
         let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value).ok());
-        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj })
+        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj, announcements })
     }
 
     /// Starts a process; returns its pid once the command has been executed.
@@ -180,6 +185,7 @@ impl Spawner {
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
+            announcements: self.announcements.as_ref().map(AsRawFd::as_raw_fd),
             group: None,
             has_begun: false,
             failure: None,
@@ -290,6 +296,9 @@ unsafe fn set_up(plan: &mut JobPlan<'_>) -> Stage {
             || libc::setsid() < 0
         {
             return Stage::Setup;
+        }
+        if let Some(socket) = plan.announcements {
+            announce(socket);
         }
         if let Some(group) = plan.group {
             write_into(group, c"cgroup.procs", c"0");

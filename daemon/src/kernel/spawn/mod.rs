@@ -17,5 +17,5 @@ mod stack;
 
 pub use clone::is_usable;
 pub use job::{EnvironmentBlock, Launch, SpawnGroup, Spawner};
-pub use namespace::OuterProc;
+pub use namespace::die_with_parent;
 pub use own::OwnProgram;

@@ -13,9 +13,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::stat::Mode;
 
 use super::namespace::{self, Maps, NAMESPACES};
 use super::stack::Stack;
@@ -29,9 +27,8 @@ pub struct OwnProgram<'a> {
     /// Variables that it does not get.
     pub hidden: &'a [&'a str],
     pub stdin: &'a OwnedFd,
-    /// The child becomes process 1 of a pid namespace. The text is the argument before the number of the
-    /// descriptor from which it makes its [`OuterProc`](super::OuterProc).
-    pub isolated: Option<&'a str>,
+    /// The child becomes process 1 of a pid namespace.
+    pub isolated: bool,
 }
 
 /// What the child does first, for the message when it fails.
@@ -47,9 +44,17 @@ struct OwnPlan {
     argv: *const *const c_char,
     environment: *const *const c_char,
     stdio: [c_int; 2],
-    /// Descriptor of the outer /proc, and the user namespace's maps, for a child in namespaces of its own.
-    isolated: Option<(c_int, Option<Maps>)>,
+    /// For a child in namespaces of its own.
+    isolated: Option<Isolation>,
     failure: Option<(OwnStep, c_int)>,
+}
+
+/// What a child in namespaces of its own needs.
+struct Isolation {
+    /// The maps of a user namespace, where there is one.
+    maps: Option<Maps>,
+    /// Where the process tables of those outside are mounted.
+    tables: Vec<*const c_char>,
 }
 
 impl OwnProgram<'_> {
@@ -59,16 +64,10 @@ impl OwnProgram<'_> {
     /// Those of clone(2) and execve(2); for an isolated child what is missing, and what to do about it.
     pub fn spawn(&self) -> io::Result<ProcessId> {
         let null = File::options().write(true).open("/dev/null")?;
-        let outer_proc = self
-            .isolated
-            .map(|_| open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()));
-        let outer_proc = outer_proc.transpose()?;
+        let tables = if self.isolated { namespace::process_tables()? } else { Vec::new() };
 
         let mut argv: Vec<CString> = vec![c"poold".to_owned()];
         argv.extend(self.arguments.iter().map(|argument| to_c(argument)));
-        if let Some((flag, proc)) = self.isolated.zip(outer_proc.as_ref()) {
-            argv.extend([flag, &proc.as_raw_fd().to_string()].map(|word| to_c(OsStr::new(word))));
-        }
         let environment =
             std::env::vars_os().filter(|(name, _)| !self.hidden.iter().any(|hidden| name == hidden));
         let environment: Vec<CString> = environment
@@ -80,7 +79,10 @@ impl OwnProgram<'_> {
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
             stdio: [self.stdin.as_raw_fd(), null.as_raw_fd()],
-            isolated: outer_proc.as_ref().map(|proc| (proc.as_raw_fd(), None)),
+            isolated: self.isolated.then(|| {
+                let tables = tables.iter().map(|path| path.as_ptr()).collect();
+                Isolation { maps: None, tables }
+            }),
             failure: None,
         };
         // A handler of ours must not run in the child, which shares our memory.
@@ -92,19 +94,17 @@ impl OwnProgram<'_> {
 }
 
 fn start(plan: &mut OwnPlan) -> io::Result<ProcessId> {
-    let pid = match &plan.isolated {
-        None => clone(plan, 0)?.map_err(io::Error::from)?,
-        Some((proc, _)) => {
-            let proc = *proc;
-            let cloned = match clone(plan, NAMESPACES)? {
-                Err(Errno::EPERM) => {
-                    plan.isolated = Some((proc, Some(Maps::of_this_user())));
-                    clone(plan, NAMESPACES | libc::CLONE_NEWUSER)?
-                }
-                result => result,
-            };
-            cloned.map_err(namespace::explain_clone)?
-        }
+    let pid = if plan.isolated.is_none() {
+        clone(plan, 0)?.map_err(io::Error::from)?
+    } else {
+        let cloned = match clone(plan, NAMESPACES)? {
+            Err(Errno::EPERM) => {
+                plan.isolated.iter_mut().for_each(|isolation| isolation.maps = Some(Maps::of_this_user()));
+                clone(plan, NAMESPACES | libc::CLONE_NEWUSER)?
+            }
+            result => result,
+        };
+        cloned.map_err(namespace::explain_clone)?
     };
 
     // SAFETY: the child wrote through a raw pointer, which the compiler cannot know of.
@@ -142,16 +142,15 @@ unsafe fn set_up(plan: &OwnPlan) -> OwnStep {
     // SAFETY: see `run_child`.
     unsafe {
         match &plan.isolated {
-            Some((outer_proc, maps)) => {
-                if let Err(step) = namespace::enter(maps.as_ref()) {
+            Some(Isolation { maps, tables }) => {
+                if let Err(step) = namespace::enter(maps.as_ref(), tables) {
                     return step;
                 }
-                libc::fcntl(*outer_proc, libc::F_SETFD, 0);
             }
             // It goes on when its parent dies: a child that was being stopped, to be killed next, by somebody
             // who was killed before he could, would not notice anything any more. It holds for whoever
             // becomes its parent later. Process 1 of a pid namespace is killed instead (see
-            // `OuterProc::adopt`).
+            // `namespace::die_with_parent`).
             None => _ = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT),
         }
         libc::setpgid(0, 0);
@@ -179,7 +178,7 @@ mod tests {
     fn run(arguments: &[&str]) -> Option<Exit> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
-        let program = OwnProgram { arguments: &arguments, hidden: &[], stdin: &stdin, isolated: None };
+        let program = OwnProgram { arguments: &arguments, hidden: &[], stdin: &stdin, isolated: false };
         bury(program.spawn().unwrap())
     }
 
