@@ -7,7 +7,9 @@ use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, handles, run, send, wait_until};
+use pool_proto::methods::SubmitMany;
+use pool_proto::nouns::Job;
+use pool_tests::{Daemon, Setup, handles, run, send, wait_for, wait_until};
 
 /// A poolctl in the background, and what it has said on stderr.
 struct Waiting {
@@ -88,6 +90,19 @@ fn a_map_says_that_its_program_cannot_start_and_ends() {
     assert!(last.starts_with("poolctl: the program of the pool \"dying\" cannot be started: "), "{said}");
     assert!(last.contains("there is no model") && last.contains("no more were submitted"), "{said}");
     assert!(said.lines().count() <= 3, "once, not for each item: {said}");
+}
+
+/// A pool that has been in trouble before somebody asks for it needs no more patience.
+#[test]
+fn of_a_pool_that_cannot_start_for_long_it_is_said_that_this_lasts() {
+    let daemon = Setup::new().config(MISSING).start();
+    wait_until("it has been tried several times", || daemon.ok(&["pool", "ls"]).contains("failed"));
+    let mut client = daemon.client();
+    let job = Job { pool: Some("missing".into()), method: Some("m".into()), ..Job::default() };
+    client.send(&SubmitMany { jobs: vec![job; 2], defaults: None, obstacles: Some(true) }, true).unwrap();
+    let obstacle =
+        wait_for("an obstacle", || client.receive::<SubmitMany>().unwrap().0.obstacles?.into_iter().next());
+    assert_eq!(obstacle.lasts, Some(true), "{obstacle:?}");
 }
 
 #[test]

@@ -42,12 +42,15 @@ impl Obstacles {
     /// Notes an obstacle.
     pub fn note(&mut self, obstacle: Obstacle) {
         let patience = match obstacle.kind {
+            // There has been patience enough.
+            _ if obstacle.lasts == Some(true) => Duration::ZERO,
             ObstacleKind::Store => PATIENCE_FOR_STORE,
             ObstacleKind::Held | ObstacleKind::Retry | ObstacleKind::Unique | ObstacleKind::Pool => PATIENCE,
         };
+        let latest = Instant::now() + patience;
         let due = match self.pending.get(&obstacle.id) {
-            Some((due, earlier)) if earlier.kind == obstacle.kind => *due,
-            Some(_) | None => Instant::now() + patience,
+            Some((due, earlier)) if earlier.kind == obstacle.kind => latest.min(*due),
+            Some(_) | None => latest,
         };
         self.pending.insert(obstacle.id, (due, obstacle));
     }
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     fn obstacle(id: u64, kind: ObstacleKind) -> Obstacle {
-        Obstacle { id, kind, reason: format!("job {id} waits") }
+        Obstacle { id, kind, reason: format!("job {id} waits"), lasts: None }
     }
 
     /// What is told when everything has lasted long enough.
@@ -122,6 +125,15 @@ mod tests {
         obstacles.note(obstacle(2, ObstacleKind::Held));
         obstacles.forget(2);
         assert_eq!((obstacles.due(), later(&mut obstacles)), (None, vec![]), "it has gone on");
+    }
+
+    #[test]
+    fn what_has_lasted_before_is_told_at_once() {
+        let mut obstacles = Obstacles::of_many();
+        obstacles.note(obstacle(1, ObstacleKind::Pool));
+        assert_eq!(obstacles.lines(), Vec::<String>::new());
+        obstacles.note(Obstacle { lasts: Some(true), ..obstacle(1, ObstacleKind::Pool) });
+        assert_eq!(obstacles.lines(), ["job 1 waits"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use pool_proto::{OsText, Record, State};
 use super::Desk;
 use super::request::Open;
 use super::wait::{Wanted, progress};
-use crate::core::{Core, Reach};
+use crate::core::{Core, Reach, Stall};
 use crate::engine::{Move, Question};
 use crate::job::{JobId, Place, RequestId, Until};
 
@@ -40,9 +40,10 @@ impl Desk {
                 Some(turn(id, record.waits_for.unwrap_or_default(), record.unique.as_ref()))
             }
             (State::Queued | State::Retrying, _) if core.reachable(id) == Reach::Unknown => {
-                let reason = core.stall_of(&record.pool)?.reason;
+                let Stall { reason, lasts } = core.stall_of(&record.pool)?;
                 let reason = format!("job {id} waits: {reason}");
-                Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason })
+                let lasts = lasts.then_some(true);
+                Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason, lasts })
             }
             (_, _) => None,
         }
@@ -119,30 +120,30 @@ impl Desk {
 
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
     let reason = format!("job {id} is held: {}", reason.unwrap_or("a person has to decide"));
-    Obstacle { id: id.0, kind: ObstacleKind::Held, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Held, reason, lasts: None }
 }
 
 fn turn(id: JobId, before: u64, unique: Option<&OsText>) -> Obstacle {
     let name = unique.map(ToString::to_string).unwrap_or_default();
     let reason =
         format!("job {id} waits until job {before}, which has the unique name {name:?} too, has ended");
-    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason, lasts: None }
 }
 
 fn retry(id: JobId, due_at: &str, reason: Option<&str>) -> Obstacle {
     let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let reason = format!("job {id} waits for its next attempt, due at {due_at}{why}");
-    Obstacle { id: id.0, kind: ObstacleKind::Retry, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Retry, reason, lasts: None }
 }
 
 fn unwritten_end(id: JobId, failure: &str) -> Obstacle {
     let reason = format!("job {id} is over, but poold cannot write that into its database: {failure}");
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
 }
 
 fn unwritten_start(id: JobId, failure: &str) -> Obstacle {
     let reason = format!(
         "job {id} cannot start: poold has to write that into its database first, and cannot: {failure}"
     );
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason }
+    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
 }

@@ -34,6 +34,8 @@ pub struct Obstacle {
     pub id: u64,
     pub kind: ObstacleKind,
     pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<bool>,
 }
 
 /// The kinds of obstacle.

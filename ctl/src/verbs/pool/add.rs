@@ -64,7 +64,7 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     max_age: Option<Duration>,
 
-    /// Replace the program when it takes this much memory (1048576, 100M, 2G)
+    /// Replace the program when it takes this much memory, with all that it has started (1048576, 100M, 2G)
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_rss: Option<u64>,
 
