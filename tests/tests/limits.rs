@@ -94,6 +94,17 @@ fn each_job_of_many_has_them_and_callbacks_have_those_of_poold() {
     ]);
     assert_eq!(within(LESS, &map).stdout, "77\n77\n");
 
+    // In one message, with one value for all of them.
+    let jobs = daemon.path_text("jobs");
+    let job = r#"{"argv": ["sh", "-c", "ulimit -n"]}"#;
+    std::fs::write(&jobs, format!("{job}\n{job}\n")).unwrap();
+    let ids = within(LESS, &daemon.ctl(&["submit", "--from", &jobs])).stdout;
+    for id in ids.lines() {
+        daemon.ok(&["wait", id]);
+        assert_eq!(daemon.ok(&["logs", id]), "77\n");
+    }
+    assert_eq!(ids.lines().count(), 2);
+
     daemon.ok(&["shutdown"]);
     let own = run(Command::new("sh").args(["-c", "ulimit -n"])).stdout;
     assert_eq!(std::fs::read_to_string(told).unwrap(), own.repeat(2));
