@@ -15,7 +15,7 @@ fn a_clock_that_is_set_back_delays_no_retry_and_shortens_no_job() {
     if !Path::new(LIBRARY).exists() {
         return skip("libfaketime is not installed (apt-get install faketime)");
     }
-    let setup = Setup::new().workers(2);
+    let setup = Setup::new().workers(4);
     let clock = setup.dir().join("clock");
     fs::write(&clock, "+0").unwrap();
     let preload = format!("LD_PRELOAD={LIBRARY}");
@@ -33,6 +33,9 @@ fn a_clock_that_is_set_back_delays_no_retry_and_shortens_no_job() {
     let begun = Instant::now();
     let id = daemon.submit(&["--retries", "2", "--backoff", "2s", "--", "sh", "-c", "[ $POOL_ATTEMPT = 3 ]"]);
     let running = daemon.submit(&["--", "sleep", "3"]);
+    // One that is over before the restart, and one after it.
+    let [late, later] =
+        ["4s", "15s"].map(|deadline| daemon.submit(&["--deadline", deadline, "--", "sleep", "1000"]));
     daemon.wait_record(running, "it runs", |record| record.state == State::Running);
     daemon.wait_record(id, "it waits", |record| record.retried == 1 && record.state == State::Retrying);
     fs::write(&clock, "-2h").unwrap();
@@ -40,11 +43,14 @@ fn a_clock_that_is_set_back_delays_no_retry_and_shortens_no_job() {
     let lasted = record.wall_s.unwrap();
     assert!((2.9..60.0).contains(&lasted), "{record:?}");
 
+    daemon.wait_record(late, "its deadline is over", |record| record.state == State::TimedOut);
+
     // Over a restart, too.
     daemon.wait_record(id, "it waits again", |record| record.retried == 2 && record.state == State::Retrying);
     fs::write(&clock, "-9h").unwrap();
     daemon.kill_all();
     daemon.restart();
     daemon.wait_record(id, "it has succeeded", |record| record.state == State::Succeeded);
+    daemon.wait_record(later, "its deadline is over", |record| record.state == State::TimedOut);
     assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
 }

@@ -65,6 +65,11 @@ pub struct CommonOptions {
     #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
     pub timeout: Option<Duration>,
 
+    /// End the job, wherever it is, if it has not ended this long after its submission, with code 124: time in the
+    /// queue, pauses and retries count
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub deadline: Option<Duration>,
+
     /// The time from SIGTERM to SIGKILL when a timeout or a cancel ends the job [default: as the pool has it,
     /// else 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -33,7 +33,7 @@ pub fn remark(record: &Record) -> Option<String> {
     match (record.result?, &record.reason) {
         (ResultKind::Success, _) => None,
         (ResultKind::ExitCode | ResultKind::Signal | ResultKind::CoreDump, None) => None,
-        (ResultKind::Timeout, _) => Some(timed_out(id)),
+        (ResultKind::Timeout, _) => Some(timed_out(record)),
         (ResultKind::Canceled, None) => Some(canceled(record)),
         (ResultKind::Canceled, Some(reason)) => Some(format!("{}: {reason}", canceled(record))),
         (_, Some(reason)) => Some(format!("job {id}: {reason}")),
@@ -62,14 +62,17 @@ pub fn skipped_for(id: u64, state: State, name: Option<&OsText>) -> String {
 /// How a job ended, as a sentence.
 pub fn sentence(record: &Record) -> String {
     match record.state {
-        State::TimedOut => timed_out(record.id),
+        State::TimedOut => timed_out(record),
         State::Canceled => canceled(record),
         state => format!("job {} {}: {}", record.id, state.as_str(), summary(record)),
     }
 }
 
-fn timed_out(id: u64) -> String {
-    format!("job {id} timed out")
+/// `reason`: its deadline was over; a timeout of an attempt has none.
+fn timed_out(record: &Record) -> String {
+    let when = if record.attempt == 0 { " before it had started" } else { "" };
+    let why = record.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("job {} timed out{when}{why}", record.id)
 }
 
 fn canceled(record: &Record) -> String {

@@ -57,6 +57,7 @@ pub fn describe(record: &Record) -> String {
     line("attempt", Some(record.attempt.to_string()));
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
     line("due", record.due_at.clone());
+    line("deadline", record.deadline_at.clone());
     line("waits for", record.waits_for.map(|before| format!("the end of job {before}")));
     line("priority", (record.priority != 0).then(|| record.priority.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::event::{PoolId, SlotId};
-use super::{Core, Mode, Timer};
+use super::{Core, Mode, Now, Timer};
+use crate::job::{JobId, StopReason};
 
 /// A pool, as a test looks at it.
 #[derive(Debug)]
@@ -42,6 +43,22 @@ impl Core {
     /// Whether the slot, or its successor, is started anew after a while.
     pub fn audit_respawn(&self, slot: SlotId) -> bool {
         self.timers.iter().any(|timer| timer == Timer::Respawn(slot))
+    }
+
+    /// The time by which deadlines and waits are counted, in microseconds since 1970.
+    pub fn audit_clock(&self, now: Now) -> i64 {
+        self.due.now_us(now)
+    }
+
+    /// Whether an attempt of the job is being ended for good.
+    pub fn audit_ends(&self, id: JobId) -> bool {
+        let reason = self.active.get(&id).and_then(|active| active.stop_reason());
+        let is_last = |active: &super::Active| active.work.retries.after(active.tries.retried).is_none();
+        match reason {
+            Some(StopReason::TimedOut) => self.active.get(&id).is_some_and(is_last),
+            Some(StopReason::Shutdown) | None => false,
+            Some(_) => true,
+        }
     }
 
     /// Jobs that are queued for pools which do not exist.

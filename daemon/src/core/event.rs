@@ -191,8 +191,17 @@ pub enum Effect {
     Insert {
         request: RequestId,
         jobs: Vec<Arc<Work>>,
+        /// From when their deadlines are counted: see [`Due`](super::waits::due::Due).
+        deadlines_from_us: i64,
     },
     Change(Change),
+    /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and job, so
+    /// many at most. Answered by [`Answer::Overdue`].
+    AskOverdue {
+        after: Option<(i64, JobId)>,
+        until_us: i64,
+        limit: u32,
+    },
     /// Offer so much more of this pool; and beyond that any job that goes before `ahead_of`, for which the
     /// last one is given back.
     Want {

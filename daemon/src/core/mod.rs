@@ -20,7 +20,8 @@
 //!
 //! In place of `failed` and `timed_out`, a job that has retries left waits until its next attempt is due, and
 //! is then back in its line. A job whose unique name another one has may be queued without being in its line,
-//! until the other one has ended.
+//! until the other one has ended. From every state a job goes to `timed_out` when its deadline is over, from
+//! `running` by `stopping`.
 
 #[cfg(test)]
 mod audit;
@@ -50,6 +51,7 @@ use pools::succession::Programs;
 pub use settings::{CallbackSettings, PoolSettings, Settings};
 use timers::{Timer, Timers};
 pub use view::Reach;
+use waits::deadlines::Deadlines;
 use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
@@ -87,6 +89,7 @@ pub struct Core {
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
     due: Due,
+    deadlines: Deadlines,
     engine_failing: bool,
     /// Told to stop for a second time.
     hurried: bool,
@@ -114,6 +117,7 @@ impl Core {
             ties: Ties::default(),
             unattended: IdMap::default(),
             due: Due::starting(now),
+            deadlines: Deadlines::default(),
             engine_failing: false,
             hurried: false,
             timers: Timers::default(),
@@ -122,6 +126,12 @@ impl Core {
             effects: Vec::new(),
         };
 
+        // First of all, so that nothing is started whose deadline is over.
+        match restored.next_deadline_us {
+            Some(deadline_us) if deadline_us <= now.wall_us => core.ask_overdue(),
+            Some(deadline_us) => core.watch_deadline(deadline_us),
+            None => {}
+        }
         for (name, queued) in restored.queued {
             let waiting = restored.waiting.get(&name).copied().unwrap_or(0);
             let following = restored.following.get(&name).copied().unwrap_or(0);
@@ -221,6 +231,7 @@ impl Core {
                 self.on_kept_end(id, record, callbacks, dequeued, next);
             }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
+            Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),
             Answer::CallbackBegun(run) => self.on_callback_begun(run),
             // The engine's own business, or the desk's: the core asks for none.
@@ -247,6 +258,7 @@ impl Core {
                 // The dispatch that follows every event goes on with the pool.
                 Timer::Resume(pool) => _ = self.stirred.insert(pool),
                 Timer::Due => self.take_due(),
+                Timer::Deadline => self.ask_overdue(),
                 Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
             }
         }

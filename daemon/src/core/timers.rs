@@ -23,6 +23,8 @@ pub enum Timer {
     Resume(PoolId),
     /// Jobs or callbacks that wait for a time.
     Due,
+    /// Jobs whose deadline is over.
+    Deadline,
     /// The client of a job that is tied to it has not come back.
     Unattended(JobId),
 }

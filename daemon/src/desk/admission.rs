@@ -248,6 +248,10 @@ impl Admission {
         }
         let kill_after =
             duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
+        let deadline = duration("deadline_s", job.deadline_s)?;
+        if deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Fault("deadline_s", "must be greater than 0".to_owned()));
+        }
         let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
         let on_crash = job.on_crash.unwrap_or_default();
         let by_default = config.retries_of(&pool);
@@ -296,6 +300,7 @@ impl Admission {
             stdin,
             timeout,
             kill_after,
+            deadline,
             tie,
             on_crash,
             priority,
@@ -406,6 +411,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
+        deadline_s: job.deadline_s.or(defaults.deadline_s),
         tie: job.tie.or_else(|| defaults.tie.clone()),
         on_crash: job.on_crash.or(defaults.on_crash),
         priority: job.priority.or(defaults.priority),
@@ -590,7 +596,7 @@ mod tests {
                 ..Limits::default()
             })
         };
-        let faults: [(&str, Job); 27] = [
+        let faults: [(&str, Job); 29] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -602,6 +608,8 @@ mod tests {
             ("timeout_s", Job { timeout_s: Some(1.8e19), ..job() }),
             ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
             ("backoff_s", Job { backoff_s: Some(-1.0), ..job() }),
+            ("deadline_s", Job { deadline_s: Some(0.0), ..job() }),
+            ("deadline_s", Job { deadline_s: Some(f64::NAN), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),
             ("key", Job { key: Some(OsText::default()), ..job() }),

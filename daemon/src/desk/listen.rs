@@ -320,6 +320,7 @@ fn why_stopping(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Canceled => "it was canceled",
         StopReason::TimedOut => "its time is up",
+        StopReason::Deadline => "its deadline is over",
         StopReason::Untied(_) => "what it was tied to has ended",
         StopReason::Replaced(_) => "another job of its unique name takes its place",
         StopReason::Shutdown => "poold ends",

@@ -161,6 +161,7 @@ impl Desk {
             core::Effect::Run { claim, work, .. } => self.overhear_run(claim.unit, work),
             core::Effect::RunCallback { run, .. } => self.overhear_callback(run.id, &run.record),
             core::Effect::Insert { .. }
+            | core::Effect::AskOverdue { .. }
             | core::Effect::Want { .. }
             | core::Effect::GiveBack(_)
             | core::Effect::SpawnWorker { .. }
@@ -353,6 +354,7 @@ impl Desk {
             | Answer::Ended { .. }
             | Answer::Released { .. }
             | Answer::Woken { .. }
+            | Answer::Overdue { .. }
             | Answer::Fetched { .. }
             | Answer::CallbackBegun(_)
             | Answer::IdsReserved { .. }

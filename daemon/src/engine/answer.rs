@@ -64,6 +64,13 @@ pub enum Answer {
         callbacks: Vec<CallbackId>,
         next_us: Option<i64>,
     },
+    /// Jobs whose deadline is over, in its order. `last`: where the next look goes on, where that is to be kept;
+    /// `next_us`: the first deadline beyond these.
+    Overdue {
+        jobs: Vec<JobId>,
+        last: Option<(i64, JobId)>,
+        next_us: Option<i64>,
+    },
     /// `complete`: the pool's line holds nothing beyond these.
     Fetched {
         pool: Arc<str>,
@@ -182,6 +189,8 @@ pub struct Restored {
     pub waiting_callbacks: Vec<CallbackId>,
     /// When the first of those is due that wait [`Until::Time`](crate::job::Until::Time), jobs and callbacks.
     pub next_due_us: Option<i64>,
+    /// The first deadline of a job that has not ended.
+    pub next_deadline_us: Option<i64>,
     /// Tokens of the spooled inputs that some job needs.
     pub stdin: HashSet<String>,
     /// Pools that were added at run time: their values by name.

@@ -50,6 +50,22 @@ pub struct Insertion {
     /// Never empty; all of them volatile, or none.
     pub jobs: Vec<Arc<Work>>,
     pub submitted_us: i64,
+    /// From when their deadlines are counted, by the clock of what waits: the wall's as it was at the start of poold,
+    /// and what has passed since.
+    pub deadlines_from_us: i64,
+}
+
+impl Insertion {
+    /// When a job of it is to have ended at the latest, in microseconds since 1970.
+    pub fn deadline_of(&self, work: &Work) -> Option<i64> {
+        deadline_us(self.deadlines_from_us, work)
+    }
+}
+
+/// The deadline of a job, counted from then; the last time that can be written where that is too long.
+pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
+    let micros = |deadline: std::time::Duration| i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX);
+    work.deadline.map(|deadline| from_us.saturating_add(micros(deadline)))
 }
 
 /// Where a job is from now on, and what is known of it there: the one operation on a job.

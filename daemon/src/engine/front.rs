@@ -86,13 +86,20 @@ impl Front {
     // ---- from the core and the desk ----
 
     /// New jobs get their ids.
-    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submitted_us: i64) {
+    pub fn insert(
+        &mut self,
+        request: RequestId,
+        jobs: Vec<Arc<Work>>,
+        submitted_us: i64,
+        deadlines_from_us: i64,
+    ) {
         let insertion = Insertion {
             request,
             first: JobId(self.next_job),
             first_callback: CallbackId(self.next_callback),
             jobs,
             submitted_us,
+            deadlines_from_us,
         };
         self.next_job += insertion.jobs.len() as u64;
         self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
@@ -224,6 +231,7 @@ impl Front {
             }
             Answer::Refused { .. }
             | Answer::Placed { .. }
+            | Answer::Overdue { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::CallbackBegun(_)

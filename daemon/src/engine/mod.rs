@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns};
-pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move};
+pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, deadline_us};
 pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;
@@ -82,13 +82,20 @@ pub enum Order {
         after: Option<Position>,
         limit: u32,
     },
+    /// Jobs that have not ended, and whose deadline is over by then: those after this deadline and job, so many at
+    /// most. Answered by [`Answer::Overdue`].
+    Overdue {
+        after: Option<(i64, JobId)>,
+        until_us: i64,
+        limit: u32,
+    },
 }
 
 impl Order {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         match self {
-            Self::Question(_) | Self::Fetch { .. } => true,
+            Self::Question(_) | Self::Fetch { .. } | Self::Overdue { .. } => true,
             Self::Change(_) | Self::Chore(_) => false,
         }
     }
@@ -98,7 +105,7 @@ impl Order {
         match self {
             Self::Change(change) => change.is_promise(),
             Self::Chore(chore) => chore.is_promise(),
-            Self::Question(_) | Self::Fetch { .. } => false,
+            Self::Question(_) | Self::Fetch { .. } | Self::Overdue { .. } => false,
         }
     }
 
@@ -111,7 +118,7 @@ impl Order {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Change(change) => change.bytes(),
-            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } => 0,
+            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } | Self::Overdue { .. } => 0,
         }
     }
 
@@ -119,7 +126,7 @@ impl Order {
     pub fn weight(&self) -> usize {
         match self {
             Self::Change(change) => change.weight(),
-            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } => 1,
+            Self::Question(_) | Self::Chore(_) | Self::Fetch { .. } | Self::Overdue { .. } => 1,
         }
     }
 }
@@ -239,9 +246,20 @@ impl<B: Backing> Engine<B> {
     }
 
     /// Keeps new jobs, under ids of its own choice. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
-    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submitted_us: i64) {
-        self.front.insert(request, jobs, submitted_us);
+    pub fn insert(
+        &mut self,
+        request: RequestId,
+        jobs: Vec<Arc<Work>>,
+        submitted_us: i64,
+        deadlines_from_us: i64,
+    ) {
+        self.front.insert(request, jobs, submitted_us, deadlines_from_us);
         self.route();
+    }
+
+    /// See [`Effect::AskOverdue`](crate::core::Effect::AskOverdue).
+    pub fn ask_overdue(&mut self, after: Option<(i64, JobId)>, until_us: i64, limit: u32) {
+        self.pass_on(Order::Overdue { after, until_us, limit });
     }
 
     pub fn change(&mut self, change: Change) {

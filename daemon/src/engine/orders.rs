@@ -30,6 +30,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
         kill_after: Duration::from_secs(3),
+        deadline: None,
         tie: Some(Tie::Pool),
         on_crash: OnCrash::Requeue,
         priority: 0,
@@ -59,7 +60,9 @@ pub fn call(volatile: bool) -> Arc<Work> {
 pub fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
     let (first, first_callback) = (JobId(first), CallbackId(first_callback));
     let request = RequestId(first.0);
-    Order::Change(Change::Insert(Insertion { request, first, first_callback, jobs, submitted_us: NOW_US }))
+    let (submitted_us, deadlines_from_us) = (NOW_US, NOW_US);
+    let insertion = Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us };
+    Order::Change(Change::Insert(insertion))
 }
 
 pub fn change(moved: Move) -> Order {
@@ -183,6 +186,10 @@ pub fn page(request: u64, page: Page) -> Order {
 
 pub fn fetch(after: Option<Position>, limit: u32) -> Order {
     Order::Fetch { pool: Arc::from("default"), after, limit }
+}
+
+pub fn overdue(after: Option<(i64, u64)>, until_us: i64, limit: u32) -> Order {
+    Order::Overdue { after: after.map(|(us, id)| (us, JobId(id))), until_us, limit }
 }
 
 pub fn prune(max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32) -> Order {

@@ -90,12 +90,26 @@ pub struct SpawnFailure {
 pub enum StopReason {
     Canceled,
     TimedOut,
+    /// Its deadline is over: no other attempt follows.
+    Deadline,
     /// What it was tied to has ended.
     Untied(Tie),
     /// That job takes its place, and has its unique name.
     Replaced(JobId),
     /// The daemon ends; the job stays queued, unless it is not to be repeated.
     Shutdown,
+}
+
+impl StopReason {
+    /// Whether it takes the place of the reason for which the attempt is being ended already. `is_last`: no attempt
+    /// would follow. A client's wish outranks the daemon's end, and an end for good one that another attempt follows.
+    pub fn outranks(self, earlier: Self, is_last: bool) -> bool {
+        match earlier {
+            Self::Shutdown => self != Self::Shutdown,
+            Self::TimedOut => !is_last && !matches!(self, Self::TimedOut | Self::Shutdown),
+            Self::Canceled | Self::Deadline | Self::Untied(_) | Self::Replaced(_) => false,
+        }
+    }
 }
 
 /// A job's final state, with all that is known about its end.

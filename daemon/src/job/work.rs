@@ -159,6 +159,8 @@ pub struct Work {
     pub timeout: Option<Duration>,
     /// From SIGTERM to SIGKILL when the attempt is ended from outside.
     pub kill_after: Duration,
+    /// From its submission to its end, at most.
+    pub deadline: Option<Duration>,
     pub tie: Option<Tie>,
     pub on_crash: OnCrash,
     /// The higher, the sooner.

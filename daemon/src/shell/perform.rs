@@ -27,8 +27,11 @@ impl Outside for Shell {
 
     fn perform(&mut self, effect: core::Effect, inbox: &mut Inbox) {
         match effect {
-            core::Effect::Insert { request, jobs } => {
-                self.engine.insert(request, jobs, self.clock.now().wall_us);
+            core::Effect::AskOverdue { after, until_us, limit } => {
+                self.engine.ask_overdue(after, until_us, limit);
+            }
+            core::Effect::Insert { request, jobs, deadlines_from_us } => {
+                self.engine.insert(request, jobs, self.clock.now().wall_us, deadlines_from_us);
             }
             core::Effect::Change(change) => {
                 self.drop_earlier_output(&change);

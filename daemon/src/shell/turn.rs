@@ -179,6 +179,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Ended { .. }
             | Answer::Released { .. }
             | Answer::Woken { .. }
+            | Answer::Overdue { .. }
             | Answer::CallbackBegun(_)),
         ) => (Some(core::Event::Answer(answer)), None),
         Said::Answer(

@@ -89,7 +89,7 @@ impl Delayed {
         let enters_line = |order: &Order| matches!(order, Order::Change(change) if change.enters_line());
         let is_ahead = |index: usize| self.orders.iter().take(index).any(enters_line);
         let fits = |(index, order): (usize, &Order)| match order {
-            Order::Change(Change::Insert(_)) | Order::Question(_) => true,
+            Order::Change(Change::Insert(_)) | Order::Question(_) | Order::Overdue { .. } => true,
             Order::Fetch { .. } => !is_ahead(index),
             Order::Change(_)
             | Order::Chore(

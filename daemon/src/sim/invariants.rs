@@ -8,6 +8,7 @@ use pool_proto::{OsText, State};
 
 use super::workers::{Sent, Worker};
 use super::world::World;
+use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question, Told};
@@ -47,7 +48,7 @@ pub fn assert_transition(id: JobId, from: State, to: State) {
         Retrying => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
         Running => true,
         Stopping => matches!(to, Stopping | Canceled | TimedOut | Retrying),
-        Held => matches!(to, Queued | Canceled),
+        Held => matches!(to, Queued | Canceled | TimedOut),
         Succeeded | Failed | Canceled | TimedOut | Lost => false,
     };
     assert!(is_drawn, "job {id} goes from {from:?} to {to:?}");
@@ -65,6 +66,7 @@ impl World {
         self.check_idle_slots();
         self.check_spooled();
         self.check_names();
+        self.check_deadlines();
     }
 
     /// The machines have kept the engine's contract.
@@ -176,8 +178,7 @@ impl World {
     /// No slot is idle while a job could run in it; with the backing's work done there is nothing else to
     /// wait for.
     fn check_idle_slots(&self) {
-        let is_busy = !self.delayed().orders.is_empty() || !self.delayed().answers.is_empty();
-        if is_busy || !self.core().starts_jobs() {
+        if self.has_work_left() || !self.core().starts_jobs() {
             return;
         }
         for pool in self.core().audit_pools() {
@@ -217,6 +218,27 @@ impl World {
         let names: Vec<&OsText> = running.iter().filter_map(|&id| disk.name_of(JobId(id))).collect();
         let distinct: BTreeSet<&OsText> = names.iter().copied().collect();
         assert_eq!(names.len(), distinct.len(), "of {running:?} several have one unique name");
+    }
+
+    /// What has not ended by its deadline is being ended; with the backing's work done there is nothing else to wait
+    /// for.
+    fn check_deadlines(&self) {
+        // A time that has come is looked at with the next one that passes.
+        let is_late = self.next_deadline().is_some_and(|at| at <= self.now.monotonic);
+        if self.has_work_left() || self.delayed().is_full() || is_late {
+            return;
+        }
+        for memory in [self.disk(), self.engine().volatile()] {
+            let (overdue, _) = memory.overdue(None, self.core().audit_clock(self.now), usize::MAX);
+            for (deadline_us, id) in overdue {
+                assert!(self.core().audit_ends(id), "job {id} goes on after {deadline_us}");
+            }
+        }
+    }
+
+    /// The backing has orders, or answers that are to be heard.
+    fn has_work_left(&self) -> bool {
+        !self.delayed().orders.is_empty() || !self.delayed().answers.is_empty()
     }
 
     fn is_following(&self, id: JobId) -> bool {
@@ -298,7 +320,10 @@ impl World {
         );
 
         let has_failed = matches!(record.state, State::Failed | State::TimedOut);
-        let is_tried_out = record.retried == record.retries || record.on_crash != OnCrash::Requeue;
+        let is_past_deadline = record.reason.as_deref() == Some(PAST_DEADLINE);
+        assert!(!is_past_deadline || record.deadline_at.is_some(), "job {id} had no deadline: {record:?}");
+        let is_tried_out =
+            record.retried == record.retries || record.on_crash != OnCrash::Requeue || is_past_deadline;
         assert!(!has_failed || is_tried_out, "job {id} is not tried again: {record:?}");
         let has_run = record.attempt > 0;
         assert!(record.state != State::Succeeded || has_run, "job {id} has succeeded without an attempt");

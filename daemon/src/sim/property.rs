@@ -91,6 +91,8 @@ pub struct Spec {
     retries: u32,
     key: Option<(u8, Option<u8>)>,
     unique: Option<(u8, IfExists)>,
+    /// In milliseconds.
+    deadline: Option<u64>,
 }
 
 impl Spec {
@@ -114,6 +116,7 @@ impl Spec {
                 text: text.to_string().into(),
                 round: round.map(|round| round.to_string()),
             }),
+            deadline: self.deadline.map(Duration::from_millis),
             unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
         };
@@ -144,24 +147,37 @@ fn spec() -> impl Strategy<Value = Spec> {
         2 => Just(IfExists::Replace),
     ];
     let unique = prop_oneof![3 => Just(None), 2 => (0..3u8, if_exists).prop_map(Some)];
+    let deadline =
+        prop_oneof![4 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(1500)), 1 => Just(Some(5000))];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
     let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
     let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
     let kind = (pool, prop::bool::weighted(0.4));
-    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, (key, unique)).prop_map(
-        |((pool, volatile), timeout, callbacks, tie, on_crash, priority, retries, (key, unique))| Spec {
-            pool,
-            volatile,
-            timeout,
-            callbacks,
-            tie,
-            on_crash,
-            priority,
-            retries,
-            key,
-            unique,
-        },
-    )
+    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, (key, unique, deadline))
+        .prop_map(
+            |(
+                (pool, volatile),
+                timeout,
+                callbacks,
+                tie,
+                on_crash,
+                priority,
+                retries,
+                (key, unique, deadline),
+            )| Spec {
+                pool,
+                volatile,
+                timeout,
+                callbacks,
+                tie,
+                on_crash,
+                priority,
+                retries,
+                key,
+                unique,
+                deadline,
+            },
+        )
 }
 
 fn exit() -> impl Strategy<Value = Exit> {

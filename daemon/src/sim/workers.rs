@@ -344,6 +344,7 @@ impl World {
             Effect::Kill { slot, claim } => self.send(slot, claim, Sent::Kill),
             Effect::KillWorker { slot } => self.kill_worker(slot),
             Effect::Insert { .. }
+            | Effect::AskOverdue { .. }
             | Effect::Change(_)
             | Effect::Want { .. }
             | Effect::GiveBack(_)

@@ -482,7 +482,12 @@ impl Outside for World {
         assert!(!self.exited || is_of_offer, "{effect:?} after the exit");
         let wall_us = self.now.wall_us;
         match effect {
-            core::Effect::Insert { request, jobs } => self.engine_mut().insert(request, jobs, wall_us),
+            core::Effect::Insert { request, jobs, deadlines_from_us } => {
+                self.engine_mut().insert(request, jobs, wall_us, deadlines_from_us);
+            }
+            core::Effect::AskOverdue { after, until_us, limit } => {
+                self.engine_mut().ask_overdue(after, until_us, limit);
+            }
             core::Effect::Change(change) => {
                 if let Change::Move(moved) = &change
                     && matches!(moved.to, Place::Waiting(Until::Time { .. }))

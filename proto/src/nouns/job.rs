@@ -49,6 +49,8 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_after_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tie: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<OnCrash>,

@@ -63,6 +63,8 @@ pub struct Record {
     pub retried: u32,
     #[serde(default)]
     pub due_at: Option<String>,
+    #[serde(default)]
+    pub deadline_at: Option<String>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     #[serde(default)]

@@ -208,6 +208,10 @@ impl Core {
     /// Nothing of the attempt has run.
     pub(in crate::core) fn end_unstarted(&mut self, id: JobId, active: &Active, reason: StopReason) {
         match outcome::of_stop(reason, self.now.wall_us) {
+            Some(outcome) if reason == StopReason::Deadline => {
+                let fence = Fence::Attempt(active.tries.attempts);
+                self.finish_as(id, fence, active.untried(), outcome, None);
+            }
             Some(outcome) => self.conclude_as(id, active, active.untried(), outcome, None),
             None => self.requeue_untried(id, active, None),
         }

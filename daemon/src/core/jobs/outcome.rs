@@ -23,7 +23,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         (Some(StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_)), _) => {
             (State::Canceled, ResultKind::Canceled)
         }
-        (Some(StopReason::TimedOut), _) => (State::TimedOut, ResultKind::Timeout),
+        (Some(StopReason::TimedOut | StopReason::Deadline), _) => (State::TimedOut, ResultKind::Timeout),
         (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => {
             (State::Failed, ResultKind::OomKill)
         }
@@ -43,6 +43,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         _ if verdict.is_some() => verdict.map(explain_verdict),
         Some(StopReason::Untied(tie)) => Some(untied(tie)),
         Some(StopReason::Replaced(by)) => Some(replaced(by)),
+        Some(StopReason::Deadline) => Some(PAST_DEADLINE.to_owned()),
         Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
         Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
     };
@@ -60,6 +61,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         ended_us: ended.ended_us,
     })
 }
+
+/// Why a job has timed out whose deadline was over.
+pub const PAST_DEADLINE: &str = "it had not ended by its deadline";
 
 /// Why a job is held that was interrupted by the end of the daemon.
 pub const TOLD_TO_END: &str = "poold was told to end while it ran";
@@ -162,6 +166,7 @@ pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
         StopReason::Untied(tie) => (State::Canceled, ResultKind::Canceled, Some(untied(tie))),
         StopReason::Replaced(by) => (State::Canceled, ResultKind::Canceled, Some(replaced(by))),
         StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
+        StopReason::Deadline => (State::TimedOut, ResultKind::Timeout, Some(PAST_DEADLINE.to_owned())),
         StopReason::Shutdown => return None,
     };
     Some(without_process(state, result, reason, ended_us))

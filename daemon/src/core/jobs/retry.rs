@@ -38,8 +38,11 @@ impl Core {
         start: Option<Start>,
     ) {
         let fence = Fence::Attempt(active.tries.attempts);
-        let ends_for_good =
-            active.stop_reason() == Some(StopReason::Shutdown) && active.work.on_crash == OnCrash::Fail;
+        let ends_for_good = match active.stop_reason() {
+            Some(StopReason::Shutdown) => active.work.on_crash == OnCrash::Fail,
+            Some(StopReason::Deadline) => true,
+            _ => false,
+        };
         let failed = self.failed_attempt(&outcome, active.tries, active.work.retries);
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {

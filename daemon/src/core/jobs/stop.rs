@@ -65,12 +65,14 @@ impl Core {
             return self.withdraw(id, reason);
         }
 
+        let is_last = active.work.retries.after(active.tries.retried).is_none();
         match old_phase {
             Phase::Running { deadline } => {
                 let grace = match reason {
                     StopReason::Shutdown => active.work.kill_after.min(stop_grace),
                     StopReason::Canceled
                     | StopReason::TimedOut
+                    | StopReason::Deadline
                     | StopReason::Untied(_)
                     | StopReason::Replaced(_) => active.work.kill_after,
                 };
@@ -86,8 +88,14 @@ impl Core {
                     self.note_stopping(id, reason);
                 }
             }
-            Phase::Stopping { reason: StopReason::Shutdown, kill_at } if reason != StopReason::Shutdown => {
+            Phase::Stopping { reason: earlier, kill_at } if reason.outranks(earlier, is_last) => {
                 active.phase = Phase::Stopping { reason, kill_at };
+                if active.started {
+                    self.note_stopping(id, reason);
+                }
+            }
+            Phase::Killing { reason: earlier, kill_worker_at } if reason.outranks(earlier, is_last) => {
+                active.phase = Phase::Killing { reason, kill_worker_at };
                 if active.started {
                     self.note_stopping(id, reason);
                 }

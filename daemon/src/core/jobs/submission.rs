@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::core::event::{Denial, Effect, Fact, PoolId};
 use crate::core::{Core, Mode};
-use crate::engine::{Released, Turns};
+use crate::engine::{Released, Turns, deadline_us};
 use crate::job::{Holdup, JobId, RequestId, StopReason, Tie, Work};
 
 /// A submission that the engine has not answered yet.
@@ -13,6 +13,8 @@ use crate::job::{Holdup, JobId, RequestId, StopReason, Tie, Work};
 pub struct PendingInsertion {
     /// How many jobs for each pool.
     added: Vec<(PoolId, u64)>,
+    /// From when the deadlines are counted.
+    deadlines_from_us: i64,
     /// Its client has gone in between.
     is_forsaken: bool,
 }
@@ -24,8 +26,10 @@ impl Core {
         }
         match self.make_room(&jobs) {
             Ok(added) => {
-                self.submissions.insert(request, PendingInsertion { added, is_forsaken: false });
-                self.effects.push(Effect::Insert { request, jobs });
+                let deadlines_from_us = self.due.now_us(self.now);
+                let pending = PendingInsertion { added, deadlines_from_us, is_forsaken: false };
+                self.submissions.insert(request, pending);
+                self.effects.push(Effect::Insert { request, jobs, deadlines_from_us });
             }
             Err(denial) => self.tell(Fact::Denied { request, denial }),
         }
@@ -91,6 +95,7 @@ impl Core {
         let Some(submission) = self.take_submission(request) else { return };
 
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
+        let (now_us, mut overdue, mut next_us) = (self.due.now_us(self.now), Vec::new(), None);
         let mut waiting = turns.waiting.iter().map(|&(id, _)| id).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(&jobs).enumerate() {
             if taken.next_if_eq(&place).is_some() {
@@ -98,6 +103,11 @@ impl Core {
             }
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
+            }
+            match deadline_us(submission.deadlines_from_us, work) {
+                // The look at others that are over may have been beyond it already.
+                Some(us) if us <= now_us => overdue.push(id),
+                us => next_us = [next_us, us].into_iter().flatten().min(),
             }
             let holdup = waiting.next_if_eq(&id).map_or(Holdup::None, |_| Holdup::Predecessor);
             self.enqueue(id, &work.pool, holdup);
@@ -117,6 +127,12 @@ impl Core {
             self.end(id, StopReason::Untied(tie));
         }
         self.end_replaced(&replaced);
+        for id in overdue {
+            self.end(id, StopReason::Deadline);
+        }
+        if let Some(next_us) = next_us {
+            self.watch_deadline(next_us);
+        }
     }
 
     /// Others take the places of these jobs.

@@ -33,8 +33,15 @@ impl Due {
         self.is_asked || self.next.is_some_and(|next| next <= time)
     }
 
-    fn now_us(&self, now: Now) -> i64 {
+    /// The time of this clock, in microseconds since 1970.
+    pub fn now_us(&self, now: Now) -> i64 {
         self.start.wall_us.saturating_add(micros(now.monotonic.saturating_sub(self.start.monotonic)))
+    }
+
+    /// When it will be that time, on the monotonic clock; now, where it has passed.
+    pub fn moment_of(&self, now: Now, us: i64) -> Duration {
+        let left = us.saturating_sub(self.now_us(now)).max(0);
+        now.monotonic + Duration::from_micros(left.unsigned_abs())
     }
 
     /// The time after so long; the last that can be written where that is too long.
@@ -50,8 +57,7 @@ fn micros(duration: Duration) -> i64 {
 impl Core {
     /// Something waits until that time, in microseconds since 1970.
     pub(in crate::core) fn wake_for(&mut self, due_us: i64) {
-        let left = due_us.saturating_sub(self.due.now_us(self.now)).max(0);
-        let at = self.now.monotonic + Duration::from_micros(left.unsigned_abs());
+        let at = self.due.moment_of(self.now, due_us);
         if self.due.next.is_some_and(|next| next <= at) {
             return;
         }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use pool_proto::Refusal;
 use pool_proto::nouns::{IfExists, On, ResultKind, State};
+use pool_proto::text::rfc3339;
 
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Dequeued, Move, Order, Turns};
-use crate::job::{Holdup, JobId, Key, Place, Ready, RequestId, Retries, Tie, Tries, Unique, Work};
+use crate::job::{
+    Holdup, JobId, Key, Place, Ready, RequestId, Retries, StopReason, Tie, Tries, Unique, Work,
+};
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     let callbacks = [(On::Done, "x"), (On::Failure, "y")];
@@ -176,6 +179,47 @@ pub fn what_is_replaced_is_known_until_it_has_ended(trial: &mut Trial) {
     assert_eq!(trial.line(), [1, 7]);
     assert_eq!((next_after(trial, cancel(2)), next_after(trial, cancel(1))), (None, Some(6)));
     assert_eq!((trial.restart().replaced, trial.line()), (vec![], vec![6, 7]));
+}
+
+pub fn who_has_not_ended_by_its_deadline_is_told(trial: &mut Trial) {
+    let within = |seconds| {
+        let deadline = Some(Duration::from_secs(seconds));
+        Arc::new(Work {
+            deadline,
+            retries: Retries { allowed: 3, backoff: Duration::ZERO },
+            ..Work::clone(&work(&["a"], &[]))
+        })
+    };
+    let at = |seconds: i64| NOW_US + seconds * 1_000_000;
+    trial.insert(
+        1,
+        vec![within(30), within(20), work(&["a"], &[]), within(20), within(20), within(40), within(10)],
+    );
+    trial.quietly(vec![start(2, 1), start(4, 1), hold(4, 1, 1, "died"), start(5, 1), wait(5, 1, 1, at(99))]);
+    trial.run(vec![finish(7)]);
+    assert_eq!(trial.record(2).deadline_at, Some(rfc3339(at(20))));
+    assert_eq!(trial.restart().next_deadline_us, Some(at(20)), "what has ended has none");
+
+    let told = |trial: &mut Trial, after: Option<(i64, u64)>, until, limit| match trial
+        .answer(overdue(after, until, limit))
+    {
+        Answer::Overdue { jobs, last, next_us } => {
+            let last = last.map(|(us, id)| (us, id.0));
+            (jobs.iter().map(|id| id.0).collect::<Vec<u64>>(), last, next_us)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(trial, None, at(20) - 1, 9), (vec![], None, Some(at(20))));
+    assert_eq!(told(trial, None, at(20), 2), (vec![2, 4], Some((at(20), 4)), Some(at(20))), "page by page");
+    assert_eq!(told(trial, Some((at(20), 4)), at(20), 2), (vec![5], Some((at(20), 5)), Some(at(30))));
+    assert_eq!(told(trial, Some((at(20), 5)), at(35), 9), (vec![1], Some((at(30), 1)), Some(at(40))));
+    assert_eq!(told(trial, Some((at(30), 1)), at(99), 9), (vec![6], Some((at(40), 6)), None));
+
+    trial.quietly(vec![stop(2, 1, StopReason::Deadline)]);
+    assert_eq!(trial.restart().interrupted[0].stopping, Some(StopReason::Deadline));
+    trial.run(vec![end(2, 1, outcome(State::TimedOut, ResultKind::Timeout, at(21)))]);
+    trial.run([1, 4, 5].map(cancel).into());
+    assert_eq!(told(trial, None, at(99), 9), (vec![6], Some((at(40), 6)), None));
 }
 
 pub fn a_key_decides_before_a_unique_name(trial: &mut Trial) {

@@ -199,6 +199,7 @@ macro_rules! stories {
                 a_wait_for_another_job_ends_with_its_end,
                 what_is_replaced_is_known_until_it_has_ended,
                 a_key_decides_before_a_unique_name,
+                who_has_not_ended_by_its_deadline_is_told,
                 a_line_goes_by_priority_and_then_by_id,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,

@@ -8,7 +8,7 @@ use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Insertion, Turns};
+use crate::engine::{Answer, Insertion, Turns, deadline_us};
 use crate::job::{CallbackId, JobId, Key, Place, Tie, Tries, Unique, Until, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
@@ -21,7 +21,7 @@ struct Claims {
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
-        let Insertion { request, first, first_callback, jobs, submitted_us } = insertion;
+        let Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us } = insertion;
         let Claims { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
@@ -60,7 +60,8 @@ impl Memory {
 
         let mut callback_ids = (first_callback.0..).map(CallbackId);
         for (id, work) in new {
-            self.add(id, work, &mut callback_ids, submitted_us);
+            let deadline_us = deadline_us(deadlines_from_us, work);
+            self.add(id, work, &mut callback_ids, submitted_us, deadline_us);
         }
         for &(id, _) in &turns.waiting {
             self.leave_place(id);
@@ -77,7 +78,9 @@ impl Memory {
         submitted: &Arc<Work>,
         callback_ids: &mut impl Iterator<Item = CallbackId>,
         submitted_us: i64,
+        deadline_us: Option<i64>,
     ) {
+        self.deadlines.extend(deadline_us.map(|us| (us, id)));
         if let Some(key) = &submitted.key
             && let Some(loser) = self.keys.insert(key.text.clone(), id)
             && let Some(row) = self.jobs.get_mut(&loser)
@@ -114,6 +117,7 @@ impl Memory {
             tries: Tries::default(),
             is_confirmed: false,
             submitted_us,
+            deadline_us,
             reason: None,
             last_crash: None,
             start: None,

@@ -41,6 +41,10 @@ pub struct Memory {
     lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
     /// What waits for a time, the first one first.
     waits: BTreeSet<(i64, Unit)>,
+    /// Jobs that have deadlines and have not ended, the first one first.
+    deadlines: BTreeSet<(i64, JobId)>,
+    /// The last one of them that was told where this is the backing for volatile jobs.
+    overdue_told: Option<(i64, JobId)>,
     history: EndedJobs,
     /// Ends so far: the order in which callbacks are run.
     ends: u64,
@@ -71,6 +75,7 @@ struct Row {
     /// The start of the current attempt was told and confirmed before the attempt ran: it may be told again.
     is_confirmed: bool,
     submitted_us: i64,
+    deadline_us: Option<i64>,
     reason: Option<String>,
     last_crash: Option<String>,
     /// Of the current attempt, or of the last one of a job that has ended.
@@ -123,6 +128,12 @@ impl Memory {
                 }
                 false
             }
+            Order::Overdue { until_us, .. } => {
+                if !self.deadlines.is_empty() {
+                    self.answer_overdue_volatile(until_us);
+                }
+                false
+            }
             Order::Change(Change::BeginCallback { id } | Change::EndCallback { id, .. }) => {
                 self.callbacks.contains_key(&id)
             }
@@ -170,6 +181,12 @@ impl Memory {
                 self.answer(Answer::Listed { request, records, next });
             }
             Order::Chore(chore) => self.do_chore(chore),
+            Order::Overdue { after, until_us, limit } => {
+                let (jobs, next_us) = self.overdue(after, until_us, limit as usize);
+                let last = jobs.last().copied();
+                let jobs = jobs.into_iter().map(|(_, id)| id).collect();
+                self.answer(Answer::Overdue { jobs, last, next_us });
+            }
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = self.fetch(&pool, after, limit as usize);
                 self.answer(Answer::Fetched { pool, jobs, complete });

@@ -105,6 +105,9 @@ impl Memory {
             Detail::Nothing => None,
             Detail::Record => self.record(id).map(Box::new),
         };
+        if let Some(us) = self.jobs.get(&id).and_then(|row| row.deadline_us) {
+            self.deadlines.remove(&(us, id));
+        }
         let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
         let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));
         self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next });

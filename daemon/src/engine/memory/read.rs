@@ -34,6 +34,32 @@ impl Memory {
         (jobs, ids.next().is_none())
     }
 
+    /// Jobs whose deadline is over by then, after this one; and the first deadline beyond them.
+    pub fn overdue(
+        &self,
+        after: Option<(i64, JobId)>,
+        until_us: i64,
+        limit: usize,
+    ) -> (Vec<(i64, JobId)>, Option<i64>) {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut left = self.deadlines.range((after, Bound::Unbounded)).copied().peekable();
+        let mut jobs = Vec::new();
+        while jobs.len() < limit
+            && let Some(job) = left.next_if(|&(us, _)| us <= until_us)
+        {
+            jobs.push(job);
+        }
+        (jobs, left.peek().map(|&(us, _)| us))
+    }
+
+    /// All of them at once, which takes no transaction: the other backing alone tells where to go on.
+    pub(super) fn answer_overdue_volatile(&mut self, until_us: i64) {
+        let (jobs, next_us) = self.overdue(self.overdue_told, until_us, usize::MAX);
+        self.overdue_told = jobs.last().copied().or(self.overdue_told);
+        let jobs = jobs.into_iter().map(|(_, id)| id).collect();
+        self.answer(Answer::Overdue { jobs, last: None, next_us });
+    }
+
     pub(super) fn answer_records(&mut self, request: RequestId, ids: &[JobId]) {
         let (mut records, mut missing, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
@@ -106,7 +132,9 @@ impl Memory {
     /// A job's record, if the job is here. Output files are not named: volatile jobs have none.
     pub fn record(&self, id: JobId) -> Option<Record> {
         let row = self.jobs.get(&id)?;
-        let Row { work, key, unique, place, tries, submitted_us, reason, last_crash, start, .. } = row;
+        let Row {
+            work, key, unique, place, tries, submitted_us, deadline_us, reason, last_crash, start, ..
+        } = row;
         let (argv, call) = match &work.kind {
             JobKind::Exec(argv) => (Some(argv.clone()), None),
             JobKind::Call(call) => (None, Some(call)),
@@ -157,6 +185,7 @@ impl Memory {
             retries: work.retries.allowed,
             retried: tries.retried,
             due_at: due_us.map(rfc3339),
+            deadline_at: deadline_us.map(rfc3339),
             worker_pid: start.map(|start| start.worker.get()),
             pid: start.and_then(|start| start.process).map(|process| process.pid.get()),
             submitted_at: rfc3339(*submitted_us),
@@ -200,6 +229,7 @@ impl Memory {
             crashed_callbacks: BTreeMap::new(),
             waiting_callbacks: Vec::new(),
             next_due_us: self.waits.first().map(|&(due_us, _)| due_us),
+            next_deadline_us: self.deadlines.first().map(|&(deadline_us, _)| deadline_us),
             stdin: HashSet::new(),
             pools: self.pools.clone(),
         };

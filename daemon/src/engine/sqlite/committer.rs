@@ -392,6 +392,7 @@ impl Committer {
             Order::Fetch { pool, .. } if fault::is_damage(error) => {
                 Answer::Fetched { pool, jobs: Vec::new(), complete: true }
             }
+            Order::Overdue { .. } if fault::is_damage(error) => nothing_overdue(),
             Order::Chore(Chore::Prune(_)) => nothing_pruned(),
             order => return Some(order),
         };
@@ -456,6 +457,7 @@ impl Committer {
             Order::Fetch { pool, .. } => {
                 ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
             }
+            Order::Overdue { .. } => ("overdue", Some(nothing_overdue())),
             Order::Chore(chore) => match chore {
                 Chore::Prune(_) => ("prune", Some(nothing_pruned())),
                 Chore::Booted { .. } => ("booted", None),
@@ -501,6 +503,10 @@ impl Committer {
 
 fn refused(request: RequestId, reason: String) -> Answer {
     Answer::Refused { request, refusal: Refusal::StoreFailed { reason } }
+}
+
+fn nothing_overdue() -> Answer {
+    Answer::Overdue { jobs: Vec::new(), last: None, next_us: None }
 }
 
 fn nothing_pruned() -> Answer {

@@ -15,7 +15,7 @@ use super::environments::Environments;
 use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
-use super::{callbacks, insert, meta, places, prune, queries, records, turns, waits};
+use super::{callbacks, deadlines, insert, meta, places, prune, queries, records, turns, waits};
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
 
@@ -135,6 +135,12 @@ impl Database {
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
                 Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))
+            }
+            Order::Overdue { after, until_us, limit } => {
+                let (jobs, next_us) = deadlines::overdue(connection, *after, *until_us, *limit)?;
+                let last = jobs.last().copied();
+                let jobs = jobs.into_iter().map(|(_, id)| id).collect();
+                Ok(Some(Answer::Overdue { jobs, last, next_us }))
             }
             Order::Chore(chore) => match chore {
                 Chore::Booted { boot_id } => meta::booted(connection, boot_id).map(|()| None),

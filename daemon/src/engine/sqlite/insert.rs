@@ -54,8 +54,9 @@ pub fn insert(
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
-                           unique_name, follows, waits)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+                           unique_name, follows, waits, within_us, deadline_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+                 ?23, ?24)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -99,6 +100,8 @@ pub fn insert(
             work.unique.as_ref().map(|unique| unique.name.as_escaped()),
             follows as i64,
             waits,
+            work.deadline.map(micros),
+            insertion.deadline_of(work),
         ])?;
         if waits {
             waits::add(connection, Unit::Job(id), Until::Predecessor)?;

@@ -22,6 +22,7 @@ mod columns;
 mod committer;
 mod connection;
 mod database;
+mod deadlines;
 mod environments;
 mod fault;
 mod hold;

@@ -21,7 +21,7 @@ use super::home::Home;
 use super::log;
 use super::prune::History;
 use super::records::Layout;
-use super::{FILE_NAME, Options, restore, schema, waits};
+use super::{FILE_NAME, Options, deadlines, restore, schema, waits};
 use crate::engine::Restored;
 
 /// For another process that has the file: a database tool may be about to finish.
@@ -121,6 +121,7 @@ fn prepare(connection: &Connection, version: usize, now_us: i64) -> rusqlite::Re
     let transaction = connection.unchecked_transaction()?;
     schema::migrate(&transaction, version)?;
     waits::bound(&transaction, now_us)?;
+    deadlines::bound(&transaction, now_us)?;
     let restored = restore::read(&transaction)?;
     let history = History::read(&transaction)?;
     transaction.commit()?;

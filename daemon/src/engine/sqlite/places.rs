@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pool_proto::{ResultKind, State};
+use pool_proto::State;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::{Columns, columns, signed};
@@ -225,11 +225,10 @@ fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard, lef
             connection.prepare_cached(RUNNING)?.execute(&*[all, &start.params()].concat())?
         }
         Place::Stopping(reason) => {
-            let Some(result) = stop_result(*reason) else {
+            let Some(result) = stop_word(*reason) else {
                 tracing::error!(job = %moved.id, "bug: the end of the daemon is no state of a job; ignored");
                 return Ok(true);
             };
-            let result = result.as_str();
             let result = params![result];
             execute(connection, STOPPING, all, result, moved.start)?
         }
@@ -307,17 +306,19 @@ impl StartColumns {
     }
 }
 
-fn stop_result(reason: StopReason) -> Option<ResultKind> {
+/// Why a job is being ended, as its row has it in place of a result; none where that is no fate of a job.
+fn stop_word(reason: StopReason) -> Option<&'static str> {
     match reason {
-        StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_) => Some(ResultKind::Canceled),
-        StopReason::TimedOut => Some(ResultKind::Timeout),
+        StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_) => Some("canceled"),
+        StopReason::TimedOut => Some("timeout"),
+        StopReason::Deadline => Some("deadline"),
         StopReason::Shutdown => None,
     }
 }
 
 /// Why a job was being ended, from what is written while it is.
-pub fn stop_reason(result: ResultKind) -> Option<StopReason> {
-    [StopReason::Canceled, StopReason::TimedOut]
+pub fn stop_reason(word: &str) -> Option<StopReason> {
+    [StopReason::Canceled, StopReason::TimedOut, StopReason::Deadline]
         .into_iter()
-        .find(|&reason| stop_result(reason) == Some(result))
+        .find(|&reason| stop_word(reason) == Some(word))
 }

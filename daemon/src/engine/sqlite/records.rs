@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, follows,
+        waits, stripped, unique_name, follows, deadline_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -34,7 +34,7 @@ columns! {
 columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
-        kill_after_us, tie, on_crash, rank, retries, backoff_us,
+        kill_after_us, tie, on_crash, rank, retries, backoff_us, within_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -94,8 +94,12 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         wall_s: started_us
             .zip(ended_us)
             .map(|(started_us, ended_us)| (ended_us - started_us).max(0) as f64 / 1e6),
-        // What a stopping job is going to become is an intent, not yet a result.
-        result: columns.parse_optional(Of::result, ResultKind::parse)?.filter(|_| state.is_terminal()),
+        // Why a stopping job is being ended is an intent, not yet a result.
+        result: if state.is_terminal() {
+            columns.parse_optional(Of::result, ResultKind::parse)?
+        } else {
+            None
+        },
         exit_code: columns.get(Of::exit_code)?,
         signal: columns.get(Of::signal)?,
         reason: columns.get(Of::reason)?,
@@ -124,6 +128,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         retries: columns.get(Of::retries)?,
         retried: columns.get(Of::retried)?,
         due_at: None,
+        deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
         stdout: None,
         stderr: None,
         output_pruned: columns.get(Of::stripped)?,
@@ -212,6 +217,7 @@ pub fn read_ready(
         stdin: columns.get(Of::stdin)?,
         timeout: columns.duration(Of::timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
+        deadline: columns.duration(Of::within_us)?,
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         priority: priority(columns.get(Of::rank)?)?,

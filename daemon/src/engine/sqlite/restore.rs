@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use pool_proto::State;
 use pool_proto::nouns::OnCrash;
-use pool_proto::{ResultKind, State};
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
-use super::{insert, places, turns};
+use super::{deadlines, insert, places, turns};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{CallbackId, Process, ProcessId, Retries, Tie, Tries};
 
@@ -67,6 +67,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
         next_due_us: read_next_due(connection)?,
+        next_deadline_us: deadlines::first(connection)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
         ..Restored::default()
@@ -164,7 +165,8 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
         let pid: Option<ProcessId> = columns.get(Of::pid)?;
         let start_ticks = columns.size(Of::start_ticks)?;
         let is_stopping = columns.parse(Of::state, State::parse)? == State::Stopping;
-        let intent = columns.parse_optional(Of::result, ResultKind::parse)?.filter(|_| is_stopping);
+        let stopping =
+            if is_stopping { columns.parse_optional(Of::result, places::stop_reason)? } else { None };
         Ok(Interrupted {
             id: columns.get(Of::id)?,
             pool: columns.get(Of::pool)?,
@@ -181,7 +183,7 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
             slot: columns.get(Of::slot)?,
             worker: columns.get(Of::worker_pid)?,
             process: pid.map(|pid| Process { pid, start_ticks }),
-            stopping: intent.and_then(places::stop_reason),
+            stopping,
         })
     })?;
     interrupted.collect()

@@ -196,6 +196,13 @@ const MIGRATIONS: &[&str] = &[
     CREATE UNIQUE INDEX jobs_unique ON jobs (unique_name)
         WHERE unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL;
     CREATE INDEX jobs_following ON jobs (unique_name) WHERE follows > 0 AND ended_us IS NULL;
+
+    -- `deadline_us`: the job is to have ended by then, `within_us` after its submission.
+    ALTER TABLE jobs ADD COLUMN within_us INTEGER;
+    ALTER TABLE jobs ADD COLUMN deadline_us INTEGER;
+    -- All that is asked of it is in it, so that no row is read.
+    CREATE INDEX jobs_deadline ON jobs (deadline_us, id, within_us, ended_us)
+        WHERE deadline_us IS NOT NULL AND ended_us IS NULL;
 ",
 ];
 

@@ -84,6 +84,7 @@ const ROWS: &[&str] = &[
     INSERT INTO jobs (id, pool, argv, cwd, environment, kill_after_us, submitted_us, waits, unique_name, follows)
         VALUES (40, 'default', '[\"a\"]', '/', 5, 1, 100, 1, 'nightly', 1);
     INSERT INTO waits (unit, id, until) VALUES ('job', 40, 'predecessor');
+    UPDATE jobs SET within_us = 50, deadline_us = 150 WHERE id IN (1, 5);
 ",
 ];
 
@@ -141,6 +142,7 @@ fn assert_restored(store: &Fixture, version: usize) {
         11.. => 4,
     };
     assert_eq!(restored.queued, [("default".to_owned(), queued)].into());
+    assert_eq!(restored.next_deadline_us, (version >= 11).then_some(150));
     let following = (version >= 11).then_some(("default".to_owned(), 1));
     assert_eq!((&restored.following, &restored.replaced), (&following.into_iter().collect(), &vec![]));
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());

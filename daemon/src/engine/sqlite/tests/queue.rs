@@ -8,6 +8,7 @@ use pool_proto::nouns::{ResultKind, State};
 
 use super::{nothing_to_tell, open, options};
 use crate::engine::orders::*;
+use crate::engine::sqlite::deadlines::DeadlineColumn;
 use crate::engine::sqlite::records::ReadyColumn;
 use crate::engine::sqlite::{Durability, Options, Sqlite};
 use crate::engine::{Answer, Move};
@@ -158,4 +159,48 @@ fn after_a_start_nothing_is_due_later_than_its_backoff_from_then() {
     let due: Vec<i64> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let now_us = NOW_US - HOURS;
     assert_eq!(due, [now_us + 7_000_000, now_us + 14_000_000, now_us - 1]);
+}
+
+#[test]
+fn after_a_start_no_deadline_is_later_than_the_job_was_given() {
+    const HOURS: i64 = 2 * 3600 * 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let within = |seconds| {
+        let deadline = Some(Duration::from_secs(seconds));
+        Arc::new(Work { deadline, ..Work::clone(&work(&["a"], &[])) })
+    };
+    store.run(vec![insert(1, 1, vec![within(7), within(3 * 3600), work(&["a"], &[]), within(9)]), cancel(4)]);
+    store.close();
+
+    let options = Options { now_us: NOW_US - HOURS, ..options(Durability::Power) };
+    let (store, restored) = Sqlite::open(dir.path(), options, || ()).unwrap();
+    assert_eq!(restored.next_deadline_us, Some(NOW_US - HOURS + 7_000_000));
+    drop(store);
+    let database = rusqlite::Connection::open(dir.path().join("poold.db")).unwrap();
+    let mut select = database.prepare("SELECT deadline_us FROM jobs ORDER BY id").unwrap();
+    let deadlines: Vec<Option<i64>> =
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let in_hours = |hours: i64| NOW_US - HOURS + hours * 3_600_000_000;
+    let wanted = [Some(NOW_US - HOURS + 7_000_000), Some(in_hours(3)), None, Some(NOW_US + 9_000_000)];
+    assert_eq!(deadlines, wanted, "what has ended stays as it was");
+}
+
+#[test]
+fn a_page_of_deadlines_is_found_and_not_searched_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let plans = store.inspect(|connection| {
+        [DeadlineColumn::OF_TIME, DeadlineColumn::OF_LATER_TIMES].map(|select| {
+            let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {select}")).unwrap();
+            let rows = select.query_map((0, 0, 1), |row| row.get::<_, String>(3)).unwrap();
+            rows.map(Result::unwrap).collect::<Vec<String>>().join("; ")
+        })
+    });
+    let wanted = ["deadline_us=? AND id>?", "deadline_us>?"];
+    assert_eq!(
+        plans,
+        wanted.map(|terms| format!("SEARCH jobs USING COVERING INDEX jobs_deadline ({terms})"))
+    );
+    store.close();
 }
