@@ -208,6 +208,7 @@ macro_rules! stories {
             upkeep {
                 answers_come_in_the_order_of_the_orders,
                 questions_are_answered_in_their_order_and_page_by_page,
+                jobs_of_several_states_are_listed_in_their_order,
                 what_ended_first_is_pruned_first,
                 too_many_bytes_cost_output_and_results_and_leave_the_records,
                 what_somebody_waits_for_is_spared_and_keys_and_failures_go_last,

@@ -84,6 +84,43 @@ pub fn questions_are_answered_in_their_order_and_page_by_page(trial: &mut Trial)
     assert_eq!(list(&[State::Queued], Some("other"), None, 9), (vec![], None));
 }
 
+pub fn jobs_of_several_states_are_listed_in_their_order(trial: &mut Trial) {
+    let other = Arc::new(Work { pool: "other".into(), ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![work(&["a"], &[]); 8]);
+    trial.insert(9, vec![other.clone(), other]);
+    trial.quietly(vec![start(2, 1), hold(2, 1, 1, "died"), start(4, 1)]);
+    trial.run(vec![
+        finish(1),
+        cancel(3),
+        end(5, 1, outcome(State::TimedOut, ResultKind::Timeout, NOW_US)),
+        finish(6),
+        end(7, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US)),
+        finish(9),
+    ]);
+
+    use State::{Canceled, Failed, Held, Lost, Running, Succeeded, TimedOut};
+    let mut list = |states: &[State], pool: Option<&str>, after: u64, limit| {
+        let (states, pool) = (states.to_vec(), pool.map(ToOwned::to_owned));
+        match trial.answer(page(1, Page { states, pool, after: Some(JobId(after)), limit })) {
+            Answer::Listed { records, next, .. } => {
+                (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next.map(|id| id.0))
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(list(&[Failed], None, 0, 9), (vec![1, 6, 9], None));
+    assert_eq!(list(&[Failed], None, 1, 1), (vec![6], Some(6)));
+    assert_eq!(list(&[Failed], Some("other"), 0, 9), (vec![9], None));
+    assert_eq!(list(&[Lost], None, 0, 9), (vec![], None));
+    let rare = [TimedOut, Failed, Held, Canceled, Running, Lost];
+    assert_eq!(list(&rare, None, 0, 9), (vec![1, 2, 3, 4, 5, 6, 9], None));
+    assert_eq!(list(&rare, None, 0, 3), (vec![1, 2, 3], Some(3)));
+    assert_eq!(list(&rare, None, 3, 3), (vec![4, 5, 6], Some(6)));
+    assert_eq!(list(&rare, Some("default"), 3, 9), (vec![4, 5, 6], None));
+    assert_eq!(list(&[Failed, Succeeded], None, 0, 9), (vec![1, 6, 7, 9], None));
+    assert_eq!(list(&[Failed, Failed], None, u64::MAX, 9), (vec![], None));
+}
+
 pub fn what_ended_first_is_pruned_first(trial: &mut Trial) {
     trial.insert(1, vec![work(&["a"], &[]); 6]);
     // Ended in the order 3, 1, 2, 4, each with 120 bytes of output; 5 and 6 have not ended.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pool_proto::{Record, State};
-use rusqlite::{Connection, Result, params};
+use rusqlite::{CachedStatement, Connection, Result, Rows, params};
 
 use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
@@ -21,9 +21,14 @@ const MAX_PAGE: u32 = 1000;
 const LOOKED_AT: usize = 20_000;
 
 columns! {
+    /// What a listing goes by; its statements are the ways that it may take.
     ListedColumn { id, state, pool }
     ALL: "FROM jobs WHERE id > ?1 ORDER BY id";
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id";
+    OF_STATE: "FROM jobs INDEXED BY jobs_notable
+               WHERE (state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost'
+                      OR state = 'held' OR state = 'retrying')
+                   AND state = ?2 AND id > ?1 ORDER BY id";
 }
 
 /// The next queued jobs of a pool, and whether there are none beyond them.
@@ -103,21 +108,14 @@ pub fn list(connection: &Connection, layout: &Layout, query: &Page) -> Result<(V
 fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option<JobId>)> {
     let limit = query.limit.clamp(1, MAX_PAGE) as usize;
     let after = query.after.unwrap_or(JobId(0));
-    let mut select = select_for(connection, query)?;
-    // An id beyond SQLite's integers is after all jobs, and not before them as a negative one would be.
-    let mut rows = select.query([signed(after.0)])?;
+    let mut ways = ways_to(connection, query)?;
+    let mut ways = ways.iter_mut().map(|way| way.begin(after)).collect::<Result<Vec<_>>>()?;
+
     let mut ids = Vec::new();
     let mut last = after;
     let mut looked_at = 0;
-    while let Some(row) = rows.next()? {
-        let columns = Columns::of(row);
-        let id: JobId = columns.get(ListedColumn::id)?;
-        let state = columns.parse(ListedColumn::state, State::parse)?;
-        let is_listed = (query.states.is_empty() || query.states.contains(&state))
-            && match &query.pool {
-                Some(pool) => columns.parse(ListedColumn::pool, |name| Some(name == pool))?,
-                None => true,
-            };
+    while let Some(Listed { id, state, is_of_pool }) = next_of(&mut ways, query)? {
+        let is_listed = is_of_pool && (query.states.is_empty() || query.states.contains(&state));
         if (is_listed && ids.len() == limit) || looked_at == LOOKED_AT {
             return Ok((ids, Some(last)));
         }
@@ -128,11 +126,97 @@ fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option
     Ok((ids, None))
 }
 
-/// The narrowest way to the jobs asked for: through an index where one fits, or else past all of them.
-fn select_for<'c>(connection: &'c Connection, query: &Page) -> Result<rusqlite::CachedStatement<'c>> {
-    let only = |wanted: [State; 2]| {
-        !query.states.is_empty() && query.states.iter().all(|state| wanted.contains(state))
+/// A job that may be listed.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    id: JobId,
+    state: State,
+    is_of_pool: bool,
+}
+
+/// A way to some of the jobs asked for, which it comes to in the order of their ids.
+struct Way<'c> {
+    select: CachedStatement<'c>,
+    state: Option<State>,
+}
+
+/// A way that is being gone, and the next job on it.
+struct Going<'s> {
+    rows: Rows<'s>,
+    next: Option<Listed>,
+}
+
+/// The narrowest ways to the jobs asked for: through indexes where these lead to all of them, or else past all
+/// jobs.
+fn ways_to<'c>(connection: &'c Connection, query: &Page) -> Result<Vec<Way<'c>>> {
+    let way = |select, state| connection.prepare_cached(select).map(|select| Way { select, state });
+    let is_active = |state: &State| matches!(state, State::Running | State::Stopping);
+    let is_notable = |state: &State| match state {
+        State::Held | State::Retrying | State::Failed | State::Canceled | State::TimedOut | State::Lost => {
+            true
+        }
+        State::Queued | State::Running | State::Stopping | State::Succeeded => false,
     };
-    let is_active = only([State::Running, State::Stopping]);
-    connection.prepare_cached(if is_active { ListedColumn::ACTIVE } else { ListedColumn::ALL })
+    if query.states.is_empty() || !query.states.iter().all(|state| is_active(state) || is_notable(state)) {
+        return Ok(vec![way(ListedColumn::ALL, None)?]);
+    }
+
+    let mut ways = Vec::new();
+    if query.states.iter().any(is_active) {
+        ways.push(way(ListedColumn::ACTIVE, None)?);
+    }
+    for state in State::ALL.iter().filter(|state| is_notable(state) && query.states.contains(state)) {
+        ways.push(way(ListedColumn::OF_STATE, Some(*state))?);
+    }
+    Ok(ways)
+}
+
+impl Way<'_> {
+    fn begin(&mut self, after: JobId) -> Result<Going<'_>> {
+        // An id beyond SQLite's integers is after all jobs, and not before them as a negative one would be.
+        let after = signed(after.0);
+        let rows = match self.state {
+            Some(state) => self.select.query((after, state.as_str()))?,
+            None => self.select.query([after])?,
+        };
+        Ok(Going { rows, next: None })
+    }
+}
+
+/// The job with the least id on any of the ways.
+fn next_of(ways: &mut Vec<Going<'_>>, query: &Page) -> Result<Option<Listed>> {
+    let mut first: Option<(usize, Listed)> = None;
+    let mut index = 0;
+    while let Some(way) = ways.get_mut(index) {
+        if way.next.is_none() {
+            way.next = read_listed(&mut way.rows, query)?;
+        }
+        match way.next {
+            None => {
+                ways.remove(index);
+                continue;
+            }
+            Some(listed) if first.is_none_or(|(_, other)| listed.id < other.id) => {
+                first = Some((index, listed))
+            }
+            Some(_) => {}
+        }
+        index += 1;
+    }
+    if let Some((index, _)) = first {
+        ways[index].next = None;
+    }
+    Ok(first.map(|(_, listed)| listed))
+}
+
+fn read_listed(rows: &mut Rows<'_>, query: &Page) -> Result<Option<Listed>> {
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let columns = Columns::of(row);
+    let id = columns.get(ListedColumn::id)?;
+    let state = columns.parse(ListedColumn::state, State::parse)?;
+    let is_of_pool = match &query.pool {
+        Some(pool) => columns.parse(ListedColumn::pool, |name| Some(name == pool))?,
+        None => true,
+    };
+    Ok(Some(Listed { id, state, is_of_pool }))
 }

@@ -24,6 +24,7 @@ use rusqlite::{Connection, StatementStatus};
 
 use super::committer::Message;
 use super::prune::VictimColumn;
+use super::queries::ListedColumn;
 use super::{Durability, OpenError, Options, Sqlite};
 use crate::engine::orders::*;
 use crate::engine::{
@@ -474,6 +475,36 @@ fn listings_and_the_queue_are_read_page_by_page() {
     let missing = store.answer(records(1, &[9, 5, 8]));
     let Answer::Got { records, missing, .. } = missing else { panic!("{missing:?}") };
     assert_eq!((records.len(), missing), (1, vec![JobId(9), JobId(8)]));
+    store.close();
+}
+
+/// More are queued than a page may look at.
+#[test]
+fn a_listing_of_what_has_failed_costs_what_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(dir.path(), Durability::Crash);
+    const QUEUED: u64 = 21_000;
+    for first in (1..QUEUED).step_by(1000) {
+        store.answer(insert(first, 1, vec![call(false); 1000]));
+    }
+    store.run(vec![finish(QUEUED - 1), cancel(QUEUED), start(7, 1), hold(7, 1, 1, "died")]);
+    for (states, wanted) in [
+        (vec![State::Failed], vec![QUEUED - 1]),
+        (vec![State::Held, State::Canceled, State::Running], vec![7, QUEUED]),
+    ] {
+        let Answer::Listed { records, next, .. } =
+            store.answer(page(1, Page { states, limit: 9, ..Page::default() }))
+        else {
+            panic!("it can be read")
+        };
+        assert_eq!((records.iter().map(|record| record.id).collect::<Vec<u64>>(), next), (wanted, None));
+    }
+    let plan = store.inspect(|connection| {
+        let mut select =
+            connection.prepare(&format!("EXPLAIN QUERY PLAN {}", ListedColumn::OF_STATE)).unwrap();
+        select.query_row((0, "failed"), |row| row.get::<_, String>(3)).unwrap()
+    });
+    assert_eq!(plan, "SEARCH jobs USING INDEX jobs_notable (state=? AND rowid>?)");
     store.close();
 }
 
