@@ -158,6 +158,18 @@ fn of_submissions_at_the_same_time_one_is_added() {
 }
 
 #[test]
+fn of_the_lines_of_a_file_those_that_are_skipped_are_named() {
+    let daemon = Daemon::start(1);
+    let line = |name: &str| format!(r#"{{"argv":["sleep","1000"],"unique":"{name}"}}"#) + "\n";
+    fs::write(daemon.path("jobs"), [line("a"), line("b"), line("a")].concat()).unwrap();
+    let file = daemon.path_text("jobs");
+    let said = daemon.run(&["submit", "--from", &file]);
+    let remark = format!("poolctl: {file}:3: job 1 has the unique name, so nothing was submitted\n");
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr), (0, "1\n2\n1\n", remark));
+    daemon.ok(&["cancel", "1-2"]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let daemon = Daemon::start(1);
     let cases: [(&[&str], &str); 5] = [

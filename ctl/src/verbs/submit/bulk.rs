@@ -16,7 +16,7 @@ use crate::cli::ids::in_ranges;
 use crate::exit::ExitReason;
 use crate::follow::HeldSignals;
 use crate::link::connect::Link;
-use crate::term::text;
+use crate::term::text::{self, say};
 use crate::verbs::Context;
 
 /// A batch is sent when it has this many jobs, or this many bytes of input.
@@ -117,15 +117,26 @@ impl Bulk<'_> {
             }
         };
 
-        self.accepted += submitted.ids.len();
+        let skipped = submitted.skipped.unwrap_or_default();
+        self.accepted += submitted.ids.len() - skipped.len();
 
-        let lines = submitted.ids.iter().map(|id| {
-            if self.as_json { format!("{{\"id\":{id},\"schema\":{SCHEMA}}}\n") } else { format!("{id}\n") }
-        });
+        let is_skipped = |place: &usize| skipped.binary_search(place).is_ok();
+        let lines =
+            submitted.ids.iter().enumerate().map(|(place, id)| match (self.as_json, is_skipped(&place)) {
+                (true, true) => format!("{{\"id\":{id},\"schema\":{SCHEMA},\"skipped\":true}}\n"),
+                (true, false) => format!("{{\"id\":{id},\"schema\":{SCHEMA}}}\n"),
+                (false, _) => format!("{id}\n"),
+            });
         let last = in_ranges(&submitted.ids);
         let done = format!("{} jobs were accepted, the last ones are {last}", self.accepted);
         let told = held.print(&lines.collect::<String>(), &done);
-        text::or_untold(told, done)
+        text::or_untold(told, done)?;
+        let jobs = batch.lines.iter().zip(&submitted.ids).enumerate();
+        for (_, (line, id)) in jobs.filter(|(place, _)| is_skipped(place)) {
+            let name = &self.name;
+            say(format_args!("{name}:{line}: job {id} has the unique name, so nothing was submitted"));
+        }
+        Ok(())
     }
 
     fn wrong(&self, line: usize, reason: &str) -> anyhow::Error {
