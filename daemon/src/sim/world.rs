@@ -248,9 +248,10 @@ impl World {
         let moved = match &delayed.orders[index] {
             Order::Change(Change::Move(moved)) => moved,
             Order::Change(Change::Release { ids, .. }) => {
-                let ids = ids.clone();
+                let (ids, told) = (ids.clone(), delayed.answers.len());
                 self.delayed_mut().carry_out(index);
-                if let Some(Told::Answer(Answer::Released { .. })) = self.delayed().answers.back() {
+                let is_released = |told: &Told| matches!(told, Told::Answer(Answer::Released { .. }));
+                if self.delayed().answers.iter().skip(told).any(is_released) {
                     ids.iter().for_each(|id| _ = self.executed.remove(id));
                 }
                 return true;
