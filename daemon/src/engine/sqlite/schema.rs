@@ -197,7 +197,8 @@ const MIGRATIONS: &[&str] = &[
         WHERE unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL;
     CREATE INDEX jobs_following ON jobs (unique_name) WHERE follows > 0 AND ended_us IS NULL;
 
-    -- `deadline_us`: the job is to have ended by then, `within_us` after its submission.
+    -- `deadline_us`: the job is to have ended by then, `within_us` after its submission. A job that is being ended for
+    -- that has 'deadline' in place of a result.
     ALTER TABLE jobs ADD COLUMN within_us INTEGER;
     ALTER TABLE jobs ADD COLUMN deadline_us INTEGER;
     -- All that is asked of it is in it, so that no row is read.

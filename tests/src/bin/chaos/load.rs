@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::methods::{Cancel, List, Release, Submit, SubmitMany, Wait};
-use pool_proto::nouns::{Brief, Job, OnDisconnect, ProgressEvent};
+use pool_proto::nouns::{Brief, IfExists, Job, OnDisconnect, ProgressEvent};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -96,6 +96,11 @@ impl<'s> Attendant<'s> {
             // No drain comes, so that this changes nothing.
             job.tie = self.random.random_bool(0.1).then(|| "pool".to_owned());
             job.priority = Some(self.random.random_range(-1..=1));
+            if self.random.random_bool(0.03) {
+                // They end all the same, one after the other.
+                job.unique = Some(format!("name {}", self.random.random_range(0..6)).into());
+                job.if_exists = Some(IfExists::Queue);
+            }
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.
