@@ -826,7 +826,7 @@ fn squares_through_two_workers_with_callbacks_and_through_three_in_order() {
         for n in 1 2 3 4; do poolctl call --async --on-success 'python3 {read} >> {squares}' two square $n; done
         poolctl pool add three --workers 3 -- python3 {square}
         for n in 1 2 3 4; do poolctl call three square $n; done
-        poolctl shutdown"
+        poolctl shutdown 2>/dev/null"
     );
     let poolctl = pool_tests::poolctl();
     let path =
