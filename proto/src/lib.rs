@@ -28,6 +28,7 @@ pub mod refusal;
 
 pub mod client;
 
+pub mod account;
 pub mod location;
 pub mod os_text;
 pub mod own_file;

@@ -18,7 +18,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
+
+use crate::account::Account;
 
 /// The variable that names the socket for poold and poolctl. A job finds the socket of its own daemon in it.
 pub const SOCKET_VARIABLE: &str = "POOL_SOCKET";
@@ -101,7 +103,7 @@ pub fn home() -> Option<PathBuf> {
         return named;
     }
 
-    let known = User::from_uid(geteuid()).ok().flatten().map(|user| user.dir);
+    let known = Account::of(geteuid().as_raw()).map(|account| account.home);
     match known {
         Some(known) if named.is_none() || is_own(&known) => Some(known),
         Some(_) | None => named,

@@ -22,15 +22,15 @@ type Budget = (&'static str, f64);
 
 /// `poolctl submit --wait -- /bin/true`: what poolctl does.
 const CLIENT: &[Budget] = &[
-    ("poolctl: looks", 10.0),
-    ("poolctl: memory", 31.0),
-    ("poolctl: open, close", 29.0),
+    ("poolctl: looks", 2.0),
+    ("poolctl: memory", 13.0),
+    ("poolctl: open, close", 12.0),
     ("poolctl: others", 24.0),
     ("poolctl: processes", 1.0),
-    ("poolctl: reads", 14.0),
-    ("poolctl: signals", 23.0),
-    ("poolctl: sockets", 10.0),
-    ("poolctl: system calls", 142.0),
+    ("poolctl: reads", 6.0),
+    ("poolctl: signals", 14.0),
+    ("poolctl: sockets", 6.0),
+    ("poolctl: system calls", 82.0),
     ("poolctl: waits", 4.0),
 ];
 

@@ -90,6 +90,11 @@ impl HeldSignals {
         self.let_go();
     }
 
+    /// Holds the signals back until poolctl ends, which is soon: what they were meant for is over.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     fn let_go(&self) {
         // The mask is that from before, so the call cannot fail.
         let _ = self.before.thread_set_mask();

@@ -12,10 +12,9 @@
 //!
 //! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
 //! does. Between the submission and its acceptance signals are held back (see
-//! [`HeldSignals`](super::held::HeldSignals)). After the job has ended they have their default effect.
-//!
-//! poolctl takes over the signals in two steps, so that a short job does not pay for a thread. First the
-//! signals are only noted. Later, threads of their own act on them, even if the rest of poolctl is blocked.
+//! [`HeldSignals`](super::held::HeldSignals)), and for some milliseconds more, so that a short job does not pay
+//! for handlers and threads; one that comes before its end is too late for it. Then threads of their own act on the
+//! signals, even if the rest of poolctl is blocked.
 
 use std::io::Read;
 use std::mem::MaybeUninit;
@@ -51,45 +50,18 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// If poold has not taken a signal after this time, poolctl says so.
 const UNANSWERED: Duration = Duration::from_secs(1);
 
-/// The signals of one job's waiter.
-#[derive(Debug)]
-pub struct Interrupts {
-    /// What is noted, until the threads take it.
-    noted: Option<Noted>,
-}
-
-#[derive(Debug)]
-struct Noted {
-    id: u64,
-    link: Link,
-    /// One stream for each signal: it gets one byte each time the signal comes.
-    streams: [(i32, UnixStream); 2],
-}
-
-impl Interrupts {
-    /// Notes SIGINT and SIGTERM from now on. A signal that was ignored when poolctl started stays ignored.
-    ///
-    /// # Errors
-    /// Those of sigaction(2) and socketpair(2).
-    pub fn of_job(id: u64, link: &Link) -> anyhow::Result<Self> {
-        let note = |signal| note(signal).with_context(|| format!("cannot handle signal {signal}"));
-        let streams = [(SIGINT, note(SIGINT)?), (SIGTERM, note(SIGTERM)?)];
-        Ok(Self { noted: Some(Noted { id, link: link.clone(), streams }) })
+/// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when poolctl
+/// started stays ignored.
+///
+/// # Errors
+/// Those of sigaction(2) and socketpair(2).
+pub fn attend(id: u64, link: &Link) -> anyhow::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        let noted = note(signal).with_context(|| format!("cannot handle signal {signal}"))?;
+        let link = link.clone();
+        thread::spawn(move || attend_to(signal, noted, id, &link));
     }
-
-    /// Whether the signals are noted, and no thread acts on them yet.
-    pub fn are_only_noted(&self) -> bool {
-        self.noted.is_some()
-    }
-
-    /// Acts on the signals from now on, on threads that end with poolctl.
-    pub fn attend(&mut self) {
-        let Some(Noted { id, link, streams }) = self.noted.take() else { return };
-        for (signal, noted) in streams {
-            let link = link.clone();
-            thread::spawn(move || attend(signal, noted, id, &link));
-        }
-    }
+    Ok(())
 }
 
 /// Notes a signal from now on: the stream gets one byte each time the signal comes. A signal that was ignored
@@ -127,7 +99,7 @@ pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
 
 /// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's end
 /// may not be written, and the next signal is heard all the same.
-fn attend(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
+fn attend_to(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
     let most = if signal == SIGINT { MOST_INTERRUPTS } else { MOST_TERMINATIONS };
     let (mut last, mut count) = (None::<Instant>, 0);
     let unheard = Arc::new(AtomicBool::new(false));

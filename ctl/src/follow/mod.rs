@@ -27,7 +27,6 @@ use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent};
 use pool_proto::{Client, ClientError, Record, Refusal, State};
 
 use self::held::UNANSWERED;
-use self::interrupt::Interrupts;
 use self::tail::{Attempt, Pumped};
 use crate::link::connect::{Link, not_known_whether_accepted};
 use crate::link::deadline::Deadline;
@@ -79,7 +78,7 @@ pub struct Follower<'a> {
     session: Session<'a>,
     sinks: Sinks,
     subject: Subject,
-    /// The job gets our signals (see [`Interrupts`]), and gets SIGPIPE when the reader of our output has
+    /// The job gets our signals (see [`interrupt`]), and gets SIGPIPE when the reader of our output has
     /// gone.
     is_in_place: bool,
     /// What happens to the job when poolctl dies. poolctl says so again when poold is back.
@@ -90,12 +89,22 @@ pub struct Follower<'a> {
     /// When to look whether the job goes on writing what nobody reads, and how much that was at the last look.
     unheard: Option<(Deadline, Option<u64>)>,
     inotify: Option<Inotify>,
-    interrupts: Option<Interrupts>,
-    /// Signals, from the submission of the job to its acceptance.
+    /// Signals, from the submission of the job until threads act on them.
     held: Option<HeldSignals>,
     obstacles: Obstacles,
     progress: ProgressLines,
     buffer: Vec<u8>,
+}
+
+/// Threads act on signals from now on, where they were held back and there is a job that they are for.
+fn take_over(held: &mut Option<HeldSignals>, id: Option<u64>, link: &Link) -> anyhow::Result<()> {
+    if let Some(id) = id
+        && held.is_some()
+    {
+        interrupt::attend(id, link)?;
+        *held = None;
+    }
+    Ok(())
 }
 
 /// What following a job has come to.
@@ -140,7 +149,6 @@ impl<'a> Follower<'a> {
             is_unshown: false,
             unheard: None,
             inotify: None,
-            interrupts: None,
             held: None,
             obstacles: Obstacles::of_one(),
             progress: ProgressLines::of_one(),
@@ -191,19 +199,11 @@ impl<'a> Follower<'a> {
                     Some(Attended::Ended(record)) => {
                         while self.pump()? {}
                         self.progress.clear();
+                        self.held.take().into_iter().for_each(HeldSignals::keep);
                         return self.shown(*record).map(|record| Attended::Ended(Box::new(record)));
                     }
                     Some(skipped @ Attended::Skipped { .. }) => return Ok(skipped),
                 }
-            }
-
-            // What was held back until the job was accepted is noted once more, and then goes to the job.
-            if self.is_in_place
-                && self.interrupts.is_none()
-                && let Some(id) = self.id()
-            {
-                self.interrupts = Some(Interrupts::of_job(id, self.link)?);
-                self.held = None;
             }
 
             let has_more = self.pump()?;
@@ -212,20 +212,25 @@ impl<'a> Follower<'a> {
                 self.progress.aside(|| say(line));
             }
             if !self.wait(has_more)? && !has_more {
-                self.settle_in();
+                self.settle_in()?;
             }
         }
     }
 
     /// The job is not a short one. From now on threads act on signals, and the files of the attempt are
     /// watched.
-    fn settle_in(&mut self) {
-        if let Some(interrupts) = &mut self.interrupts {
-            interrupts.attend();
-        }
+    fn settle_in(&mut self) -> anyhow::Result<()> {
+        self.take_over_signals()?;
         if let Some(attempt) = &mut self.attempt {
             attempt.watch(&mut self.inotify);
         }
+        Ok(())
+    }
+
+    /// What was held back goes to the job, once there is one.
+    fn take_over_signals(&mut self) -> anyhow::Result<()> {
+        let id = self.id();
+        take_over(&mut self.held, id, self.link)
     }
 
     /// A success whose output was not there to be printed is none.
@@ -299,11 +304,11 @@ impl<'a> Follower<'a> {
 
     /// Passes on output, at most one buffer of each stream. True if there may be more.
     fn pump(&mut self) -> anyhow::Result<bool> {
+        let (id, link) = (self.id(), self.link);
         let Some(attempt) = &mut self.attempt else { return Ok(false) };
-        let interrupts = &mut self.interrupts;
 
         // The reader of our output may be slow. poolctl must not be deaf to signals meanwhile.
-        let before_a_block = || interrupts.iter_mut().for_each(Interrupts::attend);
+        let before_a_block = || take_over(&mut self.held, id, link);
         let pumped = attempt.pump(&mut self.buffer, before_a_block);
         let Pumped { has_more, is_unheard } = pumped.map_err(|error| self.untold(error))?;
         if is_unheard {
@@ -384,7 +389,11 @@ impl<'a> Follower<'a> {
             return Ok(true);
         }
         if let Some(held) = &self.held {
-            held.look(UNANSWERED);
+            if self.id().is_none() {
+                held.look(UNANSWERED);
+            } else if held.has_come() {
+                self.take_over_signals()?;
+            }
         }
         self.look_at_unheard();
         Ok(count > 0)
@@ -397,7 +406,7 @@ impl<'a> Follower<'a> {
             Some(attempt) if !attempt.is_watched() => Some(UNWATCHED),
             Some(_) if self.inotify.is_none() => Some(WITHOUT_INOTIFY),
             // The job waits for a slot.
-            None if self.interrupts.as_ref().is_some_and(Interrupts::are_only_noted) => Some(UNWATCHED),
+            None if self.held.is_some() && self.id().is_some() => Some(UNWATCHED),
             Some(_) | None => None,
         }
     }

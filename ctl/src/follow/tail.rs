@@ -90,7 +90,11 @@ impl Attempt {
     ///
     /// # Errors
     /// When a file cannot be read, or our output not be written.
-    pub fn pump(&mut self, buffer: &mut [u8], mut before_a_block: impl FnMut()) -> anyhow::Result<Pumped> {
+    pub fn pump(
+        &mut self,
+        buffer: &mut [u8],
+        mut before_a_block: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Pumped> {
         let mut pumped = Pumped { has_more: false, is_unheard: false };
         for tail in &mut self.tails {
             let Some(target) = tail.target else { continue };
@@ -101,7 +105,7 @@ impl Attempt {
             }
 
             if count > PIPE_BUF || !target.is_ready(PollTimeout::ZERO).unwrap_or(false) {
-                before_a_block();
+                before_a_block()?;
             }
             match target.write_all(&buffer[..count]) {
                 Err(Errno::EPIPE) => {
@@ -119,7 +123,7 @@ impl Attempt {
 impl Tail {
     fn read(&mut self, buffer: &mut [u8], pumped: &mut Pumped) -> anyhow::Result<usize> {
         let count = self.file.read_at(buffer, self.offset).context("cannot read the job's output")?;
-        if count == 0 {
+        if count == 0 && self.offset > 0 {
             // The file is smaller than before: the job has emptied it, as a shell does for `> /dev/stderr`.
             let size = self.file.metadata().context("cannot look at the job's output")?.len();
             if size < self.offset {

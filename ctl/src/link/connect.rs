@@ -56,7 +56,11 @@ impl Link {
 
     /// The path at which poold listens, or would listen.
     pub fn socket(&self) -> PathBuf {
-        self.named.clone().or_else(|| self.told()).unwrap_or_else(|| self.default.clone())
+        self.socket_by(self.told())
+    }
+
+    fn socket_by(&self, told: Option<PathBuf>) -> PathBuf {
+        self.named.clone().or(told).unwrap_or_else(|| self.default.clone())
     }
 
     /// Whether the user has named the socket.
@@ -65,8 +69,10 @@ impl Link {
     }
 
     /// Where the user's poold listens, as its state directory says, whatever the environment says.
+    /// None where the user has named a socket.
     fn told(&self) -> Option<PathBuf> {
-        Place::read(self.state_dir.as_deref()?)?.socket
+        let state_dir = self.state_dir.as_deref().filter(|_| self.named.is_none())?;
+        Place::read(state_dir)?.socket
     }
 
     /// Connects to poold, and starts poold if none is running and poolctl may start one.
@@ -99,15 +105,21 @@ impl Link {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn find(&self) -> io::Result<Client> {
+        self.find_by(self.told())
+    }
+
+    fn find_by(&self, told: Option<PathBuf>) -> io::Result<Client> {
         let until = Deadline::after(STARTING);
-        loop {
-            match self.open() {
-                Err(error) if is_absent(&error) && self.holder().is_some() && !until.is_over() => {
-                    thread::sleep(Duration::from_millis(20));
-                }
-                other => return other,
-            }
+        let mut opened = self.open_by(told);
+        while let Err(error) = &opened
+            && is_absent(error)
+            && self.holder().is_some()
+            && !until.is_over()
+        {
+            thread::sleep(Duration::from_millis(20));
+            opened = self.open();
         }
+        opened
     }
 
     /// Who uses the state directory that poolctl goes by: a poold that lives, whether it listens or not.
@@ -127,11 +139,15 @@ impl Link {
     /// # Errors
     /// Those of connect(2), or whose server it is.
     pub fn open(&self) -> io::Result<Client> {
+        self.open_by(self.told())
+    }
+
+    fn open_by(&self, told: Option<PathBuf>) -> io::Result<Client> {
         if let Some(named) = &self.named {
             return self.open_at(named).inspect_err(|_| self.knock());
         }
 
-        let told = self.told().filter(|told| *told != self.default);
+        let told = told.filter(|told| *told != self.default);
         let at_told = told.map(|told| self.open_at(&told));
         match at_told {
             Some(Ok(client)) => Ok(client),
@@ -170,8 +186,9 @@ impl Link {
 
     /// Connects like [`find`](Self::find). If the first reply does not come, poolctl says so.
     fn find_heeding_silence(&self) -> io::Result<Client> {
-        silence::begin(&self.socket());
-        match self.find() {
+        let told = self.told();
+        silence::begin(&self.socket_by(told.clone()));
+        match self.find_by(told) {
             Ok(mut client) => {
                 client.on_first_reply(silence::end);
                 Ok(client)
@@ -203,7 +220,7 @@ impl Link {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        check_socket_path(&self.socket()).map_err(anyhow::Error::msg)
+        check_socket_path(self.named.as_ref().unwrap_or(&self.default)).map_err(anyhow::Error::msg)
     }
 
     fn explain(&self, error: io::Error) -> anyhow::Error {
