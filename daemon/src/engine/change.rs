@@ -125,9 +125,9 @@ pub enum CallbackEnd {
 }
 
 impl Change {
-    /// Whether somebody is told, when it is written, that it will not be lost: its commit must reach the
-    /// disk. The others only say how far things have come: a power cut that takes one of them away makes a
-    /// job or a callback run again, which it would have had to anyway.
+    /// Whether the commit of this change is a promise to a client, and so needs an fsync. The other changes only
+    /// say how far things have come: a power cut that takes one of them away makes a job or a callback run
+    /// again, which the power cut does anyway.
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } => true,

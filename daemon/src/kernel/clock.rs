@@ -7,7 +7,7 @@
 //! | CLOCK_REALTIME, [`wall_us`] | the record: when a job was submitted, started. An administrator or NTP may set it at any time, by hours |
 //!
 //! What waits over a restart is written down as wall time, since a boot's clock means nothing to the next boot;
-//! a start bounds it (`engine/sqlite/waits.rs`).
+//! a start bounds it (`engine/sqlite/waits.rs`, `deadlines.rs`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,5 @@
 //! What a start makes of the end of the last daemon: which boot of the machine it was in, and what of its
-//! attempts is still there and is killed. What becomes of their jobs is the scheduler's decision.
+//! attempts is still there and is killed. What becomes of their jobs is the core's decision.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -356,7 +356,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What the scheduler needs to know. `workers` is the command line's word on the pool "default";
+    /// What the core needs to know. `workers` is the command line's word on the pool "default";
     /// `minimal` the environment of resident programs that name none.
     pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {
         let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);

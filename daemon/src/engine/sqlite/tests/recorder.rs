@@ -1,6 +1,6 @@
 //! SQLite's way to the disk, wrapped: what it does to the files of a directory that is being recorded is
 //! remembered, in order, and its syncs fail where a test wants that. Everything else goes straight through.
-//! The only unsafe code outside `process`, and only in tests.
+//! Besides `kernel` this is where unsafe code is, and only in tests.
 //!
 //! See <https://www.sqlite.org/vfs.html>. It is made for a store as ours: no shared memory (exclusive
 //! locking), no mapped files.
