@@ -50,7 +50,8 @@ fn built(name: &str) -> PathBuf {
     BUILD.get_or_init(|| {
         let mut command = Command::new(env!("CARGO"));
         command.args(["build", "--quiet", "--package", "poold", "--package", "poolctl"]);
-        command.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+        // Where cargo finds its configuration, as well.
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
         command.arg("--target-dir").arg(folder.parent().expect("PROFILE is in target"));
         if folder.ends_with("release") {
             command.arg("--release");
