@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use pool_proto::methods::{Get, List, Release};
+use pool_proto::methods::{Get, List, MAX_RELEASED, Release};
 use pool_proto::{Client, ClientError, Refusal, State};
 
 use super::Context;
@@ -27,18 +27,22 @@ impl ReleaseOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
         let mut selection = Selection::of(&self.ids);
+        let mut released = HashSet::new();
         loop {
-            let held = held(&mut client)?;
-            selection.leave_out_others(&held, |id| Some(why_not(&mut client, id)), "is held");
-            if selection.ids().is_empty() {
+            let mut kept = held(&mut client)?;
+            kept.extend(&released);
+            selection.leave_out_others(&kept, |id| Some(why_not(&mut client, id)), "is held");
+            let left = selection.ids().iter().copied().filter(|id| !released.contains(id));
+            let some: Vec<u64> = left.take(MAX_RELEASED).collect();
+            if some.is_empty() {
                 return Ok(selection.exit());
             }
 
-            match client.request(&Release { ids: selection.ids().to_vec() }) {
+            match client.request(&Release { ids: some.clone() }) {
                 // Another client has released or canceled a job in this moment.
                 Err(ClientError::Refused(Refusal::NotHeld { .. })) => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => return Ok(selection.exit()),
+                Ok(_) => released.extend(some),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What clients change about jobs that are there: signals, and the release of held ones. (A cancel waits for
 //! the ends: [`wait`](super::wait).)
 
-use pool_proto::methods::{Empty, Signal};
+use pool_proto::methods::{Empty, MAX_RELEASED, Signal};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
@@ -52,6 +52,10 @@ impl Desk {
         // A job that is named twice is released once.
         let mut named = IdSet::default();
         ids.retain(|&id| named.insert(id));
+        if ids.len() > MAX_RELEASED {
+            let parameter = format!("ids: at most {MAX_RELEASED} at once");
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
         self.requests.insert(request, Open::Releasing);
         self.effects.push(Effect::Change(Change::Release { request, ids }));
     }

@@ -175,8 +175,8 @@ impl Change {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
+            Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
-            | Self::Release { .. }
             | Self::Wake { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }

@@ -27,6 +27,8 @@ pub struct Ended {
     pub disk_bytes: u64,
     /// When its first process was found to have ended, in microseconds since 1970.
     pub ended_us: i64,
+    /// The same, in microseconds since the boot.
+    pub ended_since_boot_us: u64,
     /// Killed by whom besides those who were asked to.
     pub verdict: Option<Verdict>,
 }

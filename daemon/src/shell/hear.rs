@@ -7,7 +7,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use signal_hook_mio::v1_0::Signals;
 
 use super::turn::{Inbox, Input};
-use super::{LISTENER, Shell};
+use super::{LISTENER, Shell, clock};
 use crate::core::{self, LaneId, SlotId};
 use crate::desk::{self, ConnectionId};
 use crate::fleet::{Fleet, FleetEvent};
@@ -62,7 +62,7 @@ impl Shell {
                 // Of what is kept in memory alone nothing is on the disk.
                 let is_volatile = matches!(claim.unit, Unit::Job(id) if self.engine.is_volatile(id));
                 let stderr_bytes = if is_volatile { 0 } else { self.keep_log(slot, claim, log) };
-                let ended_us = self.clock.now().wall_us;
+                let ended_us = clock::now().wall_us;
                 let answered = Answered { result, stderr_bytes, ended_us, rss_bytes };
                 inbox.push_back(Input::Core(core::Event::Answered { slot, claim, answered }));
             }
@@ -102,7 +102,7 @@ impl Shell {
             inbox.push_back(Input::Desk(desk::Event::Measured { ended, running }));
         }
         if self.remover.has_room() {
-            self.engine.go_on_pruning(self.clock.now().wall_us);
+            self.engine.go_on_pruning(clock::now().wall_us);
         }
     }
 

@@ -48,7 +48,6 @@ use crate::start::cli::SupervisorOptions;
 use crate::start::config::Config;
 use crate::start::handover::Handover;
 use alarm::Alarm;
-use clock::Clock;
 use containment::Containment;
 use launch::Site;
 use service_manager::ServiceManager;
@@ -90,7 +89,6 @@ struct Shell {
     options: SupervisorOptions,
     config: Config,
     site: Site,
-    clock: Clock,
     alarm: Alarm,
     engine: Engine<Sqlite>,
     server: Server,
@@ -178,7 +176,7 @@ impl Supervisor {
         shell.server.accept_again(clients);
         shell.hear_clients(clients, &mut machines.inbox);
         shell.hear_files(&mut machines.inbox);
-        if machines.core.next_deadline().is_some_and(|at| at <= shell.clock.now().monotonic) {
+        if machines.core.next_deadline().is_some_and(|at| at <= clock::now().monotonic) {
             machines.inbox.push_back(turn::Input::Core(crate::core::Event::Tick));
         }
 
@@ -186,7 +184,7 @@ impl Supervisor {
 
         // The workers first: they may be idle. Then the engine, so that its fsync begins before clients are
         // written to.
-        shell.service_manager.alive(shell.clock.now().monotonic);
+        shell.service_manager.alive(clock::now().monotonic);
         shell.fleet.flush();
         shell.engine.flush(|| machines.desk.awaited());
         shell.server.flush(clients);
@@ -200,7 +198,7 @@ impl Supervisor {
             return Ok(Some(Duration::ZERO));
         }
 
-        let now = shell.clock.now().monotonic;
+        let now = clock::now().monotonic;
         let accept = shell.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
         let overdue = shell.fleet.patience().map(|left| now + left);
         let deadlines = [machines.core.next_deadline(), shell.service_manager.deadline(), overdue, accept];

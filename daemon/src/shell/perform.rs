@@ -9,9 +9,9 @@ use pool_proto::OsText;
 use pool_proto::location::SOCKET_VARIABLE;
 use pool_proto::nouns::HappeningKind;
 
-use super::Shell;
 use super::launch::{self, DAEMON_VARIABLE};
 use super::turn::{Inbox, Input, Outside};
+use super::{Shell, clock};
 use crate::core::{self, LaneId, Now, SeatOf, SlotId};
 use crate::desk;
 use crate::engine::{Answer, CallbackEnd, CallbackRun, Change, Said};
@@ -22,7 +22,7 @@ use crate::worker::protocol::{Run, WorkerCommand};
 
 impl Outside for Shell {
     fn now(&self) -> Now {
-        self.clock.now()
+        clock::now()
     }
 
     fn perform(&mut self, effect: core::Effect, inbox: &mut Inbox) {
@@ -31,7 +31,7 @@ impl Outside for Shell {
                 self.engine.ask_overdue(after, until_us, limit);
             }
             core::Effect::Insert { request, jobs, deadlines_from_us } => {
-                self.engine.insert(request, jobs, self.clock.now().wall_us, deadlines_from_us);
+                self.engine.insert(request, jobs, clock::now().wall_us, deadlines_from_us);
             }
             core::Effect::Change(change) => {
                 self.drop_earlier_output(&change);
@@ -85,7 +85,7 @@ impl Outside for Shell {
     }
 
     fn said(&mut self) -> Option<Said> {
-        let said = self.engine.next(self.clock.now().wall_us)?;
+        let said = self.engine.next(clock::now().wall_us)?;
         self.heed(&said);
         Some(said)
     }

@@ -1,7 +1,7 @@
 //! The configuration, read anew at SIGHUP, and whatever else changes it at run time.
 
-use super::Shell;
 use super::turn::{Inbox, Input};
+use super::{Shell, clock};
 use crate::core::{PoolSettings, Settings};
 use crate::desk;
 use crate::engine::HistoryLimits;
@@ -50,7 +50,7 @@ impl Shell {
         inbox.extend(self.contained_if_changed());
 
         self.limit_history(0);
-        self.engine.prune(self.clock.now().wall_us);
+        self.engine.prune(clock::now().wall_us);
         settings
     }
 

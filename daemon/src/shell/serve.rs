@@ -9,8 +9,8 @@ use std::path::Path;
 use pool_proto::methods::{OutputOpened, Spooled};
 use pool_proto::nouns::{Condition, Progress, ProgressEvent, Stuck};
 
-use super::Shell;
 use super::turn::{Inbox, Input};
+use super::{Shell, clock};
 use crate::core;
 use crate::desk::{self, MAX_UNREAD};
 use crate::files::{layout, output, slot_output, spool};
@@ -71,7 +71,7 @@ impl Shell {
             desk::Effect::Chore(chore) => self.engine.chore(chore),
             desk::Effect::RemoveSpooled { token } => self.remover.remove_stdin(token),
             desk::Effect::Measure { running } => self.measurer.measure(running),
-            desk::Effect::Prune => self.engine.prune(self.clock.now().wall_us),
+            desk::Effect::Prune => self.engine.prune(clock::now().wall_us),
             desk::Effect::Configure(config) => {
                 let settings = self.configure(*config, inbox);
                 inbox.push_back(Input::Core(core::Event::Configure(settings)));

@@ -30,7 +30,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::account;
 use super::alarm::Alarm;
-use super::clock::Clock;
+use super::clock;
 use super::containment::Containment;
 use super::launch::Site;
 use super::recovery::{self, Recovery};
@@ -215,8 +215,7 @@ impl Cleared {
         let Ground { options, config, listener, lifeline, locks, readiness, poll, waker, signals, nofile } =
             ground;
         let registry = poll.registry();
-        let clock = Clock::start();
-        let now = clock.now();
+        let now = clock::now();
 
         let remover = start_remover(&options.state_dir, &restored, &waker)?;
         let measurer = Measurer::start(&options.state_dir, wake(&waker)).context("cannot start a thread")?;
@@ -268,7 +267,6 @@ impl Cleared {
                 socket: options.socket.as_path().into(),
                 daemon,
             },
-            clock,
             alarm: Alarm::new(registry, ALARM).context("cannot make a timer")?,
             engine,
             exiting: false,
@@ -285,7 +283,7 @@ impl Cleared {
         if let Some(boot_id) = recovery.boot_id {
             shell.engine.chore(Chore::Booted { boot_id });
         }
-        shell.engine.prune(shell.clock.now().wall_us);
+        shell.engine.prune(clock::now().wall_us);
         machines.turn(&mut shell);
         shell.fleet.flush();
         shell.engine.flush(Vec::new);

@@ -84,7 +84,16 @@ fn reports_of_an_attempt_that_is_over_are_ignored() {
     assert_eq!(world.running_jobs(), [1]);
     let ended = |exit| {
         let usage = Usage::default();
-        Ended { exit, usage, stdout_bytes: 0, stderr_bytes: 0, disk_bytes: 0, ended_us: 0, verdict: None }
+        Ended {
+            exit,
+            usage,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            disk_bytes: 0,
+            ended_us: 0,
+            ended_since_boot_us: 0,
+            verdict: None,
+        }
     };
     world.handle(Event::Started {
         slot: slot(0),

@@ -225,6 +225,21 @@ fn an_ordered_end_repeats_nothing_that_must_not_be() {
     }
 }
 
+/// Whatever the wall's clock says by then: an administrator may have set it.
+#[test]
+fn an_end_after_the_order_to_end_is_no_end_of_its_own() {
+    let mut world = World::up(1);
+    world.submit(vec![work()]);
+    world.settle();
+    world.attempt_started(slot(0));
+    world.handle(Event::Stop);
+    world.advance(Duration::from_millis(1));
+    world.now.wall_us -= 3_600_000_000;
+    world.attempt_ended(slot(0), EXITED);
+    while world.store_step() {}
+    assert_eq!(world.state(1), State::Queued, "it is run again");
+}
+
 /// What is written down names the worker: the word that a start is on disk, which was meant for a dead one,
 /// starts nothing in the next one's hands.
 #[test]

@@ -227,6 +227,7 @@ impl World {
             disk_bytes: 0,
             stderr_bytes: 0,
             ended_us: self.now.wall_us,
+            ended_since_boot_us: u64::try_from(self.now.monotonic.as_micros()).unwrap_or(u64::MAX),
             verdict: None,
         };
         self.handle(Event::Ended { slot, claim, ended });

@@ -493,6 +493,7 @@ impl Worker {
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
         let ended_us = attempt.start.end_us();
+        let ended_since_boot_us = u64::try_from(clock::since_boot().as_micros()).unwrap_or(u64::MAX);
 
         let mut exit = exit;
         for reaped in self.sweep() {
@@ -525,8 +526,16 @@ impl Worker {
         let named = attempt.files.end(&mut self.output, is_gone);
         self.tell_unnamed(attempt.claim, named);
 
-        let ended =
-            Ended { exit, usage: attempt.usage, stdout_bytes, stderr_bytes, disk_bytes, ended_us, verdict };
+        let ended = Ended {
+            exit,
+            usage: attempt.usage,
+            stdout_bytes,
+            stderr_bytes,
+            disk_bytes,
+            ended_us,
+            ended_since_boot_us,
+            verdict,
+        };
         let is_heard = self.report(&WorkerReport::Ended { claim: attempt.claim, ended });
         self.output.prepare();
         Ok(is_heard)

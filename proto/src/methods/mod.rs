@@ -34,7 +34,7 @@ pub use events::Events;
 pub use list::{Absent, AbsentIds, Get, Got, List, Listed, MAX_ABSENT, Output, OutputOpened};
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool};
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Cancel, Canceled, Release, Signal};
+pub use signal::{Cancel, Canceled, MAX_RELEASED, Release, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;

@@ -34,6 +34,9 @@ pub struct Signal {
     pub signal: i32,
 }
 
+/// Jobs that one `Release` names at most: all of them are one transaction, for which others wait.
+pub const MAX_RELEASED: usize = 16_384;
+
 /// Parameters of `Release`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

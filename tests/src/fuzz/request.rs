@@ -313,6 +313,7 @@ fn run(work: Arc<Work>, config: &Config) {
         stderr_bytes: 0,
         disk_bytes: 0,
         ended_us: now.wall_us,
+        ended_since_boot_us: 0,
         verdict: None,
     };
     let effects = core.handle(now, Event::Ended { slot, claim, ended });

@@ -33,8 +33,8 @@ pub struct Active {
     /// What a call has told last.
     pub progress: Option<CallProgress>,
     pub phase: Phase,
-    /// When the daemon began to end it, in microseconds since 1970.
-    pub stopped_us: Option<i64>,
+    /// When the daemon began to end it.
+    pub stopped_at: Option<Duration>,
 }
 
 /// How far an attempt's life has come.
@@ -159,8 +159,9 @@ impl Core {
         let Some(active) = self.take_active(id, slot, claim) else { return };
 
         // What ended before the daemon sent it anything has ended by itself: its report was on its way.
+        let ended_at = Duration::from_micros(ended.ended_since_boot_us);
         let is_interrupted = |reason: &StopReason| {
-            *reason != StopReason::Shutdown || active.stopped_us.is_none_or(|at| ended.ended_us >= at)
+            *reason != StopReason::Shutdown || active.stopped_at.is_none_or(|at| ended_at >= at)
         };
         let stopping = active.stop_reason().filter(is_interrupted);
         match outcome::of_end(ended, stopping, active.work.on_crash) {
@@ -289,7 +290,7 @@ impl Active {
             started_us: 0,
             progress: None,
             phase: Phase::Running { deadline: None },
-            stopped_us: None,
+            stopped_at: None,
         }
     }
 

@@ -78,7 +78,7 @@ impl Core {
                 };
                 let kill_at = now.monotonic + grace;
                 active.phase = Phase::Stopping { reason, kill_at };
-                active.stopped_us = Some(now.wall_us);
+                active.stopped_at = Some(now.monotonic);
                 let started = active.started;
 
                 self.timers.clear(deadline, Timer::Attempt(Unit::Job(id)));

@@ -94,6 +94,20 @@ fn next_after(trial: &mut Trial, order: Order) -> Option<u64> {
     }
 }
 
+pub fn who_joins_a_name_joins_the_job_that_takes_the_place_of_others(trial: &mut Trial) {
+    use IfExists::{Join, Queue, Replace, Skip};
+
+    inserted(trial, insert(1, 1, vec![named("a", Queue); 2]));
+    assert_eq!(inserted(trial, insert(3, 3, vec![named("a", Join)])).0, [(0, JobId(1))]);
+    let batch = vec![named("a", Replace), named("a", Join), named("a", Queue), named("a", Skip)];
+    let (existing, turns) = inserted(trial, insert(4, 4, batch));
+    assert_eq!(existing, [(1, JobId(4)), (3, JobId(4))]);
+    assert_eq!(turns.skipped, [(3, State::Queued)]);
+
+    trial.restart();
+    assert_eq!(inserted(trial, insert(8, 8, vec![named("a", Join)])).0, [(0, JobId(4))]);
+}
+
 pub fn a_unique_name_is_one_jobs_at_a_time(trial: &mut Trial) {
     use IfExists::{Join, Queue, Skip};
 

@@ -196,6 +196,7 @@ macro_rules! stories {
                 new_jobs_are_added_all_or_none,
                 a_key_is_held_by_one_job,
                 a_unique_name_is_one_jobs_at_a_time,
+                who_joins_a_name_joins_the_job_that_takes_the_place_of_others,
                 a_wait_for_another_job_ends_with_its_end,
                 what_is_replaced_is_known_until_it_has_ended,
                 a_key_decides_before_a_unique_name,

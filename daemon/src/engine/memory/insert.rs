@@ -180,6 +180,15 @@ impl Memory {
             living.push(id);
             return id;
         };
+        // What is about to be replaced is nobody's to wait for.
+        let takes_place = |id: &&JobId| {
+            let follows = |row: &Row| {
+                row.place == Place::Waiting(Until::Predecessor)
+                    && row.unique.as_ref().is_some_and(|unique| unique.if_exists == IfExists::Replace)
+            };
+            self.jobs.get(id).is_some_and(follows) || turns.replaced.iter().any(|(_, by)| by == *id)
+        };
+        let one = living.iter().rev().find(takes_place).copied().unwrap_or(one);
         match unique.if_exists {
             IfExists::Skip => {
                 let state = self.jobs.get(&one).map_or(State::Queued, |row| row.place.state());

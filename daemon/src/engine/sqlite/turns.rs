@@ -43,6 +43,8 @@ pub struct Names<'a> {
 struct Name {
     /// The one of it that waits for nobody, and its state.
     first: (JobId, State),
+    /// The last one that takes the place of all before it.
+    heir: Option<JobId>,
     last: JobId,
     /// Those of it that this insertion has added.
     added: Vec<JobId>,
@@ -58,6 +60,8 @@ columns! {
 
 const LAST: &str = "SELECT max(id) FROM jobs INDEXED BY jobs_following
                     WHERE unique_name = ?1 AND follows > 0 AND ended_us IS NULL AND id < ?2";
+const HEIR: &str = "SELECT max(id) FROM jobs INDEXED BY jobs_following
+                    WHERE unique_name = ?1 AND follows > 0 AND ended_us IS NULL AND follows = 2";
 const NEXT: &str = "SELECT min(id) FROM jobs INDEXED BY jobs_following
                     WHERE unique_name = ?1 AND follows > 0 AND ended_us IS NULL";
 const FOLLOWING: &str = "SELECT id FROM jobs INDEXED BY jobs_following
@@ -93,12 +97,15 @@ impl<'a> Names<'a> {
         }
         let Some(name) = self.names.get_mut(text) else {
             let first = (id, State::Queued);
-            self.names.insert(text, Name { first, last: id, added: vec![id], is_swept: true });
+            self.names.insert(text, Name { first, heir: None, last: id, added: vec![id], is_swept: true });
             return Ok(Ok(Follows::Nobody));
         };
 
         let follows = match if_exists {
-            IfExists::Skip | IfExists::Join => return Ok(Err(name.first)),
+            // What is about to be replaced is nobody's to wait for.
+            IfExists::Skip | IfExists::Join => {
+                return Ok(Err(name.heir.map_or(name.first, |heir| (heir, State::Queued))));
+            }
             IfExists::Queue => Follows::Waits,
             IfExists::Replace => {
                 let before = name.added.drain(..).rev();
@@ -107,6 +114,7 @@ impl<'a> Names<'a> {
                     let before = read_following(connection, text)?.into_iter().chain([name.first.0]);
                     turns.replaced.extend(before.map(|before| (before, id)));
                 }
+                name.heir = Some(id);
                 Follows::TakesTheirPlace
             }
         };
@@ -125,7 +133,8 @@ fn read_name(connection: &Connection, text: &OsText) -> Result<Option<Name>> {
     };
     let Some(first) = select.query_row([text.as_escaped()], read).optional()? else { return Ok(None) };
     let last = last_before(connection, text.as_escaped(), i64::MAX)?.unwrap_or(first.0);
-    Ok(Some(Name { first, last, added: Vec::new(), is_swept: false }))
+    let heir = connection.prepare_cached(HEIR)?.query_row([text.as_escaped()], |row| row.get(0))?;
+    Ok(Some(Name { first, heir, last, added: Vec::new(), is_swept: false }))
 }
 
 fn last_before(connection: &Connection, name: &str, id: i64) -> Result<Option<JobId>> {
