@@ -40,8 +40,6 @@ pub struct Answered {
     pub result: Result<Json, Json>,
     /// What it wrote to its standard error meanwhile, in bytes.
     pub stderr_bytes: u64,
-    /// In microseconds since 1970.
-    pub ended_us: i64,
     /// The program's memory, where that was looked at.
     pub rss_bytes: Option<u64>,
 }

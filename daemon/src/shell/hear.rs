@@ -62,8 +62,7 @@ impl Shell {
                 // Of what is kept in memory alone nothing is on the disk.
                 let is_volatile = matches!(claim.unit, Unit::Job(id) if self.engine.is_volatile(id));
                 let stderr_bytes = if is_volatile { 0 } else { self.keep_log(slot, claim, log) };
-                let ended_us = clock::now().wall_us;
-                let answered = Answered { result, stderr_bytes, ended_us, rss_bytes };
+                let answered = Answered { result, stderr_bytes, rss_bytes };
                 inbox.push_back(Input::Core(core::Event::Answered { slot, claim, answered }));
             }
             FleetEvent::Progressed { slot, claim, progress } => {

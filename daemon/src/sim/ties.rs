@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pool_proto::methods::Wait;
 use pool_proto::nouns::{On, OnCrash, OnDisconnect};
+use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal, ResultKind, State};
 
 use super::clients::{Heard, ends_of, refused};
@@ -223,6 +224,22 @@ fn an_ordered_end_repeats_nothing_that_must_not_be() {
         while world.store_step() {}
         assert_eq!(world.state(1), state, "{on_crash:?}");
     }
+}
+
+#[test]
+fn a_crash_lasts_as_long_as_it_lasted_whatever_becomes_of_the_walls_clock() {
+    let mut world = World::up(1);
+    world.submit(vec![not_to_be_repeated(OnCrash::Fail)]);
+    world.settle();
+    world.attempt_started(slot(0));
+    let before = world.now.wall_us;
+    world.advance(SECOND);
+    world.now.wall_us -= 3_600_000_000;
+    world.worker_lost(slot(0));
+    while world.store_step() {}
+    let record = world.record(1);
+    assert_eq!(record.state, State::Failed);
+    assert_eq!(record.ended_at, Some(rfc3339(before + 1_000_000)));
 }
 
 /// Whatever the wall's clock says by then: an administrator may have set it.

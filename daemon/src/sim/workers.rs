@@ -123,7 +123,7 @@ impl World {
         let claim = self.vacate(slot);
         let json = |text| Json::parse(text).expect("it is JSON");
         let result = result.map(json).map_err(json);
-        let answered = Answered { result, stderr_bytes: 0, ended_us: self.now.wall_us, rss_bytes: None };
+        let answered = Answered { result, stderr_bytes: 0, rss_bytes: None };
         self.handle(Event::Answered { slot, claim, answered });
     }
 

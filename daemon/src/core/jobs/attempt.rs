@@ -7,7 +7,7 @@ use pool_proto::nouns::{CallProgress, OnCrash};
 
 use super::outcome;
 use crate::core::event::{Effect, Fact, SlotId};
-use crate::core::{Core, LaneId, Timer};
+use crate::core::{Core, LaneId, Now, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
     Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason,
@@ -28,8 +28,8 @@ pub struct Active {
     pub started: bool,
     /// A call's start is told by itself at that time, unless it has ended before.
     pub tell_start_at: Option<Duration>,
-    /// When a call was handed over, in microseconds since 1970.
-    pub started_us: i64,
+    /// When it began, as well as is known: when it was handed over or, later, when its command was executed.
+    pub since: Now,
     /// What a call has told last.
     pub progress: Option<CallProgress>,
     pub phase: Phase,
@@ -67,7 +67,7 @@ impl Core {
     pub(in crate::core) fn begin_attempt(&mut self, ready: Ready, slot: SlotId, worker: ProcessId) {
         let id = ready.id;
         let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
-        let active = Active::new(ready, slot, worker);
+        let active = Active::new(ready, slot, worker, self.now);
         let start = Start { slot: slot.index, worker, process: None, started_us: self.now.wall_us };
         let claim = Move { confirm: true, ..active.move_to(id, Place::Running(start)) };
         self.active.insert(id, active);
@@ -105,7 +105,7 @@ impl Core {
 
         if is_call {
             let at = self.now.monotonic + TELL_START;
-            (active.tell_start_at, active.started_us) = (Some(at), self.now.wall_us);
+            (active.tell_start_at, active.since) = (Some(at), self.now);
             self.timers.set(at, Timer::Start(id));
         }
 
@@ -125,6 +125,7 @@ impl Core {
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is(slot, claim)) else { return };
 
         active.started = true;
+        active.since = Now { monotonic: now, wall_us: started_us };
         let (stopping, old_phase) = (active.stop_reason(), active.phase);
         let start = Start { slot: slot.index, worker: active.worker, process: Some(process), started_us };
         let started = active.move_to(id, Place::Running(start));
@@ -193,7 +194,7 @@ impl Core {
                 self.requeue_untried(id, active, Some(reason));
             }
             None => {
-                let outcome = outcome::of_failure(failure, &active.work, self.now.wall_us);
+                let outcome = outcome::of_failure(failure, &active.work, active.ended_us(self.now));
                 if failure.stage == Stage::Exec {
                     // A command that cannot be executed has been tried: the attempt counts, and its empty
                     // output is there to be read.
@@ -208,7 +209,7 @@ impl Core {
 
     /// Nothing of the attempt has run.
     pub(in crate::core) fn end_unstarted(&mut self, id: JobId, active: &Active, reason: StopReason) {
-        match outcome::of_stop(reason, self.now.wall_us) {
+        match outcome::of_stop(reason, active.ended_us(self.now)) {
             Some(outcome) if reason == StopReason::Deadline => {
                 let fence = Fence::Attempt(active.tries.attempts);
                 self.finish_as(id, fence, active.untried(), outcome, None);
@@ -224,7 +225,7 @@ impl Core {
             slot: active.slot.index,
             worker: active.worker,
             process: None,
-            started_us: self.now.wall_us,
+            started_us: active.since.wall_us,
         };
         self.change(Change::Move(Box::new(active.move_to(id, Place::Running(start)))));
     }
@@ -277,7 +278,7 @@ impl Core {
 
 impl Active {
     /// An attempt of that job, for that slot's worker.
-    fn new(ready: Ready, slot: SlotId, worker: ProcessId) -> Self {
+    fn new(ready: Ready, slot: SlotId, worker: ProcessId, since: Now) -> Self {
         let Ready { id: _, tries, work } = ready;
         Self {
             slot,
@@ -287,11 +288,18 @@ impl Active {
             handed: false,
             started: false,
             tell_start_at: None,
-            started_us: 0,
+            since,
             progress: None,
             phase: Phase::Running { deadline: None },
             stopped_at: None,
         }
+    }
+
+    /// When it ended, if that is now, for the record: what has passed since its beginning, whatever has become of
+    /// the wall's clock.
+    pub fn ended_us(&self, now: Now) -> i64 {
+        let lasted = now.monotonic.saturating_sub(self.since.monotonic);
+        self.since.wall_us.saturating_add(i64::try_from(lasted.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// How often the job was tried, where nothing of this attempt has run.

@@ -29,9 +29,9 @@ impl Core {
     }
 
     fn start_of(&self, id: JobId) -> Option<Start> {
-        let &Active { slot, worker, started_us, .. } = self.active.get(&id)?;
+        let &Active { slot, worker, since, .. } = self.active.get(&id)?;
         let process = self.slots(slot.lane)?.resident(slot.index).process;
-        Some(Start { slot: slot.index, worker, process, started_us })
+        Some(Start { slot: slot.index, worker, process, started_us: since.wall_us })
     }
 
     /// The start of an attempt, where the engine has not been told of it.
@@ -52,10 +52,10 @@ impl Core {
         let slots = self.slots_mut(slot.lane);
         let is_worn = slots.is_some_and(|slots| slots.answered(slot.index, answered.rss_bytes, now, &wear));
 
-        let ended_us = answered.ended_us;
+        let ended_us = active.ended_us(self.now);
         match active.stop_reason() {
             None => {
-                self.conclude(id, &active, outcome::of_answer(answered), start);
+                self.conclude(id, &active, outcome::of_answer(answered, ended_us), start);
                 self.vacate(slot);
                 if is_worn {
                     self.wear_out(slot);
@@ -67,7 +67,7 @@ impl Core {
                     Some(stopped) => self.conclude(id, &active, stopped, start),
                     // The daemon ends. A value is there, and complete; an error may be what SIGTERM has caused.
                     None if answered.result.is_ok() => {
-                        self.conclude(id, &active, outcome::of_answer(answered), start);
+                        self.conclude(id, &active, outcome::of_answer(answered, ended_us), start);
                     }
                     None => self.interrupted(id, &active, answered, start),
                 }
@@ -79,7 +79,9 @@ impl Core {
     /// A call was answered with an error after its program was told to end with the daemon.
     fn interrupted(&mut self, id: JobId, active: &Active, answered: Answered, start: Option<Start>) {
         match active.work.on_crash {
-            OnCrash::Fail => self.conclude(id, active, outcome::of_answer(answered), start),
+            OnCrash::Fail => {
+                self.conclude(id, active, outcome::of_answer(answered, active.ended_us(self.now)), start)
+            }
             OnCrash::Hold => {
                 if !active.started {
                     self.note_tried(id, active);
@@ -118,8 +120,8 @@ impl Core {
         });
         if let Some((id, claim)) = failed {
             let start = self.untold_start(id);
-            let ended_us = self.now.wall_us;
             let Some(active) = self.take_active(id, slot, claim) else { return };
+            let ended_us = active.ended_us(self.now);
             let stopped = active.stop_reason().and_then(|reason| outcome::of_stop(reason, ended_us));
             self.conclude(id, &active, stopped.unwrap_or_else(|| outcome::of_breach(&how, ended_us)), start);
             return self.end_program(slot, worker, how);

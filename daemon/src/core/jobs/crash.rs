@@ -79,7 +79,7 @@ impl Core {
     }
 
     fn job_crashed(&mut self, id: JobId, mut active: Active, how: &str) {
-        let ended_us = self.now.wall_us;
+        let ended_us = active.ended_us(self.now);
         if !active.started {
             // It may have been executed, and its worker killed before it could say so.
             self.note_tried(id, &active);

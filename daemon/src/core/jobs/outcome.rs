@@ -78,8 +78,8 @@ fn explain_verdict(verdict: Verdict) -> String {
 }
 
 /// The outcome of a call that has been answered: code 0 with a value, 1 with an error.
-pub fn of_answer(answered: Answered) -> Outcome {
-    let Answered { result, stderr_bytes, ended_us, rss_bytes: _ } = answered;
+pub fn of_answer(answered: Answered, ended_us: i64) -> Outcome {
+    let Answered { result, stderr_bytes, rss_bytes: _ } = answered;
     let (state, kind, exit_code) = match result {
         Ok(_) => (State::Succeeded, ResultKind::Success, 0),
         Err(_) => (State::Failed, ResultKind::Error, 1),
