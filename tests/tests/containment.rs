@@ -271,7 +271,7 @@ fn in_a_pid_namespace_nothing_leads_to_the_processes_outside() {
     let daemon = setup.wrapper(&["unshare", "-m", "sh", "-c", &mount, "sh"]).start();
     let outside =
         pool_tests::run(std::process::Command::new("sh").args(["-c", &format!("{LOOK} look /proc")]));
-    assert_eq!(outside.stdout, "/proc leads out\n", "it is found where it can be seen");
+    assert!(outside.stdout.starts_with("/proc leads out\n"), "it is found where it can be seen: {outside:?}");
 
     let elsewhere = format!("IFS=; look '{other}'; ls '{other}' | grep -c '^1$'");
     let uncover = format!(
