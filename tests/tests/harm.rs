@@ -120,6 +120,8 @@ fn while_all_groups_are_frozen_jobs_wait() {
     if group.parent().unwrap().join("main").exists() {
         return skip("poold itself is in these groups");
     }
+    // So that its worker has started: one that starts tries the group with a process of its own.
+    runs_a_job(&daemon);
     fs::write(&all, "1").unwrap();
     let id = daemon.submit(&["--", "true"]);
     let record = daemon.wait_record(id, "it says why", |record| record.reason.is_some());
