@@ -1,5 +1,5 @@
-//! What the system knows of a user. getent(1) is asked, a program of its own: a statically linked poolctl cannot
-//! look into the databases of nsswitch.conf(5) itself.
+//! What the system knows of a user. getent(1) is asked, a program of its own: a statically linked poolctl
+//! cannot look into the databases of nsswitch.conf(5) itself.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 
 /// A user, as passwd(5) has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct PasswdEntry {
     /// The login name.
     pub name: OsString,
     /// The home directory.
     pub home: PathBuf,
 }
 
-impl Account {
+impl PasswdEntry {
     /// None where nobody has that uid. Where there is no getent(1), /etc/passwd alone is looked at.
     pub fn of(uid: u32) -> Option<Self> {
         let mut getent = Command::new("getent");
@@ -45,16 +45,16 @@ mod tests {
     #[test]
     fn a_line_is_read_as_passwd_has_it() {
         let line = b"ann:x:1000:100:Ann,,,:/home/ann:/bin/sh";
-        let ann = Account { name: "ann".into(), home: "/home/ann".into() };
-        assert_eq!(Account::parse(line, 1000), Some(ann));
+        let ann = PasswdEntry { name: "ann".into(), home: "/home/ann".into() };
+        assert_eq!(PasswdEntry::parse(line, 1000), Some(ann));
         for (line, uid) in [(&line[..], 100), (b"", 0), (b"a:x:1", 1), (b"a:x:1:1:::", 1), (b"#a:x:y:", 0)] {
-            assert_eq!(Account::parse(line, uid), None);
+            assert_eq!(PasswdEntry::parse(line, uid), None);
         }
     }
 
     #[test]
     fn root_is_known_everywhere() {
-        assert_eq!(Account::of(0).map(|root| root.name), Some("root".into()));
-        assert_eq!(Account::of(u32::MAX - 7), None);
+        assert_eq!(PasswdEntry::of(0).map(|root| root.name), Some("root".into()));
+        assert_eq!(PasswdEntry::of(u32::MAX - 7), None);
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use crate::account::Account;
+use crate::account::PasswdEntry;
 
 /// The variable that names the socket for poold and poolctl. A job finds the socket of its own daemon in it.
 pub const SOCKET_VARIABLE: &str = "POOL_SOCKET";
@@ -103,7 +103,7 @@ pub fn home() -> Option<PathBuf> {
         return named;
     }
 
-    let known = Account::of(geteuid().as_raw()).map(|account| account.home);
+    let known = PasswdEntry::of(geteuid().as_raw()).map(|entry| entry.home);
     match known {
         Some(known) if named.is_none() || is_own(&known) => Some(known),
         Some(_) | None => named,

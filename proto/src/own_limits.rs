@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use crate::nouns::limits::{Limit, Limits, RESOURCES, cpus_as_text};
 
-/// Reads all of them, in five system calls: a getrlimit(2) for each resource would be more than three times as
-/// many. What cannot be read is left out.
+/// Reads all of them, in five system calls: a getrlimit(2) for each resource would be more than three times
+/// as many. What cannot be read is left out.
 pub fn own_limits() -> Limits {
     // SAFETY: the call has no pointers; 0 is this process.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };

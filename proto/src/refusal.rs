@@ -66,8 +66,8 @@ pub enum Refusal {
     /// The programs of a pool could not be replaced.
     #[serde(rename = "io.poold.NotRestarted")]
     #[error(
-        "a new program of the pool {pool:?} could not be started: {reason}; programs that took calls before go \
-         on, and poold tries again"
+        "a new program of the pool {pool:?} could not be started: {reason}; programs that took calls before \
+         go on, and poold tries again"
     )]
     NotRestarted { pool: String, reason: String },
 
@@ -206,7 +206,8 @@ impl Refusal {
 fn absent(id: u64, pruned: Option<bool>) -> String {
     if pruned == Some(true) {
         format!(
-            "job {id} has been pruned, or never existed: the history of poold keeps no more than [history] max_jobs and max_age allow"
+            "job {id} has been pruned, or never existed: the history of poold keeps no more than [history] \
+             max_jobs and max_age allow"
         )
     } else {
         format!("there is no job {id}: `poolctl ls` lists the jobs that poold knows")

@@ -114,7 +114,8 @@ fn each_job_of_many_has_them_and_callbacks_have_those_of_poold() {
 #[test]
 fn limits_beyond_reach_fail_no_job() {
     let daemon = Daemon::start(1);
-    // No process may open so many files, nor has a machine so many CPUs; root alone may have such a nice value.
+    // No process may open so many files, nor has a machine so many CPUs; root alone may have such a nice
+    // value.
     let beyond = Limit { soft: Some(1 << 40), hard: Some(1 << 41) };
     let limits = Limits {
         nice: Some(-3),

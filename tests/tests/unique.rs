@@ -1,4 +1,5 @@
-//! What users see of unique names: of the jobs of a name one at a time has its turn, whatever happens to poold.
+//! What users see of unique names: of the jobs of a name one at a time has its turn, whatever happens to
+//! poold.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};

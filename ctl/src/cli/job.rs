@@ -45,7 +45,8 @@ pub struct LikeOptions {
     #[arg(long, requires = "key")]
     pub rerun_failed: bool,
 
-    /// Run at most one job of this name at a time. --if-exists says what happens while another one has not ended
+    /// Run at most one job of this name at a time. --if-exists says what happens while another one has not
+    /// ended
     #[arg(long, value_name = "NAME", value_parser = os_text_by(parse_key))]
     pub unique: Option<OsText>,
 
@@ -65,8 +66,8 @@ pub struct CommonOptions {
     #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
     pub timeout: Option<Duration>,
 
-    /// End the job, wherever it is, if it has not ended this long after its submission, with code 124: time in the
-    /// queue, pauses and retries count
+    /// End the job, wherever it is, if it has not ended this long after its submission, with code 124: time
+    /// in the queue, pauses and retries count
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     pub deadline: Option<Duration>,
 

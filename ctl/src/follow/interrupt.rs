@@ -12,9 +12,9 @@
 //!
 //! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
 //! does. Between the submission and its acceptance signals are held back (see
-//! [`HeldSignals`](super::held::HeldSignals)), and for some milliseconds more, so that a short job does not pay
-//! for handlers and threads; one that comes before its end is too late for it. Then threads of their own act on the
-//! signals, even if the rest of poolctl is blocked.
+//! [`HeldSignals`](super::held::HeldSignals)), and for some milliseconds more, so that a short job does not
+//! pay for handlers and threads; one that comes before its end is too late for it. Then threads of their own
+//! act on the signals, even if the rest of poolctl is blocked.
 
 use std::io::Read;
 use std::mem::MaybeUninit;
@@ -50,8 +50,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// If poold has not taken a signal after this time, poolctl says so.
 const UNANSWERED: Duration = Duration::from_secs(1);
 
-/// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when poolctl
-/// started stays ignored.
+/// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when
+/// poolctl started stays ignored.
 ///
 /// # Errors
 /// Those of sigaction(2) and socketpair(2).

@@ -182,8 +182,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Returns the record of the job when the job has ended and all its output is written; or what was found in
-    /// its place.
+    /// Returns the record of the job when the job has ended and all its output is written; or what was found
+    /// in its place.
     ///
     /// # Errors
     /// When poold refuses, or has gone and does not come back.
@@ -200,7 +200,8 @@ impl<'a> Follower<'a> {
                         while self.pump()? {}
                         self.progress.clear();
                         self.held.take().into_iter().for_each(HeldSignals::keep);
-                        return self.shown(*record).map(|record| Attended::Ended(Box::new(record)));
+                        self.check_shown(&record)?;
+                        return Ok(Attended::Ended(record));
                     }
                     Some(skipped @ Attended::Skipped { .. }) => return Ok(skipped),
                 }
@@ -234,14 +235,14 @@ impl<'a> Follower<'a> {
     }
 
     /// A success whose output was not there to be printed is none.
-    fn shown(&self, record: Record) -> anyhow::Result<Record> {
+    fn check_shown(&self, record: &Record) -> anyhow::Result<()> {
         if self.is_unshown && record.state == State::Succeeded {
             let error = anyhow::anyhow!("the output of job {} was not shown", record.id);
             return Err(
                 Untold::new(error, format_args!("it has succeeded: `poolctl logs {}`", record.id)).into()
             );
         }
-        Ok(record)
+        Ok(())
     }
 
     fn next_progress(&mut self) -> anyhow::Result<Option<Progress>> {

@@ -28,22 +28,22 @@ impl ReleaseOptions {
         let mut client = context.link.connect()?;
         let mut selection = Selection::of(&self.ids);
         let mut released = HashSet::new();
-        loop {
+        'look: loop {
             let mut kept = held(&mut client)?;
             kept.extend(&released);
             selection.leave_out_others(&kept, |id| Some(why_not(&mut client, id)), "is held");
-            let left = selection.ids().iter().copied().filter(|id| !released.contains(id));
-            let some: Vec<u64> = left.take(MAX_RELEASED).collect();
-            if some.is_empty() {
-                return Ok(selection.exit());
-            }
 
-            match client.request(&Release { ids: some.clone() }) {
-                // Another client has released or canceled a job in this moment.
-                Err(ClientError::Refused(Refusal::NotHeld { .. })) => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => released.extend(some),
+            let left = selection.ids().iter().copied().filter(|id| !released.contains(id));
+            let left: Vec<u64> = left.collect();
+            for some in left.chunks(MAX_RELEASED) {
+                match client.request(&Release { ids: some.to_vec() }) {
+                    // Another client has released or canceled a job in this moment.
+                    Err(ClientError::Refused(Refusal::NotHeld { .. })) => continue 'look,
+                    Err(error) => return Err(error.into()),
+                    Ok(_) => released.extend(some),
+                }
             }
+            return Ok(selection.exit());
         }
     }
 }

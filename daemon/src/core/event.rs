@@ -195,8 +195,8 @@ pub enum Effect {
         deadlines_from_us: i64,
     },
     Change(Change),
-    /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and job, so
-    /// many at most. Answered by [`Answer::Overdue`].
+    /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and
+    /// job, so many at most. Answered by [`Answer::Overdue`].
     AskOverdue {
         after: Option<(i64, JobId)>,
         until_us: i64,

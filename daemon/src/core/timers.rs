@@ -45,6 +45,14 @@ impl Timers {
         }
     }
 
+    /// The timer, which is set for `next` if at all, is wanted by that time.
+    pub fn bring_forward(&mut self, next: &mut Option<Duration>, at: Duration, timer: Timer) {
+        if next.is_none_or(|next| at < next) {
+            self.clear(next.replace(at), timer);
+            self.set(at, timer);
+        }
+    }
+
     pub fn next(&self) -> Option<Duration> {
         self.0.first().map(|&(at, _)| at)
     }

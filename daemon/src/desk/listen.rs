@@ -203,8 +203,7 @@ impl Desk {
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         for (place, work) in jobs.iter().enumerate().filter(|&(place, _)| is_new(place)) {
             let id = JobId(first.0 + place as u64);
-            let at = turns.waiting.binary_search_by_key(&id, |&(id, _)| id);
-            let reason = at.ok().map(|at| format!("waits until job {} has ended", turns.waiting[at].1));
+            let reason = turns.before(id).map(|before| format!("waits until job {before} has ended"));
             let (pool, name) = (Some(work.pool.to_string()), work.name.clone());
             let submitted = self.happening(HappeningKind::Submitted);
             self.tell(Happening { id: Some(id.0), pool, name, reason, ..submitted });

@@ -405,8 +405,8 @@ impl Desk {
             }
         }
         let waits = |open: &Open| {
-            let waits_for_jobs = matches!(open, Open::Waiting(_) | Open::Signaling | Open::Listening(_));
-            waits_for_jobs || matches!(open, Open::RestartingPool(_))
+            use Open::{Listening, RestartingPool, Signaling, Waiting};
+            matches!(open, Waiting(_) | Signaling | Listening(_) | RestartingPool(_))
         };
         for request in self.requests.that(waits) {
             self.refuse(request, Refusal::ShuttingDown {});

@@ -183,18 +183,20 @@ impl Desk {
         let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
         let spooled = submission.take_spooled();
         if !existing.is_empty() {
-            // Another job has the key or the name. Only a job that was submitted by itself has an input to spool,
-            // so this one is nobody's.
+            // Another job has the key or the name. Only a job that was submitted by itself has an input to
+            // spool, so this one is nobody's.
             self.remove_spooled(spooled);
         }
 
         let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
         existing.iter().for_each(|&(place, id)| ids[place] = id);
         // Nobody waits for what was not submitted.
-        let is_skipped =
-            |place: usize| turns.skipped.binary_search_by_key(&place, |&(place, _)| place).is_ok();
-        let awaited: Vec<JobId> =
-            ids.iter().enumerate().filter(|&(place, _)| !is_skipped(place)).map(|(_, &id)| id).collect();
+        let awaited: Vec<JobId> = ids
+            .iter()
+            .enumerate()
+            .filter(|&(place, _)| !turns.is_skipped(place))
+            .map(|(_, &id)| id)
+            .collect();
         let wanted = match submission.follow {
             Follow::Nothing => None,
             Follow::Attached(on_disconnect) => Some(Wanted::Attached(on_disconnect)),
@@ -217,7 +219,7 @@ impl Desk {
         }
 
         self.reply_accepted(request, submission.form, &ids, existing, turns, wanted.is_none());
-        let existing = existing.iter().filter(|&&(place, _)| !is_skipped(place));
+        let existing = existing.iter().filter(|&&(place, _)| !turns.is_skipped(place));
         let mut unknown: Vec<JobId> = existing.map(|&(_, id)| id).collect();
         if submission.tells_obstacles {
             let stalled = awaited.iter().copied().filter(|_| is_stalled).take(MOST_TOLD as usize);

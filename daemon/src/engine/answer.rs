@@ -43,8 +43,8 @@ pub enum Answer {
         id: JobId,
     },
     /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
-    /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input, which
-    /// nobody needs any more. `next`: the job that has waited for this end, and is in its line now.
+    /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input,
+    /// which nobody needs any more. `next`: the job that has waited for this end, and is in its line now.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
@@ -64,8 +64,8 @@ pub enum Answer {
         callbacks: Vec<CallbackId>,
         next_us: Option<i64>,
     },
-    /// Jobs whose deadline is over, in its order. `last`: where the next look goes on, where that is to be kept;
-    /// `next_us`: the first deadline beyond these.
+    /// Jobs whose deadline is over, in its order. `last`: where the next look goes on, where that is to be
+    /// kept; `next_us`: the first deadline beyond these.
     Overdue {
         jobs: Vec<JobId>,
         last: Option<(i64, JobId)>,
@@ -129,14 +129,27 @@ pub struct Dequeued {
 /// What unique names have brought about in an insertion.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turns {
-    /// The places in `existing`, in order, of those that were to be skipped, and the states of the jobs in their
-    /// stead.
+    /// The places in `existing`, in order, of those that were to be skipped, and the states of the jobs in
+    /// their stead.
     pub skipped: Vec<(usize, State)>,
     /// Those that were added and wait, in order, each with the job before it.
     pub waiting: Vec<(JobId, JobId)>,
-    /// Earlier jobs that are to be canceled, each with the one that takes its place. The latest comes first, so
-    /// that none gets its turn by the end of another one.
+    /// Earlier jobs that are to be canceled, each with the one that takes its place. The latest comes first,
+    /// so that none gets its turn by the end of another one.
     pub replaced: Vec<(JobId, JobId)>,
+}
+
+impl Turns {
+    /// The job before that one, where it waits for one.
+    pub fn before(&self, id: JobId) -> Option<JobId> {
+        let at = self.waiting.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.waiting[at].1)
+    }
+
+    /// Whether the job at that place of the insertion was to be skipped.
+    pub fn is_skipped(&self, place: usize) -> bool {
+        self.skipped.binary_search_by_key(&place, |&(place, _)| place).is_ok()
+    }
 }
 
 /// Where a job is queued again.
@@ -164,8 +177,8 @@ pub struct Restored {
     /// The first ids that were never given out.
     pub next_job: u64,
     pub next_callback: u64,
-    /// Jobs queued, by pool; those that wait for their next attempt's time, or for the end of another job, are
-    /// among them.
+    /// Jobs queued, by pool; those that wait for their next attempt's time, or for the end of another job,
+    /// are among them.
     pub queued: BTreeMap<String, u64>,
     /// Those of them that wait for a time.
     pub waiting: BTreeMap<String, u64>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::job::{CallbackId, JobId, Outcome, Place, ProcessId, RequestId, Start, Tries, Work};
+use crate::job::{CallbackId, JobId, Outcome, Place, ProcessId, RequestId, Start, Tries, Work, micros};
 
 /// A fact to be kept.
 #[derive(Debug, PartialEq)]
@@ -39,9 +39,9 @@ pub enum Change {
 /// and the new job is added.
 ///
 /// Where a job of the same unique name has not ended, a job is not added, or is added and waits
-/// [`Until::Predecessor`](crate::job::Until::Predecessor), as it says. The end of a job of a unique name is the
-/// trigger: in its transaction the next one, by id, gets into its line, and [`Answer::Ended`](super::Answer::Ended)
-/// brings it along.
+/// [`Until::Predecessor`](crate::job::Until::Predecessor), as it says. The end of a job of a unique name is
+/// the trigger: in its transaction the next one, by id, gets into its line, and
+/// [`Answer::Ended`](super::Answer::Ended) brings it along.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Insertion {
     pub request: RequestId,
@@ -50,21 +50,13 @@ pub struct Insertion {
     /// Never empty; all of them volatile, or none.
     pub jobs: Vec<Arc<Work>>,
     pub submitted_us: i64,
-    /// From when their deadlines are counted, by the clock of what waits: the wall's as it was at the start of poold,
-    /// and what has passed since.
+    /// From when their deadlines are counted, by the clock of what waits: the wall's as it was at the start
+    /// of poold, and what has passed since.
     pub deadlines_from_us: i64,
-}
-
-impl Insertion {
-    /// When a job of it is to have ended at the latest, in microseconds since 1970.
-    pub fn deadline_of(&self, work: &Work) -> Option<i64> {
-        deadline_us(self.deadlines_from_us, work)
-    }
 }
 
 /// The deadline of a job, counted from then; the last time that can be written where that is too long.
 pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
-    let micros = |deadline: std::time::Duration| i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX);
     work.deadline.map(|deadline| from_us.saturating_add(micros(deadline)))
 }
 
@@ -125,9 +117,9 @@ pub enum CallbackEnd {
 }
 
 impl Change {
-    /// Whether the commit of this change is a promise to a client, and so needs an fsync. The other changes only
-    /// say how far things have come: a power cut that takes one of them away makes a job or a callback run
-    /// again, which the power cut does anyway.
+    /// Whether the commit of this change is a promise to a client, and so needs an fsync. The other changes
+    /// only say how far things have come: a power cut that takes one of them away makes a job or a callback
+    /// run again, which the power cut does anyway.
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } => true,

@@ -12,7 +12,7 @@ use pool_proto::Refusal;
 
 use super::line::Line;
 use super::reserved_ids::ReservedIds;
-use super::{Answer, Change, Chore, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored};
+use super::{Answer, Change, Chore, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored, Turns};
 use crate::job::{CallbackId, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
 
 /// What an engine says to the rest of the daemon.
@@ -215,8 +215,7 @@ impl Front {
     fn note_answer(&mut self, answer: &Answer) -> Vec<Arc<str>> {
         match answer {
             Answer::Inserted { first, jobs, existing, turns, .. } => {
-                let waits = |id: JobId| turns.waiting.binary_search_by_key(&id, |&(id, _)| id).is_ok();
-                self.note_inserted(*first, jobs, existing, waits)
+                self.note_inserted(*first, jobs, existing, turns)
             }
             Answer::Released { jobs, .. } => self.note_released(jobs),
             Answer::Woken { jobs, .. } => self.note_back(jobs),
@@ -253,12 +252,12 @@ impl Front {
         first: JobId,
         jobs: &[Arc<Work>],
         existing: &[(usize, JobId)],
-        waits: impl Fn(JobId) -> bool,
+        turns: &Turns,
     ) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
-            if taken.next_if_eq(&place).is_some() || waits(id) {
+            if taken.next_if_eq(&place).is_some() || turns.before(id).is_some() {
                 continue;
             }
             if !pools.contains(&work.pool) {

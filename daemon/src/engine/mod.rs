@@ -82,8 +82,8 @@ pub enum Order {
         after: Option<Position>,
         limit: u32,
     },
-    /// Jobs that have not ended, and whose deadline is over by then: those after this deadline and job, so many at
-    /// most. Answered by [`Answer::Overdue`].
+    /// Jobs that have not ended, and whose deadline is over by then: those after this deadline and job, so
+    /// many at most. Answered by [`Answer::Overdue`].
     Overdue {
         after: Option<(i64, JobId)>,
         until_us: i64,

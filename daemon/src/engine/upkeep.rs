@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Room;
-use crate::job::JobId;
+use crate::job::{JobId, micros};
 
 /// After so many ends at most the history is looked at.
 const EVERY: u64 = 256;
@@ -55,7 +55,7 @@ impl Upkeep {
     /// What is to be done now, without those that somebody waits for.
     pub fn prune(&mut self, wall_us: i64, spared: Arc<[JobId]>) -> Room {
         (self.ends, self.bytes) = (0, 0);
-        let max_age_us = i64::try_from(self.limits.max_age.as_micros()).unwrap_or(i64::MAX);
+        let max_age_us = micros(self.limits.max_age);
         Room {
             max_jobs: self.limits.max_jobs,
             ended_before_us: wall_us.saturating_sub(max_age_us),

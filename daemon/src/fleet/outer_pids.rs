@@ -1,5 +1,5 @@
-//! The pids of a worker that is process 1 of a pid namespace, as they are outside: what its children have said of
-//! themselves before they executed anything, and for all others what the process table says.
+//! The pids of a worker that is process 1 of a pid namespace, as they are outside: what its children have
+//! said of themselves before they executed anything, and for all others what the process table says.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +18,8 @@ use crate::kernel;
 #[derive(Debug)]
 pub struct OuterPids {
     socket: OwnedFd,
-    /// The child that has said last that it is there: inside, and outside. A worker starts one thing at a time.
+    /// The child that has said last that it is there: inside, and outside. A worker starts one thing at a
+    /// time.
     latest: Option<(ProcessId, ProcessId)>,
 }
 

@@ -180,8 +180,8 @@ impl ResidentLink {
         (self.stdin, self.out) = (None, Outgoing::default());
     }
 
-    /// It lives on with its standard output closed: the call that it has read in full has failed, and is not to be
-    /// repeated as if the program had died.
+    /// It lives on with its standard output closed: the call that it has read in full has failed, and is not
+    /// to be repeated as if the program had died.
     pub fn unheard(&mut self, slot: SlotId, worker: ProcessId) -> Option<FleetEvent> {
         let during = self.call.filter(|_| self.is_unheard() && !self.has_unread_call())?;
         let how =

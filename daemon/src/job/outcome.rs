@@ -101,8 +101,9 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Whether it takes the place of the reason for which the attempt is being ended already. `is_last`: no attempt
-    /// would follow. A client's wish outranks the daemon's end, and an end for good one that another attempt follows.
+    /// Whether it takes the place of the reason for which the attempt is being ended already. `is_last`: no
+    /// attempt would follow. A client's wish outranks the daemon's end, and an end for good one that another
+    /// attempt follows.
     pub fn outranks(self, earlier: Self, is_last: bool) -> bool {
         match earlier {
             Self::Shutdown => self != Self::Shutdown,

@@ -11,6 +11,8 @@
 //!    └── what it waits for has come ── Waiting(Until) ◀──────┘
 //! ```
 
+use std::time::Duration;
+
 use pool_proto::nouns::State;
 
 use super::{Outcome, Process, ProcessId, StopReason};
@@ -57,6 +59,11 @@ pub enum Holdup {
     Time,
     /// See [`Until::Predecessor`].
     Predecessor,
+}
+
+/// A duration as it is written down, in microseconds; what does not fit is as good as for ever.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The start of an attempt: who runs it, where, since when.

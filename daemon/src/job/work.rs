@@ -50,7 +50,8 @@ impl FromStr for Tie {
     }
 }
 
-/// The variables, the umask and the limits of a submitting shell: one value, shared by all jobs that came with it.
+/// The variables, the umask and the limits of a submitting shell: one value, shared by all jobs that came
+/// with it.
 #[derive(Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Environment {
     pub variables: BTreeMap<OsText, OsText>,

@@ -6,8 +6,8 @@ use pool_proto::own_limits::own_limits;
 
 use crate::desk::Account;
 
-/// What the user database knows of the user of this process. `nofile`: the soft limit of open files that jobs get:
-/// poold has raised its own.
+/// What the user database knows of the user of this process. `nofile`: the soft limit of open files that jobs
+/// get: poold has raised its own.
 pub fn own(nofile: u64) -> Account {
     let mut limits = own_limits();
     let open_files = limits.resources.as_mut().and_then(|resources| resources.get_mut("nofile"));

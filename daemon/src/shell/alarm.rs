@@ -1,6 +1,6 @@
 //! Deadlines over a suspend of the machine. A poll's own timeout stands still while the machine sleeps, so
-//! that what was due in the meantime would come late by the length of the sleep; a timer of CLOCK_BOOTTIME does
-//! not, and rings when the machine is awake again.
+//! that what was due in the meantime would come late by the length of the sleep; a timer of CLOCK_BOOTTIME
+//! does not, and rings when the machine is awake again.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -27,8 +27,8 @@ impl Alarm {
         Ok(Self { timer, set_for: None })
     }
 
-    /// The poll returns by this time, on the clock of `now`. An alarm that is set for an earlier time stays: one
-    /// turn too many now and then is cheaper than a system call in each.
+    /// The poll returns by this time, on the clock of `now`. An alarm that is set for an earlier time stays:
+    /// one turn too many now and then is cheaper than a system call in each.
     pub fn ring_by(&mut self, now: Duration, deadline: Duration) -> std::io::Result<()> {
         let left = deadline.saturating_sub(now);
         if left < SOON || self.set_for.is_some_and(|at| now < at && at <= deadline) {

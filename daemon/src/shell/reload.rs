@@ -74,7 +74,8 @@ const OWN_FILES: u64 = 40;
 const OUTPUT_FILES: u64 = 16;
 
 /// What a slot takes: the worker's socket, its group's events when it dies; with a program its pipes and its
-/// standard error, twice while it is being replaced; in a pid namespace the socket over which pids are told, likewise.
+/// standard error, twice while it is being replaced; in a pid namespace the socket over which pids are told,
+/// likewise.
 const FILES_OF_SLOT: u64 = 1;
 const FILES_OF_WARM_SLOT: u64 = 8;
 const FILES_OF_NAMESPACE: u64 = 2;

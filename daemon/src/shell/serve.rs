@@ -17,6 +17,10 @@ use crate::files::{layout, output, slot_output, spool};
 use crate::job::{Claim, JobId, RequestId, Unit};
 use crate::server::is_shortage;
 
+/// Why there is no log of a call that is kept in memory alone.
+const NO_LOG: &str = "the call is kept in memory alone (durability \"none\"), and nothing of what its \
+                      program writes to standard error is kept with it";
+
 impl Shell {
     pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
         match effect {
@@ -41,10 +45,7 @@ impl Shell {
             desk::Effect::ReplyOutput { request, id, attempt, log: true, .. }
                 if self.engine.is_volatile(id) =>
             {
-                let reason =
-                    "the call is kept in memory alone (durability \"none\"), and nothing of what its \
-                              program writes to standard error is kept with it"
-                        .to_owned();
+                let reason = NO_LOG.to_owned();
                 inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
             }
             desk::Effect::ReplyOutput { request, id, attempt, log, written } => {

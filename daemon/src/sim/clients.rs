@@ -256,8 +256,8 @@ impl World {
         self.close(connection.expect("the request is not over"));
     }
 
-    /// A connection goes, and all its requests before it. What follows from the end of one of them may be told
-    /// to another that is yet to end; the server has nobody to send it to.
+    /// A connection goes, and all its requests before it. What follows from the end of one of them may be
+    /// told to another that is yet to end; the server has nobody to send it to.
     pub fn close(&mut self, connection: ConnectionId) {
         let Some(requests) = self.clients.connections.remove(&connection) else { return };
         let ends = requests.iter().map(|&request| Input::Desk(desk::Event::Disconnected { request }));

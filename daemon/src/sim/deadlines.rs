@@ -8,11 +8,11 @@ use pool_proto::{ResultKind, State};
 use super::queue::retried;
 use super::scenarios::{ended_as, submit_attached};
 use super::specs::{EXITED, SECOND, call, mixed, work};
-use super::workers::{Sent, run_callback, sent_to};
+use super::workers::{Sent, begin, end_as, run_callback, sent_to};
 use super::world::World;
 use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::engine::memory::Delivery;
-use crate::job::{Exit, JobId, NewCallback, Retries, Unique, Unit, Work};
+use crate::job::{Exit, NewCallback, Retries, Unique, Work};
 
 const TIMED_OUT: (State, Option<ResultKind>) = (State::TimedOut, Some(ResultKind::Timeout));
 
@@ -27,18 +27,6 @@ fn submit(world: &mut World, work: Work) {
 
 fn pass(world: &mut World, time: Duration) {
     world.advance(time);
-    world.settle();
-}
-
-fn end_as(world: &mut World, id: u64, exit: Exit) {
-    let slot = world.slot_of(Unit::Job(JobId(id)));
-    world.attempt_ended(slot, exit);
-    world.settle();
-}
-
-fn begin(world: &mut World, id: u64) {
-    let slot = world.slot_of(Unit::Job(JobId(id)));
-    world.attempt_started(slot);
     world.settle();
 }
 
@@ -220,13 +208,7 @@ fn a_crash_at_any_step_loses_no_deadline_and_tries_nothing_again() {
                 begin(&mut world, id);
             }
             world.advance(2 * SECOND);
-            for step in 0..steps {
-                if step % 2 == 0 {
-                    world.store_step()
-                } else {
-                    world.answer_step()
-                };
-            }
+            world.store_steps(steps);
             world.crash();
             world.settle();
             assert_past_deadline(&world, id);

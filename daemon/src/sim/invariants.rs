@@ -220,8 +220,8 @@ impl World {
         assert_eq!(names.len(), distinct.len(), "of {running:?} several have one unique name");
     }
 
-    /// What has not ended by its deadline is being ended; with the backing's work done there is nothing else to wait
-    /// for.
+    /// What has not ended by its deadline is being ended; with the backing's work done there is nothing else
+    /// to wait for.
     fn check_deadlines(&self) {
         // A time that has come is looked at with the next one that passes.
         let is_late = self.next_deadline().is_some_and(|at| at <= self.now.monotonic);

@@ -7,9 +7,10 @@ use super::clients::{Heard, accepted};
 use super::queue::retried;
 use super::scenarios::{ended_as, slot, submit_attached};
 use super::specs::{EXITED, SECOND, settings, work};
+use super::workers::{begin, end_as};
 use super::world::World;
 use crate::core::Event;
-use crate::job::{Exit, JobId, RequestId, Tie, Unique, Unit, Work};
+use crate::job::{Exit, JobId, RequestId, Tie, Unique, Work};
 
 fn named(if_exists: IfExists) -> Work {
     Work { unique: Some(Unique { name: "nightly".into(), if_exists }), ..work() }
@@ -25,18 +26,6 @@ fn submit(world: &mut World, jobs: Vec<Work>) -> Vec<Heard> {
 /// A running job ends.
 fn end(world: &mut World, id: u64) {
     end_as(world, id, EXITED);
-}
-
-fn end_as(world: &mut World, id: u64, exit: Exit) {
-    let slot = world.slot_of(Unit::Job(JobId(id)));
-    world.attempt_ended(slot, exit);
-    world.settle();
-}
-
-fn begin(world: &mut World, id: u64) {
-    let slot = world.slot_of(Unit::Job(JobId(id)));
-    world.attempt_started(slot);
-    world.settle();
 }
 
 fn last(world: &World, call: RequestId) -> (State, Option<ResultKind>) {
@@ -173,21 +162,15 @@ fn what_waits_can_be_canceled_and_has_no_turn_to_pass_on() {
     world.assert_idle();
 }
 
-/// The end of the one before is on its way to the disk when the one that waits for it is canceled, and the other way
-/// round.
+/// The end of the one before is on its way to the disk when the one that waits for it is canceled, and the
+/// other way round.
 #[test]
 fn a_turn_that_comes_while_the_job_is_being_canceled_is_passed_on() {
     for steps in 0..4 {
         let mut world = World::up(1);
         submit(&mut world, vec![named(IfExists::Queue); 3]);
         world.attempt_ended(slot(0), EXITED);
-        for step in 0..steps {
-            if step % 2 == 0 {
-                world.store_step()
-            } else {
-                world.answer_step()
-            };
-        }
+        world.store_steps(steps);
         // The core alone, which knows nothing of the job before its turn has come.
         world.handle(Event::Cancel { id: JobId(2), unstarted: false });
         let call = world.cancel(&[2]);
@@ -237,13 +220,7 @@ fn a_crash_after_any_step_loses_no_replacement_and_runs_nothing_twice() {
             submit(&mut world, vec![named(IfExists::Queue); 2]);
             begin(&mut world, 1);
             world.submit(vec![named(IfExists::Replace)]);
-            for step in 0..steps {
-                if step % 2 == 0 {
-                    world.store_step()
-                } else {
-                    world.answer_step()
-                };
-            }
+            world.store_steps(steps);
             for _ in 0..written {
                 world.store_step();
             }

@@ -8,7 +8,7 @@ use pool_proto::nouns::{OnCrash, Usage};
 use super::world::World;
 use crate::core::{self, Event, LaneId, SeatOf, SlotId};
 use crate::job::{
-    Answered, Claim, Ended, Exit, JobId, Place, Process, ProcessId, SpawnFailure, Stage, Tie, Unit,
+    Answered, Claim, Ended, Exit, JobId, Place, Process, ProcessId, SpawnFailure, Stage, Tie, Unit, micros,
 };
 use crate::shell::turn::{self, Inbox};
 
@@ -227,7 +227,7 @@ impl World {
             disk_bytes: 0,
             stderr_bytes: 0,
             ended_us: self.now.wall_us,
-            ended_since_boot_us: u64::try_from(self.now.monotonic.as_micros()).unwrap_or(u64::MAX),
+            ended_since_boot_us: micros(self.now.monotonic).unsigned_abs(),
             verdict: None,
         };
         self.handle(Event::Ended { slot, claim, ended });
@@ -473,6 +473,20 @@ impl World {
         assert!(is_meant, "{sent:?} is sent to {claim}, which {slot:?} does not run");
         self.signals.push((claim, sent));
     }
+}
+
+/// A job that a worker has starts.
+pub fn begin(world: &mut World, id: u64) {
+    let slot = world.slot_of(Unit::Job(JobId(id)));
+    world.attempt_started(slot);
+    world.settle();
+}
+
+/// A running job ends.
+pub fn end_as(world: &mut World, id: u64, exit: Exit) {
+    let slot = world.slot_of(Unit::Job(JobId(id)));
+    world.attempt_ended(slot, exit);
+    world.settle();
 }
 
 /// The outbox's next callback runs and ends.

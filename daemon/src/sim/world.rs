@@ -298,6 +298,17 @@ impl World {
         true
     }
 
+    /// The backing works and is heard by turns, so many times in all.
+    pub fn store_steps(&mut self, steps: usize) {
+        for step in 0..steps {
+            if step % 2 == 0 {
+                self.store_step()
+            } else {
+                self.answer_step()
+            };
+        }
+    }
+
     /// The backing works, and all is heard of it; workers do nothing.
     pub fn settle_store(&mut self) {
         while self.store_step() || self.answer_step() {}

@@ -122,8 +122,8 @@ pub struct WorkerOptions {
     /// streams.
     #[arg(long, num_args = 3)]
     pub program_stdio: Option<Vec<i32>>,
-    /// For a worker that is process 1 of a pid namespace: the number of the descriptor over which its children say
-    /// that they are there.
+    /// For a worker that is process 1 of a pid namespace: the number of the descriptor over which its
+    /// children say that they are there.
     #[arg(long)]
     pub announcements: Option<i32>,
 }

@@ -23,8 +23,8 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// end is told better than that they have been killed.
 const LEAVE_UNHEARD: Duration = Duration::from_millis(200);
 
-/// What a program writes to its standard error may take so much on the disk, in bytes. Beyond it all is dropped but
-/// the end, of which the supervisor may still need a megabyte for the call that is under way.
+/// What a program writes to its standard error may take so much on the disk, in bytes. Beyond it all is
+/// dropped but the end, of which the supervisor may still need a megabyte for the call that is under way.
 const LOG_MOST: u64 = 8 << 20;
 const LOG_KEPT: u64 = 2 << 20;
 
@@ -119,16 +119,18 @@ impl Worker {
         }
     }
 
-    /// Has the program's standard error keep its bounds. Whatever was dropped is a hole, so that all that follows is
-    /// where the supervisor looks for it.
+    /// Has the program's standard error keep its bounds. Whatever was dropped is a hole, so that all that
+    /// follows is where the supervisor looks for it.
     pub(super) fn look_at_log(&mut self) {
         let Some(hosted) = &mut self.hosted else { return };
         let Some(log) = &hosted.log else { return };
         let on_disk = || log.metadata().map_or(0, |found| found.blocks().saturating_mul(512));
-        let is_too_much = self.output_watch.look(&[log.as_fd()], on_disk);
+        if !self.output_watch.look(&[log.as_fd()], on_disk) {
+            return;
+        }
         let length = log.metadata().map_or(0, |found| found.len());
         let dropped = length.saturating_sub(LOG_KEPT);
-        if !is_too_much || dropped == 0 {
+        if dropped == 0 {
             return;
         }
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

@@ -25,7 +25,7 @@ use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
 use crate::files::slot_output::SlotOutput;
-use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict};
+use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict, micros};
 use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock};
 use files::Files;
 use host::Hosted;
@@ -57,8 +57,8 @@ pub struct Equipment {
     pub group: Option<PathBuf>,
     /// What the paths of the slot's blank output files begin with.
     pub output: PathBuf,
-    /// In a worker that is process 1 of a pid namespace: the number of the descriptor over which its children say that
-    /// they are there.
+    /// In a worker that is process 1 of a pid namespace: the number of the descriptor over which its children
+    /// say that they are there.
     pub announcements: Option<i32>,
     /// In a worker that keeps a resident program: the numbers of the descriptors of the program's standard
     /// streams.
@@ -91,10 +91,9 @@ impl Moment {
         Self { wall_us: clock::wall_us(), since_boot: clock::since_boot() }
     }
 
-    /// Now, for the record: what has passed since, whatever has become of the wall's clock.
-    fn end_us(self) -> i64 {
-        let lasted = clock::since_boot().saturating_sub(self.since_boot);
-        self.wall_us.saturating_add(i64::try_from(lasted.as_micros()).unwrap_or(i64::MAX))
+    /// An end at that time since the boot, for the record: whatever has become of the wall's clock.
+    fn end_us(self, since_boot: Duration) -> i64 {
+        self.wall_us.saturating_add(micros(since_boot.saturating_sub(self.since_boot)))
     }
 }
 
@@ -492,8 +491,9 @@ impl Worker {
     /// started.
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
-        let ended_us = attempt.start.end_us();
-        let ended_since_boot_us = u64::try_from(clock::since_boot().as_micros()).unwrap_or(u64::MAX);
+        let since_boot = clock::since_boot();
+        let ended_us = attempt.start.end_us(since_boot);
+        let ended_since_boot_us = micros(since_boot).unsigned_abs();
 
         let mut exit = exit;
         for reaped in self.sweep() {

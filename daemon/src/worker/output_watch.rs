@@ -1,4 +1,5 @@
-//! Notices when an attempt has written more output than it may, or a resident program more to its standard error.
+//! Notices when an attempt has written more output than it may, or a resident program more to its standard
+//! error.
 //!
 //! It looks at what is in the files. While they grow, it looks again after the time that a fast writer
 //! would take for the room that is left, so that one which writes much costs little; while they rest, only

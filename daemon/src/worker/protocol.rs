@@ -4,8 +4,8 @@
 //! One attempt at a time: after `Run` the supervisor sends no other `Run` before it has got `Ended` or
 //! `Failed`. The end of the stream means that the other side is gone.
 //!
-//! A worker tells pids as it sees them itself; one of a pid namespace has a supervisor that knows them by other
-//! numbers, and translates them (`fleet/outer_pids.rs`).
+//! A worker tells pids as it sees them itself; one of a pid namespace has a supervisor that knows them by
+//! other numbers, and translates them (`fleet/outer_pids.rs`).
 //!
 //! # Versions
 //!
@@ -131,8 +131,8 @@ pub enum WorkerReport {
     ProgramStarted { process: Process },
     /// The resident program could not be executed; the worker ends.
     ProgramFailed { failure: SpawnFailure },
-    /// The resident program was let go, since it can answer its call no more, and has not ended by itself; it is
-    /// killed, and the worker ends.
+    /// The resident program was let go, since it can answer its call no more, and has not ended by itself; it
+    /// is killed, and the worker ends.
     ProgramUnheard,
     /// The resident program has ended, and nothing that it started is left, but for what was told as stuck;
     /// the worker ends.

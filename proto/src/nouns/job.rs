@@ -11,7 +11,8 @@ use crate::wire::json::Json;
 /// The pool that runs a job whose client names no pool.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The greatest length of a [`key`](Job::key), a [`round`](Job::round) or a [`unique`](Job::unique) name, in bytes.
+/// The greatest length of a [`key`](Job::key), a [`round`](Job::round) or a [`unique`](Job::unique) name, in
+/// bytes.
 pub const MAX_KEY: usize = 512;
 
 /// The [`tie`](Job::tie) to the client that waits for the job.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::utsname::uname;
 use nix::unistd::geteuid;
-use pool_proto::account::Account;
+use pool_proto::account::PasswdEntry;
 
 use super::Check;
 use super::daemon::Asked;
@@ -143,8 +143,8 @@ fn runtime_directory(link: &Link) -> Option<Check> {
         }
         Ok(_) => {}
     }
-    let account = Account::of(us.as_raw());
-    let lingers = account.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user.name).exists());
+    let entry = PasswdEntry::of(us.as_raw());
+    let lingers = entry.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user.name).exists());
     if shown.starts_with("/run/user/") && Path::new("/run/systemd/system").exists() && !lingers {
         let text = format!("{shown}, which is removed with the socket when you log out everywhere");
         return Some(Check::note(name, text).advise("`loginctl enable-linger` keeps it, and poold"));

@@ -134,7 +134,8 @@ impl EndedItem {
         }
     }
 
-    /// Why the pool cannot run calls at all, where that is why this one has failed: nothing of the call has run.
+    /// Why the pool cannot run calls at all, where that is why this one has failed: nothing of the call has
+    /// run.
     pub fn hopeless(&self) -> Option<&str> {
         match &self.end {
             Returned::Call(brief) => {

@@ -78,7 +78,8 @@ impl Template {
     /// Why the item cannot become a job, as a sentence. None if it can.
     pub fn fault(&self, item: &Item) -> Option<String> {
         let no_value = || {
-            let error = parse_value(item.text.as_escaped()).err().filter(|_| self.is_call())?;
+            let parsed = self.is_call().then(|| parse_value(item.text.as_escaped()))?;
+            let error = parsed.err()?;
             Some(format!("is no JSON value: {error}; text is written in quotes"))
         };
         let load = || Load { item: item.clone(), occurrence: 0 };

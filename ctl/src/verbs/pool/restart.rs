@@ -7,12 +7,12 @@ use crate::exit::ExitReason;
 use crate::term::text::say;
 use crate::verbs::Context;
 
-/// Replace each program of a warm pool by a new one, as after a change of its code. Returns when the new programs
-/// take the calls
+/// Replace each program of a warm pool by a new one, as after a change of its code. Returns when the new
+/// programs take the calls
 ///
-/// The new program is started first. The old one takes calls until the new one is ready, and ends when its last
-/// call is over. If a new program cannot be started, the old one goes on, and the exit code is 125. Without
-/// `--ready notify` a program counts as started as soon as it is executed.
+/// The new program is started first. The old one takes calls until the new one is ready, and ends when its
+/// last call is over. If a new program cannot be started, the old one goes on, and the exit code is 125.
+/// Without `--ready notify` a program counts as started as soon as it is executed.
 #[derive(Debug, Args)]
 pub struct RestartPoolOptions {
     /// The pool's name

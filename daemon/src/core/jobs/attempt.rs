@@ -11,7 +11,7 @@ use crate::core::{Core, LaneId, Now, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
     Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason,
-    Tries, Unit, Work,
+    Tries, Unit, Work, micros,
 };
 
 /// A job's attempt that a worker has.
@@ -295,11 +295,11 @@ impl Active {
         }
     }
 
-    /// When it ended, if that is now, for the record: what has passed since its beginning, whatever has become of
-    /// the wall's clock.
+    /// When it ended, if that is now, for the record: what has passed since its beginning, whatever has
+    /// become of the wall's clock.
     pub fn ended_us(&self, now: Now) -> i64 {
         let lasted = now.monotonic.saturating_sub(self.since.monotonic);
-        self.since.wall_us.saturating_add(i64::try_from(lasted.as_micros()).unwrap_or(i64::MAX))
+        self.since.wall_us.saturating_add(micros(lasted))
     }
 
     /// How often the job was tried, where nothing of this attempt has run.

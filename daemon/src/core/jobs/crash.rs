@@ -110,8 +110,8 @@ impl Core {
         }
     }
 
-    /// Decides on an attempt that ended with the last daemon. Where its job is queued again: what keeps it from
-    /// its line.
+    /// Decides on an attempt that ended with the last daemon. Where its job is queued again: what keeps it
+    /// from its line.
     pub(in crate::core) fn recover(&mut self, job: &Interrupted, last_end: LastEnd) -> Option<Holdup> {
         let how = match last_end {
             LastEnd::Unknown => "poold or the machine died",

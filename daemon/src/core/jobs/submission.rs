@@ -96,7 +96,6 @@ impl Core {
 
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
         let (now_us, mut overdue, mut next_us) = (self.due.now_us(self.now), Vec::new(), None);
-        let mut waiting = turns.waiting.iter().map(|&(id, _)| id).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(&jobs).enumerate() {
             if taken.next_if_eq(&place).is_some() {
                 continue;
@@ -109,7 +108,7 @@ impl Core {
                 Some(us) if us <= now_us => overdue.push(id),
                 us => next_us = [next_us, us].into_iter().flatten().min(),
             }
-            let holdup = waiting.next_if_eq(&id).map_or(Holdup::None, |_| Holdup::Predecessor);
+            let holdup = turns.before(id).map_or(Holdup::None, |_| Holdup::Predecessor);
             self.enqueue(id, &work.pool, holdup);
         }
 

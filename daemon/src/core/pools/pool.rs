@@ -21,7 +21,8 @@ pub struct JobPool {
     pub slots: Slots,
     /// What the engine has offered and no slot has taken.
     pub offers: Offers,
-    /// Jobs in its line, or waiting for a time or for the end of another job, those that are offered included.
+    /// Jobs in its line, or waiting for a time or for the end of another job, those that are offered
+    /// included.
     pub queued: u64,
     /// Those of them that wait for a time.
     pub waiting: u64,

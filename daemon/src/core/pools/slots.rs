@@ -473,8 +473,8 @@ impl Slots {
         is_due
     }
 
-    /// The slot is to have a new program. One that serves, or could, is replaced by a successor; what is not ready
-    /// yet may be as old, and is ended for a fresh one.
+    /// The slot is to have a new program. One that serves, or could, is replaced by a successor; what is not
+    /// ready yet may be as old, and is ended for a fresh one.
     pub fn renew(&mut self, index: u32, now: Duration) -> Renewal {
         let wanted = self.wanted;
         let station = self.station_mut(index);

@@ -170,7 +170,8 @@ impl Core {
         }
     }
 
-    /// Each program of the pool is replaced, also one that is about to take a place: it is as old as the others.
+    /// Each program of the pool is replaced, also one that is about to take a place: it is as old as the
+    /// others.
     fn renew_all(&mut self, id: PoolId) {
         let now = self.now.monotonic;
         let Some(pool) = self.pools.get(id) else { return };

@@ -1,9 +1,10 @@
 //! Deadlines: bounds on a job's whole life, from its acceptance on, wherever the job is then.
 //!
-//! As with waits ([`due`](super::due)), the engine knows whose they are, and here is only when to ask for those
-//! whose deadline is over: however many jobs have one, they take no memory and one timer. The clock is the same. The
-//! answer is a list of jobs to be ended; each is found until it has ended, so a start that comes in between asks for
-//! it again. While poold runs it asks for what comes after the last one that it was told.
+//! As with waits ([`due`](super::due)), the engine knows whose they are, and here is only when to ask for
+//! those whose deadline is over: however many jobs have one, they take no memory and one timer. The clock is
+//! the same. The answer is a list of jobs to be ended; each is found until it has ended, so a start that
+//! comes in between asks for it again. While poold runs it asks for what comes after the last one that it was
+//! told.
 
 use std::time::Duration;
 
@@ -27,11 +28,7 @@ impl Core {
     /// A job has that deadline, in microseconds since 1970.
     pub(in crate::core) fn watch_deadline(&mut self, deadline_us: i64) {
         let at = self.due.moment_of(self.now, deadline_us);
-        if self.deadlines.next.is_some_and(|next| next <= at) {
-            return;
-        }
-        self.timers.clear(self.deadlines.next.replace(at), Timer::Deadline);
-        self.timers.set(at, Timer::Deadline);
+        self.timers.bring_forward(&mut self.deadlines.next, at, Timer::Deadline);
     }
 
     pub(in crate::core) fn ask_overdue(&mut self) {

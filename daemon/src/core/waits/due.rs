@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::{Core, Now, Timer};
 use crate::engine::Change;
-use crate::job::{CallbackId, Holdup, Ready};
+use crate::job::{CallbackId, Holdup, Ready, micros};
 
 /// So many are woken at once, lest others wait long for the engine.
 const AT_ONCE: u32 = 2048;
@@ -50,19 +50,11 @@ impl Due {
     }
 }
 
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 impl Core {
     /// Something waits until that time, in microseconds since 1970.
     pub(in crate::core) fn wake_for(&mut self, due_us: i64) {
         let at = self.due.moment_of(self.now, due_us);
-        if self.due.next.is_some_and(|next| next <= at) {
-            return;
-        }
-        self.timers.clear(self.due.next.replace(at), Timer::Due);
-        self.timers.set(at, Timer::Due);
+        self.timers.bring_forward(&mut self.due.next, at, Timer::Due);
     }
 
     pub(in crate::core) fn take_due(&mut self) {

@@ -25,7 +25,8 @@ pub struct Unattended {
 }
 
 impl Core {
-    /// `requeued`: the interrupted jobs that are queued again, with their pools, and what keeps them from the line.
+    /// `requeued`: the interrupted jobs that are queued again, with their pools, and what keeps them from the
+    /// line.
     pub(in crate::core) fn restore_ties(
         &mut self,
         tied: &[Tied],

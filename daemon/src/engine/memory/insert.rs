@@ -13,7 +13,7 @@ use crate::job::{CallbackId, JobId, Key, Place, Tie, Tries, Unique, Until, Work}
 
 /// What becomes of an insertion's jobs that have keys or unique names.
 #[derive(Default)]
-struct Claims {
+struct LookedUp {
     /// The places of those that are not to be added, in order, and which jobs are there in their stead.
     existing: Vec<(usize, JobId)>,
     turns: Turns,
@@ -25,7 +25,7 @@ const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
         let Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us } = insertion;
-        let Claims { existing, turns } = self.look_up(first, &jobs);
+        let LookedUp { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
             .map(JobId)
@@ -140,10 +140,10 @@ impl Memory {
         self.enter_line(id);
     }
 
-    /// What becomes of jobs with keys and unique names. Of several with one key the first is added; a key decides
-    /// before a name does.
-    fn look_up(&self, first: JobId, jobs: &[Arc<Work>]) -> Claims {
-        let (mut claims, mut given) = (Claims::default(), HashMap::new());
+    /// What becomes of jobs with keys and unique names. Of several with one key the first is added; a key
+    /// decides before a name does.
+    fn look_up(&self, first: JobId, jobs: &[Arc<Work>]) -> LookedUp {
+        let (mut looked_up, mut given) = (LookedUp::default(), HashMap::new());
         let mut names: HashMap<&OsText, Vec<JobId>> = HashMap::new();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
             let of_key = work.key.as_ref().and_then(|key| {
@@ -156,15 +156,15 @@ impl Memory {
                 (None, Some(unique)) => {
                     let kept = || self.names.get(&unique.name).into_iter().flatten().copied().collect();
                     let living = names.entry(&unique.name).or_insert_with(kept);
-                    self.take_turn(id, place, unique, living, &mut claims.turns)
+                    self.take_turn(id, place, unique, living, &mut looked_up.turns)
                 }
             };
-            claims.existing.extend((one != id).then_some((place, one)));
+            looked_up.existing.extend((one != id).then_some((place, one)));
             if let Some(key) = &work.key {
                 given.insert(&key.text, one);
             }
         }
-        claims
+        looked_up
     }
 
     /// `living`: the jobs of the name that have not ended. The job that is added, or is there in its stead.
@@ -182,11 +182,8 @@ impl Memory {
         };
         // What is about to be replaced is nobody's to wait for.
         let takes_place = |id: &&JobId| {
-            let follows = |row: &Row| {
-                row.place == Place::Waiting(Until::Predecessor)
-                    && row.unique.as_ref().is_some_and(|unique| unique.if_exists == IfExists::Replace)
-            };
-            self.jobs.get(id).is_some_and(follows) || turns.replaced.iter().any(|(_, by)| by == *id)
+            self.jobs.get(id).is_some_and(Row::takes_their_place)
+                || turns.replaced.iter().any(|(_, by)| by == *id)
         };
         let one = living.iter().rev().find(takes_place).copied().unwrap_or(one);
         match unique.if_exists {

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use pool_proto::nouns::IfExists;
 use pool_proto::{OsText, Refusal};
 
 pub use callbacks::Delivery;
@@ -23,7 +24,9 @@ use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
 use super::{Answer, Backing, Change, Chore, Order, Question, Told};
-use crate::job::{CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Work};
+use crate::job::{
+    CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Until, Work,
+};
 
 /// Mistakes that are kept. The first ones tell what is wrong.
 const MAX_MISTAKES: usize = 100;
@@ -93,6 +96,12 @@ struct Row {
 impl Row {
     fn has_ended(&self) -> bool {
         matches!(self.place, Place::Ended(_))
+    }
+
+    /// It waits until those before it of its unique name, which are to be canceled, have ended.
+    fn takes_their_place(&self) -> bool {
+        let if_exists = self.unique.as_ref().map(|unique| unique.if_exists);
+        self.place == Place::Waiting(Until::Predecessor) && if_exists == Some(IfExists::Replace)
     }
 
     fn position(&self, id: JobId) -> Position {

@@ -1,12 +1,10 @@
 //! Where jobs are: moves, and the triggers that end waits.
 
-use std::cmp::Reverse;
-
 use pool_proto::Refusal;
 
 use super::{Memory, Row};
 use crate::engine::{Answer, Dequeued, Detail, Fence, Move, Released};
-use crate::job::{IdSet, JobId, Outcome, Place, Position, Ready, RequestId, StopReason, Unit, Until};
+use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
 
 impl Memory {
     pub(super) fn place(&mut self, moved: Move) {
@@ -150,8 +148,7 @@ impl Memory {
             let Some(row) = self.jobs.get_mut(&id) else { continue };
             row.place = Place::Queued { again: false };
             (row.tries.crashes, row.reason, row.last_crash) = (0, None, None);
-            let position = Position { priority: Reverse(row.work.priority), id };
-            jobs.push(Released { position, pool: row.work.pool.clone() });
+            jobs.push(Released { position: row.position(id), pool: row.work.pool.clone() });
             self.enter_line(id);
         }
         self.answer(Answer::Released { request, jobs });

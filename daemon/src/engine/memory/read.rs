@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, IfExists, SCHEMA};
+use pool_proto::nouns::{Callback, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
@@ -12,7 +12,7 @@ use crate::engine::large_bytes;
 use crate::engine::{
     ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
-use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
+use crate::job::{CallbackId, Holdup, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
 
 impl Memory {
     /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
@@ -255,12 +255,7 @@ impl Memory {
 
     /// Jobs that are still to be canceled, each with the last one that takes its place.
     fn replaced(&self) -> Vec<(JobId, JobId)> {
-        let takes_place = |id: &&JobId| {
-            self.jobs.get(id).is_some_and(|row| {
-                let if_exists = row.unique.as_ref().map(|unique| unique.if_exists);
-                row.place == Place::Waiting(Until::Predecessor) && if_exists == Some(IfExists::Replace)
-            })
-        };
+        let takes_place = |id: &&JobId| self.jobs.get(id).is_some_and(Row::takes_their_place);
         let of_name = |living: &BTreeSet<JobId>| {
             let latest = living.iter().rev().find(takes_place).copied();
             let before =
@@ -278,19 +273,6 @@ impl Memory {
             Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Ended(_) => None,
         };
         match row.place {
-            Place::Queued { .. } | Place::Waiting(Until::Time { .. } | Until::Predecessor) => {
-                let pool = row.work.pool.to_string();
-                match row.place {
-                    Place::Waiting(Until::Time { .. }) => {
-                        *restored.waiting.entry(pool.clone()).or_default() += 1
-                    }
-                    Place::Waiting(Until::Predecessor) => {
-                        *restored.following.entry(pool.clone()).or_default() += 1;
-                    }
-                    _ => {}
-                }
-                *restored.queued.entry(pool).or_default() += 1;
-            }
             Place::Running(_) | Place::Stopping(_) => restored.interrupted.push(Interrupted {
                 id,
                 pool: row.work.pool.to_string(),
@@ -302,7 +284,20 @@ impl Memory {
                 process: row.start.and_then(|start| start.process),
                 stopping,
             }),
-            Place::Waiting(Until::Person) | Place::Ended(_) => {}
+            Place::Queued { .. } | Place::Waiting(_) | Place::Ended(_) => {}
+        }
+
+        let holdup = row.place.holdup();
+        if let Some(holdup) = holdup {
+            let pool = row.work.pool.to_string();
+            let held_up = match holdup {
+                Holdup::None => None,
+                Holdup::Time => Some(&mut restored.waiting),
+                Holdup::Predecessor => Some(&mut restored.following),
+            };
+            for counts in [Some(&mut restored.queued), held_up].into_iter().flatten() {
+                *counts.entry(pool.clone()).or_default() += 1;
+            }
         }
 
         if let Some(tie) = row.work.tie {
@@ -311,7 +306,6 @@ impl Memory {
                 Tie::Job(other) => self.jobs.get(&other).is_none_or(Row::has_ended),
                 Tie::Client | Tie::Pool => false,
             };
-            let holdup = row.place.holdup();
             let queued_in = holdup.map(|_| row.work.pool.clone());
             restored.tied.push(Tied { id, tie, queued_in, holdup: holdup.unwrap_or_default(), untied });
         }

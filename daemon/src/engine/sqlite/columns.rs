@@ -49,11 +49,6 @@ impl FromSql for ProcessId {
     }
 }
 
-/// A duration in microseconds; what does not fit is as good as for ever.
-pub fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// A size or count; what does not fit is cut.
 pub fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

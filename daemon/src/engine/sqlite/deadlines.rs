@@ -1,5 +1,5 @@
-//! Deadlines of jobs, in an index by their time. Nothing is changed here but by a start: whoever asks which are over
-//! has these jobs ended, and until then they are found.
+//! Deadlines of jobs, in an index by their time. Nothing is changed here but by a start: whoever asks which
+//! are over has these jobs ended, and until then they are found.
 
 use rusqlite::{Connection, Result};
 
@@ -8,13 +8,14 @@ use crate::job::JobId;
 
 columns! {
     DeadlineColumn { id, deadline_us }
-    // First what remains of one time, then what is of later ones: in one condition, SQLite would search for the
-    // place through all that is of that time.
+    // First what remains of one time, then what is of later ones: in one condition, SQLite would search for
+    // the place through all that is of that time.
     OF_TIME: "FROM jobs INDEXED BY jobs_deadline
               WHERE deadline_us IS NOT NULL AND ended_us IS NULL AND deadline_us = ?1 AND id > ?2
               ORDER BY deadline_us, id LIMIT ?3";
     OF_LATER_TIMES: "FROM jobs INDEXED BY jobs_deadline
-                     WHERE deadline_us IS NOT NULL AND ended_us IS NULL AND deadline_us > ?1 AND ?2 IS NOT NULL
+                     WHERE deadline_us IS NOT NULL AND ended_us IS NULL AND deadline_us > ?1
+                         AND ?2 IS NOT NULL
                      ORDER BY deadline_us, id LIMIT ?3";
 }
 
@@ -52,12 +53,13 @@ pub fn first(connection: &Connection) -> Result<Option<i64>> {
     connection.query_row(first, [], |row| row.get(0))
 }
 
-/// A start finds what was written by a clock that may have been set back since: nothing has longer from now than it
-/// was given.
+/// A start finds what was written by a clock that may have been set back since: nothing has longer from now
+/// than it was given.
 pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
     let update = "WITH late AS (
             SELECT id AS late_id, ?1 + within_us AS latest FROM jobs INDEXED BY jobs_deadline
-            WHERE deadline_us IS NOT NULL AND ended_us IS NULL AND deadline_us > ?1 AND deadline_us - within_us > ?1
+            WHERE deadline_us IS NOT NULL AND ended_us IS NULL
+                AND deadline_us > ?1 AND deadline_us - within_us > ?1
         )
         UPDATE jobs SET deadline_us = latest FROM late WHERE jobs.id = late_id";
     connection.execute(update, [now_us])?;

@@ -3,13 +3,12 @@
 use pool_proto::{Json, OsText};
 use rusqlite::{Connection, Error, OptionalExtension, Result, params};
 
-use super::columns::micros;
 use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::turns::Follows;
 use super::{meta, waits};
-use crate::engine::{Insertion, Turns};
-use crate::job::{CallbackId, JobId, JobKind, Tie, Unit, Until};
+use crate::engine::{Insertion, Turns, deadline_us};
+use crate::job::{CallbackId, JobId, JobKind, Tie, Unit, Until, micros};
 
 /// What became of an insertion; but for the first, nothing was done.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,8 +54,8 @@ pub fn insert(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
                            unique_name, follows, waits, within_us, deadline_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                 ?23, ?24)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+                 ?21, ?22, ?23, ?24)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -101,7 +100,7 @@ pub fn insert(
             follows as i64,
             waits,
             work.deadline.map(micros),
-            insertion.deadline_of(work),
+            deadline_us(insertion.deadlines_from_us, work),
         ])?;
         if waits {
             waits::add(connection, Unit::Job(id), Until::Predecessor)?;

@@ -44,8 +44,8 @@ columns! {
     BY_KEY: "FROM jobs WHERE key = ?1";
 }
 
-/// Looks who has the keys and the unique names of jobs with ids from `first` on; of several with the same key the
-/// first is the one. A key decides before a name does.
+/// Looks who has the keys and the unique names of jobs with ids from `first` on; of several with the same key
+/// the first is the one. A key decides before a name does.
 pub fn look_up(connection: &Connection, first: JobId, jobs: &[Arc<Work>]) -> Result<Claims> {
     let mut claims = Claims::default();
     let mut given: HashMap<&OsText, JobId> = HashMap::new();

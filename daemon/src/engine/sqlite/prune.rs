@@ -34,8 +34,8 @@ pub struct History {
 
 /// What can go of a group, and what could but that somebody waits for it.
 #[derive(Default)]
-struct Found {
-    victims: Vec<Victim>,
+struct Victims {
+    jobs: Vec<Victim>,
     spared: u64,
     spared_bytes: u64,
 }
@@ -73,13 +73,13 @@ columns! {
                   WHERE held_bytes > 65536 AND held_bytes > ?1 AND ended_us IS NOT NULL AND undelivered = 0";
 }
 
-impl Found {
+impl Victims {
     fn add(&mut self, room: &Room, victim: Victim) {
         if room.spares(victim.id) {
             self.spared += 1;
             self.spared_bytes += victim.held_bytes;
         } else {
-            self.victims.push(victim);
+            self.jobs.push(victim);
         }
     }
 }
@@ -153,7 +153,7 @@ impl Pruning<'_> {
         for group in self.history.census.groups() {
             let before_us = self.room.ended_before_us;
             let left = self.left(self.jobs.len());
-            let old = self.oldest(&group, left + 1, |victim| victim.ended_us < before_us)?.victims;
+            let old = self.oldest(&group, left + 1, |victim| victim.ended_us < before_us)?.jobs;
             let more = old.len() > left;
             self.remove(&group, old.into_iter().take(left).collect())?;
             if more {
@@ -169,26 +169,26 @@ impl Pruning<'_> {
             let left = self.left(self.jobs.len());
             if left == 0 {
                 // Whether any of them can go, is seen by the next look.
-                return Ok(!self.oldest(&group, 1, |_| true)?.victims.is_empty());
+                return Ok(!self.oldest(&group, 1, |_| true)?.jobs.is_empty());
             }
             let wanted = left.min(usize::try_from(count).unwrap_or(usize::MAX));
             let found = self.oldest(&group, wanted, |_| true)?;
-            if found.victims.len() < wanted {
+            if found.jobs.len() < wanted {
                 spent.insert(group.clone());
                 // What goes as soon as nobody waits for it is no reason for others to go instead.
                 max += found.spared;
             }
-            self.remove(&group, found.victims)?;
+            self.remove(&group, found.jobs)?;
         }
         Ok(false)
     }
 
     /// The oldest jobs of a group that can go, up to the first that is not to go.
-    fn oldest(&self, group: &Group, limit: usize, is_one: impl Fn(&Victim) -> bool) -> Result<Found> {
+    fn oldest(&self, group: &Group, limit: usize, is_one: impl Fn(&Victim) -> bool) -> Result<Victims> {
         let mut select = self.connection.prepare_cached(VictimColumn::OLDEST_FIRST)?;
         let mut rows = select.query(params![group.standing.rank(), group.pool])?;
-        let mut found = Found::default();
-        while found.victims.len() < limit
+        let mut found = Victims::default();
+        while found.jobs.len() < limit
             && let Some(row) = rows.next()?
         {
             let victim = read_victim(row)?;
@@ -227,11 +227,11 @@ impl Pruning<'_> {
                 return Ok((stripped, true));
             }
             let found = self.with_output(&group, left, bytes)?;
-            if found.victims.is_empty() && self.history.looked_at.remove(&group).is_none() {
+            if found.jobs.is_empty() && self.history.looked_at.remove(&group).is_none() {
                 spent.insert(group.clone());
                 max += found.spared_bytes;
             }
-            for victim in found.victims {
+            for victim in found.jobs {
                 if self.freed_bytes > FREED_BYTES {
                     break;
                 }
@@ -276,12 +276,12 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    fn with_output(&self, group: &Group, limit: usize, bytes: u64) -> Result<Found> {
+    fn with_output(&self, group: &Group, limit: usize, bytes: u64) -> Result<Victims> {
         let from_us = self.history.looked_at.get(group).copied().unwrap_or(i64::MIN);
         let mut select = self.connection.prepare_cached(VictimColumn::WITH_OUTPUT)?;
         let mut rows = select.query(params![group.standing.rank(), group.pool, from_us])?;
-        let (mut found, mut looked_at) = (Found::default(), 0);
-        while found.victims.len() < limit
+        let (mut found, mut looked_at) = (Victims::default(), 0);
+        while found.jobs.len() < limit
             && looked_at < bytes + found.spared_bytes
             && let Some(row) = rows.next()?
         {

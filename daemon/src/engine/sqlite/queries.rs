@@ -114,7 +114,7 @@ fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option
     let mut ids = Vec::new();
     let mut last = after;
     let mut looked_at = 0;
-    while let Some(Listed { id, state, is_of_pool }) = next_of(&mut ways, query)? {
+    while let Some(Candidate { id, state, is_of_pool }) = next_of(&mut ways, query)? {
         let is_listed = is_of_pool && (query.states.is_empty() || query.states.contains(&state));
         if (is_listed && ids.len() == limit) || looked_at == LOOKED_AT {
             return Ok((ids, Some(last)));
@@ -128,7 +128,7 @@ fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option
 
 /// A job that may be listed.
 #[derive(Debug, Clone, Copy)]
-struct Listed {
+struct Candidate {
     id: JobId,
     state: State,
     is_of_pool: bool,
@@ -143,11 +143,11 @@ struct Way<'c> {
 /// A way that is being gone, and the next job on it.
 struct Going<'s> {
     rows: Rows<'s>,
-    next: Option<Listed>,
+    next: Option<Candidate>,
 }
 
-/// The narrowest ways to the jobs asked for: through indexes where these lead to all of them, or else past all
-/// jobs.
+/// The narrowest ways to the jobs asked for: through indexes where these lead to all of them, or else past
+/// all jobs.
 fn ways_to<'c>(connection: &'c Connection, query: &Page) -> Result<Vec<Way<'c>>> {
     let way = |select, state| connection.prepare_cached(select).map(|select| Way { select, state });
     let is_active = |state: &State| matches!(state, State::Running | State::Stopping);
@@ -184,32 +184,15 @@ impl Way<'_> {
 }
 
 /// The job with the least id on any of the ways.
-fn next_of(ways: &mut Vec<Going<'_>>, query: &Page) -> Result<Option<Listed>> {
-    let mut first: Option<(usize, Listed)> = None;
-    let mut index = 0;
-    while let Some(way) = ways.get_mut(index) {
-        if way.next.is_none() {
-            way.next = read_listed(&mut way.rows, query)?;
-        }
-        match way.next {
-            None => {
-                ways.remove(index);
-                continue;
-            }
-            Some(listed) if first.is_none_or(|(_, other)| listed.id < other.id) => {
-                first = Some((index, listed))
-            }
-            Some(_) => {}
-        }
-        index += 1;
+fn next_of(ways: &mut [Going<'_>], query: &Page) -> Result<Option<Candidate>> {
+    for way in ways.iter_mut().filter(|way| way.next.is_none()) {
+        way.next = read_listed(&mut way.rows, query)?;
     }
-    if let Some((index, _)) = first {
-        ways[index].next = None;
-    }
-    Ok(first.map(|(_, listed)| listed))
+    let left = ways.iter_mut().filter_map(|way| Some((way.next?.id, way)));
+    Ok(left.min_by_key(|&(id, _)| id).and_then(|(_, way)| way.next.take()))
 }
 
-fn read_listed(rows: &mut Rows<'_>, query: &Page) -> Result<Option<Listed>> {
+fn read_listed(rows: &mut Rows<'_>, query: &Page) -> Result<Option<Candidate>> {
     let Some(row) = rows.next()? else { return Ok(None) };
     let columns = Columns::of(row);
     let id = columns.get(ListedColumn::id)?;
@@ -218,5 +201,5 @@ fn read_listed(rows: &mut Rows<'_>, query: &Page) -> Result<Option<Listed>> {
         Some(pool) => columns.parse(ListedColumn::pool, |name| Some(name == pool))?,
         None => true,
     };
-    Ok(Some(Listed { id, state, is_of_pool }))
+    Ok(Some(Candidate { id, state, is_of_pool }))
 }

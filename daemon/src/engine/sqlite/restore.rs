@@ -130,8 +130,8 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
 
 type Counts = BTreeMap<String, u64>;
 
-/// All of them, those that wait for a time, and those that wait for another job. Counted in the index, which takes
-/// some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.
+/// All of them, those that wait for a time, and those that wait for another job. Counted in the index, which
+/// takes some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.
 fn count_queued(connection: &Connection) -> Result<(Counts, Counts, Counts)> {
     let mut queued = count(connection, CountColumn::IN_LINE)?;
     let waiting = count(connection, CountColumn::WAITING)?;

@@ -189,24 +189,25 @@ const MIGRATIONS: &[&str] = &[
     UPDATE callbacks SET unended = 1 WHERE state = 'running';
 ",
     "
-    -- `unique_name`: of the jobs that have it and have not ended, one at most does not follow another. `follows`: the
-    -- job waits until those before it have ended: 1, or 2 where it takes their place, so that they are to be canceled.
+    -- `unique_name`: of the jobs that have it and have not ended, one at most does not follow another.
+    -- `follows`: the job waits until those before it have ended: 1, or 2 where it takes their place, so that
+    -- they are to be canceled.
     ALTER TABLE jobs ADD COLUMN unique_name TEXT;
     ALTER TABLE jobs ADD COLUMN follows INTEGER NOT NULL DEFAULT 0;
     CREATE UNIQUE INDEX jobs_unique ON jobs (unique_name)
         WHERE unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL;
     CREATE INDEX jobs_following ON jobs (unique_name) WHERE follows > 0 AND ended_us IS NULL;
 
-    -- `deadline_us`: the job is to have ended by then, `within_us` after its submission. A job that is being ended for
-    -- that has 'deadline' in place of a result.
+    -- `deadline_us`: the job is to have ended by then, `within_us` after its submission. A job that is being
+    -- ended for that has 'deadline' in place of a result.
     ALTER TABLE jobs ADD COLUMN within_us INTEGER;
     ALTER TABLE jobs ADD COLUMN deadline_us INTEGER;
     -- All that is asked of it is in it, so that no row is read.
     CREATE INDEX jobs_deadline ON jobs (deadline_us, id, within_us, ended_us)
         WHERE deadline_us IS NOT NULL AND ended_us IS NULL;
 
-    -- What is listed by its state, and is rare among what is queued and what has succeeded. Not by IN: for a list of
-    -- more than two SQLite makes a table each time that a row is written.
+    -- What is listed by its state, and is rare among what is queued and what has succeeded. Not by IN: for a
+    -- list of more than two SQLite makes a table each time that a row is written.
     CREATE INDEX jobs_notable ON jobs (state)
         WHERE state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost' OR state = 'held'
             OR state = 'retrying';

@@ -4,13 +4,13 @@
 //! nobody has the name ───────────────────────▶ the new job is added
 //! a job has it that has not ended ─┬─ skip ──▶ nothing is added
 //!                                  ├─ join ──▶ nothing is added, that job is the answer
-//!                                  └─ queue, replace ──▶ the new job is added, and waits for the last one before it
+//!                                  └─ queue, replace ──▶ the new job is added, and waits for the last one
 //! ```
 //!
-//! As keys are, names are looked up in the transaction that adds the jobs, and an index holds what is said above.
-//! The end of a job is the trigger of [`Until::Predecessor`](crate::job::Until::Predecessor): in its transaction
-//! the next one of its name is in its line. What is to be replaced is canceled by the core; until that has
-//! happened, a start finds it here.
+//! As keys are, names are looked up in the transaction that adds the jobs, and an index holds what is said
+//! above. The end of a job is the trigger of [`Until::Predecessor`](crate::job::Until::Predecessor): in its
+//! transaction the next one of its name is in its line. What is to be replaced is canceled by the core; until
+//! that has happened, a start finds it here.
 
 use std::collections::HashMap;
 
@@ -81,7 +81,8 @@ const REPLACED: &str = "
     ORDER BY 1 DESC";
 
 impl<'a> Names<'a> {
-    /// The next job of the insertion: whom it follows, or the one in whose stead it is not added, with its state.
+    /// The next job of the insertion: whom it follows, or the one in whose stead it is not added, with its
+    /// state.
     pub fn claim(
         &mut self,
         connection: &Connection,
@@ -155,8 +156,8 @@ pub fn predecessor(connection: &Connection, name: &str, id: JobId) -> Result<Opt
     select.query_row([name], |row| Columns::of(row).get(FirstColumn::id)).optional()
 }
 
-/// The trigger of [`Until::Predecessor`](crate::job::Until::Predecessor): the job that has had the turn of that
-/// name has ended, and the next one is in its line.
+/// The trigger of [`Until::Predecessor`](crate::job::Until::Predecessor): the job that has had the turn of
+/// that name has ended, and the next one is in its line.
 pub fn pass_on(
     connection: &Connection,
     environments: &mut Environments,
@@ -169,7 +170,8 @@ pub fn pass_on(
     records::ready(connection, environments, id)
 }
 
-/// What a start finds: jobs that are still to be canceled, the latest first, each with the one that takes its place.
+/// What a start finds: jobs that are still to be canceled, the latest first, each with the one that takes its
+/// place.
 pub fn read_replaced(connection: &Connection) -> Result<Vec<(JobId, JobId)>> {
     let mut select = connection.prepare(REPLACED)?;
     select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()

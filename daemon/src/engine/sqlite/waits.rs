@@ -1,5 +1,5 @@
-//! The table of waits: jobs and callbacks that are in no line, until a time comes, a person decides, or another
-//! job has ended; and the triggers that end the waits for times and persons.
+//! The table of waits: jobs and callbacks that are in no line, until a time comes, a person decides, or
+//! another job has ended; and the triggers that end the waits for times and persons.
 //!
 //! A job that waits is marked so in its own row as well, which keeps it out of the index of its line. A job
 //! that never waits is never looked for here.
@@ -11,11 +11,11 @@ use std::time::Duration;
 use pool_proto::Refusal;
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::columns::{Columns, columns, micros};
+use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::records;
 use crate::engine::{FETCHED_BYTES, Released};
-use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Until};
+use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Until, micros};
 
 /// How long after a start a callback waits at most.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);

@@ -4,6 +4,7 @@
 //! Every other process is pinned by a pidfd first, and signalled through it after a second look at who its
 //! parent is.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -141,16 +142,17 @@ pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
 pub fn outer_pid(root: ProcessId, inner: ProcessId) -> Option<ProcessId> {
     const MOST: usize = 4096;
 
-    let mut found = children_of(root);
-    let mut next = 0;
-    while let Some(&pid) = found.get(next).filter(|_| next < MOST) {
-        if innermost_pid_of(pid) == Some(inner) {
-            return Some(pid);
-        }
-        found.extend(children_of(pid));
-        next += 1;
-    }
-    None
+    below(root).take(MOST).find(|&pid| innermost_pid_of(pid) == Some(inner))
+}
+
+/// All that descends from a process, parents before children.
+fn below(root: ProcessId) -> impl Iterator<Item = ProcessId> {
+    let (mut latest, mut found) = (root, VecDeque::new());
+    std::iter::from_fn(move || {
+        found.extend(children_of(latest));
+        latest = found.pop_front()?;
+        Some(latest)
+    })
 }
 
 /// From proc_pid_status(5).
@@ -173,20 +175,12 @@ pub(super) fn flags_of(pid: ProcessId) -> Option<u64> {
     String::from_utf8_lossy(&stat).rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
 }
 
-/// The memory of all that descends from a process, without its own, in bytes. What several of them share counts for
-/// each. Of very many it looks at some: whoever asks does not wait for them all.
+/// The memory of all that descends from a process, without its own, in bytes. What several of them share
+/// counts for each. Of very many it looks at some: whoever asks does not wait for them all.
 pub fn resident_bytes_below(root: ProcessId) -> u64 {
     const MOST: usize = 256;
 
-    let mut found = children_of(root);
-    let mut next = 0;
-    let mut bytes = 0;
-    while let Some(&pid) = found.get(next).filter(|_| next < MOST) {
-        bytes += resident_bytes(pid).unwrap_or(0);
-        found.extend(children_of(pid));
-        next += 1;
-    }
-    bytes
+    below(root).take(MOST).filter_map(resident_bytes).sum()
 }
 
 /// The memory of a process, as in proc(5), statm, the second field; in bytes.

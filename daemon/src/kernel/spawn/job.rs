@@ -60,8 +60,8 @@ pub struct Launch<'a> {
     /// On top of the environment; they win.
     pub variables: &'a [(OsText, OsText)],
     pub cwd: &'a OsText,
-    /// Where `cwd` cannot be entered, `/` will do, variables that cannot be passed are cut, and the environment's
-    /// limits are left out.
+    /// Where `cwd` cannot be entered, `/` will do, variables that cannot be passed are cut, and the
+    /// environment's limits are left out.
     pub lenient: bool,
     pub stdio: [BorrowedFd<'a>; 3],
     /// The control group that it is started in.

@@ -1,5 +1,5 @@
-//! The nice value, the CPUs and the resource limits of a job, set by the child itself. Whatever cannot be set is set
-//! as far as it can.
+//! The nice value, the CPUs and the resource limits of a job, set by the child itself. Whatever cannot be set
+//! is set as far as it can.
 
 use libc::{c_int, rlimit64};
 use nix::sched::{CpuSet, sched_setaffinity};

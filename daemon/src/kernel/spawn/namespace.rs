@@ -1,12 +1,13 @@
 //! Workers that are process 1 of a pid namespace (pid_namespaces(7)): when one ends, by whatever, the kernel
-//! kills all that it has started. Each has a mount namespace with a /proc of its own, and without any other. Where
-//! the user may not make such namespaces, they come with a user namespace in which he stays who he is
+//! kills all that it has started. Each has a mount namespace with a /proc of its own, and without any other.
+//! Where the user may not make such namespaces, they come with a user namespace in which he stays who he is
 //! (user_namespaces(7)).
 //!
-//! Nothing in the namespace leads to a table of the processes outside: the worker has no descriptor of one. It tells
-//! the pids of its children as it sees them; what they are outside the supervisor learns from the children
-//! themselves, each of which sends a message before it executes its command ([`announce`]): the kernel adds to it
-//! who has sent it, by the number that the receiver knows him by (unix(7), SCM_CREDENTIALS).
+//! Nothing in the namespace leads to a table of the processes outside: the worker has no descriptor of one.
+//! It tells the pids of its children as it sees them; what they are outside the supervisor learns from the
+//! children themselves, each of which sends a message before it executes its command ([`announce`]): the
+//! kernel adds to it who has sent it, by the number that the receiver knows him by (unix(7),
+//! SCM_CREDENTIALS).
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -76,8 +77,8 @@ fn unescape(path: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The child's first steps in its namespaces. `tables`: pointers to [`process_tables`]. On failure, the step, and
-/// errno tells why.
+/// The child's first steps in its namespaces. `tables`: pointers to [`process_tables`]. On failure, the step,
+/// and errno tells why.
 ///
 /// # Safety
 /// To be called by a child between clone(2) and execve(2); it makes nothing but system calls.
@@ -104,16 +105,16 @@ pub unsafe fn enter(maps: Option<&Maps>, tables: &[*const c_char]) -> Result<(),
             return Err(OwnStep::Mount);
         }
 
-        // Whoever may unmount would otherwise find the table of those outside below our own. In a user namespace
-        // nobody may, not even we, and our own covers it for good.
+        // Whoever may unmount would otherwise find the table of those outside below our own. In a user
+        // namespace nobody may, not even we, and our own covers it for good.
         for &path in tables {
             libc::umount2(path, libc::MNT_DETACH);
         }
         if !own_table(c"/proc".as_ptr()) {
             return Err(OwnStep::Mount);
         }
-        // Elsewhere, as in folders that are roots of other systems, it is as there. One that cannot be reached by its
-        // path, since it is covered, is reached by nobody.
+        // Elsewhere, as in folders that are roots of other systems, it is as there. One that cannot be
+        // reached by its path, since it is covered, is reached by nobody.
         for &path in tables {
             if CStr::from_ptr(path) != c"/proc" {
                 own_table(path);
@@ -158,8 +159,8 @@ fn explain(what: &str, errno: Errno) -> io::Error {
     io::Error::other(format!("{what}: {}; {advice}, or set isolate = \"none\" for the pool", errno.desc()))
 }
 
-/// This process is killed when its parent dies: process 1 of a pid namespace, which the end of its socket alone would
-/// not end if it were stopped.
+/// This process is killed when its parent dies: process 1 of a pid namespace, which the end of its socket
+/// alone would not end if it were stopped.
 ///
 /// # Errors
 /// Those of prctl(2).
