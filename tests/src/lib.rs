@@ -15,6 +15,7 @@ pub mod tracer;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -471,9 +472,10 @@ impl Daemon {
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }
 
-    /// Starts it anew in the same place, after [`wait`](Self::wait).
+    /// Starts it anew in the same place, when it has ended or is about to.
     pub fn restart(&mut self) {
-        self.child = spawn_and_wait(&self.setup);
+        let mut earlier = mem::replace(&mut self.child, spawn_and_wait(&self.setup));
+        let _ = earlier.wait();
     }
 
     /// Kills all of poold in one instant: stopped first, so that none can act on the end of another; children

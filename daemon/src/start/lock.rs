@@ -20,6 +20,8 @@ use pool_proto::place::{self, Place};
 use pool_proto::{location, own_file};
 
 use super::trace::Trace;
+use crate::job::ProcessId;
+use crate::kernel;
 
 /// How long a start waits for what a dead guardian has left: a sweep takes its patience, and then what has ended
 /// is still written.
@@ -28,8 +30,8 @@ const DYING: Duration = Duration::from_secs(20);
 /// From one look at a lock of such a poold to the next. flock(2) knows no timeout.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// No look at the guardian's lock takes that long.
-const A_LOOK: Duration = Duration::from_millis(200);
+/// No look at a lock takes that long, nor do the last steps of a process that ends.
+const A_MOMENT: Duration = Duration::from_millis(200);
 
 /// After so long somebody who reads stderr is told.
 const TELL_AFTER: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ impl Lock {
     pub fn take(path: &Path, what: &str, flag: &str) -> anyhow::Result<Self> {
         let cannot = || format!("cannot use {what}: cannot open {}", path.display());
         let file = open_note(path).with_context(cannot)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match lock_soon(file) {
             Ok(file) => Ok(Self { file, trace: Trace::of(path).with_context(cannot)? }),
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
@@ -59,17 +61,6 @@ impl Lock {
                 Err(taken(pid, what, flag))
             }
             Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-        }
-    }
-
-    /// Takes the lock of a file that others only look at, which takes it for a moment ([`is_guarded`]).
-    fn take_soon(path: &Path, what: &str, flag: &str) -> anyhow::Result<Self> {
-        let since = Instant::now();
-        loop {
-            match Self::take(path, what, flag) {
-                Err(_) if since.elapsed() < A_LOOK => thread::sleep(Duration::from_millis(1)),
-                other => return other,
-            }
         }
     }
 
@@ -118,7 +109,7 @@ impl StateLock {
     pub fn take(dir: &Path) -> anyhow::Result<(Self, Vec<OwnedFd>)> {
         let what = format!("the state directory {}", dir.display());
         let (held, is_locked) = lock_directory(dir, &what)?;
-        let mut note = Lock::take_soon(&dir.join(place::FILE_NAME), &what, "--state-dir")?;
+        let mut note = Lock::take(&dir.join(place::FILE_NAME), &what, "--state-dir")?;
         let found = File::from(held.try_clone()?).metadata()?;
         let identity = (found.dev(), found.ino());
         note.write(None).with_context(|| format!("cannot write {}", note.path().display()))?;
@@ -149,7 +140,7 @@ impl StateLock {
             if open_note(&path).is_err() {
                 let _ = fs::remove_file(&path);
             }
-            self.note = Lock::take_soon(&path, "the state directory", "--state-dir")?;
+            self.note = Lock::take(&path, "the state directory", "--state-dir")?;
         }
         Ok(self.note.write(Some(socket))?)
     }
@@ -188,7 +179,9 @@ fn lock_directory(dir: &Path, what: &str) -> anyhow::Result<(OwnedFd, bool)> {
 
         // Whoever looks at the lock holds it for a moment, too (`place::is_held`).
         let pid = Place::read(dir).map(|place| place.pid);
-        if is_guarded(dir) {
+        // In this order: who is gone by the second look has left the lock.
+        let is_ending = pid.is_some_and(|pid| kernel::is_ending(ProcessId::new(pid)));
+        if !is_ending && is_guarded(dir) {
             return Err(taken(pid, what, "--state-dir"));
         }
         if since.elapsed() > DYING {
@@ -211,12 +204,28 @@ fn lock_directory(dir: &Path, what: &str) -> anyhow::Result<(OwnedFd, bool)> {
     }
 }
 
-/// Whether a living guardian has the state directory.
+/// Whether a guardian has the state directory. One that has been killed has it until it has ended.
 fn is_guarded(dir: &Path) -> bool {
     let note = own_file::open(&dir.join(place::FILE_NAME), OpenOptions::new().read(true));
     note.is_ok_and(|note| {
-        matches!(Flock::lock(note, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
+        // Shared: two that look at once do not take each other for a guardian.
+        matches!(Flock::lock(note, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
     })
+}
+
+/// Locks a file that others look at, who lock it for a moment, or that somebody has who is just ending.
+///
+/// # Errors
+/// Those of flock(2), with the file.
+pub fn lock_soon(mut file: File) -> Result<Flock<File>, (File, Errno)> {
+    let since = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((again, Errno::EWOULDBLOCK)) if since.elapsed() < A_MOMENT => file = again,
+            other => return other,
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn open_note(path: &Path) -> io::Result<File> {

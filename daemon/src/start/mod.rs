@@ -44,7 +44,7 @@ use std::process::{self, ExitCode};
 
 use anyhow::{Context, bail};
 use daemonize::{Daemonize, Outcome};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use pool_proto::location::named_socket;
 use pool_proto::own_file;
 
@@ -301,7 +301,7 @@ fn open_pid_file(path: &Path) -> anyhow::Result<Flock<File>> {
         bail!("{shown} holds something else than a pid: choose another file with --pid-file");
     }
 
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+    lock::lock_soon(file).map_err(|_| {
         anyhow::anyhow!("another daemon uses the pid file {shown}: choose another with --pid-file")
     })
 }

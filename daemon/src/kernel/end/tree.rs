@@ -168,6 +168,23 @@ pub fn is_stopped(pid: ProcessId) -> bool {
     String::from_utf8_lossy(&stat).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
+/// Whether a process has been killed or exits: it is there, and has what it had, but not for long.
+pub fn is_ending(pid: ProcessId) -> bool {
+    /// `PF_EXITING` of linux/sched.h.
+    const EXITING: u64 = 0x4;
+
+    flags_of(pid).is_some_and(|flags| flags & EXITING != 0) || is_to_be_killed(pid)
+}
+
+/// From proc_pid_status(5): a SIGKILL for all of a process stays among the pending signals until it is gone.
+fn is_to_be_killed(pid: ProcessId) -> bool {
+    const KILL: u64 = 1 << (Signal::SIGKILL as u64 - 1);
+
+    let Ok(status) = read_proc(&format!("/proc/{pid}/status")) else { return false };
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & KILL != 0)
+}
+
 /// From proc(5): the ninth field. A process has it until it has been reaped.
 pub(super) fn flags_of(pid: ProcessId) -> Option<u64> {
     // Not text: a name may be cut in the middle of a character.
