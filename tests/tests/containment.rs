@@ -284,6 +284,27 @@ fn in_a_pid_namespace_nothing_leads_to_the_processes_outside() {
 }
 
 #[test]
+fn what_root_mounts_in_a_pid_namespace_ends_with_the_job() {
+    if !is_root_or_skip("mount") {
+        return;
+    }
+    for config in [PID, PID_ALONE] {
+        let daemon = with(config)().start();
+        let folder = daemon.path_text("folder");
+        fs::create_dir(&folder).unwrap();
+        let harm = "mount -t tmpfs none \"$1\" && touch \"$1/trace\" && mount --bind /bin/false /bin/true \
+                    && umount -l /proc && ls \"$1\"";
+        let said = daemon.run(&["run", "--", "sh", "-c", harm, "sh", &folder]);
+        assert_eq!((said.code, said.stdout.as_str()), (0, "trace\n"), "{said:?}");
+
+        let look = "/bin/true && test -d /proc/1 && ls \"$1\"";
+        let said = daemon.run(&["run", "--", "sh", "-c", look, "sh", &folder]);
+        assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{said:?}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nor is it outside");
+    }
+}
+
+#[test]
 fn in_a_pid_namespace_pids_are_told_as_they_are_outside() {
     if !is_root_or_skip("make pid namespaces for certain") {
         return;

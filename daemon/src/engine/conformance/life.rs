@@ -251,18 +251,10 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
         stopping,
     };
     let one = Tries { attempts: 1, ..Tries::default() };
-    let stopped = Some(StopReason::Canceled);
+    let stopped = Some(StopReason::Untied(Tie::Client));
     let interrupted =
         [interrupted(1, "a", tries, None, None), interrupted(2, "b", one, a_start().process, stopped)];
-    let canceled = |job: &Interrupted| {
-        let stopping = job.stopping.map(|reason| match reason {
-            // Why it is canceled need not be known any more.
-            StopReason::Untied(_) => StopReason::Canceled,
-            reason => reason,
-        });
-        Interrupted { stopping, ..job.clone() }
-    };
-    assert_eq!(restored.interrupted.iter().map(canceled).collect::<Vec<_>>(), interrupted);
+    assert_eq!(restored.interrupted, interrupted);
     let tied: Vec<(u64, Tie, Option<&str>, bool)> = restored
         .tied
         .iter()

@@ -3,6 +3,7 @@
 //! `ended_us` is set with the final state and never cleared, so `ended_us IS NULL` guards each change: what
 //! has ended stays as it is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use pool_proto::State;
@@ -307,18 +308,47 @@ impl StartColumns {
 }
 
 /// Why a job is being ended, as its row has it in place of a result; none where that is no fate of a job.
-fn stop_word(reason: StopReason) -> Option<&'static str> {
-    match reason {
-        StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_) => Some("canceled"),
-        StopReason::TimedOut => Some("timeout"),
-        StopReason::Deadline => Some("deadline"),
-        StopReason::Shutdown => None,
-    }
+fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
+    Some(match reason {
+        StopReason::Canceled => "canceled".into(),
+        StopReason::Untied(tie) => format!("untied {tie}").into(),
+        StopReason::Replaced(by) => format!("replaced {by}").into(),
+        StopReason::TimedOut => "timeout".into(),
+        StopReason::Deadline => "deadline".into(),
+        StopReason::Shutdown => return None,
+    })
 }
 
 /// Why a job was being ended, from what is written while it is.
 pub fn stop_reason(word: &str) -> Option<StopReason> {
-    [StopReason::Canceled, StopReason::TimedOut, StopReason::Deadline]
-        .into_iter()
-        .find(|&reason| stop_word(reason) == Some(word))
+    Some(match word.split_once(' ').unwrap_or((word, "")) {
+        ("canceled", "") => StopReason::Canceled,
+        ("untied", tie) => StopReason::Untied(tie.parse().ok()?),
+        ("replaced", by) => StopReason::Replaced(JobId(by.parse().ok()?)),
+        ("timeout", "") => StopReason::TimedOut,
+        ("deadline", "") => StopReason::Deadline,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Tie;
+
+    #[test]
+    fn why_a_job_was_being_ended_is_known_after_a_restart() {
+        let reasons = [
+            StopReason::Canceled,
+            StopReason::Untied(Tie::Job(JobId(7))),
+            StopReason::Untied(Tie::Pool),
+            StopReason::Replaced(JobId(12)),
+            StopReason::TimedOut,
+            StopReason::Deadline,
+        ];
+        for reason in reasons {
+            assert_eq!(stop_word(reason).and_then(|word| stop_reason(&word)), Some(reason));
+        }
+        assert_eq!(stop_reason("untied nobody"), None);
+    }
 }

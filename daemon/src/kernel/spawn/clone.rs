@@ -16,8 +16,8 @@ use crate::kernel::end::bury;
 /// What runs in the child; does not return.
 pub type Child = extern "C" fn(*mut c_void) -> c_int;
 
-/// Starts `child` in the group, with all memory shared; returns its pid when it has executed a program or
-/// ended.
+/// Starts `child` in the group, with all memory shared, in namespaces of its own as the flags of clone(2) say;
+/// returns its pid when it has executed a program or ended.
 ///
 /// # Safety
 /// `child` must not return and must only make system calls, which `stack` must be big enough for; nobody else
@@ -27,12 +27,13 @@ pub type Child = extern "C" fn(*mut c_void) -> c_int;
 /// Those of clone3(2); `ENOSYS` where the kernel, or this program for the architecture, does not have it.
 pub unsafe fn clone_into(
     group: RawFd,
+    namespaces: c_int,
     stack: (*mut c_void, usize),
     child: Child,
     argument: *mut c_void,
 ) -> nix::Result<ProcessId> {
     let arguments = Arguments {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP,
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | namespaces) as u64 | CLONE_INTO_CGROUP,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.0 as u64,
         stack_size: stack.1 as u64,
@@ -54,7 +55,7 @@ pub fn is_usable(group: BorrowedFd<'_>) -> bool {
     }
     let Ok(stack) = Stack::new() else { return false };
     // SAFETY: `end` makes one system call, on a stack that nobody else has.
-    let cloned = unsafe { clone_into(group.as_raw_fd(), stack.whole(), end, std::ptr::null_mut()) };
+    let cloned = unsafe { clone_into(group.as_raw_fd(), 0, stack.whole(), end, std::ptr::null_mut()) };
     cloned.is_ok_and(|pid| bury(pid) == Some(Exit::Code(0)))
 }
 

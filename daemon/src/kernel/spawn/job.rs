@@ -22,6 +22,7 @@ use super::namespace::announce;
 use super::stack::Stack;
 use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
 use crate::kernel::end::bury;
+use crate::kernel::identity::own_user;
 
 /// Where a command without a slash is looked for when its environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -87,6 +88,8 @@ pub struct Spawner {
     oom_score_adj: Option<CString>,
     /// In a pid namespace: where each child says that it is there.
     announcements: Option<OwnedFd>,
+    /// What each child has to itself, as flags of clone(2).
+    namespaces: c_int,
 }
 
 /// Signals are numbered from 1 to this, those that the C library keeps to itself included.
@@ -129,7 +132,10 @@ impl Spawner {
     pub fn new(oom_score_adj: Option<String>, announcements: Option<OwnedFd>) -> io::Result<Self> {
         let ignored = (1..=SIGNALS).filter(|&signal| is_ignored(signal)).collect();
         let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value).ok());
-        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj, announcements })
+        // What root mounts and unmounts must not be there for the next one. Others may do neither.
+        let is_root_of_its_own = announcements.is_some() && own_user().get() == 0;
+        let namespaces = if is_root_of_its_own { libc::CLONE_NEWNS } else { 0 };
+        Ok(Self { stack: Stack::new()?, ignored, oom_score_adj, announcements, namespaces })
     }
 
     /// Starts a process; returns its pid once the command has been executed.
@@ -218,7 +224,7 @@ impl Spawner {
 
 impl Spawner {
     fn clone(&self, plan: &mut JobPlan<'_>) -> nix::Result<ProcessId> {
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | self.namespaces;
         // SAFETY: `run_child` runs on a stack of its own, big enough for it; `plan` and all that it points to
         // outlive the call, which with CLONE_VFORK returns only after the child has executed the command or
         // ended.
@@ -230,8 +236,9 @@ impl Spawner {
     fn clone_into(&self, home: SpawnGroup<'_>, plan: &mut JobPlan<'_>) -> nix::Result<ProcessId> {
         let group = home.folder.as_raw_fd();
         if home.by_clone {
+            let (stack, plan) = (self.stack.whole(), ptr::from_mut(plan).cast());
             // SAFETY: as in `clone`.
-            match unsafe { clone_into(group, self.stack.whole(), run_child, ptr::from_mut(plan).cast()) } {
+            match unsafe { clone_into(group, self.namespaces, stack, run_child, plan) } {
                 Err(error) if !matches!(error, Errno::EAGAIN | Errno::ENOMEM) => {}
                 result => return result,
             }
