@@ -136,6 +136,11 @@ pub enum Event {
         claim: Claim,
         ended: Ended,
     },
+    /// A worker has not begun with the attempt that it had ahead, and does not have it any more.
+    GivenBack {
+        slot: SlotId,
+        claim: Claim,
+    },
     /// An attempt could not be started.
     SpawnFailed {
         slot: SlotId,
@@ -236,10 +241,18 @@ pub enum Effect {
     KillSuccessor {
         slot: SlotId,
     },
+    /// Start an attempt; `ahead`: when the one is over that the slot has. Such a one is given back where that
+    /// takes its time; answered by `GivenBack`, unless it has begun.
     Run {
         slot: SlotId,
         claim: Claim,
         work: Arc<Work>,
+        ahead: bool,
+    },
+    /// What the slot has ahead is to be given back.
+    TakeBack {
+        slot: SlotId,
+        claim: Claim,
     },
     RunCallback {
         slot: SlotId,

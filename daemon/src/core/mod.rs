@@ -48,7 +48,7 @@ use pools::pool::{JobPools, Unserved};
 use pools::slots::Slots;
 pub use pools::stall::Stall;
 use pools::succession::Programs;
-pub use settings::{CallbackSettings, PoolSettings, Settings};
+pub use settings::{CallbackSettings, PoolSettings, QUICK, Settings};
 use timers::{Timer, Timers};
 pub use view::Reach;
 use waits::deadlines::Deadlines;
@@ -195,6 +195,7 @@ impl Core {
                 self.on_started(slot, claim, process, started_us)
             }
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
+            Event::GivenBack { slot, claim } => self.on_given_back(slot, claim),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),
             Event::SuccessorUp { slot, pid } => self.on_successor_up(slot, pid),
             Event::SuccessorFailed { slot, reason } => {

@@ -14,6 +14,10 @@ pub struct PoolSettings {
     pub program: Option<Arc<Program>>,
 }
 
+/// Attempts that take no longer are quick: about as long as a worker waits before it tells of a start by itself,
+/// and gives back what it has ahead.
+pub const QUICK: Duration = Duration::from_millis(4);
+
 /// See the module's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -26,6 +30,8 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// Jobs that may be queued in one pool.
     pub max_queued: u64,
+    /// A slot whose attempts are shorter gets its next one ahead. Zero: none does.
+    pub quick: Duration,
 }
 
 /// How callbacks are run.

@@ -26,6 +26,7 @@ fn core() -> Core {
         crash_limit: 1,
         stop_grace: Duration::from_secs(1),
         max_queued: 10,
+        quick: Duration::ZERO,
     };
     let (mut core, _) = Core::restore(settings, Restored { next_job: 1, ..Restored::default() }, START);
     for index in 0..2 {

@@ -69,7 +69,9 @@ impl Core {
         match self.active.get(&id) {
             // It may be running without our knowing yet; its worker reads a signal after the order to start
             // it.
-            Some(active) if active.handed || active.work.call().is_some() => Reach::Running,
+            Some(active) if active.handed && active.ahead.is_none() || active.work.call().is_some() => {
+                Reach::Running
+            }
             Some(_) => Reach::NotHanded,
             None => Reach::Unknown,
         }

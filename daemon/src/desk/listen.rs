@@ -134,6 +134,7 @@ impl Desk {
     /// Has an end tell as much as those want to know who wait for it.
     fn see_to_end(&mut self, moved: &mut Move) {
         let Place::Ended(outcome) = &moved.to else { return };
+        moved.is_urgent = self.requests.want_alone(moved.id);
         if self.requests.has_listeners() || self.requests.want_record(moved.id) {
             moved.want = Detail::Record;
         }

@@ -169,6 +169,7 @@ impl Desk {
             | core::Effect::SpawnSuccessor { .. }
             | core::Effect::SwapWorker { .. }
             | core::Effect::KillSuccessor { .. }
+            | core::Effect::TakeBack { .. }
             | core::Effect::Signal { .. }
             | core::Effect::Terminate { .. }
             | core::Effect::Kill { .. }

@@ -215,6 +215,11 @@ impl Requests {
         self.any_wants(id, |watcher| watcher.wanted == Wanted::Batch && watcher.keeps_up())
     }
 
+    /// Whether anybody waits for the job, and for no other any more.
+    pub fn want_alone(&self, id: JobId) -> bool {
+        self.any_wants(id, Watcher::waits_for_one)
+    }
+
     fn any_wants(&self, id: JobId, wants: impl Fn(&Watcher) -> bool) -> bool {
         let is_one = |&request: &RequestId| self.watcher(request).is_some_and(&wants);
         self.awaited.get(&id).is_some_and(|awaited| awaited.requests.iter().any(is_one))

@@ -140,6 +140,10 @@ impl Watcher {
         !self.is_full
     }
 
+    pub fn waits_for_one(&self) -> bool {
+        self.remaining.len() == 1
+    }
+
     /// The same, told of obstacles.
     pub fn telling_obstacles(self, tells_obstacles: bool) -> Self {
         Self { tells_obstacles, ..self }

@@ -82,6 +82,9 @@ pub struct Move {
     pub work: Option<Arc<Work>>,
     /// What the answer to an end is to tell.
     pub want: Detail,
+    /// Somebody waits for this end, and for nothing else. Other ends may be kept together with those that come
+    /// a moment later.
+    pub is_urgent: bool,
     /// Answered by [`Answer::Placed`](super::Answer::Placed) once it is as durable as an acceptance: for the
     /// start of an attempt that must not run twice.
     pub confirm: bool,
@@ -190,8 +193,16 @@ impl Move {
             crashed: false,
             work: None,
             want: Detail::Nothing,
+            is_urgent: false,
             confirm: false,
         }
+    }
+
+    /// Whether nobody waits for this move to be kept, but for those who wait for many.
+    pub fn can_linger(&self) -> bool {
+        let is_of_attempt = self.fence != Fence::Idle;
+        let (runs, has_ended) = (matches!(self.to, Place::Running(_)), matches!(self.to, Place::Ended(_)));
+        is_of_attempt && !self.confirm && (runs || has_ended && !self.is_urgent)
     }
 
     /// The worker of the start that is to be confirmed, where this is one.

@@ -109,6 +109,11 @@ impl Order {
         }
     }
 
+    /// See [`Move::can_linger`].
+    pub fn can_linger(&self) -> bool {
+        matches!(self, Self::Change(Change::Move(moved)) if moved.can_linger())
+    }
+
     /// See [`Change::enters_line`].
     pub fn enters_line(&self) -> bool {
         matches!(self, Self::Change(change) if change.enters_line())

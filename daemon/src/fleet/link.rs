@@ -41,6 +41,12 @@ pub struct Handed {
     pub is_looked_at: bool,
 }
 
+impl Handed {
+    pub fn new(claim: Claim) -> Self {
+        Self { claim, is_looked_at: false }
+    }
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct WorkerLink {
@@ -56,6 +62,8 @@ pub struct WorkerLink {
     pub environment: Option<Arc<Environment>>,
     /// The attempt of a command that it has been handed and has not told the end of.
     pub handed: Option<Handed>,
+    /// What it begins with after that.
+    pub ahead: Option<Claim>,
     /// The control group that its attempts run in.
     pub group: Option<PathBuf>,
     pub resident: Option<ResidentLink>,
@@ -93,6 +101,7 @@ impl WorkerLink {
             has_greeted: false,
             environment: None,
             handed: None,
+            ahead: None,
             group,
             resident,
             pids,
@@ -244,6 +253,7 @@ impl WorkerLink {
             WorkerReport::Hello(_)
             | WorkerReport::Noticed { .. }
             | WorkerReport::Ended { .. }
+            | WorkerReport::GivenBack { .. }
             | WorkerReport::Failed { .. }
             | WorkerReport::ProgramFailed { .. }
             | WorkerReport::ProgramUnheard
@@ -280,8 +290,12 @@ impl WorkerLink {
                 resident.ended(&describe(exit));
             }
             (_, report) => {
-                if let WorkerReport::Ended { .. } | WorkerReport::Failed { .. } = report {
-                    self.handed = None;
+                match report {
+                    WorkerReport::Ended { .. } | WorkerReport::Failed { .. } => {
+                        self.handed = self.ahead.take().map(Handed::new);
+                    }
+                    WorkerReport::GivenBack { .. } => self.ahead = None,
+                    _ => {}
                 }
                 events.push(FleetEvent::Report { slot: self.slot, report });
             }

@@ -250,10 +250,13 @@ impl Fleet {
         }
     }
 
-    /// Hands a worker an attempt.
-    pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>) {
+    /// Hands a worker an attempt; `ahead`: behind the one that it has.
+    pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>, ahead: bool) {
         let Some(link) = self.link_mut(slot) else {
-            self.unsent.insert(slot);
+            // What a dead worker had ahead it has never begun with, which the core knows.
+            if !ahead {
+                self.unsent.insert(slot);
+            }
             return;
         };
         // The link keeps the value alive, so that the same address means the same value.
@@ -261,7 +264,11 @@ impl Fleet {
             link.environment = Some(environment.clone());
             link.out.push(encode(&WorkerCommand::Environment(environment.clone())));
         }
-        link.handed = Some(Handed { claim: run.claim, is_looked_at: false });
+        if ahead {
+            link.ahead = Some(run.claim);
+        } else {
+            link.handed = Some(Handed::new(run.claim));
+        }
         self.send(slot, &WorkerCommand::Run(run));
         // What a worker before this one never got says nothing of this attempt.
         self.unsent.remove(&slot);

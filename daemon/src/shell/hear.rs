@@ -180,6 +180,7 @@ fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
             Some(core::Event::Started { slot, claim, process, started_us })
         }
         WorkerReport::Ended { claim, ended } => Some(core::Event::Ended { slot, claim, ended }),
+        WorkerReport::GivenBack { claim } => Some(core::Event::GivenBack { slot, claim }),
         WorkerReport::Failed { claim, failure } => Some(core::Event::SpawnFailed { slot, claim, failure }),
         WorkerReport::Hello(_)
         | WorkerReport::Stuck { .. }

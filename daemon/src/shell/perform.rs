@@ -59,7 +59,10 @@ impl Outside for Shell {
                 tracing::warn!(worker = %self.name_of(slot), "a worker is killed");
                 self.fleet.kill(slot);
             }
-            core::Effect::Run { slot, claim, work } => self.run(slot, claim, &work),
+            core::Effect::Run { slot, claim, work, ahead } => self.run(slot, claim, &work, ahead),
+            core::Effect::TakeBack { slot, claim } => {
+                self.fleet.send(slot, &WorkerCommand::GiveBack { claim });
+            }
             core::Effect::RunCallback { slot, run } => self.run_callback(slot, &run),
             core::Effect::Signal { slot, claim, signal } => {
                 self.fleet.send(slot, &WorkerCommand::Signal { claim, signal });
@@ -205,13 +208,13 @@ impl Shell {
 
     // ---- attempts ----
 
-    fn run(&mut self, slot: SlotId, claim: Claim, work: &Work) {
+    fn run(&mut self, slot: SlotId, claim: Claim, work: &Work, ahead: bool) {
         match (&work.kind, claim.unit) {
             (JobKind::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
             (JobKind::Exec(argv), _) => {
                 let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
                 let run = Run { max_output_bytes, ..*launch::job(&self.site, slot, claim, work, argv) };
-                self.fleet.run(slot, &work.environment, Box::new(run));
+                self.fleet.run(slot, &work.environment, Box::new(run), ahead);
             }
             (JobKind::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),
         }
@@ -221,7 +224,7 @@ impl Shell {
         let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
         let max_output_bytes = self.config.max_output_bytes.map(NonZeroU64::get);
         let launch = Run { max_output_bytes, ..*launch::callback(&self.site, claim, run) };
-        self.fleet.run(slot, &run.work.environment, Box::new(launch));
+        self.fleet.run(slot, &run.work.environment, Box::new(launch), false);
     }
 
     // ---- files that nobody needs any more ----

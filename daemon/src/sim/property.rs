@@ -23,52 +23,137 @@ const ADDED: &str = "added";
 
 #[derive(Debug, Clone)]
 pub enum Step {
-    Submit { count: usize, spec: Spec },
-    SubmitBatch { count: usize, spec: Spec },
-    SubmitAttached { spec: Spec, cancel: bool },
-    SubmitWithInput { spec: Spec },
+    Submit {
+        count: usize,
+        spec: Spec,
+    },
+    SubmitBatch {
+        count: usize,
+        spec: Spec,
+    },
+    SubmitAttached {
+        spec: Spec,
+        cancel: bool,
+    },
+    SubmitWithInput {
+        spec: Spec,
+    },
     Spool,
-    Wait { ids: Vec<u64>, any: bool, watch: Watch },
-    Cancel { ids: Vec<u64> },
-    Signal { id: u64 },
-    Reattach { id: u64 },
-    Release { which: usize },
-    ReleaseAny { ids: Vec<u64> },
-    Get { id: u64 },
-    List { limit: u32 },
-    Output { id: u64, missing: bool },
+    Wait {
+        ids: Vec<u64>,
+        any: bool,
+        watch: Watch,
+    },
+    Cancel {
+        ids: Vec<u64>,
+    },
+    Signal {
+        id: u64,
+    },
+    Reattach {
+        id: u64,
+    },
+    Release {
+        which: usize,
+    },
+    ReleaseAny {
+        ids: Vec<u64>,
+    },
+    Get {
+        id: u64,
+    },
+    List {
+        limit: u32,
+    },
+    Output {
+        id: u64,
+        missing: bool,
+    },
     Listen,
     Backup,
-    Disconnect { which: usize },
-    Read { which: usize },
-    FallBehind { which: usize },
-    Share { shares: bool },
-    StoreWorks { times: usize },
+    Disconnect {
+        which: usize,
+    },
+    Read {
+        which: usize,
+    },
+    FallBehind {
+        which: usize,
+    },
+    Share {
+        shares: bool,
+    },
+    StoreWorks {
+        times: usize,
+    },
     StoreRefuses,
-    Answers { times: usize },
-    SpawnsAtOnce { at_once: bool },
-    WorkerUp { which: usize },
-    ProgramReady { which: usize },
-    Misbehaves { which: usize, during: bool },
+    Answers {
+        times: usize,
+    },
+    SpawnsAtOnce {
+        at_once: bool,
+    },
+    WorkerUp {
+        which: usize,
+    },
+    ProgramReady {
+        which: usize,
+    },
+    Misbehaves {
+        which: usize,
+        during: bool,
+    },
     SuccessorSteps,
     SuccessorDies,
     SuccessorMisbehaves,
     SuccessorIsDying,
     ReplacedDies,
-    WorkerDies { which: usize, unsent: bool },
-    WorkerIsDying { which: usize },
-    Starts { which: usize },
-    Ends { which: usize, exit: Exit },
-    CannotStart { which: usize, stage: Stage, errno: i32 },
-    Time { ms: u64 },
+    WorkerDies {
+        which: usize,
+        unsent: bool,
+    },
+    WorkerIsDying {
+        which: usize,
+    },
+    Starts {
+        which: usize,
+    },
+    /// A worker gives back what it has ahead.
+    GivesBack {
+        which: usize,
+    },
+    Ends {
+        which: usize,
+        exit: Exit,
+    },
+    CannotStart {
+        which: usize,
+        stage: Stage,
+        errno: i32,
+    },
+    Time {
+        ms: u64,
+    },
     Deadline,
-    Reread { workers: u32, without: Option<&'static str> },
-    AddPool { workers: u32 },
+    Reread {
+        workers: u32,
+        without: Option<&'static str>,
+    },
+    AddPool {
+        workers: u32,
+    },
     RemovePool,
-    RestartPool { added: bool },
+    RestartPool {
+        added: bool,
+    },
     Crash,
-    CrashWithin { effects: usize, written: usize },
-    DiskFull { full: bool },
+    CrashWithin {
+        effects: usize,
+        written: usize,
+    },
+    DiskFull {
+        full: bool,
+    },
 }
 
 /// What a client that waits wants to hear besides ends.
@@ -250,6 +335,7 @@ fn world_step() -> impl Strategy<Value = Step> {
         2 => (0..9usize, prop::bool::weighted(0.2)).prop_map(|(which, unsent)| Step::WorkerDies { which, unsent }),
         1 => (0..9usize).prop_map(|which| Step::WorkerIsDying { which }),
         6 => (0..9usize).prop_map(|which| Step::Starts { which }),
+        3 => (0..9usize).prop_map(|which| Step::GivesBack { which }),
         8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
         2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
         2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
@@ -364,6 +450,10 @@ pub fn take(world: &mut World, step: Step) {
             let fits =
                 |worker: &Worker| matches!(worker, Worker::Idle | Worker::Loading | Worker::Busy { .. });
             on_worker(world, which, fits, World::worker_dying);
+        }
+        Step::GivesBack { which } => {
+            let slot = world.ahead.keys().cycle().nth(which).copied();
+            slot.into_iter().for_each(|slot| world.give_back(slot));
         }
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
         Step::Ends { which, exit } => {
@@ -489,7 +579,7 @@ fn run_on(world: &mut World) {
 proptest! {
     #[test]
     fn every_job_comes_to_one_end_and_everybody_is_told(workers in 1..4u32, steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new(mixed(workers));
+        let mut world = World::handing_ahead(mixed(workers));
         for step in steps {
             take(&mut world, step);
         }
@@ -500,7 +590,7 @@ proptest! {
 
     #[test]
     fn a_stop_comes_to_its_end_and_loses_nothing(steps in prop::collection::vec(step(), 1..80), hurry in any::<bool>()) {
-        let mut world = World::new(mixed(2));
+        let mut world = World::handing_ahead(mixed(2));
         for step in steps {
             take(&mut world, step);
         }

@@ -32,7 +32,7 @@ const FRESH: usize = 2;
 #[test]
 fn a_long_life_keeps_every_promise() {
     for_each_seed(|seed| {
-        let mut world = World::new(mixed(2));
+        let mut world = World::handing_ahead(mixed(2));
         for step in steps(seed).take(LONG) {
             take(&mut world, step);
         }
@@ -75,7 +75,7 @@ fn a_seed_is_one_life() {
 
 /// The story up to the cut, if there is one.
 fn tell(story: &[Step], cut_at: Option<usize>) -> World {
-    let mut world = World::new(mixed(2));
+    let mut world = World::handing_ahead(mixed(2));
     world.cut_at = cut_at.filter(|&at| at > world.performed);
     world.dead = cut_at.is_some() && world.cut_at.is_none();
     for step in story {

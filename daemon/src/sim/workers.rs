@@ -151,6 +151,7 @@ impl World {
 
     pub(super) fn lose_worker(&mut self, slot: SlotId, unsent: bool) -> Option<Event> {
         self.killed_workers.remove(&slot);
+        self.ahead.remove(&slot);
         let (pid, worker) = self.workers.remove(&slot)?;
         if let Worker::Starting = worker {
             return Some(Event::WorkerFailed { slot, reason: "no room".to_owned() });
@@ -194,6 +195,7 @@ impl World {
         };
         *worker = Worker::Dying { claim, unsent: false };
         let pid = *pid;
+        self.ahead.remove(&slot);
         self.handle(Event::WorkerDying { slot, pid });
     }
 
@@ -247,8 +249,20 @@ impl World {
 
     fn vacate(&mut self, slot: SlotId) -> Claim {
         let (_, claim) = self.busy(slot, |_| ());
-        self.workers.get_mut(&slot).expect("it is busy").1 = Worker::Idle;
+        let next = self.ahead.remove(&slot);
+        if let Some(Claim { unit: Unit::Job(id), .. }) = next {
+            self.seen.tried(id);
+        }
+        self.workers.get_mut(&slot).expect("it is busy").1 =
+            next.map_or(Worker::Idle, |claim| Worker::Busy { claim, started: false });
         claim
+    }
+
+    /// A worker gives back what it has ahead.
+    pub fn give_back(&mut self, slot: SlotId) {
+        if let Some(claim) = self.ahead.remove(&slot) {
+            self.handle(Event::GivenBack { slot, claim });
+        }
     }
 
     fn busy(&mut self, slot: SlotId, change: impl FnOnce(&mut bool)) -> (ProcessId, Claim) {
@@ -333,7 +347,10 @@ impl World {
                 let (pid, _) = self.successors.remove(&slot).expect("there is a successor");
                 self.replaced.push((slot, pid));
             }
-            Effect::Run { slot, claim, work } => self.run(slot, claim, work.on_crash),
+            Effect::Run { slot, claim, work, ahead: false } => self.run(slot, claim, work.on_crash),
+            Effect::Run { slot, claim, work, ahead: true } => self.run_ahead(slot, claim, work.on_crash),
+            // Whether that comes in time is chance's business.
+            Effect::TakeBack { claim, .. } => self.called_back.push(claim),
             Effect::RunCallback { slot, run } => {
                 assert_eq!(slot.lane, LaneId::Callbacks);
                 self.seen.called(run.id);
@@ -392,10 +409,27 @@ impl World {
         *worker = Worker::Condemned { claim };
     }
 
+    fn run_ahead(&mut self, slot: SlotId, claim: Claim, on_crash: OnCrash) {
+        let Unit::Job(id) = claim.unit else { panic!("{claim} is handed out ahead") };
+        assert_eq!(on_crash, OnCrash::Requeue, "{claim} is handed out ahead, and must not run twice");
+        self.check_run(id, claim, on_crash);
+        match self.workers.get(&slot) {
+            Some((_, Worker::Busy { .. })) => {
+                let before = self.ahead.insert(slot, claim);
+                assert_eq!(before, None, "{slot:?} has that ahead already");
+            }
+            // It is handed to nobody.
+            Some((_, Worker::Dying { .. })) => {}
+            other => panic!("{claim} is given to {other:?}, ahead"),
+        }
+    }
+
     fn run(&mut self, slot: SlotId, claim: Claim, on_crash: OnCrash) {
-        assert!(!self.running().iter().any(|(_, other)| other.unit == claim.unit), "{claim} runs already");
         if let Unit::Job(id) = claim.unit {
             self.check_run(id, claim, on_crash);
+            if on_crash == OnCrash::Requeue {
+                self.seen.tried(id);
+            }
         }
         let (_, worker) = self.workers.get_mut(&slot).expect("a worker that is there");
         if let Worker::Dying { claim: None, .. } = worker {
@@ -411,6 +445,9 @@ impl World {
     }
 
     fn check_run(&mut self, id: JobId, claim: Claim, on_crash: OnCrash) {
+        let is_same = |other: &Claim| other.unit == claim.unit;
+        let runs = self.running().iter().any(|(_, other)| is_same(other)) || self.ahead.values().any(is_same);
+        assert!(!runs, "{claim} runs already");
         let kept = self.memory_of(id).unwrap_or_else(|| panic!("{claim} runs before it is kept"));
         let place = kept.place_of(id).expect("it is kept there");
         assert!(!place.state().is_terminal(), "{claim} runs after its end");
@@ -427,7 +464,6 @@ impl World {
         if on_crash == OnCrash::Requeue {
             assert!(claim.attempt > attempts, "{claim} runs after attempt {attempts}");
             self.assert_first_in_line(id);
-            self.seen.tried(id);
         } else {
             let is_written = matches!(place, Place::Running(_)) && attempts == claim.attempt;
             assert!(is_written, "{claim} runs before that is kept: {place:?}, {attempts} attempts");
@@ -448,7 +484,10 @@ impl World {
             | Worker::Dying { claim: Some(claim), .. } => claim.unit == Unit::Job(other),
             _ => false,
         };
-        let runs = |other: JobId| self.workers.values().any(|(_, worker)| is_of(worker, other));
+        let runs = |other: JobId| {
+            self.workers.values().any(|(_, worker)| is_of(worker, other))
+                || self.ahead.values().any(|claim| claim.unit == Unit::Job(other))
+        };
         // It waits for its client, maybe.
         let is_tied = |other: JobId| kept.work_of(other).is_some_and(|work| work.tie == Some(Tie::Client));
         // What is beyond the window is not known before it has been read.
@@ -470,7 +509,8 @@ impl World {
             }
             _ => false,
         };
-        assert!(is_meant, "{sent:?} is sent to {claim}, which {slot:?} does not run");
+        let is_ahead = self.ahead.get(&slot) == Some(&claim) && !matches!(sent, Sent::Signal(_));
+        assert!(is_meant || is_ahead, "{sent:?} is sent to {claim}, which {slot:?} does not run");
         self.signals.push((claim, sent));
     }
 }

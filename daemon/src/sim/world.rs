@@ -17,7 +17,7 @@ use super::delayed::Delayed;
 use super::invariants::{Chronicle, assert_transition};
 use super::specs::settings;
 use super::workers::{Sent, Worker};
-use crate::core::{self, Core, LaneId, Now, PoolId, SlotId};
+use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Engine, HistoryLimits, Order, Said, Told};
@@ -45,12 +45,16 @@ pub struct World {
     engine: Option<Engine<Delayed>>,
     pub clients: Clients,
     pub workers: BTreeMap<SlotId, (ProcessId, Worker)>,
+    /// What they begin with when they have ended what they have.
+    pub ahead: BTreeMap<SlotId, Claim>,
     /// Those that are to take their places.
     pub successors: BTreeMap<SlotId, (ProcessId, Worker)>,
     /// Workers that have been replaced, or were to replace one, and are not dead yet.
     pub replaced: Vec<(SlotId, ProcessId)>,
     /// Lanes whose workers keep resident programs.
     pub(super) warm: BTreeSet<LaneId>,
+    /// What workers were asked to give back, in order.
+    pub called_back: Vec<Claim>,
     /// Signals sent to attempts, in order.
     pub signals: Vec<(Claim, Sent)>,
     /// Killed, and not dead yet.
@@ -67,6 +71,8 @@ pub struct World {
     /// As an outside must not: what comes of an effect is handled while the effect is carried out.
     pub reenters: bool,
     pub outputs_are_missing: bool,
+    /// Attempts that take no longer are quick; none is where a story is about something else.
+    quick: Duration,
     /// Clients share a connection where there is one.
     pub shares_connections: bool,
     /// An effect is being carried out.
@@ -87,14 +93,25 @@ pub struct World {
 
 impl World {
     pub fn new(config: Config) -> Self {
+        Self::begin(config, Duration::ZERO)
+    }
+
+    /// One whose slots get jobs ahead.
+    pub fn handing_ahead(config: Config) -> Self {
+        Self::begin(config, QUICK)
+    }
+
+    fn begin(config: Config, quick: Duration) -> Self {
         let mut world = Self {
             machines: None,
             engine: None,
             clients: Clients::default(),
             workers: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             successors: BTreeMap::new(),
             replaced: Vec::new(),
             warm: BTreeSet::new(),
+            called_back: Vec::new(),
             signals: Vec::new(),
             killed_workers: BTreeSet::new(),
             lined_up: BTreeSet::new(),
@@ -104,6 +121,7 @@ impl World {
             spawns_at_once: false,
             reenters: false,
             outputs_are_missing: false,
+            quick,
             shares_connections: false,
             is_performing: false,
             turn_began_at: 0,
@@ -137,7 +155,7 @@ impl World {
         let mut config = self.config.clone();
         added.join(&mut config);
         let admission = admission();
-        let settings = config.settings(None, &admission.minimal());
+        let settings = self.settings_of(&config);
         self.starts += 1;
         let rights = Rights::new(super::clients::OWNER);
         let desk = Desk::new(identity(self.starts), rights, admission, config, added, self.now);
@@ -167,9 +185,11 @@ impl World {
 
         self.machines = None;
         self.workers.clear();
+        self.ahead.clear();
         self.successors.clear();
         self.replaced.clear();
         self.warm.clear();
+        self.called_back.clear();
         self.signals.clear();
         self.killed_workers.clear();
         (self.exited, self.dead, self.cut_at) = (false, false, None);
@@ -229,7 +249,11 @@ impl World {
     }
 
     pub(super) fn configure(&mut self, config: Config) -> Input {
-        Input::Core(core::Event::Configure(config.settings(None, &admission().minimal())))
+        Input::Core(core::Event::Configure(self.settings_of(&config)))
+    }
+
+    fn settings_of(&self, config: &Config) -> Settings {
+        Settings { quick: self.quick, ..config.settings(None, &admission().minimal()) }
     }
 
     /// The disk is full from now on, or has room again.

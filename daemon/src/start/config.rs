@@ -62,7 +62,7 @@ use pool_proto::OsText;
 use pool_proto::nouns::{DEFAULT_POOL, JobDurability, Limits, ReadyWhen};
 use serde::{Deserialize, Deserializer};
 
-use crate::core::{CallbackSettings, PoolSettings, Settings};
+use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
 use crate::job::{Environment, Isolate, Program, Retries, Wear};
 
 /// A pool cannot have more workers than this.
@@ -379,6 +379,7 @@ impl Config {
             crash_limit: self.crash_limit.get(),
             stop_grace: self.stop_grace,
             max_queued: self.max_queued,
+            quick: QUICK,
         }
     }
 

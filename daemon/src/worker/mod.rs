@@ -115,6 +115,8 @@ struct Worker {
     attempt: Option<RunningAttempt>,
     /// The start of the attempt has not been told.
     untold: Option<UntoldStart>,
+    /// What is begun with after that.
+    ahead: Option<Box<Run>>,
     output: SlotOutput,
     output_watch: OutputWatch,
     sweeper: Sweeper,
@@ -173,6 +175,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         environment: EnvironmentBlock::default(),
         attempt: None,
         untold: None,
+        ahead: None,
         output: SlotOutput::new(&equipment.output),
         output_watch: OutputWatch::default(),
         sweeper: Sweeper::new(PATIENCE),
@@ -230,10 +233,32 @@ impl Worker {
             {
                 return Ok(());
             }
+            // Before a command that hands out the next one.
+            if !self.see_to_ahead()? {
+                return Ok(());
+            }
             if commands && !self.on_commands()? {
                 return Ok(());
             }
         }
+    }
+
+    /// Begins with what is ahead when there is nothing before it, and gives it back when that takes its time: then
+    /// another slot may be free sooner. False when the supervisor is gone.
+    fn see_to_ahead(&mut self) -> anyhow::Result<bool> {
+        if self.attempt.is_some() && self.untold.is_some() {
+            return Ok(true);
+        }
+        match self.ahead.take() {
+            None => Ok(true),
+            Some(run) if self.attempt.is_none() => self.on_run(&run),
+            Some(run) => Ok(self.give_back(run.claim)),
+        }
+    }
+
+    /// False when the supervisor is gone.
+    fn give_back(&mut self, claim: Claim) -> bool {
+        self.send(&encode(&WorkerReport::GivenBack { claim }))
     }
 
     /// Until a command comes, a child ends, the attempt writes output that is watched, or something is due.
@@ -316,7 +341,7 @@ impl Worker {
         while let Some(frame) = self.decoder.next_frame() {
             let command =
                 serde_json::from_slice(frame).context("the supervisor sent an unreadable command")?;
-            if !self.on_command(command)? {
+            if !self.on_command(command)? || !self.see_to_ahead()? {
                 return Ok(false);
             }
         }
@@ -326,7 +351,18 @@ impl Worker {
     fn on_command(&mut self, command: WorkerCommand) -> anyhow::Result<bool> {
         match command {
             WorkerCommand::Environment(environment) => self.set_environment(&environment),
+            WorkerCommand::Run(run) if self.attempt.is_some() => self.ahead = Some(run),
             WorkerCommand::Run(run) => return self.on_run(&run),
+            WorkerCommand::GiveBack { claim }
+            | WorkerCommand::Terminate { claim }
+            | WorkerCommand::Kill { claim }
+                if self.ahead.as_ref().is_some_and(|run| run.claim == claim) =>
+            {
+                self.ahead = None;
+                return Ok(self.give_back(claim));
+            }
+            // It has been begun with, or given back.
+            WorkerCommand::GiveBack { .. } => {}
             WorkerCommand::Host(host) => return Ok(self.host(&host)),
             WorkerCommand::ReopenLog { path } => log::reopen(&path),
             WorkerCommand::Retire { unheard } => {

@@ -1,8 +1,10 @@
 //! What the supervisor and a worker say to each other: frames of JSON over a socketpair, cut by
 //! [`pool_proto::wire::frame`].
 //!
-//! One attempt at a time: after `Run` the supervisor sends no other `Run` before it has got `Ended` or
-//! `Failed`. The end of the stream means that the other side is gone.
+//! One attempt at a time, and one ahead of its turn: a `Run` that comes while an attempt runs is begun with when
+//! that is over, after its `Ended` or `Failed` has been sent. A worker gives it back (`GivenBack`) where the
+//! attempt before it takes its time, and when it is told to. The end of the stream means that the other side is
+//! gone.
 //!
 //! A worker tells pids as it sees them itself; one of a pid namespace has a supervisor that knows them by
 //! other numbers, and translates them (`fleet/outer_pids.rs`).
@@ -29,7 +31,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -38,8 +40,10 @@ pub enum WorkerCommand {
     /// The environment of the attempts that follow, until another comes: many jobs share one, so it travels
     /// once.
     Environment(Arc<Environment>),
-    /// Start an attempt.
+    /// Start an attempt; where there is one, after that.
     Run(Box<Run>),
+    /// Give back the attempt that has not been begun with. Without an answer where it has.
+    GiveBack { claim: Claim },
     /// Send a signal to the process group of the attempt's first process.
     Signal { claim: Claim, signal: i32 },
     /// Send SIGTERM to every process of the attempt.
@@ -125,6 +129,8 @@ pub enum WorkerReport {
     Started { claim: Claim, process: Process, started_us: i64 },
     /// The attempt is over, and nothing that it started is left, but for what was told as stuck.
     Ended { claim: Claim, ended: Ended },
+    /// The attempt was not begun with, and is not in this worker's hands any more.
+    GivenBack { claim: Claim },
     /// The attempt could not be started; nothing of it is left.
     Failed { claim: Claim, failure: SpawnFailure },
     /// The resident program has been executed.

@@ -24,6 +24,8 @@ pub struct Active {
     pub work: Arc<Work>,
     /// Its worker has been given it.
     pub handed: bool,
+    /// Behind another one, which its slot has.
+    pub ahead: Option<Ahead>,
     /// The attempt's command has been executed, and the engine has been told.
     pub started: bool,
     /// A call's start is told by itself at that time, unless it has ended before.
@@ -35,6 +37,13 @@ pub struct Active {
     pub phase: Phase,
     /// When the daemon began to end it.
     pub stopped_at: Option<Duration>,
+}
+
+/// An attempt that waits at its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Its worker has been asked to give it back.
+    pub is_called_back: bool,
 }
 
 /// How far an attempt's life has come.
@@ -80,14 +89,56 @@ impl Core {
         }
     }
 
+    /// A slot that will be free very soon takes a job.
+    pub(in crate::core) fn begin_ahead(&mut self, ready: Ready, slot: SlotId, worker: ProcessId) {
+        let id = ready.id;
+        let ahead = Some(Ahead { is_called_back: false });
+        self.active.insert(id, Active { ahead, ..Active::new(ready, slot, worker, self.now) });
+        self.hand_over(id);
+    }
+
+    /// It has come to its turn: its worker has begun with it.
+    pub(in crate::core) fn on_turn_at_worker(&mut self, id: JobId) {
+        if let Some(active) = self.active.get_mut(&id) {
+            (active.ahead, active.since) = (None, self.now);
+        }
+    }
+
+    /// The worker has not begun with what it had ahead.
+    pub(in crate::core) fn on_given_back(&mut self, slot: SlotId, claim: Claim) {
+        let Unit::Job(id) = claim.unit else { return };
+        let Some(active) = self.take_active(id, slot, claim) else { return };
+        if let Some(slots) = self.slots_mut(slot.lane) {
+            slots.without_ahead(slot.index);
+        }
+        self.go_unbegun(id, &active);
+        if let LaneId::Pool(pool) = slot.lane {
+            self.stirred.insert(pool);
+        }
+    }
+
+    /// An attempt that a worker had ahead, and never began with.
+    pub(in crate::core) fn go_unbegun(&mut self, id: JobId, active: &Active) {
+        match active.stop_reason() {
+            Some(reason) => self.end_unstarted(id, active, reason),
+            None => self.requeue_untried(id, active, None),
+        }
+    }
+
     /// The start of an attempt that must not run twice is on disk. Where that was meant for a worker that has
     /// died since, the job has been queued again, and has perhaps been taken again under the same number:
     /// that start is still to be confirmed.
     pub(in crate::core) fn on_placed(&mut self, id: JobId, attempt: u32, worker: ProcessId) {
         let is_meant =
             |active: &Active| !active.handed && active.tries.attempts == attempt && active.worker == worker;
-        if self.active.get(&id).is_some_and(is_meant) {
-            self.hand_over(id);
+        let Some(slot) = self.active.get(&id).filter(|active| is_meant(active)).map(|active| active.slot)
+        else {
+            return;
+        };
+        self.hand_over(id);
+        // Another one may be handed out behind it now.
+        if let LaneId::Pool(pool) = slot.lane {
+            self.stirred.insert(pool);
         }
     }
 
@@ -109,8 +160,12 @@ impl Core {
             self.timers.set(at, Timer::Start(id));
         }
 
-        let (slot, claim, work) = (active.slot, active.claim(id), active.work.clone());
-        self.effects.push(Effect::Run { slot, claim, work });
+        let (slot, claim, work, ahead) =
+            (active.slot, active.claim(id), active.work.clone(), active.ahead.is_some());
+        self.effects.push(Effect::Run { slot, claim, work, ahead });
+        if let Some(slots) = self.slots_mut(slot.lane).filter(|_| !ahead) {
+            slots.list_if_quick(slot.index);
+        }
     }
 
     pub(in crate::core) fn on_started(
@@ -144,6 +199,7 @@ impl Core {
         {
             pool.offers.has_room();
             pool.shortage = None;
+            pool.slots.note_quick(slot.index, false);
         }
         self.change(Change::Move(Box::new(started)));
         if let Some(reason) = stopping {
@@ -161,6 +217,11 @@ impl Core {
 
         // What ended before the daemon sent it anything has ended by itself: its report was on its way.
         let ended_at = Duration::from_micros(ended.ended_since_boot_us);
+        let lasted_us = ended.ended_us.saturating_sub(active.since.wall_us);
+        let is_quick = lasted_us < micros(self.settings.quick);
+        if let Some(slots) = self.slots_mut(slot.lane) {
+            slots.note_quick(slot.index, is_quick);
+        }
         let is_interrupted = |reason: &StopReason| {
             *reason != StopReason::Shutdown || active.stopped_at.is_none_or(|at| ended_at >= at)
         };
@@ -286,6 +347,7 @@ impl Active {
             tries: Tries { attempts: tries.attempts + 1, ..tries },
             work,
             handed: false,
+            ahead: None,
             started: false,
             tell_start_at: None,
             since,

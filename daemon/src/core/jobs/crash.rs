@@ -57,6 +57,8 @@ impl Core {
             self.restart_failed(slot, how);
         }
 
+        let ahead = self.slots_mut(slot.lane).and_then(|slots| slots.without_ahead(slot.index));
+
         // The slot first: its next worker starts while the attempt's fate is written down. `dispatch` runs at the end of
         // the event, after this function: so nothing is handed to a worker before the move of the lost job is emitted,
         // not even to a successor that is ready and has taken the slot over.
@@ -65,6 +67,13 @@ impl Core {
             Some(Unit::Job(id)) => self.lose_attempt(id, how, unsent),
             Some(Unit::Callback(id)) => self.callback_over(id, None),
             None => {}
+        }
+        // Its worker tells the end of an attempt before it begins with the next one.
+        if let Some(id) = ahead
+            && let Some(active) = self.active.remove(&id)
+        {
+            self.forget_timers(id, &active);
+            self.go_unbegun(id, &active);
         }
     }
 

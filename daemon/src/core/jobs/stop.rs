@@ -37,7 +37,7 @@ impl Core {
         match self.active.get(&id) {
             // There is no process of its own that could make something of it.
             Some(active) if active.work.call().is_some() => self.end(id, StopReason::Canceled),
-            Some(active) if active.handed => {
+            Some(active) if active.handed && active.ahead.is_none() => {
                 let (slot, claim) = (active.slot, active.claim(id));
                 self.effects.push(Effect::Signal { slot, claim, signal });
             }

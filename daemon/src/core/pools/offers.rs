@@ -74,6 +74,11 @@ impl Offers {
         self.take(position)
     }
 
+    /// The best one.
+    pub fn best(&self) -> Option<&Offer> {
+        self.jobs.first_key_value().map(|(_, offer)| offer)
+    }
+
     /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Offer> {
         let position = *self.positions.get(&id)?;

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pool_proto::nouns::OnCrash;
+
 use super::offers::Offers;
 use super::slots::{Next, Occupancy, Slots};
 use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
@@ -163,6 +165,10 @@ impl Core {
             while let Some(offer) = self.next_offer(id) {
                 self.take_offer(id, offer);
             }
+            while let Some((offer, index, worker)) = self.next_ahead(id) {
+                self.begin_ahead(offer.ready, SlotId { lane: LaneId::Pool(id), index }, worker);
+            }
+            self.call_back_outranked(id);
         }
 
         let starts_more = self.mode < Mode::Stopping;
@@ -200,6 +206,42 @@ impl Core {
         let offer = pool.offers.pop(now)?;
         self.dequeue(offer.ready.id, &offer.ready.work.pool, Holdup::None);
         Some(offer)
+    }
+
+    /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not handed
+    /// out ahead: what is to be written down before, what waits for its client, and calls.
+    fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
+        let now = self.now.monotonic;
+        let pool = self.pools.get_mut(id).filter(|pool| !pool.slots.is_warm() && !pool.slots.has_idle())?;
+        let best = pool.offers.best()?;
+        let is_plain = best.start_by.is_none()
+            && best.ready.work.on_crash == OnCrash::Requeue
+            && best.ready.work.call().is_none()
+            && !self.unattended.contains_key(&best.ready.id);
+        if !is_plain || !pool.slots.has_quick() {
+            return None;
+        }
+        let offer = pool.offers.pop(now)?;
+        let (index, worker) = pool.slots.take_ahead(offer.ready.id)?;
+        self.dequeue(offer.ready.id, &offer.ready.work.pool, Holdup::None);
+        Some((offer, index, worker))
+    }
+
+    /// What has come since goes before what slots have ahead, which is called back.
+    fn call_back_outranked(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get(id) else { return };
+        let Some(best) = pool.offers.best().map(|offer| offer.ready.position()) else { return };
+        for (index, job) in pool.slots.ahead() {
+            let Some(active) = self.active.get_mut(&job) else { continue };
+            let position = Position { priority: Reverse(active.work.priority), id: job };
+            if let Some(ahead) = &mut active.ahead
+                && best < position
+                && !std::mem::replace(&mut ahead.is_called_back, true)
+            {
+                let slot = SlotId { lane: LaneId::Pool(id), index };
+                self.effects.push(Effect::TakeBack { slot, claim: active.claim(job) });
+            }
+        }
     }
 
     fn take_offer(&mut self, pool: PoolId, Offer { ready, start_by, .. }: Offer) {
@@ -325,7 +367,11 @@ impl Core {
     }
 
     pub(in crate::core) fn vacate(&mut self, slot: SlotId) {
-        let next = self.slots_mut(slot.lane).map_or(Next::Nothing, |slots| slots.vacate(slot.index));
+        let Some(slots) = self.slots_mut(slot.lane) else { return };
+        let next = slots.vacate(slot.index);
+        if let Occupancy::Busy { unit: Unit::Job(id), .. } = slots.get(slot.index) {
+            self.on_turn_at_worker(id);
+        }
         self.go_on(slot, next);
     }
 

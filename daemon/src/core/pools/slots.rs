@@ -13,6 +13,9 @@
 //!
 //! Free slots are used in turn, the one that has been idle longest first.
 //!
+//! A slot whose attempts are short gets the next one ahead, behind the one that it has: when that is over, its
+//! worker goes on at once. Whether a job that is ahead has begun its worker alone knows, and tells.
+//!
 //! In a warm pool each worker keeps a resident program, and lives as long as that. One that is worn gets a
 //! successor, a second worker for the same slot, which takes its place once it is ready and the slot is free.
 
@@ -21,7 +24,7 @@ use std::time::Duration;
 
 use pool_proto::nouns::SlotState;
 
-use crate::job::{Process, ProcessId, Unit, Wear};
+use crate::job::{JobId, Process, ProcessId, Unit, Wear};
 
 /// A replacement for a worker that died without finishing anything waits so long, doubled with each such
 /// death.
@@ -117,6 +120,14 @@ struct Station {
     verdict: Option<(ProcessId, String)>,
     /// Workers that are being killed for new ones, through no fault of theirs.
     superseded: Vec<ProcessId>,
+    /// The job whose turn it is when that in the slot is over: the worker has it.
+    ahead: Option<JobId>,
+    /// The latest attempt was short, and nothing has been given back since.
+    is_quick: bool,
+    /// Its worker has what the slot is busy with, which may be over very soon, and nothing ahead.
+    takes_ahead: bool,
+    /// It is among [`Slots::quick`].
+    is_listed: bool,
 }
 
 /// What is to be done about a slot that is to have a new program.
@@ -159,6 +170,8 @@ pub struct Slots {
     stations: Vec<Station>,
     /// Indices of the idle slots, the longest idle first.
     turn: VecDeque<u32>,
+    /// Indices of busy slots that may be free very soon. Whether one is so still is looked at when it matters.
+    quick: VecDeque<u32>,
     wanted: u32,
     /// Its workers keep resident programs.
     warm: bool,
@@ -281,20 +294,81 @@ impl Slots {
         let Occupancy::Idle { pid } = self.station(index).slot else {
             unreachable!("only idle slots have a turn")
         };
-        self.station_mut(index).slot = Occupancy::Busy { pid, unit };
+        let station = self.station_mut(index);
+        (station.slot, station.takes_ahead) = (Occupancy::Busy { pid, unit }, false);
         Some((index, pid))
     }
 
-    /// The slot is free again.
+    /// The slot is free again, unless it goes on with what it has ahead.
     pub fn vacate(&mut self, index: u32) -> Next {
         let Occupancy::Busy { pid, .. } = self.station(index).slot else { return Next::Nothing };
-        self.station_mut(index).failures = 0;
+        let station = self.station_mut(index);
+        (station.failures, station.takes_ahead) = (0, false);
+        if let Some(id) = station.ahead.take() {
+            station.slot = Occupancy::Busy { pid, unit: Unit::Job(id) };
+            self.list_if_quick(index);
+            return Next::Nothing;
+        }
         if index >= self.wanted {
             self.retire(index);
             return Next::Retire;
         }
         self.set_idle(index, pid);
         self.swap_if_ready(index)
+    }
+
+    // ---- one attempt ahead ----
+
+    /// How the attempt that is over, or goes on, has been.
+    pub fn note_quick(&mut self, index: u32, is_quick: bool) {
+        let station = self.station_mut(index);
+        station.is_quick = is_quick;
+        station.takes_ahead &= is_quick;
+    }
+
+    /// Its worker has the attempt that the slot is busy with.
+    pub fn list_if_quick(&mut self, index: u32) {
+        let station = self.station_mut(index);
+        station.takes_ahead = station.is_quick;
+        if station.takes_ahead && !std::mem::replace(&mut station.is_listed, true) {
+            self.quick.push_back(index);
+        }
+    }
+
+    /// Whether a slot that is busy will be free very soon, and has nothing ahead.
+    pub fn has_quick(&mut self) -> bool {
+        while let Some(&index) = self.quick.front() {
+            let station = self.station(index);
+            if station.takes_ahead && matches!(station.slot, Occupancy::Busy { .. }) && index < self.wanted {
+                return true;
+            }
+            self.quick.pop_front();
+            self.station_mut(index).is_listed = false;
+        }
+        false
+    }
+
+    /// Such a slot gets that job ahead: its index, and its worker's pid.
+    pub fn take_ahead(&mut self, id: JobId) -> Option<(u32, ProcessId)> {
+        if !self.has_quick() {
+            return None;
+        }
+        let index = self.quick.pop_front()?;
+        let station = self.station_mut(index);
+        (station.ahead, station.takes_ahead, station.is_listed) = (Some(id), false, false);
+        Some((index, station.slot.pid()?))
+    }
+
+    /// Its worker has given that job back, or is dead: the slot has nothing ahead, and is not to have anything
+    /// for now.
+    pub fn without_ahead(&mut self, index: u32) -> Option<JobId> {
+        self.note_quick(index, false);
+        self.station_mut(index).ahead.take()
+    }
+
+    /// What slots have ahead.
+    pub fn ahead(&self) -> impl Iterator<Item = (u32, JobId)> + '_ {
+        (0..).zip(&self.stations).filter_map(|(index, station)| Some((index, station.ahead?)))
     }
 
     fn retire(&mut self, index: u32) {
@@ -585,6 +659,7 @@ impl Slots {
         }
         match self.station(index).slot {
             Occupancy::Starting { pid } | Occupancy::Idle { pid } if pid == worker => self.spoil(index),
+            Occupancy::Busy { pid, .. } if pid == worker => self.note_quick(index, false),
             Occupancy::Starting { .. }
             | Occupancy::Idle { .. }
             | Occupancy::Busy { .. }
@@ -644,6 +719,10 @@ impl Station {
             successor: None,
             verdict: None,
             superseded: Vec::new(),
+            ahead: None,
+            is_quick: false,
+            takes_ahead: false,
+            is_listed: false,
         }
     }
 

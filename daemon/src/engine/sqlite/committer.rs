@@ -24,8 +24,8 @@ use super::backlog::Backlog;
 use super::database::{BatchError, Database};
 use super::hold::Hold;
 use super::{CloseError, fault};
-use crate::engine::{Answer, Change, Chore, Fence, Order, Question, Told};
-use crate::job::{Place, RequestId};
+use crate::engine::{Answer, Change, Chore, Order, Question, Told};
+use crate::job::RequestId;
 
 /// Orders in one batch, each job counted, so that the first one of it does not wait for long.
 const BATCH: usize = 4096;
@@ -36,12 +36,14 @@ const BATCH_BYTES: usize = 32 << 20;
 /// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
 const FIRST_PIECE: usize = 16;
 
-/// See [`Committer::linger`].
+/// Where nothing is synced and others are at it, it is worth a moment to write theirs along: a transaction takes
+/// longer than what is in it. A sync would take that long anyway.
 const LINGER: Duration = Duration::from_micros(200);
-const LINGER_OVER_ENDS: Duration = Duration::from_micros(500);
 
-/// So many ends and nothing else are those of a queue that is being worked off.
-const MANY_ENDS: usize = 8;
+/// How long starts and ends wait for others, where nobody waits for one of them alone: those of a queue that is
+/// being worked off. The slots do not wait for it. A transaction costs as much as six of them, a sync far more.
+const LINGER_OVER_ENDS: Duration = Duration::from_micros(500);
+const LINGER_OVER_SYNCED_ENDS: Duration = Duration::from_micros(1500);
 
 /// How long what is kept rests when nothing comes.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
@@ -56,6 +58,16 @@ pub enum Message {
     /// Something that a test does to the database.
     #[cfg(test)]
     Inspect(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
+}
+
+impl Message {
+    fn can_linger(&self) -> bool {
+        match self {
+            Self::Orders(orders) => orders.iter().all(Order::can_linger),
+            #[cfg(test)]
+            Self::Inspect(_) => false,
+        }
+    }
 }
 
 /// The database cannot be written.
@@ -93,8 +105,6 @@ pub struct Committer {
     next: Option<Message>,
     /// How many messages the last batch was made of.
     messages: usize,
-    /// It held many ends, and nothing that a client waits to have accepted.
-    only_ends: bool,
     /// Something was sent that `notify` has not told of.
     sent: bool,
 }
@@ -119,7 +129,6 @@ impl Committer {
             may_shrink: true,
             next: None,
             messages: 0,
-            only_ends: false,
             sent: false,
         }
     }
@@ -129,7 +138,6 @@ impl Committer {
         loop {
             match self.wait() {
                 Ok(message) => {
-                    self.linger();
                     let batch = self.gather(message);
                     self.process_up_to_holds(batch);
                 }
@@ -223,23 +231,21 @@ impl Committer {
         self.failing.as_ref().is_some_and(|failing| failing.for_good)
     }
 
-    /// Where others are at it as well, and no sync takes its time anyway, it is worth a moment to write
-    /// theirs along: a transaction takes longer than what is in it. A longer one while a queue is worked off:
-    /// the slots do not wait for it, and hardly a client for a single one.
-    fn linger(&self) {
-        if self.messages > 1 && !self.database.connection.syncs() {
-            thread::sleep(if self.only_ends { LINGER_OVER_ENDS } else { LINGER });
-        }
-    }
-
-    /// What has come meanwhile goes into the same batch.
+    /// What has come meanwhile, or comes in a moment, goes into the same batch.
     fn gather(&mut self, first: Message) -> Vec<Order> {
+        let syncs = self.database.connection.syncs();
+        if self.messages > 1 && !syncs && !first.can_linger() {
+            thread::sleep(LINGER);
+        }
+        let until = Instant::now() + if syncs { LINGER_OVER_SYNCED_ENDS } else { LINGER_OVER_ENDS };
+
         let mut batch = Vec::new();
         let (mut size, mut bytes) = (0, 0);
         self.messages = 0;
-        let mut next = Some(first);
+        let (mut next, mut lingers) = (Some(first), true);
         while let Some(message) = next {
             self.messages += 1;
+            lingers &= message.can_linger();
             match message {
                 Message::Orders(orders) => {
                     size += orders.iter().map(Order::weight).sum::<usize>();
@@ -249,10 +255,14 @@ impl Committer {
                 #[cfg(test)]
                 Message::Inspect(inspect) => inspect(self.database.connection.get().expect("it is open")),
             }
-            let has_room = size < BATCH && bytes < BATCH_BYTES;
-            next = if has_room { self.inbox.try_recv().ok() } else { None };
+            next = match size < BATCH && bytes < BATCH_BYTES {
+                true if lingers => {
+                    self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+                }
+                true => self.inbox.try_recv().ok(),
+                false => None,
+            };
         }
-        self.only_ends = batch.len() >= MANY_ENDS && batch.iter().all(is_end_of_attempt);
         batch
     }
 
@@ -515,9 +525,4 @@ fn nothing_pruned() -> Answer {
 
 fn is_insert(order: &Order) -> bool {
     matches!(order, Order::Change(Change::Insert(_)))
-}
-
-fn is_end_of_attempt(order: &Order) -> bool {
-    let Order::Change(Change::Move(moved)) = order else { return false };
-    matches!(moved.to, Place::Ended(_)) && moved.fence != Fence::Idle
 }
