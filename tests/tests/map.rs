@@ -481,7 +481,8 @@ fn a_method_is_called_for_each_json_value() {
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
     }
     let said = daemon.run(&["map", "--call", "p", "square", ":::", "2", "x"]);
-    assert_eq!((said.code, said.stdout.as_str()), (2, ""), "a wrong command line does nothing");
+    assert_eq!((said.code, said.stdout.as_str()), (1, "4\n"), "as from stdin");
+    assert!(said.stderr.contains("item 2 (x) is no JSON value"), "{said:?}");
     let brief: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "map", "--call", "p", "square", ":::", "7"])).unwrap();
     assert_eq!((brief["state"].as_str(), brief["value"].as_i64()), (Some("succeeded"), Some(49)));

@@ -115,15 +115,6 @@ impl Items {
         reader.fill().with_context(|| format!("cannot read {}", reader.name))
     }
 
-    /// The items of the command line, before the first is taken.
-    pub fn given_ones(&self) -> impl Iterator<Item = Item> {
-        let given = match &self.source {
-            Source::Given(items) => items.as_slice(),
-            Source::Read(_) => &[],
-        };
-        given.iter().zip(1..).map(|(text, number)| Item { number, text: text.clone() })
-    }
-
     /// How many items have been taken.
     pub fn taken(&self) -> u64 {
         self.count

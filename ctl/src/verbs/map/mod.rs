@@ -39,7 +39,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use pool_proto::nouns::OnDisconnect;
@@ -55,7 +55,6 @@ use self::stop::Stop;
 use self::template::Template;
 use self::window::Window;
 use super::Context;
-use crate::cli::UsageError;
 use crate::compose::job::job_of;
 use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
@@ -89,11 +88,7 @@ impl MapOptions {
         // The jobs of a map that can be resumed go on when poolctl dies.
         let on_disconnect = if resume.is_some() { OnDisconnect::Detach } else { OnDisconnect::Cancel };
 
-        // Every fault of the command line is told before a poold is started.
         let template = Template::new(job, resume);
-        if let Some(fault) = items.given_ones().find_map(|item| template.fault(&item)) {
-            bail!(UsageError(fault));
-        }
 
         let bar = if self.bar { Bar::on_stderr(items.total()) } else { Bar::hidden() };
         let stop = Stop::new(&context.link, template.is_call());
