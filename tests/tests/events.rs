@@ -304,7 +304,7 @@ fn poolctl_prints_an_object_or_a_line_for_each() {
     let daemon = Daemon::start(1);
     let mut objects = Reader::start(&daemon, &["events", "--json"]);
     assert!(objects.line().starts_with("{\"event\":\"listening\",\"at\":\""));
-    let mut lines = Reader::start(&daemon, &["events", "1-3"]);
+    let mut lines = Reader::start(&daemon, &["events", "--pool", "default"]);
     assert!(lines.line().ends_with("listening"));
     daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]);
     let object = |line: String| serde_json::from_str::<serde_json::Value>(&line).unwrap();
@@ -338,4 +338,33 @@ fn poolctl_says_what_is_wrong_with_its_pool() {
     let said = daemon.run(&["events", "--pool", "none"]);
     assert_eq!(said.code, 125);
     assert!(said.stderr.contains("there is no pool \"none\""), "{said:?}");
+}
+
+#[test]
+fn a_job_that_does_not_exist_is_named_and_not_waited_for() {
+    let daemon = Daemon::start(2);
+    let id = daemon.submit(&["--unique", "u", "--", "sleep", "600"]).to_string();
+    daemon.ok(&["submit", "--unique", "u", "--", "true"]);
+    let other = daemon.submit(&["true"]);
+    assert_eq!(other, 3, "the id of what was skipped stays unused");
+    daemon.ok(&["wait", "3"]);
+
+    for (unknown, why) in
+        [("2", "job 2"), ("0", "job 0"), ("99", "job 99"), ("50-60", "none of the jobs 50-60")]
+    {
+        for verb in [&["events"][..], &["events", "3"], &["--json", "events"], &["wait"], &["cancel"]] {
+            let said = daemon.run(&[verb, &[unknown]].concat());
+            assert!(said.code == 125 && said.stderr.contains(why), "{verb:?} {unknown}: {said:?}");
+        }
+    }
+    for unknown in ["0", "2", "99"] {
+        for verb in [&["logs"][..], &["logs", "-f"], &["show"]] {
+            let said = daemon.run(&[verb, &[unknown]].concat());
+            assert!(said.code == 125 && said.stderr.contains(unknown), "{verb:?} {unknown}: {said:?}");
+        }
+    }
+
+    // Of a range those are waited for that exist.
+    daemon.ok(&["cancel", &id]);
+    assert_eq!(daemon.run(&["events", "1-9"]).code, 0);
 }

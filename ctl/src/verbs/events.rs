@@ -8,7 +8,7 @@ use pool_proto::nouns::{Happening, HappeningKind};
 use pool_proto::{Client, ClientError, Record};
 
 use super::Context;
-use super::selection::{each_of, why_unknown};
+use super::selection::{Selection, each_of, is_unknown};
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 use crate::link::connect::Link;
@@ -31,8 +31,9 @@ pub struct EventsOptions {
 }
 
 impl EventsOptions {
-    /// Prints events until the named jobs are over, poold ends, or nobody reads them any more. Events during a restart of poold are
-    /// missing; the next `listening` shows that.
+    /// Prints events until the named jobs are over, poold ends, or nobody reads them any more. Events during a
+    /// restart of poold are missing; the next `listening` shows that. A job that does not exist is named, and the
+    /// exit code is 125.
     ///
     /// # Errors
     /// When the pool does not exist, or poold has gone for good, or is told to end.
@@ -49,8 +50,8 @@ impl EventsOptions {
                         true => json::print(&happening)?,
                         false => text::print(&describe(&happening))?,
                     }
-                    if open.are_over_with(&happening, &context.link) {
-                        return Ok(ExitReason::Success);
+                    if let Some(exit) = open.exit_with(&happening, &context.link)? {
+                        return Ok(exit);
                     }
                 }
                 News::Lost => {}
@@ -62,6 +63,7 @@ impl EventsOptions {
 
 /// The named jobs of which more events may come.
 struct OpenJobs {
+    selection: Selection,
     ranges: Vec<IdRange>,
     /// None before it is known which jobs are over.
     left: Option<HashSet<u64>>,
@@ -69,14 +71,14 @@ struct OpenJobs {
 
 impl OpenJobs {
     fn of(ranges: Vec<IdRange>) -> Self {
-        Self { ranges, left: None }
+        Self { selection: Selection::of(&ranges), ranges, left: None }
     }
 
-    /// Whether jobs are named, and all of them are over with this event. A poold that has gone says nothing of
-    /// them. It is asked again when it is back.
-    fn are_over_with(&mut self, happening: &Happening, link: &Link) -> bool {
+    /// How poolctl ends if jobs are named, and all of them are over with this event. A poold that has gone says
+    /// nothing of them. It is asked again when it is back.
+    fn exit_with(&mut self, happening: &Happening, link: &Link) -> anyhow::Result<Option<ExitReason>> {
         if self.ranges.is_empty() {
-            return false;
+            return Ok(None);
         }
 
         let asked = match (happening.event, happening.id) {
@@ -87,35 +89,38 @@ impl OpenJobs {
             ) => connected(link).and_then(|mut client| self.look_at(&mut client, id)),
             _ => Ok(()),
         };
-        asked.is_ok() && self.left.as_ref().is_some_and(HashSet::is_empty)
+        match asked {
+            Err(error @ ClientError::Refused(_)) => return Err(error.into()),
+            Err(_) => return Ok(None),
+            Ok(()) => {}
+        }
+        let are_over = self.left.as_ref().is_some_and(HashSet::is_empty);
+        Ok(are_over.then(|| self.selection.exit()))
     }
 
-    /// Looks which of the jobs are over. A job that does not exist may still come.
+    /// Looks which of the jobs are over. A job that does not exist is named, and none is expected to come.
     fn look(&mut self, client: &mut Client) -> Result<(), ClientError> {
-        let is_first = self.left.is_none();
-        let mut left: HashSet<u64> = self.ranges.iter().flat_map(IdRange::ids).collect();
+        self.selection.leave_out_absent(client)?;
+        let mut left: HashSet<u64> = self.selection.ids().iter().copied().collect();
         for &range in &self.ranges {
-            let mut is_known = false;
             each_of(client, range, |record| {
-                is_known = true;
                 if is_over(record) {
                     left.remove(&record.id);
                 }
             })?;
-
-            if is_first && !is_known && range.is_single() {
-                let why = why_unknown(client, range.first());
-                why.iter().for_each(|why| say(format_args!("{why}; poolctl waits for its events")));
-            }
         }
         self.left = Some(left);
         Ok(())
     }
 
+    /// A job that is gone by now had ended.
     fn look_at(&mut self, client: &mut Client, id: u64) -> Result<(), ClientError> {
-        if is_over(&client.request(&Get { id })?.record)
-            && let Some(left) = &mut self.left
-        {
+        let is_over = match client.request(&Get { id }) {
+            Ok(got) => is_over(&got.record),
+            Err(error) if is_unknown(&error) => true,
+            Err(error) => return Err(error),
+        };
+        if let (true, Some(left)) = (is_over, &mut self.left) {
             left.remove(&id);
         }
         Ok(())

@@ -69,7 +69,11 @@ impl Selection {
         if self.ids.len() == count { Err(error.into()) } else { Ok(()) }
     }
 
-    fn leave_out_absent(&mut self, client: &mut Client) -> anyhow::Result<()> {
+    /// Leaves out the jobs that do not exist.
+    ///
+    /// # Errors
+    /// When poold has gone, or cannot read its store.
+    pub fn leave_out_absent(&mut self, client: &mut Client) -> Result<(), ClientError> {
         let mut absent = HashSet::new();
         for some in self.ids.chunks(MAX_ABSENT) {
             absent.extend(client.request(&Absent { ids: some.to_vec() })?.ids);
