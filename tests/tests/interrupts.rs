@@ -196,23 +196,70 @@ fn unanswered(daemon: &Daemon, arguments: &[&str]) -> Child {
     client
 }
 
+const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
 #[test]
-fn an_interrupt_before_the_reply_loses_no_id() {
+fn no_signal_before_the_reply_loses_an_id() {
     let daemon = Daemon::start(1);
     let jobs = daemon.path_text("jobs");
     fs::write(&jobs, "{\"argv\":[\"true\"]}\n{\"argv\":[\"true\"]}\n").unwrap();
 
-    for (arguments, ids) in [
-        (&["submit", "true"][..], "1\n"),
-        (&["submit", "--from", &jobs], "2\n3\n"),
-        (&["--json", "submit", "true"], "{\"id\":4,\"schema\":1}\n"),
-    ] {
-        let client = unanswered(&daemon, arguments);
-        send(pid(&client), Signal::SIGINT);
+    let mut id = 0;
+    for signal in ENDING {
+        for (arguments, ids) in [
+            (&["submit", "true"][..], format!("{}\n", id + 1)),
+            (&["submit", "--from", &jobs], format!("{}\n{}\n", id + 2, id + 3)),
+            (&["--json", "submit", "true"], format!("{{\"id\":{},\"schema\":1}}\n", id + 4)),
+        ] {
+            let client = unanswered(&daemon, arguments);
+            send(pid(&client), signal);
+            send(daemon.supervisor(), Signal::SIGCONT);
+            let output = client.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), ids, "{signal}, {arguments:?}");
+            assert_eq!(output.status.signal(), Some(signal as i32), "{arguments:?}");
+        }
+        id += 4;
+    }
+}
+
+#[test]
+fn a_hangup_before_the_reply_names_the_job_that_goes_on() {
+    let daemon = Daemon::start(1);
+    for (signal, id) in [(Signal::SIGHUP, 1), (Signal::SIGQUIT, 2)] {
+        let client = unanswered(&daemon, &["run", "--", "sleep", "600"]);
+        send(pid(&client), signal);
         send(daemon.supervisor(), Signal::SIGCONT);
         let output = client.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), ids, "{arguments:?}");
-        assert_eq!(output.status.signal(), Some(2), "{arguments:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.signal(), Some(signal as i32), "{stderr}");
+        assert!(stderr.contains(&format!("job {id} was accepted and goes on")), "{stderr}");
+        daemon.wait_record(id, "it goes on", |record| record.state == State::Running);
+        daemon.ok(&["cancel", &id.to_string()]);
+    }
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    use std::os::unix::process::CommandExt;
+
+    use nix::sys::signal::{SigHandler, signal};
+
+    let daemon = Daemon::start(1);
+    for arguments in [&["submit", "true"][..], &["run", "true"]] {
+        send(daemon.supervisor(), Signal::SIGSTOP);
+        let mut client = daemon.ctl(arguments);
+        let ignore = || {
+            // SAFETY: to ignore a signal runs no code.
+            ENDING.iter().try_for_each(|&it| unsafe { signal(it, SigHandler::SigIgn) }.map(drop))?;
+            Ok(())
+        };
+        // SAFETY: between fork and exec there are only system calls.
+        unsafe { client.pre_exec(ignore) };
+        let client = client.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        wait_until("it waits for the reply", || blocks(pid(&client), "poolctl", Signal::SIGHUP));
+        ENDING.iter().for_each(|&it| send(pid(&client), it));
+        send(daemon.supervisor(), Signal::SIGCONT);
+        assert_eq!(client.wait_with_output().unwrap().status.code(), Some(0), "{arguments:?}");
     }
 }
 

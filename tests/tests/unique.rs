@@ -2,11 +2,12 @@
 //! poold.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Said, children, run, send, wait_until};
+use pool_tests::{Daemon, Said, children, handles, run, send, wait_until};
 
 /// A job of the name that runs until the file `go` is there.
 fn occupy(daemon: &Daemon) -> u64 {
@@ -67,6 +68,33 @@ fn who_joins_gets_output_end_and_code_of_the_one_that_is_there() {
     assert_eq!(id, first);
     let_go(&daemon);
     assert_eq!(finish(joined), (Some(3), "begun\nover\n".to_owned(), String::new()));
+}
+
+#[test]
+fn who_has_joined_leaves_and_the_job_goes_on() {
+    let daemon = Daemon::start(4);
+    let first = occupy(&daemon);
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        let joined = spawn(&daemon, &["--if-exists", "join", "--", "true"]);
+        let pid = i32::try_from(joined.id()).unwrap();
+        wait_until("it acts on signals", || handles(pid, Signal::SIGTERM));
+        send(pid, signal);
+        let output = joined.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.signal(), Some(signal as i32), "{stderr}");
+        let is_told = stderr.contains(&format!("job {first} goes on"));
+        assert_eq!(is_told, signal != Signal::SIGHUP, "{stderr}");
+    }
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut unread = daemon.ctl(&["run", "--unique", "nightly", "--if-exists", "join", "--", "true"]);
+    let (_, _, stderr) = finish(unread.stdout(writer).stderr(Stdio::piped()).spawn().unwrap());
+    assert!(stderr.contains(&format!("job {first} was accepted and goes on")), "{stderr}");
+
+    assert_eq!(daemon.record(first).state, State::Running);
+    let_go(&daemon);
+    assert_eq!(daemon.run(&["wait", &first.to_string()]).code, 3, "nobody has ended it");
 }
 
 #[test]

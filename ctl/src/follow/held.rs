@@ -1,6 +1,6 @@
-//! SIGINT and SIGTERM between the submission of a job and its acceptance. A poolctl that a signal ended there
-//! would leave a job behind whose id nobody knows. So the signals are held back until poold has replied and
-//! the reply has been acted on, and take effect then.
+//! The signals that end poolctl from outside ([`HELD`]), between the submission of a job and its acceptance. A
+//! poolctl that a signal ended there would leave a job behind whose id nobody knows. So the signals are held back
+//! until poold has replied and the reply has been acted on, and take effect then.
 //!
 //! A poold that hangs, or a reader who does not read, must not make poolctl deaf: once a signal has come,
 //! either has [`PATIENCE`] left.
@@ -12,10 +12,9 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pool_proto::{Client, ClientError, Method};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::interrupt::is_ignored;
 use crate::link::connect::{Link, RECONNECT};
@@ -27,32 +26,32 @@ use crate::term::text::{CANNOT_WRITE, say};
 /// How long poold may take for its reply, and a reader for what is printed, after a signal has come.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What is held back: Ctrl-C, Ctrl-\, a terminal that goes away, and kill(1).
+const HELD: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
 /// See the module's description. Dropping it lets the signals take effect.
 #[derive(Debug)]
 pub struct HeldSignals {
     before: SigSet,
     /// Readable once a signal has come.
     pending: SignalFd,
+    /// The first signal that has come.
+    come: Cell<Option<Signal>>,
     /// When the patience is over: no deadline as long as no signal has come.
     give_up: Cell<Deadline>,
 }
 
 impl HeldSignals {
-    /// Holds the signals back from now on. A signal that was ignored when poolctl started stays ignored.
+    /// Holds the signals back from now on. A signal that was ignored when poolctl started has no effect.
     ///
     /// # Errors
-    /// Those of sigaction(2), sigprocmask(2) and signalfd(2).
+    /// Those of sigprocmask(2) and signalfd(2).
     pub fn hold() -> anyhow::Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [SIGINT, SIGTERM] {
-            if !is_ignored(signal)? {
-                signals.add(Signal::try_from(signal)?);
-            }
-        }
-
-        let pending = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("cannot hold signals")?;
+        let signals = SigSet::from_iter(HELD);
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let pending = SignalFd::with_flags(&signals, flags).context("cannot hold signals")?;
         let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        Ok(Self { before, pending, give_up: Cell::new(Deadline::NEVER) })
+        Ok(Self { before, pending, come: Cell::new(None), give_up: Cell::new(Deadline::NEVER) })
     }
 
     /// The descriptor that becomes readable with a signal. None once a signal has been noticed: from then on
@@ -76,12 +75,35 @@ impl HeldSignals {
 
     /// Whether a signal has come. From then on the patience runs.
     pub fn has_come(&self) -> bool {
-        if let Some(fd) = self.fd()
-            && poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], 0_u8).is_ok_and(|count| count > 0)
+        if self.come.get().is_none()
+            && let Some(signal) = self.take_first()
         {
+            self.come.set(Some(signal));
             self.give_up.set(Deadline::after(PATIENCE));
         }
-        self.due() != Deadline::NEVER
+        self.come.get().is_some()
+    }
+
+    /// Whether a signal has come that ends poolctl alone: threads do not act on it (see
+    /// [`interrupt`](super::interrupt)).
+    pub fn ends_poolctl_alone(&self) -> bool {
+        self.has_come() && matches!(self.come.get(), Some(Signal::SIGHUP | Signal::SIGQUIT))
+    }
+
+    /// The first signal that has come, which is held back further. A signal that is ignored comes here all the
+    /// same while it is blocked, and is passed over. So nobody needs to ask for it before it comes.
+    fn take_first(&self) -> Option<Signal> {
+        // The descriptor does not block, and poolctl is its only reader: an error means that no signal is there.
+        while let Ok(Some(come)) = self.pending.read_signal() {
+            let number = i32::try_from(come.ssi_signo).ok()?;
+            if !is_ignored(number).unwrap_or(false) {
+                let signal = Signal::try_from(number).ok()?;
+                // Reading has taken the signal away. It is pending again, since it is blocked.
+                raise(signal).ok()?;
+                return Some(signal);
+            }
+        }
+        None
     }
 
     /// Says what poolctl has waited for, and lets the signal end poolctl.

@@ -8,7 +8,10 @@
 //! | a third SIGINT, a second SIGTERM | goes on; poolctl ends at once |
 //! | one of these while poold is away or does not answer | gets it when poold is back; a second one ends poolctl |
 //! | no more reader of its output | gets SIGPIPE; is canceled if it goes on writing all the same |
-//! | SIGHUP, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
+//! | SIGHUP, SIGQUIT, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
+//!
+//! A job that poolctl has joined (`--if-exists join`) is somebody else's: any of these ends poolctl, and the job goes
+//! on.
 //!
 //! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
 //! does. Between the submission and its acceptance signals are held back (see
@@ -51,15 +54,16 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 const UNANSWERED: Duration = Duration::from_secs(1);
 
 /// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when
-/// poolctl started stays ignored.
+/// poolctl started stays ignored. A guest leaves at the first signal: the job is somebody else's.
 ///
 /// # Errors
 /// Those of sigaction(2) and socketpair(2).
-pub fn attend(id: u64, link: &Link) -> anyhow::Result<()> {
-    for signal in [SIGINT, SIGTERM] {
+pub fn attend(id: u64, is_guest: bool, link: &Link) -> anyhow::Result<()> {
+    for (signal, most) in [(SIGINT, MOST_INTERRUPTS), (SIGTERM, MOST_TERMINATIONS)] {
+        let most = if is_guest { 1 } else { most };
         let noted = note(signal).with_context(|| format!("cannot handle signal {signal}"))?;
         let link = link.clone();
-        thread::spawn(move || attend_to(signal, noted, id, &link));
+        thread::spawn(move || attend_to(signal, most, noted, id, &link));
     }
     Ok(())
 }
@@ -99,8 +103,7 @@ pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
 
 /// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's end
 /// may not be written, and the next signal is heard all the same.
-fn attend_to(signal: i32, mut noted: UnixStream, id: u64, link: &Link) {
-    let most = if signal == SIGINT { MOST_INTERRUPTS } else { MOST_TERMINATIONS };
+fn attend_to(signal: i32, most: usize, mut noted: UnixStream, id: u64, link: &Link) {
     let (mut last, mut count) = (None::<Instant>, 0);
     let unheard = Arc::new(AtomicBool::new(false));
     let mut buffer = [0; 64];

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::Inotify;
 use pool_proto::methods::{Submit, Wait};
-use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent};
+use pool_proto::nouns::{IfExists, OnDisconnect, Progress, ProgressEvent};
 use pool_proto::{Client, ClientError, Record, Refusal, State};
 
 use self::held::UNANSWERED;
@@ -72,17 +72,43 @@ impl Sinks {
     }
 }
 
+/// Where poolctl stands towards the job that it follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// poolctl shows the job's output.
+    Onlooker,
+    /// The job is as if started here: it gets our signals (see [`interrupt`]), and SIGPIPE when the reader of our
+    /// output has gone. When poolctl dies, this happens to the job; poolctl says so again when poold is back.
+    Owner(OnDisconnect),
+    /// Somebody else has submitted the job, and our submission has joined it (`--if-exists join`). It goes on when
+    /// poolctl leaves.
+    Guest,
+}
+
+impl Place {
+    fn on_disconnect(self) -> OnDisconnect {
+        match self {
+            Self::Owner(on_disconnect) => on_disconnect,
+            Self::Onlooker | Self::Guest => OnDisconnect::Detach,
+        }
+    }
+
+    /// What becomes of an accepted job when poolctl leaves it.
+    fn fate(self, id: u64) -> String {
+        match self.on_disconnect() {
+            OnDisconnect::Detach => format!("job {id} was accepted and goes on: `poolctl wait {id}`"),
+            OnDisconnect::Cancel => format!("job {id} was accepted and is canceled"),
+        }
+    }
+}
+
 /// See the module's description.
 pub struct Follower<'a> {
     link: &'a Link,
     session: Session<'a>,
     sinks: Sinks,
     subject: Subject,
-    /// The job gets our signals (see [`interrupt`]), and gets SIGPIPE when the reader of our output has
-    /// gone.
-    is_in_place: bool,
-    /// What happens to the job when poolctl dies. poolctl says so again when poold is back.
-    on_disconnect: OnDisconnect,
+    place: Place,
     attempt: Option<Attempt>,
     /// The output of the latest attempt could not be opened.
     is_unshown: bool,
@@ -96,14 +122,19 @@ pub struct Follower<'a> {
     buffer: Vec<u8>,
 }
 
-/// Threads act on signals from now on, where they were held back and there is a job that they are for.
-fn take_over(held: &mut Option<HeldSignals>, id: Option<u64>, link: &Link) -> anyhow::Result<()> {
-    if let Some(id) = id
-        && held.is_some()
-    {
-        interrupt::attend(id, link)?;
-        *held = None;
+/// Threads act on signals from now on, where they were held back and there is a job.
+fn take_over(
+    held: &mut Option<HeldSignals>,
+    id: Option<u64>,
+    place: Place,
+    link: &Link,
+) -> anyhow::Result<()> {
+    let (Some(signals), Some(id)) = (&*held, id) else { return Ok(()) };
+    if signals.ends_poolctl_alone() {
+        say(place.fate(id));
     }
+    interrupt::attend(id, place == Place::Guest, link)?;
+    *held = None;
     Ok(())
 }
 
@@ -128,23 +159,21 @@ impl<'a> Follower<'a> {
     pub fn in_place(link: &'a Link, client: Client, submit: Submit) -> Self {
         let on_disconnect = submit.on_disconnect.unwrap_or_default();
         let subject = Subject::Submission(Box::new(submit));
-        let follower = Self::new(link, client, Sinks::both(), subject);
-        Self { is_in_place: true, on_disconnect, ..follower }
+        Self::new(link, client, Sinks::both(), subject, Place::Owner(on_disconnect))
     }
 
     /// Follows a job that was accepted before.
     pub fn of_job(link: &'a Link, client: Client, sinks: Sinks, id: u64) -> Self {
-        Self::new(link, client, sinks, Subject::Job(id))
+        Self::new(link, client, sinks, Subject::Job(id), Place::Onlooker)
     }
 
-    fn new(link: &'a Link, client: Client, sinks: Sinks, subject: Subject) -> Self {
+    fn new(link: &'a Link, client: Client, sinks: Sinks, subject: Subject, place: Place) -> Self {
         Self {
             link,
             session: Session::new(link, client),
             sinks,
             subject,
-            is_in_place: false,
-            on_disconnect: OnDisconnect::Detach,
+            place,
             attempt: None,
             is_unshown: false,
             unheard: None,
@@ -169,7 +198,7 @@ impl<'a> Follower<'a> {
         match &self.subject {
             Subject::Submission(submit) => self.session.ask(&**submit),
             Subject::Job(id) => {
-                let on_disconnect = Some(self.on_disconnect);
+                let on_disconnect = Some(self.place.on_disconnect());
                 let wait = Wait {
                     ids: vec![*id],
                     output: Some(true),
@@ -231,7 +260,7 @@ impl<'a> Follower<'a> {
     /// What was held back goes to the job, once there is one.
     fn take_over_signals(&mut self) -> anyhow::Result<()> {
         let id = self.id();
-        take_over(&mut self.held, id, self.link)
+        take_over(&mut self.held, id, self.place, self.link)
     }
 
     /// A success whose output was not there to be printed is none.
@@ -257,7 +286,7 @@ impl<'a> Follower<'a> {
 
     fn on_progress(&mut self, progress: Progress) -> anyhow::Result<Option<Attended>> {
         match progress.event {
-            ProgressEvent::Accepted => self.subject = Subject::Job(progress.id),
+            ProgressEvent::Accepted => self.on_accepted(&progress),
             ProgressEvent::Skipped => {
                 let state = progress.state.context("poold told of a job without its state")?;
                 return Ok(Some(Attended::Skipped { id: progress.id, state }));
@@ -278,6 +307,16 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(None)
+    }
+
+    fn on_accepted(&mut self, progress: &Progress) {
+        let is_joined = |submit: &Submit| submit.job.if_exists == Some(IfExists::Join);
+        if progress.existing == Some(true)
+            && matches!(&self.subject, Subject::Submission(submit) if is_joined(submit))
+        {
+            self.place = Place::Guest;
+        }
+        self.subject = Subject::Job(progress.id);
     }
 
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
@@ -305,11 +344,11 @@ impl<'a> Follower<'a> {
 
     /// Passes on output, at most one buffer of each stream. True if there may be more.
     fn pump(&mut self) -> anyhow::Result<bool> {
-        let (id, link) = (self.id(), self.link);
+        let (id, place, link) = (self.id(), self.place, self.link);
         let Some(attempt) = &mut self.attempt else { return Ok(false) };
 
         // The reader of our output may be slow. poolctl must not be deaf to signals meanwhile.
-        let before_a_block = || take_over(&mut self.held, id, link);
+        let before_a_block = || take_over(&mut self.held, id, place, link);
         let pumped = attempt.pump(&mut self.buffer, before_a_block);
         let Pumped { has_more, is_unheard } = pumped.map_err(|error| self.untold(error))?;
         if is_unheard {
@@ -320,25 +359,25 @@ impl<'a> Follower<'a> {
 
     /// The error of output that cannot be passed on. It says what happens to a job that was submitted here.
     fn untold(&self, error: anyhow::Error) -> anyhow::Error {
-        let Some(id) = self.id().filter(|_| self.is_in_place) else { return error };
-        let goes_on = match self.on_disconnect {
-            OnDisconnect::Detach => format!("job {id} was accepted and goes on: `poolctl wait {id}`"),
-            OnDisconnect::Cancel => format!("job {id} was accepted and is canceled"),
-        };
-        Untold::new(error, goes_on).into()
+        match self.id() {
+            Some(id) if self.place != Place::Onlooker => Untold::new(error, self.place.fate(id)).into(),
+            Some(_) | None => error,
+        }
     }
 
     /// The reader of our output has gone. A job that is started here would get SIGPIPE at its next write, so
-    /// this job gets SIGPIPE.
+    /// this job gets SIGPIPE. poolctl leaves a job that is somebody else's.
     fn on_unheard(&mut self) -> anyhow::Result<()> {
-        match self.id() {
-            Some(id) if self.is_in_place => {
+        match (self.place, self.id()) {
+            (Place::Owner(_), Some(id)) => {
                 interrupt::break_pipe(id, self.link);
                 self.unheard = Some((Deadline::after(UNHEARD), None));
+                return Ok(());
             }
-            Some(_) | None => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+            (Place::Guest, Some(id)) => say(self.place.fate(id)),
+            (Place::Owner(_) | Place::Onlooker | Place::Guest, _) => {}
         }
-        Ok(())
+        Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
     }
 
     /// The job has had its SIGPIPE. If it goes on writing what nobody reads, it is canceled.

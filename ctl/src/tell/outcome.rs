@@ -75,9 +75,14 @@ fn timed_out(record: &Record) -> String {
     format!("job {} timed out{when}{why}", record.id)
 }
 
+/// A job that has had an attempt and has no start waited for its next one, was held, or has just been started.
 fn canceled(record: &Record) -> String {
-    let when = if record.started_at.is_some() { "while it ran" } else { "before it had started" };
-    format!("job {} was canceled {when}", record.id)
+    let when = match (record.started_at.is_some(), record.attempt) {
+        (true, _) => " while it ran",
+        (false, 0) => " before it had started",
+        (false, _) => "",
+    };
+    format!("job {} was canceled{when}", record.id)
 }
 
 /// How a job ended, in a few words.
