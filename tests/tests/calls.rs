@@ -573,10 +573,20 @@ fn versioned(version: u32) -> String {
 
 #[test]
 fn programs_that_were_edited_are_restarted_with_no_call_lost() {
+    edit_and_restart("notify");
+}
+
+/// A program that does not say when it is ready is taken for good when it has stayed up for a second.
+#[test]
+fn so_are_programs_that_do_not_say_when_they_are_ready() {
+    edit_and_restart("started");
+}
+
+fn edit_and_restart(ready: &str) {
     let daemon = Daemon::start(1);
     let [program, begun, go] = ["program.py", "begun", "go"].map(|name| daemon.path_text(name));
     fs::write(&program, versioned(1)).unwrap();
-    daemon.ok(&["pool", "add", "--workers", "2", "--ready", "notify", "p", "--", "python3", &program]);
+    daemon.ok(&["pool", "add", "--workers", "2", "--ready", ready, "p", "--", "python3", &program]);
     let slow = daemon.ok(&["call", "--async", "p", "wait", &begun, &go]);
     let slow = slow.trim_end();
     wait_until("the slow call", || daemon.path("begun").exists());

@@ -255,6 +255,7 @@ impl Core {
                 Timer::Respawn(slot) => self.respawn(slot),
                 Timer::Start(id) => self.tell_start(id),
                 Timer::Ready(slot, worker) => self.on_program_late(slot, worker),
+                Timer::Proven(slot, worker) => self.on_program_proven(slot, worker),
                 Timer::Worn(slot) => self.wear_out(slot),
                 // The dispatch that follows every event goes on with the pool.
                 Timer::Resume(pool) => _ = self.stirred.insert(pool),

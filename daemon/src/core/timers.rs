@@ -17,6 +17,8 @@ pub enum Timer {
     Start(JobId),
     /// A resident program that is not ready has used up its time; by its worker.
     Ready(SlotId, ProcessId),
+    /// A new resident program has stayed up for so long that it is taken for good; by its worker.
+    Proven(SlotId, ProcessId),
     /// A resident program has lived long enough.
     Worn(SlotId),
     /// A paused pool goes on.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pool_proto::methods::Wait;
-use pool_proto::nouns::{CallProgress, OnCrash, OnDisconnect, Slot, SlotState, Tier};
+use pool_proto::nouns::{CallProgress, OnCrash, OnDisconnect, ReadyWhen, Slot, SlotState, Tier};
 use pool_proto::{Json, Record, Refusal, State};
 
 use super::clients::{Heard, ends_of, refused};
@@ -485,6 +485,32 @@ fn a_restart_whose_program_cannot_start_says_so_and_loses_nothing() {
     world.answered(SLOT, Ok("1"));
     world.settle();
     assert_ne!(world.workers[&SLOT].0, first, "and is replaced as soon as that can be");
+    world.assert_idle();
+}
+
+/// What does not say that it is ready has to stay up for a while, and the old one serves meanwhile.
+#[test]
+fn a_new_program_that_ends_at_once_takes_no_place() {
+    let mut world = up(&Program { ready: ReadyWhen::Started, ..lasting() });
+    let (first, _) = world.workers[&SLOT];
+    let restart = world.restart_pool("warm");
+    world.successor_steps(SLOT);
+    world.successor_steps(SLOT);
+    assert_eq!(world.workers[&SLOT].0, first, "the new one may end at once");
+    world.successor_lost(SLOT);
+    assert!(matches!(refused(world.replies(restart).last()), Refusal::NotRestarted { .. }));
+
+    let again = world.restart_pool("warm");
+    world.successor_steps(SLOT);
+    world.successor_steps(SLOT);
+    submit(&mut world, call());
+    world.answered(SLOT, Ok("1"));
+    assert_eq!(world.workers[&SLOT].0, first, "it serves");
+    let (second, _) = world.successors[&SLOT];
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.workers[&SLOT].0, second);
+    assert_eq!(world.replies(again).len(), 2);
+    world.settle();
     world.assert_idle();
 }
 

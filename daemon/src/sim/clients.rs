@@ -7,7 +7,7 @@ use pool_proto::methods::{
     AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, Shutdown,
     ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
-use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent};
+use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
 
 use super::specs::as_submitted;
@@ -216,7 +216,7 @@ impl World {
             command: vec!["program".into()],
             cwd: None,
             env: None,
-            ready: None,
+            ready: Some(ReadyWhen::Notify),
             start_timeout_s: None,
             start_attempts: None,
             max_calls: Some(3),

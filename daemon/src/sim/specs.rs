@@ -53,6 +53,7 @@ pub fn warm(program: &Program, workers: u32) -> PoolConfig {
     let Wear { max_calls, max_age, max_rss_bytes } = program.wear;
     PoolConfig {
         command: Some(program.command.clone()),
+        ready: Some(program.ready),
         start_timeout: Some(program.start_timeout),
         start_attempts: Some(program.start_attempts),
         max_calls,
@@ -67,7 +68,7 @@ pub fn program() -> Program {
         command: vec!["program".into()],
         cwd: "/".into(),
         environment: Arc::new(Environment::default()),
-        ready: ReadyWhen::Started,
+        ready: ReadyWhen::Notify,
         start_timeout: Duration::from_secs(30),
         start_attempts: 8,
         wear: Wear { max_calls: Some(3), ..Wear::default() },

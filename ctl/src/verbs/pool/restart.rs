@@ -11,8 +11,8 @@ use crate::verbs::Context;
 /// programs take the calls
 ///
 /// The new program is started first. The old one takes calls until the new one is ready, and ends when its
-/// last call is over. If a new program cannot be started, the old one goes on, and the exit code is 125.
-/// Without `--ready notify` a program counts as started as soon as it is executed.
+/// last call is over. If a new program does not stay up, the old one goes on, and the exit code is 125.
+/// Without `--ready notify` a new program has to stay up for a second before it takes calls.
 #[derive(Debug, Args)]
 pub struct RestartPoolOptions {
     /// The pool's name

@@ -115,6 +115,8 @@ struct Station {
     resident: Resident,
     /// The resident program is to be replaced.
     worn: bool,
+    /// The next program may be another one than those before it, and has yet to show that it stays up.
+    unproven: bool,
     successor: Option<Successor>,
     /// The worker that is being killed, and what for.
     verdict: Option<(ProcessId, String)>,
@@ -432,7 +434,7 @@ impl Slots {
                 Next::Swap
             }
             Some(Successor::Ready { pid, resident }) => {
-                station.resident = resident;
+                (station.resident, station.unproven) = (resident, false);
                 self.set_idle(index, pid);
                 Next::Swap
             }
@@ -477,6 +479,11 @@ impl Slots {
             || station.successor == Some(Successor::Starting { pid: worker })
     }
 
+    /// Whether that worker's program is the first of a renewal: it has yet to show that it stays up.
+    pub fn is_unproven(&self, index: u32, worker: ProcessId) -> bool {
+        self.station(index).unproven && self.is_starting(index, worker)
+    }
+
     /// Whether that worker is the slot's successor.
     pub fn is_successor(&self, index: u32, worker: ProcessId) -> bool {
         match self.station(index).successor {
@@ -511,7 +518,7 @@ impl Slots {
         let resident = Resident { process: Some(process), ready_at: now, calls: 0 };
         if self.station(index).slot == (Occupancy::Starting { pid: worker }) {
             let station = self.station_mut(index);
-            station.resident = resident;
+            (station.resident, station.unproven) = (resident, false);
             station.reason.clear();
             self.set_idle(index, worker);
         } else if self.station(index).successor == Some(Successor::Starting { pid: worker }) {
@@ -575,7 +582,7 @@ impl Slots {
             station.successor = Some(Successor::Asked);
         }
         station.superseded.extend(&renewal.end);
-        station.failures = 0;
+        (station.failures, station.unproven) = (0, true);
         renewal
     }
 
@@ -678,7 +685,7 @@ impl Slots {
         };
         (station.slot, station.successor, station.worn, station.resident) =
             (Occupancy::Idle { pid }, None, false, resident);
-        station.failures = 0;
+        (station.failures, station.unproven) = (0, false);
         station.reason.clear();
         Next::Swap
     }
@@ -716,6 +723,7 @@ impl Station {
             reason: String::new(),
             resident: Resident::default(),
             worn: false,
+            unproven: false,
             successor: None,
             verdict: None,
             superseded: Vec::new(),

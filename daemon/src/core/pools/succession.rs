@@ -4,17 +4,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool_proto::nouns::ReadyWhen;
+
 use super::slots::{Next, Renewal};
 use crate::core::Core;
 use crate::core::event::{Effect, Fact, LaneId, PoolId, SlotId};
 use crate::core::timers::{Timer, Timers};
 use crate::job::{Process, ProcessId, Program, RequestId};
 
+/// A program that is ready as soon as it is executed, and may be another one than that before it, has to stay up for
+/// this long before it takes calls: most programs that are broken end sooner. The one before it serves meanwhile.
+const PROOF: Duration = Duration::from_secs(1);
+
 /// The deadlines of resident programs.
 #[derive(Debug, Default)]
 pub struct Programs {
     /// Of those that are not ready, by slot and their workers' pids.
     starts: HashMap<(SlotId, ProcessId), Duration>,
+    /// Of those that are ready and have yet to show that they stay up, in the same way.
+    proofs: HashMap<(SlotId, ProcessId), (Duration, Process)>,
     /// When a slot's program has lived long enough.
     ages: HashMap<SlotId, Duration>,
 }
@@ -37,6 +45,9 @@ impl Programs {
         if let Some(at) = self.starts.remove(&(slot, worker)) {
             timers.clear(Some(at), Timer::Ready(slot, worker));
         }
+        if let Some((at, _)) = self.proofs.remove(&(slot, worker)) {
+            timers.clear(Some(at), Timer::Proven(slot, worker));
+        }
     }
 }
 
@@ -57,8 +68,28 @@ impl Core {
     }
 
     pub(in crate::core) fn on_program_ready(&mut self, slot: SlotId, worker: ProcessId, process: Process) {
-        let now = self.now.monotonic;
         self.programs.settled(&mut self.timers, slot, worker);
+        let is_unproven = self.slots(slot.lane).is_some_and(|slots| slots.is_unproven(slot.index, worker));
+        let tells = self.program_of(slot).is_some_and(|program| program.ready == ReadyWhen::Notify);
+        if tells || !is_unproven {
+            return self.seat_program(slot, worker, process);
+        }
+
+        let at = self.now.monotonic + PROOF;
+        self.programs.proofs.insert((slot, worker), (at, process));
+        self.timers.set(at, Timer::Proven(slot, worker));
+    }
+
+    /// It has stayed up.
+    pub(in crate::core) fn on_program_proven(&mut self, slot: SlotId, worker: ProcessId) {
+        if let Some((_, process)) = self.programs.proofs.remove(&(slot, worker)) {
+            self.seat_program(slot, worker, process);
+        }
+    }
+
+    /// The program takes calls from now on, or as soon as its slot is free.
+    fn seat_program(&mut self, slot: SlotId, worker: ProcessId, process: Process) {
+        let now = self.now.monotonic;
         let Some(slots) = self.slots_mut(slot.lane) else { return };
         let next = slots.ready(slot.index, worker, process, now);
         self.go_on(slot, next);
