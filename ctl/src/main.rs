@@ -30,6 +30,7 @@ mod verbs;
 mod directions;
 
 use std::process::ExitCode;
+use std::thread;
 
 use crate::cli::{UsageError, fault};
 use crate::exit::ExitReason;
@@ -37,10 +38,44 @@ use crate::term::text::{CANNOT_WRITE, Untold, is_broken_pipe, say};
 use crate::verbs::Cli;
 use anyhow::Context;
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use pool_proto::ClientError;
 use pool_proto::terminal::shown_arguments;
 
+/// The stack that poolctl needs, with a margin: to read a command line takes most of it.
+const STACK: u64 = 1 << 20;
+
 fn main() -> ExitCode {
+    // Nearly always the limit is well above that (`ulimit -s`), and no thread is needed.
+    match getrlimit(Resource::RLIMIT_STACK) {
+        Ok((soft, _)) if soft < STACK => on_a_large_stack(),
+        Ok(_) | Err(_) => act(),
+    }
+}
+
+/// Does all on a thread with a stack of its own size. Signals are for that thread: this one takes none.
+fn on_a_large_stack() -> ExitCode {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let thread = thread::Builder::new().stack_size(STACK as usize).spawn(move || {
+        // The mask is that from before, so the call cannot fail.
+        _ = before.map(|before| before.thread_set_mask());
+        act()
+    });
+    match thread {
+        // A panic has been told by the thread.
+        Ok(thread) => thread.join().unwrap_or(ExitReason::Failed.into()),
+        Err(error) => {
+            say(format_args!(
+                "the limit of the stack is too small, and no other can be had: {error}; \
+                 `ulimit -s 1024` raises it"
+            ));
+            ExitReason::Failed.into()
+        }
+    }
+}
+
+fn act() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(fault) => explain(&fault),

@@ -317,3 +317,32 @@ fn a_job_that_writes_for_nobody_is_canceled() {
     fs::write(&go, "").unwrap();
     assert_eq!(slow.wait_with_output().unwrap().status.code(), Some(5));
 }
+
+#[test]
+fn a_small_stack_is_enough() {
+    let daemon = Daemon::start(1);
+    let limited = |arguments: &[&str]| {
+        let ctl = daemon.ctl(arguments);
+        let mut command = Command::new("prlimit");
+        command.arg("--stack=65536:").arg(ctl.get_program()).args(ctl.get_args());
+        command.env_remove("POOL_SOCKET").env(pool_tests::MARK, daemon.mark());
+        command
+    };
+    assert_eq!(run(&mut limited(&["submit", "true"])).stdout, "1\n");
+    assert_eq!(run(&mut limited(&["run", "sh", "-c", "exit 3"])).code, 3);
+
+    // Signals are held back as ever.
+    send(daemon.supervisor(), Signal::SIGSTOP);
+    let client = limited(&["submit", "true"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_until("the client holds signals back", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", client.id())).into_iter().flatten();
+        let mut tasks = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse::<i32>().ok());
+        // The thread that waits for the other one blocks all of them.
+        let blocks = |task, signal| blocks(task, "poolctl", signal);
+        tasks.any(|task| blocks(task, Signal::SIGINT) && !blocks(task, Signal::SIGUSR1))
+    });
+    send(pid(&client), Signal::SIGINT);
+    send(daemon.supervisor(), Signal::SIGCONT);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.status.signal()), (&b"3\n"[..], Some(2)));
+}
