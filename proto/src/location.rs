@@ -110,6 +110,17 @@ pub fn home() -> Option<PathBuf> {
     }
 }
 
+/// Why the user has no home directory, and what to do, as a sentence.
+pub fn homeless() -> String {
+    let what = "name a state directory with --state-dir";
+    match env::var_os("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => {
+            format!("HOME is {home:?}, which is no absolute path: set HOME to a whole path, or {what}")
+        }
+        None => format!("you have no home directory: set HOME, or {what}"),
+    }
+}
+
 /// Whether a directory is known to be somebody else's. One that does not exist may still be made.
 fn is_foreign(dir: &Path) -> bool {
     match fs::metadata(dir) {

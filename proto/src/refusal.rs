@@ -35,7 +35,7 @@ pub enum Refusal {
 
     /// A job cannot be accepted; `index` is the place of the job in the message.
     #[serde(rename = "io.poold.InvalidJob")]
-    #[error("{field}: {reason}")]
+    #[error("{}: {reason}", in_words(field))]
     InvalidJob { index: usize, field: String, reason: String },
 
     /// No pool of that name exists.
@@ -60,7 +60,7 @@ pub enum Refusal {
 
     /// A pool cannot be added.
     #[serde(rename = "io.poold.InvalidPool")]
-    #[error("{field}: {reason}")]
+    #[error("{}", of_pool(field, reason))]
     InvalidPool { field: String, reason: String },
 
     /// The programs of a pool could not be replaced.
@@ -203,6 +203,25 @@ impl Refusal {
     }
 }
 
+/// What a member of a job or of a pool is called on poolctl's command line.
+fn in_words(field: &str) -> String {
+    match field {
+        "argv" | "command" => "the command".to_owned(),
+        "params" => "the parameters".to_owned(),
+        "method" => "the method".to_owned(),
+        "limits" | "umask" => format!("the {field}"),
+        _ => {
+            let option = ["_s", "_bytes"].iter().find_map(|unit| field.strip_suffix(unit)).unwrap_or(field);
+            format!("--{}", option.replace('_', "-"))
+        }
+    }
+}
+
+/// A pool has its name without an option. What is wrong with it is a sentence of its own.
+fn of_pool(field: &str, reason: &str) -> String {
+    if field == "name" { reason.to_owned() } else { format!("{}: {reason}", in_words(field)) }
+}
+
 fn absent(id: u64, pruned: Option<bool>) -> String {
     if pruned == Some(true) {
         format!(
@@ -217,6 +236,21 @@ fn absent(id: u64, pruned: Option<bool>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_called_as_on_the_command_line() {
+        let invalid =
+            |field: &str| Refusal::InvalidPool { field: field.to_owned(), reason: "why".to_owned() };
+        let cases = [
+            ("start_timeout_s", "--start-timeout: why"),
+            ("max_rss_bytes", "--max-rss: why"),
+            ("command", "the command: why"),
+            ("name", "why"),
+        ];
+        for (field, text) in cases {
+            assert_eq!(invalid(field).to_string(), text);
+        }
+    }
 
     #[test]
     fn refusals_travel_as_varlink_errors() {

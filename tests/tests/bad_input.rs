@@ -261,3 +261,28 @@ fn an_output_nobody_reads_any_more_ends_poolctl_as_it_would_a_command() {
     let said = run(Command::new("sh").args(["-c", &pipe]));
     assert_eq!((said.stdout.lines().count(), said.stderr.as_str()), (1, ""));
 }
+
+#[test]
+fn refusals_name_what_is_on_the_command_line_and_what_to_do() {
+    let daemon = Daemon::start(1);
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["pool", "add", "callbacks", "--", "cat"], 125, "poolctl: a pool cannot be named \"callbacks\""),
+        (&["pool", "add", "a b", "--", "cat"], 125, "poolctl: a pool cannot be named \"a b\": use letters"),
+        (&["pool", "restart", "default"], 125, "poolctl: the pool \"default\" has no resident program"),
+        (&["submit", "--name=", "true"], 2, "write a name, or leave the option out"),
+        (&["call", "default", "m"], 125, "poolctl: the method: "),
+    ];
+    for (arguments, code, message) in cases {
+        let said = daemon.run(arguments);
+        assert!(said.code == code && said.stderr.contains(message), "{arguments:?}: {said:?}");
+    }
+
+    if !is_root_or_skip("become a user without an account") {
+        return;
+    }
+    let setup = Setup::new().user(54_321);
+    let mut poold = setup.program("poold");
+    let said = run(poold.env("HOME", "here").env_remove("XDG_STATE_HOME"));
+    let wanted = "HOME is \"here\", which is no absolute path: set HOME to a whole path";
+    assert!(said.code == 1 && said.stderr.contains(wanted), "{said:?}");
+}

@@ -8,7 +8,7 @@ use pool_proto::OsText;
 use pool_proto::text::parse_duration;
 
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
-use super::values::{os_text, os_text_by, parse_key, parse_shell_command, parse_timeout};
+use super::values::{os_text, os_text_by, parse_key, parse_name, parse_shell_command, parse_timeout};
 
 /// The options that `submit` and `map` share.
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub struct LikeOptions {
 #[derive(Debug, Args)]
 pub struct CommonOptions {
     /// A name that `ls`, `show` and `events` show
-    #[arg(short, long, value_parser = os_text())]
+    #[arg(short, long, value_parser = os_text_by(parse_name))]
     pub name: Option<OsText>,
 
     /// End an attempt that takes longer than this, with code 124 (90, 500ms, 30m, 1h30m)

@@ -109,6 +109,14 @@ pub fn parse_key(text: OsString) -> Result<OsText, String> {
     bounded(text, MAX_KEY)
 }
 
+/// Reads the name of a job.
+///
+/// # Errors
+/// When the text is empty.
+pub fn parse_name(text: OsString) -> Result<OsText, String> {
+    if text.is_empty() { Err("write a name, or leave the option out".to_owned()) } else { Ok(text.into()) }
+}
+
 /// Reads the name of a map.
 ///
 /// # Errors

@@ -88,8 +88,8 @@ fn to_pool(added: &AddPool) -> Result<PoolConfig, Refusal> {
     let duration = |field: &str, seconds: Option<f64>| {
         seconds.map(pool_proto::text::seconds).transpose().map_err(|reason| invalid(field, reason))
     };
-    if !config::is_pool_name(&added.name) {
-        return Err(invalid("name", "use letters, digits, '-', '_' and '.', 128 at most".to_owned()));
+    if let Some(why) = config::name_fault(&added.name) {
+        return Err(invalid("name", why));
     }
     let workers = NonZeroU32::new(added.workers).filter(|workers| workers.get() <= MAX_WORKERS);
     let workers = workers.ok_or_else(|| invalid("workers", format!("from 1 to {MAX_WORKERS}")))?;

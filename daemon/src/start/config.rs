@@ -254,11 +254,22 @@ impl PoolConfig {
     }
 }
 
-/// Whether a pool can be named so.
-pub fn is_pool_name(name: &str) -> bool {
-    !name.is_empty()
+/// The name of what runs callbacks, in settings and slots. No pool can have it.
+pub const CALLBACKS: &str = "callbacks";
+
+/// Why a pool cannot be named so, as a sentence. None if it can.
+pub fn name_fault(name: &str) -> Option<String> {
+    if name == CALLBACKS {
+        return Some(format!(
+            "a pool cannot be named {name:?}, which is where callbacks run: use another name"
+        ));
+    }
+    let is_good = !name.is_empty()
         && name.len() <= 128
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let rule =
+        || format!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+    (!is_good).then(rule)
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -329,8 +340,8 @@ impl Config {
         let config: Self =
             toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
         for (name, pool) in &config.pool {
-            if !is_pool_name(name) {
-                bail!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+            if let Some(why) = name_fault(name) {
+                bail!("{why}");
             }
             if let Some((member, why)) = pool.fault() {
                 bail!("[pool.{name}] {member}: {why}");

@@ -48,7 +48,7 @@ impl Paths {
             None => state_dir_of_service_manager()
                 .filter(|_| !options.daemonize)
                 .or_else(location::default_state_dir)
-                .context("you have no home directory: name a state directory with --state-dir")?,
+                .ok_or_else(|| anyhow::Error::msg(location::homeless()))?,
         };
         let config = match &options.config {
             Some(path) => Some(absolute(path).context("cannot tell the configuration's whole path")?),
