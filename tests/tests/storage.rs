@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -148,6 +149,22 @@ fn what_a_killed_attempt_had_written_stays_until_the_next_one_begins_its_own() {
     assert!(!first.exists(), "of each job there is one attempt's output");
     assert_eq!(io::read_to_string(&mut reader).unwrap(), "attempt 1\n", "who reads it has it");
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "attempt 2\n");
+}
+
+#[test]
+fn a_backup_that_a_signal_ends_leaves_nothing() {
+    let daemon = Daemon::start(1);
+    let (file, part) = (daemon.path_text("copy"), daemon.path("copy.part"));
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        send(daemon.supervisor(), Signal::SIGSTOP);
+        let mut client = daemon.ctl(&["backup", &file]).spawn().unwrap();
+        wait_until("it has begun", || part.exists());
+        send(i32::try_from(client.id()).unwrap(), signal);
+        let status = client.wait().unwrap();
+        assert_eq!((status.signal(), part.exists()), (Some(signal as i32), false));
+        send(daemon.supervisor(), Signal::SIGCONT);
+    }
+    daemon.ok(&["backup", &file]);
 }
 
 #[test]

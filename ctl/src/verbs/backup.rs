@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,9 +15,12 @@ use nix::libc::O_NOFOLLOW;
 use pool_proto::OsText;
 use pool_proto::methods::{Backup, BackupBegun, EndBackup};
 use pool_proto::nouns::SCHEMA;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 
 use super::Context;
 use crate::exit::ExitReason;
+use crate::follow::note;
 use crate::term::json;
 use crate::term::text::{self, printable};
 
@@ -41,7 +46,9 @@ impl BackupOptions {
         }
 
         let mut client = context.link.connect_only()?;
+        let noted = noted()?;
         let part = Part::create(file)?;
+        leave_nothing(noted, &part.path);
 
         // Between these two requests poold leaves its database alone.
         let begun = client.request(&Backup {})?;
@@ -53,6 +60,25 @@ impl BackupOptions {
         let told = report(file, begun.bytes, context.as_json);
         text::or_untold(told, format_args!("the backup {} is whole", file.display()))?;
         Ok(ExitReason::Success)
+    }
+}
+
+/// The signals that end poolctl, noted from now on.
+fn noted() -> anyhow::Result<Vec<(i32, UnixStream)>> {
+    [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().map(|signal| Ok((signal, note(signal)?))).collect()
+}
+
+/// A signal ends poolctl as ever, and takes the copy along. The stream of an ignored signal is at its end.
+fn leave_nothing(noted: Vec<(i32, UnixStream)>, part: &Path) {
+    for (signal, mut stream) in noted {
+        let part = part.to_owned();
+        thread::spawn(move || {
+            if stream.read(&mut [0]).is_ok_and(|count| count > 0) {
+                // It may have become the file by now.
+                let _ = fs::remove_file(part);
+                let _ = emulate_default_handler(signal);
+            }
+        });
     }
 }
 
