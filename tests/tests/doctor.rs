@@ -300,6 +300,22 @@ fn a_database_that_is_none_is_named_while_no_poold_runs() {
 }
 
 #[test]
+fn a_database_that_is_larger_than_what_is_free_is_named() {
+    let mut daemon = Daemon::start(1);
+    daemon.ok(&["shutdown"]);
+    daemon.wait();
+    // A hole takes no room.
+    let log = fs::File::options().create(true).append(true).open(daemon.state_dir().join("poold.db-wal"));
+    log.unwrap().set_len(8 << 40).unwrap();
+    let state = daemon.path_text("state");
+    Findings::of(&daemon, &["--state-dir", &state]).assert(
+        "database",
+        "warning",
+        &["8388608 MiB of log", "more than is free", "max_jobs"],
+    );
+}
+
+#[test]
 fn a_configuration_that_was_not_taken_over_is_a_problem() {
     let daemon = Daemon::start(1);
     fs::write(daemon.path("config.toml"), "wrkers = 3\n").unwrap();

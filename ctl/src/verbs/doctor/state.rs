@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 use nix::unistd::geteuid;
 
 use super::{Check, Level};
@@ -18,6 +18,9 @@ const APPLICATION_ID: (usize, &[u8; 4]) = (68, b"pool");
 
 /// The length of a log that should be emptied: nobody rotates the log of a daemon in the background.
 const LONG_LOG: u64 = 100 << 20;
+
+/// A smaller database is not the reason where a disk is full.
+const LARGE: u64 = 64 << 20;
 
 /// The checks of the state directory and of its files.
 pub fn look(dir: &Path) -> Vec<Check> {
@@ -129,7 +132,18 @@ fn database(dir: &Path) -> Option<Check> {
         (true, true) => {
             let log = fs::metadata(dir.join("poold.db-wal")).map_or(0, |log| log.len());
             let bytes = file.metadata().map_or(0, |file| file.len());
-            Check::ok("database", format!("{} MiB, and {} MiB of log", bytes >> 20, log >> 20))
+            let text = format!("{} MiB, and {} MiB of log", bytes >> 20, log >> 20);
+            match statvfs(dir) {
+                Ok(system) if bytes + log > free_bytes(&system).max(LARGE) => Check::warning(
+                    "database",
+                    format!("{text}, more than is free on its disk"),
+                )
+                .advise(
+                    "make room, or have less kept: `[history]` in the configuration has max_jobs and max_age; \
+                     a backup goes to another disk",
+                ),
+                Ok(_) | Err(_) => Check::ok("database", text),
+            }
         }
         (true, false) => Check::problem("database", format!("{shown} belongs to another program"))
             .advise("choose another state directory"),
@@ -154,8 +168,7 @@ fn room(dir: &Path) -> Vec<Check> {
     const LOW: u64 = 1 << 30;
     const SCARCE_FILES: u64 = 100;
     let Ok(system) = statvfs(dir) else { return Vec::new() };
-    let (free, all) =
-        (system.blocks_available() * system.fragment_size(), system.blocks() * system.fragment_size());
+    let (free, all) = (free_bytes(&system), system.blocks() * system.fragment_size());
 
     let advice = "make room; with less, poold accepts no new jobs, and `[history]` in the configuration \
                   says how much is kept";
@@ -179,6 +192,10 @@ fn room(dir: &Path) -> Vec<Check> {
         });
     }
     checks
+}
+
+fn free_bytes(system: &Statvfs) -> u64 {
+    system.blocks_available() * system.fragment_size()
 }
 
 fn mode(metadata: &Metadata) -> u32 {
