@@ -309,3 +309,16 @@ fn a_job_too_big_to_execute_has_its_callback() {
     assert_eq!(big, format!("BIG {} exit-code", 128 * 1024 - 1 - "BIG=".len()));
     assert!(many.contains(" V099 ") && many.trim_end().ends_with("0 exit-code"), "{many}");
 }
+
+#[test]
+fn the_log_shows_nothing_that_cannot_be_seen() {
+    let hidden = "x\u{202e}\u{2066}\u{200b}\u{2028}\u{1b}[31m\ny";
+    let daemon = Setup::new().homed_in(hidden.as_ref()).start();
+    daemon.run(&["run", "--name", hidden, "--unique", hidden, "--", hidden]);
+    daemon.run(&["run", "--pool", hidden, "--", "true"]);
+    assert!(daemon.log().contains("/x\\u{202e}\\u{2066}"), "{}", daemon.log());
+    let log = daemon.log();
+    let unseen = log.chars().find(|&c| c != '\n' && !is_shown(c));
+    assert_eq!(unseen, None, "{log}");
+    assert!(log.lines().all(|line| line.starts_with("20")), "a line for each record: {log}");
+}

@@ -2,7 +2,7 @@
 //! Nothing is lost, and it is said.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,10 +25,15 @@ fn fill(path: &Path) {
 /// A daemon whose state is on a disk of four megabytes, and the way to that disk, which is only to be seen
 /// through the daemon's eyes.
 fn on_a_small_disk() -> (Daemon, PathBuf) {
+    on_a_disk("size=4m")
+}
+
+/// The same with a disk that is limited in that way.
+fn on_a_disk(limit: &str) -> (Daemon, PathBuf) {
     let setup = Setup::new().workers(1);
     let state_dir = setup.dir().join("state");
     fs::create_dir(&state_dir).unwrap();
-    let mount = format!("mount -t tmpfs -o size=4m,mode=700 tmpfs {} && exec \"$@\"", state_dir.display());
+    let mount = format!("mount -t tmpfs -o {limit},mode=700 tmpfs {} && exec \"$@\"", state_dir.display());
     let daemon =
         setup.wrapper(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]).start();
     let inside =
@@ -118,6 +123,8 @@ fn a_limit_on_processes_is_waited_out() {
     wait_until("the attempt waits", || shown().contains("\"state\":\"retrying\""));
     assert!(shown().contains("no new process could be started"), "{}", shown());
     assert!(shown().contains("\"attempt\":0"), "nothing is counted");
+    let said = said_first(&daemon, id);
+    assert!(said.contains("no new process could be started"), "{said}");
     // They wait in turn, too.
     let next: u64 = daemon.ok(&["submit", "--", "true"]).trim().parse().unwrap();
     for pid in daemon.processes() {
@@ -130,6 +137,37 @@ fn a_limit_on_processes_is_waited_out() {
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 3);
     assert_eq!(daemon.run(&["wait", &next.to_string()]).code, 0);
     assert!(shown().contains("\"attempt\":1"));
+}
+
+/// The first line of a client that waits for the job.
+fn said_first(daemon: &Daemon, id: u64) -> String {
+    let mut client = daemon.ctl(&["wait", "--timeout", "30s", &id.to_string()]);
+    let mut client = client.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn a_disk_without_inodes_is_waited_out_and_told() {
+    if !is_root_or_skip("mount a small disk") {
+        return;
+    }
+    let (daemon, inside) = on_a_disk("nr_inodes=300");
+    let fillers: Vec<PathBuf> = (0..300)
+        .map(|number| inside.join(format!("filler-{number}")))
+        .take_while(|path| File::create(path).is_ok())
+        .collect();
+    // A slot may have files left for its next job, and no others can be made.
+    let ids: Vec<u64> = (0..3).map(|_| daemon.submit(&["--", "echo", "1"])).collect();
+    let id = ids[2];
+    let said = said_first(&daemon, id);
+    assert!(said.contains("No space left on device"), "{said}");
+
+    fillers.iter().for_each(|path| fs::remove_file(path).unwrap());
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
 }
 
 #[test]

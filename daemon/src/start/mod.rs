@@ -47,6 +47,7 @@ use daemonize::{Daemonize, Outcome};
 use nix::fcntl::Flock;
 use pool_proto::location::named_socket;
 use pool_proto::own_file;
+use pool_proto::terminal::printable;
 
 use crate::files::log;
 use crate::kernel;
@@ -228,9 +229,26 @@ fn supervisor_arguments(options: &DaemonOptions, paths: &Paths, log_file: Option
     arguments
 }
 
+/// The log on stderr: each record is one line, in which what cannot be seen is escaped. Names and the last words of
+/// programs are foreign text, and somebody reads the log at a terminal.
+struct Log;
+
+impl Write for Log {
+    /// Takes a whole record, as [`tracing_subscriber::fmt`] writes it.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(record);
+        let line = format!("{}\n", printable(text.trim_end_matches('\n')));
+        io::stderr().write_all(line.as_bytes())?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Logs go to stderr, one line a record.
 pub fn log_to_stderr(level: LogLevel) {
-    use std::io::IsTerminal;
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
@@ -238,10 +256,10 @@ pub fn log_to_stderr(level: LogLevel) {
         LogLevel::Debug => tracing::Level::DEBUG,
     };
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| Log)
         .with_max_level(level)
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(false)
         // It would be told on stderr, which is what has failed, and take the process along.
         .log_internal_errors(false)
         .init();
