@@ -1,6 +1,6 @@
-//! The signals that end poolctl from outside ([`HELD`]), between the submission of a job and its acceptance. A
-//! poolctl that a signal ended there would leave a job behind whose id nobody knows. So the signals are held back
-//! until poold has replied and the reply has been acted on, and take effect then.
+//! The signals that end poolctl from outside ([`HELD`]), between the submission of a job and its acceptance.
+//! A poolctl that a signal ended there would leave a job behind whose id nobody knows. So the signals are
+//! held back until poold has replied and the reply has been acted on, and take effect then.
 //!
 //! A poold that hangs, or a reader who does not read, must not make poolctl deaf: once a signal has come,
 //! either has [`PATIENCE`] left.
@@ -90,10 +90,11 @@ impl HeldSignals {
         self.has_come() && matches!(self.come.get(), Some(Signal::SIGHUP | Signal::SIGQUIT))
     }
 
-    /// The first signal that has come, which is held back further. A signal that is ignored comes here all the
-    /// same while it is blocked, and is passed over. So nobody needs to ask for it before it comes.
+    /// The first signal that has come, which is held back further. A signal that is ignored comes here all
+    /// the same while it is blocked, and is passed over. So nobody needs to ask for it before it comes.
     fn take_first(&self) -> Option<Signal> {
-        // The descriptor does not block, and poolctl is its only reader: an error means that no signal is there.
+        // The descriptor does not block, and poolctl is its only reader: an error means that no signal is
+        // there.
         while let Ok(Some(come)) = self.pending.read_signal() {
             let number = i32::try_from(come.ssi_signo).ok()?;
             if !is_ignored(number).unwrap_or(false) {

@@ -10,8 +10,8 @@
 //! | no more reader of its output | gets SIGPIPE; is canceled if it goes on writing all the same |
 //! | SIGHUP, SIGQUIT, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
-//! A job that poolctl has joined (`--if-exists join`) is somebody else's: any of these ends poolctl, and the job goes
-//! on.
+//! A job that poolctl has joined (`--if-exists join`) is somebody else's: any of these ends poolctl, and the
+//! job goes on.
 //!
 //! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
 //! does. Between the submission and its acceptance signals are held back (see

@@ -77,11 +77,12 @@ impl Sinks {
 enum Place {
     /// poolctl shows the job's output.
     Onlooker,
-    /// The job is as if started here: it gets our signals (see [`interrupt`]), and SIGPIPE when the reader of our
-    /// output has gone. When poolctl dies, this happens to the job; poolctl says so again when poold is back.
+    /// The job is as if started here: it gets our signals (see [`interrupt`]), and SIGPIPE when the reader of
+    /// our output has gone. When poolctl dies, this happens to the job; poolctl says so again when poold is
+    /// back.
     Owner(OnDisconnect),
-    /// Somebody else has submitted the job, and our submission has joined it (`--if-exists join`). It goes on when
-    /// poolctl leaves.
+    /// Somebody else has submitted the job, and our submission has joined it (`--if-exists join`). It goes on
+    /// when poolctl leaves.
     Guest,
 }
 

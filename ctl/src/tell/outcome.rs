@@ -75,7 +75,8 @@ fn timed_out(record: &Record) -> String {
     format!("job {} timed out{when}{why}", record.id)
 }
 
-/// A job that has had an attempt and has no start waited for its next one, was held, or has just been started.
+/// A job that has had an attempt and has no start waited for its next one, was held, or has just been
+/// started.
 fn canceled(record: &Record) -> String {
     let when = match (record.started_at.is_some(), record.attempt) {
         (true, _) => " while it ran",

@@ -31,9 +31,9 @@ pub struct EventsOptions {
 }
 
 impl EventsOptions {
-    /// Prints events until the named jobs are over, poold ends, or nobody reads them any more. Events during a
-    /// restart of poold are missing; the next `listening` shows that. A job that does not exist is named, and the
-    /// exit code is 125.
+    /// Prints events until the named jobs are over, poold ends, or nobody reads them any more. Events during
+    /// a restart of poold are missing; the next `listening` shows that. A job that does not exist is named,
+    /// and the exit code is 125.
     ///
     /// # Errors
     /// When the pool does not exist, or poold has gone for good, or is told to end.
@@ -74,8 +74,8 @@ impl OpenJobs {
         Self { selection: Selection::of(&ranges), ranges, left: None }
     }
 
-    /// How poolctl ends if jobs are named, and all of them are over with this event. A poold that has gone says
-    /// nothing of them. It is asked again when it is back.
+    /// How poolctl ends if jobs are named, and all of them are over with this event. A poold that has gone
+    /// says nothing of them. It is asked again when it is back.
     fn exit_with(&mut self, happening: &Happening, link: &Link) -> anyhow::Result<Option<ExitReason>> {
         if self.ranges.is_empty() {
             return Ok(None);

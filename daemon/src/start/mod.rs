@@ -229,8 +229,8 @@ fn supervisor_arguments(options: &DaemonOptions, paths: &Paths, log_file: Option
     arguments
 }
 
-/// The log on stderr: each record is one line, in which what cannot be seen is escaped. Names and the last words of
-/// programs are foreign text, and somebody reads the log at a terminal.
+/// The log on stderr: each record is one line, in which what cannot be seen is escaped. Names and the last
+/// words of programs are foreign text, and somebody reads the log at a terminal.
 struct Log;
 
 impl Write for Log {

@@ -139,8 +139,8 @@ fn database(dir: &Path) -> Option<Check> {
                     format!("{text}, more than is free on its disk"),
                 )
                 .advise(
-                    "make room, or have less kept: `[history]` in the configuration has max_jobs and max_age; \
-                     a backup goes to another disk",
+                    "make room, or have less kept: `[history]` in the configuration has max_jobs and \
+                     max_age; a backup goes to another disk",
                 ),
                 Ok(_) | Err(_) => Check::ok("database", text),
             }

@@ -12,8 +12,9 @@ use crate::core::event::{Effect, Fact, LaneId, PoolId, SlotId};
 use crate::core::timers::{Timer, Timers};
 use crate::job::{Process, ProcessId, Program, RequestId};
 
-/// A program that is ready as soon as it is executed, and may be another one than that before it, has to stay up for
-/// this long before it takes calls: most programs that are broken end sooner. The one before it serves meanwhile.
+/// A program that is ready as soon as it is executed, and may be another one than that before it, has to stay
+/// up for this long before it takes calls: most programs that are broken end sooner. The one before it serves
+/// meanwhile.
 const PROOF: Duration = Duration::from_secs(1);
 
 /// The deadlines of resident programs.
