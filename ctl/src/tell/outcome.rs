@@ -138,7 +138,7 @@ mod tests {
             (record(State::Failed, Signal, None, Some(9), None), 137, None),
             (record(State::Failed, CoreDump, None, Some(11), None), 139, None),
             (record(State::TimedOut, Timeout, Some(0), None, None), 124, Some("job 7 timed out")),
-            (record(State::Canceled, Canceled, None, Some(15), None), 143, Some("job 7 was canceled before")),
+            (record(State::Canceled, Canceled, None, Some(15), None), 143, Some("job 7 was canceled")),
             (record(State::Canceled, Canceled, None, None, None), 125, Some("canceled")),
             (record(State::Lost, Lost, None, None, Some("given up")), 125, Some("given up")),
             (record(State::Failed, Error, None, None, Some("cannot enter")), 125, Some("cannot enter")),

@@ -134,14 +134,12 @@ fn database(dir: &Path) -> Option<Check> {
             let bytes = file.metadata().map_or(0, |file| file.len());
             let text = format!("{} MiB, and {} MiB of log", bytes >> 20, log >> 20);
             match statvfs(dir) {
-                Ok(system) if bytes + log > free_bytes(&system).max(LARGE) => Check::warning(
-                    "database",
-                    format!("{text}, more than is free on its disk"),
-                )
-                .advise(
-                    "make room, or have less kept: `[history]` in the configuration has max_jobs and \
+                Ok(system) if bytes + log > free_bytes(&system).max(LARGE) => {
+                    Check::warning("database", format!("{text}, more than is free on its disk")).advise(
+                        "make room, or have less kept: `[history]` in the configuration has max_jobs and \
                      max_age; a backup goes to another disk",
-                ),
+                    )
+                }
                 Ok(_) | Err(_) => Check::ok("database", text),
             }
         }
