@@ -76,7 +76,7 @@ fn on_a_large_stack() -> ExitCode {
 }
 
 fn act() -> ExitCode {
-    let done = match Cli::try_parse() {
+    let done = match Cli::read() {
         Ok(cli) => cli.run(),
         Err(fault) => explain(&fault),
     };

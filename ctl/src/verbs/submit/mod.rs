@@ -127,6 +127,6 @@ mod tests {
         let cli = Cli::try_parse_from(["poolctl", "submit", "--wait", "make", "-j4", "--json"]).unwrap();
         let Verb::Submit(options) = cli.verb else { panic!("another verb") };
         assert_eq!(options.command, ["make", "-j4", "--json"]);
-        assert!(!cli.json && options.wait);
+        assert!(!cli.common.json && options.wait);
     }
 }

@@ -14,6 +14,8 @@
 //! else.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,7 +63,7 @@ pub enum Message {
 }
 
 impl Message {
-    fn can_linger(&self) -> bool {
+    pub fn can_linger(&self) -> bool {
         match self {
             Self::Orders(orders) => orders.iter().all(Order::can_linger),
             #[cfg(test)]
@@ -105,6 +107,8 @@ pub struct Committer {
     next: Option<Message>,
     /// How many messages the last batch was made of.
     messages: usize,
+    /// Something has come that is not to wait for others.
+    hurry: Arc<AtomicBool>,
     /// Something was sent that `notify` has not told of.
     sent: bool,
 }
@@ -114,6 +118,7 @@ impl Committer {
         database: Database,
         inbox: Receiver<Message>,
         outbox: Sender<Told>,
+        hurry: Arc<AtomicBool>,
         notify: Box<dyn Fn() + Send>,
     ) -> Self {
         let state_dir = database.state_dir().to_owned();
@@ -129,6 +134,7 @@ impl Committer {
             may_shrink: true,
             next: None,
             messages: 0,
+            hurry,
             sent: false,
         }
     }
@@ -237,11 +243,12 @@ impl Committer {
         if self.messages > 1 && !syncs && !first.can_linger() {
             thread::sleep(LINGER);
         }
-        let until = Instant::now() + if syncs { LINGER_OVER_SYNCED_ENDS } else { LINGER_OVER_ENDS };
+        let time = if syncs { LINGER_OVER_SYNCED_ENDS } else { LINGER_OVER_ENDS };
 
         let mut batch = Vec::new();
         let (mut size, mut bytes) = (0, 0);
         self.messages = 0;
+        self.hurry.store(false, atomic::Ordering::Release);
         let (mut next, mut lingers) = (Some(first), true);
         while let Some(message) = next {
             self.messages += 1;
@@ -255,15 +262,26 @@ impl Committer {
                 #[cfg(test)]
                 Message::Inspect(inspect) => inspect(self.database.connection.get().expect("it is open")),
             }
-            next = match size < BATCH && bytes < BATCH_BYTES {
-                true if lingers => {
-                    self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
-                }
-                true => self.inbox.try_recv().ok(),
-                false => None,
-            };
+            let has_room = size < BATCH && bytes < BATCH_BYTES;
+            next = if has_room { self.inbox.try_recv().ok() } else { None };
+            if next.is_none() && has_room && std::mem::take(&mut lingers) {
+                self.linger(time);
+                next = self.inbox.try_recv().ok();
+            }
         }
         batch
+    }
+
+    /// Sleeps, unless something comes that is in a hurry. Each of the others would cost a wake-up.
+    fn linger(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.hurry.load(atomic::Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
+        }
     }
 
     fn process(&mut self, batch: Vec<Order>) {

@@ -46,7 +46,7 @@ mod waits;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -100,6 +100,8 @@ pub enum CloseError {
 pub struct Sqlite {
     orders: Sender<Message>,
     told: Receiver<Told>,
+    /// See [`Committer`]: it may be lingering.
+    hurry: Arc<AtomicBool>,
     ended_output_bytes: Arc<AtomicU64>,
     thread: JoinHandle<Result<(), CloseError>>,
 }
@@ -119,12 +121,13 @@ impl Sqlite {
         let (orders, inbox) = mpsc::channel();
         let (outbox, told) = mpsc::channel();
         let ended_output_bytes = database.ended_output_bytes();
-        let committer = Committer::new(database, inbox, outbox, Box::new(notify));
+        let hurry = Arc::<AtomicBool>::default();
+        let committer = Committer::new(database, inbox, outbox, hurry.clone(), Box::new(notify));
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run())
             .map_err(OpenError::Thread)?;
-        Ok((Self { orders, told, ended_output_bytes, thread }, restored))
+        Ok((Self { orders, told, hurry, ended_output_bytes, thread }, restored))
     }
 
     /// What all ended jobs have written, as of the last commit.
@@ -145,8 +148,14 @@ impl Sqlite {
 
 impl Backing for Sqlite {
     fn submit(&mut self, orders: Vec<Order>) {
-        if self.orders.send(Message::Orders(orders)).is_err() {
+        let message = Message::Orders(orders);
+        let can_linger = message.can_linger();
+        if self.orders.send(message).is_err() {
             tracing::error!("the store's thread is gone: changes are lost");
+        }
+        if !can_linger {
+            self.hurry.store(true, Ordering::Release);
+            self.thread.thread().unpark();
         }
     }
 
