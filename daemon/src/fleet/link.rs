@@ -171,7 +171,7 @@ impl WorkerLink {
 
     /// Takes in all that the worker had said before it died.
     pub fn read_to_end(&mut self, events: &mut Vec<FleetEvent>) {
-        self.read(events);
+        self.read(false, events);
         while self.read_program(false, events) {}
     }
 
@@ -202,7 +202,7 @@ impl WorkerLink {
             }
             STDOUT => self.read_program(is_open, events),
             _ => {
-                self.read(events);
+                self.read(is_open, events);
                 false
             }
         }
@@ -314,7 +314,9 @@ impl WorkerLink {
         }
     }
 
-    fn read(&mut self, events: &mut Vec<FleetEvent>) {
+    /// `is_open`: the worker has not closed its socket, so that a read which does not fill the buffer was the last
+    /// one, and what comes later is told.
+    fn read(&mut self, is_open: bool, events: &mut Vec<FleetEvent>) {
         let Some(stream) = &mut self.stream else { return };
         let mut breach = None;
         let mut has_closed = false;
@@ -325,6 +327,9 @@ impl WorkerLink {
                 Ok(count) => {
                     if self.decoder.extend(&buffer[..count]).is_err() {
                         break breach = Some("has sent a report without an end".to_owned());
+                    }
+                    if is_open && count < buffer.len() {
+                        break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -399,7 +404,7 @@ mod tests {
         let (mut link, mut theirs, worker) = link();
         reports.iter().for_each(|report| theirs.write_all(&encode(report)).unwrap());
         let mut events = Vec::new();
-        link.read(&mut events);
+        link.read(true, &mut events);
         (link, events, worker)
     }
 

@@ -125,14 +125,18 @@ impl Connection {
     }
 
     /// Reads what there is by way of `buffer`, and passes each request to `on_request`; `next_id` names them.
+    /// `is_open`: its client has not closed it, so that a read which does not fill the buffer was the last one,
+    /// and what comes later is told.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
+        is_open: bool,
         mut next_id: impl FnMut() -> RequestId,
         mut on_request: impl FnMut(RequestId, Request, bool),
     ) -> Reading {
         self.stalled = false;
         let mut taken = 0;
+        let mut is_drained = false;
         loop {
             while self.has_room()
                 && let Some(frame) = self.decoder.next_frame()
@@ -154,7 +158,7 @@ impl Connection {
                 }
                 self.release();
             }
-            if self.closing || self.read_closed {
+            if self.closing || self.read_closed || is_drained && self.has_room() {
                 return Reading::Idle;
             }
             if !self.has_room() {
@@ -168,6 +172,7 @@ impl Connection {
                 Ok(0) => self.read_closed = true,
                 Ok(count) => {
                     taken += count;
+                    is_drained = is_open && count < buffer.len();
                     if let Err(too_large) = self.decoder.extend(&buffer[..count]) {
                         self.refuse(&Refusal::FrameTooLarge { limit: too_large.limit });
                         return Reading::Idle;

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::time::Instant;
 
+use mio::event::Event;
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use nix::libc;
@@ -62,6 +63,26 @@ fn dismiss(mut connection: Connection, refusal: &Refusal) {
     connection.refuse(refusal);
     // A socket that is new has room for it.
     let _ = connection.flush();
+}
+
+/// What a connection's socket is ready for.
+#[derive(Debug, Clone, Copy)]
+pub struct Readiness {
+    is_readable: bool,
+    /// Its client has not closed it: more may come.
+    is_open: bool,
+    /// Nobody is there to be answered.
+    is_gone: bool,
+}
+
+impl Readiness {
+    pub fn of(event: &Event) -> Self {
+        Self {
+            is_readable: event.is_readable(),
+            is_open: !event.is_read_closed(),
+            is_gone: event.is_write_closed(),
+        }
+    }
 }
 
 /// All connections.
@@ -227,17 +248,17 @@ impl Server {
     }
 
     /// A connection is ready for something.
-    pub fn on_ready(&mut self, token: Token, readable: bool, hung_up: bool, events: &mut Vec<ServerEvent>) {
+    pub fn on_ready(&mut self, token: Token, readiness: Readiness, events: &mut Vec<ServerEvent>) {
         self.dirty.insert(token);
-        if readable {
-            self.read(token, events);
+        if readiness.is_readable {
+            self.read(token, readiness.is_open, events);
         }
-        if hung_up {
+        if readiness.is_gone {
             self.close(token, events);
         }
     }
 
-    fn read(&mut self, token: Token, events: &mut Vec<ServerEvent>) {
+    fn read(&mut self, token: Token, is_open: bool, events: &mut Vec<ServerEvent>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let (requests, next_request) = (&mut self.requests, &mut self.next_request);
         let next_id = || {
@@ -245,7 +266,7 @@ impl Server {
             *next_request += 1;
             id
         };
-        let progress = connection.read(&mut self.buffer, next_id, |request, asked, more| {
+        let progress = connection.read(&mut self.buffer, is_open, next_id, |request, asked, more| {
             requests.insert(request, token);
             events.push(ServerEvent::Asked { connection: token, request, asked, more });
         });
@@ -295,7 +316,7 @@ impl Server {
     /// Goes on with connections that have had their turn.
     pub fn read_unfinished(&mut self, events: &mut Vec<ServerEvent>) {
         for token in std::mem::take(&mut self.unfinished) {
-            self.read(token, events);
+            self.read(token, false, events);
         }
     }
 

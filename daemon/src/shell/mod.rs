@@ -43,7 +43,7 @@ use crate::files::remover::Remover;
 use crate::fleet::Fleet;
 use crate::job::Environment;
 use crate::kernel::{PATIENCE, Sweeper};
-use crate::server::{Server, ServerEvent};
+use crate::server::{Readiness, Server, ServerEvent};
 use crate::start::cli::SupervisorOptions;
 use crate::start::config::Config;
 use crate::start::handover::Handover;
@@ -149,8 +149,7 @@ impl Supervisor {
                         }
                     }
                     token if token.0 >= crate::server::FIRST_TOKEN => {
-                        let (readable, gone) = (event.is_readable(), event.is_write_closed());
-                        self.shell.server.on_ready(token, readable, gone, &mut clients);
+                        self.shell.server.on_ready(token, Readiness::of(event), &mut clients);
                     }
                     token => {
                         let is_open = !event.is_read_closed();
