@@ -21,6 +21,9 @@ use crate::wire::message::{ReplyEnvelope, RequestEnvelope};
 /// the own daemon.
 const MAX_REPLY: usize = 1 << 30;
 
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
 /// The greatest number of descriptors that travel with one message.
 const MAX_DESCRIPTORS: usize = 8;
 
@@ -49,6 +52,8 @@ impl From<io::Error> for ClientError {
 pub struct Client {
     stream: UnixStream,
     decoder: Decoder,
+    /// What is read goes here first. Only what is used of it takes memory.
+    buffer: Box<[u8]>,
     descriptors: VecDeque<OwnedFd>,
     on_first_reply: Option<fn()>,
 }
@@ -60,8 +65,8 @@ impl Client {
     /// Those of connect(2).
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        let (decoder, descriptors) = (Decoder::new(MAX_REPLY), VecDeque::new());
-        Ok(Self { stream, decoder, descriptors, on_first_reply: None })
+        let (decoder, buffer) = (Decoder::new(MAX_REPLY), vec![0; READ].into());
+        Ok(Self { stream, decoder, buffer, descriptors: VecDeque::new(), on_first_reply: None })
     }
 
     /// Has this called once, when the first reply has come.
@@ -153,11 +158,10 @@ impl Client {
     /// # Errors
     /// Those of recvmsg(2), or [`ClientError::Unexpected`] for a reply longer than the limit.
     pub fn fill(&mut self) -> Result<bool, ClientError> {
-        let mut buffer = [0; 64 * 1024];
         let mut control = cmsg_space!([i32; MAX_DESCRIPTORS]);
 
         let count = loop {
-            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let mut slices = [IoSliceMut::new(&mut self.buffer)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.stream.as_raw_fd(), &mut slices, Some(&mut control), flags) {
                 Ok(message) => {
@@ -178,7 +182,8 @@ impl Client {
 
         // The descriptors are taken in before the bytes, so they are there when the reply that names them is
         // read.
-        self.decoder.extend(&buffer[..count]).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let taken = self.decoder.extend(&self.buffer[..count]);
+        taken.map_err(|error| ClientError::Unexpected(error.to_string()))?;
         Ok(count > 0)
     }
 

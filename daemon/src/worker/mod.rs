@@ -36,6 +36,9 @@ use protocol::{Hello, Run, VERSION, WorkerCommand, WorkerReport};
 /// (execve(2)).
 const MAX_COMMAND: usize = 64 * 1024 * 1024;
 
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
 /// A start is told so much later, with the end where that comes before: a short attempt costs the supervisor
 /// one wake-up and the store one transaction, not two.
 const TELL_START: Duration = Duration::from_millis(4);
@@ -108,6 +111,8 @@ struct UntoldStart {
 struct Worker {
     socket: UnixStream,
     decoder: Decoder,
+    /// Commands are read into this.
+    buffer: Box<[u8]>,
     children: SignalFd,
     spawner: Spawner,
     group: Option<SlotGroup>,
@@ -168,6 +173,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
     let mut worker = Worker {
         socket: UnixStream::from(socket),
         decoder: Decoder::new(MAX_COMMAND),
+        buffer: vec![0; READ].into(),
         children: SignalFd::with_flags(&wanted, flags).context("cannot watch children")?,
         spawner: Spawner::new(kernel::lower_oom_score(), announcements)
             .context("cannot prepare to start processes")?,
@@ -330,10 +336,9 @@ impl Worker {
 
     /// False at the end of the stream.
     fn on_commands(&mut self) -> anyhow::Result<bool> {
-        let mut buffer = [0; 64 * 1024];
-        match self.socket.read(&mut buffer) {
+        match self.socket.read(&mut self.buffer) {
             Ok(0) => return Ok(false),
-            Ok(count) => self.decoder.extend(&buffer[..count])?,
+            Ok(count) => self.decoder.extend(&self.buffer[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Ok(false),
         }
