@@ -16,7 +16,10 @@ use rand::rngs::StdRng;
 /// More than all records of a long soak and the output that is kept of them.
 const BYTES: u64 = 8 << 30;
 
-/// So long after there is room again poold may still refuse: it looks once a second.
+/// poold looks once a second whether there is room again.
+const LOOKS: Duration = Duration::from_secs(2);
+
+/// So long after there is room again poold may still refuse.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// See the module's description.
@@ -31,6 +34,8 @@ struct Room {
     /// Full until then.
     full_until: Option<Instant>,
     given_back: Option<Instant>,
+    /// Nobody is to be killed until then.
+    calm_until: Option<Instant>,
 }
 
 impl Disk {
@@ -61,6 +66,11 @@ impl Disk {
         room.full_until.is_some() || room.given_back.is_some_and(|at| at.elapsed() < PATIENCE)
     }
 
+    /// Whether poold is to live through it, until it has noticed that there is room again.
+    pub fn is_calm(&self) -> bool {
+        self.room().calm_until.is_some_and(|until| until > Instant::now())
+    }
+
     /// Full from now on, for a while; false where it is so already.
     pub fn fill(&self, random: &mut StdRng) -> bool {
         let mut room = self.room();
@@ -69,6 +79,7 @@ impl Disk {
         }
         let time = Duration::from_millis(random.random_range(200..5000));
         room.full_until = Some(Instant::now() + time);
+        room.calm_until = random.random_bool(0.5).then(|| Instant::now() + time + LOOKS);
         // What is written between a look and a cut is not cut off.
         let is_cut = (0..1000).any(|_| self.used().and_then(|used| self.resize(used)).is_ok());
         assert!(is_cut, "a tmpfs can be made as small as what is in it");

@@ -49,6 +49,9 @@ pub fn kill_for(
         thread::sleep(Duration::from_millis(random.random_range(50..500)));
         go_on(daemon, &mut stopped);
         disturb(random, stage);
+        if stage.disk.as_ref().is_some_and(Disk::is_calm) {
+            continue;
+        }
         clients.push(waiting_client(daemon, random));
         let name = match random.random_range(0..20) {
             0 => {
