@@ -13,6 +13,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use super::disk::Disk;
 use super::load::Stage;
 use super::pools::{self, Containment, MOST_PROGRAMS, WARM};
 
@@ -47,6 +48,10 @@ pub fn kill_for(
     while Instant::now() < end {
         thread::sleep(Duration::from_millis(random.random_range(50..500)));
         go_on(daemon, &mut stopped);
+        disturb(random, stage);
+        if stage.disk.as_ref().is_some_and(Disk::is_calm) {
+            continue;
+        }
         clients.push(waiting_client(daemon, random));
         let name = match random.random_range(0..20) {
             0 => {
@@ -62,6 +67,9 @@ pub fn kill_for(
             _ => kill_somebody(daemon, random, &mut clients, &mut stopped),
         };
         *stage.known().kills.entry(name).or_default() += 1;
+        if !OF_OTHERS.contains(&name) && stage.disk.as_ref().is_some_and(Disk::is_or_was_full) {
+            stage.known().die_unwritten();
+        }
         clients.retain_mut(|client| matches!(client.try_wait(), Ok(None)));
         // Whoever notices a death needs a moment for it.
         thread::sleep(Duration::from_millis(5));
@@ -71,8 +79,26 @@ pub fn kill_for(
     }
     go_on(daemon, &mut stopped);
     clients.iter_mut().for_each(end_client);
+    stage.disk.iter().for_each(Disk::give_back);
     if !daemon.is_running() {
         restart(daemon, stage, containment);
+    }
+}
+
+/// Fills the disk, gives it back, sets the clock, now and then.
+fn disturb(random: &mut StdRng, stage: &Stage) {
+    if let Some(disk) = &stage.disk {
+        disk.give_back_in_time();
+        if random.random_bool(0.02) && disk.fill(random) {
+            stage.known().count("full disks", 1);
+        }
+    }
+    if let Some(clock) = &stage.clock
+        && random.random_bool(0.04)
+    {
+        stage.known().jumps += 1;
+        clock.jump(random);
+        stage.known().count("clock jumps", 1);
     }
 }
 
@@ -197,6 +223,8 @@ fn restart(daemon: &mut Daemon, stage: &Stage, containment: Containment) {
             .push(format!("the kernel has not ended what was in a pid namespace: {}", describe(&left)));
     }
     stage.known().count("processes left for the next start", left.len() as u64);
+    // A start has files to make.
+    stage.disk.iter().for_each(Disk::give_back);
     daemon.restart();
     // A worker ends by itself, once it notices that its supervisor has gone; what it ran may not be there any
     // more.

@@ -13,6 +13,7 @@ pub struct Kind {
     pub name: &'static str,
     pub work: Work,
     pub timeout_s: Option<f64>,
+    pub deadline_s: Option<f64>,
     /// How it ends where nobody kills or cancels it.
     pub state: State,
     pub on_crash: OnCrash,
@@ -33,6 +34,7 @@ const PLAIN: Kind = Kind {
     name: "succeeds",
     work: Work::Script(""),
     timeout_s: None,
+    deadline_s: None,
     state: State::Succeeded,
     on_crash: OnCrash::Requeue,
     retries: 0,
@@ -52,7 +54,7 @@ pub fn any_volatile(random: &mut StdRng) -> Kind {
         .expect("there are some")
 }
 
-const COMMANDS: [Kind; 16] = [
+const COMMANDS: [Kind; 18] = [
     PLAIN,
     Kind { name: "fails", work: Work::Script("exit 3"), state: State::Failed, ..PLAIN },
     Kind { name: "sleeps", work: Work::Script("sleep 0.05"), ..PLAIN },
@@ -68,7 +70,13 @@ const COMMANDS: [Kind; 16] = [
         work: Work::Script("head -c 1000000 /dev/zero; head -c 300000 /dev/zero >&2"),
         ..PLAIN
     },
-    Kind { name: "writes too much", work: Work::Script("yes"), state: State::Failed, ..PLAIN },
+    Kind {
+        name: "writes too much",
+        // Once more where the disk is full.
+        work: Work::Script("while :; do yes; sleep 0.05; done"),
+        state: State::Failed,
+        ..PLAIN
+    },
     Kind { name: "closes its stdio", work: Work::Script("exec >&- 2>&- <&-; sleep 0.03"), ..PLAIN },
     Kind {
         name: "ignores TERM",
@@ -113,11 +121,26 @@ const COMMANDS: [Kind; 16] = [
         on_crash: OnCrash::Hold,
         ..PLAIN
     },
+    Kind {
+        name: "outlives its deadline",
+        work: Work::Script("sleep 600"),
+        deadline_s: Some(0.5),
+        state: State::TimedOut,
+        retries: 1,
+        ..PLAIN
+    },
+    Kind {
+        name: "ends long before its deadline",
+        work: Work::Script("sleep 0.05; [ $POOL_ATTEMPT -gt 1 ] || exit 3"),
+        deadline_s: Some(1000.0 * 3600.0),
+        retries: 1,
+        ..PLAIN
+    },
 ];
 
 const CALL: Kind = Kind { name: "squares", work: Work::Call("square"), ..PLAIN };
 
-const CALLS: [Kind; 14] = [
+const CALLS: [Kind; 15] = [
     CALL,
     CALL,
     Kind { name: "squares slowly", work: Work::Call("slow"), ..CALL },
@@ -140,6 +163,13 @@ const CALLS: [Kind; 14] = [
     },
     Kind { name: "must not be called twice", work: Work::Call("slow"), on_crash: OnCrash::Fail, ..CALL },
     Kind { name: "hangs", work: Work::Call("hang"), timeout_s: Some(0.1), state: State::TimedOut, ..CALL },
+    Kind {
+        name: "hangs until its deadline",
+        work: Work::Call("hang"),
+        deadline_s: Some(0.5),
+        state: State::TimedOut,
+        ..CALL
+    },
     Kind {
         name: "breeds, and hangs",
         work: Work::Call("breed"),
@@ -182,3 +212,6 @@ impl Kind {
 /// One that is tied to something which ends before it.
 pub const CLINGS: Kind =
     Kind { name: "clings", work: Work::Script("sleep 600"), state: State::Canceled, ..PLAIN };
+
+/// Those of a name that all clients share: whoever gets the id of another one knows what it does.
+pub const SHARES: Kind = Kind { name: "shares its name", work: Work::Script("sleep 0.02"), ..PLAIN };

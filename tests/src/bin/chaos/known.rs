@@ -1,8 +1,10 @@
 //! What those know who take part in the soak: the other side of the reckoning.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
-use pool_proto::State;
+use pool_proto::nouns::Brief;
+use pool_proto::{Json, Record, State};
 
 use super::kinds::Kind;
 
@@ -12,6 +14,42 @@ pub struct Accepted {
     pub kind: Kind,
     /// Somebody has asked for its end.
     pub is_canceled: bool,
+    /// Where it is known that it was submitted later than that.
+    pub begun: Option<Begun>,
+}
+
+/// A moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    at: Instant,
+    /// How often the clock had been set.
+    jumps: u64,
+}
+
+/// A job's end, as it is told to a waiter.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    state: State,
+    value: Option<&'a Json>,
+    error: Option<&'a Json>,
+    /// Its value is gone.
+    is_pruned: bool,
+    wall_s: Option<f64>,
+}
+
+impl<'a> From<&'a Record> for Told<'a> {
+    fn from(record: &'a Record) -> Self {
+        let Record { state, output_pruned: is_pruned, wall_s, .. } = *record;
+        Self { state, value: record.value.as_ref(), error: record.error.as_ref(), is_pruned, wall_s }
+    }
+}
+
+impl<'a> From<&'a Brief> for Told<'a> {
+    fn from(brief: &'a Brief) -> Self {
+        let is_pruned = brief.output_pruned == Some(true);
+        let (value, error) = (brief.value.as_ref(), brief.error.as_ref());
+        Self { state: brief.state, value, error, is_pruned, wall_s: None }
+    }
 }
 
 /// A call that poold has accepted and keeps in memory alone.
@@ -41,12 +79,25 @@ pub struct Known {
     /// How often something was done, or seen.
     pub tally: BTreeMap<&'static str, u64>,
     pub kills: BTreeMap<&'static str, u64>,
+    /// How often the clock was set.
+    pub jumps: u64,
+    /// Jobs whose starts and ends poold may not have been able to write down before it died.
+    pub unwritten: u64,
     pub breaches: Vec<String>,
 }
 
 impl Known {
-    pub fn accept(&mut self, id: u64, kind: Kind) {
-        self.accepted.entry(id).or_insert(Accepted { kind, is_canceled: false });
+    pub fn accept(&mut self, id: u64, kind: Kind, begun: Option<Begun>) {
+        self.accepted.entry(id).or_insert(Accepted { kind, is_canceled: false, begun });
+    }
+
+    pub fn begun(&self) -> Begun {
+        Begun { at: Instant::now(), jumps: self.jumps }
+    }
+
+    /// poold dies while its disk is full.
+    pub fn die_unwritten(&mut self) {
+        self.unwritten += self.accepted.len().saturating_sub(self.ended.len()) as u64;
     }
 
     /// Whoever asks for an end says so before.
@@ -76,10 +127,29 @@ impl Known {
         volatile.fate = fate;
     }
 
-    pub fn end(&mut self, id: u64, state: State) {
+    pub fn end<'a>(&mut self, id: u64, told: impl Into<Told<'a>>) {
+        let told = told.into();
+        let Told { state, value, error, is_pruned, wall_s } = told;
         let before = self.ended.insert(id, state);
         if before.is_some_and(|before| before != state) {
             self.breaches.push(format!("job {id} was told to be {before:?}, then {state:?}"));
+        }
+        let Accepted { kind, begun, .. } = self.accepted[&id];
+        if state == kind.state && !is_pruned && !kind.is_right(value, error) {
+            self.breaches.push(format!("job {id} {} and was told {told:?}", kind.name));
+        }
+        self.count("values that were gone when they were told", u64::from(is_pruned && kind.is_call()));
+        let Some(Begun { at, jumps }) = begun else { return };
+        let passed = at.elapsed().as_secs_f64();
+        // A start counts the time from before it by the clock that may have been set.
+        if state == State::TimedOut
+            && jumps == self.jumps
+            && kind.deadline_s.is_some_and(|most| most > passed)
+        {
+            self.breaches.push(format!("job {id} {} after {passed} s already", kind.name));
+        }
+        if wall_s.is_some_and(|wall_s| !(0.0..=passed).contains(&wall_s)) {
+            self.breaches.push(format!("job {id} {} and ran {wall_s:?} of {passed} s", kind.name));
         }
     }
 

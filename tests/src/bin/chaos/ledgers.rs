@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pool_proto::nouns::{Job, JobDurability};
+use pool_proto::nouns::{IfExists, Job, JobDurability};
 use pool_proto::{Json, OsText};
 use pool_tests::MARK;
 
@@ -17,6 +17,8 @@ pub struct Ledgers {
     started: PathBuf,
     done: PathBuf,
     callbacks: PathBuf,
+    /// Runs that were not alone with their unique name.
+    overlaps: PathBuf,
     program: PathBuf,
 }
 
@@ -28,13 +30,16 @@ pub struct Written {
     pub done: HashMap<(u64, String), usize>,
     /// By job and kind of end.
     pub callbacks: HashMap<(u64, String), usize>,
+    /// The job of each start, in order.
+    pub order: Vec<u64>,
+    pub overlaps: Vec<String>,
 }
 
 impl Ledgers {
     pub fn new(dir: &Path) -> Self {
-        let [started, done, callbacks, program] =
-            ["started", "done", "callbacks", "program.py"].map(|name| dir.join(name));
-        Self { started, done, callbacks, program }
+        let [started, done, callbacks, overlaps, program] =
+            ["started", "done", "callbacks", "overlaps", "program.py"].map(|name| dir.join(name));
+        Self { started, done, callbacks, overlaps, program }
     }
 
     pub fn write_program(&self) {
@@ -70,6 +75,7 @@ impl Ledgers {
             cwd: Some("/".into()),
             env: Some(env.map(|(name, value)| (name.into(), value.into())).into()),
             timeout_s: kind.timeout_s,
+            deadline_s: kind.deadline_s,
             kill_after_s: Some(0.05),
             on_crash: Some(kind.on_crash),
             on_done: callback("done"),
@@ -81,6 +87,19 @@ impl Ledgers {
         }
     }
 
+    /// Gives it a unique name. A command holds a lock of that name for as long as anything of it lives.
+    pub fn give_name(&self, job: &mut Job, name: &str, if_exists: IfExists) {
+        job.unique = Some(name.into());
+        job.if_exists = Some(if_exists);
+        if let Some(script) = job.argv.get_mut(2) {
+            let lock = self.overlaps.with_extension(name);
+            let (lock, overlaps) = (lock.display(), self.overlaps.display());
+            let line = format!("echo \"job $POOL_JOB_ID, attempt $POOL_ATTEMPT, as {name}\" >>{overlaps}");
+            let text = script.as_escaped();
+            *script = format!("exec 9>>{lock}; flock -n 9 || {line}\n{text}").into();
+        }
+    }
+
     /// A call that is kept in memory alone.
     pub fn volatile(&self, kind: Kind, mark: &str) -> Job {
         let durability = Some(JobDurability::None);
@@ -88,7 +107,13 @@ impl Ledgers {
     }
 
     pub fn read(&self) -> Written {
-        Written { started: count(&self.started), done: count(&self.done), callbacks: count(&self.callbacks) }
+        let [started, done, callbacks] = [&self.started, &self.done, &self.callbacks].map(|path| count(path));
+        let lines = |path: &Path| -> Vec<String> {
+            fs::read_to_string(path).unwrap_or_default().lines().map(ToOwned::to_owned).collect()
+        };
+        let job = |line: &String| line.split_once(' ')?.0.parse().ok();
+        let order = lines(&self.started).iter().filter_map(job).collect();
+        Written { started, done, callbacks, order, overlaps: lines(&self.overlaps) }
     }
 }
 

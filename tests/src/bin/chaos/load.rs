@@ -8,14 +8,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::methods::{Cancel, List, Release, Submit, SubmitMany, Wait};
-use pool_proto::nouns::{Brief, IfExists, Job, OnDisconnect, ProgressEvent};
+use pool_proto::nouns::{Brief, IfExists, Job, OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 
-use super::kinds::{self, CLINGS, Kind};
-use super::known::{Fate, Known};
+use super::clock::Clock;
+use super::disk::Disk;
+use super::kinds::{self, CLINGS, Kind, SHARES};
+use super::known::{Begun, Fate, Known};
 use super::ledgers::Ledgers;
+
+/// What names begin with whose jobs may be replaced.
+pub const REPLACED: &str = "replaced";
+
+const NOT_REPLACED: [IfExists; 3] = [IfExists::Skip, IfExists::Join, IfExists::Queue];
+const ALL_CHOICES: [IfExists; 4] = [IfExists::Skip, IfExists::Join, IfExists::Queue, IfExists::Replace];
 
 /// No job takes longer, whatever is killed meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -26,6 +35,8 @@ pub struct Stage {
     pub socket: PathBuf,
     pub mark: String,
     pub ledgers: Ledgers,
+    pub disk: Option<Disk>,
+    pub clock: Option<Clock>,
     pub known: Mutex<Known>,
     /// No more is to be begun.
     pub is_over: AtomicBool,
@@ -36,6 +47,21 @@ pub struct Stage {
 impl Stage {
     pub fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().expect("nobody panics")
+    }
+
+    /// A refusal has to have a reason of ours.
+    fn refused(&self, refusal: &Refusal) {
+        let is_explained = match refusal {
+            Refusal::Draining {} | Refusal::ShuttingDown {} => true,
+            Refusal::StoreFailed { .. } => self.disk.as_ref().is_some_and(Disk::is_or_was_full),
+            _ => false,
+        };
+        let mut known = self.known();
+        if is_explained {
+            known.count("submissions refused, as may be", 1);
+        } else {
+            known.breaches.push(format!("a submission was refused: {refusal}"));
+        }
     }
 
     /// None when it is over.
@@ -55,24 +81,29 @@ pub struct Attendant<'s> {
     stage: &'s Stage,
     number: u64,
     round: u64,
+    begun: Begun,
     random: StdRng,
 }
 
 impl<'s> Attendant<'s> {
     pub fn new(stage: &'s Stage, number: u64, random: StdRng) -> Self {
-        Self { stage, number, round: 0, random }
+        let begun = stage.known().begun();
+        Self { stage, number, round: 0, begun, random }
     }
 
     /// Until it is over.
     pub fn attend(mut self) {
         while let Some(client) = self.stage.connect() {
             self.round += 1;
-            match self.random.random_range(0..12) {
+            self.begun = self.stage.known().begun();
+            match self.random.random_range(0..16) {
                 0 => self.go_away(client),
                 1 => self.follow(client),
                 2..5 => self.repeat(client),
                 5 => self.stay(client),
                 6 => self.keep_in_memory(client),
+                7 => self.cling(client),
+                8..11 => self.share_names(client),
                 _ => self.submit(client),
             }
         }
@@ -96,16 +127,14 @@ impl<'s> Attendant<'s> {
             // No drain comes, so that this changes nothing.
             job.tie = self.random.random_bool(0.1).then(|| "pool".to_owned());
             job.priority = Some(self.random.random_range(-1..=1));
-            if self.random.random_bool(0.03) {
-                // They end all the same, one after the other.
-                job.unique = Some(format!("name {}", self.random.random_range(0..6)).into());
-                job.if_exists = Some(IfExists::Queue);
-            }
+            self.queue_by_name(job);
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.
-        let Ok(submitted) = client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) else {
-            return;
+        let submitted = match client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) {
+            Ok(submitted) => submitted,
+            Err(ClientError::Refused(refusal)) => return self.stage.refused(&refusal),
+            Err(_) => return,
         };
         self.accept(&submitted.ids, &kinds);
         if self.random.random_bool(0.3) {
@@ -118,7 +147,15 @@ impl<'s> Attendant<'s> {
 
     fn accept(&self, ids: &[u64], kinds: &[Kind]) {
         let mut known = self.stage.known();
-        ids.iter().zip(kinds).for_each(|(&id, &kind)| known.accept(id, kind));
+        ids.iter().zip(kinds).for_each(|(&id, &kind)| known.accept(id, kind, Some(self.begun)));
+    }
+
+    /// Now and then: jobs of one name end all the same, one after the other.
+    fn queue_by_name(&mut self, job: &mut Job) {
+        if self.random.random_bool(0.05) {
+            let name = format!("name-{}", self.random.random_range(0..6));
+            self.stage.ledgers.give_name(job, &name, IfExists::Queue);
+        }
     }
 
     fn cancel(&mut self, client: &mut Client, ids: Vec<u64>) {
@@ -140,8 +177,9 @@ impl<'s> Attendant<'s> {
         let mut jobs = self.jobs(&kinds);
         for (place, job) in jobs.iter_mut().enumerate() {
             job.key = Some(format!("{}-{}-{place}", self.number, self.round).into());
+            self.queue_by_name(job);
         }
-        let many = SubmitMany { jobs, defaults: None, obstacles: None };
+        let mut many = SubmitMany { jobs, defaults: None, obstacles: None };
         let Some((client, ids)) = self.insist(client, &many) else { return };
         self.accept(&ids, &kinds);
         let client = if self.random.random_bool(0.5) {
@@ -156,7 +194,32 @@ impl<'s> Attendant<'s> {
         } else {
             client
         };
-        self.wait_for_all(client, ids);
+        self.wait_for_all(client, ids.clone());
+        if self.random.random_bool(0.5)
+            && let Some(client) = self.stage.connect()
+        {
+            many.jobs.iter_mut().for_each(|job| job.round = Some("the next".to_owned()));
+            self.go_another_round(client, &many, &ids, &kinds);
+        }
+    }
+
+    /// Of jobs that have ended those that have not succeeded are added anew, once.
+    fn go_another_round(&mut self, client: Client, many: &SubmitMany, ids: &[u64], kinds: &[Kind]) {
+        let Some((client, others)) = self.insist(client, many) else { return };
+        self.accept(&others, kinds);
+        let Some((client, again)) = self.insist(client, many) else { return };
+        let mut known = self.stage.known();
+        for ((&id, &other), &third) in ids.iter().zip(&others).zip(&again) {
+            let Some(&state) = known.ended.get(&id) else { continue };
+            known.count("jobs of another round", u64::from(id != other));
+            if (other == id) != (state == State::Succeeded) || other < id || third != other {
+                let text =
+                    format!("job {id} is {state:?}, another round of its key is {other}, then {third}");
+                known.breaches.push(text);
+            }
+        }
+        drop(known);
+        self.wait_for_all(client, others);
     }
 
     fn insist(&mut self, mut client: Client, many: &SubmitMany) -> Option<(Client, Vec<u64>)> {
@@ -166,13 +229,10 @@ impl<'s> Attendant<'s> {
                     self.stage.known().count("keys submitted again", submitted.existing.len() as u64);
                     return Some((client, submitted.ids));
                 }
-                Err(ClientError::Refused(Refusal::Draining {} | Refusal::ShuttingDown {})) => {
-                    thread::sleep(Duration::from_millis(10));
-                    client = self.stage.connect()?;
-                }
                 Err(ClientError::Refused(refusal)) => {
-                    self.stage.known().breaches.push(format!("a submission was refused: {refusal}"));
-                    return None;
+                    self.stage.refused(&refusal);
+                    thread::sleep(Duration::from_millis(50));
+                    client = self.stage.connect()?;
                 }
                 Err(_) => client = self.stage.connect()?,
             }
@@ -192,7 +252,7 @@ impl<'s> Attendant<'s> {
         let mut left = submitted.ids;
         let is_whole = self.hear(client, |this, brief| {
             left.retain(|&id| id != brief.id);
-            this.stage.known().end(brief.id, brief.state);
+            this.stage.known().end(brief.id, &brief);
         });
         if is_whole && !left.is_empty() {
             self.stage
@@ -260,7 +320,7 @@ impl<'s> Attendant<'s> {
         let submit = Submit { job, on_disconnect: Some(OnDisconnect::Cancel), obstacles: None };
         let Ok(()) = client.send(&submit, true) else { return };
         let Ok((accepted, _)) = client.receive::<Submit>() else { return };
-        self.stage.known().accept(accepted.id, CLINGS);
+        self.accept(&[accepted.id], &[CLINGS]);
         if self.random.random_bool(0.7) {
             // Where poold dies it is gone as well.
             let _ = client.receive::<Submit>();
@@ -293,6 +353,81 @@ impl<'s> Attendant<'s> {
         self.wait_for_all(client, ids);
     }
 
+    /// Submits a job that is tied to this client, and stays, over every death of poold's.
+    fn cling(&mut self, mut client: Client) {
+        let kind = kinds::any(&mut self.random);
+        let mut job = self.stage.ledgers.job(kind, &self.stage.mark);
+        job.tie = Some(TIE_TO_CLIENT.to_owned());
+        let Ok(()) = client.send(&Submit { job, on_disconnect: None, obstacles: None }, true) else { return };
+        let Ok((Progress { event: ProgressEvent::Accepted, id, .. }, _)) = client.receive::<Submit>() else {
+            return;
+        };
+        self.accept(&[id], &[kind]);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_end_told(client) {
+            if Instant::now() > deadline {
+                return self.stage.known().breaches.push(format!("job {id} does not end"));
+            }
+            self.stage.known().count("clients back at their jobs", 1);
+            client = loop {
+                match Client::connect(&self.stage.socket) {
+                    Ok(client) => break client,
+                    Err(_) => thread::sleep(Duration::from_millis(10)),
+                }
+            };
+            let on_disconnect = Some(OnDisconnect::Cancel);
+            // A reply that does not come tells as much.
+            let _ = client.send(&Wait { ids: vec![id], on_disconnect, ..Wait::default() }, true);
+        }
+    }
+
+    /// What a client is told that waits for one job, up to the end of the job or of the connection.
+    fn is_end_told(&self, mut client: Client) -> bool {
+        while let Ok((progress, _)) = client.receive::<Wait>() {
+            if let (ProgressEvent::Ended, Some(record)) = (progress.event, progress.record) {
+                self.stage.known().end(record.id, &*record);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Submits jobs under names that others use as well, and waits for all that bear them in its stead.
+    fn share_names(&mut self, mut client: Client) {
+        let mut is_skipped = Vec::new();
+        let jobs = (0..self.random.random_range(1..6)).map(|_| {
+            let mut job = self.stage.ledgers.job(SHARES, &self.stage.mark);
+            let (name, choices) = match self.random.random_range(0..4) {
+                number @ 0..2 => (format!("shared-{number}"), &NOT_REPLACED[..]),
+                number => (format!("{REPLACED}-{number}"), &ALL_CHOICES[..]),
+            };
+            let if_exists = *choices.choose(&mut self.random).expect("there are some");
+            is_skipped.push(if_exists == IfExists::Skip);
+            self.stage.ledgers.give_name(&mut job, &name, if_exists);
+            job
+        });
+        let many = SubmitMany { jobs: jobs.collect(), defaults: None, obstacles: None };
+        let submitted = match client.request(&many) {
+            Ok(submitted) => submitted,
+            Err(ClientError::Refused(refusal)) => return self.stage.refused(&refusal),
+            Err(_) => return,
+        };
+        let skipped = submitted.skipped.unwrap_or_default();
+        let mut known = self.stage.known();
+        for (place, &id) in submitted.ids.iter().enumerate() {
+            let is_other = submitted.existing.contains(&place);
+            known.accept(id, SHARES, (!is_other).then_some(self.begun));
+            if (is_other && is_skipped[place]) != skipped.contains(&place) {
+                known
+                    .breaches
+                    .push(format!("job {id} is skipped, or is not: {:?}, {skipped:?}", many.jobs[place]));
+            }
+        }
+        known.count("jobs skipped or joined", submitted.existing.len() as u64);
+        drop(known);
+        self.wait_for_all(client, submitted.ids);
+    }
+
     /// Waits for the ends of jobs, over restarts, and writes down what it is told.
     fn wait_for_all(&self, mut client: Client, mut left: Vec<u64>) {
         let deadline = Instant::now() + PATIENCE;
@@ -308,7 +443,7 @@ impl<'s> Attendant<'s> {
                     && let Some(record) = progress.record
                 {
                     left.retain(|&id| id != record.id);
-                    self.stage.known().end(record.id, record.state);
+                    self.stage.known().end(record.id, &*record);
                 }
                 if !more {
                     break;

@@ -9,6 +9,7 @@ use pool_proto::methods::Pools;
 use pool_proto::nouns::Tier;
 use pool_tests::{Daemon, MARK, Setup};
 
+use super::clock::Clock;
 use super::ledgers::Ledgers;
 
 /// The pool of resident programs.
@@ -58,8 +59,10 @@ impl Containment {
 }
 
 /// Starts it, and where jobs and programs write down what they do.
-pub fn start(workers: u32, containment: Containment) -> (Daemon, Ledgers) {
-    let setup = Setup::new().workers(workers).quiet();
+pub fn start(mut setup: Setup, containment: Containment, clock: Option<&Clock>) -> (Daemon, Ledgers) {
+    if let Some(clock) = clock {
+        setup = setup.wrapper(&clock.wrapper().each_ref().map(String::as_str));
+    }
     let ledgers = Ledgers::new(setup.dir());
     ledgers.write_program();
     let config = config(containment, &ledgers, setup.mark(), PROGRAMS, 0);
@@ -80,7 +83,8 @@ pub fn reconfigure(
     daemon.signal(Signal::SIGHUP);
 }
 
-/// Nothing is given up, so that every end has to be explained.
+/// Nothing is given up and no record is forgotten, so that every end has to be explained. Of output and
+/// values only the latest are kept.
 fn config(containment: Containment, ledgers: &Ledgers, mark: &str, programs: u32, version: u32) -> String {
     let (of_all, of_each) = containment.settings();
     let command = ledgers.program();
@@ -90,7 +94,7 @@ fn config(containment: Containment, ledgers: &Ledgers, mark: &str, programs: u32
         {of_all}
         [history]
         max_jobs = 100000000
-        max_output_bytes = 1000000000000
+        max_output_bytes = 64000000
         [callbacks]
         backoff = \"10ms\"
         attempts = 1000

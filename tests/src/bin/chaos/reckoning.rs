@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use pool_proto::methods::{Get, Pools};
 use pool_proto::nouns::OnCrash;
-use pool_proto::{ClientError, Record, Refusal, ResultKind, State};
+use pool_proto::{ClientError, OsText, Record, Refusal, ResultKind, State};
 use pool_tests::{Daemon, children};
 
 use super::kills::{OF_OTHERS, describe};
 use super::known::{Accepted, Fate, Known, Volatile};
 use super::ledgers::Written;
-use super::load::release_held;
+use super::load::{REPLACED, release_held};
 use super::pools::MOST_PROGRAMS;
 
 /// What programs write down in place of an attempt.
@@ -47,12 +47,14 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
         let Some(record) = records.get(&id) else { continue };
         sums.add(record);
         check_end(id, accepted, record, &known.ended, &written, &mut known.breaches);
+        check_replaced(daemon, record, accepted, &mut known.breaches);
         sums.check_runs(id, accepted, record, &written, &mut known.breaches);
         sums.check_callbacks(id, record, &written, &mut known.breaches);
     }
     for (&id, volatile) in &known.volatile {
         check_volatile(daemon, id, volatile, &written, &mut known.breaches);
     }
+    check_names(&records, &written, &mut known.breaches);
     let twice = known.volatile.keys().filter(|id| known.accepted.contains_key(id));
     known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
@@ -60,7 +62,7 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
         known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
     let commands = daemon.client().request(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
     let slots = commands + MOST_PROGRAMS;
-    if sums.uncounted > daemon_kills * u64::from(slots) {
+    if sums.uncounted > daemon_kills * u64::from(slots) + known.unwritten {
         known.breaches.push(format!(
             "{} runs were not counted, with {daemon_kills} kills of the daemon",
             sums.uncounted
@@ -123,13 +125,15 @@ fn check_end(
                 record.reason.as_ref().is_some_and(|reason| reason.contains("poold was told to end"));
             was_told_to_end || record.result == Some(ResultKind::Lost)
         }
-        State::Canceled => accepted.is_canceled,
+        State::Canceled => accepted.is_canceled || heir(record).is_some(),
         _ => false,
     };
     if !is_explained {
         breaches.push(format!("job {id} {} and is {:?}: {:?}", kind.name, record.state, record.reason));
     }
-    if record.state == kind.state && !kind.is_right(record.value.as_ref(), record.error.as_ref()) {
+    let is_there = !record.output_pruned;
+    if record.state == kind.state && is_there && !kind.is_right(record.value.as_ref(), record.error.as_ref())
+    {
         breaches.push(format!(
             "job {id} {} and has the value {:?}, the error {:?}",
             kind.name, record.value, record.error
@@ -153,6 +157,35 @@ fn check_end(
     {
         breaches.push(format!("job {id} has succeeded and never ran to its end"));
     }
+}
+
+/// The job that has taken the place of this one, where poold says so.
+fn heir(record: &Record) -> Option<u64> {
+    let reason = record.reason.as_deref().filter(|_| record.state == State::Canceled)?;
+    let rest = reason.strip_prefix("job ")?;
+    rest.strip_suffix(", which has the same unique name, has taken its place")?.parse().ok()
+}
+
+/// A later one of the same name takes a job's place, and only where somebody submits such jobs.
+fn check_replaced(daemon: &Daemon, record: &Record, accepted: &Accepted, breaches: &mut Vec<String>) {
+    let Some(heir) = heir(record).filter(|_| !accepted.is_canceled) else { return };
+    let may_be = record.unique.as_ref().is_some_and(|name| name.as_escaped().starts_with(REPLACED));
+    let other = daemon.client().request(&Get { id: heir }).map(|got| got.record.unique);
+    if !may_be || heir <= record.id || other.ok() != Some(record.unique.clone()) {
+        breaches.push(format!("job {} was not to be replaced: {record:?}", record.id));
+    }
+}
+
+/// Of a unique name one runs at a time, in the order in which they were submitted.
+fn check_names(records: &HashMap<u64, Record>, written: &Written, breaches: &mut Vec<String>) {
+    let mut last: HashMap<&OsText, u64> = HashMap::new();
+    let named = |id: &u64| Some((*id, records.get(id)?.unique.as_ref()?));
+    for (id, name) in written.order.iter().filter_map(named) {
+        if let Some(before) = last.insert(name, id).filter(|&before| before > id) {
+            breaches.push(format!("job {id} has run after {before}, both of the name {name:?}"));
+        }
+    }
+    breaches.extend(written.overlaps.iter().map(|run| format!("beside another one of its name ran {run}")));
 }
 
 /// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left
