@@ -1,13 +1,13 @@
-//! The wall clock that poold sees, set forward and back by hours: libfaketime, loaded into poold and nothing
-//! else, goes by a file.
+//! The wall clock that poold sees, set forward and back by hours: a library of the soak's own (`clock.c`),
+//! loaded into poold and nothing else, goes by a file.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// No deadline and no history is longer than that which is not meant to be over.
 const MOST_S: i64 = 20 * 3600;
@@ -15,7 +15,9 @@ const MOST_S: i64 = 20 * 3600;
 /// See the module's description.
 #[derive(Debug)]
 pub struct Clock {
-    file: PathBuf,
+    library: PathBuf,
+    path: PathBuf,
+    file: File,
 }
 
 impl Clock {
@@ -24,24 +26,24 @@ impl Clock {
     /// # Errors
     /// Why it is not to be had.
     pub fn new(dir: &Path) -> Result<Self, String> {
-        if !Path::new(LIBRARY).exists() {
-            return Err("libfaketime is not installed (apt-get install faketime)".to_owned());
+        let (source, library, path) = (dir.join("clock.c"), dir.join("clock.so"), dir.join("clock"));
+        fs::write(&source, include_str!("clock.c")).map_err(|error| error.to_string())?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O2", "-o"]).args([&library, &source]);
+        match cc.status() {
+            Ok(status) if status.success() => {}
+            other => return Err(format!("no C compiler: {other:?}")),
         }
-        let clock = Self { file: dir.join("clock") };
+        let file = File::create(&path).map_err(|error| error.to_string())?;
+        let clock = Self { library, path, file };
         clock.set(0);
         Ok(clock)
     }
 
     /// What poold is started through.
-    pub fn wrapper(&self) -> [String; 6] {
-        [
-            "env".to_owned(),
-            format!("LD_PRELOAD={LIBRARY}"),
-            format!("FAKETIME_TIMESTAMP_FILE={}", self.file.display()),
-            "FAKETIME_NO_CACHE=1".to_owned(),
-            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-            "DONT_FAKE_MONOTONIC=1".to_owned(),
-        ]
+    pub fn wrapper(&self) -> [String; 3] {
+        let (library, path) = (self.library.display(), self.path.display());
+        ["env".to_owned(), format!("LD_PRELOAD={library}"), format!("CHAOS_CLOCK={path}")]
     }
 
     /// Sets it to some other time.
@@ -49,10 +51,7 @@ impl Clock {
         self.set(random.random_range(-MOST_S..=MOST_S));
     }
 
-    /// Nobody reads half of it.
     fn set(&self, offset_s: i64) {
-        let next = self.file.with_extension("next");
-        fs::write(&next, format!("{offset_s:+}")).expect("the clock can be written");
-        fs::rename(next, &self.file).expect("the clock can be written");
+        self.file.write_all_at(&offset_s.to_ne_bytes(), 0).expect("the clock can be written");
     }
 }
