@@ -728,7 +728,7 @@ fn bad_input_changes_nothing() {
         durability: None,
     };
     let refusal = client.request(&wrong).unwrap_err();
-    assert_eq!(refusal.to_string(), "command: it is empty: name a program to run");
+    assert_eq!(refusal.to_string(), "the command: it is empty: name a program to run");
     assert_eq!(daemon.ok(&["ls", "--json"]), "{\"schema\":1,\"jobs\":[]}\n");
 }
 
