@@ -195,7 +195,6 @@ impl World {
         };
         *worker = Worker::Dying { claim, unsent: false };
         let pid = *pid;
-        self.ahead.remove(&slot);
         self.handle(Event::WorkerDying { slot, pid });
     }
 
@@ -260,6 +259,9 @@ impl World {
 
     /// A worker gives back what it has ahead.
     pub fn give_back(&mut self, slot: SlotId) {
+        if !matches!(self.workers.get(&slot), Some((_, Worker::Busy { .. }))) {
+            return;
+        }
         if let Some(claim) = self.ahead.remove(&slot) {
             self.handle(Event::GivenBack { slot, claim });
         }
@@ -414,12 +416,11 @@ impl World {
         assert_eq!(on_crash, OnCrash::Requeue, "{claim} is handed out ahead, and must not run twice");
         self.check_run(id, claim, on_crash);
         match self.workers.get(&slot) {
-            Some((_, Worker::Busy { .. })) => {
+            // A dead one never begins with it, which is known when it is lost.
+            Some((_, Worker::Busy { .. } | Worker::Dying { .. })) => {
                 let before = self.ahead.insert(slot, claim);
                 assert_eq!(before, None, "{slot:?} has that ahead already");
             }
-            // It is handed to nobody.
-            Some((_, Worker::Dying { .. })) => {}
             other => panic!("{claim} is given to {other:?}, ahead"),
         }
     }
