@@ -80,8 +80,8 @@ impl Cli {
         Self::read_one_verb(&words).map_or_else(|| Self::try_parse_from(&words), Ok)
     }
 
-    /// Reads a command line with the options of its verb alone, since those of all verbs are most of what there
-    /// is to do before a short job. None where that is not to be had: whoever knows all verbs says why.
+    /// Reads a command line with the options of its verb alone, since those of all verbs are most of what
+    /// there is to do before a short job. None where that is not to be had: whoever knows all verbs says why.
     fn read_one_verb(words: &[OsString]) -> Option<Self> {
         let mut rest = words.iter().skip(1);
         let verb = loop {

@@ -14,8 +14,8 @@ pub struct PoolSettings {
     pub program: Option<Arc<Program>>,
 }
 
-/// Attempts that take no longer are quick: about as long as a worker waits before it tells of a start by itself,
-/// and gives back what it has ahead.
+/// Attempts that take no longer are quick: about as long as a worker waits before it tells of a start by
+/// itself, and gives back what it has ahead.
 pub const QUICK: Duration = Duration::from_millis(4);
 
 /// See the module's description.

@@ -82,8 +82,8 @@ pub struct Move {
     pub work: Option<Arc<Work>>,
     /// What the answer to an end is to tell.
     pub want: Detail,
-    /// Somebody waits for this end, and for nothing else. Other ends may be kept together with those that come
-    /// a moment later.
+    /// Somebody waits for this end, and for nothing else. Other ends may be kept together with those that
+    /// come a moment later.
     pub is_urgent: bool,
     /// Answered by [`Answer::Placed`](super::Answer::Placed) once it is as durable as an acceptance: for the
     /// start of an attempt that must not run twice.

@@ -314,8 +314,8 @@ impl WorkerLink {
         }
     }
 
-    /// `is_open`: the worker has not closed its socket, so that a read which does not fill the buffer was the last
-    /// one, and what comes later is told.
+    /// `is_open`: the worker has not closed its socket, so that a read which does not fill the buffer was the
+    /// last one, and what comes later is told.
     fn read(&mut self, is_open: bool, events: &mut Vec<FleetEvent>) {
         let Some(stream) = &mut self.stream else { return };
         let mut breach = None;

@@ -125,8 +125,8 @@ impl Connection {
     }
 
     /// Reads what there is by way of `buffer`, and passes each request to `on_request`; `next_id` names them.
-    /// `is_open`: its client has not closed it, so that a read which does not fill the buffer was the last one,
-    /// and what comes later is told.
+    /// `is_open`: its client has not closed it, so that a read which does not fill the buffer was the last
+    /// one, and what comes later is told.
     pub fn read(
         &mut self,
         buffer: &mut [u8],

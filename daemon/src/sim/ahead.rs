@@ -108,14 +108,13 @@ fn a_worker_that_dies_has_not_begun_with_what_it_had_ahead() {
     world.worker_lost(SLOT);
     world.settle();
     assert_eq!((world.record(2).crashes, world.record(3).attempt, world.record(3).crashes), (1, 0, 0));
-    world.settle();
     assert_eq!((world.running_jobs(), ahead(&world)), (vec![2], None), "nobody knows the new worker");
 }
 
 #[test]
 fn a_job_whose_start_is_written_down_first_is_handed_to_a_free_slot_alone() {
     let once = Work { on_crash: OnCrash::Fail, ..work() };
-    let mut world = quick(vec![work(), once.clone(), work()]);
+    let mut world = quick(vec![work(), once, work()]);
     assert_eq!(ahead(&world), None);
     world.attempt_ended(SLOT, EXITED);
     // Nor is anything handed out behind it before it is at its worker.

@@ -249,8 +249,8 @@ impl Worker {
         }
     }
 
-    /// Begins with what is ahead when there is nothing before it, and gives it back when that takes its time: then
-    /// another slot may be free sooner. False when the supervisor is gone.
+    /// Begins with what is ahead when there is nothing before it, and gives it back when that takes its time:
+    /// then another slot may be free sooner. False when the supervisor is gone.
     fn see_to_ahead(&mut self) -> anyhow::Result<bool> {
         if self.attempt.is_some() && self.untold.is_some() {
             return Ok(true);

@@ -1,10 +1,10 @@
 //! What the supervisor and a worker say to each other: frames of JSON over a socketpair, cut by
 //! [`pool_proto::wire::frame`].
 //!
-//! One attempt at a time, and one ahead of its turn: a `Run` that comes while an attempt runs is begun with when
-//! that is over, after its `Ended` or `Failed` has been sent. A worker gives it back (`GivenBack`) where the
-//! attempt before it takes its time, and when it is told to. The end of the stream means that the other side is
-//! gone.
+//! One attempt at a time, and one ahead of its turn: a `Run` that comes while an attempt runs is begun with
+//! when that is over, after its `Ended` or `Failed` has been sent. A worker gives it back (`GivenBack`) where
+//! the attempt before it takes its time, and when it is told to. The end of the stream means that the other
+//! side is gone.
 //!
 //! A worker tells pids as it sees them itself; one of a pid namespace has a supervisor that knows them by
 //! other numbers, and translates them (`fleet/outer_pids.rs`).

@@ -107,21 +107,25 @@ impl Core {
     /// The worker has not begun with what it had ahead.
     pub(in crate::core) fn on_given_back(&mut self, slot: SlotId, claim: Claim) {
         let Unit::Job(id) = claim.unit else { return };
-        let Some(active) = self.take_active(id, slot, claim) else { return };
+        if !self.active.get(&id).is_some_and(|active| active.is(slot, claim)) {
+            return;
+        }
         if let Some(slots) = self.slots_mut(slot.lane) {
             slots.without_ahead(slot.index);
         }
-        self.go_unbegun(id, &active);
+        self.go_unbegun(id);
         if let LaneId::Pool(pool) = slot.lane {
             self.stirred.insert(pool);
         }
     }
 
     /// An attempt that a worker had ahead, and never began with.
-    pub(in crate::core) fn go_unbegun(&mut self, id: JobId, active: &Active) {
+    pub(in crate::core) fn go_unbegun(&mut self, id: JobId) {
+        let Some(active) = self.active.remove(&id) else { return };
+        self.forget_timers(id, &active);
         match active.stop_reason() {
-            Some(reason) => self.end_unstarted(id, active, reason),
-            None => self.requeue_untried(id, active, None),
+            Some(reason) => self.end_unstarted(id, &active, reason),
+            None => self.requeue_untried(id, &active, None),
         }
     }
 

@@ -69,11 +69,8 @@ impl Core {
             None => {}
         }
         // Its worker tells the end of an attempt before it begins with the next one.
-        if let Some(id) = ahead
-            && let Some(active) = self.active.remove(&id)
-        {
-            self.forget_timers(id, &active);
-            self.go_unbegun(id, &active);
+        if let Some(id) = ahead {
+            self.go_unbegun(id);
         }
     }
 

@@ -208,8 +208,8 @@ impl Core {
         Some(offer)
     }
 
-    /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not handed
-    /// out ahead: what is to be written down before, what waits for its client, and calls.
+    /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not
+    /// handed out ahead: what is to be written down before, what waits for its client, and calls.
     fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
         let now = self.now.monotonic;
         let pool = self.pools.get_mut(id).filter(|pool| !pool.slots.is_warm() && !pool.slots.has_idle())?;

@@ -13,8 +13,8 @@
 //!
 //! Free slots are used in turn, the one that has been idle longest first.
 //!
-//! A slot whose attempts are short gets the next one ahead, behind the one that it has: when that is over, its
-//! worker goes on at once. Whether a job that is ahead has begun its worker alone knows, and tells.
+//! A slot whose attempts are short gets the next one ahead, behind the one that it has: when that is over,
+//! its worker goes on at once. Whether a job that is ahead has begun its worker alone knows, and tells.
 //!
 //! In a warm pool each worker keeps a resident program, and lives as long as that. One that is worn gets a
 //! successor, a second worker for the same slot, which takes its place once it is ready and the slot is free.
@@ -172,7 +172,8 @@ pub struct Slots {
     stations: Vec<Station>,
     /// Indices of the idle slots, the longest idle first.
     turn: VecDeque<u32>,
-    /// Indices of busy slots that may be free very soon. Whether one is so still is looked at when it matters.
+    /// Indices of busy slots that may be free very soon. Whether one is so still is looked at when it
+    /// matters.
     quick: VecDeque<u32>,
     wanted: u32,
     /// Its workers keep resident programs.
@@ -350,19 +351,17 @@ impl Slots {
         false
     }
 
-    /// Such a slot gets that job ahead: its index, and its worker's pid.
+    /// The slot that [`has_quick`](Self::has_quick) has found gets that job ahead: its index, and its
+    /// worker's pid.
     pub fn take_ahead(&mut self, id: JobId) -> Option<(u32, ProcessId)> {
-        if !self.has_quick() {
-            return None;
-        }
         let index = self.quick.pop_front()?;
         let station = self.station_mut(index);
         (station.ahead, station.takes_ahead, station.is_listed) = (Some(id), false, false);
         Some((index, station.slot.pid()?))
     }
 
-    /// Its worker has given that job back, or is dead: the slot has nothing ahead, and is not to have anything
-    /// for now.
+    /// Its worker has given that job back, or is dead: the slot has nothing ahead, and is not to have
+    /// anything for now.
     pub fn without_ahead(&mut self, index: u32) -> Option<JobId> {
         self.note_quick(index, false);
         self.station_mut(index).ahead.take()

@@ -38,12 +38,13 @@ const BATCH_BYTES: usize = 32 << 20;
 /// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
 const FIRST_PIECE: usize = 16;
 
-/// Where nothing is synced and others are at it, it is worth a moment to write theirs along: a transaction takes
-/// longer than what is in it. A sync would take that long anyway.
+/// Where nothing is synced and others are at it, it is worth a moment to write theirs along: a transaction
+/// takes longer than what is in it. A sync would take that long anyway.
 const LINGER: Duration = Duration::from_micros(200);
 
-/// How long starts and ends wait for others, where nobody waits for one of them alone: those of a queue that is
-/// being worked off. The slots do not wait for it. A transaction costs as much as six of them, a sync far more.
+/// How long starts and ends wait for others, where nobody waits for one of them alone: those of a queue that
+/// is being worked off. The slots do not wait for it. A transaction costs as much as six of them, a sync far
+/// more.
 const LINGER_OVER_ENDS: Duration = Duration::from_micros(500);
 const LINGER_OVER_SYNCED_ENDS: Duration = Duration::from_micros(1500);
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::start_ticks_of;
+use super::tree::{start_ticks_of, status_line};
 use crate::job::{Process, ProcessId};
 use crate::kernel::read_proc;
 
@@ -147,6 +147,5 @@ fn tracer_of(pid: ProcessId) -> Option<ProcessId> {
 
 /// From proc(5): a number of a process's status.
 fn status_of(pid: ProcessId, name: &str) -> Option<ProcessId> {
-    let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok().map(ProcessId::new)
+    status_line(pid, name)?.parse().ok().map(ProcessId::new)
 }

@@ -157,9 +157,7 @@ fn below(root: ProcessId) -> impl Iterator<Item = ProcessId> {
 
 /// From proc_pid_status(5).
 fn innermost_pid_of(pid: ProcessId) -> Option<ProcessId> {
-    let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    numbers.split_ascii_whitespace().next_back()?.parse().ok().map(ProcessId::new)
+    status_line(pid, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok().map(ProcessId::new)
 }
 
 /// Whether somebody has stopped a process, by a signal or by tracing it.
@@ -180,9 +178,14 @@ pub fn is_ending(pid: ProcessId) -> bool {
 fn is_to_be_killed(pid: ProcessId) -> bool {
     const KILL: u64 = 1 << (Signal::SIGKILL as u64 - 1);
 
-    let Ok(status) = read_proc(&format!("/proc/{pid}/status")) else { return false };
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
-    pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & KILL != 0)
+    let pending = status_line(pid, "ShdPnd:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    pending.is_some_and(|mask| mask & KILL != 0)
+}
+
+/// From proc_pid_status(5): what follows that word.
+pub(super) fn status_line(pid: ProcessId, word: &str) -> Option<String> {
+    let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
+    Some(status.lines().find_map(|line| line.strip_prefix(word))?.trim().to_owned())
 }
 
 /// From proc(5): the ninth field. A process has it until it has been reaped.

@@ -16,8 +16,8 @@ use crate::kernel::end::bury;
 /// What runs in the child; does not return.
 pub type Child = extern "C" fn(*mut c_void) -> c_int;
 
-/// Starts `child` in the group, with all memory shared, in namespaces of its own as the flags of clone(2) say;
-/// returns its pid when it has executed a program or ended.
+/// Starts `child` in the group, with all memory shared, in namespaces of its own as the flags of clone(2)
+/// say; returns its pid when it has executed a program or ended.
 ///
 /// # Safety
 /// `child` must not return and must only make system calls, which `stack` must be big enough for; nobody else
