@@ -56,7 +56,7 @@ use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, IdSet, JobId, RequestId, StopReason, Tie, Unit};
+use crate::job::{IdMap, IdSet, JobId, RequestId, StopReason, Tie, Unit, micros};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -116,7 +116,7 @@ impl Core {
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
-            due: Due::starting(now),
+            due: Due::new(restored.boot.began_us.unwrap_or_else(|| now.wall_us - micros(now.monotonic))),
             deadlines: Deadlines::default(),
             engine_failing: false,
             hurried: false,
@@ -128,7 +128,7 @@ impl Core {
 
         // First of all, so that nothing is started whose deadline is over.
         match restored.next_deadline_us {
-            Some(deadline_us) if deadline_us <= now.wall_us => core.ask_overdue(),
+            Some(deadline_us) if deadline_us <= core.due.now_us(now) => core.ask_overdue(),
             Some(deadline_us) => core.watch_deadline(deadline_us),
             None => {}
         }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pool_proto::nouns::{OnCrash, State};
 use pool_proto::{OsText, Record, Refusal};
 
+use super::Boot;
 use crate::job::{
     CallbackId, Holdup, JobId, Position, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie,
-    Tries, Work,
+    Tries, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised.
@@ -188,8 +190,8 @@ pub struct Restored {
     pub replaced: Vec<(JobId, JobId)>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
-    /// The boot of the machine that the processes named are of.
-    pub boot_id: Option<String>,
+    /// The boot of the machine that the processes named are of, and by whose clock is written what waits.
+    pub boot: Boot,
     /// What the last daemon's end is known to have been.
     pub last_end: LastEnd,
     /// Jobs that have not ended and are tied to something.
@@ -221,12 +223,25 @@ pub struct Interrupted {
     pub retries: Retries,
     /// The slot that it ran in.
     pub slot: Option<u32>,
+    /// When the attempt was started, in microseconds since 1970.
+    pub started_us: Option<i64>,
+    /// How long ago that was, where it was in this boot.
+    pub lasted: Option<Duration>,
     /// The worker that ran the attempt.
     pub worker: Option<ProcessId>,
     /// The attempt's first process.
     pub process: Option<Process>,
     /// It was being ended, for this reason.
     pub stopping: Option<StopReason>,
+}
+
+impl Interrupted {
+    /// When it has ended, in microseconds since 1970: now, unless it is known how long it has lasted. The wall's
+    /// clock may have been set since it was started.
+    pub fn ended_us(&self, now_us: i64) -> i64 {
+        let ended_us = self.started_us.zip(self.lasted);
+        ended_us.map_or(now_us, |(started_us, lasted)| started_us.saturating_add(micros(lasted)))
+    }
 }
 
 /// How the last daemon ended, where it left interrupted attempts.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Boot;
 use crate::job::{JobId, RequestId};
 
 /// What is to become of ended jobs: see [`Chore::Prune`].
@@ -26,7 +27,7 @@ impl Room {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chore {
     /// Processes that are named from here on are of this boot of the machine.
-    Booted { boot_id: String },
+    Booted(Boot),
     /// Ids below this one may have been given to jobs that this backing has never heard of: no start gives
     /// them out again. Answered by [`Answer::IdsReserved`](super::Answer::IdsReserved).
     ReserveIds { below: u64 },
@@ -49,7 +50,7 @@ impl Chore {
         match self {
             // What is pruned loses its files: they must not go before their job does.
             Self::ReserveIds { .. } | Self::Prune(_) => true,
-            Self::Booted { .. } | Self::Hold { .. } | Self::LetGo { .. } => false,
+            Self::Booted(_) | Self::Hold { .. } | Self::LetGo { .. } => false,
         }
     }
 }

@@ -20,6 +20,7 @@
 //! what must not happen before a change is on disk follows from the answer to it.
 
 mod answer;
+mod boot;
 mod change;
 mod chore;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns};
+pub use boot::Boot;
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, deadline_us};
 pub use chore::{Chore, Room};
 use front::Front;

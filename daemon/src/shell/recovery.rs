@@ -8,7 +8,7 @@ use std::path::Path;
 use pool_proto::nouns::Swept;
 
 use super::launch;
-use crate::engine::{Interrupted, LastEnd, Restored};
+use crate::engine::{Boot, Interrupted, LastEnd, Restored};
 use crate::files::slot_output::blank_paths;
 use crate::files::{layout, slot_output};
 use crate::kernel::{self, Leftover, Recorded};
@@ -19,18 +19,21 @@ const TOLD: usize = 20;
 /// What a start has found.
 #[derive(Debug)]
 pub struct Recovery {
-    /// This boot of the machine, where the kernel tells.
-    pub boot_id: Option<String>,
     pub last_end: LastEnd,
     pub swept: Swept,
 }
 
 /// Kills what is left. `restored`: what the engine knows, if it can be read; `groups`: the control groups that
 /// have been killed before.
-pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, groups: usize) -> Recovery {
-    let boot_id = kernel::boot_id();
+pub fn recover(
+    state_dir: &Path,
+    daemon: &str,
+    boot: &Boot,
+    restored: Option<&Restored>,
+    groups: usize,
+) -> Recovery {
     let last_end = restored
-        .map_or(LastEnd::Unknown, |restored| last_end(boot_id.as_deref(), restored.boot_id.as_deref()));
+        .map_or(LastEnd::Unknown, |restored| last_end(boot.id.as_deref(), restored.boot.id.as_deref()));
     let recorded = match (restored, last_end) {
         (Some(restored), LastEnd::Died) => {
             restored.interrupted.iter().filter_map(|job| recorded(state_dir, job)).collect()
@@ -45,7 +48,7 @@ pub fn recover(state_dir: &Path, daemon: &str, restored: Option<&Restored>, grou
     let spared = leftovers.iter().filter(|leftover| !leftover.gone).count();
     let [groups, processes, spared] =
         [groups, leftovers.len(), spared].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
-    Recovery { boot_id, last_end, swept: Swept { groups, processes, spared } }
+    Recovery { last_end, swept: Swept { groups, processes, spared } }
 }
 
 /// What the boots say, this one's and that of the last daemon.
@@ -54,6 +57,18 @@ fn last_end(now: Option<&str>, then: Option<&str>) -> LastEnd {
         Some((now, then)) if now == then => LastEnd::Died,
         Some(_) => LastEnd::Rebooted,
         None => LastEnd::Unknown,
+    }
+}
+
+/// How long interrupted attempts of this boot have lasted; those of whose process nothing was told yet had
+/// hardly begun.
+pub fn measure(restored: &mut Restored) {
+    if restored.last_end != LastEnd::Died {
+        return;
+    }
+    for job in &mut restored.interrupted {
+        let start_ticks = job.process.and_then(|process| process.start_ticks);
+        job.lasted = Some(start_ticks.and_then(kernel::since_start).unwrap_or_default());
     }
 }
 

@@ -41,12 +41,12 @@ use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor,
 use crate::core::Core;
 use crate::desk::{AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
-use crate::engine::{Chore, Engine, Restored};
+use crate::engine::{Boot, Chore, Engine, Restored};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
 use crate::files::{layout, slot_output, spool};
 use crate::fleet::Fleet;
-use crate::job::{ProcessId, UserId};
+use crate::job::{ProcessId, UserId, micros};
 use crate::kernel;
 use crate::server::Server;
 use crate::start::cli::SupervisorOptions;
@@ -98,6 +98,7 @@ struct Checked {
 /// The engine has read what it needs.
 struct Opened {
     checked: Checked,
+    boot: Boot,
     /// A database that cannot be read is an error, but what is left of a dead daemon goes all the same. Not so
     /// where another process has the database: then that daemon is not dead.
     engine: anyhow::Result<(Sqlite, Restored)>,
@@ -173,6 +174,9 @@ fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
 
 impl Checked {
     fn open(self) -> anyhow::Result<Opened> {
+        let now = clock::now();
+        let boot =
+            Boot { id: kernel::boot_id(), began_us: Some(now.wall_us.saturating_sub(micros(now.monotonic))) };
         let options = SqliteOptions {
             durability: match self.ground.config.durability {
                 DurabilityName::Power => Durability::Power,
@@ -180,31 +184,34 @@ impl Checked {
             },
             output_paths: layout::job_paths,
             sync_stdin: spool::sync,
-            now_us: kernel::clock::wall_us(),
+            boot: boot.clone(),
+            since_boot: now.monotonic,
         };
         let notify = wake(&self.ground.waker);
         let engine = match Sqlite::open(&self.ground.options.state_dir, options, notify) {
             Err(error) if error.is_in_use() => return Err(error.into()),
             other => other.map_err(anyhow::Error::from),
         };
-        Ok(Opened { checked: self, engine })
+        Ok(Opened { checked: self, boot, engine })
     }
 }
 
 impl Opened {
     /// What is left of a dead daemon goes, whatever has become of the database.
     fn sweep(self) -> anyhow::Result<Cleared> {
-        let Self { checked, engine } = self;
+        let Self { checked, boot, engine } = self;
         let state_dir = &checked.ground.options.state_dir;
         let known = engine.as_ref().ok().map(|(_, restored)| restored);
         let containment = Containment::set_up(state_dir, &checked.ground.config);
-        let recovery = recovery::recover(state_dir, &checked.daemon, known, containment.leftovers());
+        let recovery = recovery::recover(state_dir, &checked.daemon, &boot, known, containment.leftovers());
 
         let (sqlite, mut restored) = engine?;
         if let Err(error) = slot_output::clear(state_dir) {
             tracing::warn!(%error, "cannot remove the output of attempts that nobody knows of");
         }
         restored.last_end = recovery.last_end;
+        restored.boot = boot.after(&restored.boot);
+        recovery::measure(&mut restored);
         Ok(Cleared { checked, containment, sqlite, restored, recovery })
     }
 }
@@ -246,7 +253,7 @@ impl Cleared {
                 "fewer clients: descriptors are short"
             );
         }
-        let interrupted = restored.interrupted.len();
+        let (interrupted, boot) = (restored.interrupted.len(), restored.boot.clone());
         let (core, effects) = Core::restore(settings, restored, now);
 
         let listener = StdUnixListener::from(listener);
@@ -280,9 +287,7 @@ impl Cleared {
         machines.begin(effects, &mut shell);
         // Must follow what becomes of the interrupted attempts: their pids belong to an earlier boot,
         // perhaps.
-        if let Some(boot_id) = recovery.boot_id {
-            shell.engine.chore(Chore::Booted { boot_id });
-        }
+        shell.engine.chore(Chore::Booted(boot));
         shell.engine.prune(clock::now().wall_us);
         machines.turn(&mut shell);
         shell.fleet.flush();

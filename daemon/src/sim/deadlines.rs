@@ -240,6 +240,27 @@ fn a_clock_that_is_set_does_not_matter_while_poold_runs() {
 }
 
 #[test]
+fn a_clock_that_is_set_does_not_matter_to_the_next_start_of_the_same_boot() {
+    for hours in [-2, 2] {
+        let mut world = World::up(1);
+        submit(&mut world, work());
+        submit(&mut world, within(60 * SECOND));
+        world.now.wall_us += hours * 3_600_000_000;
+        submit(&mut world, within(60 * SECOND));
+        pass(&mut world, 40 * SECOND);
+        world.crash();
+        world.settle();
+        pass(&mut world, 19 * SECOND);
+        assert_eq!((world.state(2), world.state(3)), (State::Queued, State::Queued));
+        pass(&mut world, SECOND);
+        assert_past_deadline(&world, 2);
+        assert_past_deadline(&world, 3);
+        end_as(&mut world, 1, EXITED);
+        world.assert_idle();
+    }
+}
+
+#[test]
 fn on_a_full_disk_a_running_job_is_ended_all_the_same() {
     let mut world = World::up(1);
     submit(&mut world, within(SECOND));

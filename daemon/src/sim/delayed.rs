@@ -93,7 +93,7 @@ impl Delayed {
             Order::Fetch { .. } => !is_ahead(index),
             Order::Change(_)
             | Order::Chore(
-                Chore::Booted { .. }
+                Chore::Booted(_)
                 | Chore::ReserveIds { .. }
                 | Chore::Prune { .. }
                 | Chore::Hold { .. }

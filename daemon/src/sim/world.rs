@@ -20,8 +20,8 @@ use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::memory::{Delivery, Memory};
-use crate::engine::{Answer, Change, Engine, HistoryLimits, Order, Said, Told};
-use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until};
+use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said, Told};
+use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until, micros};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
 
@@ -146,7 +146,9 @@ impl World {
 
     /// The daemon starts, with what is on the disk.
     fn start(&mut self, disk: Memory, is_full: bool) {
-        let (delayed, restored) = Delayed::opened(disk, is_full);
+        let (delayed, mut restored) = Delayed::opened(disk, is_full);
+        let boot = self.boot().after(&restored.boot);
+        restored.boot = boot.clone();
         let clients = std::mem::take(&mut self.clients);
         self.clients = clients.outlive_daemon(|token| restored.stdin.contains(token));
         self.engine = Some(Engine::new(delayed, &restored, HISTORY));
@@ -164,7 +166,14 @@ impl World {
         let mut machines = Machines::new(core, desk);
         machines.begin(effects, self);
         self.machines = Some(machines);
+        self.engine_mut().chore(Chore::Booted(boot));
         self.turn([]);
+    }
+
+    /// There is only one, of which each start asks the wall's clock anew when it began.
+    fn boot(&self) -> Boot {
+        let began_us = self.now.wall_us - micros(self.now.monotonic);
+        Boot { id: Some("only".to_owned()), began_us: Some(began_us) }
     }
 
     /// SIGKILL for everything, and a new start: what the backing had not carried out is gone, and so are

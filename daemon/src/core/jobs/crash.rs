@@ -124,7 +124,7 @@ impl Core {
             LastEnd::Died => "poold died",
             LastEnd::Rebooted => "the machine was restarted or lost power",
         };
-        let ended_us = self.now.wall_us;
+        let ended_us = job.ended_us(self.now.wall_us);
         let id = job.id;
 
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {

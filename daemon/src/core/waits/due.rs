@@ -1,9 +1,9 @@
 //! The trigger of what waits until a time. Who waits is the engine's; here is only when to ask for those that
 //! are due.
 //!
-//! It is written down as microseconds since 1970, lest a restart forget it; but while poold runs nobody looks at
-//! the wall's clock for it, which may be set by hours. The time of this clock is the wall's as it was at the start
-//! of poold, and what has passed since.
+//! It is written down as microseconds since 1970, lest a restart forget it; but nobody looks at the wall's clock
+//! for it, which may be set by hours. This clock is the boot's, counted from when it began by the wall's clock at
+//! poold's first start in it ([`Boot`](crate::engine::Boot)).
 
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ pub struct Due {
     next: Option<Duration>,
     /// The engine has been asked, and has not answered.
     is_asked: bool,
-    start: Now,
+    boot_began_us: i64,
 }
 
 impl Due {
-    pub fn starting(start: Now) -> Self {
-        Self { next: None, is_asked: false, start }
+    /// `boot_began_us`: in microseconds since 1970.
+    pub fn new(boot_began_us: i64) -> Self {
+        Self { next: None, is_asked: false, boot_began_us }
     }
 
     /// Whether something is due by that time of the monotonic clock, or may be already.
@@ -35,7 +36,7 @@ impl Due {
 
     /// The time of this clock, in microseconds since 1970.
     pub fn now_us(&self, now: Now) -> i64 {
-        self.start.wall_us.saturating_add(micros(now.monotonic.saturating_sub(self.start.monotonic)))
+        self.boot_began_us.saturating_add(micros(now.monotonic))
     }
 
     /// When it will be that time, on the monotonic clock; now, where it has passed.

@@ -246,6 +246,8 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
         on_crash: OnCrash::Hold,
         retries: Retries { allowed: 2, backoff: Duration::from_secs(5) },
         slot: Some(1),
+        started_us: Some(a_start().started_us),
+        lasted: None,
         worker: Some(ProcessId::new(10)),
         process,
         stopping,

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::memory::Memory;
 use super::orders::*;
 use super::sqlite::{Durability, Options, Sqlite};
-use super::{Answer, Backing, Order, Restored, Told};
+use super::{Answer, Backing, Boot, Order, Restored, Told};
 use crate::job::{JobId, RequestId};
 
 /// A request that no story makes: the answer to it comes after all answers to what was asked before.
@@ -129,7 +129,8 @@ impl OnDisk {
             durability: Durability::Crash,
             output_paths,
             sync_stdin: |_, _| Ok(()),
-            now_us: NOW_US + 1_000_000,
+            boot: Boot { id: None, began_us: Some(NOW_US) },
+            since_boot: Duration::from_secs(1),
         };
         let (notify, notified) = mpsc::channel();
         let (sqlite, restored) = Sqlite::open(dir, options, move || _ = notify.send(())).expect("it opens");

@@ -7,7 +7,7 @@ use pool_proto::nouns::{On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, CallbackEnd, Chore, Order, Page};
+use crate::engine::{Answer, Boot, CallbackEnd, Chore, Order, Page};
 use crate::job::{CallbackId, JobId, Key, Outcome, RequestId, Work};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
@@ -230,7 +230,7 @@ pub fn a_job_with_a_callback_to_deliver_is_not_pruned(trial: &mut Trial) {
 
 pub fn pools_ids_and_the_boot_are_kept(trial: &mut Trial) {
     let restored = trial.restart();
-    assert_eq!((restored.next_job, restored.next_callback, restored.boot_id), (1, 1, None));
+    assert_eq!((restored.next_job, restored.next_callback, restored.boot), (1, 1, Boot::default()));
 
     for (name, value) in [("a", Some("1")), ("b", Some("2")), ("a", None), ("b", Some("3"))] {
         assert_eq!(trial.answer(set_pool(4, name, value)), Answer::PoolSet { request: RequestId(4) });
@@ -239,11 +239,12 @@ pub fn pools_ids_and_the_boot_are_kept(trial: &mut Trial) {
         let reserved = trial.answer(Order::Chore(Chore::ReserveIds { below }));
         assert_eq!(reserved, Answer::IdsReserved { below });
     }
-    trial.quietly(vec![Order::Chore(Chore::Booted { boot_id: "boot".to_owned() })]);
+    let boot = Boot { id: Some("boot".to_owned()), began_us: Some(-5) };
+    trial.quietly(vec![Order::Chore(Chore::Booted(boot.clone()))]);
 
     let restored = trial.restart();
     assert_eq!(restored.pools, [("b".to_owned(), "3".to_owned())].into());
-    assert_eq!((restored.next_job, restored.boot_id.as_deref()), (500, Some("boot")));
+    assert_eq!((restored.next_job, restored.boot), (500, boot));
 }
 
 pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {

@@ -23,7 +23,7 @@ pub use callbacks::Delivery;
 use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
-use super::{Answer, Backing, Change, Chore, Order, Question, Told};
+use super::{Answer, Backing, Boot, Change, Chore, Order, Question, Told};
 use crate::job::{
     CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Until, Work,
 };
@@ -57,7 +57,7 @@ pub struct Memory {
     next_job: u64,
     next_callback: u64,
     reserved_below: u64,
-    boot_id: Option<String>,
+    boot: Boot,
     pools: BTreeMap<String, String>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
@@ -227,7 +227,7 @@ impl Memory {
 
     fn do_chore(&mut self, chore: Chore) {
         match chore {
-            Chore::Booted { boot_id } => self.boot_id = Some(boot_id),
+            Chore::Booted(boot) => self.boot = boot,
             Chore::ReserveIds { below } => {
                 self.reserved_below = self.reserved_below.max(below);
                 self.answer(Answer::IdsReserved { below });

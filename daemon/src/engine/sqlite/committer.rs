@@ -489,7 +489,7 @@ impl Committer {
             Order::Overdue { .. } => ("overdue", Some(nothing_overdue())),
             Order::Chore(chore) => match chore {
                 Chore::Prune(_) => ("prune", Some(nothing_pruned())),
-                Chore::Booted { .. } => ("booted", None),
+                Chore::Booted(_) => ("booted", None),
                 Chore::ReserveIds { .. } => ("reserve of ids", None),
                 Chore::Hold { .. } | Chore::LetGo { .. } => ("hold", None),
             },

@@ -143,7 +143,7 @@ impl Database {
                 Ok(Some(Answer::Overdue { jobs, last, next_us }))
             }
             Order::Chore(chore) => match chore {
-                Chore::Booted { boot_id } => meta::booted(connection, boot_id).map(|()| None),
+                Chore::Booted(boot) => meta::booted(connection, boot).map(|()| None),
                 Chore::ReserveIds { below } => {
                     meta::reserve_ids(connection, *below)?;
                     Ok(Some(Answer::IdsReserved { below: *below }))

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Result};
 
 use super::columns::signed;
+use crate::engine::Boot;
 use crate::job::{CallbackId, JobId};
 
 /// In the jobs' own transaction, so that ids only ever grow, whatever is removed later. False where such ids
@@ -30,9 +31,18 @@ pub fn reserve_ids(connection: &Connection, below: u64) -> Result<()> {
     Ok(())
 }
 
-/// Processes are of this boot from now on.
-pub fn booted(connection: &Connection, boot_id: &str) -> Result<()> {
-    connection.prepare_cached("UPDATE meta SET boot_id = ?1 WHERE boot_id IS NOT ?1")?.execute([boot_id])?;
+/// The boot that the last start was in.
+pub fn last_boot(connection: &Connection) -> Result<Boot> {
+    connection.query_row("SELECT boot_id, boot_began_us FROM meta", [], |row| {
+        Ok(Boot { id: row.get(0)?, began_us: row.get(1)? })
+    })
+}
+
+/// Processes are of this boot from now on, and what waits goes by its clock.
+pub fn booted(connection: &Connection, boot: &Boot) -> Result<()> {
+    let update = "UPDATE meta SET boot_id = ?1, boot_began_us = ?2
+                  WHERE boot_id IS NOT ?1 OR boot_began_us IS NOT ?2";
+    connection.prepare_cached(update)?.execute((&boot.id, boot.began_us))?;
     Ok(())
 }
 

@@ -49,11 +49,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use committer::{Committer, Message};
 pub use opening::OpenError;
 
-use super::{Backing, Order, Restored, Told};
+use super::{Backing, Boot, Order, Restored, Told};
 use crate::job::JobId;
 
 /// The database's name in the state directory.
@@ -69,7 +70,7 @@ pub enum Durability {
 }
 
 /// How a database is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub durability: Durability,
     /// The files of an attempt's stdout and stderr below the state directory, as records name them.
@@ -77,8 +78,10 @@ pub struct Options {
     /// Brings a spooled standard input to the disk, given its token, before the job that needs it is
     /// accepted.
     pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
-    /// The time of the start, for the record: nothing that waits is due later than its backoff from then.
-    pub now_us: i64,
+    /// This boot of the machine, and what has passed of it: by its clock, nothing that waits is due later than
+    /// its backoff from now.
+    pub boot: Boot,
+    pub since_boot: Duration,
 }
 
 /// What went wrong at the end.

@@ -21,8 +21,9 @@ use super::home::Home;
 use super::log;
 use super::prune::History;
 use super::records::Layout;
-use super::{FILE_NAME, Options, deadlines, restore, schema, waits};
+use super::{FILE_NAME, Options, deadlines, meta, restore, schema, waits};
 use crate::engine::Restored;
+use crate::job::micros;
 
 /// For another process that has the file: a database tool may be about to finish.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -93,7 +94,7 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let connection = connect(&file)?;
     let version = check_version(&connection, &file)?;
     let (restored, history) =
-        prepare(&connection, version, options.now_us).map_err(|error| explain(error, &file))?;
+        prepare(&connection, version, &options).map_err(|error| explain(error, &file))?;
     if let Err(error) = make_shrinkable(&connection) {
         tracing::warn!(%error, "the database's file will not become smaller for now: it cannot be rewritten");
     }
@@ -116,12 +117,20 @@ pub fn reopen(file: &Path) -> rusqlite::Result<Connection> {
 
 /// Settings, migration and everything that a start needs to know. Only when all of it can be read is anything
 /// changed for good.
-fn prepare(connection: &Connection, version: usize, now_us: i64) -> rusqlite::Result<(Restored, History)> {
+fn prepare(
+    connection: &Connection,
+    version: usize,
+    options: &Options,
+) -> rusqlite::Result<(Restored, History)> {
     configure(connection)?;
     let transaction = connection.unchecked_transaction()?;
     schema::migrate(&transaction, version)?;
-    waits::bound(&transaction, now_us)?;
-    deadlines::bound(&transaction, now_us)?;
+    let boot = options.boot.clone().after(&meta::last_boot(&transaction)?);
+    if let Some(began_us) = boot.began_us {
+        let now_us = began_us.saturating_add(micros(options.since_boot));
+        waits::bound(&transaction, now_us)?;
+        deadlines::bound(&transaction, now_us)?;
+    }
     let restored = restore::read(&transaction)?;
     let history = History::read(&transaction)?;
     transaction.commit()?;

@@ -9,12 +9,12 @@ use pool_proto::nouns::OnCrash;
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
-use super::{deadlines, insert, places, turns};
+use super::{deadlines, insert, meta, places, turns};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{CallbackId, Process, ProcessId, Retries, Tie, Tries};
 
 columns! {
-    MetaColumn { next_job = "max(next_job, volatile_below)", next_callback, boot_id }
+    MetaColumn { next_job = "max(next_job, volatile_below)", next_callback }
     META: "FROM meta";
 }
 
@@ -35,8 +35,8 @@ columns! {
 
 columns! {
     InterruptedColumn {
-        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, state, result, retries, backoff_us,
-        retried,
+        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us, state, result, retries,
+        backoff_us, retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
 }
@@ -70,6 +70,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         next_deadline_us: deadlines::first(connection)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
+        boot: meta::last_boot(connection)?,
         ..Restored::default()
     };
 
@@ -77,7 +78,6 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         let columns = Columns::of(row);
         restored.next_job = columns.size(MetaColumn::next_job)?.unwrap_or(1);
         restored.next_callback = columns.size(MetaColumn::next_callback)?.unwrap_or(1);
-        restored.boot_id = columns.get(MetaColumn::boot_id)?;
         Ok(())
     })?;
     for (id, crashes, waits) in read_outbox(connection)? {
@@ -181,6 +181,8 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
                 backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
             },
             slot: columns.get(Of::slot)?,
+            started_us: columns.get(Of::started_us)?,
+            lasted: None,
             worker: columns.get(Of::worker_pid)?,
             process: pid.map(|pid| Process { pid, start_ticks }),
             stopping,

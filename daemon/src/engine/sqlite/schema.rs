@@ -206,6 +206,9 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX jobs_deadline ON jobs (deadline_us, id, within_us, ended_us)
         WHERE deadline_us IS NOT NULL AND ended_us IS NULL;
 
+    -- When that boot began, by the clock of what waits.
+    ALTER TABLE meta ADD COLUMN boot_began_us INTEGER;
+
     -- What is listed by its state, and is rare among what is queued and what has succeeded. Not by IN: for a
     -- list of more than two SQLite makes a table each time that a row is written.
     CREATE INDEX jobs_notable ON jobs (state)

@@ -96,7 +96,6 @@ fn disturb(random: &mut StdRng, stage: &Stage) {
     if let Some(clock) = &stage.clock
         && random.random_bool(0.04)
     {
-        stage.known().jumps += 1;
         clock.jump(random);
         stage.known().count("clock jumps", 1);
     }

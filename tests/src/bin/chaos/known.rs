@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use pool_proto::nouns::Brief;
-use pool_proto::{Json, Record, ResultKind, State};
+use pool_proto::{Json, Record, State};
 
 use super::kinds::Kind;
 
@@ -15,23 +15,13 @@ pub struct Accepted {
     /// Somebody has asked for its end.
     pub is_canceled: bool,
     /// Where it is known that it was submitted later than that.
-    pub begun: Option<Begun>,
-}
-
-/// A moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Begun {
-    at: Instant,
-    /// How often the clock had been set.
-    jumps: u64,
+    pub begun: Option<Instant>,
 }
 
 /// A job's end, as it is told to a waiter.
 #[derive(Debug, Clone, Copy)]
 pub struct Told<'a> {
     state: State,
-    /// Perhaps nothing of it ran then.
-    is_ended_idle: bool,
     value: Option<&'a Json>,
     error: Option<&'a Json>,
     /// Its value is gone.
@@ -42,16 +32,7 @@ pub struct Told<'a> {
 impl<'a> From<&'a Record> for Told<'a> {
     fn from(record: &'a Record) -> Self {
         let Record { state, output_pruned: is_pruned, wall_s, .. } = *record;
-        let is_lost = record.result == Some(ResultKind::Lost);
-        let is_ended_idle = is_lost || !matches!(state, State::Succeeded | State::Failed);
-        Self {
-            state,
-            is_ended_idle,
-            value: record.value.as_ref(),
-            error: record.error.as_ref(),
-            is_pruned,
-            wall_s,
-        }
+        Self { state, value: record.value.as_ref(), error: record.error.as_ref(), is_pruned, wall_s }
     }
 }
 
@@ -59,7 +40,7 @@ impl<'a> From<&'a Brief> for Told<'a> {
     fn from(brief: &'a Brief) -> Self {
         let is_pruned = brief.output_pruned == Some(true);
         let (value, error) = (brief.value.as_ref(), brief.error.as_ref());
-        Self { state: brief.state, is_ended_idle: true, value, error, is_pruned, wall_s: None }
+        Self { state: brief.state, value, error, is_pruned, wall_s: None }
     }
 }
 
@@ -90,20 +71,14 @@ pub struct Known {
     /// How often something was done, or seen.
     pub tally: BTreeMap<&'static str, u64>,
     pub kills: BTreeMap<&'static str, u64>,
-    /// How often the clock was set.
-    pub jumps: u64,
     /// Jobs whose starts and ends poold may not have been able to write down before it died.
     pub unwritten: u64,
     pub breaches: Vec<String>,
 }
 
 impl Known {
-    pub fn accept(&mut self, id: u64, kind: Kind, begun: Option<Begun>) {
+    pub fn accept(&mut self, id: u64, kind: Kind, begun: Option<Instant>) {
         self.accepted.entry(id).or_insert(Accepted { kind, is_canceled: false, begun });
-    }
-
-    pub fn begun(&self) -> Begun {
-        Begun { at: Instant::now(), jumps: self.jumps }
     }
 
     /// poold dies while its disk is full.
@@ -140,7 +115,7 @@ impl Known {
 
     pub fn end<'a>(&mut self, id: u64, told: impl Into<Told<'a>>) {
         let told = told.into();
-        let Told { state, is_ended_idle, value, error, is_pruned, wall_s } = told;
+        let Told { state, value, error, is_pruned, wall_s } = told;
         let before = self.ended.insert(id, state);
         if before.is_some_and(|before| before != state) {
             self.breaches.push(format!("job {id} was told to be {before:?}, then {state:?}"));
@@ -150,18 +125,12 @@ impl Known {
             self.breaches.push(format!("job {id} {} and was told {told:?}", kind.name));
         }
         self.count("values that were gone when they were told", u64::from(is_pruned && kind.is_call()));
-        let Some(Begun { at, jumps }) = begun else { return };
-        let passed = at.elapsed().as_secs_f64();
-        // A start counts the time from before it by the clock that may have been set.
-        if state == State::TimedOut
-            && jumps == self.jumps
-            && kind.deadline_s.is_some_and(|most| most > passed)
-        {
+        let Some(begun) = begun else { return };
+        let passed = begun.elapsed().as_secs_f64();
+        if state == State::TimedOut && kind.deadline_s.is_some_and(|most| most > passed) {
             self.breaches.push(format!("job {id} {} after {passed} s already", kind.name));
         }
-        // An attempt that has no end of its own, since poold died, is counted by the clock that was set.
-        let is_exact = jumps == self.jumps || !is_ended_idle;
-        if is_exact && wall_s.is_some_and(|wall_s| !(0.0..=passed).contains(&wall_s)) {
+        if wall_s.is_some_and(|wall_s| !(0.0..=passed).contains(&wall_s)) {
             self.breaches.push(format!("job {id} {} and ran {wall_s:?} of {passed} s", kind.name));
         }
     }

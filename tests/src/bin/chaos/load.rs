@@ -17,7 +17,7 @@ use rand::seq::IndexedRandom;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::kinds::{self, CLINGS, Kind, SHARES};
-use super::known::{Begun, Fate, Known};
+use super::known::{Fate, Known};
 use super::ledgers::Ledgers;
 
 /// What names begin with whose jobs may be replaced.
@@ -81,21 +81,20 @@ pub struct Attendant<'s> {
     stage: &'s Stage,
     number: u64,
     round: u64,
-    begun: Begun,
+    begun: Instant,
     random: StdRng,
 }
 
 impl<'s> Attendant<'s> {
     pub fn new(stage: &'s Stage, number: u64, random: StdRng) -> Self {
-        let begun = stage.known().begun();
-        Self { stage, number, round: 0, begun, random }
+        Self { stage, number, round: 0, begun: Instant::now(), random }
     }
 
     /// Until it is over.
     pub fn attend(mut self) {
         while let Some(client) = self.stage.connect() {
             self.round += 1;
-            self.begun = self.stage.known().begun();
+            self.begun = Instant::now();
             match self.random.random_range(0..16) {
                 0 => self.go_away(client),
                 1 => self.follow(client),

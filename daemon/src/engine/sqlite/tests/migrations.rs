@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Fixture, nothing_to_tell, open};
 use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
-use crate::engine::{Answer, CallbackEnd, Interrupted, Page, Tied};
+use crate::engine::{Answer, Boot, CallbackEnd, Interrupted, Page, Tied};
 use crate::job::{CallbackId, Holdup, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
@@ -158,6 +158,8 @@ fn assert_restored(store: &Fixture, version: usize) {
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
         slot: Some(slot),
+        started_us: Some(200),
+        lasted: None,
         worker: Some(ProcessId::new(pid - 1)),
         process: Some(Process { pid: ProcessId::new(pid), start_ticks }),
         stopping,
@@ -167,7 +169,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     let stopping = interrupted(4, "other", 0, (1, 0), (13, None), Some(StopReason::Canceled));
     assert_eq!(restored.interrupted, [running, stopping]);
     if version >= 3 {
-        assert_eq!(restored.boot_id.as_deref(), Some("boot"));
+        assert_eq!(restored.boot, Boot { id: Some("boot".to_owned()), began_us: None });
         assert_eq!(store.record(20).state, State::Held);
         assert_eq!(store.record(3).key, Some("key".into()));
         assert_eq!(store.record(3).last_crash.as_deref(), (version >= 4).then_some("attempt 1: died"));

@@ -28,8 +28,8 @@ use super::queries::ListedColumn;
 use super::{Durability, OpenError, Options, Sqlite};
 use crate::engine::orders::*;
 use crate::engine::{
-    Answer, Backing, CallbackEnd, CallbackRun, Chore, Dequeued, Interrupted, Move, Order, Page, Restored,
-    Told, Turns,
+    Answer, Backing, Boot, CallbackEnd, CallbackRun, Chore, Dequeued, Interrupted, Move, Order, Page,
+    Restored, Told, Turns,
 };
 use crate::job::{
     CallbackId, Holdup, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries,
@@ -55,7 +55,8 @@ fn options(durability: Durability) -> Options {
         output_paths,
         sync_stdin: |_, token| if token == "missing" { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) },
         // After all that these tests wait for.
-        now_us: NOW_US + 86_400_000_000,
+        boot: Boot { id: None, began_us: Some(NOW_US) },
+        since_boot: Duration::from_secs(86_400),
     }
 }
 
@@ -173,6 +174,8 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
         slot: Some(1),
+        started_us: Some(a_start().started_us),
+        lasted: None,
         worker: Some(ProcessId::new(10)),
         process: Some(Process { pid: ProcessId::new(11), start_ticks: Some(5) }),
         stopping: None,

@@ -11,7 +11,7 @@ use crate::engine::orders::*;
 use crate::engine::sqlite::deadlines::DeadlineColumn;
 use crate::engine::sqlite::records::ReadyColumn;
 use crate::engine::sqlite::{Durability, Options, Sqlite};
-use crate::engine::{Answer, Move};
+use crate::engine::{Answer, Boot, Move};
 use crate::job::{Call, JobKind, Place, Position, Retries, Tries, Until, Work};
 
 fn of_priority(priority: i32) -> Arc<Work> {
@@ -150,7 +150,8 @@ fn after_a_start_nothing_is_due_later_than_its_backoff_from_then() {
     store.run(vec![wait(1, 1, 1, NOW_US + 5), wait(2, 1, 2, NOW_US + 6), wait(3, 1, 1, NOW_US - HOURS - 1)]);
     store.close();
 
-    let options = Options { now_us: NOW_US - HOURS, ..options(Durability::Power) };
+    let boot = Boot { id: None, began_us: Some(NOW_US - HOURS) };
+    let options = Options { boot, since_boot: Duration::ZERO, ..options(Durability::Power) };
     let (store, restored) = Sqlite::open(dir.path(), options, || ()).unwrap();
     assert_eq!(restored.next_due_us, Some(NOW_US - HOURS - 1));
     drop(store);
@@ -173,7 +174,8 @@ fn after_a_start_no_deadline_is_later_than_the_job_was_given() {
     store.run(vec![insert(1, 1, vec![within(7), within(3 * 3600), work(&["a"], &[]), within(9)]), cancel(4)]);
     store.close();
 
-    let options = Options { now_us: NOW_US - HOURS, ..options(Durability::Power) };
+    let boot = Boot { id: None, began_us: Some(NOW_US - HOURS) };
+    let options = Options { boot, since_boot: Duration::ZERO, ..options(Durability::Power) };
     let (store, restored) = Sqlite::open(dir.path(), options, || ()).unwrap();
     assert_eq!(restored.next_deadline_us, Some(NOW_US - HOURS + 7_000_000));
     drop(store);
