@@ -86,6 +86,22 @@ pub struct Said {
     pub stderr: String,
 }
 
+/// Puts a copy of a program there, for all to run. Not by this process: what another test starts meanwhile would
+/// hold the copy open for writing, and nobody could run it.
+pub fn install(program: &Path, to: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).args([program, to]).status();
+    assert!(status.expect("install(1) is there").success(), "{} cannot be copied", program.display());
+}
+
+/// Puts a script there, for all to run, as [`install`] does.
+pub fn script(text: &str, to: &Path) {
+    let mut install = Command::new("install");
+    let install = install.args(["-m", "755", "/dev/stdin"]).arg(to).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("install(1) is there");
+    install.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("install(1) reads");
+    assert!(install.wait().is_ok_and(|status| status.success()), "{} cannot be written", to.display());
+}
+
 /// Runs a command to its end.
 ///
 /// # Panics
@@ -202,7 +218,7 @@ impl Setup {
     pub fn user(mut self, uid: u32) -> Self {
         let binaries = [poold(), poolctl()].map(|path| {
             let copy = self.dir().join(path.file_name().expect("a binary has a name"));
-            fs::copy(path, &copy).expect("the binaries can be copied");
+            install(path, &copy);
             copy
         });
         for path in binaries.iter().map(PathBuf::as_path).chain([self.dir()]) {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, handles, line_of, poolctl, run, send, wait_for, wait_until};
+use pool_tests::{
+    Daemon, Setup, handles, install, line_of, poolctl, run, script, send, wait_for, wait_until,
+};
 
 /// poolctl waits for a poold that is away up to 30 s; whatever ends well before that has not waited for it.
 const LONG_BEFORE_GIVING_UP: Duration = Duration::from_secs(20);
@@ -231,11 +233,9 @@ fn a_start_that_takes_too_long_is_not_waited_for_beyond_the_deadline() {
     let setup = Setup::new();
     // Beside poolctl stands a poold that never gets ready.
     let ours = setup.dir().join("poolctl");
-    fs::copy(poolctl(), &ours).unwrap();
+    install(poolctl(), &ours);
     let slow = setup.dir().join("poold");
-    fs::write(&slow, "#!/bin/sh\nexec sleep 600\n").unwrap();
-    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    fs::set_permissions(&slow, mode).unwrap();
+    script("#!/bin/sh\nexec sleep 600\n", &slow);
     let _cleanup = pool_tests::Cleanup(setup.mark().to_owned());
 
     let begun = Instant::now();

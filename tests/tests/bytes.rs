@@ -90,8 +90,7 @@ fn directories_and_variables_are_bytes() {
     let dir = daemon.dir().join(os(b"d\xe9r"));
     fs::create_dir(&dir).unwrap();
     let path = [dir.as_os_str().as_bytes(), b":/usr/bin:/bin"].concat();
-    fs::write(dir.join(os(b"pr\xf6g")), "#!/bin/sh\npwd\n").unwrap();
-    assert!(Command::new("chmod").arg("+x").arg(dir.join(os(b"pr\xf6g"))).status().unwrap().success());
+    pool_tests::script("#!/bin/sh\npwd\n", &dir.join(os(b"pr\xf6g")));
 
     let mut command = daemon.ctl(&["run"]);
     command.current_dir(&dir).env("PATH", os(&path)).arg(os(b"pr\xf6g"));

@@ -165,7 +165,7 @@ fn a_users_own_is_not_started_either() {
         // Root's own place is the machine's, and not a test's business.
         let uid = 64_231;
         let copy = setup.dir().join("poolctl");
-        fs::copy(pool_tests::poolctl(), &copy).unwrap();
+        pool_tests::install(pool_tests::poolctl(), &copy);
         [setup.dir(), &home, &copy]
             .into_iter()
             .for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap());

@@ -10,7 +10,7 @@ use std::{fs, io};
 use pool_proto::methods::{Get, List, Output, Ping, Pools, Submit, SubmitMany, Wait};
 use pool_proto::nouns::{Job, ProgressEvent};
 use pool_proto::{Client, ClientError, Refusal};
-use pool_tests::{Daemon, PATIENCE, Setup, is_root_or_skip, poolctl, run, skip, wait_until};
+use pool_tests::{Daemon, PATIENCE, Setup, install, is_root_or_skip, poolctl, run, skip, wait_until};
 use serde_json::{Value, json};
 
 /// A client that knows nothing but bytes.
@@ -488,7 +488,6 @@ fn another_user_is_told_that_this_daemon_is_not_theirs() {
 /// poolctl where everybody may execute it, which root's build directory need not be.
 fn poolctl_for_all(daemon: &Daemon) -> std::path::PathBuf {
     let copy = daemon.path("poolctl");
-    fs::copy(poolctl(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    install(poolctl(), &copy);
     copy
 }

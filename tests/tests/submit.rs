@@ -35,7 +35,8 @@ fn exit_codes_come_back() {
     assert_eq!(missing.code, 127);
     assert!(missing.stderr.contains("no-such-command"), "{missing:?}");
     let file = daemon.path("plain");
-    fs::write(&file, "#!/bin/sh\n").unwrap();
+    pool_tests::script("#!/bin/sh\n", &file);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(code(&["--", file.to_str().unwrap()]), 126);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(code(&["--", file.to_str().unwrap()]), 0);
