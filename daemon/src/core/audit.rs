@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use super::event::{PoolId, SlotId};
 use super::{Core, Mode, Now, Timer};
-use crate::job::{JobId, StopReason};
+use crate::job::{JobId, Queued, StopReason};
 
 /// A pool, as a test looks at it.
 #[derive(Debug)]
 pub struct PoolAudit {
     pub id: PoolId,
     pub name: Arc<str>,
-    pub queued: u64,
-    /// Those of them that wait for a time.
-    pub waiting: u64,
-    /// Those of them that wait for the end of another job.
-    pub following: u64,
+    pub queued: Queued,
     /// Slots that it is to have.
     pub wanted: u32,
     pub has_idle: bool,
@@ -31,8 +27,6 @@ impl Core {
             id,
             name: pool.name.clone(),
             queued: pool.queued,
-            waiting: pool.waiting,
-            following: pool.following,
             wanted: pool.slots.wanted(),
             has_idle: pool.slots.has_idle(),
             is_paused: is_paused(id),
@@ -63,7 +57,7 @@ impl Core {
 
     /// Jobs that are queued for pools which do not exist.
     pub fn unserved(&self, pool: &str) -> u64 {
-        self.unserved.get(pool).map_or(0, |unserved| unserved.queued)
+        self.unserved.get(pool).map_or(0, Queued::all)
     }
 
     /// Whether it still starts jobs.
@@ -81,8 +75,8 @@ impl Core {
             ("unattended jobs", !self.unattended.is_empty()),
             ("offers", self.pools.iter().any(|(_, pool)| !pool.offers.is_empty())),
             ("submissions into pools", self.pools.iter().any(|(_, pool)| pool.inserting > 0)),
-            ("queued jobs", self.pools.iter().any(|(_, pool)| pool.queued > 0)),
-            ("jobs of pools that do not exist", self.unserved.values().any(|unserved| unserved.queued > 0)),
+            ("queued jobs", self.pools.iter().any(|(_, pool)| pool.queued.all() > 0)),
+            ("jobs of pools that do not exist", self.unserved.values().any(|queued| queued.all() > 0)),
             ("callbacks", !self.lane.is_empty()),
         ];
         held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()

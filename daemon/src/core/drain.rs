@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pools::pool::JobPool;
 use super::pools::stall::stall_of_slots;
 use super::{Core, Mode};
-use crate::job::{Holdup, JobId};
+use crate::job::{Holdup, JobId, Queued};
 
 /// A drain waits for a further attempt that is due within this time.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ impl Core {
         let starts_more = self.mode == Mode::Draining;
         let queued = if starts_more { self.startable_jobs() } else { 0 };
         let due = if starts_more { self.startable_callbacks() } else { 0 };
-        let all_queued = self.pools.iter().map(|(_, pool)| pool.queued).sum::<u64>()
-            + self.unserved.values().map(|unserved| unserved.queued).sum::<u64>()
+        let all_queued = self.pools.iter().map(|(_, pool)| pool.queued.all()).sum::<u64>()
+            + self.unserved.values().map(Queued::all).sum::<u64>()
             + self.unattended_jobs();
         Some(Holds {
             running,
@@ -66,8 +66,8 @@ impl Core {
         }
         // A count may be a little old where an end under way has taken a job out of its wait. What waits for
         // another job can be started when that has ended, not before; if that one holds the drain.
-        let waiting = if self.is_due_soon() { 0 } else { pool.waiting };
-        pool.queued.saturating_sub(waiting).saturating_sub(pool.following)
+        let waiting = if self.is_due_soon() { pool.queued[Holdup::Time] } else { 0 };
+        pool.queued[Holdup::None] + waiting
     }
 
     /// Whether a drain waits for a job that is queued in this pool.

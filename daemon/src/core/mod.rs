@@ -44,7 +44,7 @@ pub use event::{Denial, Effect, Event, Fact, LaneId, Now, PoolId, SeatOf, SlotId
 use jobs::attempt::Active;
 use jobs::submission::PendingInsertion;
 use pools::lane::CallbackLane;
-use pools::pool::{JobPools, Unserved};
+use pools::pool::JobPools;
 use pools::slots::Slots;
 pub use pools::stall::Stall;
 use pools::succession::Programs;
@@ -56,7 +56,7 @@ use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, IdSet, JobId, RequestId, StopReason, Tie, Unit, micros};
+use crate::job::{IdMap, IdSet, JobId, Queued, RequestId, StopReason, Tie, Unit, micros};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -84,7 +84,7 @@ pub struct Core {
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
-    unserved: BTreeMap<Arc<str>, Unserved>,
+    unserved: BTreeMap<Arc<str>, Queued>,
     programs: Programs,
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
@@ -133,9 +133,7 @@ impl Core {
             None => {}
         }
         for (name, queued) in restored.queued {
-            let waiting = restored.waiting.get(&name).copied().unwrap_or(0);
-            let following = restored.following.get(&name).copied().unwrap_or(0);
-            core.unserved.insert(Arc::from(name), Unserved { queued, waiting, following });
+            core.unserved.insert(Arc::from(name), queued);
         }
         let mut requeued = IdMap::default();
         for job in restored.interrupted {
@@ -319,11 +317,8 @@ impl Core {
     fn forget_if_over(&mut self, id: PoolId) {
         if self.pools.get(id).is_some_and(|pool| pool.is_over()) {
             let pool = self.pools.remove(id);
-            if pool.queued > 0 {
-                let unserved = self.unserved.entry(pool.name).or_default();
-                unserved.queued += pool.queued;
-                unserved.waiting += pool.waiting;
-                unserved.following += pool.following;
+            if pool.queued.all() > 0 {
+                *self.unserved.entry(pool.name).or_default() += pool.queued;
             }
         }
     }

@@ -65,7 +65,7 @@ fn an_offer_whose_time_has_passed_goes_back_and_its_job_stays_in_line() {
 
     assert!(effects.contains(&Effect::GiveBack(late.ready)), "{effects:?}");
     assert_eq!(core.running().collect::<Vec<_>>(), [(JobId(2), 1)]);
-    assert_eq!(core.audit_pools()[0].queued, 1);
+    assert_eq!(core.audit_pools()[0].queued.all(), 1);
 }
 
 /// What waits is due when the time has passed, not when somebody's clock says so.

@@ -137,7 +137,7 @@ fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<Strin
     nouns::Pool {
         name: pool.name.to_string(),
         workers: pool.slots.wanted(),
-        queued: pool.queued,
+        queued: pool.queued.all(),
         running: running as u32,
         containment,
         containment_note,

@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    CallbackId, Holdup, JobId, Position, Process, ProcessId, Ready, RequestId, Retries, StopReason, Tie,
-    Tries, Work, micros,
+    CallbackId, Holdup, JobId, Position, Process, ProcessId, Queued, Ready, RequestId, Retries, StopReason,
+    Tie, Tries, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised.
@@ -179,13 +179,8 @@ pub struct Restored {
     /// The first ids that were never given out.
     pub next_job: u64,
     pub next_callback: u64,
-    /// Jobs queued, by pool; those that wait for their next attempt's time, or for the end of another job,
-    /// are among them.
-    pub queued: BTreeMap<String, u64>,
-    /// Those of them that wait for a time.
-    pub waiting: BTreeMap<String, u64>,
-    /// Those of them that wait for the end of another job.
-    pub following: BTreeMap<String, u64>,
+    /// Jobs queued, by pool.
+    pub queued: BTreeMap<String, Queued>,
     /// Jobs that are still to be canceled, each with the one that takes its place.
     pub replaced: Vec<(JobId, JobId)>,
     /// Jobs with an attempt that ended with the last daemon.

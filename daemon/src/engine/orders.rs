@@ -1,5 +1,6 @@
 //! Orders in few words, for the tests of backings.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room};
 use crate::job::{
-    Call, CallbackId, Environment, JobId, JobKind, NewCallback, Outcome, Place, Position, Process, ProcessId,
-    RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+    Call, CallbackId, Environment, Holdup, JobId, JobKind, NewCallback, Outcome, Place, Position, Process,
+    ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
 };
 
 /// When jobs are submitted.
@@ -211,4 +212,11 @@ pub fn prune_but(
 /// Removes whatever can go, so many at most.
 pub fn prune_all(batch: u32) -> Order {
     prune(0, i64::MAX, 0, batch)
+}
+
+/// What a start finds queued in one pool.
+pub fn queued(pool: &str, jobs: &[(Holdup, u64)]) -> BTreeMap<String, Queued> {
+    let mut queued = Queued::default();
+    jobs.iter().for_each(|&(holdup, jobs)| queued.add(holdup, jobs));
+    [(pool.to_owned(), queued)].into()
 }

@@ -4,16 +4,19 @@
 //! * [`work`]: what a job is to do;
 //! * [`tries`]: how often it was and may be tried;
 //! * [`place`]: where it is meanwhile;
+//! * [`queued`]: how many are queued, by what keeps them from their line;
 //! * [`outcome`]: how attempts and jobs end.
 
 mod ids;
 mod outcome;
 mod place;
+mod queued;
 mod tries;
 mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
 pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
 pub use place::{Holdup, Place, Start, Until, micros};
+pub use queued::Queued;
 pub use tries::{MAX_BACKOFF, Position, Ready, Retries, Tries};
 pub use work::{Call, Environment, Isolate, JobKind, Key, NewCallback, Program, Tie, Unique, Wear, Work};

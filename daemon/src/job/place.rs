@@ -61,6 +61,11 @@ pub enum Holdup {
     Predecessor,
 }
 
+impl Holdup {
+    /// Each of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::None, Self::Time, Self::Predecessor];
+}
+
 /// A duration as it is written down, in microseconds; what does not fit is as good as for ever.
 pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)

@@ -243,7 +243,7 @@ impl Cleared {
         check_open_files(&config, &settings)?;
         let is_configured = |name: &str| settings.pools.iter().any(|pool| *pool.name == *name);
         for (pool, queued) in restored.queued.iter().filter(|(name, _)| !is_configured(name)) {
-            tracing::warn!(%pool, queued, "jobs are queued for a pool that is not configured: they stay there until it is");
+            tracing::warn!(%pool, queued = queued.all(), "jobs are queued for a pool that is not configured: they stay there until it is");
         }
         let max_clients = affordable_clients(&config, &settings);
         if max_clients < config.max_clients {

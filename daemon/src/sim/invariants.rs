@@ -12,7 +12,7 @@ use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question, Told};
-use crate::job::{CallbackId, Claim, JobId, Place, Unit, Until, Work};
+use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Unit, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -184,18 +184,18 @@ impl World {
         for pool in self.core().audit_pools() {
             let waits_for_time = |memory: &Memory| memory.count_waiting(&pool.name) as u64;
             let timed = waits_for_time(self.disk()) + waits_for_time(self.engine().volatile());
-            assert_eq!(pool.waiting, timed, "jobs of {:?} that wait for a time", pool.name);
+            assert_eq!(pool.queued[Holdup::Time], timed, "jobs of {:?} that wait for a time", pool.name);
             let following = self
                 .disk()
                 .jobs()
                 .filter(|&id| self.is_following(id) && *self.work_of(id).pool == *pool.name);
             assert_eq!(
-                pool.following,
+                pool.queued[Holdup::Predecessor],
                 following.count() as u64,
                 "jobs of {:?} that wait for others",
                 pool.name
             );
-            let waiting = pool.queued - timed - pool.following;
+            let waiting = pool.queued[Holdup::None];
             let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }

@@ -53,7 +53,7 @@ impl Core {
         let limit = self.settings.max_queued;
         for &(id, count) in &added {
             let pool = self.pools.get(id).expect("it has just been found");
-            if pool.queued + pool.inserting + count > limit {
+            if pool.queued.all() + pool.inserting + count > limit {
                 return Err(Denial::QueueFull { pool: pool.name.clone(), limit });
             }
         }

@@ -12,7 +12,7 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, RequestId, Unit, Work};
+use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, Queued, RequestId, Unit, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -23,13 +23,8 @@ pub struct JobPool {
     pub slots: Slots,
     /// What the engine has offered and no slot has taken.
     pub offers: Offers,
-    /// Jobs in its line, or waiting for a time or for the end of another job, those that are offered
-    /// included.
-    pub queued: u64,
-    /// Those of them that wait for a time.
-    pub waiting: u64,
-    /// Those of them that wait for the end of another job.
-    pub following: u64,
+    /// Jobs in its line, those that are offered included, and those that something keeps from it.
+    pub queued: Queued,
     /// Jobs that the engine has been given and has not answered.
     pub inserting: u64,
     /// What the machine had no room for, until an attempt has started again.
@@ -38,22 +33,6 @@ pub struct JobPool {
     pub is_stalled: bool,
     /// Requests that wait until all programs are new ones.
     pub restarts: Vec<RequestId>,
-}
-
-/// The jobs of a pool that is not configured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Unserved {
-    pub queued: u64,
-    /// Those of them that wait for a time.
-    pub waiting: u64,
-    /// Those of them that wait for the end of another job.
-    pub following: u64,
-}
-
-/// How many jobs are queued in a pool, and how many of them one thing keeps from their line.
-struct Queue<'a> {
-    all: &'a mut u64,
-    held_up: Option<&'a mut u64>,
 }
 
 /// All of them.
@@ -81,20 +60,17 @@ impl JobPool {
 }
 
 impl JobPools {
-    pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, before: Unserved) -> PoolId {
+    pub fn add(&mut self, name: Arc<str>, program: Option<Arc<Program>>, queued: Queued) -> PoolId {
         let id = PoolId(self.next);
         self.next += 1;
         self.ids.insert(name.clone(), id);
         let slots = Slots::new(program.is_some());
-        let Unserved { queued, waiting, following } = before;
         let pool = JobPool {
             name,
             program,
             slots,
             offers: Offers::default(),
             queued,
-            waiting,
-            following,
             inserting: 0,
             shortage: None,
             is_stalled: false,
@@ -287,44 +263,32 @@ impl Core {
         if self.pools.named(pool).is_none() {
             self.unserved.entry(pool.clone()).or_default();
         }
-        self.count_queued(pool, holdup, |count| *count += 1);
+        self.count(pool, |queued| queued.add(holdup, 1));
     }
 
     /// A job that is queued is in its line now.
     pub(in crate::core) fn wait_is_over(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         self.ties.wait_is_over(id);
-        if let Some(Queue { held_up: Some(held_up), .. }) = self.queue_of(pool, holdup) {
-            *held_up = held_up.saturating_sub(1);
-        }
+        self.count(pool, |queued| {
+            queued.remove(holdup);
+            queued.add(Holdup::None, 1);
+        });
     }
 
     /// A job is queued no more.
     pub(in crate::core) fn dequeue(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         self.ties.dequeued(id);
-        self.count_queued(pool, holdup, |count| *count = count.saturating_sub(1));
+        self.count(pool, |queued| queued.remove(holdup));
     }
 
-    fn count_queued(&mut self, pool: &Arc<str>, holdup: Holdup, count: impl Fn(&mut u64)) {
-        if let Some(Queue { all, held_up }) = self.queue_of(pool, holdup) {
-            count(all);
-            held_up.into_iter().for_each(count);
+    fn count(&mut self, pool: &Arc<str>, count: impl FnOnce(&mut Queued)) {
+        let queued = match self.pools.named_mut(pool) {
+            Some(pool) => Some(&mut pool.queued),
+            None => self.unserved.get_mut(pool),
+        };
+        if let Some(queued) = queued {
+            count(queued);
         }
-    }
-
-    fn queue_of(&mut self, pool: &Arc<str>, holdup: Holdup) -> Option<Queue<'_>> {
-        let (all, waiting, following) = match self.pools.named_mut(pool) {
-            Some(pool) => (&mut pool.queued, &mut pool.waiting, &mut pool.following),
-            None => {
-                let unserved = self.unserved.get_mut(pool)?;
-                (&mut unserved.queued, &mut unserved.waiting, &mut unserved.following)
-            }
-        };
-        let held_up = match holdup {
-            Holdup::None => None,
-            Holdup::Time => Some(waiting),
-            Holdup::Predecessor => Some(following),
-        };
-        Some(Queue { all, held_up })
     }
 
     // ---- slots ----

@@ -30,7 +30,7 @@ impl Core {
     /// Tells when a pool has stalled; that it goes on shows in the starts.
     pub(in crate::core) fn tell_stall(&mut self, id: PoolId) {
         let Some(pool) = self.pools.get_mut(id) else { return };
-        let is_stalled = pool.queued > 0 && pool.stall().is_some();
+        let is_stalled = pool.queued.all() > 0 && pool.stall().is_some();
         if std::mem::replace(&mut pool.is_stalled, is_stalled) || !is_stalled {
             return;
         }

@@ -95,7 +95,7 @@ impl Core {
         let is_tied = |id: JobId| self.ties.of(id) == Some(Tie::Pool);
         let mut running =
             self.active.iter().filter(|(_, active)| active.slot.lane == lane).map(|(&id, _)| id);
-        let has_others = pool.queued > self.ties.queued_in(&pool.name);
+        let has_others = pool.queued.all() > self.ties.queued_in(&pool.name);
         has_others && !pool.slots.has_idle() && running.all(is_tied)
     }
 }

@@ -238,7 +238,11 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
 
     let restored = trial.restart();
     assert_eq!((restored.next_job, restored.next_callback), (6, 40));
-    assert_eq!(restored.queued, [("c".to_owned(), 2)].into(), "one waits for its time");
+    assert_eq!(
+        restored.queued,
+        queued("c", &[(Holdup::None, 1), (Holdup::Time, 1)]),
+        "one waits for its time"
+    );
     let interrupted = |id, pool: &str, tries, process, stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),

@@ -126,8 +126,11 @@ pub fn a_unique_name_is_one_jobs_at_a_time(trial: &mut Trial) {
 
     let restored = trial.restart();
     assert_eq!((restored.next_job, restored.replaced), (8, vec![]), "ids that were not used stay unused");
-    assert_eq!(restored.queued, [("default".to_owned(), 3)].into(), "what waits for others is queued");
-    assert_eq!(restored.following, [("default".to_owned(), 2)].into());
+    assert_eq!(
+        restored.queued,
+        queued("default", &[(Holdup::None, 1), (Holdup::Predecessor, 2)]),
+        "what waits for others is queued"
+    );
     assert_eq!(trial.line(), [4]);
     let record = trial.record(7);
     assert_eq!((record.state, record.unique, record.waits_for), (State::Queued, Some("a".into()), Some(6)));
@@ -162,8 +165,7 @@ pub fn a_wait_for_another_job_ends_with_its_end(trial: &mut Trial) {
     assert_eq!(next_after(trial, end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US))), Some(2));
     assert_eq!((trial.line(), trial.record(2).waits_for), (vec![2], None));
     let restored = trial.restart();
-    assert_eq!(restored.queued, [("default".to_owned(), 3)].into());
-    assert_eq!(restored.following, [("default".to_owned(), 2)].into());
+    assert_eq!(restored.queued, queued("default", &[(Holdup::None, 1), (Holdup::Predecessor, 2)]));
 
     assert_eq!(next_after(trial, cancel(2)), Some(4), "in the order of submission");
     trial.quietly(vec![start(4, 1)]);
@@ -272,8 +274,9 @@ pub fn a_line_goes_by_priority_and_then_by_id(trial: &mut Trial) {
 
     trial.quietly(vec![crash(4, 1, 1, "died")]);
     assert_eq!(trial.line(), [2, 5, 8, 1, 4, 7, 3, 6], "back in its old place");
-    let counts = [("default".to_owned(), 8), ("other".to_owned(), 1)];
-    assert_eq!(trial.restart().queued, counts.into());
+    let mut counts = queued("default", &[(Holdup::None, 8)]);
+    counts.extend(queued("other", &[(Holdup::None, 1)]));
+    assert_eq!(trial.restart().queued, counts);
 }
 
 fn retried() -> Arc<Work> {
@@ -296,7 +299,11 @@ pub fn a_wait_for_a_time_ends_when_it_has_come(trial: &mut Trial) {
 
     let restored = trial.restart();
     assert_eq!(restored.next_due_us, Some(NOW_US + 10));
-    assert_eq!(restored.queued, [("default".to_owned(), 5)].into(), "those that wait are counted");
+    assert_eq!(
+        restored.queued,
+        queued("default", &[(Holdup::None, 1), (Holdup::Time, 4)]),
+        "those that wait are counted"
+    );
     let woken = |trial: &mut Trial, until_us, limit| match trial.answer(wake(until_us, limit)) {
         Answer::Woken { jobs, callbacks, next_us } if callbacks.is_empty() => {
             assert!(jobs.iter().all(|job| job.tries.attempts == 1 && job.tries.retried == 1));
@@ -329,7 +336,11 @@ pub fn a_wait_for_a_person_ends_with_a_release(trial: &mut Trial) {
     ]);
     let record = trial.record(1);
     assert_eq!((record.state, record.crashes, record.due_at), (State::Held, 1, None));
-    assert_eq!(trial.restart().queued, [("default".to_owned(), 2)].into(), "what is held is not queued");
+    assert_eq!(
+        trial.restart().queued,
+        queued("default", &[(Holdup::None, 1), (Holdup::Time, 1)]),
+        "what is held is not queued"
+    );
     let Answer::Woken { jobs, .. } = trial.answer(wake(i64::MAX, 1)) else { panic!("it is answered") };
     assert_eq!(jobs.iter().map(|job| job.id.0).collect::<Vec<u64>>(), [3], "no time ends the others");
 
@@ -346,7 +357,7 @@ pub fn a_wait_for_a_person_ends_with_a_release(trial: &mut Trial) {
     assert_eq!((request, told), (RequestId(6), vec![2, 1]), "a job named twice is one");
     assert_eq!([1, 2].map(|id| trial.record(id).crashes), [0, 0], "their crashes are forgiven");
     assert_eq!(trial.line(), [1, 2, 3, 4]);
-    assert_eq!(trial.restart().queued, [("default".to_owned(), 4)].into());
+    assert_eq!(trial.restart().queued, queued("default", &[(Holdup::None, 4)]));
 }
 
 /// No machine of ours does this, but nothing in the contract forbids it.

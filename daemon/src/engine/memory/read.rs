@@ -12,7 +12,7 @@ use crate::engine::large_bytes;
 use crate::engine::{
     ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
-use crate::job::{CallbackId, Holdup, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
+use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
 
 impl Memory {
     /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
@@ -218,8 +218,6 @@ impl Memory {
             next_job: self.next_job.max(self.reserved_below).max(1),
             next_callback: self.next_callback.max(1),
             queued: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            following: BTreeMap::new(),
             replaced: self.replaced(),
             interrupted: Vec::new(),
             boot: self.boot.clone(),
@@ -291,15 +289,7 @@ impl Memory {
 
         let holdup = row.place.holdup();
         if let Some(holdup) = holdup {
-            let pool = row.work.pool.to_string();
-            let held_up = match holdup {
-                Holdup::None => None,
-                Holdup::Time => Some(&mut restored.waiting),
-                Holdup::Predecessor => Some(&mut restored.following),
-            };
-            for counts in [Some(&mut restored.queued), held_up].into_iter().flatten() {
-                *counts.entry(pool.clone()).or_default() += 1;
-            }
+            restored.queued.entry(row.work.pool.to_string()).or_default().add(holdup, 1);
         }
 
         if let Some(tie) = row.work.tie {

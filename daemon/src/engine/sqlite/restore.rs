@@ -11,7 +11,7 @@ use rusqlite::{Connection, Result};
 use super::columns::{Columns, columns};
 use super::{deadlines, insert, meta, places, turns};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
-use crate::job::{CallbackId, Process, ProcessId, Retries, Tie, Tries};
+use crate::job::{CallbackId, Holdup, Process, ProcessId, Queued, Retries, Tie, Tries};
 
 columns! {
     MetaColumn { next_job = "max(next_job, volatile_below)", next_callback }
@@ -57,11 +57,8 @@ columns! {
 }
 
 pub fn read(connection: &Connection) -> Result<Restored> {
-    let (queued, waiting, following) = count_queued(connection)?;
     let mut restored = Restored {
-        queued,
-        waiting,
-        following,
+        queued: count_queued(connection)?,
         replaced: turns::read_replaced(connection)?,
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
@@ -128,27 +125,25 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
-type Counts = BTreeMap<String, u64>;
-
-/// All of them, those that wait for a time, and those that wait for another job. Counted in the index, which
-/// takes some 40 ms for a million jobs; a number kept beside the rows would have to be kept right.
-fn count_queued(connection: &Connection) -> Result<(Counts, Counts, Counts)> {
-    let mut queued = count(connection, CountColumn::IN_LINE)?;
-    let waiting = count(connection, CountColumn::WAITING)?;
-    let following = count(connection, CountColumn::FOLLOWING)?;
-    for (pool, jobs) in waiting.iter().chain(&following) {
-        *queued.entry(pool.clone()).or_default() += jobs;
+/// Counted in the indexes, which takes some 40 ms for a million jobs; a number kept beside the rows would have
+/// to be kept right.
+fn count_queued(connection: &Connection) -> Result<BTreeMap<String, Queued>> {
+    let mut queued: BTreeMap<String, Queued> = BTreeMap::new();
+    for (holdup, select) in [
+        (Holdup::None, CountColumn::IN_LINE),
+        (Holdup::Time, CountColumn::WAITING),
+        (Holdup::Predecessor, CountColumn::FOLLOWING),
+    ] {
+        let mut select = connection.prepare(select)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let columns = Columns::of(row);
+            let pool: String = columns.get(CountColumn::pool)?;
+            let jobs = columns.size(CountColumn::jobs)?.unwrap_or(0);
+            queued.entry(pool).or_default().add(holdup, jobs);
+        }
     }
-    Ok((queued, waiting, following))
-}
-
-fn count(connection: &Connection, select: &str) -> Result<Counts> {
-    let mut select = connection.prepare(select)?;
-    let counts = select.query_map([], |row| {
-        let columns = Columns::of(row);
-        Ok((columns.get(CountColumn::pool)?, columns.size(CountColumn::jobs)?.unwrap_or(0)))
-    })?;
-    counts.collect()
+    Ok(queued)
 }
 
 fn read_next_due(connection: &Connection) -> Result<Option<i64>> {

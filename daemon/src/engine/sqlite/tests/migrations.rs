@@ -136,15 +136,15 @@ fn a_database_of_every_version_is_brought_up_to_date_with_nothing_missing() {
 fn assert_restored(store: &Fixture, version: usize) {
     let restored = &store.restored;
     assert_eq!((restored.next_job, restored.next_callback), (50, 60));
-    let queued = match version {
-        ..3 => 2,
-        3..11 => 3,
-        11.. => 4,
-    };
-    assert_eq!(restored.queued, [("default".to_owned(), queued)].into());
+    let waiting = u64::from(version >= 7);
+    let counts = [
+        (Holdup::None, 2 + u64::from(version >= 3) - waiting),
+        (Holdup::Time, waiting),
+        (Holdup::Predecessor, u64::from(version >= 11)),
+    ];
+    assert_eq!(restored.queued, queued("default", &counts));
     assert_eq!(restored.next_deadline_us, (version >= 11).then_some(150));
-    let following = (version >= 11).then_some(("default".to_owned(), 1));
-    assert_eq!((&restored.following, &restored.replaced), (&following.into_iter().collect(), &vec![]));
+    assert_eq!(restored.replaced, []);
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
     let crashes = if version < 10 { 1 } else { 2 };

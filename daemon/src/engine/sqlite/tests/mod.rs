@@ -11,6 +11,7 @@ mod queue;
 pub(in crate::engine::sqlite) mod recorder;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,7 +155,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     store = open(dir.path());
     assert_eq!((store.restored.next_job, store.restored.next_callback), (2, 4));
     assert_eq!(store.restored.stdin, ["token".to_owned()].into(), "its input is needed until it has ended");
-    assert_eq!(store.restored.queued, [("default".to_owned(), 1)].into());
+    assert_eq!(store.restored.queued, queued("default", &[(Holdup::None, 1)]));
     let Answer::Fetched { jobs, complete: true, .. } = store.answer(fetch(None, 10)) else {
         panic!("the queue is not empty");
     };
@@ -180,7 +181,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         process: Some(Process { pid: ProcessId::new(11), start_ticks: Some(5) }),
         stopping: None,
     };
-    assert_eq!((&store.restored.queued, &store.restored.interrupted), (&[].into(), &vec![interrupted]));
+    assert_eq!((&store.restored.queued, &store.restored.interrupted), (&BTreeMap::new(), &vec![interrupted]));
     let record = store.record(1);
     assert_eq!(
         (record.state, record.attempt, record.pid, record.worker_pid),
@@ -265,7 +266,7 @@ fn a_job_that_waits_for_room_is_in_the_queue() {
     assert_eq!((store.record(1).state, store.queued()), (State::Retrying, vec![1, 2]));
     store.close();
     let store = open(dir.path());
-    assert_eq!(store.restored.queued, [("default".to_owned(), 2)].into());
+    assert_eq!(store.restored.queued, queued("default", &[(Holdup::None, 2)]));
     let canceled = store.answer(cancel(1));
     let Answer::Ended { id: JobId(1), record: None, dequeued, .. } = canceled else { panic!("{canceled:?}") };
     assert_eq!(dequeued, Some(Dequeued { pool: Arc::from("default"), holdup: Holdup::None }));

@@ -12,7 +12,7 @@ use crate::engine::sqlite::deadlines::DeadlineColumn;
 use crate::engine::sqlite::records::ReadyColumn;
 use crate::engine::sqlite::{Durability, Options, Sqlite};
 use crate::engine::{Answer, Boot, Move};
-use crate::job::{Call, JobKind, Place, Position, Retries, Tries, Until, Work};
+use crate::job::{Call, Holdup, JobKind, Place, Position, Retries, Tries, Until, Work};
 
 fn of_priority(priority: i32) -> Arc<Work> {
     Arc::new(Work { priority, ..Work::clone(&work(&["a"], &[])) })
@@ -84,7 +84,11 @@ fn a_failed_job_is_in_no_queue_until_its_next_attempt_is_due() {
     store.close();
     store = open(dir.path());
     assert_eq!(store.restored.next_due_us, Some(NOW_US + 10));
-    assert_eq!(store.restored.queued, [("default".to_owned(), 4)].into(), "those that wait are counted");
+    assert_eq!(
+        store.restored.queued,
+        queued("default", &[(Holdup::None, 2), (Holdup::Time, 2)]),
+        "those that wait are counted"
+    );
     let due = |until_us, limit| match store.answer(wake(until_us, limit)) {
         Answer::Woken { jobs, next_us, .. } => {
             let told =
