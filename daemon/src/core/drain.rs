@@ -75,7 +75,7 @@ impl Core {
         let is_held_up = match holdup {
             Holdup::None => false,
             Holdup::Time => !self.is_due_soon(),
-            Holdup::Predecessor => true,
+            Holdup::Others | Holdup::Predecessor => true,
         };
         !is_held_up && self.pools.named(pool).is_some_and(can_start)
     }

@@ -10,10 +10,10 @@ use pool_proto::Record;
 use pool_proto::nouns::CallProgress;
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Turns};
+use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Position, Process, ProcessId, Program, Ready, RequestId, SpawnFailure,
-    Work,
+    Until, Work,
 };
 
 /// The time of an event, as the shell read it.
@@ -196,8 +196,7 @@ pub enum Effect {
     Insert {
         request: RequestId,
         jobs: Vec<Arc<Work>>,
-        /// From when their deadlines are counted: see [`Due`](super::waits::due::Due).
-        deadlines_from_us: i64,
+        times: Times,
     },
     Change(Change),
     /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and
@@ -298,13 +297,14 @@ pub struct SeatOf {
 #[derive(Debug, PartialEq)]
 pub enum Fact {
     /// `jobs`, with ids from `first` on, are kept. In place of those at the places in `existing` there are
-    /// other ones, which were before.
+    /// other ones, which were before. `waiting`: those that are not in their lines, and for what they wait.
     Accepted {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         existing: Vec<(usize, JobId)>,
         turns: Turns,
+        waiting: Vec<(JobId, Until)>,
     },
     /// They are not even tried to be kept.
     Denied {

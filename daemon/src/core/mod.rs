@@ -52,6 +52,7 @@ pub use settings::{CallbackSettings, PoolSettings, QUICK, Settings};
 use timers::{Timer, Timers};
 pub use view::Reach;
 use waits::deadlines::Deadlines;
+use waits::dependents::Resolving;
 use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
@@ -89,6 +90,8 @@ pub struct Core {
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
     due: Due,
+    /// The engine has been asked to look at dependents, and has not answered; and whether there are more.
+    resolving: Resolving,
     deadlines: Deadlines,
     engine_failing: bool,
     /// Told to stop for a second time.
@@ -116,6 +119,7 @@ impl Core {
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
+            resolving: Resolving::default(),
             due: Due::new(restored.boot.began_us.unwrap_or_else(|| now.wall_us - micros(now.monotonic))),
             deadlines: Deadlines::default(),
             engine_failing: false,
@@ -158,6 +162,10 @@ impl Core {
         core.configure(settings);
         core.restore_ties(&restored.tied, &requeued);
         core.end_replaced(&restored.replaced);
+        core.end_failed(&restored.failed);
+        if restored.has_unresolved {
+            core.resolve();
+        }
         core.dispatch();
         let effects = std::mem::take(&mut core.effects);
         (core, effects)
@@ -220,15 +228,19 @@ impl Core {
 
     fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Inserted { request, first, jobs, untied, existing, turns } => {
-                self.on_inserted(request, first, jobs, &untied, existing, turns);
+            Answer::Inserted { request, first, jobs, existing, turns, conditions } => {
+                self.on_inserted(request, first, jobs, existing, turns, conditions);
             }
             Answer::Refused { request, refusal: _ } => _ = self.take_submission(request),
             Answer::Placed { id, attempt, worker } => self.on_placed(id, attempt, worker),
             Answer::Lost { id } => self.on_lost(id),
-            Answer::Ended { id, record, callbacks, dequeued, stdin: _, next } => {
+            Answer::Ended { id, record, callbacks, dequeued, stdin: _, next, has_dependents } => {
                 self.on_kept_end(id, record, callbacks, dequeued, next);
+                if has_dependents {
+                    self.resolve();
+                }
             }
+            Answer::Resolved { jobs, failed, more } => self.on_resolved(&jobs, &failed, more),
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::desk::{Account, Admission};
-use crate::engine::{Offer, Turns};
+use crate::engine::{Conditional, Offer, Turns};
 use crate::job::{ProcessId, Ready, Tries, Work};
 use crate::start::config::Config;
 
@@ -43,8 +43,8 @@ fn insert(core: &mut Core, id: u64) -> Arc<Work> {
     let work = Admission::new(Account::default()).admit(job, 0, &Config::default(), pool).unwrap();
     let (request, jobs) = (RequestId(id), vec![work.clone()]);
     core.handle(START, Event::Submit { request, jobs: jobs.clone() });
-    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns };
+    let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
+    let inserted = Answer::Inserted { request, first: JobId(id), jobs, existing, turns, conditions };
     core.handle(START, Event::Answer(inserted));
     work
 }

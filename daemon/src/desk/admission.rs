@@ -3,13 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use pool_proto::nouns::limits::{RESOURCES, cpus_as_text, cpus_from_text};
-use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, Limits, MAX_KEY, On, OnCrash};
+use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, Limits, MAX_KEY, On, OnCrash};
+use pool_proto::text::parse_rfc3339;
 use pool_proto::{Json, OsText, Refusal};
 
-use crate::job::{Call, Environment, JobKind, Key, NewCallback, Retries, Tie, Unique, Work};
+use crate::job::{
+    After, Call, Conditions, Environment, JobId, JobKind, Key, NewCallback, NotBefore, Retries, Tie, Unique,
+    Work, micros,
+};
 use crate::start::config::Config;
 
 /// Environments remembered, so that jobs of the same shell share one; larger ones are not.
@@ -25,6 +29,9 @@ const DEFAULT_UMASK: u32 = 0o022;
 
 /// A callback's command is one argument of a shell, of which execve(2) takes so many bytes.
 const MAX_COMMAND: usize = 128 * 1024 - 1;
+
+/// Jobs after which one job may be to run.
+const MAX_DEPENDENCIES: usize = 10_000;
 
 /// Checks and completes jobs.
 #[derive(Debug, Clone)]
@@ -270,6 +277,7 @@ impl Admission {
                           leave the unique name or the tie out";
             return Err(Fault("unique", reason.to_owned()));
         }
+        let conditions = conditions(&job)?;
         let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
         for (field, on, commands) in [
@@ -307,6 +315,7 @@ impl Admission {
             retries,
             key,
             unique,
+            conditions,
             callbacks,
         })
     }
@@ -412,6 +421,10 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
         deadline_s: job.deadline_s.or(defaults.deadline_s),
+        hold: job.hold.or(defaults.hold),
+        delay_s: job.delay_s.or(defaults.delay_s),
+        at: job.at.or_else(|| defaults.at.clone()),
+        after: job.after.or_else(|| defaults.after.clone()),
         tie: job.tie.or_else(|| defaults.tie.clone()),
         on_crash: job.on_crash.or(defaults.on_crash),
         priority: job.priority.or(defaults.priority),
@@ -489,6 +502,10 @@ fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) ->
         ("callbacks", has_callbacks),
         ("key", job.key.is_some()),
         ("unique", job.unique.is_some()),
+        ("hold", job.hold == Some(true)),
+        ("delay_s", job.delay_s.is_some()),
+        ("at", job.at.is_some()),
+        ("after", job.after.as_ref().is_some_and(|after| !after.is_empty())),
         ("tie", matches!(tie, Some(Tie::Job(_)))),
         ("on_crash", job.on_crash == Some(OnCrash::Hold)),
     ];
@@ -538,6 +555,39 @@ fn unique(job: &Job) -> Result<Option<Unique>, Fault> {
         }
         (None, None) => Ok(None),
     }
+}
+
+/// What the job waits for before it begins.
+fn conditions(job: &Job) -> Result<Option<Box<Conditions>>, Fault> {
+    let delay = duration("delay_s", job.delay_s)?;
+    let start = match (delay, &job.at) {
+        (Some(_), Some(_)) => return Err(Fault("at", "name a time or a delay, not both".to_owned())),
+        (Some(delay), None) => Some(NotBefore::Delay(delay)),
+        (None, Some(at)) => Some(NotBefore::At { us: time_us(at)? }),
+        (None, None) => None,
+    };
+    let mut after: BTreeMap<u64, On> = BTreeMap::new();
+    for &Dependency { id, on } in job.after.iter().flatten() {
+        let on = on.unwrap_or(On::Success);
+        if after.insert(id, on).is_some_and(|known| known != on) {
+            return Err(Fault("after", format!("job {id} cannot end both ways: name it once")));
+        }
+    }
+    if after.len() > MAX_DEPENDENCIES {
+        let reason = format!("takes {MAX_DEPENDENCIES} jobs at most, these are {}", after.len());
+        return Err(Fault("after", reason));
+    }
+    let after = after.into_iter().map(|(id, on)| After { id: JobId(id), on }).collect();
+    let conditions = Conditions { hold: job.hold.unwrap_or(false), start, after };
+    Ok((conditions != Conditions::default()).then(|| Box::new(conditions)))
+}
+
+/// In microseconds since 1970.
+fn time_us(text: &str) -> Result<i64, Fault> {
+    let fault = || Fault("at", format!("{text:?} is no time: write it as 2026-12-01T09:00:00Z"));
+    let time = parse_rfc3339(text).ok_or_else(fault)?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| fault())?;
+    Ok(micros(since))
 }
 
 fn check_name(field: &'static str, text: Option<&OsText>) -> Result<(), Fault> {

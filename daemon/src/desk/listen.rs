@@ -126,6 +126,7 @@ impl Desk {
             Change::Insert(_)
             | Change::Release { .. }
             | Change::Wake { .. }
+            | Change::Resolve { .. }
             | Change::BeginCallback { .. }
             | Change::SetPool { .. } => {}
         }
@@ -160,7 +161,7 @@ impl Desk {
             }
             Place::Waiting(Until::Person) => (HappeningKind::Held, moved.reason.clone()),
             // Only a submission puts a job there.
-            Place::Waiting(Until::Predecessor) => return,
+            Place::Waiting(Until::Predecessor | Until::Others | Until::Start { .. }) => return,
             // Told with the record, when it is kept.
             Place::Ended(_) => return,
         };
@@ -322,6 +323,7 @@ fn why_stopping(reason: StopReason) -> &'static str {
         StopReason::TimedOut => "its time is up",
         StopReason::Deadline => "its deadline is over",
         StopReason::Untied(_) => "what it was tied to has ended",
+        StopReason::Dependency(_) => "a job that it was to run after has not ended as it was to",
         StopReason::Replaced(_) => "another job of its unique name takes its place",
         StopReason::Shutdown => "poold ends",
     }

@@ -303,10 +303,14 @@ impl Desk {
 
     fn on_fact(&mut self, fact: Fact, core: &Core) {
         match fact {
-            Fact::Accepted { request, first, jobs, existing, turns } => {
+            Fact::Accepted { request, first, jobs, existing, turns, waiting } => {
                 self.hear_of_acceptance(first, &jobs, &existing, &turns);
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
-                self.on_accepted(request, first, jobs.len(), &existing, &turns, is_stalled);
+                let stalled = (first.0..).map(JobId).take(if is_stalled { jobs.len() } else { 0 });
+                let waiting = waiting.into_iter().map(|(id, _)| id);
+                let most = submit::MOST_OBSTRUCTED;
+                let obstructed = stalled.take(most).chain(waiting.take(most)).collect();
+                self.on_accepted(request, first, jobs.len(), &existing, &turns, obstructed);
             }
             Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
@@ -354,6 +358,7 @@ impl Desk {
             | Answer::Lost { .. }
             | Answer::Ended { .. }
             | Answer::Released { .. }
+            | Answer::Resolved { .. }
             | Answer::Woken { .. }
             | Answer::Overdue { .. }
             | Answer::Fetched { .. }

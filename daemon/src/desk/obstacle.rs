@@ -5,7 +5,7 @@
 //! come later when they come. That an obstacle is gone is not told: the start or the end of the job shows it.
 
 use pool_proto::methods::{Canceled, Submitted};
-use pool_proto::nouns::{Obstacle, ObstacleKind, Progress, ProgressEvent};
+use pool_proto::nouns::{Dependency, Obstacle, ObstacleKind, Progress, ProgressEvent};
 use pool_proto::text::rfc3339;
 use pool_proto::{OsText, Record, State};
 
@@ -32,6 +32,8 @@ impl Desk {
                 Some(unwritten_start(id, failure))
             }
             (State::Held, _) => Some(held(id, record.reason.as_deref())),
+            (State::Scheduled, _) => Some(scheduled(id, record.due_at.as_deref().unwrap_or_default())),
+            (State::Blocked, _) => Some(blocked(id, record.after.as_deref().unwrap_or_default())),
             (State::Retrying, _) if record.due_at.is_some() => {
                 let due_at = record.due_at.as_deref().unwrap_or_default();
                 Some(retry(id, due_at, record.reason.as_deref()))
@@ -83,7 +85,7 @@ impl Desk {
             (Place::Ended(_), Some(failure)) => unwritten_end(id, failure),
             (Place::Running(_), Some(failure)) if moved.confirm => unwritten_start(id, failure),
             // Only a submission puts a job there.
-            (Place::Waiting(Until::Predecessor), _) => return,
+            (Place::Waiting(Until::Predecessor | Until::Others | Until::Start { .. }), _) => return,
             (Place::Ended(_) | Place::Running(_) | Place::Queued { .. } | Place::Stopping(_), _) => return,
         };
         self.tell_obstacle(&obstacle);
@@ -121,6 +123,21 @@ impl Desk {
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
     let reason = format!("job {id} is held: {}", reason.unwrap_or("a person has to decide"));
     Obstacle { id: id.0, kind: ObstacleKind::Held, reason, lasts: None }
+}
+
+fn scheduled(id: JobId, due_at: &str) -> Obstacle {
+    let reason = format!("job {id} does not start before {due_at}");
+    Obstacle { id: id.0, kind: ObstacleKind::Scheduled, reason, lasts: None }
+}
+
+fn blocked(id: JobId, after: &[Dependency]) -> Obstacle {
+    const NAMED: usize = 3;
+
+    let mut named: Vec<String> =
+        after.iter().take(NAMED).map(|dependency| dependency.id.to_string()).collect();
+    named.extend((after.len() > NAMED).then(|| "others".to_owned()));
+    let reason = format!("job {id} waits for the end of {}", named.join(", "));
+    Obstacle { id: id.0, kind: ObstacleKind::Blocked, reason, lasts: None }
 }
 
 fn turn(id: JobId, before: u64, unique: Option<&OsText>) -> Obstacle {

@@ -57,6 +57,9 @@ impl Submission {
     }
 }
 
+/// So many of a submission are looked at for what they wait for.
+pub const MOST_OBSTRUCTED: usize = MOST_TOLD as usize;
+
 impl Desk {
     pub(super) fn on_submit(
         &mut self,
@@ -170,7 +173,7 @@ impl Desk {
         self.command(core::Event::Submit { request, jobs });
     }
 
-    /// The jobs are kept, or were before. `is_stalled`: their pool starts nothing.
+    /// The jobs are kept, or were before. `obstructed`: the first ones that wait for something besides a slot.
     pub(super) fn on_accepted(
         &mut self,
         request: RequestId,
@@ -178,7 +181,7 @@ impl Desk {
         count: usize,
         existing: &[(usize, JobId)],
         turns: &Turns,
-        is_stalled: bool,
+        obstructed: Vec<JobId>,
     ) {
         let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
         let spooled = submission.take_spooled();
@@ -222,8 +225,7 @@ impl Desk {
         let existing = existing.iter().filter(|&&(place, _)| !turns.is_skipped(place));
         let mut unknown: Vec<JobId> = existing.map(|&(_, id)| id).collect();
         if submission.tells_obstacles {
-            let stalled = awaited.iter().copied().filter(|_| is_stalled).take(MOST_TOLD as usize);
-            unknown.extend(stalled.chain(turns.waiting.iter().map(|&(id, _)| id).take(MOST_TOLD as usize)));
+            unknown.extend(obstructed.into_iter().filter(|id| awaited.contains(id)));
             unknown.sort_unstable();
             unknown.dedup();
         }

@@ -10,21 +10,21 @@ use pool_proto::{OsText, Record, Refusal};
 use super::Boot;
 use crate::job::{
     CallbackId, Holdup, JobId, Position, Process, ProcessId, Queued, Ready, RequestId, Retries, StopReason,
-    Tie, Tries, Work, micros,
+    Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in
+    /// `existing`: the places in `jobs`, in
     /// order, of those that were not added, and which jobs hold their keys or unique names.
     Inserted {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
-        untied: Vec<JobId>,
         existing: Vec<(usize, JobId)>,
         turns: Turns,
+        conditions: Conditional,
     },
     /// Nothing of a request's change was made, or what it asks for cannot be read.
     Refused {
@@ -46,19 +46,28 @@ pub enum Answer {
     },
     /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
     /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input,
-    /// which nobody needs any more. `next`: the job that has waited for this end, and is in its line now.
+    /// which nobody needs any more. `next`: the next job of its unique name, and what that waits for now.
+    /// `has_dependents`: jobs were to run after it, which [`Change::Resolve`](super::Change::Resolve) sees to.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
         dequeued: Option<Dequeued>,
         stdin: Option<String>,
-        next: Option<Ready>,
+        next: Option<(Ready, Option<Until>)>,
+        has_dependents: bool,
     },
     /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
         request: RequestId,
         jobs: Vec<Released>,
+    },
+    /// Jobs that have waited for the ends of others wait for these no more. `failed`: those whose other job,
+    /// named beside them, has not ended as it was to. `more`: not all have been looked at.
+    Resolved {
+        jobs: Vec<Released>,
+        failed: Vec<(JobId, JobId)>,
+        more: bool,
     },
     /// In their lines, or pending, again. `next_us`: when others are due.
     Woken {
@@ -128,6 +137,25 @@ pub struct Dequeued {
     pub holdup: Holdup,
 }
 
+/// New jobs that are not in their lines, or not for long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conditional {
+    /// Those that are tied to a job which has ended already.
+    pub untied: Vec<JobId>,
+    /// Those that wait, in order, and for what.
+    pub waiting: Vec<(JobId, Until)>,
+    /// Those that were to run after a job which has ended in another way, each with that one.
+    pub failed: Vec<(JobId, JobId)>,
+}
+
+impl Conditional {
+    /// What the job waits for.
+    pub fn until(&self, id: JobId) -> Option<Until> {
+        let at = self.waiting.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.waiting[at].1)
+    }
+}
+
 /// What unique names have brought about in an insertion.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turns {
@@ -154,11 +182,12 @@ impl Turns {
     }
 }
 
-/// Where a job is queued again.
+/// A job that has waited, and its place in its line. `until`: what it waits for now; none where it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
     pub position: Position,
     pub pool: Arc<str>,
+    pub until: Option<Until>,
 }
 
 /// A callback ready to run.
@@ -183,6 +212,10 @@ pub struct Restored {
     pub queued: BTreeMap<String, Queued>,
     /// Jobs that are still to be canceled, each with the one that takes its place.
     pub replaced: Vec<(JobId, JobId)>,
+    /// Jobs that are still to be canceled, each with the one after which it was to run.
+    pub failed: Vec<(JobId, JobId)>,
+    /// Jobs have ended whose dependents have not all been looked at.
+    pub has_unresolved: bool,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
     /// The boot of the machine that the processes named are of, and by whose clock is written what waits.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::job::{CallbackId, JobId, Outcome, Place, ProcessId, RequestId, Start, Tries, Work, micros};
+use crate::job::{
+    CallbackId, JobId, NotBefore, Outcome, Place, ProcessId, RequestId, Start, Tries, Work, micros,
+};
 
 /// A fact to be kept.
 #[derive(Debug, PartialEq)]
@@ -21,6 +23,9 @@ pub enum Change {
     /// The trigger of [`Until::Time`](crate::job::Until::Time): jobs and callbacks that are due by then wait
     /// no more; so many at most, the first ones. Answered by [`Answer::Woken`](super::Answer::Woken).
     Wake { until_us: i64, limit: u32 },
+    /// The trigger of [`Until::Others`](crate::job::Until::Others): of the jobs that were to run after others
+    /// which have ended, so many are looked at. Answered by [`Answer::Resolved`](super::Answer::Resolved).
+    Resolve { limit: u32 },
     /// A pending callback runs: its attempt is counted. Answered by
     /// [`Answer::CallbackBegun`](super::Answer::CallbackBegun).
     BeginCallback { id: CallbackId },
@@ -49,15 +54,31 @@ pub struct Insertion {
     pub first_callback: CallbackId,
     /// Never empty; all of them volatile, or none.
     pub jobs: Vec<Arc<Work>>,
+    pub times: Times,
+}
+
+/// When jobs are submitted, in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// By the wall's clock.
     pub submitted_us: i64,
-    /// From when their deadlines are counted, by the clock of what waits: the wall's as it was at the start
-    /// of poold, and what has passed since.
-    pub deadlines_from_us: i64,
+    /// By the clock of what waits, from which deadlines and delays are counted.
+    pub counted_from_us: i64,
 }
 
 /// The deadline of a job, counted from then; the last time that can be written where that is too long.
 pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
     work.deadline.map(|deadline| from_us.saturating_add(micros(deadline)))
+}
+
+/// The time before which a job does not begin, by the clock of what waits.
+pub fn not_before_us(times: &Times, work: &Work) -> Option<i64> {
+    let from_us = times.counted_from_us;
+    let start = work.conditions.as_ref()?.start?;
+    Some(match start {
+        NotBefore::Delay(delay) => from_us.saturating_add(micros(delay)),
+        NotBefore::At { us } => us.saturating_add(from_us.saturating_sub(times.submitted_us)),
+    })
 }
 
 /// Where a job is from now on, and what is known of it there: the one operation on a job.
@@ -127,7 +148,10 @@ impl Change {
         match self {
             Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } => true,
             Self::Move(moved) => moved.is_promise(),
-            Self::Wake { .. } | Self::BeginCallback { .. } | Self::EndCallback { .. } => false,
+            Self::Wake { .. }
+            | Self::Resolve { .. }
+            | Self::BeginCallback { .. }
+            | Self::EndCallback { .. } => false,
         }
     }
 
@@ -135,7 +159,7 @@ impl Change {
     pub fn enters_line(&self) -> bool {
         match self {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
-            Self::Release { .. } | Self::Wake { .. } => true,
+            Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
@@ -160,6 +184,7 @@ impl Change {
             }
             Self::Release { .. }
             | Self::Wake { .. }
+            | Self::Resolve { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => 0,
@@ -173,6 +198,7 @@ impl Change {
             Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
             | Self::Wake { .. }
+            | Self::Resolve { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => 1,
@@ -217,10 +243,7 @@ impl Move {
         match self.to {
             // Somebody is told of the end, or that it waits for a decision.
             Place::Ended(_) | Place::Waiting(crate::job::Until::Person) => true,
-            Place::Queued { .. }
-            | Place::Waiting(crate::job::Until::Time { .. } | crate::job::Until::Predecessor)
-            | Place::Running(_)
-            | Place::Stopping(_) => self.confirm,
+            Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => self.confirm,
         }
     }
 }

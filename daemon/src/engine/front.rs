@@ -12,7 +12,10 @@ use pool_proto::Refusal;
 
 use super::line::Line;
 use super::reserved_ids::ReservedIds;
-use super::{Answer, Change, Chore, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored, Turns};
+use super::{
+    Answer, Change, Chore, Conditional, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored,
+    Times,
+};
 use crate::job::{CallbackId, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
 
 /// What an engine says to the rest of the daemon.
@@ -86,20 +89,13 @@ impl Front {
     // ---- from the core and the desk ----
 
     /// New jobs get their ids.
-    pub fn insert(
-        &mut self,
-        request: RequestId,
-        jobs: Vec<Arc<Work>>,
-        submitted_us: i64,
-        deadlines_from_us: i64,
-    ) {
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times) {
         let insertion = Insertion {
             request,
             first: JobId(self.next_job),
             first_callback: CallbackId(self.next_callback),
             jobs,
-            submitted_us,
-            deadlines_from_us,
+            times,
         };
         self.next_job += insertion.jobs.len() as u64;
         self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
@@ -134,6 +130,7 @@ impl Front {
             Change::Insert(_)
             | Change::Release { .. }
             | Change::Wake { .. }
+            | Change::Resolve { .. }
             | Change::BeginCallback { .. }
             | Change::EndCallback { .. }
             | Change::SetPool { .. } => None,
@@ -214,15 +211,16 @@ impl Front {
     /// The pools in whose lines something has changed.
     fn note_answer(&mut self, answer: &Answer) -> Vec<Arc<str>> {
         match answer {
-            Answer::Inserted { first, jobs, existing, turns, .. } => {
-                self.note_inserted(*first, jobs, existing, turns)
+            Answer::Inserted { first, jobs, existing, conditions, .. } => {
+                self.note_inserted(*first, jobs, existing, conditions)
             }
-            Answer::Released { jobs, .. } => self.note_released(jobs),
+            Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
             Answer::Woken { jobs, .. } => self.note_back(jobs),
             Answer::Fetched { pool, .. } => vec![pool.clone()],
             Answer::Ended { id, next, .. } => {
                 self.note_gone(*id);
-                self.note_back(next.as_slice())
+                let next = next.as_ref().filter(|(_, until)| until.is_none());
+                self.note_back(next.map(|(ready, _)| ready))
             }
             Answer::Lost { id } => {
                 self.note_gone(*id);
@@ -252,12 +250,12 @@ impl Front {
         first: JobId,
         jobs: &[Arc<Work>],
         existing: &[(usize, JobId)],
-        turns: &Turns,
+        conditions: &Conditional,
     ) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
         for (place, (id, work)) in (first.0..).map(JobId).zip(jobs).enumerate() {
-            if taken.next_if_eq(&place).is_some() || turns.before(id).is_some() {
+            if taken.next_if_eq(&place).is_some() || conditions.until(id).is_some() {
                 continue;
             }
             if !pools.contains(&work.pool) {
@@ -270,15 +268,16 @@ impl Front {
     }
 
     fn note_released(&mut self, jobs: &[Released]) -> Vec<Arc<str>> {
-        let pools: BTreeSet<Arc<str>> = jobs.iter().map(|released| released.pool.clone()).collect();
-        for Released { position, pool } in jobs {
+        let mut pools = BTreeSet::new();
+        for Released { position, pool, .. } in jobs.iter().filter(|released| released.until.is_none()) {
             self.line(pool).released(*position);
+            pools.insert(pool.clone());
         }
         pools.into_iter().collect()
     }
 
     /// Jobs wait no more. One whose end is under way does not come back: the backing gets its end after this.
-    fn note_back(&mut self, jobs: &[Ready]) -> Vec<Arc<str>> {
+    fn note_back<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Ready>) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         for ready in jobs {
             if self.leaving.contains(&ready.id) {

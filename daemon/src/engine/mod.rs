@@ -39,9 +39,11 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use answer::{Answer, CallbackRun, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns};
+pub use answer::{
+    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns,
+};
 pub use boot::Boot;
-pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, deadline_us};
+pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, deadline_us, not_before_us};
 pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;
@@ -253,14 +255,8 @@ impl<B: Backing> Engine<B> {
     }
 
     /// Keeps new jobs, under ids of its own choice. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
-    pub fn insert(
-        &mut self,
-        request: RequestId,
-        jobs: Vec<Arc<Work>>,
-        submitted_us: i64,
-        deadlines_from_us: i64,
-    ) {
-        self.front.insert(request, jobs, submitted_us, deadlines_from_us);
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times) {
+        self.front.insert(request, jobs, times);
         self.route();
     }
 

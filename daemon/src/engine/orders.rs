@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
 
-use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room};
+use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
     Call, CallbackId, Environment, Holdup, JobId, JobKind, NewCallback, Outcome, Place, Position, Process,
     ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
@@ -38,6 +38,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         retries: Retries::NONE,
         key: None,
         unique: None,
+        conditions: None,
         callbacks: callbacks
             .iter()
             .map(|&(on, command)| NewCallback { on, command: command.into() })
@@ -61,8 +62,8 @@ pub fn call(volatile: bool) -> Arc<Work> {
 pub fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
     let (first, first_callback) = (JobId(first), CallbackId(first_callback));
     let request = RequestId(first.0);
-    let (submitted_us, deadlines_from_us) = (NOW_US, NOW_US);
-    let insertion = Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us };
+    let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
+    let insertion = Insertion { request, first, first_callback, jobs, times };
     Order::Change(Change::Insert(insertion))
 }
 

@@ -61,12 +61,19 @@ impl ReservedIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Times;
     use crate::job::{CallbackId, JobId, RequestId};
 
     fn insertion(first: u64) -> Insertion {
         let (call, first_callback) = (RequestId(first), CallbackId(1));
         let (first, jobs) = (JobId(first), Vec::new());
-        Insertion { request: call, first, first_callback, jobs, submitted_us: 1, deadlines_from_us: 1 }
+        Insertion {
+            request: call,
+            first,
+            first_callback,
+            jobs,
+            times: Times { submitted_us: 1, counted_from_us: 1 },
+        }
     }
 
     fn ask(ids: &mut ReservedIds, first: u64, count: u64) -> Option<u64> {

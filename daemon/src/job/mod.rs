@@ -16,7 +16,10 @@ mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
 pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
-pub use place::{Holdup, Place, Start, Until, micros};
+pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;
 pub use tries::{MAX_BACKOFF, Position, Ready, Retries, Tries};
-pub use work::{Call, Environment, Isolate, JobKind, Key, NewCallback, Program, Tie, Unique, Wear, Work};
+pub use work::{
+    After, Call, Conditions, Environment, Isolate, JobKind, Key, NewCallback, NotBefore, Program, Tie,
+    Unique, Wear, Work,
+};

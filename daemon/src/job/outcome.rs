@@ -96,6 +96,8 @@ pub enum StopReason {
     Untied(Tie),
     /// That job takes its place, and has its unique name.
     Replaced(JobId),
+    /// A job that it was to run after has not ended as it was to.
+    Dependency(JobId),
     /// The daemon ends; the job stays queued, unless it is not to be repeated.
     Shutdown,
 }
@@ -108,7 +110,9 @@ impl StopReason {
         match earlier {
             Self::Shutdown => self != Self::Shutdown,
             Self::TimedOut => !is_last && !matches!(self, Self::TimedOut | Self::Shutdown),
-            Self::Canceled | Self::Deadline | Self::Untied(_) | Self::Replaced(_) => false,
+            Self::Canceled | Self::Deadline | Self::Untied(_) | Self::Replaced(_) | Self::Dependency(_) => {
+                false
+            }
         }
     }
 }

@@ -43,8 +43,12 @@ pub enum Place {
 pub enum Until {
     /// This time, in microseconds since 1970: the next attempt after a failed one, of a job or of a callback.
     Time { due_us: i64 },
+    /// This time, in microseconds since 1970: its first attempt does not begin before.
+    Start { due_us: i64 },
     /// Somebody releases or cancels it.
     Person,
+    /// Other jobs have ended, after which it was to run.
+    Others,
     /// The job before it of the same unique name has ended.
     Predecessor,
 }
@@ -55,15 +59,55 @@ pub enum Holdup {
     /// Nothing: it is in its line.
     #[default]
     None,
-    /// See [`Until::Time`].
+    /// See [`Until::Time`] and [`Until::Start`].
     Time,
+    /// See [`Until::Others`].
+    Others,
     /// See [`Until::Predecessor`].
     Predecessor,
 }
 
 impl Holdup {
     /// Each of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::None, Self::Time, Self::Predecessor];
+    pub const ALL: [Self; 4] = [Self::None, Self::Time, Self::Others, Self::Predecessor];
+}
+
+impl Until {
+    /// What keeps the job from its line; none where it is not queued meanwhile.
+    pub fn holdup(self) -> Option<Holdup> {
+        match self {
+            Self::Time { .. } | Self::Start { .. } => Some(Holdup::Time),
+            Self::Others => Some(Holdup::Others),
+            Self::Predecessor => Some(Holdup::Predecessor),
+            Self::Person => None,
+        }
+    }
+}
+
+/// What a job that has not begun still waits for. It waits for one thing after the other, in the order of the
+/// members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unmet {
+    /// Somebody releases it.
+    pub hold: bool,
+    /// So many other jobs end.
+    pub others: u32,
+    /// The job before it of its unique name ends.
+    pub follows: bool,
+    /// This time comes, in microseconds since 1970.
+    pub start_us: Option<i64>,
+}
+
+impl Unmet {
+    /// What it waits for now; none where it is in its line.
+    pub fn first(self) -> Option<Until> {
+        match self {
+            Self { hold: true, .. } => Some(Until::Person),
+            Self { others: 1.., .. } => Some(Until::Others),
+            Self { follows: true, .. } => Some(Until::Predecessor),
+            Self { start_us, .. } => start_us.map(|due_us| Until::Start { due_us }),
+        }
+    }
 }
 
 /// A duration as it is written down, in microseconds; what does not fit is as good as for ever.
@@ -89,9 +133,8 @@ impl Place {
     pub fn holdup(&self) -> Option<Holdup> {
         match self {
             Self::Queued { .. } => Some(Holdup::None),
-            Self::Waiting(Until::Time { .. }) => Some(Holdup::Time),
-            Self::Waiting(Until::Predecessor) => Some(Holdup::Predecessor),
-            Self::Waiting(Until::Person) | Self::Running(_) | Self::Stopping(_) | Self::Ended(_) => None,
+            Self::Waiting(until) => until.holdup(),
+            Self::Running(_) | Self::Stopping(_) | Self::Ended(_) => None,
         }
     }
 
@@ -100,6 +143,8 @@ impl Place {
         match self {
             Self::Queued { again: false } | Self::Waiting(Until::Predecessor) => State::Queued,
             Self::Queued { again: true } | Self::Waiting(Until::Time { .. }) => State::Retrying,
+            Self::Waiting(Until::Start { .. }) => State::Scheduled,
+            Self::Waiting(Until::Others) => State::Blocked,
             Self::Waiting(Until::Person) => State::Held,
             Self::Running(_) => State::Running,
             Self::Stopping(_) => State::Stopping,

@@ -101,6 +101,43 @@ pub struct Unique {
     pub if_exists: IfExists,
 }
 
+/// What a job waits for before its first attempt, besides its turn in its line: all of it has to come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Somebody releases it.
+    pub hold: bool,
+    pub start: Option<NotBefore>,
+    /// Each job once.
+    pub after: Vec<After>,
+}
+
+/// A time before which a job does not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotBefore {
+    /// So long after its submission.
+    Delay(Duration),
+    /// In microseconds since 1970, by the wall's clock.
+    At { us: i64 },
+}
+
+/// Another job that has to end, in this way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After {
+    pub id: JobId,
+    pub on: On,
+}
+
+impl After {
+    /// Whether an end of that job is the one that is waited for.
+    pub fn is_met_by(&self, succeeded: bool) -> bool {
+        match self.on {
+            On::Done => true,
+            On::Success => succeeded,
+            On::Failure => !succeeded,
+        }
+    }
+}
+
 /// What an attempt does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobKind {
@@ -171,6 +208,8 @@ pub struct Work {
     pub key: Option<Key>,
     /// None once the job is kept: the engine has it.
     pub unique: Option<Unique>,
+    /// None once the job is kept: the engine has them.
+    pub conditions: Option<Box<Conditions>>,
     /// Empty once the job is kept: the engine has them.
     pub callbacks: Vec<NewCallback>,
 }

@@ -178,6 +178,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Lost { .. }
             | Answer::Ended { .. }
             | Answer::Released { .. }
+            | Answer::Resolved { .. }
             | Answer::Woken { .. }
             | Answer::Overdue { .. }
             | Answer::CallbackBegun(_)),

@@ -42,13 +42,18 @@ impl Chronicle {
 /// The state diagram of the [core](crate::core), as the backing sees it: attempts too short to be told of
 /// leave out `running`.
 pub fn assert_transition(id: JobId, from: State, to: State) {
-    use State::{Canceled, Failed, Held, Lost, Queued, Retrying, Running, Stopping, Succeeded, TimedOut};
+    use State::{
+        Blocked, Canceled, Failed, Held, Lost, Queued, Retrying, Running, Scheduled, Stopping, Succeeded,
+        TimedOut,
+    };
     let is_drawn = match from {
-        Queued => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
+        Queued => matches!(to, Running | Retrying | Scheduled | Failed | Canceled | TimedOut),
+        Scheduled => matches!(to, Queued | Canceled | TimedOut),
+        Blocked => matches!(to, Queued | Scheduled | Canceled | TimedOut),
         Retrying => matches!(to, Running | Retrying | Failed | Canceled | TimedOut),
         Running => true,
         Stopping => matches!(to, Stopping | Canceled | TimedOut | Retrying),
-        Held => matches!(to, Queued | Canceled | TimedOut),
+        Held => matches!(to, Queued | Scheduled | Blocked | Canceled | TimedOut),
         Succeeded | Failed | Canceled | TimedOut | Lost => false,
     };
     assert!(is_drawn, "job {id} goes from {from:?} to {to:?}");

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Json;
-use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, On, OnCrash, ReadyWhen};
+use pool_proto::text::rfc3339;
 
-use crate::job::{Call, Environment, Exit, JobKind, NewCallback, Program, Retries, Wear, Work};
+use crate::job::{
+    After, Call, Environment, Exit, JobKind, NewCallback, NotBefore, Program, Retries, Wear, Work,
+};
 use crate::start::config::{CallbacksConfig, Config, PoolConfig};
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -104,6 +107,7 @@ pub fn work() -> Work {
         retries: Retries::NONE,
         key: None,
         unique: None,
+        conditions: None,
         callbacks: Vec::new(),
     }
 }
@@ -119,6 +123,13 @@ pub fn as_submitted(work: &Work) -> Job {
         let commands: Vec<_> = matching.map(|callback| callback.command.clone()).collect();
         (!commands.is_empty()).then_some(commands)
     };
+    let conditions = work.conditions.as_deref().cloned().unwrap_or_default();
+    let (delay_s, at) = match conditions.start {
+        Some(NotBefore::Delay(delay)) => (Some(delay.as_secs_f64()), None),
+        Some(NotBefore::At { us }) => (None, Some(rfc3339(us))),
+        None => (None, None),
+    };
+    let dependency = |after: &After| Dependency { id: after.id.0, on: Some(after.on) };
     let (argv, method, params) = match &work.kind {
         JobKind::Exec(argv) => (argv.clone(), None, None),
         JobKind::Call(call) => (Vec::new(), Some(call.method.clone()), call.params.clone()),
@@ -138,6 +149,10 @@ pub fn as_submitted(work: &Work) -> Job {
         timeout_s: work.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: Some(work.kill_after.as_secs_f64()),
         deadline_s: work.deadline.map(|deadline| deadline.as_secs_f64()),
+        hold: Some(conditions.hold),
+        delay_s,
+        at,
+        after: Some(conditions.after.iter().map(dependency).collect()),
         tie: work.tie.map(|tie| tie.to_string()),
         on_crash: Some(work.on_crash),
         priority: Some(work.priority),

@@ -505,7 +505,7 @@ impl World {
             Told::Answer(Answer::Inserted { first, jobs, .. }) => {
                 (first.0..first.0 + jobs.len() as u64).contains(&id.0)
             }
-            Told::Answer(Answer::Ended { next: Some(next), .. }) => next.id == id,
+            Told::Answer(Answer::Ended { next: Some((next, _)), .. }) => next.id == id,
             _ => false,
         };
         let is_told = !self.engine().is_volatile(id) || self.lined_up.contains(&id);
@@ -525,10 +525,9 @@ impl Outside for World {
         // What the engine still offers goes back to it.
         let is_of_offer = matches!(effect, core::Effect::GiveBack(_));
         assert!(!self.exited || is_of_offer, "{effect:?} after the exit");
-        let wall_us = self.now.wall_us;
         match effect {
-            core::Effect::Insert { request, jobs, deadlines_from_us } => {
-                self.engine_mut().insert(request, jobs, wall_us, deadlines_from_us);
+            core::Effect::Insert { request, jobs, times } => {
+                self.engine_mut().insert(request, jobs, times);
             }
             core::Effect::AskOverdue { after, until_us, limit } => {
                 self.engine_mut().ask_overdue(after, until_us, limit);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
+use super::record::On;
 use crate::os_text::OsText;
 use crate::wire::json::Json;
 
@@ -52,6 +53,14 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<Dependency>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tie: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<OnCrash>,
@@ -75,6 +84,16 @@ pub struct Job {
     pub on_success: Option<Vec<OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Vec<OsText>>,
+}
+
+/// Another job that has to end before this one may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Dependency {
+    pub id: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<On>,
 }
 
 /// Where a job is kept.

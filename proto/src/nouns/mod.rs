@@ -11,7 +11,9 @@ pub mod state;
 
 pub use condition::{Condition, Ending, Incident, Stuck, Swept};
 pub use happening::{Happening, HappeningKind};
-pub use job::{DEFAULT_POOL, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT};
+pub use job::{
+    DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT,
+};
 pub use limits::{Limit, Limits};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};

@@ -46,6 +46,10 @@ pub enum ObstacleKind {
     Held,
     /// The job has failed and waits for its next attempt.
     Retry,
+    /// The job waits for the time that it was submitted for.
+    Scheduled,
+    /// The job waits for the ends of other jobs.
+    Blocked,
     /// Another job of the same unique name has not ended.
     Unique,
     /// The job's pool starts nothing.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::job::OnCrash;
+use super::job::{Dependency, OnCrash};
 use super::state::{ResultKind, State};
 use crate::os_text::OsText;
 use crate::wire::json::Json;
@@ -44,6 +44,8 @@ pub struct Record {
     pub unique: Option<OsText>,
     #[serde(default)]
     pub waits_for: Option<u64>,
+    #[serde(default)]
+    pub after: Option<Vec<Dependency>>,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,

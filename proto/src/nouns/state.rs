@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum State {
     /// An attempt died with its worker or daemon; the job waits until a client releases or cancels it.
     Held,
+    /// The job is accepted and waits for the time that it was submitted for.
+    Scheduled,
+    /// The job is accepted and waits for the ends of other jobs.
+    Blocked,
     /// The job is accepted and waits for a slot.
     Queued,
     /// An attempt runs.
@@ -30,8 +34,10 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Held,
+        Self::Scheduled,
+        Self::Blocked,
         Self::Queued,
         Self::Running,
         Self::Stopping,
@@ -47,6 +53,8 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Held => "held",
+            Self::Scheduled => "scheduled",
+            Self::Blocked => "blocked",
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -67,7 +75,13 @@ impl State {
     /// Whether the job has ended: no other state follows.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Held | Self::Queued | Self::Running | Self::Stopping | Self::Retrying => false,
+            Self::Held
+            | Self::Scheduled
+            | Self::Blocked
+            | Self::Queued
+            | Self::Running
+            | Self::Stopping
+            | Self::Retrying => false,
             Self::Succeeded | Self::Failed | Self::Canceled | Self::TimedOut | Self::Lost => true,
         }
     }
@@ -91,6 +105,8 @@ pub enum ResultKind {
     OomKill,
     /// A client asked for the end, or what the job was tied to has ended.
     Canceled,
+    /// A job that this one was to run after has ended in another way than it was to.
+    DepFailed,
     /// The worker or the daemon died too often while the job ran, or once if the job must not be repeated.
     Lost,
     /// The job could not be started or broke a limit: its directory is gone, or its output cannot be written
@@ -100,7 +116,7 @@ pub enum ResultKind {
 
 impl ResultKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Success,
         Self::ExitCode,
         Self::Signal,
@@ -108,6 +124,7 @@ impl ResultKind {
         Self::Timeout,
         Self::OomKill,
         Self::Canceled,
+        Self::DepFailed,
         Self::Lost,
         Self::Error,
     ];
@@ -122,6 +139,7 @@ impl ResultKind {
             Self::Timeout => "timeout",
             Self::OomKill => "oom-kill",
             Self::Canceled => "canceled",
+            Self::DepFailed => "dep-failed",
             Self::Lost => "lost",
             Self::Error => "error",
         }

@@ -11,7 +11,7 @@ use pool_proto::wire::message::RequestEnvelope;
 use pool_proto::{OsText, Refusal, Request};
 use poold::core::{Core, Effect, Event, Now, SlotId};
 use poold::desk::{Account, Admission, Common, complete};
-use poold::engine::{Answer, Change, Offer, Restored, Turns};
+use poold::engine::{Answer, Change, Conditional, Offer, Restored, Turns};
 use poold::job::{
     Claim, Ended, Environment, Exit, JobId, JobKind, Process, ProcessId, Ready, RequestId, Tries, Work,
 };
@@ -283,8 +283,8 @@ fn run(work: Arc<Work>, config: &Config) {
 
     let (request, first) = (RequestId(1), JobId(1));
     core.handle(now, Event::Submit { request, jobs: vec![work.clone()] });
-    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first, jobs: vec![work.clone()], untied, existing, turns };
+    let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
+    let inserted = Answer::Inserted { request, first, jobs: vec![work.clone()], existing, turns, conditions };
     core.handle(now, Event::Answer(inserted));
     let pool = work.pool.clone();
     let ready = Ready { id: first, tries: Tries::default(), work };

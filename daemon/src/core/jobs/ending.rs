@@ -7,7 +7,7 @@ use super::outcome;
 use crate::core::Core;
 use crate::core::event::Fact;
 use crate::engine::{Change, Dequeued, Detail, Fence, Move};
-use crate::job::{CallbackId, Holdup, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries};
+use crate::job::{CallbackId, Holdup, JobId, Outcome, Place, Ready, Start, StopReason, Tie, Tries, Until};
 
 impl Core {
     /// Ends a job, whatever its state.
@@ -77,7 +77,7 @@ impl Core {
         record: Option<Box<Record>>,
         callbacks: Vec<CallbackId>,
         dequeued: Option<Dequeued>,
-        next: Option<Ready>,
+        next: Option<(Ready, Option<Until>)>,
     ) {
         self.ending.remove(&id);
         // A start may have found it without its client while its end was on its way.
@@ -92,9 +92,8 @@ impl Core {
             self.end(tied, StopReason::Untied(Tie::Job(id)));
         }
         self.tell(Fact::Ended { id, record });
-        if let Some(next) = next {
-            // In its line, from which the engine offers it.
-            self.wait_is_over(next.id, &next.work.pool, Holdup::Predecessor);
+        if let Some((next, until)) = next {
+            self.goes_on(next.id, &next.work.pool, Holdup::Predecessor, until);
             self.tell(Fact::TurnCame { id: next.id, pool: next.work.pool.clone(), after: id });
         }
     }

@@ -20,9 +20,15 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
     };
     let verdict = ended.verdict.filter(|_| matches!(stopping, None | Some(StopReason::Shutdown)));
     let (state, result) = match (stopping, ended.exit) {
-        (Some(StopReason::Canceled | StopReason::Untied(_) | StopReason::Replaced(_)), _) => {
-            (State::Canceled, ResultKind::Canceled)
-        }
+        (
+            Some(
+                StopReason::Canceled
+                | StopReason::Untied(_)
+                | StopReason::Replaced(_)
+                | StopReason::Dependency(_),
+            ),
+            _,
+        ) => (State::Canceled, ResultKind::Canceled),
         (Some(StopReason::TimedOut | StopReason::Deadline), _) => (State::TimedOut, ResultKind::Timeout),
         (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => {
             (State::Failed, ResultKind::OomKill)
@@ -43,6 +49,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         _ if verdict.is_some() => verdict.map(explain_verdict),
         Some(StopReason::Untied(tie)) => Some(untied(tie)),
         Some(StopReason::Replaced(by)) => Some(replaced(by)),
+        Some(StopReason::Dependency(on)) => Some(dependency(on)),
         Some(StopReason::Deadline) => Some(PAST_DEADLINE.to_owned()),
         Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
         Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
@@ -165,6 +172,7 @@ pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
         StopReason::Canceled => (State::Canceled, ResultKind::Canceled, None),
         StopReason::Untied(tie) => (State::Canceled, ResultKind::Canceled, Some(untied(tie))),
         StopReason::Replaced(by) => (State::Canceled, ResultKind::Canceled, Some(replaced(by))),
+        StopReason::Dependency(on) => (State::Canceled, ResultKind::DepFailed, Some(dependency(on))),
         StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
         StopReason::Deadline => (State::TimedOut, ResultKind::Timeout, Some(PAST_DEADLINE.to_owned())),
         StopReason::Shutdown => return None,
@@ -182,6 +190,10 @@ fn untied(tie: Tie) -> String {
 
 fn replaced(by: JobId) -> String {
     format!("job {by}, which has the same unique name, has taken its place")
+}
+
+fn dependency(on: JobId) -> String {
+    format!("job {on}, after which it was to run, has not ended as it was to")
 }
 
 /// The outcome of a job that died with its worker or daemon and is not to be repeated.

@@ -63,7 +63,13 @@ impl Core {
         let has_failed = match outcome.state {
             State::Failed | State::TimedOut => true,
             State::Succeeded | State::Canceled | State::Lost => false,
-            State::Held | State::Queued | State::Running | State::Stopping | State::Retrying => false,
+            State::Held
+            | State::Scheduled
+            | State::Blocked
+            | State::Queued
+            | State::Running
+            | State::Stopping
+            | State::Retrying => false,
         };
         let backoff = retries.after(tries.retried).filter(|_| has_failed)?;
 

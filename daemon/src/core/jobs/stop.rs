@@ -74,7 +74,8 @@ impl Core {
                     | StopReason::TimedOut
                     | StopReason::Deadline
                     | StopReason::Untied(_)
-                    | StopReason::Replaced(_) => active.work.kill_after,
+                    | StopReason::Replaced(_)
+                    | StopReason::Dependency(_) => active.work.kill_after,
                 };
                 let kill_at = now.monotonic + grace;
                 active.phase = Phase::Stopping { reason, kill_at };

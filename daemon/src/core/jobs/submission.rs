@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use crate::core::event::{Denial, Effect, Fact, PoolId};
 use crate::core::{Core, Mode};
-use crate::engine::{Released, Turns, deadline_us};
-use crate::job::{Holdup, JobId, RequestId, StopReason, Tie, Work};
+use crate::engine::{Conditional, Released, Times, Turns, deadline_us};
+use crate::job::{JobId, RequestId, StopReason, Tie, Work};
 
 /// A submission that the engine has not answered yet.
 #[derive(Debug)]
 pub struct PendingInsertion {
     /// How many jobs for each pool.
     added: Vec<(PoolId, u64)>,
-    /// From when the deadlines are counted.
-    deadlines_from_us: i64,
+    times: Times,
     /// Its client has gone in between.
     is_forsaken: bool,
 }
@@ -26,10 +25,11 @@ impl Core {
         }
         match self.make_room(&jobs) {
             Ok(added) => {
-                let deadlines_from_us = self.due.now_us(self.now);
-                let pending = PendingInsertion { added, deadlines_from_us, is_forsaken: false };
+                let times =
+                    Times { submitted_us: self.now.wall_us, counted_from_us: self.due.now_us(self.now) };
+                let pending = PendingInsertion { added, times, is_forsaken: false };
                 self.submissions.insert(request, pending);
-                self.effects.push(Effect::Insert { request, jobs, deadlines_from_us });
+                self.effects.push(Effect::Insert { request, jobs, times });
             }
             Err(denial) => self.tell(Fact::Denied { request, denial }),
         }
@@ -88,9 +88,9 @@ impl Core {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
-        untied: &[JobId],
         existing: Vec<(usize, JobId)>,
         turns: Turns,
+        conditions: Conditional,
     ) {
         let Some(submission) = self.take_submission(request) else { return };
 
@@ -103,29 +103,30 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            match deadline_us(submission.deadlines_from_us, work) {
+            match deadline_us(submission.times.counted_from_us, work) {
                 // The look at others that are over may have been beyond it already.
                 Some(us) if us <= now_us => overdue.push(id),
                 us => next_us = [next_us, us].into_iter().flatten().min(),
             }
-            let holdup = turns.before(id).map_or(Holdup::None, |_| Holdup::Predecessor);
-            self.enqueue(id, &work.pool, holdup);
+            self.waits(id, &work.pool, conditions.until(id));
         }
 
         let replaced = turns.replaced.clone();
         let mut ids: Vec<JobId> = (first.0..).take(jobs.len()).map(JobId).collect();
         existing.iter().for_each(|&(place, id)| ids[place] = id);
         // Told whether or not its client has gone: the desk knows what is to become of the request.
-        self.tell(Fact::Accepted { request, first, jobs, existing, turns });
+        let Conditional { untied, waiting, failed } = conditions;
+        self.tell(Fact::Accepted { request, first, jobs, existing, turns, waiting });
         if submission.is_forsaken {
             self.on_client_gone(ids);
         }
 
-        for &id in untied {
+        for id in untied {
             let tie = self.ties.of(id).expect("it has just been tied");
             self.end(id, StopReason::Untied(tie));
         }
         self.end_replaced(&replaced);
+        self.end_failed(&failed);
         for id in overdue {
             self.end(id, StopReason::Deadline);
         }
@@ -150,8 +151,8 @@ impl Core {
     }
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
-        for Released { position, pool } in &jobs {
-            self.enqueue(position.id, pool, Holdup::None);
+        for Released { position, pool, until } in &jobs {
+            self.waits(position.id, pool, *until);
         }
         let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
         self.tell(Fact::Released { request, jobs });

@@ -12,7 +12,7 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, Queued, RequestId, Unit, Work};
+use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, Queued, RequestId, Unit, Until, Work};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -266,13 +266,27 @@ impl Core {
         self.count(pool, |queued| queued.add(holdup, 1));
     }
 
-    /// A job that is queued is in its line now.
-    pub(in crate::core) fn wait_is_over(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
-        self.ties.wait_is_over(id);
-        self.count(pool, |queued| {
-            queued.remove(holdup);
-            queued.add(Holdup::None, 1);
-        });
+    /// A queued job waits for this no more, but for that, or is in its line.
+    pub(in crate::core) fn goes_on(
+        &mut self,
+        id: JobId,
+        pool: &Arc<str>,
+        from: Holdup,
+        until: Option<Until>,
+    ) {
+        self.dequeue(id, pool, from);
+        self.waits(id, pool, until);
+    }
+
+    /// A job waits for this from now on, or is in its line.
+    pub(in crate::core) fn waits(&mut self, id: JobId, pool: &Arc<str>, until: Option<Until>) {
+        if let Some(Until::Start { due_us } | Until::Time { due_us }) = until {
+            self.wake_for(due_us);
+        }
+        // What waits for a person is not queued.
+        if let Some(holdup) = until.map_or(Some(Holdup::None), Until::holdup) {
+            self.enqueue(id, pool, holdup);
+        }
     }
 
     /// A job is queued no more.

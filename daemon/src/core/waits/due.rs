@@ -72,7 +72,7 @@ impl Core {
     ) {
         self.due.is_asked = false;
         for ready in jobs {
-            self.wait_is_over(ready.id, &ready.work.pool, Holdup::Time);
+            self.goes_on(ready.id, &ready.work.pool, Holdup::Time, None);
         }
         for id in callbacks {
             self.lane.push(id);

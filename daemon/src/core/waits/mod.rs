@@ -3,5 +3,6 @@
 //! the turn on with the end of that one, and [`ending`](super::jobs::ending) counts it.
 
 pub mod deadlines;
+pub mod dependents;
 pub mod due;
 pub mod ties;

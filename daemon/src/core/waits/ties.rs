@@ -137,12 +137,6 @@ impl Ties {
         }
     }
 
-    pub fn wait_is_over(&mut self, id: JobId) {
-        if let Some(Some(queued)) = self.to_pool.get_mut(&id) {
-            queued.holdup = Holdup::None;
-        }
-    }
-
     pub fn dequeued(&mut self, id: JobId) {
         if let Some(queued) = self.to_pool.get_mut(&id) {
             *queued = None;

@@ -298,6 +298,7 @@ impl Outside {
                     jobs,
                     existing,
                     turns: Turns::default(),
+                    waiting: Vec::new(),
                 }));
             }
             Owed::Records(request, _) | Owed::Page(request) if refuse => self.handle(refused(request)),

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{Denial, LaneId, PoolId, SlotId};
-use crate::engine::{Change, Offer, Page, Restored, Turns};
+use crate::engine::{Change, Conditional, Offer, Page, Restored, Turns};
 use crate::job::{Place, ProcessId, Ready, Tries, Work};
 
 /// The user that everything belongs to.
@@ -113,8 +113,8 @@ impl Bench {
     ) -> Vec<String> {
         let existing = existing.iter().map(|&(place, id)| (place, JobId(id))).collect();
         let jobs = vec![work(); count];
-        let turns = Turns::default();
-        self.handle(Event::Fact(Fact::Accepted { request, first: JobId(first), jobs, existing, turns }))
+        let (first, turns, waiting) = (JobId(first), Turns::default(), Vec::new());
+        self.handle(Event::Fact(Fact::Accepted { request, first, jobs, existing, turns, waiting }))
     }
 
     pub fn got(&mut self, request: RequestId, records: Vec<Record>, missing: &[u64]) -> Vec<String> {
@@ -163,8 +163,8 @@ impl Bench {
         let request = RequestId(1 << 40);
         let jobs = vec![work()];
         let submit = core::Event::Submit { request, jobs: jobs.clone() };
-        let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-        let inserted = Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns };
+        let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
+        let inserted = Answer::Inserted { request, first: JobId(id), jobs, existing, turns, conditions };
         let ready = Ready { id: JobId(id), tries: Tries::default(), work: work() };
         let offers = vec![Offer { ready, start_by: None, bytes: 1 }];
         let offered = core::Event::Offered { pool: Arc::from("default"), offers };

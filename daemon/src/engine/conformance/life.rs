@@ -29,8 +29,15 @@ pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
     assert_eq!((stopping.state, stopping.result), (State::Stopping, None), "an intent is no result");
 
     let ended = trial.answer(end(1, 1, outcome(State::TimedOut, ResultKind::Timeout, NOW_US + 3_000_000)));
-    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, dequeued: None, stdin, next: None } =
-        ended
+    let Answer::Ended {
+        id: JobId(1),
+        record: Some(record),
+        callbacks,
+        dequeued: None,
+        stdin,
+        next: None,
+        ..
+    } = ended
     else {
         panic!("{ended:?}")
     };

@@ -9,7 +9,7 @@ use pool_proto::text::rfc3339;
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Dequeued, Move, Order, Turns};
+use crate::engine::{Answer, Conditional, Dequeued, Move, Order, Turns};
 use crate::job::{
     Holdup, JobId, Key, Place, Ready, RequestId, Retries, StopReason, Tie, Tries, Unique, Work,
 };
@@ -19,8 +19,11 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     let jobs = vec![work(&["a"], &[]), work(&["b"], &callbacks), work(&["c"], &callbacks[..1])];
     let inserted = trial.answer(insert(1, 1, jobs.clone()));
     let (request, first) = (RequestId(1), JobId(1));
-    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    assert_eq!(inserted, Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns });
+    let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
+    assert_eq!(
+        inserted,
+        Answer::Inserted { request, first, jobs: jobs.clone(), existing, turns, conditions }
+    );
     let numbered = |trial: &mut Trial| {
         [1, 2, 3].map(|id| trial.record(id).callbacks.iter().map(|callback| callback.id).collect::<Vec<_>>())
     };
@@ -42,8 +45,8 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     assert_eq!(refused, Answer::Refused { request: RequestId(4), refusal }, "all of them, or none");
     trial.run(vec![finish(1)]);
     let inserted = trial.answer(insert(4, 4, vec![tied(2), tied(1)]));
-    let Answer::Inserted { untied, .. } = inserted else { panic!("{inserted:?}") };
-    assert_eq!(untied, [JobId(5)], "what it is tied to has ended");
+    let Answer::Inserted { conditions, .. } = inserted else { panic!("{inserted:?}") };
+    assert_eq!(conditions.untied, [JobId(5)], "what it is tied to has ended");
     assert_eq!(trial.restart().next_job, 6);
     assert_eq!(trial.line(), [2, 3, 4, 5]);
 }
@@ -89,7 +92,10 @@ fn inserted(trial: &mut Trial, order: Order) -> (Vec<(usize, JobId)>, Turns) {
 /// The job that gets its turn by the end of this one.
 fn next_after(trial: &mut Trial, order: Order) -> Option<u64> {
     match trial.answer(order) {
-        Answer::Ended { next, .. } => next.map(|ready| ready.id.0),
+        Answer::Ended { next, .. } => next.map(|(ready, until)| {
+            assert_eq!(until, None);
+            ready.id.0
+        }),
         other => panic!("{other:?}"),
     }
 }

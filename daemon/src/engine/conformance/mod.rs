@@ -5,6 +5,7 @@
 //! hold changes nothing, a wait ends with its trigger, and what was answered is there after a restart. A new
 //! backing implements [`Stage`] and gets a module below.
 
+mod conditions;
 mod life;
 mod line;
 mod upkeep;
@@ -183,6 +184,13 @@ macro_rules! stories {
     ($make:path) => {
         tests! {
             $make;
+            conditions {
+                a_job_begins_after_others_as_they_have_ended,
+                what_a_job_is_to_run_after_may_have_ended_and_must_exist,
+                a_job_waits_for_one_thing_after_the_other,
+                a_turn_may_come_while_a_job_waits_for_something_else,
+                a_job_is_due_by_the_clock_on_the_wall,
+            }
             life {
                 a_job_goes_from_its_line_to_its_end,
                 a_move_whose_fence_does_not_hold_is_lost_and_changes_nothing,

@@ -8,8 +8,8 @@ use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Insertion, Turns, deadline_us};
-use crate::job::{CallbackId, JobId, Key, Place, Tie, Tries, Unique, Until, Work};
+use crate::engine::{Answer, Conditional, Insertion, Times, Turns, deadline_us, not_before_us};
+use crate::job::{After, CallbackId, JobId, Key, Place, Tie, Tries, Unique, Unmet, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
 #[derive(Default)]
@@ -24,7 +24,7 @@ const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
-        let Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us } = insertion;
+        let Insertion { request, first, first_callback, jobs, times } = insertion;
         let LookedUp { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
@@ -41,15 +41,20 @@ impl Memory {
             return self.answer(Answer::Refused { request, refusal });
         }
 
-        let mut untied = Vec::new();
+        let mut conditions = Conditional::default();
         for &(id, work) in &new {
+            let others = work.conditions.iter().flat_map(|conditions| &conditions.after);
+            if let Some(missing) = others.map(|after| after.id).find(|id| !self.has(*id)) {
+                let refusal = Refusal::NoSuchJob { id: missing.0, pruned: None };
+                return self.answer(Answer::Refused { request, refusal });
+            }
             let Some(Tie::Job(other)) = work.tie else { continue };
             match self.jobs.get(&other) {
                 None => {
                     let refusal = Refusal::NoSuchJob { id: other.0, pruned: None };
                     return self.answer(Answer::Refused { request, refusal });
                 }
-                Some(row) if row.has_ended() => untied.push(id),
+                Some(row) if row.has_ended() => conditions.untied.push(id),
                 Some(_) => {}
             }
         }
@@ -69,16 +74,35 @@ impl Memory {
 
         let mut callback_ids = (first_callback.0..).map(CallbackId);
         for (id, work) in new {
-            let deadline_us = deadline_us(deadlines_from_us, work);
-            self.add(id, work, &mut callback_ids, submitted_us, deadline_us);
+            let after = self.depend(id, work, &mut conditions);
+            let unmet = Unmet {
+                hold: work.conditions.as_ref().is_some_and(|conditions| conditions.hold),
+                others: after.len() as u32,
+                follows: turns.before(id).is_some(),
+                start_us: not_before_us(&times, work),
+            };
+            conditions.waiting.extend(unmet.first().map(|until| (id, until)));
+            self.add(id, work, &mut callback_ids, &times, (unmet, after));
         }
-        for &(id, _) in &turns.waiting {
-            self.leave_place(id);
-            if let Some(row) = self.jobs.get_mut(&id) {
-                row.place = Place::Waiting(Until::Predecessor);
+        self.answer(Answer::Inserted { request, first, jobs, existing, turns, conditions });
+    }
+
+    /// What a new job has to wait for of what it is to run after.
+    fn depend(&mut self, id: JobId, work: &Work, conditions: &mut Conditional) -> Vec<After> {
+        let mut open = Vec::new();
+        for &after in work.conditions.iter().flat_map(|conditions| &conditions.after) {
+            match self.outcome(after.id).map(|outcome| outcome.state == State::Succeeded) {
+                Some(succeeded) if after.is_met_by(succeeded) => continue,
+                Some(_) if self.failed.contains_key(&id) => {}
+                Some(_) => {
+                    self.failed.insert(id, after.id);
+                    conditions.failed.push((id, after.id));
+                }
+                None => _ = self.dependents.entry(after.id).or_default().insert(id),
             }
+            open.push(after);
         }
-        self.answer(Answer::Inserted { request, first, jobs, untied, existing, turns });
+        open
     }
 
     fn add(
@@ -86,9 +110,10 @@ impl Memory {
         id: JobId,
         submitted: &Arc<Work>,
         callback_ids: &mut impl Iterator<Item = CallbackId>,
-        submitted_us: i64,
-        deadline_us: Option<i64>,
+        times: &Times,
+        (unmet, after): (Unmet, Vec<After>),
     ) {
+        let deadline_us = deadline_us(times.counted_from_us, submitted);
         self.deadlines.extend(deadline_us.map(|us| (us, id)));
         if let Some(key) = &submitted.key
             && let Some(loser) = self.keys.insert(key.text.clone(), id)
@@ -107,12 +132,20 @@ impl Memory {
             callbacks.push(callback_id);
         }
 
-        let is_whole =
-            submitted.key.is_none() && submitted.unique.is_none() && submitted.callbacks.is_empty();
+        let is_whole = submitted.key.is_none()
+            && submitted.unique.is_none()
+            && submitted.conditions.is_none()
+            && submitted.callbacks.is_empty();
         let work = if is_whole {
             submitted.clone()
         } else {
-            Arc::new(Work { key: None, unique: None, callbacks: Vec::new(), ..Work::clone(submitted) })
+            Arc::new(Work {
+                key: None,
+                unique: None,
+                conditions: None,
+                callbacks: Vec::new(),
+                ..Work::clone(submitted)
+            })
         };
         let bytes = work.own_bytes();
         self.living_bytes += bytes;
@@ -125,11 +158,13 @@ impl Memory {
             unique: submitted.unique.clone(),
             callbacks,
             undelivered: 0,
-            place: Place::Queued { again: false },
+            place: unmet.first().map_or(Place::Queued { again: false }, Place::Waiting),
             tries: Tries::default(),
             is_confirmed: false,
-            submitted_us,
+            submitted_us: times.submitted_us,
             deadline_us,
+            unmet,
+            after,
             reason: None,
             last_crash: None,
             start: None,
@@ -137,7 +172,7 @@ impl Memory {
             is_stripped: false,
         };
         self.jobs.insert(id, row);
-        self.enter_line(id);
+        self.take_place(id);
     }
 
     /// What becomes of jobs with keys and unique names. Of several with one key the first is added; a key

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use pool_proto::nouns::IfExists;
+use pool_proto::nouns::{Dependency, IfExists};
 use pool_proto::{OsText, Refusal};
 
 pub use callbacks::Delivery;
@@ -25,7 +25,7 @@ use history::EndedJobs;
 
 use super::{Answer, Backing, Boot, Change, Chore, Order, Question, Told};
 use crate::job::{
-    CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Until, Work,
+    After, CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Unmet, Work,
 };
 
 /// Mistakes that are kept. The first ones tell what is wrong.
@@ -58,6 +58,12 @@ pub struct Memory {
     next_callback: u64,
     reserved_below: u64,
     boot: Boot,
+    /// Jobs that are to run after others, by these: those that have not ended, or were not looked at.
+    dependents: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs that have ended, and others are to run after them that nobody has looked at; whether they have succeeded.
+    resolving: BTreeMap<JobId, bool>,
+    /// Jobs that are to be canceled, each with the one that has not ended as it was to.
+    failed: BTreeMap<JobId, JobId>,
     pools: BTreeMap<String, String>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
@@ -83,6 +89,10 @@ struct Row {
     is_confirmed: bool,
     submitted_us: i64,
     deadline_us: Option<i64>,
+    /// What it has waited for since its submission, and what of that is still to come.
+    unmet: Unmet,
+    /// The others among that, in order.
+    after: Vec<After>,
     reason: Option<String>,
     last_crash: Option<String>,
     /// Of the current attempt, or of the last one of a job that has ended.
@@ -101,7 +111,12 @@ impl Row {
     /// It waits until those before it of its unique name, which are to be canceled, have ended.
     fn takes_their_place(&self) -> bool {
         let if_exists = self.unique.as_ref().map(|unique| unique.if_exists);
-        self.place == Place::Waiting(Until::Predecessor) && if_exists == Some(IfExists::Replace)
+        self.unmet.follows && !self.has_ended() && if_exists == Some(IfExists::Replace)
+    }
+
+    /// What it is still to run after.
+    fn dependencies(&self) -> Vec<Dependency> {
+        self.after.iter().map(|after| Dependency { id: after.id.0, on: Some(after.on) }).collect()
     }
 
     fn position(&self, id: JobId) -> Position {
@@ -141,6 +156,8 @@ impl Memory {
                 }
                 false
             }
+            // No job waits for one that is here.
+            Order::Change(Change::Resolve { .. }) => false,
             Order::Overdue { until_us, .. } => {
                 if !self.deadlines.is_empty() {
                     self.answer_overdue_volatile(until_us);
@@ -213,6 +230,7 @@ impl Memory {
             Change::Move(moved) => self.place(*moved),
             Change::Release { request, ids } => self.release(request, ids),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
+            Change::Resolve { limit } => self.resolve(limit as usize),
             Change::BeginCallback { id } => self.begin_callback(id),
             Change::EndCallback { id, end, exit_code } => self.end_callback(id, end, exit_code),
             Change::SetPool { request, name, value } => {

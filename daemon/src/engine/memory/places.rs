@@ -1,10 +1,12 @@
 //! Where jobs are: moves, and the triggers that end waits.
 
-use pool_proto::Refusal;
+use std::collections::BTreeSet;
+
+use pool_proto::{Refusal, State};
 
 use super::{Memory, Row};
 use crate::engine::{Answer, Dequeued, Detail, Fence, Move, Released};
-use crate::job::{IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
+use crate::job::{After, IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
 
 impl Memory {
     pub(super) fn place(&mut self, moved: Move) {
@@ -47,11 +49,10 @@ impl Memory {
         }
 
         match row.place {
-            Place::Queued { .. } => self.enter_line(id),
-            Place::Waiting(Until::Time { due_us }) => _ = self.waits.insert((due_us, Unit::Job(id))),
-            Place::Waiting(Until::Person | Until::Predecessor) | Place::Running(_) | Place::Stopping(_) => {}
+            Place::Queued { .. } | Place::Waiting(_) => self.take_place(id),
+            Place::Running(_) | Place::Stopping(_) => {}
             Place::Ended(_) => {
-                let has_had_turn = left != Place::Waiting(Until::Predecessor);
+                let has_had_turn = !row.unmet.follows;
                 let dequeued = dequeued.filter(|_| moved.fence == Fence::Idle);
                 return self.end(id, moved.want, dequeued, has_had_turn);
             }
@@ -82,7 +83,7 @@ impl Memory {
                     moved.tries.retried, row.tries.retried
                 ))
             }
-            Place::Waiting(Until::Predecessor) => {
+            Place::Waiting(Until::Predecessor | Until::Others | Until::Start { .. }) => {
                 Some(format!("job {id} is to wait for another one after its submission"))
             }
             _ if moved.start.is_some() && !is_first => {
@@ -108,7 +109,8 @@ impl Memory {
         }
         let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
         let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));
-        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next });
+        let has_dependents = self.note_end(id);
+        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next, has_dependents });
         self.living_bytes -= self.jobs.get(&id).map_or(0, |row| row.bytes);
         self.add_to_history(id);
     }
@@ -125,11 +127,73 @@ impl Memory {
         next
     }
 
-    /// The trigger of [`Until::Predecessor`]: the job is in its line.
-    fn take_turn_of(&mut self, id: JobId) -> Option<Ready> {
-        self.jobs.get_mut(&id)?.place = Place::Queued { again: false };
-        self.enter_line(id);
-        self.ready(id)
+    /// The trigger of [`Until::Predecessor`]: the job, and what it waits for now; none where it waits for
+    /// something else as before.
+    fn take_turn_of(&mut self, id: JobId) -> Option<(Ready, Option<Until>)> {
+        self.jobs.get_mut(&id)?.unmet.follows = false;
+        let Released { until, .. } = self.go_on(id, Until::Predecessor)?;
+        Some((self.ready(id)?, until))
+    }
+
+    /// A job that has waited for this waits for one thing less: what it waits for now. None where it waits for
+    /// something else, or for the same as before.
+    fn go_on(&mut self, id: JobId, from: Until) -> Option<Released> {
+        let row = self.jobs.get(&id)?;
+        let until = row.unmet.first();
+        if row.place != Place::Waiting(from) || until == Some(from) {
+            return None;
+        }
+        let released = Released { position: row.position(id), pool: row.work.pool.clone(), until };
+        self.leave_place(id);
+        self.jobs.get_mut(&id)?.place = until.map_or(Place::Queued { again: false }, Place::Waiting);
+        self.take_place(id);
+        Some(released)
+    }
+
+    /// A job has ended: whether others are to run after it.
+    fn note_end(&mut self, id: JobId) -> bool {
+        self.failed.remove(&id);
+        let after = self.jobs.get_mut(&id).map(|row| std::mem::take(&mut row.after)).unwrap_or_default();
+        for After { id: prior, .. } in after {
+            if let Some(dependents) = self.dependents.get_mut(&prior) {
+                dependents.remove(&id);
+                if dependents.is_empty() {
+                    self.dependents.remove(&prior);
+                }
+            }
+        }
+        let has_dependents = self.dependents.contains_key(&id);
+        if has_dependents {
+            let succeeded = self.outcome(id).is_some_and(|outcome| outcome.state == State::Succeeded);
+            self.resolving.insert(id, succeeded);
+        }
+        has_dependents
+    }
+
+    /// The trigger of [`Until::Others`].
+    pub(super) fn resolve(&mut self, limit: usize) {
+        let (mut jobs, mut failed, mut left) = (Vec::new(), Vec::new(), limit);
+        while left > 0
+            && let Some((&prior, &succeeded)) = self.resolving.first_key_value()
+        {
+            let Some(id) = self.dependents.get_mut(&prior).and_then(BTreeSet::pop_first) else {
+                self.dependents.remove(&prior);
+                self.resolving.remove(&prior);
+                continue;
+            };
+            left -= 1;
+            let Some(row) = self.jobs.get_mut(&id) else { continue };
+            let is_met = |after: &After| after.id != prior || !after.is_met_by(succeeded);
+            row.after.retain(is_met);
+            if row.after.iter().any(|after| after.id == prior) {
+                self.failed.entry(id).or_insert(prior);
+                failed.push((id, prior));
+                continue;
+            }
+            row.unmet.others -= 1;
+            jobs.extend(self.go_on(id, Until::Others));
+        }
+        self.answer(Answer::Resolved { jobs, failed, more: !self.resolving.is_empty() });
     }
 
     /// All of them, or none.
@@ -146,10 +210,9 @@ impl Memory {
         let mut jobs = Vec::new();
         for id in ids {
             let Some(row) = self.jobs.get_mut(&id) else { continue };
-            row.place = Place::Queued { again: false };
+            row.unmet.hold = false;
             (row.tries.crashes, row.reason, row.last_crash) = (0, None, None);
-            jobs.push(Released { position: row.position(id), pool: row.work.pool.clone() });
-            self.enter_line(id);
+            jobs.extend(self.go_on(id, Until::Person));
         }
         self.answer(Answer::Released { request, jobs });
     }
@@ -164,7 +227,9 @@ impl Memory {
             match unit {
                 Unit::Job(id) => {
                     let Some(row) = self.jobs.get_mut(&id) else { continue };
-                    row.place = Place::Queued { again: true };
+                    let again = row.place != Place::Waiting(Until::Start { due_us });
+                    row.place = Place::Queued { again };
+                    row.unmet.start_us = None;
                     self.enter_line(id);
                     jobs.extend(self.ready(id));
                 }
@@ -192,13 +257,32 @@ impl Memory {
                     }
                 }
             }
-            Place::Waiting(Until::Time { due_us }) => _ = self.waits.remove(&(due_us, Unit::Job(id))),
-            Place::Waiting(Until::Person | Until::Predecessor)
+            Place::Waiting(Until::Time { due_us } | Until::Start { due_us }) => {
+                self.waits.remove(&(due_us, Unit::Job(id)));
+            }
+            Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => {}
         }
         row.place.clone()
+    }
+
+    /// Into its line, or its wait.
+    pub(super) fn take_place(&mut self, id: JobId) {
+        match self.jobs.get(&id).map(|row| &row.place) {
+            Some(Place::Queued { .. }) => self.enter_line(id),
+            Some(&Place::Waiting(Until::Time { due_us } | Until::Start { due_us })) => {
+                self.waits.insert((due_us, Unit::Job(id)));
+            }
+            Some(
+                Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
+                | Place::Running(_)
+                | Place::Stopping(_)
+                | Place::Ended(_),
+            )
+            | None => {}
+        }
     }
 
     pub(super) fn enter_line(&mut self, id: JobId) {

@@ -145,9 +145,9 @@ impl Memory {
         let wall =
             start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
         let due_us = match place {
-            Place::Waiting(Until::Time { due_us }) => Some(*due_us),
+            Place::Waiting(Until::Time { due_us } | Until::Start { due_us }) => Some(*due_us),
             Place::Queued { .. }
-            | Place::Waiting(Until::Person | Until::Predecessor)
+            | Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => None,
@@ -178,6 +178,7 @@ impl Memory {
             key: key.as_ref().map(|key| key.text.clone()),
             unique: unique.as_ref().map(|unique| unique.name.clone()),
             waits_for: waits_for.map(|before| before.0),
+            after: (*place == Place::Waiting(Until::Others)).then(|| row.dependencies()),
             attempt: tries.attempts,
             crashes: tries.crashes,
             last_crash: last_crash.clone(),
@@ -219,6 +220,8 @@ impl Memory {
             next_callback: self.next_callback.max(1),
             queued: BTreeMap::new(),
             replaced: self.replaced(),
+            failed: self.failed.iter().map(|(&id, &prior)| (id, prior)).collect(),
+            has_unresolved: !self.resolving.is_empty(),
             interrupted: Vec::new(),
             boot: self.boot.clone(),
             last_end: LastEnd::Unknown,

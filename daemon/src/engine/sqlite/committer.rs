@@ -477,6 +477,9 @@ impl Committer {
                 Change::Wake { .. } => {
                     ("wake", Some(Answer::Woken { jobs: Vec::new(), callbacks: Vec::new(), next_us: None }))
                 }
+                Change::Resolve { .. } => {
+                    ("resolve", Some(Answer::Resolved { jobs: Vec::new(), failed: Vec::new(), more: false }))
+                }
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pool_proto::Refusal;
+use pool_proto::{Refusal, State};
 use rusqlite::{Connection, Error, Result};
 
 use super::columns::signed;
@@ -15,7 +15,7 @@ use super::environments::Environments;
 use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
-use super::{callbacks, deadlines, insert, meta, places, prune, queries, records, turns, waits};
+use super::{callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, turns, waits};
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
 
@@ -112,6 +112,11 @@ impl Database {
                     let waits::Woken { jobs, callbacks, next_us } = woken;
                     Ok(Some(Answer::Woken { jobs, callbacks, next_us }))
                 }
+                Change::Resolve { limit } => {
+                    let resolved = dependents::resolve(connection, *limit)?;
+                    let dependents::Resolved { jobs, failed, more } = resolved;
+                    Ok(Some(Answer::Resolved { jobs, failed, more }))
+                }
                 Change::BeginCallback { id } => {
                     let run = callbacks::begin(connection, environments, layout, *id)?;
                     Ok(run.map(|run| Answer::CallbackBegun(Box::new(run))))
@@ -169,10 +174,11 @@ fn insert_jobs(
     }
 
     let refusal = match insert::insert(connection, environments, insertion)? {
-        Inserted::All { untied, existing, turns } => {
-            return Ok(Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns });
+        Inserted::All { existing, turns, conditions } => {
+            let jobs = jobs.clone();
+            return Ok(Answer::Inserted { request, first, jobs, existing, turns, conditions });
         }
-        Inserted::TiedToNothing(JobId(id)) => Refusal::NoSuchJob { id, pruned: None },
+        Inserted::HangsOnNothing(JobId(id)) => Refusal::NoSuchJob { id, pruned: None },
         Inserted::IdsGivenOut => {
             let what = "bug: insertion under ids that were given out before; refused";
             tracing::error!(job = %first, callback = %first_callback, "{what}");
@@ -206,7 +212,7 @@ fn place(
         let attempt = moved.tries.attempts;
         return Ok(moved.worker_to_confirm().map(|worker| Answer::Placed { id, attempt, worker }));
     };
-    let places::Left { line: dequeued, stdin, ended, turn } = left;
+    let places::Left { line: dequeued, stdin, ended, turn, had_others } = left;
     if let Some((group, held_bytes)) = ended {
         history.census.shift(group, 1, signed(held_bytes));
     }
@@ -219,7 +225,11 @@ fn place(
         Some(name) => turns::pass_on(connection, environments, &name)?,
         None => None,
     };
-    Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin, next }))
+    if had_others {
+        dependents::forget(connection, id)?;
+    }
+    let has_dependents = dependents::ended(connection, id, outcome.state == State::Succeeded)?;
+    Ok(Some(Answer::Ended { id, record, callbacks, dequeued, stdin, next, has_dependents }))
 }
 
 /// A job is not accepted before its input is as safe as it is.

@@ -3,21 +3,22 @@
 use pool_proto::{Json, OsText};
 use rusqlite::{Connection, Error, OptionalExtension, Result, params};
 
+use super::dependents::{self, Open};
 use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::turns::Follows;
 use super::{meta, waits};
-use crate::engine::{Insertion, Turns, deadline_us};
-use crate::job::{CallbackId, JobId, JobKind, Tie, Unit, Until, micros};
+use crate::engine::{Conditional, Insertion, Turns, deadline_us, not_before_us};
+use crate::job::{After, CallbackId, JobId, JobKind, Place, Tie, Unit, Unmet, Work, micros};
 
 /// What became of an insertion; but for the first, nothing was done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// `untied`: those that are tied to a job which has ended. `existing`: the places of those that are not
+    /// `existing`: the places of those that are not
     /// added, and who has their keys or unique names.
-    All { untied: Vec<JobId>, existing: Vec<(usize, JobId)>, turns: Turns },
-    /// One is tied to this job, which does not exist.
-    TiedToNothing(JobId),
+    All { existing: Vec<(usize, JobId)>, turns: Turns, conditions: Conditional },
+    /// One is tied to this job, or is to run after it, and it does not exist.
+    HangsOnNothing(JobId),
     /// Such ids have been given out before.
     IdsGivenOut,
 }
@@ -28,19 +29,24 @@ pub fn insert(
     environments: &mut Environments,
     insertion: &Insertion,
 ) -> Result<Inserted> {
-    let &Insertion { first, first_callback, ref jobs, submitted_us, .. } = insertion;
+    let &Insertion { first, first_callback, ref jobs, times, .. } = insertion;
     let Claims { existing, outgoing, follows, turns } = keys::look_up(connection, first, jobs)?;
     let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
     let new = || {
         (first.0..).map(JobId).zip(jobs).enumerate().filter(|&(place, _)| is_new(place)).map(|(_, job)| job)
     };
 
-    let mut untied = Vec::new();
+    let mut conditions = Conditional::default();
     for (id, work) in new() {
+        for After { id: other, .. } in after(work) {
+            if has_ended(connection, *other)?.is_none() {
+                return Ok(Inserted::HangsOnNothing(*other));
+            }
+        }
         let Some(Tie::Job(other)) = work.tie else { continue };
         match has_ended(connection, other)? {
-            None => return Ok(Inserted::TiedToNothing(other)),
-            Some(has_ended) => untied.extend(has_ended.then_some(id)),
+            None => return Ok(Inserted::HangsOnNothing(other)),
+            Some(has_ended) => conditions.untied.extend(has_ended.then_some(id)),
         }
     }
 
@@ -53,9 +59,10 @@ pub fn insert(
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
-                           unique_name, follows, waits, within_us, deadline_us)
+                           unique_name, follows, state, waits, within_us, deadline_us, hold, others,
+                           not_before_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -75,7 +82,16 @@ pub fn insert(
         };
 
         let follows = follows.get(&id).copied().unwrap_or(Follows::Nobody);
-        let waits = follows != Follows::Nobody;
+        let Open { others, failed } = dependents::add(connection, id, after(work))?;
+        let unmet = Unmet {
+            hold: work.conditions.as_ref().is_some_and(|conditions| conditions.hold),
+            others,
+            follows: follows != Follows::Nobody,
+            start_us: not_before_us(&times, work),
+        };
+        let until = unmet.first();
+        let place = until.map_or(Place::Queued { again: false }, Place::Waiting);
+        conditions.failed.extend(failed.map(|prior| (id, prior)));
         insert.execute(params![
             id,
             work.pool,
@@ -86,7 +102,7 @@ pub fn insert(
             work.stdin,
             work.timeout.map(micros),
             micros(work.kill_after),
-            submitted_us,
+            times.submitted_us,
             work.tie.map(|tie| tie.to_string()),
             work.on_crash.as_str(),
             work.key.as_ref().map(|key| key.text.as_escaped()),
@@ -98,12 +114,17 @@ pub fn insert(
             micros(work.retries.backoff),
             work.unique.as_ref().map(|unique| unique.name.as_escaped()),
             follows as i64,
-            waits,
+            place.state().as_str(),
+            until.is_some(),
             work.deadline.map(micros),
-            deadline_us(insertion.deadlines_from_us, work),
+            deadline_us(times.counted_from_us, work),
+            unmet.hold,
+            unmet.others,
+            unmet.start_us,
         ])?;
-        if waits {
-            waits::add(connection, Unit::Job(id), Until::Predecessor)?;
+        if let Some(until) = until {
+            waits::add(connection, Unit::Job(id), until)?;
+            conditions.waiting.push((id, until));
         }
 
         for (callback, callback_id) in work.callbacks.iter().zip(callback_ids.by_ref()) {
@@ -115,7 +136,11 @@ pub fn insert(
             ])?;
         }
     }
-    Ok(Inserted::All { untied, existing, turns })
+    Ok(Inserted::All { existing, turns, conditions })
+}
+
+fn after(work: &Work) -> &[After] {
+    work.conditions.as_ref().map_or(&[], |conditions| &conditions.after)
 }
 
 /// A queue goes by rank, the least first.

@@ -23,6 +23,7 @@ mod committer;
 mod connection;
 mod database;
 mod deadlines;
+mod dependents;
 mod environments;
 mod fault;
 mod hold;

@@ -26,6 +26,8 @@ pub struct Left {
     pub ended: Option<(Group, u64)>,
     /// The unique name that is another one's now; of an end alone.
     pub turn: Option<String>,
+    /// It had others to wait for; of an end alone.
+    pub had_others: bool,
 }
 
 /// What the row must satisfy to be changed.
@@ -83,8 +85,8 @@ struct Idle {
 }
 
 columns! {
-    IdleColumn { state, pool, attempt, crashes, retried, waits, follows }
-    IDLE: "FROM jobs WHERE id = ?1 AND state IN ('queued', 'retrying', 'held')";
+    IdleColumn { state, pool, attempt, crashes, retried, waits }
+    IDLE: "FROM jobs WHERE id = ?1 AND state IN ('queued', 'retrying', 'held', 'scheduled', 'blocked')";
 }
 
 fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
@@ -96,22 +98,33 @@ fn read_idle(connection: &Connection, id: JobId) -> Result<Option<Idle>> {
             crashes: columns.get(IdleColumn::crashes)?,
             retried: columns.get(IdleColumn::retried)?,
         };
-        let is_held = columns.parse(IdleColumn::state, State::parse)? == State::Held;
         let pool = columns.parse(IdleColumn::pool, |name| Some(Arc::from(name)))?;
         let waits = columns.get(IdleColumn::waits)?;
-        let holdup = holdup(waits, columns.get(IdleColumn::follows)?);
-        let line = (!is_held).then_some(Dequeued { pool, holdup });
+        let holdup = holdup(columns.parse(IdleColumn::state, State::parse)?, waits);
+        let line = holdup.map(|holdup| Dequeued { pool, holdup });
         Ok(Idle { tries, waits, line })
     });
     idle.optional()
 }
 
-/// What keeps a queued job from its line, by what its row has.
-pub fn holdup(waits: bool, follows: i64) -> Holdup {
-    match (waits, follows) {
-        (false, _) => Holdup::None,
-        (true, 0) => Holdup::Time,
-        (true, _) => Holdup::Predecessor,
+/// What keeps a job from its line, by what its row has; none where it is not queued.
+pub fn holdup(state: State, waits: bool) -> Option<Holdup> {
+    match (state, waits) {
+        (State::Queued | State::Retrying, false) => Some(Holdup::None),
+        (State::Queued, true) => Some(Holdup::Predecessor),
+        (State::Retrying | State::Scheduled, _) => Some(Holdup::Time),
+        (State::Blocked, _) => Some(Holdup::Others),
+        (
+            State::Held
+            | State::Running
+            | State::Stopping
+            | State::Succeeded
+            | State::Failed
+            | State::Canceled
+            | State::TimedOut
+            | State::Lost,
+            _,
+        ) => None,
     }
 }
 
@@ -124,7 +137,7 @@ fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> 
 columns! {
     LeftColumn {
         stdin, pool, has_key = "key IS NOT NULL", is_told = "tie IS 'client'", is_call = "method IS NOT NULL",
-        params_bytes = "octet_length(params)", turn = "CASE follows WHEN 0 THEN unique_name END",
+        params_bytes = "octet_length(params)", others, turn = "CASE follows WHEN 0 THEN unique_name END",
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -144,7 +157,8 @@ fn left_of(connection: &Connection, moved: &Move) -> Result<Left> {
         let params_bytes = columns.size(LeftColumn::params_bytes)?.unwrap_or(0);
         let ended = (Group { standing, pool }, outcome.held_bytes().saturating_add(params_bytes));
         let (stdin, turn) = (columns.get(LeftColumn::stdin)?, columns.get(LeftColumn::turn)?);
-        Ok(Left { line: None, stdin, ended: Some(ended), turn })
+        let had_others = columns.get(LeftColumn::others)?;
+        Ok(Left { line: None, stdin, ended: Some(ended), turn, had_others })
     });
     Ok(left.optional()?.unwrap_or_default())
 }
@@ -315,6 +329,7 @@ fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
         StopReason::Replaced(by) => format!("replaced {by}").into(),
         StopReason::TimedOut => "timeout".into(),
         StopReason::Deadline => "deadline".into(),
+        StopReason::Dependency(on) => format!("dependency {on}").into(),
         StopReason::Shutdown => return None,
     })
 }
@@ -325,6 +340,7 @@ pub fn stop_reason(word: &str) -> Option<StopReason> {
         ("canceled", "") => StopReason::Canceled,
         ("untied", tie) => StopReason::Untied(tie.parse().ok()?),
         ("replaced", by) => StopReason::Replaced(JobId(by.parse().ok()?)),
+        ("dependency", on) => StopReason::Dependency(JobId(on.parse().ok()?)),
         ("timeout", "") => StopReason::TimedOut,
         ("deadline", "") => StopReason::Deadline,
         _ => return None,
@@ -343,6 +359,7 @@ mod tests {
             StopReason::Untied(Tie::Job(JobId(7))),
             StopReason::Untied(Tie::Pool),
             StopReason::Replaced(JobId(12)),
+            StopReason::Dependency(JobId(12)),
             StopReason::TimedOut,
             StopReason::Deadline,
         ];

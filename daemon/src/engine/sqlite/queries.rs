@@ -152,9 +152,14 @@ fn ways_to<'c>(connection: &'c Connection, query: &Page) -> Result<Vec<Way<'c>>>
     let way = |select, state| connection.prepare_cached(select).map(|select| Way { select, state });
     let is_active = |state: &State| matches!(state, State::Running | State::Stopping);
     let is_notable = |state: &State| match state {
-        State::Held | State::Retrying | State::Failed | State::Canceled | State::TimedOut | State::Lost => {
-            true
-        }
+        State::Held
+        | State::Scheduled
+        | State::Blocked
+        | State::Retrying
+        | State::Failed
+        | State::Canceled
+        | State::TimedOut
+        | State::Lost => true,
         State::Queued | State::Running | State::Stopping | State::Succeeded => false,
     };
     if query.states.is_empty() || !query.states.iter().all(|state| is_active(state) || is_notable(state)) {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
-use super::{places, turns, waits};
+use super::{dependents, places, turns, waits};
 use crate::job::{Call, CallbackId, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
 
 /// Where the output of attempts is.
@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, follows, deadline_us,
+        waits, stripped, unique_name, deadline_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -58,15 +58,17 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
     let mut select = connection.prepare_cached(RecordColumn::BY_ID)?;
     let record = select.query_row([id], |row| {
         let columns = Columns::of(row);
-        let holdup = places::holdup(columns.get(RecordColumn::waits)?, columns.get(RecordColumn::follows)?);
-        Ok((read_record(&columns, layout, id)?, holdup))
+        let record = read_record(&columns, layout, id)?;
+        let holdup = places::holdup(record.state, columns.get(RecordColumn::waits)?);
+        Ok((record, holdup))
     });
     let Some((mut record, holdup)) = record.optional()? else { return Ok(None) };
 
     match (holdup, &record.unique) {
-        (Holdup::None, _) | (Holdup::Predecessor, None) => {}
-        (Holdup::Time, _) => record.due_at = waits::due_of(connection, id)?.map(rfc3339),
-        (Holdup::Predecessor, Some(name)) => {
+        (None | Some(Holdup::None), _) | (Some(Holdup::Predecessor), None) => {}
+        (Some(Holdup::Others), _) => record.after = Some(dependents::of(connection, id)?),
+        (Some(Holdup::Time), _) => record.due_at = waits::due_of(connection, id)?.map(rfc3339),
+        (Some(Holdup::Predecessor), Some(name)) => {
             let before = turns::predecessor(connection, name.as_escaped(), id)?;
             record.waits_for = before.map(|before| before.0);
         }
@@ -118,6 +120,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         key: columns.optional_os_text(Of::key)?,
         unique: columns.optional_os_text(Of::unique_name)?,
         waits_for: None,
+        after: None,
         attempt,
         crashes: columns.get(Of::crashes)?,
         worker_pid: columns.get(Of::worker_pid)?,
@@ -227,6 +230,7 @@ pub fn read_ready(
         },
         key: None,
         unique: None,
+        conditions: None,
         callbacks: Vec::new(),
     };
     let tries = Tries {

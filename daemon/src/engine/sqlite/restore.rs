@@ -9,7 +9,7 @@ use pool_proto::nouns::OnCrash;
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
-use super::{deadlines, insert, meta, places, turns};
+use super::{deadlines, dependents, insert, meta, places, turns};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{CallbackId, Holdup, Process, ProcessId, Queued, Retries, Tie, Tries};
 
@@ -19,7 +19,7 @@ columns! {
 }
 
 columns! {
-    TiedColumn { id, tie, pool, state, waits, follows }
+    TiedColumn { id, tie, pool, state, waits }
     TIED: "FROM jobs INDEXED BY jobs_tied WHERE tie IS NOT NULL AND ended_us IS NULL ORDER BY id";
 }
 
@@ -30,7 +30,9 @@ columns! {
     // A cross join is carried out as it stands: it must not go through all jobs to find those that wait.
     WAITING: "FROM waits CROSS JOIN jobs ON jobs.id = waits.id
               WHERE waits.unit = 'job' AND waits.until = 'time' GROUP BY pool";
-    FOLLOWING: "FROM jobs INDEXED BY jobs_following WHERE follows > 0 AND ended_us IS NULL GROUP BY pool";
+    BLOCKED: "FROM jobs INDEXED BY jobs_blocked WHERE state = 'blocked' GROUP BY pool";
+    FOLLOWING: "FROM jobs INDEXED BY jobs_following
+                WHERE follows > 0 AND ended_us IS NULL AND state = 'queued' GROUP BY pool";
 }
 
 columns! {
@@ -60,6 +62,8 @@ pub fn read(connection: &Connection) -> Result<Restored> {
     let mut restored = Restored {
         queued: count_queued(connection)?,
         replaced: turns::read_replaced(connection)?,
+        failed: dependents::read_failed(connection)?,
+        has_unresolved: dependents::is_unresolved(connection)?,
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
@@ -111,8 +115,8 @@ fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
         };
         let state = columns.parse(TiedColumn::state, State::parse)?;
         let pool = columns.parse(TiedColumn::pool, |name| Some(Arc::from(name)))?;
-        let queued_in = matches!(state, State::Queued | State::Retrying).then_some(pool);
-        let holdup = places::holdup(columns.get(TiedColumn::waits)?, columns.get(TiedColumn::follows)?);
+        let holdup = places::holdup(state, columns.get(TiedColumn::waits)?);
+        let (queued_in, holdup) = (holdup.map(|_| pool), holdup.unwrap_or_default());
         Ok(Tied { id: columns.get(TiedColumn::id)?, tie, queued_in, holdup, untied })
     })?;
     tied.collect()
@@ -132,6 +136,7 @@ fn count_queued(connection: &Connection) -> Result<BTreeMap<String, Queued>> {
     for (holdup, select) in [
         (Holdup::None, CountColumn::IN_LINE),
         (Holdup::Time, CountColumn::WAITING),
+        (Holdup::Others, CountColumn::BLOCKED),
         (Holdup::Predecessor, CountColumn::FOLLOWING),
     ] {
         let mut select = connection.prepare(select)?;

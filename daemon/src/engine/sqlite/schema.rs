@@ -215,6 +215,32 @@ const MIGRATIONS: &[&str] = &[
         WHERE state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost' OR state = 'held'
             OR state = 'retrying';
 ",
+    "
+    -- What a job that has not begun waits for, one after the other: `hold`, somebody releases it; `others`, so
+    -- many jobs end; `follows`; `not_before_us`, this time comes, by the clock of what waits.
+    ALTER TABLE jobs ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN not_before_us INTEGER;
+    CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
+    DROP INDEX jobs_notable;
+    CREATE INDEX jobs_notable ON jobs (state)
+        WHERE state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost' OR state = 'held'
+            OR state = 'retrying' OR state = 'scheduled' OR state = 'blocked';
+
+    -- `job` is to run after `prior` has ended, as it needs: 'done', 'success' or 'failure'. `settled`: that has
+    -- come otherwise, and the job is to be canceled.
+    CREATE TABLE dependencies (
+        prior INTEGER NOT NULL,
+        settled INTEGER NOT NULL DEFAULT 0,
+        job INTEGER NOT NULL,
+        needs TEXT NOT NULL,
+        PRIMARY KEY (prior, settled, job)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX dependencies_job ON dependencies (job);
+    CREATE INDEX dependencies_settled ON dependencies (job) WHERE settled = 1;
+    -- Jobs that have ended, and others are to run after them that nobody has looked at.
+    CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
+",
 ];
 
 /// The version that this program writes.

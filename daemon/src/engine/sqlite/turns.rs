@@ -21,8 +21,8 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::{records, waits};
-use crate::engine::Turns;
-use crate::job::{JobId, Ready, Unique, Unit};
+use crate::engine::{Released, Turns};
+use crate::job::{JobId, Ready, Unique, Until};
 
 /// How a new job follows others of its name, as its row has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,17 +157,18 @@ pub fn predecessor(connection: &Connection, name: &str, id: JobId) -> Result<Opt
 }
 
 /// The trigger of [`Until::Predecessor`](crate::job::Until::Predecessor): the job that has had the turn of
-/// that name has ended, and the next one is in its line.
+/// that name has ended, and the next one has it.
 pub fn pass_on(
     connection: &Connection,
     environments: &mut Environments,
     name: &str,
-) -> Result<Option<Ready>> {
+) -> Result<Option<(Ready, Option<Until>)>> {
     let next: Option<JobId> = connection.prepare_cached(NEXT)?.query_row([name], |row| row.get(0))?;
     let Some(id) = next else { return Ok(None) };
-    waits::remove(connection, Unit::Job(id))?;
-    connection.prepare_cached("UPDATE jobs SET waits = 0, follows = 0 WHERE id = ?1")?.execute([id])?;
-    records::ready(connection, environments, id)
+    connection.prepare_cached("UPDATE jobs SET follows = 0 WHERE id = ?1")?.execute([id])?;
+    // What waits for something else as well goes on waiting, with the turn.
+    let Some(Released { until, .. }) = waits::go_on(connection, id, State::Queued)? else { return Ok(None) };
+    Ok(records::ready(connection, environments, id)?.map(|ready| (ready, until)))
 }
 
 /// What a start finds: jobs that are still to be canceled, the latest first, each with the one that takes its

@@ -8,14 +8,14 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::Refusal;
+use pool_proto::{Refusal, State};
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::records;
 use crate::engine::{FETCHED_BYTES, Released};
-use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Until, micros};
+use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Place, Position, Ready, Unit, Unmet, Until, micros};
 
 /// How long after a start a callback waits at most.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,22 +38,56 @@ columns! {
     FIRST: "FROM waits INDEXED BY waits_due WHERE until = 'time' ORDER BY due_us LIMIT ?1";
 }
 
-columns! {
-    HeldColumn { pool, rank }
-    BY_ID: "FROM jobs WHERE id = ?1 AND state = 'held'";
-}
-
 /// Begins a wait. A job's own row is marked by whoever puts it there.
 pub fn add(connection: &Connection, unit: Unit, until: Until) -> Result<()> {
     let (name, id) = key(unit);
     let (until, due_us) = match until {
-        Until::Time { due_us } => ("time", Some(due_us)),
+        Until::Time { due_us } | Until::Start { due_us } => ("time", Some(due_us)),
         Until::Person => ("person", None),
+        Until::Others => ("others", None),
         Until::Predecessor => ("predecessor", None),
     };
     let insert = "INSERT OR REPLACE INTO waits (unit, id, until, due_us) VALUES (?1, ?2, ?3, ?4)";
     connection.prepare_cached(insert)?.execute((name, id, until, due_us))?;
     Ok(())
+}
+
+columns! {
+    UnmetColumn { state, pool, rank, hold, others, follows, not_before_us }
+    OF_JOB: "FROM jobs WHERE id = ?1";
+}
+
+/// A job that was in this state waits for one thing less: what it waits for now. None where it is in another
+/// state, or waits for the same as before.
+pub fn go_on(connection: &Connection, id: JobId, from: State) -> Result<Option<Released>> {
+    let (state, unmet, released) =
+        connection.prepare_cached(UnmetColumn::OF_JOB)?.query_row([id], |row| {
+            let columns = Columns::of(row);
+            let follows: i64 = columns.get(UnmetColumn::follows)?;
+            let unmet = Unmet {
+                hold: columns.get(UnmetColumn::hold)?,
+                others: columns.get(UnmetColumn::others)?,
+                follows: follows > 0,
+                start_us: columns.get(UnmetColumn::not_before_us)?,
+            };
+            let position =
+                Position { priority: Reverse(records::priority(columns.get(UnmetColumn::rank)?)?), id };
+            let pool = Arc::from(columns.get::<String>(UnmetColumn::pool)?);
+            let released = Released { position, pool, until: unmet.first() };
+            Ok((columns.parse(UnmetColumn::state, State::parse)?, unmet, released))
+        })?;
+    let place = unmet.first().map_or(Place::Queued { again: false }, Place::Waiting);
+    if state != from || (place.state() == from && unmet.first().is_some()) {
+        return Ok(None);
+    }
+    match released.until {
+        Some(until) => add(connection, Unit::Job(id), until)?,
+        None => remove(connection, Unit::Job(id))?,
+    }
+    let update = "UPDATE jobs SET state = ?2, waits = ?3 WHERE id = ?1";
+    let waits = released.until.is_some();
+    connection.prepare_cached(update)?.execute((id, place.state().as_str(), waits))?;
+    Ok(Some(released))
 }
 
 /// Ends a wait, if there is one.
@@ -85,7 +119,7 @@ pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
                 min(backoff_us * (1 << min(max(retried - 1, 0), 30)), max(backoff_us, ?2)) AS INTEGER
             ) AS latest
             FROM waits INDEXED BY waits_due JOIN jobs ON jobs.id = waits.id
-            WHERE until = 'time' AND waits.due_us > ?1 AND unit = 'job'
+            WHERE until = 'time' AND waits.due_us > ?1 AND unit = 'job' AND state = 'retrying'
         )
         UPDATE waits SET due_us = bounds.latest FROM bounds
         WHERE waits.unit = 'job' AND waits.id = bounds.id AND waits.due_us > bounds.latest";
@@ -97,7 +131,7 @@ pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
     Ok(())
 }
 
-/// The trigger of [`Until::Time`]: what is due by then, so much at most, is in line or pending again.
+/// The trigger of [`Until::Time`] and [`Until::Start`]: what is due by then, so much at most, is in line or pending again.
 pub fn wake(
     connection: &Connection,
     environments: &mut Environments,
@@ -128,7 +162,10 @@ pub fn wake(
         remove(connection, unit)?;
         match unit {
             Unit::Job(id) => {
-                connection.prepare_cached("UPDATE jobs SET waits = 0 WHERE id = ?1")?.execute([id])?;
+                let update = "UPDATE jobs SET waits = 0, not_before_us = NULL,
+                                  state = CASE state WHEN 'scheduled' THEN 'queued' ELSE state END
+                              WHERE id = ?1";
+                connection.prepare_cached(update)?.execute([id])?;
                 let ready = records::ready(connection, environments, id)?;
                 bytes += ready.as_ref().map_or(0, |ready| ready.work.own_bytes());
                 woken.jobs.extend(ready);
@@ -145,29 +182,21 @@ pub fn release(
     connection: &Connection,
     ids: &[JobId],
 ) -> Result<std::result::Result<Vec<Released>, Refusal>> {
-    let mut select = connection.prepare_cached(HeldColumn::BY_ID)?;
+    let mut select = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1 AND state = 'held'")?;
     let mut seen = IdSet::default();
-    let mut held = Vec::with_capacity(ids.len());
-    for &id in ids.iter().filter(|&&id| seen.insert(id)) {
-        let released = select.query_row([id], |row| {
-            let columns = Columns::of(row);
-            let position =
-                Position { priority: Reverse(records::priority(columns.get(HeldColumn::rank)?)?), id };
-            Ok(Released { position, pool: Arc::from(columns.get::<String>(HeldColumn::pool)?) })
-        });
-        let Some(released) = released.optional()? else {
+    let ids: Vec<JobId> = ids.iter().copied().filter(|&id| seen.insert(id)).collect();
+    for id in &ids {
+        if !select.exists([id])? {
             return Ok(Err(Refusal::NotHeld { id: id.0 }));
-        };
-        held.push(released);
+        }
     }
 
-    let mut update = connection.prepare_cached(
-        "UPDATE jobs SET state = 'queued', waits = 0, crashes = 0, reason = NULL, last_crash = NULL
-         WHERE id = ?1",
-    )?;
-    for Released { position, .. } in &held {
-        remove(connection, Unit::Job(position.id))?;
-        update.execute([position.id])?;
+    let update = "UPDATE jobs SET hold = 0, crashes = 0, reason = NULL, last_crash = NULL WHERE id = ?1";
+    let mut update = connection.prepare_cached(update)?;
+    let mut released = Vec::with_capacity(ids.len());
+    for id in ids {
+        update.execute([id])?;
+        released.extend(go_on(connection, id, State::Held)?);
     }
-    Ok(Ok(held))
+    Ok(Ok(released))
 }

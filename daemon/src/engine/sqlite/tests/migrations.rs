@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Fixture, nothing_to_tell, open};
 use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
-use crate::engine::{Answer, Boot, CallbackEnd, Interrupted, Page, Tied};
+use crate::engine::{Answer, Boot, CallbackEnd, Change, Interrupted, Order, Page, Tied};
 use crate::job::{CallbackId, Holdup, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
@@ -86,6 +86,12 @@ const ROWS: &[&str] = &[
     INSERT INTO waits (unit, id, until) VALUES ('job', 40, 'predecessor');
     UPDATE jobs SET within_us = 50, deadline_us = 150 WHERE id IN (1, 5);
 ",
+    "
+    INSERT INTO jobs (id, state, pool, argv, cwd, environment, kill_after_us, submitted_us, waits, others)
+        VALUES (41, 'blocked', 'default', '[\"a\"]', '/', 5, 1, 100, 1, 1);
+    INSERT INTO waits (unit, id, until) VALUES ('job', 41, 'others');
+    INSERT INTO dependencies (prior, job, needs) VALUES (1, 41, 'done');
+",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
@@ -140,6 +146,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     let counts = [
         (Holdup::None, 2 + u64::from(version >= 3) - waiting),
         (Holdup::Time, waiting),
+        (Holdup::Others, u64::from(version >= 12)),
         (Holdup::Predecessor, u64::from(version >= 11)),
     ];
     assert_eq!(restored.queued, queued("default", &counts));
@@ -239,8 +246,13 @@ fn assert_works(store: &Fixture, version: usize) {
     let jobs = vec![work(&["new"], &[])];
     assert!(matches!(store.answer(insert(50, 60, jobs)), Answer::Inserted { .. }));
     nothing_to_tell(&store.run(vec![start(1, 1), crash(3, 2, 2, "died")]));
-    let Answer::Ended { callbacks, next, .. } = store.answer(finish(1)) else { panic!("it has ended") };
-    let next = next.map(|ready| ready.id);
+    let Answer::Ended { callbacks, next, has_dependents, .. } = store.answer(finish(1)) else {
+        panic!("it has ended")
+    };
+    assert_eq!(has_dependents, version >= 12);
+    let resolved = store.answer(Order::Change(Change::Resolve { limit: 9 }));
+    assert!(matches!(resolved, Answer::Resolved { jobs, .. } if jobs.len() == usize::from(version >= 12)));
+    let next = next.map(|(ready, _)| ready.id);
     assert_eq!((callbacks, next), (vec![CallbackId(1)], (version >= 11).then_some(JobId(40))));
     let claimed = store.answer(begin_callback(5));
     assert!(matches!(claimed, Answer::CallbackBegun(run) if run.attempt == 2 && run.command == "five"));

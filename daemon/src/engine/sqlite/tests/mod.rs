@@ -29,8 +29,8 @@ use super::queries::ListedColumn;
 use super::{Durability, OpenError, Options, Sqlite};
 use crate::engine::orders::*;
 use crate::engine::{
-    Answer, Backing, Boot, CallbackEnd, CallbackRun, Chore, Dequeued, Interrupted, Move, Order, Page,
-    Restored, Told, Turns,
+    Answer, Backing, Boot, CallbackEnd, CallbackRun, Chore, Conditional, Dequeued, Interrupted, Move, Order,
+    Page, Restored, Told, Turns,
 };
 use crate::job::{
     CallbackId, Holdup, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries,
@@ -147,9 +147,9 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         &[(On::Done, "done"), (On::Success, "success"), (On::Failure, "failure")],
     )];
     let inserted = store.answer(insert(1, 1, jobs.clone()));
-    let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
+    let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
     let (request, first) = (RequestId(1), JobId(1));
-    assert_eq!(inserted, Answer::Inserted { request, first, jobs, untied, existing, turns });
+    assert_eq!(inserted, Answer::Inserted { request, first, jobs, existing, turns, conditions });
 
     store.close();
     store = open(dir.path());
@@ -202,8 +202,15 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         (2, 1, Some(StopReason::Canceled))
     );
     assert_eq!(store.record(1).result, None, "what it is going to become is no result yet");
-    let Answer::Ended { id: JobId(1), record: Some(record), callbacks, stdin, dequeued: None, next: None } =
-        store.answer(end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US + 3_000_000)))
+    let Answer::Ended {
+        id: JobId(1),
+        record: Some(record),
+        callbacks,
+        stdin,
+        dequeued: None,
+        next: None,
+        ..
+    } = store.answer(end(1, 2, outcome(State::Failed, ResultKind::ExitCode, NOW_US + 3_000_000)))
     else {
         panic!("it has not been finished");
     };

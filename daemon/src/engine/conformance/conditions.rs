@@ -1,0 +1,174 @@
+//! What a job waits for before it begins: a person, other jobs, its turn, a time; one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::Refusal;
+use pool_proto::nouns::{IfExists, On, ResultKind, State};
+
+use super::Trial;
+use crate::engine::orders::*;
+use crate::engine::{Answer, Change, Conditional, Order};
+use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Unique, Until, Work};
+
+fn with(conditions: Conditions) -> Arc<Work> {
+    let tie = None;
+    Arc::new(Work { conditions: Some(Box::new(conditions)), tie, ..Work::clone(&work(&["a"], &[])) })
+}
+
+fn after(others: &[(u64, On)]) -> Arc<Work> {
+    let after = others.iter().map(|&(id, on)| After { id: JobId(id), on }).collect();
+    with(Conditions { after, ..Conditions::default() })
+}
+
+/// What the answer to an insertion says of what waits.
+fn conditions(trial: &mut Trial, first: u64, jobs: Vec<Arc<Work>>) -> Conditional {
+    match trial.answer(insert(first, first * 10, jobs)) {
+        Answer::Inserted { conditions, .. } => conditions,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Those that go on, each with what it waits for now; those that fail; and whether there are more.
+type Resolved = (Vec<(u64, Option<Until>)>, Vec<(u64, u64)>, bool);
+
+fn resolve(trial: &mut Trial, limit: u32) -> Resolved {
+    match trial.answer(Order::Change(Change::Resolve { limit })) {
+        Answer::Resolved { jobs, failed, more } => {
+            let jobs = jobs.into_iter().map(|released| (released.position.id.0, released.until));
+            (jobs.collect(), failed.into_iter().map(|(id, prior)| (id.0, prior.0)).collect(), more)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether the end is one that others have waited for.
+fn has_dependents(trial: &mut Trial, order: Order) -> bool {
+    match trial.answer(order) {
+        Answer::Ended { has_dependents, .. } => has_dependents,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fail(id: u64) -> Order {
+    end(id, 1, outcome(State::Failed, ResultKind::ExitCode, NOW_US + 3_000_000))
+}
+
+fn succeed(id: u64) -> Order {
+    end(id, 1, outcome(State::Succeeded, ResultKind::Success, NOW_US + 3_000_000))
+}
+
+pub fn a_job_begins_after_others_as_they_have_ended(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]); 3]);
+    let told = conditions(
+        trial,
+        4,
+        vec![
+            after(&[(1, On::Success)]),
+            after(&[(1, On::Failure)]),
+            after(&[(1, On::Done), (2, On::Failure)]),
+            after(&[(3, On::Success), (1, On::Success)]),
+        ],
+    );
+    assert_eq!(told.waiting, [4, 5, 6, 7].map(|id| (JobId(id), Until::Others)));
+    assert_eq!((trial.line(), told.failed), (vec![1, 2, 3], vec![]));
+    let record = trial.record(6);
+    let named: Vec<u64> = record.after.iter().flatten().map(|dependency| dependency.id).collect();
+    assert_eq!((record.state, named), (State::Blocked, vec![1, 2]));
+
+    assert_eq!(resolve(trial, 9), (vec![], vec![], false), "nobody has ended");
+    assert!(!has_dependents(trial, cancel(7)), "it waits for others, nobody for it");
+    assert!(has_dependents(trial, succeed(1)));
+    let restored = trial.restart();
+    assert_eq!(restored.queued, queued("default", &[(Holdup::None, 2), (Holdup::Others, 3)]));
+    assert!(restored.has_unresolved && restored.failed.is_empty());
+    assert_eq!(resolve(trial, 1), (vec![(4, None)], vec![], true), "some at a time");
+    assert_eq!(resolve(trial, 9), (vec![], vec![(5, 1)], false));
+    assert_eq!(trial.line(), [2, 3, 4], "one waits for the second job still");
+
+    let restored = trial.restart();
+    assert_eq!((restored.failed, restored.has_unresolved), (vec![(JobId(5), JobId(1))], false));
+    assert!(!has_dependents(trial, cancel(5)));
+    assert_eq!(trial.restart().failed, []);
+
+    assert!(has_dependents(trial, fail(2)));
+    assert_eq!(resolve(trial, 9), (vec![(6, None)], vec![], false));
+    assert_eq!((trial.line(), trial.record(6).after), (vec![3, 4, 6], None));
+}
+
+pub fn what_a_job_is_to_run_after_may_have_ended_and_must_exist(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]); 2]);
+    trial.run(vec![succeed(1), fail(2)]);
+    let refused = trial.answer(insert(3, 30, vec![after(&[(1, On::Done)]), after(&[(9, On::Done)])]));
+    let refusal = Refusal::NoSuchJob { id: 9, pruned: None };
+    assert_eq!(refused, Answer::Refused { request: RequestId(3), refusal }, "all of them, or none");
+
+    let jobs =
+        vec![after(&[(1, On::Success), (2, On::Failure)]), after(&[(1, On::Failure), (2, On::Success)])];
+    let told = conditions(trial, 3, jobs);
+    assert_eq!(told.failed, [(JobId(4), JobId(1))], "it can never run");
+    assert_eq!((told.waiting, trial.line()), (vec![(JobId(4), Until::Others)], vec![3]));
+    assert_eq!(trial.restart().failed, [(JobId(4), JobId(1))], "it is to be canceled");
+}
+
+pub fn a_job_waits_for_one_thing_after_the_other(trial: &mut Trial) {
+    let unique = Some(Unique { name: "nightly".into(), if_exists: IfExists::Queue });
+    let start = Some(NotBefore::Delay(Duration::from_secs(5)));
+    let conditions_of_all =
+        Conditions { hold: true, start, after: vec![After { id: JobId(1), on: On::Done }] };
+    let first = Arc::new(Work { unique: unique.clone(), ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![work(&["a"], &[]), first]);
+    let job = Arc::new(Work { unique, ..Work::clone(&with(conditions_of_all)) });
+    let told = conditions(trial, 3, vec![job]);
+    assert_eq!(told.waiting, [(JobId(3), Until::Person)]);
+    assert_eq!(trial.record(3).state, State::Held);
+    let restored = trial.restart();
+    assert_eq!(restored.queued, queued("default", &[(Holdup::None, 2)]), "what is held is not queued");
+
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[3])) else { panic!("it is released") };
+    assert_eq!((jobs[0].until, trial.record(3).state), (Some(Until::Others), State::Blocked));
+    trial.run(vec![succeed(1)]);
+    assert_eq!(resolve(trial, 9), (vec![(3, Some(Until::Predecessor))], vec![], false));
+    assert_eq!((trial.record(3).state, trial.record(3).waits_for), (State::Queued, Some(2)));
+
+    let Answer::Ended { next: Some((next, until)), .. } = trial.answer(succeed(2)) else {
+        panic!("it has the turn")
+    };
+    let due_us = NOW_US + 5_000_000;
+    assert_eq!((next.id, until), (JobId(3), Some(Until::Start { due_us })));
+    let restored = trial.restart();
+    assert_eq!(restored.queued, queued("default", &[(Holdup::Time, 1)]));
+    assert_eq!((restored.next_due_us, trial.record(3).state), (Some(due_us), State::Scheduled));
+    assert!(trial.record(3).due_at.is_some());
+
+    let Answer::Woken { jobs, .. } = trial.answer(wake(due_us, 9)) else { panic!("it is due") };
+    assert_eq!(jobs.iter().map(|ready| ready.id).collect::<Vec<_>>(), [JobId(3)]);
+    assert_eq!((trial.record(3).state, trial.line()), (State::Queued, vec![3]));
+}
+
+pub fn a_turn_may_come_while_a_job_waits_for_something_else(trial: &mut Trial) {
+    let unique = Some(Unique { name: "nightly".into(), if_exists: IfExists::Queue });
+    let first = Arc::new(Work { unique: unique.clone(), ..Work::clone(&work(&["a"], &[])) });
+    let held = Conditions { hold: true, ..Conditions::default() };
+    let held = Arc::new(Work { unique: unique.clone(), ..Work::clone(&with(held)) });
+    trial.insert(1, vec![first.clone(), held, first]);
+    let Answer::Ended { next, .. } = trial.answer(succeed(1)) else { panic!("it has ended") };
+    assert_eq!((next, trial.line()), (None, vec![]), "the turn is the held one's");
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[2])) else { panic!("it is released") };
+    assert_eq!((jobs[0].until, trial.line()), (None, vec![2]));
+    let Answer::Ended { next: Some((next, None)), .. } = trial.answer(succeed(2)) else {
+        panic!("it has the turn")
+    };
+    assert_eq!((next.id, trial.line()), (JobId(3), vec![3]));
+}
+
+pub fn a_job_is_due_by_the_clock_on_the_wall(trial: &mut Trial) {
+    let at = |us| with(Conditions { start: Some(NotBefore::At { us }), ..Conditions::default() });
+    let told = conditions(trial, 1, vec![at(NOW_US + 7), at(NOW_US - 7)]);
+    let due = |id, due_us| (JobId(id), Until::Start { due_us });
+    assert_eq!(told.waiting, [due(1, NOW_US + 7), due(2, NOW_US - 7)]);
+    let Answer::Woken { jobs, next_us, .. } = trial.answer(wake(NOW_US, 9)) else { panic!("it is due") };
+    assert_eq!((jobs[0].id, jobs.len(), next_us), (JobId(2), 1, Some(NOW_US + 7)));
+    trial.answer(cancel(1));
+    assert_eq!(trial.restart().next_due_us, None);
+}
