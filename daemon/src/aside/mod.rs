@@ -1,9 +1,9 @@
 //! Work that would hold up the loop is done aside: by a thread, one piece after another.
 //!
 //! Reading or writing a message of 15 MiB takes longer than a short job. The loop hands such a piece over and
-//! goes on with its other clients; what comes of the piece is taken in a later turn. The thread begins with the
-//! first piece, so a daemon that has only small messages has no such thread. What the pieces are, and what
-//! waits for them, is the business of whoever hands them over.
+//! goes on with its other clients; what comes of the piece is taken in a later turn. The thread begins with
+//! the first piece, so a daemon that has only small messages has no such thread. What the pieces are, and
+//! what waits for them, is the business of whoever hands them over.
 
 use std::fmt;
 use std::io;

@@ -2,8 +2,8 @@
 //! straight from its standard output. Its worker only holds it; a call passes through as few processes as it
 //! can.
 //!
-//! A long answer is read elsewhere ([`aside`](crate::aside)). Until it has been, the program's output is not read
-//! any further. Where the program has ended, nobody waits: the answer is read at once.
+//! A long answer is read elsewhere ([`aside`](crate::aside)). Until then the program's output is not read any
+//! further. Where the program has ended, the answer is read here, at once.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -293,7 +293,13 @@ impl ResidentLink {
 
     /// Takes in all that it has said and will say, for it has ended.
     pub fn read_to_end(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) {
-        while self.read_long_line(slot, worker, events) || self.read(false, slot, worker, events) {}
+        loop {
+            let had_long = self.read_long_line(slot, worker, events);
+            let has_more = self.read(false, slot, worker, events) || self.long.is_some();
+            if !had_long && !has_more {
+                return;
+            }
+        }
     }
 
     /// A long line that is to be read elsewhere, and handed to [`on_read`](Self::on_read); each once.
@@ -563,7 +569,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_has_ended_is_heard_at_once() {
+    fn a_program_that_has_ended_is_heard_to_its_end() {
+        let mut scene = Scene::new();
+        scene.stdout = None;
+        scene.link.read_to_end(SLOT, ProcessId::new(1), &mut scene.events);
+        assert!(scene.is_answered(), "{:?}", scene.events);
+    }
+
+    #[test]
+    fn an_answer_that_is_being_read_elsewhere_is_heard_once() {
         let mut scene = Scene::new();
         scene.read();
         let line = scene.link.long_line().expect("it is long");
