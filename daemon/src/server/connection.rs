@@ -82,8 +82,8 @@ pub enum Reading {
     Idle,
     /// There may be more: other connections first.
     Unfinished,
-    /// This message is to be read elsewhere, and handed to [`Connection::take_in`]. Until then nothing more is
-    /// read.
+    /// This message is to be read elsewhere, and handed to [`Connection::take_in`]. Until then nothing more
+    /// is read.
     Large(Vec<u8>),
     /// The client is gone.
     Gone,

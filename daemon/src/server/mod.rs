@@ -115,10 +115,11 @@ pub struct Server {
     next_request: u64,
     max_clients: usize,
     admits: Admits,
-    /// Connections with more to read than their turn allowed, and those with something to send.
+    /// Connections with more to read than their turn allowed.
     unfinished: Vec<Token>,
     /// Connections with more to send than their turn allowed.
     unsent: Vec<Token>,
+    /// Connections that may have something to send.
     dirty: IdSet<Token>,
     /// Requests that wait for their replies to be read before they go on.
     streaming: IdSet<RequestId>,
