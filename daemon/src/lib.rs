@@ -2,7 +2,7 @@
 //!
 //! In reading order: the nouns ([`job`]); what is decided, by two pure machines ([`core`], [`desk`]); what is
 //! kept ([`engine`], [`files`]); what runs ([`kernel`], [`worker`], [`fleet`]); who is served ([`server`]);
-//! the process in which all that meets ([`shell`]); and how it comes about ([`start`]). ARCHITECTURE.md at
+//! what would hold up the loop ([`aside`]); the process in which all that meets ([`shell`]); and how it comes about ([`start`]). ARCHITECTURE.md at
 //! the top of the repository has the whole picture.
 
 pub mod job;
@@ -12,6 +12,8 @@ pub mod desk;
 
 pub mod engine;
 pub mod files;
+
+pub mod aside;
 
 pub mod fleet;
 pub mod kernel;

@@ -14,8 +14,9 @@ use pool_proto::wire::frame::{Decoder, encode};
 
 use super::outer_pids::OuterPids;
 use super::outgoing::Outgoing;
-use super::resident::ResidentLink;
+use super::resident::{Heard, ResidentLink};
 use super::{FleetEvent, describe};
+use crate::aside::TURN;
 use crate::core::SlotId;
 use crate::job::{Claim, Environment, ProcessId};
 use crate::kernel::{self, Group, GroupCondition, PATIENCE, Stuck};
@@ -172,7 +173,21 @@ impl WorkerLink {
     /// Takes in all that the worker had said before it died.
     pub fn read_to_end(&mut self, events: &mut Vec<FleetEvent>) {
         self.read(false, events);
-        while self.read_program(false, events) {}
+        if let Some(resident) = &mut self.resident {
+            resident.read_to_end(self.slot, self.pid, events);
+        }
+        self.retire_if_let_go();
+    }
+
+    /// See [`ResidentLink::long_line`].
+    pub fn long_line(&mut self) -> Option<Arc<Vec<u8>>> {
+        self.resident.as_mut()?.long_line()
+    }
+
+    /// See [`ResidentLink::on_read`].
+    pub fn on_read(&mut self, line: &Arc<Vec<u8>>, heard: Heard, events: &mut Vec<FleetEvent>) -> bool {
+        let Some(resident) = &mut self.resident else { return false };
+        resident.on_read(line, heard, self.slot, self.pid, events)
     }
 
     fn expect_end(&mut self) {
@@ -286,7 +301,7 @@ impl WorkerLink {
                 events.extend(resident.unheard(self.slot, self.pid));
             }
             (Some(resident), WorkerReport::ProgramEnded { exit }) => {
-                while resident.read(false, self.slot, self.pid, events) {}
+                resident.read_to_end(self.slot, self.pid, events);
                 resident.ended(&describe(exit));
             }
             (_, report) => {
@@ -360,12 +375,16 @@ impl WorkerLink {
         }
     }
 
-    pub fn flush(&mut self) {
-        self.resident.iter_mut().for_each(ResidentLink::flush);
+    /// Sends what socket and pipe take, to each no more than is its turn; true when either may take more.
+    pub fn flush(&mut self) -> bool {
+        let program_has_more = self.resident.as_mut().is_some_and(ResidentLink::flush);
         self.retire_if_let_go();
-        let Some(stream) = &mut self.stream else { return self.out.clear() };
-        // Not now; or never, which its SIGCHLD tells.
-        let _ = self.out.flush(stream);
+        let Some(stream) = &mut self.stream else {
+            self.out.clear();
+            return program_has_more;
+        };
+        // An error means: not now; or never, which its SIGCHLD tells.
+        self.out.flush(stream, TURN).unwrap_or(false) || program_has_more
     }
 }
 

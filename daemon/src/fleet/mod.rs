@@ -18,7 +18,7 @@
 
 mod link;
 mod outer_pids;
-mod outgoing;
+pub mod outgoing;
 mod resident;
 mod roster;
 pub mod rpc;

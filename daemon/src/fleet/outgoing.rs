@@ -1,30 +1,55 @@
 //! Bytes on their way into a pipe or a socket that takes only so many at a time.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
+
+use pool_proto::Json;
+
+/// Messages up to this length are gathered, so that a burst of small ones goes out in one system call.
+const GATHERED: usize = 64 * 1024;
 
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    bytes: Vec<u8>,
-    /// So many of them are gone. They are not cut off piece by piece, since all the others would have to be
+    pieces: VecDeque<Piece>,
+    /// So many bytes of the first piece are gone. They are not cut off, since all the others would have to be
     /// moved each time.
     sent: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Own(Vec<u8>),
+    /// A long value, which others have as well.
+    Shared(Json),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(json) => json.get().as_bytes(),
+        }
+    }
 }
 
 impl Outgoing {
     /// Appends a message.
     pub fn push(&mut self, message: Vec<u8>) {
-        self.bytes.drain(..std::mem::take(&mut self.sent));
-        if self.bytes.is_empty() {
-            self.bytes = message;
-        } else {
-            self.bytes.extend(message);
+        match self.pieces.back_mut() {
+            Some(Piece::Own(last)) if last.len() + message.len() <= GATHERED => last.extend(message),
+            _ => self.pieces.push_back(Piece::Own(message)),
         }
+    }
+
+    /// Appends a value, without copying it.
+    pub fn share(&mut self, value: Json) {
+        self.pieces.push_back(Piece::Shared(value));
     }
 
     /// Whether all has been sent.
     pub fn is_empty(&self) -> bool {
-        self.sent == self.bytes.len()
+        self.pieces.is_empty()
     }
 
     /// Drops what has not been sent.
@@ -32,20 +57,31 @@ impl Outgoing {
         *self = Self::default();
     }
 
-    /// Sends what is taken.
+    /// Sends what is taken, but no more than `limit` bytes; true when more may be taken.
     ///
     /// # Errors
     /// Those of write(2), that it would block among them.
-    pub fn flush(&mut self, into: &mut impl Write) -> io::Result<()> {
-        while self.sent < self.bytes.len() {
-            match into.write(&self.bytes[self.sent..]) {
-                Ok(count) => self.sent += count,
+    pub fn flush(&mut self, into: &mut impl Write, limit: usize) -> io::Result<bool> {
+        let mut left = limit;
+        while let Some(piece) = self.pieces.front() {
+            if left == 0 {
+                return Ok(true);
+            }
+            let bytes = &piece.bytes()[self.sent..];
+            match into.write(&bytes[..bytes.len().min(left)]) {
+                Ok(count) => {
+                    left -= count;
+                    self.sent += count;
+                    if count == bytes.len() {
+                        self.pieces.pop_front();
+                        self.sent = 0;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.clear();
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -84,20 +120,33 @@ mod tests {
             let message = vec![length; usize::from(length)];
             wanted.extend(&message);
             outgoing.push(message);
-            let _ = outgoing.flush(&mut narrow);
+            let _ = outgoing.flush(&mut narrow, usize::MAX);
         }
-        while outgoing.flush(&mut narrow).is_err() {}
-        assert!(narrow.taken == wanted && outgoing.bytes.is_empty());
+        while outgoing.flush(&mut narrow, usize::MAX).is_err() {}
+        assert!(narrow.taken == wanted && outgoing.is_empty());
     }
 
     #[test]
     fn what_is_no_longer_to_be_sent_is_not() {
         let (mut outgoing, mut narrow) = (Outgoing::default(), Narrow::default());
         outgoing.push(vec![1; 10]);
-        assert_eq!(outgoing.flush(&mut narrow).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(outgoing.flush(&mut narrow, usize::MAX).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         outgoing.clear();
         outgoing.push(vec![2; 3]);
-        outgoing.flush(&mut narrow).unwrap();
+        assert!(!outgoing.flush(&mut narrow, usize::MAX).unwrap());
         assert_eq!(narrow.taken, [1, 1, 1, 1, 1, 1, 1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn a_receiver_gets_no_more_at_once_than_its_turn() {
+        let (mut outgoing, mut taken) = (Outgoing::default(), Vec::new());
+        outgoing.push(b"[".to_vec());
+        outgoing.share(Json::parse(r#""a long value""#).unwrap());
+        outgoing.push(b"]".to_vec());
+        assert!(outgoing.flush(&mut taken, 5).unwrap(), "there is more to send");
+        assert_eq!(taken, b"[\"a l");
+        assert!(!outgoing.flush(&mut taken, 100).unwrap());
+        assert_eq!(taken, b"[\"a long value\"]");
+        assert!(outgoing.is_empty());
     }
 }

@@ -1,6 +1,9 @@
 //! A resident program as the supervisor sees it: calls go straight into its standard input, answers come
 //! straight from its standard output. Its worker only holds it; a call passes through as few processes as it
 //! can.
+//!
+//! A long answer is read elsewhere ([`aside`](crate::aside)). Until then the program's output is not read any
+//! further. Where the program has ended, the answer is read here, at once.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,6 +22,7 @@ use pool_proto::wire::frame::Decoder;
 use super::FleetEvent;
 use super::outgoing::Outgoing;
 use super::rpc::{self, MAX_LINE, ProgramMessage};
+use crate::aside::{LARGE, TURN};
 use crate::core::SlotId;
 use crate::job::{Call, Claim, JobId, Process, ProcessId, Program, SpawnFailure, Stage, Unit};
 use crate::kernel;
@@ -34,7 +38,18 @@ const LAST_WORDS: u64 = 1024;
 
 /// Bytes read at once; after so many reads others have their turn.
 const READ: usize = 64 * 1024;
-const READS: usize = 32;
+const READS: usize = TURN / READ;
+
+/// What a line says, or what is wrong with it.
+pub type Heard = Result<ProgramMessage, String>;
+
+/// A long line. It is read elsewhere, or here, whichever comes first.
+#[derive(Debug)]
+struct LongLine {
+    line: Arc<Vec<u8>>,
+    /// It has been handed to whoever reads it elsewhere.
+    is_handed: bool,
+}
 
 /// What a program wrote to its standard error during a call: the part of its log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +67,8 @@ pub struct ResidentLink {
     /// None once it has closed it.
     stdout: Option<Receiver>,
     lines: Decoder,
+    /// The next line, of which it is not known yet what it says.
+    long: Option<LongLine>,
     /// What it has said is read into this.
     buffer: Box<[u8]>,
     out: Outgoing,
@@ -84,6 +101,7 @@ impl ResidentLink {
             stdin: Some(stdin),
             stdout: Some(stdout),
             lines: Decoder::of_lines(MAX_LINE),
+            long: None,
             buffer: vec![0; READ].into_boxed_slice(),
             out: Outgoing::default(),
             log,
@@ -133,7 +151,7 @@ impl ResidentLink {
         }
         self.trim_log();
         self.call = Some(claim);
-        self.out.push(rpc::encode(id, call));
+        rpc::encode(id, call, &mut self.out);
         true
     }
 
@@ -148,15 +166,19 @@ impl ResidentLink {
         fstat(&self.log).map_or(0, |found| found.st_size.unsigned_abs())
     }
 
-    /// Sends what the pipe takes.
-    pub fn flush(&mut self) {
-        let Some(stdin) = &mut self.stdin else { return self.out.clear() };
-        match self.out.flush(stdin) {
-            Ok(()) => {}
+    /// Sends what the pipe takes, and no more than is its turn; true when it may take more.
+    pub fn flush(&mut self) -> bool {
+        let Some(stdin) = &mut self.stdin else {
+            self.out.clear();
+            return false;
+        };
+        match self.out.flush(stdin, TURN) {
+            Ok(has_more) => return has_more,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The program is dead or dying: a program that does not read cannot be called.
             Err(_) => self.let_go_unheard(),
         }
+        false
     }
 
     /// It has closed its standard input, or, rarely, has room in it again. The call that it has may still be
@@ -216,6 +238,9 @@ impl ResidentLink {
         events: &mut Vec<FleetEvent>,
     ) -> bool {
         for _ in 0..READS {
+            if self.long.is_some() {
+                return false;
+            }
             let Some(stdout) = &mut self.stdout else { return false };
             match stdout.read(&mut self.buffer) {
                 Ok(0) => {
@@ -229,6 +254,7 @@ impl ResidentLink {
                 Ok(count) => {
                     let is_too_long = self.lines.extend(&self.buffer[..count]).is_err();
                     self.take_lines(slot, worker, events);
+                    while is_too_long && self.read_long_line(slot, worker, events) {}
                     if is_too_long && !self.broken {
                         self.breach(
                             slot,
@@ -265,41 +291,111 @@ impl ResidentLink {
         }
     }
 
+    /// Takes in all that it has said and will say, for it has ended.
+    pub fn read_to_end(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) {
+        loop {
+            let had_long = self.read_long_line(slot, worker, events);
+            let has_more = self.read(false, slot, worker, events) || self.long.is_some();
+            if !had_long && !has_more {
+                return;
+            }
+        }
+    }
+
+    /// A long line that is to be read elsewhere, and handed to [`on_read`](Self::on_read); each once.
+    pub fn long_line(&mut self) -> Option<Arc<Vec<u8>>> {
+        let long = self.long.as_mut().filter(|long| !long.is_handed)?;
+        long.is_handed = true;
+        Some(long.line.clone())
+    }
+
+    /// A long line has been read elsewhere. False where it has been read here meanwhile.
+    pub fn on_read(
+        &mut self,
+        line: &Arc<Vec<u8>>,
+        heard: Heard,
+        slot: SlotId,
+        worker: ProcessId,
+        events: &mut Vec<FleetEvent>,
+    ) -> bool {
+        if self.long.take_if(|long| Arc::ptr_eq(&long.line, line)).is_none() {
+            return false;
+        }
+        let stray = stray(&heard, self.call, line);
+        self.heed(heard, stray, slot, worker, events);
+        self.take_lines(slot, worker, events);
+        true
+    }
+
+    /// Reads the long line here, and what follows it; false where there is none.
+    fn read_long_line(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) -> bool {
+        let Some(LongLine { line, .. }) = self.long.take() else { return false };
+        let heard = rpc::decode(&line);
+        let stray = stray(&heard, self.call, &line);
+        self.heed(heard, stray, slot, worker, events);
+        self.take_lines(slot, worker, events);
+        true
+    }
+
+    /// Up to a long line.
     fn take_lines(&mut self, slot: SlotId, worker: ProcessId, events: &mut Vec<FleetEvent>) {
         while !self.broken
-            && let Some(line) = self.lines.next_frame()
+            && self.long.is_none()
+            && let Some(length) = self.lines.next_length()
         {
-            match rpc::decode(line) {
-                Ok(ProgramMessage::Other) => {}
-                Ok(ProgramMessage::Ready) => {
-                    let was_ready = std::mem::replace(&mut self.ready, true);
-                    if let Some(process) = self.process.filter(|_| !was_ready) {
-                        events.push(FleetEvent::ProgramReady { slot, worker, process });
-                    }
-                }
-                Ok(ProgramMessage::Progress(progress)) => {
-                    events.extend(self.call.map(|claim| FleetEvent::Progressed { slot, claim, progress }));
-                }
-                Ok(ProgramMessage::Answer { id, result }) => {
-                    match self.call.take_if(|claim| claim.unit == Unit::Job(id)) {
-                        Some(claim) => events.push(self.answered(slot, claim, id, result)),
-                        None => {
-                            let is_second = self.last_answered == Some(id);
-                            let what = if is_second {
-                                "answered a call for a second time"
-                            } else {
-                                "answered a call that it does not have"
-                            };
-                            let how = format!("its program {what}: {}", rpc::shown(line));
-                            // A second answer is the fault of an earlier call, not of the current one.
-                            let during = self.call.filter(|_| !is_second);
-                            self.broken = true;
-                            events.push(FleetEvent::Misbehaved { slot, worker, during, how });
-                        }
-                    }
-                }
-                Err(what) => self.breach(slot, worker, what, events),
+            if length > LARGE {
+                self.long =
+                    self.lines.take_frame().map(|line| LongLine { line: line.into(), is_handed: false });
+                return;
             }
+            let call = self.call;
+            let Some(line) = self.lines.next_frame() else { return };
+            let heard = rpc::decode(line);
+            let stray = stray(&heard, call, line);
+            self.heed(heard, stray, slot, worker, events);
+        }
+    }
+
+    /// Does what a line asks for. `stray`: see [`stray`].
+    fn heed(
+        &mut self,
+        heard: Heard,
+        stray: Option<String>,
+        slot: SlotId,
+        worker: ProcessId,
+        events: &mut Vec<FleetEvent>,
+    ) {
+        match heard {
+            Ok(ProgramMessage::Other) => {}
+            Ok(ProgramMessage::Ready) => {
+                let was_ready = std::mem::replace(&mut self.ready, true);
+                if let Some(process) = self.process.filter(|_| !was_ready) {
+                    events.push(FleetEvent::ProgramReady { slot, worker, process });
+                }
+            }
+            Ok(ProgramMessage::Progress(progress)) => {
+                events.extend(self.call.map(|claim| FleetEvent::Progressed { slot, claim, progress }));
+            }
+            Ok(ProgramMessage::Answer { id, result }) => match (stray, self.call) {
+                (None, Some(claim)) => {
+                    self.call = None;
+                    events.push(self.answered(slot, claim, id, result));
+                }
+                (shown, during) => {
+                    let is_second = self.last_answered == Some(id);
+                    let what = if is_second {
+                        "answered a call for a second time"
+                    } else {
+                        "answered a call that it does not have"
+                    };
+                    let how = format!("its program {what}: {}", shown.unwrap_or_default());
+                    // A second answer is the fault of an earlier call, not of the current one.
+                    let during = during.filter(|_| !is_second);
+                    self.broken = true;
+                    events.push(FleetEvent::Misbehaved { slot, worker, during, how });
+                }
+            },
+            Err(what) => self.breach(slot, worker, what, events),
         }
     }
 
@@ -384,5 +480,112 @@ impl ResidentLink {
         self.log.read_exact_at(&mut text, start).ok()?;
         let text = String::from_utf8_lossy(&text);
         text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    }
+}
+
+/// What may be shown of a line that answers a call which the program does not have; none for any other line.
+fn stray(heard: &Heard, call: Option<Claim>, line: &[u8]) -> Option<String> {
+    let Ok(ProgramMessage::Answer { id, .. }) = heard else { return None };
+    let is_its_call = call.is_some_and(|claim| claim.unit == Unit::Job(*id));
+    (!is_its_call).then(|| rpc::shown(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::unix::pipe;
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    use super::*;
+    use crate::core::LaneId;
+    use crate::job::{Environment, Wear};
+
+    const SLOT: SlotId = SlotId { lane: LaneId::Callbacks, index: 0 };
+
+    /// A program that has a call, whose answer is long, and another call's answer behind it.
+    struct Scene {
+        link: ResidentLink,
+        events: Vec<FleetEvent>,
+        _stdin: Receiver,
+        stdout: Option<Sender>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let program = Program {
+                command: vec!["program".into()],
+                cwd: "/".into(),
+                environment: Arc::new(Environment::default()),
+                ready: ReadyWhen::Started,
+                start_timeout: Duration::from_secs(1),
+                start_attempts: 1,
+                wear: Wear::default(),
+            };
+            let (stdin, theirs) = pipe::new().unwrap();
+            let (mut stdout, ours) = pipe::new().unwrap();
+            fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+            let log = tempfile::tempfile().unwrap();
+            let mut link = ResidentLink::new(Arc::new(program), stdin, ours, log);
+            link.hand(claim(), JobId(7), &Call { method: "m".to_owned(), params: None });
+
+            let text = "x".repeat(LARGE);
+            stdout
+                .write_all(format!("{{\"id\":7,\"result\":\"{text}\"}}\n{{\"id\":8}}\n").as_bytes())
+                .unwrap();
+            Self { link, events: Vec::new(), _stdin: theirs, stdout: Some(stdout) }
+        }
+
+        fn read(&mut self) {
+            while self.link.read(true, SLOT, ProcessId::new(1), &mut self.events) {}
+        }
+
+        fn on_read(&mut self, line: &Arc<Vec<u8>>) -> bool {
+            self.link.on_read(line, rpc::decode(line), SLOT, ProcessId::new(1), &mut self.events)
+        }
+
+        /// The call is answered, and what follows is a breach.
+        fn is_answered(&self) -> bool {
+            use FleetEvent::{Answered, Misbehaved};
+            matches!(&self.events[..], [Answered { result: Ok(_), .. }, Misbehaved { during: None, .. }])
+        }
+    }
+
+    fn claim() -> Claim {
+        Claim { unit: Unit::Job(JobId(7)), attempt: 1 }
+    }
+
+    #[test]
+    fn what_follows_a_long_answer_is_heard_after_it() {
+        let mut scene = Scene::new();
+        scene.read();
+        assert!(scene.events.is_empty(), "the answer is to be read elsewhere");
+        let line = scene.link.long_line().expect("it is long");
+        assert!(scene.link.long_line().is_none(), "it is handed on once");
+        scene.read();
+        assert!(scene.events.is_empty());
+
+        assert!(scene.on_read(&line));
+        scene.read();
+        assert!(scene.is_answered(), "{:?}", scene.events);
+    }
+
+    #[test]
+    fn a_program_that_has_ended_is_heard_to_its_end() {
+        let mut scene = Scene::new();
+        scene.stdout = None;
+        scene.link.read_to_end(SLOT, ProcessId::new(1), &mut scene.events);
+        assert!(scene.is_answered(), "{:?}", scene.events);
+    }
+
+    #[test]
+    fn an_answer_that_is_being_read_elsewhere_is_heard_once() {
+        let mut scene = Scene::new();
+        scene.read();
+        let line = scene.link.long_line().expect("it is long");
+        scene.stdout = None;
+        scene.link.read_to_end(SLOT, ProcessId::new(1), &mut scene.events);
+        assert!(scene.is_answered(), "{:?}", scene.events);
+
+        assert!(!scene.on_read(&line), "it has been read");
+        assert!(scene.is_answered(), "{:?}", scene.events);
     }
 }

@@ -18,8 +18,9 @@ use pool_proto::wire::frame::encode;
 use super::link::{Handed, STDIN, STDOUT, TOKENS, WorkerLink};
 use super::outer_pids::OuterPids;
 use super::outgoing::Outgoing;
-use super::resident::ResidentLink;
-use super::{FleetEvent, LogPart, ResidentSeat, Seat, describe};
+use super::resident::{Heard, ResidentLink};
+use super::{FleetEvent, LogPart, ResidentSeat, Seat, describe, rpc};
+use crate::aside::{Aside, Notify};
 use crate::core::{LaneId, SlotId};
 use crate::job::{Call, Claim, Environment, IdMap, IdSet, Isolate, JobId, ProcessId};
 use crate::kernel::{self, Group, Orphans, OwnProgram, PATIENCE, Stuck};
@@ -65,14 +66,24 @@ pub struct Fleet {
     next_token: usize,
     /// The soft limit of open files that jobs are to have.
     nofile: u64,
+    /// Reads what programs say at length.
+    aside: Aside<ReadLine>,
+}
+
+/// A long line of a program, read aside.
+struct ReadLine {
+    worker: Token,
+    line: Arc<Vec<u8>>,
+    heard: Heard,
 }
 
 impl Fleet {
-    /// `first_token`: tokens from there on are the fleet's.
+    /// `first_token`: tokens from there on are the fleet's. `notify` is called when
+    /// [`hear_aside`](Self::hear_aside) has something to hear.
     ///
     /// # Errors
     /// Those of dup(2).
-    pub fn new(registry: &Registry, first_token: usize, nofile: u64) -> io::Result<Self> {
+    pub fn new(registry: &Registry, first_token: usize, nofile: u64, notify: Notify) -> io::Result<Self> {
         Ok(Self {
             registry: registry.try_clone()?,
             links: IdMap::default(),
@@ -87,6 +98,7 @@ impl Fleet {
             first_token,
             next_token: first_token,
             nofile,
+            aside: Aside::new("answers", notify),
         })
     }
 
@@ -229,9 +241,20 @@ impl Fleet {
             || self.dying.iter().any(|dying| dying.slot.lane == lane)
     }
 
-    /// Whether there is more to read without waiting.
+    /// Whether there is more to read or to send without waiting.
     pub fn has_unfinished(&self) -> bool {
-        !self.unfinished.is_empty()
+        !self.unfinished.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// Goes on with programs whose long lines have been read. A worker that has died meanwhile is no error:
+    /// what its program had said was taken in then.
+    pub fn hear_aside(&mut self, events: &mut Vec<FleetEvent>) {
+        while let Some(ReadLine { worker, line, heard }) = self.aside.take() {
+            let Some(link) = self.links.get_mut(&worker) else { continue };
+            if link.on_read(&line, heard, events) {
+                self.unfinished.push(Token(worker.0 + STDOUT));
+            }
+        }
     }
 
     /// Goes on with programs that have had their turn.
@@ -305,11 +328,11 @@ impl Fleet {
         }
     }
 
-    /// Sends what the sockets take.
+    /// Sends what the sockets and pipes take, to each no more than is its turn.
     pub fn flush(&mut self) {
         for token in std::mem::take(&mut self.dirty) {
-            if let Some(link) = self.links.get_mut(&token) {
-                link.flush();
+            if self.links.get_mut(&token).is_some_and(WorkerLink::flush) {
+                self.dirty.insert(token);
             }
         }
     }
@@ -323,7 +346,13 @@ impl Fleet {
                 if link.on_ready(token.0 - base.0, is_open, events) {
                     self.unfinished.push(token);
                 }
-                link.flush();
+                if link.flush() {
+                    self.dirty.insert(base);
+                }
+                if let Some(line) = link.long_line() {
+                    let read = move || ReadLine { worker: base, heard: rpc::decode(&line), line };
+                    self.aside.hand(read);
+                }
                 self.due_at = earlier(self.due_at, link.overdue_at());
             }
             // A dead worker's control group has something to tell.

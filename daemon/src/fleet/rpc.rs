@@ -10,10 +10,14 @@ use pool_proto::nouns::CallProgress;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::outgoing::Outgoing;
 use crate::job::{Call, JobId};
 
 /// A line from a program is no longer than this, in bytes.
 pub const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// Longer parameters are not copied, in bytes.
+const SHARED: usize = 16 * 1024;
 
 /// So much of an offending line is shown, in characters.
 const SHOWN: usize = 200;
@@ -31,12 +35,21 @@ pub enum ProgramMessage {
     Answer { id: JobId, result: Result<Json, Json> },
 }
 
-/// A call as a line, its line feed included.
-pub fn encode(id: JobId, call: &Call) -> Vec<u8> {
+/// Appends a call as a line, its line feed included. Long parameters are not copied.
+pub fn encode(id: JobId, call: &Call, out: &mut Outgoing) {
     let method = serde_json::to_string(&call.method).expect("text can be written as JSON");
-    let params =
-        call.params.as_ref().map(|params| format!(r#","params":{}"#, params.get())).unwrap_or_default();
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}{params}}}\n").into_bytes()
+    let mut line = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method}");
+    if let Some(params) = &call.params {
+        line += r#","params":"#;
+        if params.get().len() > SHARED {
+            out.push(std::mem::take(&mut line).into_bytes());
+            out.share(params.clone());
+        } else {
+            line += params.get();
+        }
+    }
+    line += "}\n";
+    out.push(line.into_bytes());
 }
 
 #[derive(Deserialize)]
@@ -92,8 +105,7 @@ pub fn decode(line: &[u8]) -> Result<ProgramMessage, String> {
                 (Some(_), Some(_)) => return breach("answered with both a result and an error"),
                 (None, None) => return breach("answered with neither a result nor an error"),
             };
-            let owned = |json: &RawValue| Json::parse(json.get()).expect("it has just been read as JSON");
-            Ok(ProgramMessage::Answer { id: JobId(id), result: result.map(owned).map_err(owned) })
+            Ok(ProgramMessage::Answer { id: JobId(id), result: result.map(Json::of).map_err(Json::of) })
         }
         (None, _, _, _) => breach("answered without the id of the call"),
     }
@@ -164,15 +176,26 @@ mod tests {
         ProgramMessage::Answer { id: JobId(id), result: result.map(json).map_err(json) }
     }
 
+    fn line(id: u64, method: &str, params: Option<&str>) -> String {
+        let params = params.map(|params| Json::parse(params).unwrap());
+        let (mut out, mut line) = (Outgoing::default(), Vec::new());
+        encode(JobId(id), &Call { method: method.to_owned(), params }, &mut out);
+        out.flush(&mut line, usize::MAX).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
     #[test]
     fn a_call_is_one_line() {
-        let call = Call { method: "sq\"uare".to_owned(), params: Some(Json::parse("[3]").unwrap()) };
         assert_eq!(
-            encode(JobId(7), &call),
-            b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sq\\\"uare\",\"params\":[3]}\n"
+            line(7, "sq\"uare", Some("[3]")),
+            "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sq\\\"uare\",\"params\":[3]}\n"
         );
-        let call = Call { method: "now".to_owned(), params: None };
-        assert_eq!(encode(JobId(8), &call), b"{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"now\"}\n");
+        assert_eq!(line(8, "now", None), "{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"now\"}\n");
+        let long = format!("[\"{}\"]", "x".repeat(SHARED));
+        assert_eq!(
+            line(9, "echo", Some(&long)),
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"echo\",\"params\":{long}}}\n")
+        );
     }
 
     #[test]

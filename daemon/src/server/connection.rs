@@ -5,6 +5,10 @@
 //! holds its connection: the next one is read when it is over. A client that does not read its replies, or
 //! has too many requests under way, is not read from until that has changed, so it can hold up nobody but
 //! itself.
+//!
+//! A large message is read elsewhere, and a large reply is written elsewhere ([`aside`](crate::aside)). A
+//! connection whose message is being read is not read from, and what belongs behind a reply that is being
+//! written is held back, so the order is the same.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -13,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use pool_proto::methods::{Parsed, parse};
+use pool_proto::methods::Parsed;
 use pool_proto::wire::frame::{Decoder, MAX_FRAME, encode};
-use pool_proto::wire::message::{ReplyEnvelope, RequestEnvelope};
+use pool_proto::wire::message::ReplyEnvelope;
 use pool_proto::{Refusal, Request};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
+use super::message::Message;
 use super::outbox::Outbox;
+use crate::aside::{LARGE, TURN};
 use crate::job::RequestId;
 
 /// Calls under way on one connection.
@@ -41,9 +46,6 @@ const MAX_UNDER_WAY: usize = 4 * 1024 * 1024;
 /// A client that has read nothing of what it is owed for so long does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes read from one connection before the others get their turn.
-const TURN: usize = 1024 * 1024;
-
 #[derive(Debug)]
 struct Pending {
     id: RequestId,
@@ -51,22 +53,49 @@ struct Pending {
     oneway: bool,
     /// No further request is read before this one is over.
     holds: bool,
-    /// Held back until the requests before it are over.
-    replies: Vec<(Vec<u8>, Vec<OwnedFd>)>,
+    /// Held back until the requests before it are over, and until the replies before it are written.
+    replies: VecDeque<HeldReply>,
     done: bool,
     /// The length of its message.
     bytes: usize,
 }
 
+#[derive(Debug)]
+struct HeldReply {
+    /// None while it is being written.
+    frame: Option<Vec<u8>>,
+    /// Its length; while it is being written, an estimate.
+    bytes: usize,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl HeldReply {
+    fn new(frame: Vec<u8>, descriptors: Vec<OwnedFd>) -> Self {
+        Self { bytes: frame.len(), frame: Some(frame), descriptors }
+    }
+}
+
 /// What has become of a connection after it was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Reading {
     /// Nothing more to read for now.
     Idle,
     /// There may be more: other connections first.
     Unfinished,
+    /// This message is to be read elsewhere, and handed to [`Connection::take_in`]. Until then nothing more
+    /// is read.
+    Large(Vec<u8>),
     /// The client is gone.
     Gone,
+}
+
+/// What has become of a connection after it was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flushed {
+    /// The socket may take more: other connections first.
+    pub has_more: bool,
+    /// Reading, which had stopped for want of room, can go on.
+    pub can_read: bool,
 }
 
 /// See the module's description.
@@ -85,6 +114,10 @@ pub struct Connection {
     closing: bool,
     /// Reading stopped for want of room, with perhaps more to read.
     stalled: bool,
+    /// A message is being read elsewhere; its length.
+    being_read: Option<usize>,
+    /// Nobody is at the other end any more. What the client has sent still counts.
+    pub is_gone: bool,
     /// We are told when the socket takes more.
     watches_room: bool,
     backlog: Burden,
@@ -110,6 +143,8 @@ impl Connection {
             read_closed: false,
             closing: false,
             stalled: false,
+            being_read: None,
+            is_gone: false,
             watches_room: false,
             backlog: Burden::default(),
         }
@@ -139,24 +174,18 @@ impl Connection {
         let mut is_drained = false;
         loop {
             while self.has_room()
-                && let Some(frame) = self.decoder.next_frame()
+                && let Some(bytes) = self.decoder.next_length()
             {
                 self.backlog.since = None;
-                let envelope = serde_json::from_slice::<RequestEnvelope<&RawValue>>(frame);
-                let bytes = frame.len();
-                match envelope {
-                    Ok(envelope) => {
-                        self.under_way += bytes;
-                        accept(&envelope, bytes, &mut self.requests, &mut next_id, &mut on_request);
-                        let replies = self.requests.back().into_iter().flat_map(|request| &request.replies);
-                        self.held_back += replies.map(|(frame, _)| frame.len()).sum::<usize>();
-                    }
-                    Err(error) => {
-                        self.refuse(&Refusal::InvalidMessage { reason: error.to_string() });
-                        return Reading::Idle;
-                    }
+                if bytes > LARGE {
+                    self.being_read = Some(bytes);
+                    return self.decoder.take_frame().map_or(Reading::Idle, Reading::Large);
                 }
-                self.release();
+                let Some(frame) = self.decoder.next_frame() else { break };
+                let message = Message::read(frame);
+                if !self.accept(message, bytes, &mut next_id, &mut on_request) {
+                    return Reading::Idle;
+                }
             }
             if self.closing || self.read_closed || is_drained && self.has_room() {
                 return Reading::Idle;
@@ -185,6 +214,65 @@ impl Connection {
         }
     }
 
+    /// Whether a message of its client's is being read elsewhere.
+    pub fn is_being_read(&self) -> bool {
+        self.being_read.is_some()
+    }
+
+    /// A large message has been read elsewhere.
+    pub fn take_in(
+        &mut self,
+        message: Result<Message, Refusal>,
+        mut next_id: impl FnMut() -> RequestId,
+        mut on_request: impl FnMut(RequestId, Request, bool),
+    ) {
+        let bytes = self.being_read.take().unwrap_or(0);
+        if !self.closing {
+            self.accept(message, bytes, &mut next_id, &mut on_request);
+        }
+    }
+
+    /// Takes a message in, which had so many bytes; false when the client cannot be understood.
+    fn accept(
+        &mut self,
+        message: Result<Message, Refusal>,
+        bytes: usize,
+        next_id: &mut impl FnMut() -> RequestId,
+        on_request: &mut impl FnMut(RequestId, Request, bool),
+    ) -> bool {
+        let Message { more, oneway, asked } = match message {
+            Ok(message) => message,
+            Err(refusal) => {
+                self.refuse(&refusal);
+                return false;
+            }
+        };
+        let id = next_id();
+        let mut pending =
+            Pending { id, more, oneway, holds: false, replies: VecDeque::new(), done: false, bytes };
+        self.under_way += bytes;
+        let reply = match asked {
+            Ok(Parsed::Request(request)) => {
+                pending.holds = more || request.is_long();
+                self.requests.push_back(pending);
+                on_request(id, request, more);
+                return true;
+            }
+            Ok(Parsed::Service(reply)) => {
+                encode(&ReplyEnvelope { parameters: Some(reply), continues: false, error: None })
+            }
+            Err(refusal) => encode(&refusal),
+        };
+        if !oneway {
+            self.held_back += reply.len();
+            pending.replies.push_back(HeldReply::new(reply, Vec::new()));
+        }
+        pending.done = true;
+        self.requests.push_back(pending);
+        self.release();
+        true
+    }
+
     /// Replies to a request; `last`: nothing more follows.
     pub fn reply(
         &mut self,
@@ -194,15 +282,36 @@ impl Connection {
         last: bool,
     ) {
         let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
-        // A client that did not ask for more than one reply gets the last one.
-        let wanted = !request.oneway && (last || request.more);
-        if wanted {
+        request.done = last;
+        if request.wants(last) {
             let frame =
                 encode(&ReplyEnvelope { parameters: Some(parameters), continues: !last, error: None });
             self.held_back += frame.len();
-            request.replies.push((frame, descriptors));
+            request.replies.push_back(HeldReply::new(frame, descriptors));
         }
+        self.release();
+    }
+
+    /// A reply of about so many bytes is to be written elsewhere, and handed to [`written`](Self::written).
+    /// False where nobody wants it. `last`: nothing more follows.
+    pub fn reply_later(&mut self, id: RequestId, bytes: usize, last: bool) -> bool {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return false };
         request.done = last;
+        let is_wanted = request.wants(last);
+        if is_wanted {
+            self.held_back += bytes;
+            request.replies.push_back(HeldReply { frame: None, bytes, descriptors: Vec::new() });
+        }
+        self.release();
+        is_wanted
+    }
+
+    /// The first reply to the request that was being written is there.
+    pub fn written(&mut self, id: RequestId, frame: Vec<u8>) {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
+        let Some(reply) = request.replies.iter_mut().find(|reply| reply.frame.is_none()) else { return };
+        self.held_back = self.held_back - reply.bytes + frame.len();
+        *reply = HeldReply::new(frame, Vec::new());
         self.release();
     }
 
@@ -212,7 +321,7 @@ impl Connection {
         if !request.oneway {
             let frame = encode(refusal);
             self.held_back += frame.len();
-            request.replies.push((frame, Vec::new()));
+            request.replies.push_back(HeldReply::new(frame, Vec::new()));
         }
         request.done = true;
         self.release();
@@ -227,7 +336,8 @@ impl Connection {
     /// How many bytes are held for the client now, and how many were when this was last asked.
     pub fn recount(&mut self) -> (usize, usize) {
         let old = self.backlog.bytes;
-        let bytes = self.decoder.pending() + self.outbox.len() + self.held_back;
+        let bytes =
+            self.decoder.pending() + self.being_read.unwrap_or(0) + self.outbox.len() + self.held_back;
         let since = (bytes > 0).then(|| self.backlog.since.unwrap_or_else(Instant::now));
         self.backlog = Burden { bytes, since };
         (bytes, old)
@@ -256,7 +366,8 @@ impl Connection {
 
     /// Whether the request is the one whose replies go out now, all of them sent.
     pub fn is_drained_for(&self, id: RequestId) -> bool {
-        self.outbox.is_empty() && self.requests.front().is_some_and(|request| request.id == id)
+        let is_next = |request: &Pending| request.id == id && request.replies.is_empty();
+        self.outbox.is_empty() && self.requests.front().is_some_and(is_next)
     }
 
     /// How many bytes the client has not taken yet.
@@ -269,17 +380,17 @@ impl Connection {
         self.outbox.len() + self.held_back >= OUT_FULL || self.outbox.descriptors() >= MAX_DESCRIPTORS
     }
 
-    /// Sends what the socket takes; true when reading, which had stopped for want of room, can go on.
+    /// Sends what the socket takes, and no more than is one client's turn.
     ///
     /// # Errors
     /// When the client is gone.
-    pub fn flush(&mut self) -> io::Result<bool> {
+    pub fn flush(&mut self) -> io::Result<Flushed> {
         let before = self.outbox.len();
-        self.outbox.flush(self.stream.as_raw_fd())?;
+        let has_more = self.outbox.flush(self.stream.as_raw_fd(), TURN)?;
         if self.outbox.len() < before {
             self.backlog.since = None; // It reads.
         }
-        Ok(self.stalled && self.has_room())
+        Ok(Flushed { has_more, can_read: self.stalled && self.has_room() })
     }
 
     /// Has us told when the socket takes more, as long as something waits for that: otherwise whatever the
@@ -308,15 +419,17 @@ impl Connection {
         let has_much = self.requests.len() >= MAX_REQUESTS
             || self.under_way >= MAX_UNDER_WAY
             || self.held_back >= OUT_FULL;
-        !self.closing && !is_held && !has_unread && !has_much
+        !self.closing && self.being_read.is_none() && !is_held && !has_unread && !has_much
     }
 
     /// Moves what may go out now into the outbox.
     fn release(&mut self) {
         while let Some(request) = self.requests.front_mut() {
-            for (frame, descriptors) in request.replies.drain(..) {
-                self.held_back -= frame.len();
-                self.outbox.push(frame, descriptors);
+            while let Some(reply) = request.replies.front_mut() {
+                let Some(frame) = reply.frame.take() else { return };
+                self.held_back -= reply.bytes;
+                self.outbox.push(frame, std::mem::take(&mut reply.descriptors));
+                request.replies.pop_front();
             }
             if !request.done {
                 break;
@@ -327,40 +440,9 @@ impl Connection {
     }
 }
 
-fn accept(
-    envelope: &RequestEnvelope<&RawValue>,
-    bytes: usize,
-    requests: &mut VecDeque<Pending>,
-    next_id: &mut impl FnMut() -> RequestId,
-    on_request: &mut impl FnMut(RequestId, Request, bool),
-) {
-    let id = next_id();
-    let mut pending = Pending {
-        id,
-        more: envelope.more,
-        oneway: envelope.oneway,
-        holds: false,
-        replies: Vec::new(),
-        done: false,
-        bytes,
-    };
-    match parse(envelope) {
-        Ok(Parsed::Request(request)) => {
-            pending.holds = envelope.more || request.is_long();
-            requests.push_back(pending);
-            return on_request(id, request, envelope.more);
-        }
-        Ok(Parsed::Service(reply)) => {
-            pending.replies.push((
-                encode(&ReplyEnvelope { parameters: Some(reply), continues: false, error: None }),
-                Vec::new(),
-            ));
-        }
-        Err(refusal) => pending.replies.push((encode(&refusal), Vec::new())),
+impl Pending {
+    /// A client that did not ask for more than one reply gets the last one.
+    fn wants(&self, last: bool) -> bool {
+        !self.oneway && (last || self.more)
     }
-    if pending.oneway {
-        pending.replies.clear();
-    }
-    pending.done = true;
-    requests.push_back(pending);
 }

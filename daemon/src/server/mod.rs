@@ -1,9 +1,17 @@
 //! The clients: accepts connections on the socket, reads requests, sends replies. What a request means is
 //! decided elsewhere; what a request is, how it is framed, and that no client can hold up another, is decided
 //! here.
+//!
+//! ```text
+//!   socket ──▶ connection ── large message ──▶ aside ── read ─────▶ connection ──▶ requests
+//!   replies ──────────────── large reply ────▶ aside ── written ──▶ connection ──▶ socket
+//! ```
 
 mod connection;
+mod message;
 mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
@@ -17,10 +25,14 @@ use mio::{Interest, Registry, Token};
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use pool_proto::Refusal;
+use pool_proto::wire::frame::encode;
+use pool_proto::wire::message::ReplyEnvelope;
 use serde::Serialize;
 
+use crate::aside::{Aside, LARGE, Notify};
 use crate::job::{IdMap, IdSet, RequestId, UserId};
-use connection::{Connection, Reading};
+use connection::{Connection, Flushed, Reading};
+use message::Message;
 pub use pool_proto::Request;
 
 /// Tokens of connections begin here; smaller ones are free for others.
@@ -48,6 +60,14 @@ pub enum ServerEvent {
     Closed { connection: Token },
     /// The client has read all that was sent in reply to this request.
     Drained { request: RequestId },
+}
+
+/// What has been done aside for a connection.
+enum Done {
+    /// A large message of its client's has been read.
+    Read { token: Token, message: Result<Message, Refusal> },
+    /// A large reply has been written.
+    Written { token: Token, request: RequestId, frame: Vec<u8> },
 }
 
 /// Which users may connect at all.
@@ -95,8 +115,11 @@ pub struct Server {
     next_request: u64,
     max_clients: usize,
     admits: Admits,
-    /// Connections with more to read than their turn allowed, and those with something to send.
+    /// Connections with more to read than their turn allowed.
     unfinished: Vec<Token>,
+    /// Connections with more to send than their turn allowed.
+    unsent: Vec<Token>,
+    /// Connections that may have something to send.
     dirty: IdSet<Token>,
     /// Requests that wait for their replies to be read before they go on.
     streaming: IdSet<RequestId>,
@@ -107,10 +130,13 @@ pub struct Server {
     backlog: usize,
     /// What clients say is read into this.
     buffer: Box<[u8]>,
+    /// Reads and writes what is large.
+    aside: Aside<Done>,
 }
 
 impl Server {
-    /// Serves the listener, which is registered under `token`.
+    /// Serves the listener, which is registered under `token`. `notify` is called when
+    /// [`hear_aside`](Self::hear_aside) has something to hear.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -120,6 +146,7 @@ impl Server {
         registry: &Registry,
         max_clients: usize,
         admits: Admits,
+        notify: Notify,
     ) -> io::Result<Self> {
         registry.register(&mut listener, token, Interest::READABLE)?;
         Ok(Self {
@@ -132,12 +159,14 @@ impl Server {
             max_clients,
             admits,
             unfinished: Vec::new(),
+            unsent: Vec::new(),
             dirty: IdSet::default(),
             streaming: IdSet::default(),
             accept_stalled: false,
             spare: File::open("/dev/null").ok(),
             backlog: 0,
             buffer: vec![0; READ].into_boxed_slice(),
+            aside: Aside::new("messages", notify),
         })
     }
 
@@ -250,33 +279,54 @@ impl Server {
     /// A connection is ready for something.
     pub fn on_ready(&mut self, token: Token, readiness: Readiness, events: &mut Vec<ServerEvent>) {
         self.dirty.insert(token);
-        if readiness.is_readable {
-            self.read(token, readiness.is_open, events);
+        if readiness.is_gone
+            && let Some(connection) = self.connections.get_mut(&token)
+        {
+            connection.is_gone = true;
         }
-        if readiness.is_gone {
-            self.close(token, events);
+        if readiness.is_readable || readiness.is_gone {
+            self.read(token, readiness.is_open, events);
         }
     }
 
     fn read(&mut self, token: Token, is_open: bool, events: &mut Vec<ServerEvent>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        let (requests, next_request) = (&mut self.requests, &mut self.next_request);
-        let next_id = || {
-            let id = RequestId(*next_request);
-            *next_request += 1;
-            id
-        };
-        let progress = connection.read(&mut self.buffer, is_open, next_id, |request, asked, more| {
-            requests.insert(request, token);
-            events.push(ServerEvent::Asked { connection: token, request, asked, more });
-        });
+        let next_id = ids(&mut self.next_request);
+        let on_request = asks(token, &mut self.requests, events);
+        let progress = connection.read(&mut self.buffer, is_open, next_id, on_request);
         self.dirty.insert(token);
         match progress {
+            Reading::Idle if connection.is_gone && !connection.is_being_read() => {
+                return self.close(token, events);
+            }
             Reading::Idle => {}
             Reading::Unfinished => self.unfinished.push(token),
+            Reading::Large(frame) => {
+                self.aside.hand(move || Done::Read { token, message: Message::read(&frame) });
+            }
             Reading::Gone => return self.close(token, events),
         }
         self.recount(token, events);
+    }
+
+    /// Goes on with what was waiting for large messages and replies. A client that has gone meanwhile is no
+    /// error.
+    pub fn hear_aside(&mut self, events: &mut Vec<ServerEvent>) {
+        while let Some(done) = self.aside.take() {
+            match done {
+                Done::Read { token, message } => {
+                    let Some(connection) = self.connections.get_mut(&token) else { continue };
+                    let next_id = ids(&mut self.next_request);
+                    connection.take_in(message, next_id, asks(token, &mut self.requests, events));
+                    self.read(token, false, events);
+                }
+                Done::Written { token, request, frame } => {
+                    let Some(connection) = self.connections.get_mut(&token) else { continue };
+                    connection.written(request, frame);
+                    self.dirty.insert(token);
+                }
+            }
+        }
     }
 
     /// Where too much is held for clients, the greatest burdens go.
@@ -308,13 +358,14 @@ impl Server {
         self.dirty.insert(token);
     }
 
-    /// Whether there is more to read without waiting.
+    /// Whether there is more to read or to send without waiting.
     pub fn has_unfinished(&self) -> bool {
-        !self.unfinished.is_empty()
+        !self.unfinished.is_empty() || !self.unsent.is_empty()
     }
 
     /// Goes on with connections that have had their turn.
     pub fn read_unfinished(&mut self, events: &mut Vec<ServerEvent>) {
+        self.dirty.extend(self.unsent.drain(..));
         for token in std::mem::take(&mut self.unfinished) {
             self.read(token, false, events);
         }
@@ -330,6 +381,27 @@ impl Server {
     ) {
         if let Some(connection) = self.connection_of(request, last) {
             connection.reply(request, parameters, descriptors, last);
+        }
+    }
+
+    /// Replies to a request with something that may be large, of about so many bytes.
+    pub fn reply_large(
+        &mut self,
+        request: RequestId,
+        bytes: usize,
+        parameters: impl Serialize + Send + 'static,
+        last: bool,
+    ) {
+        if bytes <= LARGE {
+            return self.reply(request, &parameters, Vec::new(), last);
+        }
+        let Some(&token) = self.requests.get(&request) else { return };
+        let Some(connection) = self.connection_of(request, last) else { return };
+        if connection.reply_later(request, bytes, last) {
+            self.aside.hand(move || {
+                let envelope = ReplyEnvelope { parameters: Some(&parameters), continues: !last, error: None };
+                Done::Written { token, request, frame: encode(&envelope) }
+            });
         }
     }
 
@@ -369,14 +441,14 @@ impl Server {
         self.connections.get_mut(&token)
     }
 
-    /// Sends what the sockets take.
+    /// Sends what the sockets take, to each no more than is its turn.
     pub fn flush(&mut self, events: &mut Vec<ServerEvent>) {
         for token in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             match connection.flush() {
                 Ok(_) if connection.is_over() => self.close(token, events),
                 Ok(_) if connection.watch(&self.registry, token).is_err() => self.close(token, events),
-                Ok(resume) => {
+                Ok(Flushed { has_more, can_read }) => {
                     let drained = connection.requests().filter(|request| self.streaming.contains(request));
                     let drained: Vec<RequestId> =
                         drained.filter(|&request| connection.is_drained_for(request)).collect();
@@ -384,8 +456,11 @@ impl Server {
                         self.streaming.remove(&request);
                         events.push(ServerEvent::Drained { request });
                     }
-                    if resume {
+                    if can_read {
                         self.unfinished.push(token);
+                    }
+                    if has_more {
+                        self.unsent.push(token);
                     }
                     self.recount(token, events);
                 }
@@ -412,5 +487,26 @@ impl Server {
         self.backlog -= counted;
         drop(connection);
         self.accept_again(events);
+    }
+}
+
+/// Names requests.
+fn ids(next: &mut u64) -> impl FnMut() -> RequestId {
+    move || {
+        let id = RequestId(*next);
+        *next += 1;
+        id
+    }
+}
+
+/// Tells what the client of a connection asks for.
+fn asks(
+    token: Token,
+    requests: &mut IdMap<RequestId, Token>,
+    events: &mut Vec<ServerEvent>,
+) -> impl FnMut(RequestId, Request, bool) {
+    move |request, asked, more| {
+        requests.insert(request, token);
+        events.push(ServerEvent::Asked { connection: token, request, asked, more });
     }
 }

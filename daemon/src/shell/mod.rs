@@ -1,5 +1,5 @@
-//! The shell: the one process, and but for the engine's and the files' the one thread, in which everything
-//! meets. A readiness loop turns what has happened into events, [`turn`] hands them to the two machines, and
+//! The shell: the one process, and but for the engine's, the files' and those for large messages the one
+//! thread, in which everything meets. A readiness loop turns what has happened into events, [`turn`] hands them to the two machines, and
 //! what the machines want is done here. The shell decides nothing.
 //!
 //! ```text
@@ -54,7 +54,7 @@ use service_manager::ServiceManager;
 use turn::Machines;
 
 const LISTENER: Token = Token(0);
-/// The threads of engine and files.
+/// All threads but this one.
 const THREADS: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const LIFELINE: Token = Token(3);
@@ -165,12 +165,14 @@ impl Supervisor {
     /// What the last look at the descriptors has left, and then a turn of the machines.
     fn go_on(&mut self, clients: &mut Vec<ServerEvent>) {
         let Self { machines, shell } = self;
+        shell.hear_workers(&mut machines.inbox, Fleet::hear_aside);
         if shell.fleet.has_unfinished() {
             shell.hear_workers(&mut machines.inbox, Fleet::read_unfinished);
         }
         if shell.fleet.is_overdue() {
             shell.hear_workers(&mut machines.inbox, Fleet::collect);
         }
+        shell.server.hear_aside(clients);
         shell.server.read_unfinished(clients);
         shell.server.accept_again(clients);
         shell.hear_clients(clients, &mut machines.inbox);

@@ -6,13 +6,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use pool_proto::methods::{OutputOpened, Spooled};
+use pool_proto::Record;
+use pool_proto::methods::{OutputOpened, Reply, Spooled};
 use pool_proto::nouns::{Condition, Progress, ProgressEvent, Stuck};
 
 use super::turn::{Inbox, Input};
 use super::{Shell, clock};
 use crate::core;
 use crate::desk::{self, MAX_UNREAD};
+use crate::engine::large_bytes;
 use crate::files::{layout, output, slot_output, spool};
 use crate::job::{Claim, JobId, RequestId, Unit};
 use crate::server::is_shortage;
@@ -25,7 +27,7 @@ impl Shell {
     pub(super) fn serve_clients(&mut self, effect: desk::Effect, inbox: &mut Inbox) {
         match effect {
             desk::Effect::Reply { request, reply, last } => {
-                self.server.reply(request, &reply, Vec::new(), last);
+                self.server.reply_large(request, large_bytes_of(&reply), reply, last);
                 self.tell_if_full(request, last, inbox);
             }
             desk::Effect::Refuse { request, refusal } => {
@@ -194,6 +196,32 @@ impl Shell {
         let nothing = || File::open("/dev/null");
         let log = found(output::open(&stderr))?.map_or_else(nothing, Ok);
         Ok(vec![nothing()?.into(), log?.into()])
+    }
+}
+
+/// What may be large of a reply, in bytes.
+fn large_bytes_of(reply: &Reply) -> usize {
+    let of_records = |records: &[Record]| records.iter().map(large_bytes).sum();
+    match reply {
+        Reply::Progress(progress) => progress.record.as_deref().map_or(0, large_bytes),
+        Reply::Got(got) => large_bytes(&got.record),
+        Reply::Listed(listed) => of_records(&listed.jobs),
+        Reply::Canceled(canceled) => of_records(&canceled.jobs),
+        Reply::Submitted(submitted) => {
+            let json = submitted.results.iter().flat_map(|brief| [&brief.value, &brief.error]);
+            json.flatten().map(|json| json.get().len()).sum()
+        }
+        Reply::Pong(_)
+        | Reply::Spooled(_)
+        | Reply::OutputOpened(_)
+        | Reply::Empty(_)
+        | Reply::PoolsListed(_)
+        | Reply::PoolRestarting(_)
+        | Reply::Condition(_)
+        | Reply::AbsentIds(_)
+        | Reply::Happening(_)
+        | Reply::BackupBegun(_)
+        | Reply::ShuttingDown(_) => 0,
     }
 }
 

@@ -79,7 +79,7 @@ struct Ground {
     locks: Vec<OwnedFd>,
     readiness: Readiness,
     poll: Poll,
-    /// For the threads of engine and files: a poll has one waker.
+    /// For all threads but this one: a poll has one waker.
     waker: Arc<Waker>,
     signals: Signals,
     /// The soft limit of open files that jobs are to have.
@@ -261,8 +261,8 @@ impl Cleared {
         let listener = UnixListener::from_std(listener);
         let admits = Box::new(move |uid| rights.admits(uid));
         let mut shell = Shell {
-            server: Server::new(listener, LISTENER, registry, max_clients, admits)?,
-            fleet: Fleet::new(registry, FIRST_WORKER, nofile)?,
+            server: Server::new(listener, LISTENER, registry, max_clients, admits, Arc::new(wake(&waker)))?,
+            fleet: Fleet::new(registry, FIRST_WORKER, nofile, Arc::new(wake(&waker)))?,
             containment,
             remover,
             measurer,
@@ -310,7 +310,7 @@ fn start_remover(state_dir: &Path, restored: &Restored, waker: &Arc<Waker>) -> a
 }
 
 /// What a thread calls that has something for the loop.
-fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + 'static {
+fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
     let waker = waker.clone();
     move || {
         if let Err(error) = waker.wake() {

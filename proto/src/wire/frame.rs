@@ -10,6 +10,7 @@
 //! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"b\"}");
 //! ```
 
+use memchr::memchr;
 use serde::Serialize;
 
 /// The greatest length of a frame that the daemon accepts, in bytes, without the terminating NUL.
@@ -68,20 +69,38 @@ impl Decoder {
     /// The next whole frame, without its delimiter.
     pub fn next_frame(&mut self) -> Option<&[u8]> {
         let start = self.consumed;
-        let from = start + self.searched;
+        let length = self.next_length()?;
+        self.consumed = start + length + 1;
+        self.searched = 0;
+        Some(&self.buffer[start..start + length])
+    }
 
-        match self.buffer[from..].iter().position(|&byte| byte == self.delimiter) {
+    /// The length of the next frame, if it is whole.
+    pub fn next_length(&mut self) -> Option<usize> {
+        let held = &self.buffer[self.consumed..];
+        match memchr(self.delimiter, &held[self.searched..]) {
             Some(offset) => {
-                let end = from + offset;
-                self.consumed = end + 1;
-                self.searched = 0;
-                Some(&self.buffer[start..end])
+                // The delimiter is found again at once.
+                self.searched += offset;
+                Some(self.searched)
             }
             None => {
-                self.searched = self.buffer.len() - start;
+                self.searched = held.len();
                 None
             }
         }
+    }
+
+    /// Like [`next_frame`](Self::next_frame), but the frame is taken out of the buffer. A frame that the
+    /// buffer begins with is not copied: what follows it is.
+    pub fn take_frame(&mut self) -> Option<Vec<u8>> {
+        let length = self.next_length()?;
+        self.discard_consumed();
+        let rest = self.buffer.split_off(length + 1);
+        let mut frame = std::mem::replace(&mut self.buffer, rest);
+        frame.truncate(length);
+        self.searched = 0;
+        Some(frame)
     }
 
     /// What is held that belongs to no frame handed out yet: the beginning of a frame whose end has not come.
@@ -95,7 +114,13 @@ impl Decoder {
     }
 
     fn longest_frame(&self) -> usize {
-        self.buffer[self.consumed..].split(|&byte| byte == self.delimiter).map(<[u8]>::len).max().unwrap_or(0)
+        let mut rest = &self.buffer[self.consumed..];
+        let mut longest = 0;
+        while let Some(length) = memchr(self.delimiter, rest) {
+            longest = longest.max(length);
+            rest = &rest[length + 1..];
+        }
+        longest.max(rest.len())
     }
 
     fn discard_consumed(&mut self) {
@@ -104,7 +129,7 @@ impl Decoder {
             if self.buffer.capacity() > KEEP_CAPACITY {
                 self.buffer = Vec::new();
             }
-        } else {
+        } else if self.consumed > 0 {
             self.buffer.drain(..self.consumed);
         }
         self.consumed = 0;
@@ -162,6 +187,20 @@ mod tests {
     #[test]
     fn a_too_long_frame_is_refused_even_when_whole() {
         assert_eq!(Decoder::new(4).extend(b"12345\0"), Err(TooLarge { limit: 4 }));
+    }
+
+    #[test]
+    fn a_frame_is_taken_out_of_the_buffer_and_what_surrounds_it_stays() {
+        let mut decoder = Decoder::new(16);
+        decoder.extend(b"one\0two\0three\0fo").unwrap();
+        assert_eq!(decoder.next_frame().unwrap(), b"one");
+        assert_eq!(decoder.next_length(), Some(3));
+        assert_eq!(decoder.take_frame().unwrap(), b"two");
+        assert_eq!((decoder.pending(), decoder.next_length()), (8, Some(5)));
+        assert_eq!(decoder.take_frame().unwrap(), b"three");
+        assert_eq!(decoder.take_frame(), None);
+        decoder.extend(b"ur\0\0").unwrap();
+        assert_eq!(frames(&mut decoder), [b"four".to_vec(), b"".to_vec()]);
     }
 
     #[test]

@@ -2,17 +2,25 @@
 //! and never takes it apart.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use memchr::{memchr, memchr2};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A JSON value as text, on one line. Two values are equal when their texts are equal.
+/// A JSON value as text, on one line. Two values are equal when their texts are equal. A clone shares the
+/// text, which may be long.
 ///
 /// Half of a surrogate pair is no character, and many readers of JSON refuse a whole document for it. So it is
 /// U+FFFD here, as in the Encoding Standard.
-#[derive(Clone, Serialize)]
-#[serde(transparent)]
-pub struct Json(Box<RawValue>);
+#[derive(Clone)]
+pub struct Json(Arc<Box<RawValue>>);
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -29,11 +37,20 @@ impl Json {
         serde_json::from_str::<Self>(text).map(Self::on_one_line)
     }
 
+    /// The same value, which has been read as a part of something else.
+    pub fn of(value: &RawValue) -> Self {
+        Self::well_formed(value.to_owned()).on_one_line()
+    }
+
     fn well_formed(value: Box<RawValue>) -> Self {
-        match without_lone_surrogates(value.get()) {
-            None => Self(value),
-            Some(text) => Self(RawValue::from_string(text).expect("one escape in place of another is JSON")),
-        }
+        Self::new(match without_lone_surrogates(value.get()) {
+            None => value,
+            Some(text) => RawValue::from_string(text).expect("one escape in place of another is JSON"),
+        })
+    }
+
+    fn new(value: Box<RawValue>) -> Self {
+        Self(Arc::new(value))
     }
 
     /// The text of the value.
@@ -44,11 +61,11 @@ impl Json {
     /// The same value without line breaks. A line break can only stand outside of strings, where it means the
     /// same as a space (RFC 8259, section 2).
     pub fn on_one_line(self) -> Self {
-        if !self.get().contains(['\n', '\r']) {
+        if memchr2(b'\n', b'\r', self.get().as_bytes()).is_none() {
             return self;
         }
         let text = self.get().replace(['\n', '\r'], " ");
-        Self(RawValue::from_string(text).expect("spaces in place of line breaks change no value"))
+        Self::new(RawValue::from_string(text).expect("spaces in place of line breaks change no value"))
     }
 }
 
@@ -57,7 +74,7 @@ fn without_lone_surrogates(text: &str) -> Option<String> {
     let unit = |place: usize| u16::from_str_radix(text.get(place..place + 4)?, 16).ok();
     let mut fixed = None;
     let mut at = 0;
-    while let Some(found) = text[at..].find('\\') {
+    while let Some(found) = memchr(b'\\', &text.as_bytes()[at..]) {
         let place = at + found;
         // A backslash and what it escapes; both are ASCII.
         at = place + 2;

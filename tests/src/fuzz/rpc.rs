@@ -3,6 +3,7 @@
 
 use pool_proto::Json;
 use pool_proto::wire::frame::Decoder;
+use poold::fleet::outgoing::Outgoing;
 use poold::fleet::rpc::{ProgramMessage, decode, encode};
 use poold::job::{Call, JobId};
 
@@ -46,7 +47,9 @@ fn line(line: &[u8]) {
 fn call_back(id: JobId, json: &Json) {
     let params = Json::parse(&format!("[{}]", json.get())).expect("a value in brackets is an array");
     let call = Call { method: "m\n\"".to_owned(), params: Some(params) };
-    let line = encode(id, &call);
+    let (mut out, mut line) = (Outgoing::default(), Vec::new());
+    encode(id, &call, &mut out);
+    out.flush(&mut line, usize::MAX).expect("memory takes everything");
     assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
     assert!(line.ends_with(b"}\n") && line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":"));
 }

@@ -46,27 +46,29 @@ pub fn fairness(stage: &Stage) -> Benchmark {
     alternate("a blocking submit beside asynchronous jobs", stage.rounds, sides)
 }
 
-/// While two other clients make calls with parameters and values of 15 MiB.
+/// While two other clients make calls with parameters and values of 15 MiB, kept in memory or on disk.
 pub fn large(stage: &Stage) -> Benchmark {
     let count = stage.size(200, 40);
-    let config = format!("{ASIDE}{}", calls::pool("echo", "none"));
+    let config = format!("{ASIDE}{}{}", calls::pool("memory", "none"), calls::pool("disk", "disk"));
     let [idle, busy] = [&config, &config].map(|config| stage.daemon(config));
     let aside = Job { pool: Some("aside".to_owned()), ..no_work() };
     let text = "x".repeat(15 << 20);
-    let large = Job {
-        pool: Some("echo".to_owned()),
+    let params = Json::parse(&format!("[\"{text}\"]")).expect("it is JSON");
+    let [in_memory, on_disk] = ["memory", "disk"].map(|pool| Job {
+        pool: Some(pool.to_owned()),
         method: Some("echo".to_owned()),
-        params: Some(Json::parse(&format!("[\"{text}\"]")).expect("it is JSON")),
+        params: Some(params.clone()),
         ..Job::default()
-    };
+    });
 
-    let [mut alone, mut beside] = [&idle, &busy].map(Daemon::client);
+    let [mut alone, mut beside, mut beside_disk] = [&idle, &busy, &busy].map(Daemon::client);
+    let beside_calls = |what| Subject::new(what, FIGURES).beside(IDLE).goal(Goal::MostTimes(3.0));
     let sides = vec![
         Subject::new(IDLE, FIGURES).run(|| each(&mut alone, &aside, count)),
-        Subject::new("two clients with calls of 15 MiB", FIGURES)
-            .beside(IDLE)
-            .goal(Goal::MostTimes(3.0))
-            .run(|| while_two_call(&busy, &large, || each(&mut beside, &aside, count))),
+        beside_calls("two clients with calls of 15 MiB")
+            .run(|| while_two_call(&busy, &in_memory, || each(&mut beside, &aside, count))),
+        beside_calls("two clients with durable ones")
+            .run(|| while_two_call(&busy, &on_disk, || each(&mut beside_disk, &aside, count))),
     ];
     alternate("a blocking submit beside large messages", stage.rounds, sides)
 }
