@@ -198,6 +198,8 @@ pub enum Effect {
         jobs: Vec<Arc<Work>>,
         /// From when their deadlines are counted: see [`Due`](super::waits::due::Due).
         deadlines_from_us: i64,
+        /// A slot is free for one of them.
+        is_urgent: bool,
     },
     Change(Change),
     /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and
@@ -298,13 +300,19 @@ pub struct SeatOf {
 #[derive(Debug, PartialEq)]
 pub enum Fact {
     /// `jobs`, with ids from `first` on, are kept. In place of those at the places in `existing` there are
-    /// other ones, which were before.
-    Accepted {
+    /// other ones, which were before. Unless `is_synced`, nobody is told of them before
+    /// [`Synced`](Self::Synced): a power cut may take them.
+    Inserted {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         existing: Vec<(usize, JobId)>,
         turns: Turns,
+        is_synced: bool,
+    },
+    /// The jobs of that submission are accepted: a power cut does not take them.
+    Synced {
+        request: RequestId,
     },
     /// They are not even tried to be kept.
     Denied {

@@ -44,7 +44,8 @@ fn insert(core: &mut Core, id: u64) -> Arc<Work> {
     let (request, jobs) = (RequestId(id), vec![work.clone()]);
     core.handle(START, Event::Submit { request, jobs: jobs.clone() });
     let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns };
+    let inserted =
+        Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns, is_synced: true };
     core.handle(START, Event::Answer(inserted));
     work
 }

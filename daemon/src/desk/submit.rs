@@ -170,7 +170,8 @@ impl Desk {
         self.command(core::Event::Submit { request, jobs });
     }
 
-    /// The jobs are kept, or were before. `is_stalled`: their pool starts nothing.
+    /// The jobs are kept, or were before. Where they are not synced, what is told of that is held back.
+    /// `is_stalled`: their pool starts nothing.
     pub(super) fn on_accepted(
         &mut self,
         request: RequestId,
@@ -232,6 +233,13 @@ impl Desk {
             self.read_soon(request, unknown);
             self.read_on(request);
         }
+    }
+
+    /// A power cut does not take the jobs of that submission any more: what was held back is told.
+    pub(super) fn on_synced(&mut self, request: RequestId) {
+        let Some(held) = self.unsynced.end(request) else { return };
+        held.happenings.iter().for_each(|happening| self.tell_listeners(happening));
+        self.effects.extend(held.replies);
     }
 
     fn reply_accepted(

@@ -13,11 +13,15 @@ use crate::job::{
     Tie, Tries, Work, micros,
 };
 
-/// What has become of an order; each comes only after what it speaks of is as durable as was promised.
+/// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
+/// for an insertion that is written and not synced.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     /// `untied`: those that are tied to a job which has ended already. `existing`: the places in `jobs`, in
-    /// order, of those that were not added, and which jobs hold their keys or unique names.
+    /// order, of those that were not added, and which jobs hold their keys or unique names. `is_synced`: they
+    /// are as durable as was promised. Otherwise the death of poold does not take them, but a power cut may:
+    /// they may be started, and nobody is told of them before [`Synced`](Self::Synced) follows. Only an
+    /// [urgent](super::Insertion::is_urgent) insertion is answered so.
     Inserted {
         request: RequestId,
         first: JobId,
@@ -25,6 +29,11 @@ pub enum Answer {
         untied: Vec<JobId>,
         existing: Vec<(usize, JobId)>,
         turns: Turns,
+        is_synced: bool,
+    },
+    /// The jobs of an insertion, which was answered when it was written, are as durable as was promised.
+    Synced {
+        request: RequestId,
     },
     /// Nothing of a request's change was made, or what it asks for cannot be read.
     Refused {

@@ -53,6 +53,8 @@ pub struct Insertion {
     /// From when their deadlines are counted, by the clock of what waits: the wall's as it was at the start
     /// of poold, and what has passed since.
     pub deadlines_from_us: i64,
+    /// A slot is free for one of them: they are told as soon as they are written, where the sync takes its time.
+    pub is_urgent: bool,
 }
 
 /// The deadline of a job, counted from then; the last time that can be written where that is too long.
@@ -129,6 +131,11 @@ impl Change {
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. } | Self::BeginCallback { .. } | Self::EndCallback { .. } => false,
         }
+    }
+
+    /// See [`Insertion::is_urgent`].
+    pub fn is_urgent_insertion(&self) -> bool {
+        matches!(self, Self::Insert(insertion) if insertion.is_urgent)
     }
 
     /// Whether it puts jobs into a line that were in none, or may not have been.

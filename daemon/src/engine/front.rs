@@ -92,6 +92,7 @@ impl Front {
         jobs: Vec<Arc<Work>>,
         submitted_us: i64,
         deadlines_from_us: i64,
+        is_urgent: bool,
     ) {
         let insertion = Insertion {
             request,
@@ -100,6 +101,7 @@ impl Front {
             jobs,
             submitted_us,
             deadlines_from_us,
+            is_urgent,
         };
         self.next_job += insertion.jobs.len() as u64;
         self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
@@ -228,7 +230,8 @@ impl Front {
                 self.note_gone(*id);
                 Vec::new()
             }
-            Answer::Refused { .. }
+            Answer::Synced { .. }
+            | Answer::Refused { .. }
             | Answer::Placed { .. }
             | Answer::Overdue { .. }
             | Answer::Got { .. }

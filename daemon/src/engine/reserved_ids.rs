@@ -66,7 +66,15 @@ mod tests {
     fn insertion(first: u64) -> Insertion {
         let (call, first_callback) = (RequestId(first), CallbackId(1));
         let (first, jobs) = (JobId(first), Vec::new());
-        Insertion { request: call, first, first_callback, jobs, submitted_us: 1, deadlines_from_us: 1 }
+        Insertion {
+            request: call,
+            first,
+            first_callback,
+            jobs,
+            submitted_us: 1,
+            deadlines_from_us: 1,
+            is_urgent: false,
+        }
     }
 
     fn ask(ids: &mut ReservedIds, first: u64, count: u64) -> Option<u64> {

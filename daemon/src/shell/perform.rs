@@ -30,8 +30,8 @@ impl Outside for Shell {
             core::Effect::AskOverdue { after, until_us, limit } => {
                 self.engine.ask_overdue(after, until_us, limit);
             }
-            core::Effect::Insert { request, jobs, deadlines_from_us } => {
-                self.engine.insert(request, jobs, clock::now().wall_us, deadlines_from_us);
+            core::Effect::Insert { request, jobs, deadlines_from_us, is_urgent } => {
+                self.engine.insert(request, jobs, clock::now().wall_us, deadlines_from_us, is_urgent);
             }
             core::Effect::Change(change) => {
                 self.drop_earlier_output(&change);

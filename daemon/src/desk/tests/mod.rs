@@ -114,7 +114,19 @@ impl Bench {
         let existing = existing.iter().map(|&(place, id)| (place, JobId(id))).collect();
         let jobs = vec![work(); count];
         let turns = Turns::default();
-        self.handle(Event::Fact(Fact::Accepted { request, first: JobId(first), jobs, existing, turns }))
+        let (first, is_synced) = (JobId(first), true);
+        self.handle(Event::Fact(Fact::Inserted { request, first, jobs, existing, turns, is_synced }))
+    }
+
+    /// So many jobs are written, and not synced.
+    pub fn write(&mut self, request: RequestId, first: u64, count: usize) -> Vec<String> {
+        let (first, jobs, existing) = (JobId(first), vec![work(); count], Vec::new());
+        let (turns, is_synced) = (Turns::default(), false);
+        self.handle(Event::Fact(Fact::Inserted { request, first, jobs, existing, turns, is_synced }))
+    }
+
+    pub fn synced(&mut self, request: RequestId) -> Vec<String> {
+        self.handle(Event::Fact(Fact::Synced { request }))
     }
 
     pub fn got(&mut self, request: RequestId, records: Vec<Record>, missing: &[u64]) -> Vec<String> {
@@ -164,7 +176,8 @@ impl Bench {
         let jobs = vec![work()];
         let submit = core::Event::Submit { request, jobs: jobs.clone() };
         let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-        let inserted = Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns };
+        let inserted =
+            Answer::Inserted { request, first: JobId(id), jobs, untied, existing, turns, is_synced: true };
         let ready = Ready { id: JobId(id), tries: Tries::default(), work: work() };
         let offers = vec![Offer { ready, start_by: None, bytes: 1 }];
         let offered = core::Event::Offered { pool: Arc::from("default"), offers };
@@ -187,6 +200,7 @@ impl Bench {
             && desk.clients.is_empty()
             && desk.brief_at_end.is_empty()
             && desk.overheard.pools.is_empty()
+            && desk.unsynced.is_empty()
     }
 }
 

@@ -20,7 +20,10 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     let inserted = trial.answer(insert(1, 1, jobs.clone()));
     let (request, first) = (RequestId(1), JobId(1));
     let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    assert_eq!(inserted, Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns });
+    assert_eq!(
+        inserted,
+        Answer::Inserted { request, first, jobs: jobs.clone(), untied, existing, turns, is_synced: true }
+    );
     let numbered = |trial: &mut Trial| {
         [1, 2, 3].map(|id| trial.record(id).callbacks.iter().map(|callback| callback.id).collect::<Vec<_>>())
     };

@@ -24,7 +24,8 @@ const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
-        let Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us } = insertion;
+        let Insertion { request, first, first_callback, jobs, submitted_us, deadlines_from_us, is_urgent: _ } =
+            insertion;
         let LookedUp { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
@@ -78,7 +79,7 @@ impl Memory {
                 row.place = Place::Waiting(Until::Predecessor);
             }
         }
-        self.answer(Answer::Inserted { request, first, jobs, untied, existing, turns });
+        self.answer(Answer::Inserted { request, first, jobs, untied, existing, turns, is_synced: true });
     }
 
     fn add(
