@@ -284,7 +284,8 @@ fn run(work: Arc<Work>, config: &Config) {
     let (request, first) = (RequestId(1), JobId(1));
     core.handle(now, Event::Submit { request, jobs: vec![work.clone()] });
     let (untied, existing, turns) = (Vec::new(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first, jobs: vec![work.clone()], untied, existing, turns };
+    let (jobs, is_synced) = (vec![work.clone()], true);
+    let inserted = Answer::Inserted { request, first, jobs, untied, existing, turns, is_synced };
     core.handle(now, Event::Answer(inserted));
     let pool = work.pool.clone();
     let ready = Ready { id: first, tries: Tries::default(), work };
