@@ -60,18 +60,18 @@ impl Backing for Delayed {
 
 impl Delayed {
     /// A backing of a start, and what the start finds.
-    pub fn opened(disk: Memory, synced: Option<Memory>, is_full: bool) -> (Self, Restored) {
+    pub fn opened(disk: Memory, is_full: bool) -> (Self, Restored) {
         let restored = disk.restored();
-        let mut delayed = Self { disk, synced, ..Self::default() };
+        let mut delayed = Self { disk, ..Self::default() };
         delayed.set_full(is_full);
         (delayed, restored)
     }
 
-    /// What is left of it, and of that what a power cut leaves, where that is less.
-    pub fn after(self, death: Death) -> (Memory, Option<Memory>) {
+    /// What is left of it. The next start syncs what it finds: its first commit has the log written anew.
+    pub fn after(self, death: Death) -> Memory {
         match death {
-            Death::Kill => (self.disk, self.synced),
-            Death::PowerCut => (self.synced.unwrap_or(self.disk), None),
+            Death::Kill => self.disk,
+            Death::PowerCut => self.synced.unwrap_or(self.disk),
         }
     }
 

@@ -136,7 +136,7 @@ impl World {
             boots: 1,
             last_pid: 100,
         };
-        world.start(Memory::default(), None, false);
+        world.start(Memory::default(), false);
         world
     }
 
@@ -147,9 +147,9 @@ impl World {
         world
     }
 
-    /// The daemon starts, with what is on the disk, and of that what is synced, where that is less.
-    fn start(&mut self, disk: Memory, synced: Option<Memory>, is_full: bool) {
-        let (delayed, mut restored) = Delayed::opened(disk, synced, is_full);
+    /// The daemon starts, with what is on the disk.
+    fn start(&mut self, disk: Memory, is_full: bool) {
+        let (delayed, mut restored) = Delayed::opened(disk, is_full);
         let boot = self.boot().after(&restored.boot);
         restored.boot = boot.clone();
         let clients = std::mem::take(&mut self.clients);
@@ -214,8 +214,7 @@ impl World {
         self.signals.clear();
         self.killed_workers.clear();
         (self.exited, self.dead, self.cut_at) = (false, false, None);
-        let (disk, synced) = delayed.after(death);
-        self.start(disk, synced, is_full);
+        self.start(delayed.after(death), is_full);
     }
 
     /// Jobs that are written and not synced never were: their ids are given out again.
