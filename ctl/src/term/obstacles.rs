@@ -45,7 +45,12 @@ impl Obstacles {
             // There has been patience enough.
             _ if obstacle.lasts == Some(true) => Duration::ZERO,
             ObstacleKind::Store => PATIENCE_FOR_STORE,
-            ObstacleKind::Held | ObstacleKind::Retry | ObstacleKind::Unique | ObstacleKind::Pool => PATIENCE,
+            ObstacleKind::Held
+            | ObstacleKind::Scheduled
+            | ObstacleKind::Blocked
+            | ObstacleKind::Retry
+            | ObstacleKind::Unique
+            | ObstacleKind::Pool => PATIENCE,
         };
         let latest = Instant::now() + patience;
         let due = match self.pending.get(&obstacle.id) {

@@ -70,6 +70,7 @@ impl Core {
         let held = [
             ("active attempts", !self.active.is_empty()),
             ("submissions", !self.submissions.is_empty()),
+            ("submissions that are not synced", !self.unsynced.is_empty()),
             ("ends that are not kept", !self.ending.is_empty()),
             ("ties", !self.ties.is_empty()),
             ("unattended jobs", !self.unattended.is_empty()),

@@ -45,7 +45,7 @@ impl Core {
             running,
             queued,
             callbacks: due + self.lane.taken() as u64,
-            unwritten: (self.ending.len() + self.submissions.len()) as u64,
+            unwritten: (self.ending.len() + self.submissions.len() + self.unsynced.len()) as u64,
             kept: (all_queued - queued) + (self.lane.pending() as u64 - due),
         })
     }

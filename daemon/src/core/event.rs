@@ -197,6 +197,8 @@ pub enum Effect {
         request: RequestId,
         jobs: Vec<Arc<Work>>,
         times: Times,
+        /// A slot is free for one of them.
+        is_urgent: bool,
     },
     Change(Change),
     /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and
@@ -298,13 +300,19 @@ pub struct SeatOf {
 pub enum Fact {
     /// `jobs`, with ids from `first` on, are kept. In place of those at the places in `existing` there are
     /// other ones, which were before. `waiting`: those that are not in their lines, and for what they wait.
-    Accepted {
+    /// Unless `is_synced`, nobody is told of them before [`Synced`](Self::Synced): a power cut may take them.
+    Inserted {
         request: RequestId,
         first: JobId,
         jobs: Vec<Arc<Work>>,
         existing: Vec<(usize, JobId)>,
         turns: Turns,
         waiting: Vec<(JobId, Until)>,
+        is_synced: bool,
+    },
+    /// The jobs of that submission are accepted: a power cut does not take them.
+    Synced {
+        request: RequestId,
     },
     /// They are not even tried to be kept.
     Denied {

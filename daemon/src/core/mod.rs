@@ -4,8 +4,9 @@
 //!
 //! It holds what is active: slots, running attempts, the few jobs that the engine has offered, the next
 //! deadline. The queue is the engine's, clients are the desk's. What must not happen before a change is kept
-//! follows from the engine's answer to it, so no order needs to be kept by hand: a job is accepted when it
-//! has been [`Inserted`](Answer::Inserted), its end is told when it is [`Ended`](Answer::Ended).
+//! follows from the engine's answer to it, so no order needs to be kept by hand: a job may start when it has
+//! been [`Inserted`](Answer::Inserted), it is accepted when that is synced, its end is told when it is
+//! [`Ended`](Answer::Ended).
 //!
 //! ```text
 //!             ┌────────── no room for a process ──────────┐
@@ -82,6 +83,8 @@ pub struct Core {
     active: IdMap<JobId, Active>,
     /// Submissions that the engine has not answered yet.
     submissions: IdMap<RequestId, PendingInsertion>,
+    /// Submissions whose jobs the engine has written and not synced.
+    unsynced: IdSet<RequestId>,
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
@@ -114,6 +117,7 @@ impl Core {
             awaiting: BTreeSet::new(),
             active: IdMap::default(),
             submissions: IdMap::default(),
+            unsynced: IdSet::default(),
             ending: IdSet::default(),
             unserved: BTreeMap::new(),
             programs: Programs::default(),
@@ -228,9 +232,13 @@ impl Core {
 
     fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Inserted { request, first, jobs, existing, turns, conditions } => {
+            Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced } => {
+                if !is_synced {
+                    self.unsynced.insert(request);
+                }
                 self.on_inserted(request, first, jobs, existing, turns, conditions);
             }
+            Answer::Synced { request } => self.on_synced(request),
             Answer::Refused { request, refusal: _ } => _ = self.take_submission(request),
             Answer::Placed { id, attempt, worker } => self.on_placed(id, attempt, worker),
             Answer::Lost { id } => self.on_lost(id),
@@ -340,7 +348,8 @@ impl Core {
         if self.mode < Mode::Draining || self.mode == Mode::Exited || is_running {
             return;
         }
-        let settled = self.submissions.is_empty() && self.ending.is_empty() && !self.lane.is_claiming();
+        let submitted = self.submissions.is_empty() && self.unsynced.is_empty();
+        let settled = submitted && self.ending.is_empty() && !self.lane.is_claiming();
         let done = match self.mode {
             Mode::Draining => settled && !self.has_startable(),
             // An engine that cannot be written must not keep the daemon alive; what it holds is tried once

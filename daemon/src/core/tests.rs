@@ -44,7 +44,8 @@ fn insert(core: &mut Core, id: u64) -> Arc<Work> {
     let (request, jobs) = (RequestId(id), vec![work.clone()]);
     core.handle(START, Event::Submit { request, jobs: jobs.clone() });
     let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first: JobId(id), jobs, existing, turns, conditions };
+    let inserted =
+        Answer::Inserted { request, first: JobId(id), jobs, existing, turns, conditions, is_synced: true };
     core.handle(START, Event::Answer(inserted));
     work
 }

@@ -176,3 +176,28 @@ pub enum Effect {
         soon: bool,
     },
 }
+
+impl Effect {
+    /// The request that it replies to, where it does. What listeners are told is no reply.
+    pub fn replies_to(&self) -> Option<RequestId> {
+        match self {
+            Self::Reply { request, .. }
+            | Self::Refuse { request, .. }
+            | Self::ReplyStarted { request, .. }
+            | Self::ReplyOutput { request, .. }
+            | Self::ReplyCondition { request, .. }
+            | Self::ReplySpooled { request, .. }
+            | Self::AwaitDrained { request } => Some(*request),
+            Self::Tell { .. }
+            | Self::Command(_)
+            | Self::Ask(_)
+            | Self::Change(_)
+            | Self::Chore(_)
+            | Self::RemoveSpooled { .. }
+            | Self::Measure { .. }
+            | Self::Prune
+            | Self::Configure(_)
+            | Self::Ending { .. } => None,
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! facts: nothing is decided here, the core knows nothing of listeners, and without one nothing is done but
 //! to look whether there is any.
 //!
-//! Ends and submissions are told when they are kept, like replies; everything else as it happens.
+//! Ends and submissions are told when they are kept, like replies; everything else as it happens, but after
+//! the job's submission.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -310,8 +311,13 @@ impl Desk {
     }
 
     fn tell(&mut self, happening: Happening) {
-        let happening = Arc::new(happening);
-        for (request, _) in self.requests.listeners().filter(|(_, listener)| listener.wants(&happening)) {
+        if let Some(happening) = self.unsynced.hold_happening(Arc::new(happening)) {
+            self.tell_listeners(&happening);
+        }
+    }
+
+    pub(super) fn tell_listeners(&mut self, happening: &Arc<Happening>) {
+        for (request, _) in self.requests.listeners().filter(|(_, listener)| listener.wants(happening)) {
             self.effects.push(Effect::Tell { request, happening: happening.clone() });
         }
     }

@@ -31,6 +31,7 @@ mod spool;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 mod wait;
 
 use pool_proto::methods::Reply;
@@ -48,6 +49,7 @@ use request::{Open, Requests};
 pub use rights::Rights;
 use room::OutputRoom;
 use spool::Tokens;
+use unsynced::Unsynced;
 use wait::{Wanted, Watch};
 
 use crate::core::{self, Core, Fact, Now};
@@ -80,6 +82,7 @@ pub struct Desk {
     tokens: Tokens,
     room: OutputRoom,
     overheard: Overheard,
+    unsynced: Unsynced,
     /// The requests with ends in few words that are told at the end of this turn.
     brief_at_end: Vec<RequestId>,
     now: Now,
@@ -108,6 +111,7 @@ impl Desk {
             requests: Requests::default(),
             room: OutputRoom::default(),
             overheard: Overheard::default(),
+            unsynced: Unsynced::default(),
             brief_at_end: Vec::new(),
             now,
             effects: Vec::new(),
@@ -149,7 +153,7 @@ impl Desk {
                 self.hear_of_worker(kind, slot, pool, pid, reason);
             }
         }
-        std::mem::take(&mut self.effects)
+        self.take_effects()
     }
 
     /// Looks at what the core has done before it is carried out; returns what listeners are to be told of it
@@ -177,13 +181,19 @@ impl Desk {
             | core::Effect::Tell(_)
             | core::Effect::Exit => {}
         }
-        std::mem::take(&mut self.effects)
+        self.take_effects()
     }
 
     /// All events of a turn have been handled: what is told together is told now.
     pub fn end_turn(&mut self) -> Vec<Effect> {
         self.tell_briefs();
-        std::mem::take(&mut self.effects)
+        self.take_effects()
+    }
+
+    /// What is to be done now, without what is held back.
+    fn take_effects(&mut self) -> Vec<Effect> {
+        let effects = std::mem::take(&mut self.effects);
+        self.unsynced.hold_replies(effects)
     }
 
     /// The configuration in force.
@@ -198,6 +208,7 @@ impl Desk {
             ("connections", !self.clients.is_empty()),
             ("requests", !self.requests.is_empty()),
             ("ends that are not told", !self.brief_at_end.is_empty()),
+            ("submissions that are not synced", !self.unsynced.is_empty()),
             ("effects", !self.effects.is_empty()),
         ];
         held.into_iter().filter(|&(_, is_held)| is_held).map(|(name, _)| name).collect()
@@ -276,6 +287,7 @@ impl Desk {
     }
 
     fn on_disconnected(&mut self, request: RequestId) {
+        self.unsynced.forsake(request);
         let Some(open) = self.requests.get_mut(request) else { return };
         if open.outlive_client() {
             // The engine may accept its jobs yet: those that are tied to their client are to end then.
@@ -303,7 +315,10 @@ impl Desk {
 
     fn on_fact(&mut self, fact: Fact, core: &Core) {
         match fact {
-            Fact::Accepted { request, first, jobs, existing, turns, waiting } => {
+            Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced } => {
+                if !is_synced {
+                    self.unsynced.begin(request, first, jobs.len());
+                }
                 self.hear_of_acceptance(first, &jobs, &existing, &turns);
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
                 let stalled = (first.0..).map(JobId).take(if is_stalled { jobs.len() } else { 0 });
@@ -312,8 +327,10 @@ impl Desk {
                 let obstructed = stalled.take(most).chain(waiting.take(most)).collect();
                 self.on_accepted(request, first, jobs.len(), &existing, &turns, obstructed);
             }
+            Fact::Synced { request } => self.on_synced(request),
             Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
+            Fact::Progressed { id, .. } if self.unsynced.has(id) => {}
             Fact::Progressed { id, attempt, progress } => {
                 self.hear_of_progress(id, attempt, &progress);
                 self.on_progressed(id, &progress);
@@ -354,6 +371,7 @@ impl Desk {
             }
             // The core's business, of which it tells what there is to know; or nobody's.
             Answer::Inserted { .. }
+            | Answer::Synced { .. }
             | Answer::Placed { .. }
             | Answer::Lost { .. }
             | Answer::Ended { .. }

@@ -173,7 +173,8 @@ impl Desk {
         self.command(core::Event::Submit { request, jobs });
     }
 
-    /// The jobs are kept, or were before. `obstructed`: the first ones that wait for something besides a slot.
+    /// The jobs are kept, or were before. Where they are not synced, what is told of that is held back.
+    /// `obstructed`: the first ones that wait for something besides a slot.
     pub(super) fn on_accepted(
         &mut self,
         request: RequestId,
@@ -234,6 +235,13 @@ impl Desk {
             self.read_soon(request, unknown);
             self.read_on(request);
         }
+    }
+
+    /// A power cut does not take the jobs of that submission any more: what was held back is told.
+    pub(super) fn on_synced(&mut self, request: RequestId) {
+        let Some(held) = self.unsynced.end(request) else { return };
+        held.happenings.iter().for_each(|happening| self.tell_listeners(happening));
+        self.effects.extend(held.replies);
     }
 
     fn reply_accepted(

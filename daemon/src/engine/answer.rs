@@ -13,11 +13,14 @@ use crate::job::{
     Tie, Tries, Until, Work, micros,
 };
 
-/// What has become of an order; each comes only after what it speaks of is as durable as was promised.
+/// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
+/// for an insertion that is written and not synced.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// `existing`: the places in `jobs`, in
-    /// order, of those that were not added, and which jobs hold their keys or unique names.
+    /// `existing`: the places in `jobs`, in order, of those that were not added, and which jobs hold their keys
+    /// or unique names. `is_synced`: they are as durable as was promised. Otherwise the death of poold does not
+    /// take them, but a power cut may: they may be started, and nobody is told of them before
+    /// [`Synced`](Self::Synced) follows. Only an [urgent](super::Insertion::is_urgent) insertion is answered so.
     Inserted {
         request: RequestId,
         first: JobId,
@@ -25,6 +28,11 @@ pub enum Answer {
         existing: Vec<(usize, JobId)>,
         turns: Turns,
         conditions: Conditional,
+        is_synced: bool,
+    },
+    /// The jobs of an insertion, which was answered when it was written, are as durable as was promised.
+    Synced {
+        request: RequestId,
     },
     /// Nothing of a request's change was made, or what it asks for cannot be read.
     Refused {

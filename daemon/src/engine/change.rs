@@ -55,6 +55,8 @@ pub struct Insertion {
     /// Never empty; all of them volatile, or none.
     pub jobs: Vec<Arc<Work>>,
     pub times: Times,
+    /// A slot is free for one of them: they are told as soon as they are written, where the sync takes its time.
+    pub is_urgent: bool,
 }
 
 /// When jobs are submitted, in microseconds since 1970.
@@ -153,6 +155,11 @@ impl Change {
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. } => false,
         }
+    }
+
+    /// See [`Insertion::is_urgent`].
+    pub fn is_urgent_insertion(&self) -> bool {
+        matches!(self, Self::Insert(insertion) if insertion.is_urgent)
     }
 
     /// Whether it puts jobs into a line that were in none, or may not have been.

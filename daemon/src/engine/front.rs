@@ -89,13 +89,14 @@ impl Front {
     // ---- from the core and the desk ----
 
     /// New jobs get their ids.
-    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times) {
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times, is_urgent: bool) {
         let insertion = Insertion {
             request,
             first: JobId(self.next_job),
             first_callback: CallbackId(self.next_callback),
             jobs,
             times,
+            is_urgent,
         };
         self.next_job += insertion.jobs.len() as u64;
         self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
@@ -226,7 +227,8 @@ impl Front {
                 self.note_gone(*id);
                 Vec::new()
             }
-            Answer::Refused { .. }
+            Answer::Synced { .. }
+            | Answer::Refused { .. }
             | Answer::Placed { .. }
             | Answer::Overdue { .. }
             | Answer::Got { .. }

@@ -18,6 +18,11 @@
 //! A backing carries out what it is given in the order in which it was given, and answers in that order, each
 //! answer only after what it speaks of is as durable as was promised. Nobody needs to keep an order by hand:
 //! what must not happen before a change is on disk follows from the answer to it.
+//!
+//! One answer may come earlier, [`Answer::Inserted`], so that jobs can start beside their own sync: when they
+//! are *written*, that is when the death of poold does not take them. It may overtake the answers to what was
+//! asked before it, but for the reads of lines. That they are *synced*, so that a power cut does not take them
+//! either, is told by [`Answer::Synced`], in its turn.
 
 mod answer;
 mod boot;
@@ -116,6 +121,11 @@ impl Order {
     /// See [`Move::can_linger`].
     pub fn can_linger(&self) -> bool {
         matches!(self, Self::Change(Change::Move(moved)) if moved.can_linger())
+    }
+
+    /// See [`Insertion::is_urgent`].
+    pub fn is_urgent_insertion(&self) -> bool {
+        matches!(self, Self::Change(change) if change.is_urgent_insertion())
     }
 
     /// See [`Change::enters_line`].
@@ -255,8 +265,9 @@ impl<B: Backing> Engine<B> {
     }
 
     /// Keeps new jobs, under ids of its own choice. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
-    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times) {
-        self.front.insert(request, jobs, times);
+    /// `is_urgent`: see [`Insertion::is_urgent`].
+    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times, is_urgent: bool) {
+        self.front.insert(request, jobs, times, is_urgent);
         self.route();
     }
 

@@ -63,8 +63,18 @@ pub fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
     let (first, first_callback) = (JobId(first), CallbackId(first_callback));
     let request = RequestId(first.0);
     let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
-    let insertion = Insertion { request, first, first_callback, jobs, times };
+    let insertion = Insertion { request, first, first_callback, jobs, times, is_urgent: false };
     Order::Change(Change::Insert(insertion))
+}
+
+/// New jobs, for one of which a slot is free.
+pub fn insert_urgently(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
+    match insert(first, first_callback, jobs) {
+        Order::Change(Change::Insert(insertion)) => {
+            Order::Change(Change::Insert(Insertion { is_urgent: true, ..insertion }))
+        }
+        other => other,
+    }
 }
 
 pub fn change(moved: Move) -> Order {

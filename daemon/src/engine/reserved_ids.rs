@@ -73,6 +73,7 @@ mod tests {
             first_callback,
             jobs,
             times: Times { submitted_us: 1, counted_from_us: 1 },
+            is_urgent: false,
         }
     }
 

@@ -30,8 +30,8 @@ impl Outside for Shell {
             core::Effect::AskOverdue { after, until_us, limit } => {
                 self.engine.ask_overdue(after, until_us, limit);
             }
-            core::Effect::Insert { request, jobs, times } => {
-                self.engine.insert(request, jobs, times);
+            core::Effect::Insert { request, jobs, times, is_urgent } => {
+                self.engine.insert(request, jobs, times, is_urgent);
             }
             core::Effect::Change(change) => {
                 self.drop_earlier_output(&change);

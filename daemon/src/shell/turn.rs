@@ -174,6 +174,7 @@ fn route(said: Said, inbox: &mut Inbox) {
         }
         Said::Answer(
             answer @ (Answer::Inserted { .. }
+            | Answer::Synced { .. }
             | Answer::Placed { .. }
             | Answer::Lost { .. }
             | Answer::Ended { .. }

@@ -409,12 +409,15 @@ impl World {
                 records.iter().for_each(|record| self.hear_end(JobId(record.id), record.state));
             }
             Heard::Brief(brief) => self.hear_end(JobId(brief.id), brief.state),
-            Heard::Skipped { id, .. } => assert!(self.has(*id), "job {id} is there, and is not kept"),
+            Heard::Skipped { id, .. } => assert!(self.is_synced(*id), "job {id} is there, and is not kept"),
+            Heard::Happening(happening) => {
+                let is_synced = happening.id.is_none_or(|id| self.is_synced(JobId(id)));
+                assert!(is_synced, "{happening:?} is told of a job that a power cut may take");
+            }
             Heard::Started { .. }
             | Heard::Progress { .. }
             | Heard::Done
             | Heard::Refused(_)
-            | Heard::Happening(_)
             | Heard::Spooled { .. }
             | Heard::Output { .. }
             | Heard::Other(_) => {}
@@ -440,7 +443,7 @@ impl World {
 
     fn hear_acceptance(&mut self, ids: &[u64], existing: &[usize]) {
         for (place, id) in ids.iter().copied().map(JobId).enumerate() {
-            assert!(self.has(id), "job {id} is accepted before it is kept");
+            assert!(self.is_synced(id), "job {id} is accepted before it is synced");
             if !existing.contains(&place) && !existing.iter().any(|&other| ids[other] == id.0) {
                 let before = self.clients.last_before;
                 assert!(before.is_none_or(|last| last < id), "the id {id} is given out after {before:?}");
@@ -450,8 +453,16 @@ impl World {
         }
     }
 
+    /// Whether no power cut takes the job. A volatile one may be forgotten when somebody is told of its end.
+    fn is_synced(&self, id: JobId) -> bool {
+        self.delayed().synced().has(id) || !self.disk().has(id)
+    }
+
     fn hear_end(&mut self, id: JobId, state: State) {
         assert!(state.is_terminal(), "job {id} has ended, and is {state:?}");
+        if let Some(synced) = self.delayed().synced().place_of(id) {
+            assert_eq!(synced.state(), state, "the end of job {id} is told before it is synced");
+        }
         // A volatile job may be forgotten by the time that somebody is told of it.
         if let Some(kept) = self.place_of(id) {
             assert_eq!(kept.state(), state, "the end of job {id} is told as it is kept");

@@ -1,13 +1,21 @@
 //! The durable backing of the simulation: [`Memory`], behind a queue of orders that it has not carried out
 //! and one of answers that nobody has heard. The [`World`](super::world::World) decides when either comes a
 //! step further, and what a full disk does meanwhile.
+//!
+//! ```text
+//!   orders ── written ──▶ disk (outlives poold) ── synced ──▶ synced (outlives the power)
+//!                           │                        └──▶ the other answers
+//!                           └──▶ urgent insertions are told
+//! ```
+//!
+//! What promises nothing is written, and synced with the next promise.
 
 use std::collections::VecDeque;
 
 use pool_proto::Refusal;
 
 use crate::engine::memory::Memory;
-use crate::engine::{Answer, Backing, Change, Chore, Order, Restored, Told};
+use crate::engine::{Answer, Backing, Change, Chore, Order, Question, Restored, Told};
 
 const FULL: &str = "no space left on device";
 
@@ -16,14 +24,27 @@ const FULL: &str = "no space left on device";
 pub struct Delayed {
     /// What outlives the daemon.
     pub disk: Memory,
+    /// What outlives a power cut, where that is less.
+    synced: Option<Memory>,
     pub orders: VecDeque<Order>,
     pub answers: VecDeque<Told>,
+    /// Orders that are written are to be synced, and these answers told then.
+    owed: Option<Vec<Answer>>,
     /// So many answers may be heard now.
     hearable: usize,
     /// Nothing that changes anything can be written.
     is_full: bool,
     /// There is room again, and so many orders are left that were kept meanwhile.
     kept: Option<usize>,
+}
+
+/// What ends the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// SIGKILL: what is written is there.
+    Kill,
+    /// What is not synced is gone.
+    PowerCut,
 }
 
 impl Backing for Delayed {
@@ -46,8 +67,26 @@ impl Delayed {
         (delayed, restored)
     }
 
+    /// What is left of it. The next start syncs what it finds: its first commit has the log written anew.
+    pub fn after(self, death: Death) -> Memory {
+        match death {
+            Death::Kill => self.disk,
+            Death::PowerCut => self.synced.unwrap_or(self.disk),
+        }
+    }
+
     pub fn is_full(&self) -> bool {
         self.is_full
+    }
+
+    /// What a power cut leaves.
+    pub fn synced(&self) -> &Memory {
+        self.synced.as_ref().unwrap_or(&self.disk)
+    }
+
+    /// Jobs whose work somebody holds besides the disk, and what is remembered of it as synced.
+    pub fn count_held_elsewhere(&self) -> usize {
+        self.disk.count_held_elsewhere(usize::from(self.synced.is_some()))
     }
 
     /// The disk is full from now on, or has room again. The latter is told when everything has been written
@@ -67,7 +106,7 @@ impl Delayed {
     }
 
     fn tell_recovered(&mut self) {
-        if self.kept == Some(0) {
+        if self.kept == Some(0) && self.owed.is_none() {
             self.kept = None;
             self.answers.push_back(Told::Recovered);
         }
@@ -79,9 +118,25 @@ impl Delayed {
         self.hearable > 0
     }
 
+    /// What the machines are still to be told by what is written.
+    pub fn coming(&self) -> impl Iterator<Item = &Answer> {
+        let told = self.answers.iter().filter_map(|told| match told {
+            Told::Answer(answer) => Some(answer),
+            Told::Failing { .. } | Told::Recovered => None,
+        });
+        told.chain(self.owed.iter().flatten())
+    }
+
+    /// Steps that it can take without anybody's help, at least.
+    pub fn steps_left(&self) -> usize {
+        let urgent = self.orders.iter().filter(|order| order.is_urgent_insertion()).count();
+        self.orders.len() + urgent + usize::from(self.owed.is_some())
+    }
+
     /// The place of the order that is carried out next, where one can be. On a full disk that is the first
     /// one that is refused or only reads: those that change something stay, in their order, and so does a
-    /// look into a line that one of them is to change.
+    /// look into a line that one of them is to change. Nor is a job or a line looked at before what is
+    /// written has been synced.
     pub fn next_order(&self) -> Option<usize> {
         if !self.is_full {
             return (!self.orders.is_empty()).then_some(0);
@@ -89,8 +144,9 @@ impl Delayed {
         let enters_line = |order: &Order| matches!(order, Order::Change(change) if change.enters_line());
         let is_ahead = |index: usize| self.orders.iter().take(index).any(enters_line);
         let fits = |(index, order): (usize, &Order)| match order {
+            Order::Question(Question::Records { .. }) => self.owed.is_none(),
             Order::Change(Change::Insert(_)) | Order::Question(_) | Order::Overdue { .. } => true,
-            Order::Fetch { .. } => !is_ahead(index),
+            Order::Fetch { .. } => self.owed.is_none() && !is_ahead(index),
             Order::Change(_)
             | Order::Chore(
                 Chore::Booted(_)
@@ -103,24 +159,84 @@ impl Delayed {
         self.orders.iter().enumerate().position(fits)
     }
 
-    /// Carries out the order at that place.
+    /// Whether something is written and is to be synced next.
+    pub fn can_sync(&self) -> bool {
+        self.owed.is_some() && !self.is_full
+    }
+
+    /// What is written is synced, and answered.
+    pub fn sync(&mut self) {
+        self.synced = None;
+        let owed = self.owed.take().into_iter().flatten();
+        self.answers.extend(owed.map(Told::Answer));
+        self.tell_recovered();
+    }
+
+    /// Carries out the order at that place, and syncs it where that is promised; an urgent insertion is told
+    /// first.
     pub fn carry_out(&mut self, index: usize) {
-        let Some(order) = self.orders.remove(index) else { return };
-        match order {
-            Order::Change(Change::Insert(insertion)) if self.is_full => {
-                self.refuse(insertion.request);
-            }
-            order => {
-                self.disk.submit(vec![order]);
-                while let Some(told) = self.disk.next() {
-                    self.answers.push_back(told);
-                }
-            }
+        let is_urgent = self.orders.get(index).is_some_and(Order::is_urgent_insertion);
+        let (answers, is_promise) = self.write(index);
+        if is_urgent && !self.is_full {
+            self.tell_early(answers);
+            return;
         }
+        self.answers.extend(answers.into_iter().map(Told::Answer));
+        if is_promise {
+            self.synced = None;
+        }
+        self.tell_recovered();
+    }
+
+    /// Writes the order at that place; the answers to it, and whether it is to be synced.
+    pub fn write(&mut self, index: usize) -> (Vec<Answer>, bool) {
+        let Some(order) = self.orders.remove(index) else { return (Vec::new(), false) };
         if let Some(kept) = &mut self.kept {
             *kept = kept.saturating_sub(1);
         }
-        self.tell_recovered();
+        let is_promise = order.is_promise();
+        match order {
+            Order::Change(Change::Insert(insertion)) if self.is_full => {
+                (vec![refused(insertion.request)], false)
+            }
+            order => {
+                if !order.is_read() && self.synced.is_none() {
+                    self.synced = Some(self.disk.snapshot());
+                }
+                self.disk.submit(vec![order]);
+                let told = std::iter::from_fn(|| self.disk.next());
+                let answers = told.filter_map(|told| match told {
+                    Told::Answer(answer) => Some(answer),
+                    Told::Failing { .. } | Told::Recovered => None,
+                });
+                (answers.collect(), is_promise)
+            }
+        }
+    }
+
+    /// The orders that were written make one batch.
+    pub fn end_batch(&mut self, answers: Vec<Answer>, is_promise: bool) {
+        if is_promise {
+            self.tell_early(answers);
+        } else {
+            self.answers.extend(answers.into_iter().map(Told::Answer));
+            self.tell_recovered();
+        }
+    }
+
+    /// A batch is written, and has these answers: its new jobs are told, as far as no line was looked at
+    /// before them; the rest when it is synced.
+    fn tell_early(&mut self, mut answers: Vec<Answer>) {
+        let is_look = |answer: &Answer| matches!(answer, Answer::Fetched { .. });
+        let before_any_look = answers.iter().position(is_look).unwrap_or(answers.len());
+        for answer in &mut answers[..before_any_look] {
+            if let &mut Answer::Inserted { request, ref mut is_synced, .. } = answer {
+                *is_synced = false;
+                let inserted = std::mem::replace(answer, Answer::Synced { request });
+                self.answers.push_back(Told::Answer(inserted));
+            }
+        }
+        self.owed = Some(answers);
     }
 
     /// The next order is refused for once, if it is an insertion.
@@ -128,12 +244,12 @@ impl Delayed {
         if let Some(Order::Change(Change::Insert(insertion))) = self.orders.front() {
             let request = insertion.request;
             self.orders.pop_front();
-            self.refuse(request);
+            self.answers.push_back(Told::Answer(refused(request)));
         }
     }
+}
 
-    fn refuse(&mut self, request: crate::job::RequestId) {
-        let refusal = Refusal::StoreFailed { reason: FULL.to_owned() };
-        self.answers.push_back(Told::Answer(Answer::Refused { request, refusal }));
-    }
+fn refused(request: crate::job::RequestId) -> Answer {
+    let refusal = Refusal::StoreFailed { reason: FULL.to_owned() };
+    Answer::Refused { request, refusal }
 }

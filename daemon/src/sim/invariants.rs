@@ -11,7 +11,7 @@ use super::world::World;
 use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
-use crate::engine::{Answer, Change, Fence, Order, Question, Told};
+use crate::engine::{Answer, Change, Fence, Order, Question};
 use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Unit, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
@@ -36,6 +36,12 @@ impl Chronicle {
 
     pub fn died(&mut self, id: JobId) {
         *self.deaths.entry(id).or_default() += 1;
+    }
+
+    /// The job never was.
+    pub fn forget(&mut self, id: JobId) {
+        self.tried.remove(&id);
+        self.deaths.remove(&id);
     }
 }
 
@@ -165,16 +171,16 @@ impl World {
             Order::Question(Question::Records { ids, .. }) => ids.contains(&id),
             _ => false,
         };
-        let tells = |told: &Told, id: JobId| match told {
-            Told::Answer(Answer::Ended { id: other, .. } | Answer::Lost { id: other }) => *other == id,
-            Told::Answer(Answer::Got { records, missing, .. }) => {
+        let tells = |answer: &Answer, id: JobId| match answer {
+            Answer::Ended { id: other, .. } | Answer::Lost { id: other } => *other == id,
+            Answer::Got { records, missing, .. } => {
                 missing.contains(&id) || records.iter().any(|record| record.id == id.0)
             }
             _ => false,
         };
         for id in self.desk().awaited() {
             let has_ended = self.place_of(id).is_none_or(|place| place.state().is_terminal());
-            let is_told = self.delayed().answers.iter().any(|told| tells(told, id))
+            let is_told = self.delayed().coming().any(|answer| tells(answer, id))
                 || self.delayed().orders.iter().any(|order| asks(order, id));
             assert!(!has_ended || is_told, "somebody waits for job {id}, which has ended, and is not told");
         }
@@ -243,7 +249,8 @@ impl World {
 
     /// The backing has orders, or answers that are to be heard.
     fn has_work_left(&self) -> bool {
-        !self.delayed().orders.is_empty() || !self.delayed().answers.is_empty()
+        let delayed = self.delayed();
+        !delayed.orders.is_empty() || !delayed.answers.is_empty() || delayed.coming().next().is_some()
     }
 
     fn is_following(&self, id: JobId) -> bool {
@@ -270,9 +277,8 @@ impl World {
     pub fn assert_idle(&self) {
         assert_eq!(self.next_deadline(), None, "an idle core wants no wake-up");
         assert_eq!((self.core().held(), self.engine().held()), (vec![], vec![]), "and holds nothing");
-        for memory in [self.disk(), self.engine().volatile()] {
-            assert_eq!(memory.count_held_elsewhere(), 0, "nor any work");
-        }
+        let held = (self.delayed().count_held_elsewhere(), self.engine().volatile().count_held_elsewhere(0));
+        assert_eq!(held, (0, 0), "nor any work");
         for pool in self.core().pools(|_| (Tier::Subreaper, None)) {
             assert_eq!((pool.queued, pool.running), (0, 0), "{pool:?}");
         }

@@ -26,3 +26,4 @@ mod ties;
 mod turns;
 mod workers;
 mod world;
+mod written;

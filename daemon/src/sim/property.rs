@@ -11,6 +11,7 @@ use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
 use proptest::prelude::*;
 
 use super::clients::ends_of;
+use super::delayed::Death;
 use super::specs::{call, mixed, work};
 use super::workers::{Worker, pass_deadline};
 use super::world::World;
@@ -86,6 +87,10 @@ pub enum Step {
     StoreWorks {
         times: usize,
     },
+    /// Orders are written in one transaction, and not synced yet.
+    StoreWrites {
+        orders: usize,
+    },
     StoreRefuses,
     Answers {
         times: usize,
@@ -146,10 +151,13 @@ pub enum Step {
     RestartPool {
         added: bool,
     },
-    Crash,
-    CrashWithin {
+    Dies {
+        death: Death,
+    },
+    DiesWithin {
         effects: usize,
-        written: usize,
+        steps: usize,
+        death: Death,
     },
     DiskFull {
         full: bool,
@@ -310,6 +318,10 @@ fn client_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn death() -> impl Strategy<Value = Death> {
+    prop_oneof![Just(Death::Kill), Just(Death::PowerCut)]
+}
+
 fn world_step() -> impl Strategy<Value = Step> {
     let failure = prop_oneof![
         Just((Stage::Fork, libc::EAGAIN)),
@@ -321,6 +333,7 @@ fn world_step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         9 => (1..6usize).prop_map(|times| Step::StoreWorks { times }),
+        4 => (1..6usize).prop_map(|orders| Step::StoreWrites { orders }),
         1 => Just(Step::StoreRefuses),
         9 => (1..6usize).prop_map(|times| Step::Answers { times }),
         1 => any::<bool>().prop_map(|at_once| Step::SpawnsAtOnce { at_once }),
@@ -340,8 +353,9 @@ fn world_step() -> impl Strategy<Value = Step> {
         2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
         2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
         2 => Just(Step::Deadline),
-        1 => Just(Step::Crash),
-        1 => (1..6usize, 0..4usize).prop_map(|(effects, written)| Step::CrashWithin { effects, written }),
+        2 => death().prop_map(|death| Step::Dies { death }),
+        2 => (1..6usize, 0..5usize, death())
+            .prop_map(|(effects, steps, death)| Step::DiesWithin { effects, steps, death }),
         1 => any::<bool>().prop_map(|full| Step::DiskFull { full }),
     ]
 }
@@ -405,6 +419,7 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Share { shares } => world.shares_connections = shares,
         Step::StoreWorks { times } => (0..times).for_each(|_| _ = world.store_step()),
+        Step::StoreWrites { orders } => world.store_writes(orders),
         Step::StoreRefuses => world.store_refuses(),
         Step::Answers { times } => (0..times).for_each(|_| _ = world.answer_step()),
         Step::SpawnsAtOnce { at_once } => world.spawns_at_once = at_once,
@@ -474,15 +489,15 @@ pub fn take(world: &mut World, step: Step) {
         Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
         Step::RemovePool => _ = world.remove_pool(ADDED),
         Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
-        Step::Crash => world.crash(),
-        Step::CrashWithin { effects, written } => crash_within(world, effects, written),
+        Step::Dies { death } => world.die(death),
+        Step::DiesWithin { effects, steps, death } => die_within(world, effects, steps, death),
         Step::DiskFull { full } => world.set_disk_full(full),
     }
     world.check();
 }
 
 /// What the backing and the workers do next is cut off in the middle of its effects.
-fn crash_within(world: &mut World, effects: usize, written: usize) {
+fn die_within(world: &mut World, effects: usize, steps: usize, death: Death) {
     world.cut_at = Some(world.performed + effects);
     world.settle();
     for (slot, _) in world.running() {
@@ -493,9 +508,9 @@ fn crash_within(world: &mut World, effects: usize, written: usize) {
     world.settle();
     world.cut_at = None;
     if world.dead {
-        world.bury(written);
+        world.bury(steps, death);
     } else {
-        world.crash();
+        world.die(death);
     }
 }
 

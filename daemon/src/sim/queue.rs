@@ -296,7 +296,7 @@ fn a_retry_that_its_worker_never_got_is_still_a_retry_and_says_why() {
 fn a_stop_gives_back_what_was_offered_before_it_exits() {
     let mut world = World::up(1);
     world.submit(vec![Work { on_crash: OnCrash::Fail, ..work() }; 6]);
-    world.store_step();
+    world.store_steps(3);
     world.answer_step();
     assert!(world.is_claiming(), "the first one has a slot, and its worker does not have it yet");
     world.handle(Event::Stop);

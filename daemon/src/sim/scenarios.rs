@@ -38,15 +38,17 @@ pub fn ended_as(reply: Option<&Heard>) -> (State, Option<ResultKind>) {
 // ---- accepting and running ----
 
 #[test]
-fn a_job_is_accepted_and_run_only_when_it_is_on_disk() {
+fn a_job_runs_when_it_is_written_and_is_accepted_when_it_is_synced() {
     let mut world = World::up(1);
     let call = world.submit(vec![work()]);
     assert!((world.replies(call).is_empty(), world.running().is_empty()) == (true, true));
     world.store_step();
-    assert!(world.replies(call).is_empty(), "the core has not heard of it yet");
+    assert!(world.running().is_empty(), "the core has not heard of it yet");
+    world.answer_step();
+    assert_eq!((world.replies(call), world.running_jobs()), (&[][..], vec![1]));
+    world.store_step();
     world.answer_step();
     assert_eq!(world.replies(call), [accepted(1, 1)]);
-    assert_eq!(world.running_jobs(), [1]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use pool_proto::Record;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::delayed::Death;
 use super::property::{Step, come_to_rest, step, take};
 use super::specs::mixed;
 use super::world::World;
@@ -48,11 +49,13 @@ fn a_crash_after_any_effect_breaks_no_promise() {
         let story: Vec<Step> = steps(seed).filter(is_short).take(SHORT).collect();
         let whole = tell(&story, None);
         for cut in 1..=whole.performed {
-            let unwritten = tell(&story, Some(cut)).delayed().orders.len();
-            for written in 0..=unwritten {
+            let left = tell(&story, Some(cut)).delayed().steps_left();
+            for (steps, death) in
+                (0..=left).flat_map(|steps| [(steps, Death::Kill), (steps, Death::PowerCut)])
+            {
                 let mut world = tell(&story, Some(cut));
                 assert!(world.dead, "the same story is told in the same way");
-                world.bury(written);
+                world.bury(steps, death);
                 come_to_rest(&mut world);
             }
         }
@@ -91,7 +94,7 @@ fn tell(story: &[Step], cut_at: Option<usize>) -> World {
 fn is_short(step: &Step) -> bool {
     match step {
         Step::Submit { count, .. } => *count < 10,
-        Step::Crash | Step::CrashWithin { .. } => false,
+        Step::Dies { .. } | Step::DiesWithin { .. } => false,
         _ => true,
     }
 }

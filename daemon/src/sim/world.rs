@@ -13,14 +13,14 @@ use pool_proto::nouns::Swept;
 use pool_proto::{Record, State};
 
 use super::clients::Clients;
-use super::delayed::Delayed;
+use super::delayed::{Death, Delayed};
 use super::invariants::{Chronicle, assert_transition};
 use super::specs::settings;
 use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::memory::{Delivery, Memory};
-use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said, Told};
+use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said};
 use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until, micros};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
@@ -88,6 +88,8 @@ pub struct World {
     pub config: Config,
     pub now: Now,
     starts: i64,
+    /// Of the machine.
+    boots: u32,
     last_pid: i32,
 }
 
@@ -131,6 +133,7 @@ impl World {
             config,
             now: Now { monotonic: Duration::from_secs(1), wall_us: 1_000_000_000 },
             starts: 0,
+            boots: 1,
             last_pid: 100,
         };
         world.start(Memory::default(), false);
@@ -170,17 +173,26 @@ impl World {
         self.turn([]);
     }
 
-    /// There is only one, of which each start asks the wall's clock anew when it began.
+    /// It lasts until the power is cut; each start asks the wall's clock anew when it began.
     fn boot(&self) -> Boot {
         let began_us = self.now.wall_us - micros(self.now.monotonic);
-        Boot { id: Some("only".to_owned()), began_us: Some(began_us) }
+        Boot { id: Some(self.boots.to_string()), began_us: Some(began_us) }
     }
 
-    /// SIGKILL for everything, and a new start: what the backing had not carried out is gone, and so are
-    /// volatile jobs, requests and workers.
+    /// SIGKILL for everything, and a new start: see [`die`](Self::die).
     pub fn crash(&mut self) {
-        for id in self.may_have_died() {
+        self.die(Death::Kill);
+    }
+
+    /// The end of everything, and a new start: what the backing had not carried out is gone, and so are
+    /// volatile jobs, requests and workers; with the power, what it had not synced.
+    pub fn die(&mut self, death: Death) {
+        for id in self.may_have_died(death) {
             self.seen.died(id);
+        }
+        if death == Death::PowerCut {
+            self.boots += 1;
+            self.lose_unsynced();
         }
         let engine = self.engine.take().expect("only a start replaces it");
         for id in engine.volatile().jobs() {
@@ -202,25 +214,39 @@ impl World {
         self.signals.clear();
         self.killed_workers.clear();
         (self.exited, self.dead, self.cut_at) = (false, false, None);
-        self.start(delayed.disk, is_full);
+        self.start(delayed.after(death), is_full);
     }
 
-    /// Those whose attempt a crash takes along: a worker has it, or the disk says so.
-    fn may_have_died(&self) -> BTreeSet<JobId> {
-        let disk = self.disk();
+    /// Jobs that are written and not synced never were: their ids are given out again.
+    fn lose_unsynced(&mut self) {
+        let (disk, synced) = (self.disk(), self.delayed().synced());
+        let lost: Vec<JobId> = disk.jobs().filter(|&id| !synced.has(id)).collect();
+        for id in lost {
+            assert!(!self.clients.accepted.contains(&id), "a power cut takes job {id}, which was accepted");
+            assert!(!self.executed.contains(&id), "a power cut takes job {id}, which was not to be repeated");
+            self.seen.forget(id);
+        }
+    }
+
+    /// Those whose attempt is taken along: a worker has it, or the next start finds it.
+    fn may_have_died(&self, death: Death) -> BTreeSet<JobId> {
+        let disk = match death {
+            Death::Kill => self.disk(),
+            Death::PowerCut => self.delayed().synced(),
+        };
         let is_active =
             |id: &JobId| matches!(disk.place_of(*id), Some(Place::Running(_) | Place::Stopping(_)));
         disk.jobs().filter(is_active).chain(self.running_jobs().into_iter().map(JobId)).collect()
     }
 
-    /// After [`cut_at`](Self::cut_at) has come true: the backing has still carried out the next `written`
-    /// orders, and all starts anew.
-    pub fn bury(&mut self, written: usize) {
+    /// After [`cut_at`](Self::cut_at) has come true: the backing has still taken so many steps, and all starts
+    /// anew.
+    pub fn bury(&mut self, steps: usize, death: Death) {
         self.dead = false;
-        for _ in 0..written {
+        for _ in 0..steps {
             self.store_step();
         }
-        self.crash();
+        self.die(death);
     }
 
     // ---- what happens ----
@@ -270,29 +296,58 @@ impl World {
         self.delayed_mut().set_full(full);
     }
 
-    /// The backing carries out its next order; false when there is none that it can carry out.
+    /// The backing syncs what it has written, or carries out its next order; false when there is nothing that
+    /// it can do.
     pub fn store_step(&mut self) -> bool {
         if self.dead {
             return false;
         }
-        let delayed = self.delayed();
-        let Some(index) = delayed.next_order() else { return false };
+        if self.delayed().can_sync() {
+            self.delayed_mut().sync();
+            return true;
+        }
+        let Some(index) = self.delayed().next_order() else { return false };
+        self.watch_order(index, |delayed| delayed.carry_out(index));
+        true
+    }
 
+    /// The backing writes so many orders in one transaction, and has not synced them yet.
+    pub fn store_writes(&mut self, orders: usize) {
+        if self.dead || self.delayed().is_full() || self.delayed().can_sync() {
+            return;
+        }
+        let (mut answers, mut is_promise) = (Vec::new(), false);
+        for _ in 0..orders.min(self.delayed().orders.len()) {
+            self.watch_order(0, |delayed| {
+                let (more, is_one) = delayed.write(0);
+                answers.extend(more);
+                is_promise |= is_one;
+            });
+        }
+        self.delayed_mut().end_batch(answers, is_promise);
+    }
+
+    /// The order at that place is written: what can be said against it, and what follows for what is known
+    /// here.
+    fn watch_order(&mut self, index: usize, write: impl FnOnce(&mut Delayed)) {
+        let delayed = self.delayed();
         let moved = match &delayed.orders[index] {
             Order::Change(Change::Move(moved)) => moved,
             Order::Change(Change::Release { ids, .. }) => {
-                let (ids, told) = (ids.clone(), delayed.answers.len());
-                self.delayed_mut().carry_out(index);
-                let is_released = |told: &Told| matches!(told, Told::Answer(Answer::Released { .. }));
-                if self.delayed().answers.iter().skip(told).any(is_released) {
-                    ids.iter().for_each(|id| _ = self.executed.remove(id));
+                let ids = ids.clone();
+                let is_held = |id: &JobId| matches!(self.place_of(*id), Some(Place::Waiting(Until::Person)));
+                let held: Vec<JobId> = ids.into_iter().filter(is_held).collect();
+                write(self.delayed_mut());
+                for id in held {
+                    if matches!(self.place_of(id), Some(Place::Queued { .. })) {
+                        self.executed.remove(&id);
+                    }
                 }
-                return true;
+                return;
             }
             _ => {
-                self.delayed_mut().carry_out(index);
-                self.check_memory();
-                return true;
+                write(self.delayed_mut());
+                return self.check_memory();
             }
         };
         let id = moved.id;
@@ -307,14 +362,13 @@ impl World {
             self.executed.remove(&id);
         }
 
-        self.delayed_mut().carry_out(index);
+        write(self.delayed_mut());
         if let (Some(before), Some(after)) = (before, self.disk().place_of(id).map(Place::state))
             && before != after
         {
             assert_transition(id, before, after);
         }
         self.check_memory();
-        true
     }
 
     /// The disk is full for a moment: the backing refuses the next order, if it is an insertion.
@@ -499,17 +553,17 @@ impl World {
 
     /// Whether the machines have yet to hear that the job is in its line.
     pub(super) fn is_coming(&self, id: JobId) -> bool {
-        let comes = |told: &Told| match told {
-            Told::Answer(Answer::Released { jobs, .. }) => jobs.iter().any(|job| job.position.id == id),
-            Told::Answer(Answer::Woken { jobs, .. }) => jobs.iter().any(|ready| ready.id == id),
-            Told::Answer(Answer::Inserted { first, jobs, .. }) => {
-                (first.0..first.0 + jobs.len() as u64).contains(&id.0)
+        let comes = |answer: &Answer| match answer {
+            Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => {
+                jobs.iter().any(|job| job.position.id == id)
             }
-            Told::Answer(Answer::Ended { next: Some((next, _)), .. }) => next.id == id,
+            Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
+            Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),
+            Answer::Ended { next: Some((next, _)), .. } => next.id == id,
             _ => false,
         };
         let is_told = !self.engine().is_volatile(id) || self.lined_up.contains(&id);
-        !is_told || self.delayed().answers.iter().any(comes)
+        !is_told || self.delayed().coming().any(comes)
     }
 }
 
@@ -526,8 +580,8 @@ impl Outside for World {
         let is_of_offer = matches!(effect, core::Effect::GiveBack(_));
         assert!(!self.exited || is_of_offer, "{effect:?} after the exit");
         match effect {
-            core::Effect::Insert { request, jobs, times } => {
-                self.engine_mut().insert(request, jobs, times);
+            core::Effect::Insert { request, jobs, times, is_urgent } => {
+                self.engine_mut().insert(request, jobs, times, is_urgent);
             }
             core::Effect::AskOverdue { after, until_us, limit } => {
                 self.engine_mut().ask_overdue(after, until_us, limit);

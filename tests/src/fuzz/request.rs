@@ -284,7 +284,8 @@ fn run(work: Arc<Work>, config: &Config) {
     let (request, first) = (RequestId(1), JobId(1));
     core.handle(now, Event::Submit { request, jobs: vec![work.clone()] });
     let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
-    let inserted = Answer::Inserted { request, first, jobs: vec![work.clone()], existing, turns, conditions };
+    let (jobs, is_synced) = (vec![work.clone()], true);
+    let inserted = Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced };
     core.handle(now, Event::Answer(inserted));
     let pool = work.pool.clone();
     let ready = Ready { id: first, tries: Tries::default(), work };

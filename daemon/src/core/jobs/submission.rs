@@ -1,5 +1,5 @@
 //! Jobs on their way into the engine: counted from the moment when a client asks until the engine has
-//! answered.
+//! answered. They may start when they are written; their submission is over when they are synced.
 
 use std::sync::Arc;
 
@@ -28,11 +28,17 @@ impl Core {
                 let times =
                     Times { submitted_us: self.now.wall_us, counted_from_us: self.due.now_us(self.now) };
                 let pending = PendingInsertion { added, times, is_forsaken: false };
+                let is_urgent = pending.added.iter().any(|&(id, _)| self.has_free_slot(id));
                 self.submissions.insert(request, pending);
-                self.effects.push(Effect::Insert { request, jobs, times });
+                self.effects.push(Effect::Insert { request, jobs, times, is_urgent });
             }
             Err(denial) => self.tell(Fact::Denied { request, denial }),
         }
+    }
+
+    /// Whether a job of the pool could start at once.
+    fn has_free_slot(&self, id: PoolId) -> bool {
+        self.pools.get(id).is_some_and(|pool| pool.slots.has_idle() && pool.shortage.is_none())
     }
 
     /// How many jobs for each pool, unless that is too many. What is on its way to the engine counts as
@@ -116,7 +122,8 @@ impl Core {
         existing.iter().for_each(|&(place, id)| ids[place] = id);
         // Told whether or not its client has gone: the desk knows what is to become of the request.
         let Conditional { untied, waiting, failed } = conditions;
-        self.tell(Fact::Accepted { request, first, jobs, existing, turns, waiting });
+        let is_synced = !self.unsynced.contains(&request);
+        self.tell(Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced });
         if submission.is_forsaken {
             self.on_client_gone(ids);
         }
@@ -133,6 +140,12 @@ impl Core {
         if let Some(next_us) = next_us {
             self.watch_deadline(next_us);
         }
+    }
+
+    /// The jobs of a submission, which have been told, are synced.
+    pub(in crate::core) fn on_synced(&mut self, request: RequestId) {
+        self.unsynced.remove(&request);
+        self.tell(Fact::Synced { request });
     }
 
     /// Others take the places of these jobs.

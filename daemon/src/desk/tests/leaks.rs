@@ -53,6 +53,8 @@ enum Step {
 #[derive(Debug)]
 enum Owed {
     Jobs(RequestId, Vec<Arc<Work>>),
+    /// They are written, and not synced.
+    Sync(RequestId),
     Records(RequestId, Vec<JobId>),
     Page(RequestId),
     Release(RequestId),
@@ -292,15 +294,14 @@ impl Outside {
                 if !is_other && let Some(token) = self.named.get(&request) {
                     assert!(self.spooled.remove(token), "the job has its input");
                 }
-                self.handle(Event::Fact(Fact::Accepted {
-                    request,
-                    first,
-                    jobs,
-                    existing,
-                    turns: Turns::default(),
-                    waiting: Vec::new(),
-                }));
+                let (turns, waiting, is_synced) = (Turns::default(), Vec::new(), how.is_multiple_of(2));
+                let inserted = Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced };
+                self.handle(Event::Fact(inserted));
+                if !is_synced {
+                    self.owed.push_back(Owed::Sync(request));
+                }
             }
+            Owed::Sync(request) => self.handle(Event::Fact(Fact::Synced { request })),
             Owed::Records(request, _) | Owed::Page(request) if refuse => self.handle(refused(request)),
             Owed::Records(request, ids) => self.got(request, &ids, how),
             Owed::Page(request) => {

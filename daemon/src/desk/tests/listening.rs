@@ -53,6 +53,32 @@ fn without_listeners_nothing_is_told_and_nothing_kept() {
 }
 
 #[test]
+fn a_job_that_is_not_synced_is_followed_when_it_is() {
+    let mut bench = Bench::new();
+    let (connection, events) = listening(&mut bench, json!({}));
+    let client = bench.connect();
+    let (submits, _) = bench.ask(client, submit(job()));
+    assert_eq!(bench.write(submits, 7, 1), [""; 0]);
+    assert_eq!(told(&mut bench, run(7)), [""; 0]);
+    assert_eq!(told(&mut bench, moved(7, Place::Running(start(2)))), [""; 0]);
+    let progress = CallProgress::default();
+    assert_eq!(bench.handle(Event::Fact(Fact::Progressed { id: JobId(7), attempt: 1, progress })), [""; 0]);
+    let others = told(&mut bench, moved(6, Place::Running(start(1))));
+    assert_eq!(others.len(), 1, "of another job it is told: {others:?}");
+    assert_eq!(
+        bench.synced(submits),
+        [
+            r#"1 hears {"event":"submitted","id":7,"pool":"default"}"#,
+            r#"1 hears {"attempt":1,"event":"started","id":7,"pid":200,"pool":"default","slot":2}"#,
+            r#"2 {"event":"accepted","existing":false,"id":7}"#,
+        ]
+    );
+    bench.leave(client, &[]);
+    bench.leave(connection, &[events]);
+    assert!(bench.is_empty());
+}
+
+#[test]
 fn a_job_is_followed_from_its_submission_to_its_end() {
     let mut bench = Bench::new();
     let (connection, events) = listening(&mut bench, json!({}));

@@ -113,8 +113,19 @@ impl Bench {
     ) -> Vec<String> {
         let existing = existing.iter().map(|&(place, id)| (place, JobId(id))).collect();
         let jobs = vec![work(); count];
-        let (first, turns, waiting) = (JobId(first), Turns::default(), Vec::new());
-        self.handle(Event::Fact(Fact::Accepted { request, first, jobs, existing, turns, waiting }))
+        let (first, turns, waiting, is_synced) = (JobId(first), Turns::default(), Vec::new(), true);
+        self.handle(Event::Fact(Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced }))
+    }
+
+    /// So many jobs are written, and not synced.
+    pub fn write(&mut self, request: RequestId, first: u64, count: usize) -> Vec<String> {
+        let (first, jobs, existing) = (JobId(first), vec![work(); count], Vec::new());
+        let (turns, waiting, is_synced) = (Turns::default(), Vec::new(), false);
+        self.handle(Event::Fact(Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced }))
+    }
+
+    pub fn synced(&mut self, request: RequestId) -> Vec<String> {
+        self.handle(Event::Fact(Fact::Synced { request }))
     }
 
     pub fn got(&mut self, request: RequestId, records: Vec<Record>, missing: &[u64]) -> Vec<String> {
@@ -164,7 +175,15 @@ impl Bench {
         let jobs = vec![work()];
         let submit = core::Event::Submit { request, jobs: jobs.clone() };
         let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
-        let inserted = Answer::Inserted { request, first: JobId(id), jobs, existing, turns, conditions };
+        let inserted = Answer::Inserted {
+            request,
+            first: JobId(id),
+            jobs,
+            existing,
+            turns,
+            conditions,
+            is_synced: true,
+        };
         let ready = Ready { id: JobId(id), tries: Tries::default(), work: work() };
         let offers = vec![Offer { ready, start_by: None, bytes: 1 }];
         let offered = core::Event::Offered { pool: Arc::from("default"), offers };
@@ -187,6 +206,7 @@ impl Bench {
             && desk.clients.is_empty()
             && desk.brief_at_end.is_empty()
             && desk.overheard.pools.is_empty()
+            && desk.unsynced.is_empty()
     }
 }
 

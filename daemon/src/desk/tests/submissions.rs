@@ -43,6 +43,37 @@ fn an_attached_client_hears_of_the_start_and_the_end() {
 }
 
 #[test]
+fn of_a_job_that_is_not_synced_nothing_is_told_until_it_is() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let (request, _) = bench.ask_more(connection, submit(job()));
+    assert_eq!(bench.write(request, 7, 1), [""; 0]);
+    assert_eq!(bench.handle(Event::Fact(Fact::Started { id: JobId(7), attempt: 1 })), [""; 0]);
+    assert!(bench.desk.awaited().contains(&JobId(7)), "its end is waited for already");
+    assert_eq!(
+        bench.synced(request),
+        [r#"1 {"event":"accepted","existing":false,"id":7} ..."#, "1 started 7/1"]
+    );
+    bench.ended(7, Some(record(7, "succeeded")));
+    bench.leave(connection, &[]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn the_reply_to_a_client_that_does_not_stay_waits_for_the_sync_as_well() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let (first, _) = bench.ask(connection, submit(job()));
+    let (second, _) = bench.ask(connection, submit(job()));
+    assert_eq!((bench.write(first, 7, 1), bench.write(second, 8, 1)), (vec![], vec![]));
+    assert_eq!(bench.synced(first), [r#"1 {"event":"accepted","existing":false,"id":7}"#]);
+    // The client goes, and nobody is told.
+    bench.leave(connection, &[second]);
+    assert_eq!(bench.synced(second), [""; 0]);
+    assert!(bench.is_empty());
+}
+
+#[test]
 fn a_list_is_replied_to_with_a_list_even_of_one() {
     let mut bench = Bench::new();
     let connection = bench.connect();

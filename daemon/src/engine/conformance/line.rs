@@ -20,9 +20,10 @@ pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
     let inserted = trial.answer(insert(1, 1, jobs.clone()));
     let (request, first) = (RequestId(1), JobId(1));
     let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
+    let (told, is_synced) = (jobs.clone(), true);
     assert_eq!(
         inserted,
-        Answer::Inserted { request, first, jobs: jobs.clone(), existing, turns, conditions }
+        Answer::Inserted { request, first, jobs: told, existing, turns, conditions, is_synced }
     );
     let numbered = |trial: &mut Trial| {
         [1, 2, 3].map(|id| trial.record(id).callbacks.iter().map(|callback| callback.id).collect::<Vec<_>>())

@@ -24,7 +24,7 @@ const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
-        let Insertion { request, first, first_callback, jobs, times } = insertion;
+        let Insertion { request, first, first_callback, jobs, times, is_urgent: _ } = insertion;
         let LookedUp { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
@@ -84,7 +84,8 @@ impl Memory {
             conditions.waiting.extend(unmet.first().map(|until| (id, until)));
             self.add(id, work, &mut callback_ids, &times, (unmet, after));
         }
-        self.answer(Answer::Inserted { request, first, jobs, existing, turns, conditions });
+        let is_synced = true;
+        self.answer(Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced });
     }
 
     /// What a new job has to wait for of what it is to run after.

@@ -357,9 +357,32 @@ impl Memory {
         jobs.filter(|id| is_of_pool(id)).count()
     }
 
-    /// Jobs whose work somebody holds besides this backing.
-    pub fn count_held_elsewhere(&self) -> usize {
-        let is_held = |row: &&Row| Arc::strong_count(&row.work) > 1 || row.submitted.strong_count() > 0;
+    /// Jobs whose work somebody holds besides this backing, and so many snapshots of it.
+    pub fn count_held_elsewhere(&self, snapshots: usize) -> usize {
+        let is_held =
+            |row: &&Row| Arc::strong_count(&row.work) > 1 + snapshots || row.submitted.strong_count() > 0;
         self.jobs.values().filter(is_held).count()
+    }
+
+    /// All that it keeps, as it is now, and nothing of what it is still to say.
+    pub fn snapshot(&self) -> Self {
+        Self {
+            jobs: self.jobs.clone(),
+            callbacks: self.callbacks.clone(),
+            keys: self.keys.clone(),
+            dependents: self.dependents.clone(),
+            resolving: self.resolving.clone(),
+            failed: self.failed.clone(),
+            names: self.names.clone(),
+            lines: self.lines.clone(),
+            waits: self.waits.clone(),
+            deadlines: self.deadlines.clone(),
+            history: self.history.clone(),
+            boot: self.boot.clone(),
+            pools: self.pools.clone(),
+            mistakes: self.mistakes.clone(),
+            told: VecDeque::new(),
+            ..*self
+        }
     }
 }

@@ -7,6 +7,11 @@
 //!    └── a write of some size ────┘      with the next batch or after a second
 //! ```
 //!
+//! A batch is *written* when its transaction is in the log, and *synced* when the disk has it. Where that is
+//! promised, it is answered when it is synced; urgent insertions are told before, so that their jobs start
+//! meanwhile. Of a batch that is written and cannot be synced nothing more is told until the log is mended: it
+//! is neither refused nor written again, unless it turns out to be lost.
+//!
 //! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not
 //! written. A backlog is written in pieces, a small one first: while the disk is full, each attempt costs no
 //! more than that piece, however long the backlog is. Damage is for good: new jobs are refused until poold is
@@ -91,6 +96,12 @@ struct Unwritten {
     error: rusqlite::Error,
 }
 
+/// A batch that is written and could not be synced, with the answers that it is to get.
+struct Unsynced {
+    batch: Vec<Order>,
+    answers: Vec<Answer>,
+}
+
 /// See the module's description.
 pub struct Committer {
     database: Database,
@@ -100,6 +111,10 @@ pub struct Committer {
     notify: Box<dyn Fn() + Send>,
     /// Empty while healthy.
     backlog: Backlog,
+    /// None while healthy. Nothing is written before it is settled.
+    unsynced: Option<Unsynced>,
+    /// Insertions that were told when they were written, and could not be synced since. None while healthy.
+    told_early: Vec<RequestId>,
     failing: Option<Failing>,
     hold: Hold,
     /// Something was removed, so that the file may be larger than what is in it.
@@ -130,6 +145,8 @@ impl Committer {
             outbox,
             notify,
             backlog: Backlog::default(),
+            unsynced: None,
+            told_early: Vec::new(),
             failing: None,
             hold: Hold::None,
             may_shrink: true,
@@ -203,7 +220,7 @@ impl Committer {
             Order::Chore(Chore::Hold { request, holder }) => {
                 let bytes = match &self.failing {
                     // A copy without what was asked before would be a copy of the past.
-                    Some(failing) if !self.backlog.is_empty() => {
+                    Some(failing) if self.owes() => {
                         Err(Refusal::StoreFailed { reason: failing.reason.clone() })
                     }
                     _ => self.hold.begin(holder, &mut self.database.connection, &self.state_dir),
@@ -231,7 +248,12 @@ impl Committer {
     /// None when there is nothing to be won by waiting.
     fn retry_at(&self) -> Option<Instant> {
         let failing = self.failing.as_ref()?;
-        (!failing.for_good || !self.backlog.is_empty()).then_some(failing.retry_at)
+        (!failing.for_good || self.owes()).then_some(failing.retry_at)
+    }
+
+    /// Whether something is kept that is to be answered later.
+    fn owes(&self) -> bool {
+        !self.backlog.is_empty() || self.unsynced.is_some()
     }
 
     fn is_damaged(&self) -> bool {
@@ -307,8 +329,10 @@ impl Committer {
             Err(Unwritten { rest, error }) => {
                 self.failed(&error);
                 self.set_aside(rest);
-                // Without the new jobs, the others may find room.
-                if has_insert && let Err(error) = self.write_backlog() {
+                // Without the new jobs, the others may find room; and a log may be mended at once.
+                if (has_insert || self.unsynced.is_some())
+                    && let Err(error) = self.write_backlog()
+                {
                     self.failed(&error);
                 }
                 if let Some(failing) = &mut self.failing {
@@ -340,7 +364,12 @@ impl Committer {
     /// more than this.
     fn set_aside(&mut self, batch: Vec<Order>) {
         for order in self.refuse_inserts(batch) {
-            let is_barred = matches!(order, Order::Fetch { .. }) && self.backlog.bars_fetches();
+            let is_barred = match &order {
+                Order::Fetch { .. } => self.unsynced.is_some() || self.backlog.bars_fetches(),
+                // Who waits for a job would be told of an end that is not synced.
+                Order::Question(Question::Records { .. }) => self.unsynced.is_some(),
+                _ => false,
+            };
             if order.is_read() && !is_barred {
                 self.read(order);
             } else {
@@ -365,14 +394,17 @@ impl Committer {
 
     /// Writes what is kept, and answers it; in pieces, of which those that fail stay.
     fn write_backlog(&mut self) -> rusqlite::Result<()> {
+        self.settle_unsynced()?;
         let mut size = FIRST_PIECE;
         while !self.backlog.is_empty() {
             let piece = self.backlog.take(size);
             if let Err(Unwritten { rest, error }) = self.write(piece) {
                 self.backlog.put_back(rest);
                 // What was written may have barred them.
-                for fetch in self.backlog.take_fetches() {
-                    self.read(fetch);
+                if self.unsynced.is_none() {
+                    for fetch in self.backlog.take_fetches() {
+                        self.read(fetch);
+                    }
                 }
                 return Err(error);
             }
@@ -381,14 +413,26 @@ impl Committer {
         Ok(())
     }
 
+    /// Has the log mended after a failed sync. What was written is synced then, and is answered; or is lost,
+    /// and is to be written again.
+    fn settle_unsynced(&mut self) -> rusqlite::Result<()> {
+        let Some(Unsynced { batch, answers }) = self.unsynced.take() else { return Ok(()) };
+        match self.database.settle() {
+            Ok(true) => self.answer_all(answers),
+            Ok(false) => self.backlog.put_back(batch),
+            Err(error) => {
+                self.unsynced = Some(Unsynced { batch, answers });
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a batch, and answers it.
     fn write(&mut self, mut batch: Vec<Order>) -> Result<(), Unwritten> {
         while !batch.is_empty() {
             match self.database.commit(&batch) {
-                Ok(answers) => {
-                    answers.into_iter().for_each(|answer| self.answer(answer));
-                    return Ok(());
-                }
+                Ok(answers) => return self.sync(batch, answers),
                 // The one at fault must not hold up the others.
                 Err(BatchError { at: Some(index), error }) if !fault::is_of_database(&error) => {
                     let order = batch.remove(index);
@@ -407,6 +451,59 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    /// Syncs what is written, where that is promised, and answers it.
+    fn sync(&mut self, batch: Vec<Order>, mut answers: Vec<Answer>) -> Result<(), Unwritten> {
+        self.leave_out_told(&mut answers);
+        if self.database.connection.syncs() && batch.iter().any(Order::is_promise) {
+            if batch.iter().any(Order::is_urgent_insertion) {
+                self.tell_early(&mut answers);
+            }
+            if let Err(error) = self.database.sync() {
+                self.told_early.extend(answers.iter().filter_map(synced_request));
+                self.unsynced = Some(Unsynced { batch, answers });
+                return Err(Unwritten { rest: Vec::new(), error });
+            }
+        }
+        self.answer_all(answers);
+        Ok(())
+    }
+
+    /// Tells the new jobs among these answers, which are written and not synced, so that they start meanwhile.
+    /// All of them, since none is to overtake another one of its line; but none that comes after a look into
+    /// a line, which did not see it.
+    fn tell_early(&mut self, answers: &mut [Answer]) {
+        let is_look = |answer: &Answer| matches!(answer, Answer::Fetched { .. });
+        let before_any_look = answers.iter().position(is_look).unwrap_or(answers.len());
+        for answer in &mut answers[..before_any_look] {
+            if let &mut Answer::Inserted { request, ref mut is_synced, .. } = answer {
+                *is_synced = false;
+                let inserted = std::mem::replace(answer, Answer::Synced { request });
+                self.answer(inserted);
+            }
+        }
+        self.tell();
+    }
+
+    /// What was told early, was lost by a failed sync, and has been written again, is not told twice.
+    fn leave_out_told(&self, answers: &mut [Answer]) {
+        for answer in answers {
+            if let &mut Answer::Inserted { request, .. } = answer
+                && self.told_early.contains(&request)
+            {
+                *answer = Answer::Synced { request };
+            }
+        }
+    }
+
+    fn answer_all(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            if let Some(request) = synced_request(&answer) {
+                self.told_early.retain(|&other| other != request);
+            }
+            self.answer(answer);
+        }
     }
 
     /// The database fails an order: what can be said of it to whoever asked, or else the order, to be tried
@@ -523,7 +620,9 @@ impl Committer {
         let written = self.write_backlog().and_then(|()| self.database.connection.check_home());
         let written = written.map_err(|error| {
             let reason = fault::explain(&error, &self.state_dir);
-            match self.backlog.count_changes() {
+            let unsynced = self.unsynced.iter().flat_map(|unsynced| &unsynced.batch);
+            let unsynced = unsynced.filter(|order| !order.is_read()).count();
+            match self.backlog.count_changes() + unsynced {
                 0 => CloseError::Gone { reason },
                 changes => CloseError::Unwritten { changes, reason },
             }
@@ -543,6 +642,13 @@ fn nothing_overdue() -> Answer {
 
 fn nothing_pruned() -> Answer {
     Answer::Pruned { jobs: Vec::new(), callbacks: Vec::new(), outputs: Vec::new(), more: false }
+}
+
+fn synced_request(answer: &Answer) -> Option<RequestId> {
+    match answer {
+        Answer::Synced { request } => Some(*request),
+        _ => None,
+    }
 }
 
 fn is_insert(order: &Order) -> bool {

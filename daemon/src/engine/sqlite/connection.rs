@@ -1,9 +1,14 @@
 //! The connection to the database, kept sound: what is committed through it is what the next start would
 //! find.
 //!
+//! A commit writes: it survives the death of poold. A sync of the log brings all that is committed to the
+//! disk. The two are apart (`PRAGMA synchronous = NORMAL`), so that something can be done between them.
+//!
 //! It knows when a sync has failed and mends that, when the log has become long, and whether the files are
 //! still in their place. What is written is others' business.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use rusqlite::config::DbConfig;
@@ -48,6 +53,12 @@ pub struct SoundConnection {
     reopened: u64,
     /// A sync has failed, or may have: see [`log`].
     is_suspect: bool,
+    /// The pages of the log when it was last written anew.
+    rewritten_pages: i64,
+    /// Not all of them could be read again: what was committed without a sync is gone.
+    has_lost: bool,
+    /// The log, for syncs.
+    log: Option<File>,
     state_dir: PathBuf,
     home: Home,
     /// Changes since the log's length was last looked at.
@@ -56,8 +67,6 @@ pub struct SoundConnection {
     /// The length of the log, in pages, at which it is next written back.
     checkpoint_at: i64,
     durability: Durability,
-    /// Whether the next commit is synced; SQLite's own default.
-    syncs: bool,
 }
 
 impl SoundConnection {
@@ -73,13 +82,15 @@ impl SoundConnection {
             connection: Some(connection),
             reopened: 0,
             is_suspect,
+            rewritten_pages: 0,
+            has_lost: false,
+            log: None,
             state_dir,
             home,
             changes: 0,
             bytes: 0,
             checkpoint_at: WAL_PAGES,
             durability,
-            syncs: true,
         }
     }
 
@@ -98,17 +109,15 @@ impl SoundConnection {
         self.home.check()
     }
 
-    /// Whether commits that promise something wait for the disk.
+    /// Whether what is promised is synced before it is answered.
     pub fn syncs(&self) -> bool {
         self.durability == Durability::Power
     }
 
-    /// Begins a transaction of so many changes, which hold so many bytes; `is_promise`: one of which is
-    /// promised to somebody.
-    pub fn begin(&mut self, changes: usize, bytes: usize, is_promise: bool) -> Result<()> {
+    /// Begins a transaction of so many changes, which hold so many bytes.
+    pub fn begin(&mut self, changes: usize, bytes: usize) -> Result<()> {
         self.check_home()?;
         self.mend()?;
-        self.set_sync(is_promise && self.syncs())?;
         self.run("BEGIN IMMEDIATE")?;
         self.changes += changes;
         self.bytes += bytes;
@@ -117,6 +126,30 @@ impl SoundConnection {
 
     pub fn commit(&self) -> Result<()> {
         self.run("COMMIT")
+    }
+
+    /// Brings all that is committed to the disk. Where that fails, [`settle`](Self::settle) tells whether it is
+    /// committed still.
+    pub fn sync(&mut self) -> Result<()> {
+        self.sync_log().map_err(|error| {
+            (self.is_suspect, self.has_lost) = (true, false);
+            not_synced(&error)
+        })
+    }
+
+    fn sync_log(&mut self) -> io::Result<()> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => log::open(&log::path_of(&self.state_dir.join(FILE_NAME)))?,
+        };
+        log::sync(self.log.insert(log))
+    }
+
+    /// Mends the log after a sync that has failed; whether what was committed before that sync is there. The
+    /// kernel may have forgotten it.
+    pub fn settle(&mut self) -> Result<bool> {
+        self.mend()?;
+        Ok(!std::mem::take(&mut self.has_lost))
     }
 
     /// After an error, with which SQLite may have rolled back by itself.
@@ -151,11 +184,10 @@ impl SoundConnection {
             let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
             let page: i64 = self.get()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
             let length = if pages > 0 { LOG_HEADER + pages * (FRAME_HEADER + page) } else { 0 };
-            let rewritten = log::rewrite(&file, length.unsigned_abs());
-            rewritten.map_err(|error| {
-                failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}"))
-            })?;
+            log::rewrite(&file, length.unsigned_abs()).map_err(|error| not_synced(&error))?;
+            self.rewritten_pages = pages;
         }
+        self.log = None;
         if let Some(connection) = self.connection.take() {
             // What could be read of the log may be less than what it is thought to hold.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -163,17 +195,9 @@ impl SoundConnection {
         }
         self.connection = Some(opening::reopen(&file)?);
         self.reopened += 1;
-        (self.syncs, self.is_suspect) = (true, false);
-        Ok(())
-    }
-
-    /// Whether commits from now on wait for the disk. One that does takes all that came before it along.
-    fn set_sync(&mut self, sync: bool) -> Result<()> {
-        if self.syncs != sync {
-            // Never through the statement cache: this pragma takes effect when it is compiled.
-            self.get()?.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
-            self.syncs = sync;
-        }
+        let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+        self.has_lost |= pages < self.rewritten_pages;
+        self.is_suspect = false;
         Ok(())
     }
 
@@ -236,7 +260,7 @@ impl SoundConnection {
         }
 
         let count = excess.min(PAGES_AT_ONCE);
-        self.begin(count.unsigned_abs() as usize, 0, false)?;
+        self.begin(count.unsigned_abs() as usize, 0)?;
         if let Err(error) = self.give_back(count).and_then(|()| self.commit()) {
             self.roll_back(&error);
             return Err(error);
@@ -287,6 +311,10 @@ impl SoundConnection {
             tracing::warn!(%error, "cannot close the database in order; the next start mends that");
         }
     }
+}
+
+fn not_synced(error: &io::Error) -> Error {
+    failure(ffi::SQLITE_IOERR_FSYNC, format!("its log cannot be synced: {error}"))
 }
 
 fn failure(code: i32, text: String) -> Error {

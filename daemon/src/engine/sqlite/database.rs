@@ -56,7 +56,8 @@ impl Database {
         &self.layout.state_dir
     }
 
-    /// Carries out all orders in one transaction, or none.
+    /// Carries out all orders in one transaction, or none. They are written then; that they are synced is the
+    /// business of [`sync`](Self::sync).
     pub fn commit(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
         self.transact(orders).inspect_err(|failed| {
             self.history.census.roll_back();
@@ -68,8 +69,7 @@ impl Database {
     fn transact(&mut self, orders: &[Order]) -> Result<Vec<Answer>, BatchError> {
         let whole = |error| BatchError { at: None, error };
         let bytes = orders.iter().map(Order::bytes).sum();
-        let is_promise = orders.iter().any(Order::is_promise);
-        self.connection.begin(orders.len(), bytes, is_promise).map_err(whole)?;
+        self.connection.begin(orders.len(), bytes).map_err(whole)?;
 
         let mut answers = Vec::with_capacity(orders.len());
         for (index, order) in orders.iter().enumerate() {
@@ -79,8 +79,27 @@ impl Database {
 
         self.connection.commit().map_err(whole)?;
         self.history.census.commit();
-        self.ended_output_bytes.store(self.history.census.all().bytes, Ordering::Relaxed);
+        self.publish();
         Ok(answers)
+    }
+
+    /// Brings all that is committed to the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.connection.sync()
+    }
+
+    /// After a sync that has failed: mends the log. False where what was committed last is not in it any more.
+    pub fn settle(&mut self) -> Result<bool> {
+        let is_kept = self.connection.settle()?;
+        if !is_kept {
+            self.history = History::read(self.connection.get()?)?;
+            self.publish();
+        }
+        Ok(is_kept)
+    }
+
+    fn publish(&self) {
+        self.ended_output_bytes.store(self.history.census.all().bytes, Ordering::Relaxed);
     }
 
     /// Carries out one order: a change only within [`commit`](Self::commit), a read anywhere.
@@ -175,8 +194,8 @@ fn insert_jobs(
 
     let refusal = match insert::insert(connection, environments, insertion)? {
         Inserted::All { existing, turns, conditions } => {
-            let jobs = jobs.clone();
-            return Ok(Answer::Inserted { request, first, jobs, existing, turns, conditions });
+            let (jobs, is_synced) = (jobs.clone(), true);
+            return Ok(Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced });
         }
         Inserted::HangsOnNothing(JobId(id)) => Refusal::NoSuchJob { id, pruned: None },
         Inserted::IdsGivenOut => {

@@ -1,4 +1,4 @@
-//! The write-ahead log as a plain file: written anew where it stands.
+//! The write-ahead log as a plain file: synced, and written anew where it stands.
 //!
 //! When an fsync(2) fails, Linux may already have marked the pages as clean that it could not write. The next
 //! fsync then succeeds and proves nothing: what is committed later lies on the disk behind a gap, where no
@@ -30,11 +30,24 @@ pub fn is_left(file: &Path) -> bool {
     fs::metadata(path_of(file)).is_ok_and(|metadata| metadata.len() > 0)
 }
 
+/// Opens a log beside SQLite, which takes no lock on it that closing it could drop.
+pub fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
+}
+
+/// Brings what is in a log to the disk. Its name is there already: SQLite syncs the directory when it begins
+/// the log.
+pub fn sync(log: &File) -> io::Result<()> {
+    #[cfg(test)]
+    super::tests::recorder::synced(log)?;
+    log.sync_data()
+}
+
 /// Writes the first `length` bytes of a database's log anew, cuts off the rest, which is nothing that was
 /// committed, and brings that and the log's name to the disk.
 pub fn rewrite(file: &Path, length: u64) -> io::Result<()> {
     let path = path_of(file);
-    let log = File::options().read(true).write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path)?;
+    let log = open(&path)?;
     if log.metadata()?.len() > length {
         log.set_len(length)?;
     }

@@ -1,11 +1,12 @@
 //! The backing on disk: jobs, callbacks and environments in SQLite, and the only module that speaks SQL.
 //!
 //! [`Sqlite`] is the daemon's handle of a thread that owns the database. Orders go down and are written by
-//! group commit: while one batch is in its fsync, the next gathers. Answers come up in the same order, each
-//! after what it speaks of is on disk, and a callback of the daemon's tells that there are some.
+//! group commit: while one batch is being synced, the next gathers. Answers come up in the same order, each
+//! after what it speaks of is on disk, and a callback of the daemon's tells that there are some. Urgent
+//! insertions are told before, when they are written.
 //!
 //! ```text
-//! Sqlite ── submit ──▶ channel ──▶ committer: one batch, one transaction ──▶ answers ──▶ Sqlite
+//! Sqlite ── submit ──▶ channel ──▶ committer: one batch, one transaction, one sync ──▶ answers ──▶ Sqlite
 //!                                    │ cannot be written
 //!                                    └──▶ new jobs are refused, reads go on,
 //!                                         other changes are kept in the backlog and written later
@@ -64,7 +65,7 @@ pub const FILE_NAME: &str = "poold.db";
 /// What an answered change survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A power cut: every batch is synced.
+    /// A power cut: every batch that promises something is synced.
     Power,
     /// The death of every process of ours, but not that of the machine: the kernel writes when it likes.
     Crash,

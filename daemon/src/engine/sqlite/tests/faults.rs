@@ -15,7 +15,7 @@ use super::recorder::Recording;
 use super::{Fixture, open, refusal};
 use crate::engine::orders::*;
 use crate::engine::sqlite::{CloseError, FILE_NAME, OpenError, schema};
-use crate::engine::{Answer, Chore, Order, Told};
+use crate::engine::{Answer, Backing, Chore, Order, Page, Told};
 use crate::job::{JobId, Outcome, RequestId, Work};
 
 #[test]
@@ -341,7 +341,7 @@ fn a_second_daemon_is_kept_out() {
 }
 
 /// The files as the next start would find them, if poold was killed now.
-fn killed(dir: &Path) -> TempDir {
+pub fn killed(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for (name, content) in snapshot(dir) {
         fs::write(copy.path().join(name), content).unwrap();
@@ -349,36 +349,99 @@ fn killed(dir: &Path) -> TempDir {
     copy
 }
 
-#[test]
-fn a_sync_that_fails_leaves_neither_a_gap_nor_what_was_refused() {
-    for (failures, evicts) in [(1, false), (3, false), (1, true)] {
-        let dir = tempfile::tempdir().unwrap();
-        let recording = Recording::of(dir.path());
-        let store = open(dir.path());
-        store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
-        // Not synced by itself.
-        store.run(vec![start(2, 1)]);
-        recording.fail_syncs(failures, evicts);
-        let mut events = store.run(vec![start(1, 1), finish(1), insert(3, 3, vec![work(&["b"], &[])])]);
-        assert!(matches!(events[0], Told::Failing { .. }), "{events:?}");
-        let refused =
-            |event: &Told| matches!(event, Told::Answer(Answer::Refused { request: RequestId(3), .. }));
-        assert!(events.iter().any(refused), "{events:?}");
-        events.extend(store.until(|event| *event == Told::Recovered));
-        let finished = |event: &&Told| matches!(event, Told::Answer(Answer::Ended { .. }));
-        assert_eq!(events.iter().filter(finished).count(), 1, "what has ended is told once: {events:?}");
-        let copy = killed(dir.path());
-        let next = open(copy.path());
-        assert_eq!((next.restored.next_job, next.restored.callbacks.len()), (3, 1), "job 3 was refused");
-        next.close();
+/// A store whose next syncs fail, so many of them, and what it has told until it could be written again.
+fn overcome(dir: &Path, failures: usize, evicts: bool, orders: Vec<Order>) -> (Fixture, Vec<Told>) {
+    let recording = Recording::of(dir);
+    let store = open(dir);
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+    // Not synced by itself.
+    store.run(vec![start(2, 1)]);
+    recording.fail_syncs(failures, evicts);
+    let mut events = store.run(orders);
+    events.extend(store.until(|event| *event == Told::Recovered));
+    (store, events)
+}
 
-        assert!(matches!(store.answer(insert(4, 4, vec![work(&["c"], &[])])), Answer::Inserted { .. }));
-        let copy = killed(dir.path());
-        let next = open(copy.path());
-        assert_eq!(next.restored.next_job, 5, "job 4 was accepted");
-        // That job 2 had started may be forgotten where it could not be read any more.
-        assert_eq!(next.queued(), if evicts { vec![2, 4] } else { vec![4] });
-        next.close();
-        store.close();
+/// What was to be synced when that failed is told once, when it is synced.
+fn assert_told_once(events: &[Told], early: usize) {
+    let (before, after) = events.split_at(early);
+    let was_told = |event: &Told| matches!(event, Told::Answer(Answer::Inserted { is_synced: false, .. }));
+    assert!(before.iter().all(was_told), "{events:?}");
+    assert!(matches!(after[0], Told::Failing { .. }), "{events:?}");
+    let finished = |event: &&Told| matches!(event, Told::Answer(Answer::Ended { .. }));
+    assert_eq!(events.iter().filter(finished).count(), 1, "{events:?}");
+    let accepted = |event: &&Told| match event {
+        Told::Answer(Answer::Inserted { is_synced, .. }) => *is_synced && early == 0,
+        Told::Answer(Answer::Synced { .. }) => early > 0,
+        _ => false,
+    };
+    assert_eq!(after.iter().filter(accepted).count(), 1, "{events:?}");
+}
+
+#[test]
+fn a_sync_that_fails_leaves_no_gap_and_what_it_was_for_is_told_when_it_is_synced() {
+    for (failures, evicts) in [(1, false), (3, false), (1, true)] {
+        for (urgent, early) in [(false, 0), (true, 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let insertion = if urgent { insert_urgently } else { insert };
+            let orders = vec![start(1, 1), finish(1), insertion(3, 3, vec![work(&["b"], &[])])];
+            let (store, events) = overcome(dir.path(), failures, evicts, orders);
+            assert_told_once(&events, early);
+            let copy = killed(dir.path());
+            let next = open(copy.path());
+            assert_eq!((next.restored.next_job, next.restored.callbacks.len()), (4, 1));
+            next.close();
+
+            assert!(matches!(store.answer(insert(4, 4, vec![work(&["c"], &[])])), Answer::Inserted { .. }));
+            let copy = killed(dir.path());
+            let next = open(copy.path());
+            assert_eq!(next.restored.next_job, 5, "job 4 was accepted");
+            // That job 2 had started may be forgotten where it could not be read any more.
+            assert_eq!(next.queued(), if evicts { vec![2, 3, 4] } else { vec![3, 4] });
+            next.close();
+            store.close();
+        }
     }
+}
+
+#[test]
+fn while_syncs_fail_nothing_is_told_of_what_they_were_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Recording::of(dir.path());
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+    recording.fail_syncs(usize::MAX, false);
+    let orders = vec![finish(1), insert_urgently(3, 3, vec![work(&["b"], &[])])];
+    store.store.borrow_mut().submit(orders);
+    store.until(|event| matches!(event, Told::Failing { .. }));
+
+    // A job's record, and its line, would show what is not synced; a listing is no promise.
+    let orders = vec![records(7, &[1]), fetch(None, 9), insert(4, 4, vec![work(&["c"], &[])]), finish(3)];
+    store.store.borrow_mut().submit(orders);
+    let hold = Order::Chore(Chore::Hold { request: RequestId(5), holder: 1 });
+    store.store.borrow_mut().submit(vec![page(8, Page { limit: 9, ..Page::default() }), hold]);
+    let events = store.until(|event| matches!(event, Told::Answer(Answer::Held { bytes: Err(_), .. })));
+    let [
+        Told::Answer(Answer::Refused { request: RequestId(4), .. }),
+        Told::Answer(Answer::Listed { records, .. }),
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(records.len(), 3);
+
+    recording.fail_syncs(0, false);
+    let events = store.until(|event| *event == Told::Recovered);
+    let [
+        Told::Answer(Answer::Ended { id: JobId(1), .. }),
+        Told::Answer(Answer::Synced { request: RequestId(3) }),
+        Told::Answer(Answer::Got { .. }),
+        Told::Answer(Answer::Fetched { jobs, .. }),
+        Told::Answer(Answer::Ended { id: JobId(3), .. }),
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(jobs.iter().map(|job| job.id.0).collect::<Vec<_>>(), [2, 3]);
+    store.close();
 }

@@ -23,6 +23,8 @@ use pool_proto::Record;
 use pool_proto::nouns::{On, OnCrash, ResultKind, State};
 use rusqlite::{Connection, StatementStatus};
 
+use recorder::Recording;
+
 use super::committer::Message;
 use super::prune::VictimColumn;
 use super::queries::ListedColumn;
@@ -149,7 +151,8 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let inserted = store.answer(insert(1, 1, jobs.clone()));
     let (conditions, existing, turns) = (Conditional::default(), Vec::new(), Turns::default());
     let (request, first) = (RequestId(1), JobId(1));
-    assert_eq!(inserted, Answer::Inserted { request, first, jobs, existing, turns, conditions });
+    let is_synced = true;
+    assert_eq!(inserted, Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced });
 
     store.close();
     store = open(dir.path());
@@ -522,21 +525,82 @@ fn a_listing_of_what_has_failed_costs_what_it_shows() {
 #[test]
 fn only_what_was_promised_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let synchronous = |connection: &Connection| {
-        connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+    let recording = Recording::of(dir.path());
+    let syncs = |store: &Fixture, orders: Vec<Order>| {
+        let before = recording.count_syncs();
+        store.run(orders);
+        recording.count_syncs() - before
     };
-    let (normal, full) = (1, 2);
-    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
-    assert_eq!(store.inspect(synchronous), full);
-    store.run(vec![start(1, 1)]);
-    assert_eq!(store.inspect(synchronous), normal);
-    store.run(vec![finish(1)]);
-    assert_eq!(store.inspect(synchronous), full);
+    let job = || vec![work(&["a"], &[])];
+    let store = open(dir.path());
+    // The log is begun, for which SQLite syncs its beginning.
+    store.answer(insert(1, 1, job()));
+    assert_eq!(syncs(&store, vec![insert(2, 1, job())]), 1);
+    assert_eq!(syncs(&store, vec![start(1, 1), start(2, 1)]), 0);
+    assert_eq!(syncs(&store, vec![finish(1), finish(2)]), 1);
+    assert_eq!(syncs(&store, vec![insert_urgently(3, 1, job())]), 1);
     store.close();
+
     let store = open_with(dir.path(), Durability::Crash);
-    store.answer(insert(2, 1, vec![work(&["a"], &[])]));
-    assert_eq!(store.inspect(synchronous), normal);
+    store.answer(insert(4, 1, job()));
+    assert_eq!(syncs(&store, vec![insert(5, 1, job()), finish(4)]), 0);
+    store.close();
+}
+
+/// What the answers are about, of those that are told of insertions.
+fn told_of_insertions(events: &[Told]) -> Vec<(&'static str, u64)> {
+    let what = |event: &Told| match event {
+        Told::Answer(Answer::Inserted { request, is_synced: true, .. }) => Some(("accepted", request.0)),
+        Told::Answer(Answer::Inserted { request, is_synced: false, .. }) => Some(("written", request.0)),
+        Told::Answer(Answer::Synced { request }) => Some(("synced", request.0)),
+        Told::Answer(Answer::Fetched { .. }) => Some(("looked", 0)),
+        Told::Answer(Answer::Ended { id, .. }) => Some(("ended", id.0)),
+        _ => None,
+    };
+    events.iter().filter_map(what).collect()
+}
+
+#[test]
+fn an_urgent_insertion_is_told_when_a_killed_poold_keeps_it_and_again_when_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Recording::of(dir.path());
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+    recording.hold_syncs(true);
+    let job = || vec![work(&["a"], &[])];
+    let orders = vec![finish(1), insert(2, 2, job()), insert_urgently(3, 3, job()), records(7, &[3])];
+    store.store.borrow_mut().submit(orders);
+    let early = store.until(|event| matches!(event, Told::Answer(Answer::Inserted { first: JobId(3), .. })));
+    assert_eq!(told_of_insertions(&early), [("written", 2)], "the other one does not overtake it");
+    assert_eq!(store.store.borrow_mut().next(), None, "the rest waits for the sync");
+    let copy = faults::killed(dir.path());
+    let next = open(copy.path());
+    assert_eq!(next.queued(), [2, 3]);
+    next.close();
+
+    recording.hold_syncs(false);
+    let late = store.until(|event| matches!(event, Told::Answer(Answer::Got { .. })));
+    assert_eq!(told_of_insertions(&late), [("ended", 1), ("synced", 2), ("synced", 3)]);
+    store.close();
+}
+
+#[test]
+fn an_insertion_overtakes_no_look_into_a_line_that_did_not_see_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let urgent = |id| insert_urgently(id, id, vec![work(&["a"], &[])]);
+    let events = store.run(vec![urgent(1), fetch(None, 9), urgent(2)]);
+    let told = [("written", 1), ("synced", 1), ("looked", 0), ("accepted", 2)];
+    assert_eq!(told_of_insertions(&events), told);
+    store.close();
+}
+
+#[test]
+fn where_nothing_is_synced_an_urgent_insertion_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(dir.path(), Durability::Crash);
+    let events = store.run(vec![insert_urgently(1, 1, vec![work(&["a"], &[])])]);
+    assert_eq!(told_of_insertions(&events), [("accepted", 1)]);
     store.close();
 }
 

@@ -110,7 +110,8 @@ impl Work {
             if self.chance.one_in(2) { &[(On::Done, "x"), (On::Success, "y")] } else { &[] };
         self.next_job += count as u64;
         self.next_callback += (count * callbacks.len()) as u64;
-        insert(first, first_callback, vec![work(&[&argument], callbacks); count])
+        let insertion = if self.chance.one_in(2) { insert_urgently } else { insert };
+        insertion(first, first_callback, vec![work(&[&argument], callbacks); count])
     }
 
     fn some_job(&mut self) -> Option<u64> {
@@ -355,10 +356,21 @@ fn broken_promise(dir: &Path, story: &Story, at: usize, told: usize, in_flight: 
     expect(store.restored.next_job <= submitted, &|| {
         "an id that was never given out counts as such".to_owned()
     });
+    let written = |request: RequestId| {
+        let ids = story.answers[..told].iter().find_map(|answer| match answer {
+            Answer::Inserted { request: other, first, jobs, .. } if *other == request => {
+                Some(first.0..first.0 + jobs.len() as u64)
+            }
+            _ => None,
+        });
+        ids.expect("it is told when it is written")
+    };
     for answer in &story.answers[..told] {
         match answer {
-            Answer::Inserted { first, jobs, .. } => {
-                for id in first.0..first.0 + jobs.len() as u64 {
+            // A power cut may take these.
+            Answer::Inserted { is_synced: false, .. } => {}
+            &(Answer::Inserted { request, .. } | Answer::Synced { request }) => {
+                for id in written(request) {
                     expect(records.contains_key(&id) || pruned.contains(&id), &|| {
                         format!("job {id} was accepted and is gone")
                     });

@@ -7,12 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 
@@ -57,6 +61,8 @@ struct Records {
     evicts: bool,
     /// The disk is full: no write gets through.
     is_full: bool,
+    /// The syncs of a log take their time.
+    holds_syncs: bool,
 }
 
 type Events = Arc<Mutex<Records>>;
@@ -102,6 +108,15 @@ impl Recording {
         self.events.lock().unwrap().is_full = is_full;
     }
 
+    /// What is committed is not synced from now on, or is again.
+    pub fn hold_syncs(&self, holds: bool) {
+        self.events.lock().unwrap().holds_syncs = holds;
+    }
+
+    pub fn count_syncs(&self) -> usize {
+        self.events().iter().filter(|event| matches!(event, Event::Sync(_))).count()
+    }
+
     pub fn len(&self) -> usize {
         self.events.lock().unwrap().events.len()
     }
@@ -132,6 +147,33 @@ pub fn rewritten(path: &Path) -> io::Result<()> {
     records.events.extend([Event::Sync(file.clone()), Event::SyncDir]);
     records.synced.insert(file, bytes);
     Ok(())
+}
+
+/// Somebody syncs a log that is open.
+pub fn synced(log: &File) -> io::Result<()> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", log.as_raw_fd()))?;
+    let Some((events, file)) = recorded(&path) else { return Ok(()) };
+    wait_for_leave(&events);
+    let mut records = events.lock().unwrap();
+    if records.takes_failure() {
+        let evicts = records.evicts;
+        if evicts {
+            log.set_len(0)?;
+            log.write_all_at(records.synced.get(&file).map_or(&[], Vec::as_slice), 0)?;
+        }
+        records.events.push(Event::SyncFailed { file, evicts });
+        return Err(io::ErrorKind::Other.into());
+    }
+    records.synced.insert(file.clone(), fs::read(path)?);
+    records.events.push(Event::Sync(file));
+    Ok(())
+}
+
+/// Waits while a test holds up the syncs of a log.
+fn wait_for_leave(events: &Events) {
+    while events.lock().unwrap().holds_syncs {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The recording that a file belongs to, and its name there.

@@ -1,0 +1,105 @@
+//! What is held back of jobs that are written and not synced: such a job may run already, but a power cut may
+//! still take it. So nobody is told of it before the engine has synced it.
+//!
+//! ```text
+//!   Inserted, not synced ──▶ replies and events are made as ever, and held back, in order
+//!                                 │
+//!   Synced ───────────────────────┴──▶ all of them are told
+//! ```
+//!
+//! Held back are the replies to the submission, and what listeners are to be told of its jobs. The ends of
+//! the jobs never come to be held: the engine tells them after the sync. How far a call has come is not kept
+//! meanwhile, since the next word of it says more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pool_proto::nouns::Happening;
+
+use super::event::Effect;
+use crate::job::{IdMap, JobId, RequestId};
+
+/// The submissions whose jobs are written and not synced.
+#[derive(Debug, Default)]
+pub struct Unsynced {
+    submissions: IdMap<RequestId, Held>,
+    /// By the first ids of their jobs.
+    by_first: BTreeMap<JobId, RequestId>,
+}
+
+/// One of them, and what is held back until it is synced.
+#[derive(Debug)]
+pub struct Held {
+    first: JobId,
+    count: u64,
+    /// In order.
+    pub replies: Vec<Effect>,
+    /// For those who listen, in order.
+    pub happenings: Vec<Arc<Happening>>,
+}
+
+impl Unsynced {
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.submissions.is_empty() && self.by_first.is_empty()
+    }
+
+    /// So many jobs from `first` on are written for this submission.
+    pub fn begin(&mut self, request: RequestId, first: JobId, count: usize) {
+        let held = Held { first, count: count as u64, replies: Vec::new(), happenings: Vec::new() };
+        self.submissions.insert(request, held);
+        self.by_first.insert(first, request);
+    }
+
+    /// The jobs of the submission are synced: what was held back of them.
+    pub fn end(&mut self, request: RequestId) -> Option<Held> {
+        let held = self.submissions.remove(&request)?;
+        self.by_first.remove(&held.first);
+        Some(held)
+    }
+
+    /// The client of the submission has gone: nothing is left to be replied.
+    pub fn forsake(&mut self, request: RequestId) {
+        if let Some(held) = self.submissions.get_mut(&request) {
+            held.replies.clear();
+        }
+    }
+
+    /// Whether the job is not synced.
+    pub fn has(&self, id: JobId) -> bool {
+        self.submission_of(id).is_some()
+    }
+
+    fn submission_of(&self, id: JobId) -> Option<RequestId> {
+        let (&first, &request) = self.by_first.range(..=id).next_back()?;
+        let held = self.submissions.get(&request)?;
+        (id.0 - first.0 < held.count).then_some(request)
+    }
+
+    /// Holds back what is told to these submissions; returns the rest.
+    pub fn hold_replies(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        if self.submissions.is_empty() {
+            return effects;
+        }
+        let mut rest = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match effect.replies_to().and_then(|request| self.submissions.get_mut(&request)) {
+                Some(held) => held.replies.push(effect),
+                None => rest.push(effect),
+            }
+        }
+        rest
+    }
+
+    /// Holds back what has happened to a job that is not synced; otherwise it is returned.
+    pub fn hold_happening(&mut self, happening: Arc<Happening>) -> Option<Arc<Happening>> {
+        let submission = happening.id.and_then(|id| self.submission_of(JobId(id)));
+        match submission.and_then(|request| self.submissions.get_mut(&request)) {
+            Some(held) => {
+                held.happenings.push(happening);
+                None
+            }
+            None => Some(happening),
+        }
+    }
+}
