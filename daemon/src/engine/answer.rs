@@ -259,8 +259,9 @@ pub struct Interrupted {
     pub retries: Retries,
     /// The slot that it ran in.
     pub slot: Option<u32>,
-    /// When the attempt was started, in microseconds since 1970.
+    /// When the attempt was started, in microseconds since 1970, and since the boot of then.
     pub started_us: Option<i64>,
+    pub since_boot_us: Option<i64>,
     /// How long ago that was, where it was in this boot.
     pub lasted: Option<Duration>,
     /// The worker that ran the attempt.

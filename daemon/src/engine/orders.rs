@@ -90,7 +90,7 @@ pub fn moved(id: u64, attempts: u32, to: Place) -> Move {
 pub fn a_start() -> Start {
     let (worker, pid) = (ProcessId::new(10), ProcessId::new(11));
     let process = Some(Process { pid, start_ticks: Some(5) });
-    Start { slot: 1, worker, process, started_us: NOW_US + 1_000_000 }
+    Start { slot: 1, worker, process, started_us: NOW_US + 1_000_000, since_boot_us: 7 }
 }
 
 pub fn start(id: u64, attempt: u32) -> Order {

@@ -124,8 +124,9 @@ pub struct Start {
     /// The attempt's first process, or the resident program that was called. None where nobody could tell:
     /// the command could not be executed, or its worker died before it could say so.
     pub process: Option<Process>,
-    /// In microseconds since 1970.
+    /// In microseconds since 1970, and since the boot.
     pub started_us: i64,
+    pub since_boot_us: i64,
 }
 
 impl Place {

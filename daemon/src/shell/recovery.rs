@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use pool_proto::nouns::Swept;
 
@@ -11,7 +12,8 @@ use super::launch;
 use crate::engine::{Boot, Interrupted, LastEnd, Restored};
 use crate::files::slot_output::blank_paths;
 use crate::files::{layout, slot_output};
-use crate::kernel::{self, Leftover, Recorded};
+use crate::job::micros;
+use crate::kernel::{self, Leftover, Recorded, clock};
 
 /// So many processes are told of one by one.
 const TOLD: usize = 20;
@@ -60,15 +62,15 @@ fn last_end(now: Option<&str>, then: Option<&str>) -> LastEnd {
     }
 }
 
-/// How long interrupted attempts of this boot have lasted; those of whose process nothing was told yet had
-/// hardly begun.
+/// How long interrupted attempts of this boot have lasted.
 pub fn measure(restored: &mut Restored) {
     if restored.last_end != LastEnd::Died {
         return;
     }
+    let now_us = micros(clock::since_boot());
     for job in &mut restored.interrupted {
-        let start_ticks = job.process.and_then(|process| process.start_ticks);
-        job.lasted = Some(start_ticks.and_then(kernel::since_start).unwrap_or_default());
+        let lasted_us = job.since_boot_us.map(|us| now_us.saturating_sub(us).max(0).unsigned_abs());
+        job.lasted = lasted_us.map(Duration::from_micros);
     }
 }
 

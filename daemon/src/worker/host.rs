@@ -23,6 +23,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// end is told better than that they have been killed.
 const LEAVE_UNHEARD: Duration = Duration::from_millis(200);
 
+/// So often it gets that time once more where it has begun to end.
+const EXTENSIONS: u32 = 25;
+
 /// What a program writes to its standard error may take so much on the disk, in bytes. Beyond it all is
 /// dropped but the end, of which the supervisor may still need a megabyte for the call that is under way.
 const LOG_MOST: u64 = 8 << 20;
@@ -36,6 +39,8 @@ pub struct Hosted {
     /// So much of it has been dropped when that was told last, in bytes.
     told_dropped: u64,
     unheard: bool,
+    /// How often it was given more time to end.
+    extensions: u32,
     /// Its standard streams, until it has them.
     stdio: Option<[OwnedFd; 3]>,
     pid: Option<ProcessId>,
@@ -49,8 +54,17 @@ impl Hosted {
     pub fn new(stdio: [OwnedFd; 3]) -> Self {
         // Without it, its standard error is looked at by nobody.
         let log = stdio[2].try_clone().ok().map(File::from);
-        let (told_dropped, unheard) = (0, false);
-        Self { log, told_dropped, unheard, stdio: Some(stdio), pid: None, process: None, leave_at: None }
+        let (told_dropped, unheard, extensions) = (0, false, 0);
+        Self {
+            log,
+            told_dropped,
+            unheard,
+            extensions,
+            stdio: Some(stdio),
+            pid: None,
+            process: None,
+            leave_at: None,
+        }
     }
 
     /// How long there is to wait for the program's end.
@@ -74,6 +88,17 @@ impl Hosted {
     /// It was let go because it can answer its call no more.
     pub fn is_unheard(&self) -> bool {
         self.unheard
+    }
+
+    /// Its time is up, but it has begun to end by itself, which takes its time on a busy machine: it gets
+    /// more, though not for ever.
+    pub fn is_about_to_end(&mut self) -> bool {
+        let gets_more = self.extensions < EXTENSIONS && self.pid.is_some_and(kernel::is_ending);
+        if gets_more {
+            self.extensions += 1;
+            self.leave_at = Some(Instant::now() + LEAVE_UNHEARD);
+        }
+        gets_more
     }
 
     /// Its standard input has been closed.

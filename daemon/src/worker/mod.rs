@@ -212,7 +212,9 @@ impl Worker {
             if !has_come && !self.tell_start() {
                 return Ok(());
             }
-            if let Some(hosted) = self.hosted.as_ref().filter(|hosted| hosted.is_time_up()) {
+            if let Some(hosted) = self.hosted.as_mut().filter(|hosted| hosted.is_time_up())
+                && !hosted.is_about_to_end()
+            {
                 if hosted.is_unheard() {
                     // Should the supervisor be gone, nobody has to know.
                     self.send(&encode(&WorkerReport::ProgramUnheard));

@@ -77,7 +77,13 @@ impl Core {
         let id = ready.id;
         let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
         let active = Active::new(ready, slot, worker, self.now);
-        let start = Start { slot: slot.index, worker, process: None, started_us: self.now.wall_us };
+        let start = Start {
+            slot: slot.index,
+            worker,
+            process: None,
+            started_us: self.now.wall_us,
+            since_boot_us: micros(self.now.monotonic),
+        };
         let claim = Move { confirm: true, ..active.move_to(id, Place::Running(start)) };
         self.active.insert(id, active);
 
@@ -186,7 +192,13 @@ impl Core {
         active.started = true;
         active.since = Now { monotonic: now, wall_us: started_us };
         let (stopping, old_phase) = (active.stop_reason(), active.phase);
-        let start = Start { slot: slot.index, worker: active.worker, process: Some(process), started_us };
+        let start = Start {
+            slot: slot.index,
+            worker: active.worker,
+            process: Some(process),
+            started_us,
+            since_boot_us: micros(now),
+        };
         let started = active.move_to(id, Place::Running(start));
         let attempt = active.tries.attempts;
         if stopping.is_none() {
@@ -291,6 +303,7 @@ impl Core {
             worker: active.worker,
             process: None,
             started_us: active.since.wall_us,
+            since_boot_us: micros(active.since.monotonic),
         };
         self.change(Change::Move(Box::new(active.move_to(id, Place::Running(start)))));
     }

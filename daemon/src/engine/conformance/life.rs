@@ -258,6 +258,7 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
         retries: Retries { allowed: 2, backoff: Duration::from_secs(5) },
         slot: Some(1),
         started_us: Some(a_start().started_us),
+        since_boot_us: Some(7),
         lasted: None,
         worker: Some(ProcessId::new(10)),
         process,

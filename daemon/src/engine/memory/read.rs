@@ -282,6 +282,7 @@ impl Memory {
                 retries: row.work.retries,
                 slot: row.start.map(|start| start.slot),
                 started_us: row.start.map(|start| start.started_us),
+                since_boot_us: row.start.map(|start| start.since_boot_us),
                 lasted: None,
                 worker: row.start.map(|start| start.worker),
                 process: row.start.and_then(|start| start.process),

@@ -117,7 +117,13 @@ fn a_listing_has_them_in_their_places() {
 
 #[test]
 fn mistakes_are_noticed() {
-    let start = Start { slot: 0, worker: crate::job::ProcessId::new(9), process: None, started_us: 1 };
+    let start = Start {
+        slot: 0,
+        worker: crate::job::ProcessId::new(9),
+        process: None,
+        started_us: 1,
+        since_boot_us: 1,
+    };
     let mut memory = Memory::default();
     memory.submit(vec![calls(1, 2, false)]);
     memory.submit(vec![change(Move { confirm: true, ..moved(1, 1, Place::Running(start)) })]);

@@ -187,13 +187,15 @@ const OUT: &str = update!(
 );
 const RUNNING: &str = update!(
     "waits = 0, result = NULL, exit_code = NULL, signal = NULL",
-    ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13"
+    ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13,
+       started_since_boot_us = ?14"
 );
 const STOPPING: [&str; 2] = [
     update!("waits = 0, result = ?9"),
     update!(
         "waits = 0, result = ?9",
-        ", slot = ?10, worker_pid = ?11, pid = ?12, start_ticks = ?13, started_us = ?14"
+        ", slot = ?10, worker_pid = ?11, pid = ?12, start_ticks = ?13, started_us = ?14,
+           started_since_boot_us = ?15"
     ),
 ];
 const ENDED: [&str; 2] = [
@@ -206,7 +208,8 @@ const ENDED: [&str; 2] = [
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
          value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22",
-        ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27"
+        ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27,
+           started_since_boot_us = ?28"
     ),
 ];
 
@@ -316,8 +319,9 @@ impl StartColumns {
         Self { start: *start, pid, start_ticks }
     }
 
-    fn params(&self) -> [&dyn rusqlite::ToSql; 5] {
-        [&self.start.slot, &self.start.worker, &self.pid, &self.start_ticks, &self.start.started_us]
+    fn params(&self) -> [&dyn rusqlite::ToSql; 6] {
+        let Start { slot, worker, started_us, since_boot_us, .. } = &self.start;
+        [slot, worker, &self.pid, &self.start_ticks, started_us, since_boot_us]
     }
 }
 

@@ -37,7 +37,8 @@ columns! {
 
 columns! {
     InterruptedColumn {
-        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us, state, result, retries,
+        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us, started_since_boot_us,
+        state, result, retries,
         backoff_us, retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
@@ -182,6 +183,7 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
             },
             slot: columns.get(Of::slot)?,
             started_us: columns.get(Of::started_us)?,
+            since_boot_us: columns.get(Of::started_since_boot_us)?,
             lasted: None,
             worker: columns.get(Of::worker_pid)?,
             process: pid.map(|pid| Process { pid, start_ticks }),

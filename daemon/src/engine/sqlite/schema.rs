@@ -221,6 +221,8 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE jobs ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN not_before_us INTEGER;
+    -- As `started_us`, in microseconds since the boot, so that a later start knows how long it has lasted.
+    ALTER TABLE jobs ADD COLUMN started_since_boot_us INTEGER;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
     DROP INDEX jobs_notable;
     CREATE INDEX jobs_notable ON jobs (state)

@@ -23,6 +23,6 @@ pub use stuck::{PATIENCE, Stuck};
 pub use sweep::Sweeper;
 pub use tree::{
     Descendant, continue_child, is_ending, is_stopped, kill_child, outer_pid, resident_bytes_below,
-    signal_group, signal_tree, since_start, start_ticks_of,
+    signal_group, signal_tree, start_ticks_of,
 };
 pub(super) use tree::{open_pidfd, send_signal};

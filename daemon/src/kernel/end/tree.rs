@@ -7,14 +7,13 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, getpid, sysconf};
 
 use crate::job::ProcessId;
-use crate::kernel::{clock, read_proc};
+use crate::kernel::read_proc;
 
 /// A process below this one, with its parent, as last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,13 +136,6 @@ pub(super) fn parent_of(pid: ProcessId) -> Option<ProcessId> {
 pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
     let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
-/// How long ago a process was started. Ticks are hundredths of a second mostly, so that is what may be missing.
-pub fn since_start(start_ticks: u64) -> Option<Duration> {
-    let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok()??.unsigned_abs().max(1);
-    let started = Duration::from_micros((start_ticks + 1).saturating_mul(1_000_000) / ticks_a_second);
-    Some(clock::since_boot().saturating_sub(started))
 }
 
 /// The number here of a process below `root`, which calls itself `inner` in its own pid namespace.

@@ -166,6 +166,7 @@ fn assert_restored(store: &Fixture, version: usize) {
         retries: Retries::NONE,
         slot: Some(slot),
         started_us: Some(200),
+        since_boot_us: None,
         lasted: None,
         worker: Some(ProcessId::new(pid - 1)),
         process: Some(Process { pid: ProcessId::new(pid), start_ticks }),

@@ -179,6 +179,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
         retries: Retries::NONE,
         slot: Some(1),
         started_us: Some(a_start().started_us),
+        since_boot_us: Some(7),
         lasted: None,
         worker: Some(ProcessId::new(10)),
         process: Some(Process { pid: ProcessId::new(11), start_ticks: Some(5) }),
