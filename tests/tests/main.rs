@@ -8,6 +8,7 @@ mod callbacks;
 mod calls;
 mod clocks;
 mod command_line;
+mod conditions;
 mod containment;
 mod deadlines;
 mod doctor;

@@ -7,7 +7,9 @@ use clap::Args;
 use pool_proto::OsText;
 use pool_proto::text::parse_duration;
 
+use super::after::After;
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
+use super::times::At;
 use super::values::{os_text, os_text_by, parse_key, parse_name, parse_shell_command, parse_timeout};
 
 /// The options that `submit` and `map` share.
@@ -53,6 +55,28 @@ pub struct LikeOptions {
     /// With --unique: what happens while another job of the name has not ended [default: skip]
     #[arg(long, value_enum, requires = "unique")]
     pub if_exists: Option<ExistsChoice>,
+}
+
+/// What a job waits for before it begins: the options that `submit` and `call` share.
+#[derive(Debug, Args)]
+pub struct ConditionOptions {
+    /// Run the job after other jobs have ended: with success (ID or afterok:ID), without (afternotok:ID), or in
+    /// any way (afterany:ID). Ranges like 3-9, and several with commas; may be repeated. If one ends otherwise,
+    /// the job is canceled
+    #[arg(short = 'd', long, value_name = "IDS")]
+    pub after: Vec<After>,
+
+    /// Start the job no sooner than this long after its submission (90, 10m, 1h30m)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub delay: Option<Duration>,
+
+    /// Start the job no sooner than at this time ('2026-12-01 09:00', 'tomorrow 09:00', 09:00)
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    pub at: Option<At>,
+
+    /// Hold the job until `poolctl release`
+    #[arg(long)]
+    pub hold: bool,
 }
 
 /// The options that `submit`, `map` and `call` share.

@@ -1,10 +1,12 @@
 //! What the command lines of several verbs share. This folder is a leaf: it knows words and numbers, but no
 //! daemon and no verb.
 
+pub mod after;
 pub mod choices;
 pub mod fault;
 pub mod ids;
 pub mod job;
+pub mod times;
 pub mod values;
 
 use std::ffi::OsString;

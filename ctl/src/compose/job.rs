@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use anyhow::bail;
 use pool_proto::OsText;
-use pool_proto::nouns::{Job, OnDisconnect, TIE_TO_CLIENT};
+use pool_proto::nouns::{Dependency, Job, OnDisconnect, TIE_TO_CLIENT};
 use pool_proto::own_limits::own_limits;
 
 use super::environment::{cwd, environment, own_umask};
 use crate::cli::UsageError;
-use crate::cli::job::{CommonOptions, JobOptions, LikeOptions};
+use crate::cli::job::{CommonOptions, ConditionOptions, JobOptions, LikeOptions};
 
 /// The job that the options describe, with everything that it takes over from the caller.
 ///
@@ -53,6 +53,19 @@ pub fn like(options: &LikeOptions, job: Job) -> Job {
         round: options.rerun_failed.then(new_round),
         unique: options.unique.clone(),
         if_exists: options.if_exists.map(Into::into),
+        ..job
+    }
+}
+
+/// The job, with what it waits for before it begins.
+pub fn conditional(options: &ConditionOptions, job: Job) -> Job {
+    let after: Vec<Dependency> =
+        options.after.iter().flat_map(|after| after.dependencies()).copied().collect();
+    Job {
+        hold: options.hold.then_some(true),
+        delay_s: options.delay.map(|delay| delay.as_secs_f64()),
+        at: options.at.as_ref().map(|at| at.as_rfc3339().to_owned()),
+        after: (!after.is_empty()).then_some(after),
         ..job
     }
 }

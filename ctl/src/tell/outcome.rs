@@ -54,7 +54,7 @@ pub fn skipped_for(id: u64, state: State, name: Option<&OsText>) -> String {
     let said =
         format!("job {id} ({}) has the unique name {name:?}, so nothing was submitted", state.as_str());
     match state {
-        State::Held => format!("{said}: `poolctl release {id}` runs it again, `poolctl cancel {id}` ends it"),
+        State::Held => format!("{said}: `poolctl release {id}` lets it run, `poolctl cancel {id}` ends it"),
         _ => said,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use pool_proto::nouns::{OnCrash, OutputFile, SCHEMA};
+use pool_proto::nouns::{Dependency, On, OnCrash, OutputFile, SCHEMA};
 use pool_proto::{OsText, Record};
 
 use super::error::describe_error;
@@ -59,6 +59,7 @@ pub fn describe(record: &Record) -> String {
     line("due", record.due_at.clone());
     line("deadline", record.deadline_at.clone());
     line("waits for", record.waits_for.map(|before| format!("the end of job {before}")));
+    line("after", record.after.as_deref().map(after));
     line("priority", (record.priority != 0).then(|| record.priority.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
     line("crashed", record.last_crash.clone());
@@ -102,6 +103,17 @@ pub fn describe(record: &Record) -> String {
         line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
     }
     text
+}
+
+/// What a job is to run after.
+fn after(dependencies: &[Dependency]) -> String {
+    let one = |Dependency { id, on }: &Dependency| match on {
+        Some(On::Failure) => format!("{id} (without success)"),
+        Some(On::Done) => format!("{id} (in any way)"),
+        Some(On::Success) | None => id.to_string(),
+    };
+    let ids: Vec<String> = dependencies.iter().map(one).collect();
+    format!("the end of {}", ids.join(", "))
 }
 
 /// The work of a job on one line: its command, or its call.

@@ -10,10 +10,10 @@ use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::UsageError;
 use crate::cli::choices::{DurabilityChoice, EnvMode};
-use crate::cli::job::{CommonOptions, LikeOptions};
+use crate::cli::job::{CommonOptions, ConditionOptions, LikeOptions};
 use crate::cli::values::{os_text, parse_tie};
 use crate::compose::environment::{cwd, environment, own_umask};
-use crate::compose::job::{common_of, like, on_disconnect};
+use crate::compose::job::{common_of, conditional, like, on_disconnect};
 use crate::compose::params::parse_value;
 use crate::exit::ExitReason;
 use crate::tell::error::describe_error;
@@ -46,6 +46,9 @@ pub struct CallOptions {
     /// shuts down)
     #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
     tie: Option<String>,
+
+    #[command(flatten)]
+    conditions: ConditionOptions,
 
     #[command(flatten)]
     like: LikeOptions,
@@ -97,7 +100,7 @@ impl CallOptions {
             tie: self.tie.clone(),
             ..common_of(&self.common)
         };
-        Ok(like(&self.like, job))
+        Ok(conditional(&self.conditions, like(&self.like, job)))
     }
 
     /// The parameters as one JSON array or object, if there are any.

@@ -13,10 +13,10 @@ use pool_proto::nouns::Job;
 use super::Context;
 use super::submission::{detach, stand_in};
 use crate::cli::choices::DisconnectChoice;
-use crate::cli::job::{JobOptions, LikeOptions};
+use crate::cli::job::{ConditionOptions, JobOptions, LikeOptions};
 use crate::cli::values::parse_tie;
 use crate::cli::{UsageError, command_words};
-use crate::compose::job::{job_of, like, on_disconnect};
+use crate::compose::job::{conditional, job_of, like, on_disconnect};
 use crate::compose::stdin::{JobInput, has_unread_input};
 use crate::exit::ExitReason;
 use crate::tell::outcome::{exit_of, remark};
@@ -55,6 +55,9 @@ pub struct SubmitOptions {
     pub(super) tie: Option<String>,
 
     #[command(flatten)]
+    pub(super) conditions: ConditionOptions,
+
+    #[command(flatten)]
     pub(super) like: LikeOptions,
 
     /// The command and its arguments, which no shell reads
@@ -75,17 +78,16 @@ impl SubmitOptions {
                      them, then `poolctl wait` for their ids"
                 ));
             }
-            let defaults = Job { tie: self.tie.clone(), ..job_of(&self.job, Vec::new())? };
+            let job = conditional(&self.conditions, job_of(&self.job, Vec::new())?);
+            let defaults = Job { tie: self.tie.clone(), ..job };
             on_disconnect(&defaults, self.on_disconnect.into(), false, "with --wait and a single job")?;
             return bulk::run(context, file, defaults);
         }
 
         // Every fault of the command line is told here, before a poold is started and before any input is
         // handed over.
-        let mut job = Job {
-            tie: self.tie.clone(),
-            ..like(&self.like, job_of(&self.job, command_words(&self.command)?)?)
-        };
+        let job = conditional(&self.conditions, job_of(&self.job, command_words(&self.command)?)?);
+        let mut job = Job { tie: self.tie.clone(), ..like(&self.like, job) };
         let policy = on_disconnect(&job, self.on_disconnect.into(), self.wait, "with --wait")?;
         let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
 

@@ -27,7 +27,8 @@ columns! {
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id";
     OF_STATE: "FROM jobs INDEXED BY jobs_notable
                WHERE (state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost'
-                      OR state = 'held' OR state = 'retrying')
+                      OR state = 'held' OR state = 'retrying'
+                         OR state = 'scheduled' OR state = 'blocked')
                    AND state = ?2 AND id > ?1 ORDER BY id";
 }
 
