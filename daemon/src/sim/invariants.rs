@@ -12,7 +12,7 @@ use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question};
-use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Unit, Until, Work};
+use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Unit, Unmet, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -155,6 +155,7 @@ impl World {
             let place = self.place_of(id).unwrap_or_else(|| panic!("job {id} runs, and does not exist"));
             assert!(!place.state().is_terminal(), "job {id} runs after its end");
             assert!(!self.clients.ended.contains_key(&id), "job {id} runs, and its end has been told");
+            assert_eq!(self.disk().unmet(id), Unmet::default(), "job {id} runs, and waits for this");
             let ends = |order: &Order| match order {
                 Order::Change(Change::Move(moved)) => {
                     moved.id == id && moved.fence != Fence::Idle && matches!(moved.to, Place::Ended(_))
@@ -196,16 +197,14 @@ impl World {
             let waits_for_time = |memory: &Memory| memory.count_waiting(&pool.name) as u64;
             let timed = waits_for_time(self.disk()) + waits_for_time(self.engine().volatile());
             assert_eq!(pool.queued[Holdup::Time], timed, "jobs of {:?} that wait for a time", pool.name);
-            let following = self
-                .disk()
-                .jobs()
-                .filter(|&id| self.is_following(id) && *self.work_of(id).pool == *pool.name);
-            assert_eq!(
-                pool.queued[Holdup::Predecessor],
-                following.count() as u64,
-                "jobs of {:?} that wait for others",
-                pool.name
-            );
+            for (holdup, until) in
+                [(Holdup::Predecessor, Until::Predecessor), (Holdup::Others, Until::Others)]
+            {
+                let waits = |&id: &JobId| self.disk().place_of(id) == Some(&Place::Waiting(until));
+                let waiting = self.disk().jobs().filter(waits);
+                let waiting = waiting.filter(|&id| *self.work_of(id).pool == *pool.name).count() as u64;
+                assert_eq!(pool.queued[holdup], waiting, "jobs of {:?} that wait for {until:?}", pool.name);
+            }
             let waiting = pool.queued[Holdup::None];
             let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
@@ -218,7 +217,7 @@ impl World {
         let running = self.running_jobs();
         for (name, living) in disk.names() {
             for (place, &id) in living.iter().enumerate() {
-                let waits = self.is_following(id);
+                let waits = disk.unmet(id).follows;
                 assert_eq!(waits, place > 0, "job {id} of {name:?}, which {living:?} have");
                 assert!(
                     !waits || !running.contains(&id.0),
@@ -251,10 +250,6 @@ impl World {
     fn has_work_left(&self) -> bool {
         let delayed = self.delayed();
         !delayed.orders.is_empty() || !delayed.answers.is_empty() || delayed.coming().next().is_some()
-    }
-
-    fn is_following(&self, id: JobId) -> bool {
-        self.disk().place_of(id) == Some(&Place::Waiting(Until::Predecessor))
     }
 
     fn work_of(&self, id: JobId) -> &Work {

@@ -4,6 +4,7 @@
 //!
 //! `PROPTEST_CASES=100000 cargo test -p poold --release property` runs it for longer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pool_proto::methods::{List, Request, Wait};
@@ -17,7 +18,10 @@ use super::workers::{Worker, pass_deadline};
 use super::world::World;
 use crate::core::{Event, SlotId};
 use crate::engine::{Change, Order, WINDOW};
-use crate::job::{Exit, JobId, Key, NewCallback, Place, RequestId, Retries, Stage, Tie, Unique, Until, Work};
+use crate::job::{
+    After, Conditions, Exit, JobId, Key, NewCallback, NotBefore, Place, RequestId, Retries, Stage, Tie,
+    Unique, Until, Work,
+};
 
 /// A warm pool that clients add and remove.
 const ADDED: &str = "added";
@@ -186,11 +190,22 @@ pub struct Spec {
     unique: Option<(u8, IfExists)>,
     /// In milliseconds.
     deadline: Option<u64>,
+    hold: bool,
+    /// In milliseconds.
+    delay: Option<u64>,
+    after: BTreeMap<u64, On>,
 }
 
 impl Spec {
     fn is_warm(&self) -> bool {
         matches!(self.pool, "warm" | ADDED)
+    }
+
+    fn conditions(&self) -> Option<Box<Conditions>> {
+        let start = self.delay.map(|ms| NotBefore::Delay(Duration::from_millis(ms)));
+        let after = self.after.iter().map(|(&id, &on)| After { id: JobId(id), on }).collect();
+        let conditions = Conditions { hold: self.hold, start, after };
+        (conditions != Conditions::default()).then(|| Box::new(conditions))
     }
 
     /// What is kept in memory alone cannot have all of this.
@@ -210,6 +225,7 @@ impl Spec {
                 round: round.map(|round| round.to_string()),
             }),
             deadline: self.deadline.map(Duration::from_millis),
+            conditions: self.conditions(),
             unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
         };
@@ -218,12 +234,17 @@ impl Spec {
         }
         let tie = self.tie.filter(|tie| !matches!(tie, Tie::Job(_)));
         let on_crash = if self.on_crash == OnCrash::Hold { OnCrash::Fail } else { self.on_crash };
-        Work { volatile: true, callbacks: Vec::new(), key: None, unique: None, tie, on_crash, ..work }
+        let (callbacks, key, unique, conditions) = (Vec::new(), None, None, None);
+        Work { volatile: true, callbacks, key, unique, conditions, tie, on_crash, ..work }
     }
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let on = prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
+    let on = || prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
+    let hold = prop::bool::weighted(0.1);
+    let delay = prop_oneof![8 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(900)), 1 => Just(Some(4000))];
+    let after =
+        prop_oneof![4 => Just(BTreeMap::new()), 1 => prop::collection::btree_map(1..12u64, on(), 1..3)];
     let tie = prop_oneof![
         6 => Just(None),
         1 => Just(Some(Tie::Pool)),
@@ -231,7 +252,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     ];
     let on_crash =
         prop_oneof![4 => Just(OnCrash::Requeue), 1 => Just(OnCrash::Fail), 1 => Just(OnCrash::Hold)];
-    let callbacks = prop::collection::vec(on, 0..3);
+    let callbacks = prop::collection::vec(on(), 0..3);
     let key = prop_oneof![3 => Just(None), 1 => (0..3u8, prop::option::of(0..3u8)).prop_map(Some)];
     let if_exists = prop_oneof![
         1 => Just(IfExists::Skip),
@@ -246,7 +267,17 @@ fn spec() -> impl Strategy<Value = Spec> {
     let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
     let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
     let kind = (pool, prop::bool::weighted(0.4));
-    (kind, prop::bool::weighted(0.3), callbacks, tie, on_crash, priority, retries, (key, unique, deadline))
+    (
+        kind,
+        prop::bool::weighted(0.3),
+        callbacks,
+        tie,
+        on_crash,
+        priority,
+        retries,
+        (key, unique, deadline),
+        (hold, delay, after),
+    )
         .prop_map(
             |(
                 (pool, volatile),
@@ -257,6 +288,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 priority,
                 retries,
                 (key, unique, deadline),
+                (hold, delay, after),
             )| Spec {
                 pool,
                 volatile,
@@ -269,6 +301,9 @@ fn spec() -> impl Strategy<Value = Spec> {
                 key,
                 unique,
                 deadline,
+                hold,
+                delay,
+                after,
             },
         )
 }

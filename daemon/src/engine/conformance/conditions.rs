@@ -8,7 +8,7 @@ use pool_proto::nouns::{IfExists, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Change, Conditional, Order};
+use crate::engine::{Answer, Change, Conditional, Order, Page};
 use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Unique, Until, Work};
 
 fn with(conditions: Conditions) -> Arc<Work> {
@@ -75,6 +75,10 @@ pub fn a_job_begins_after_others_as_they_have_ended(trial: &mut Trial) {
     let record = trial.record(6);
     let named: Vec<u64> = record.after.iter().flatten().map(|dependency| dependency.id).collect();
     assert_eq!((record.state, named), (State::Blocked, vec![1, 2]));
+
+    let blocked = Page { states: vec![State::Blocked], limit: 10, ..Page::default() };
+    let Answer::Listed { records, .. } = trial.answer(page(1, blocked)) else { panic!("they are listed") };
+    assert_eq!(records.iter().map(|record| record.id).collect::<Vec<_>>(), [4, 5, 6, 7]);
 
     assert_eq!(resolve(trial, 9), (vec![], vec![], false), "nobody has ended");
     assert!(!has_dependents(trial, cancel(7)), "it waits for others, nobody for it");

@@ -319,6 +319,11 @@ impl Memory {
         self.names.iter()
     }
 
+    /// What the job still waits for before it begins.
+    pub fn unmet(&self, id: JobId) -> Unmet {
+        self.jobs.get(&id).map(|row| row.unmet).unwrap_or_default()
+    }
+
     /// How far the delivery of a callback is, how often it was tried, and whose end it tells.
     pub fn delivery_of(&self, id: CallbackId) -> Option<(Delivery, u32, JobId)> {
         let callback = self.callbacks.get(&id)?;
