@@ -40,6 +40,9 @@ const BATCH: usize = 4096;
 /// Bytes in one batch, those of the last message apart, so that neither memory nor the log grows with them.
 const BATCH_BYTES: usize = 32 << 20;
 
+/// A message of more bytes is a batch by itself.
+const LARGE: usize = 1 << 20;
+
 /// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
 const FIRST_PIECE: usize = 16;
 
@@ -69,6 +72,14 @@ pub enum Message {
 }
 
 impl Message {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Orders(orders) => orders.iter().map(Order::bytes).sum(),
+            #[cfg(test)]
+            Self::Inspect(_) => 0,
+        }
+    }
+
     pub fn can_linger(&self) -> bool {
         match self {
             Self::Orders(orders) => orders.iter().all(Order::can_linger),
@@ -119,7 +130,7 @@ pub struct Committer {
     hold: Hold,
     /// Something was removed, so that the file may be larger than what is in it.
     may_shrink: bool,
-    /// What has come while the file was made smaller.
+    /// What has come while the file was made smaller, or is to be a batch by itself.
     next: Option<Message>,
     /// How many messages the last batch was made of.
     messages: usize,
@@ -260,7 +271,8 @@ impl Committer {
         self.failing.as_ref().is_some_and(|failing| failing.for_good)
     }
 
-    /// What has come meanwhile, or comes in a moment, goes into the same batch.
+    /// What has come meanwhile, or comes in a moment, goes into the same batch. Not so what is large: it is a
+    /// batch by itself, and what has come before is not held up by it.
     fn gather(&mut self, first: Message) -> Vec<Order> {
         let syncs = self.database.connection.syncs();
         if self.messages > 1 && !syncs && !first.can_linger() {
@@ -274,6 +286,11 @@ impl Committer {
         self.hurry.store(false, atomic::Ordering::Release);
         let (mut next, mut lingers) = (Some(first), true);
         while let Some(message) = next {
+            let is_large = message.bytes() > LARGE;
+            if is_large && !batch.is_empty() {
+                self.next = Some(message);
+                break;
+            }
             self.messages += 1;
             lingers &= message.can_linger();
             match message {
@@ -285,7 +302,7 @@ impl Committer {
                 #[cfg(test)]
                 Message::Inspect(inspect) => inspect(self.database.connection.get().expect("it is open")),
             }
-            let has_room = size < BATCH && bytes < BATCH_BYTES;
+            let has_room = size < BATCH && bytes < BATCH_BYTES && !is_large;
             next = if has_room { self.inbox.try_recv().ok() } else { None };
             if next.is_none() && has_room && std::mem::take(&mut lingers) {
                 self.linger(time);

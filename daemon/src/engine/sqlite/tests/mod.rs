@@ -524,6 +524,27 @@ fn a_listing_of_what_has_failed_costs_what_it_shows() {
 }
 
 #[test]
+fn what_is_large_holds_up_nothing_that_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Recording::of(dir.path());
+    let store = open(dir.path());
+    store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+
+    // The thread is kept from them until all have come, so that they would be one batch.
+    let (open_gate, gate) = mpsc::channel::<()>();
+    let wait = Box::new(move |_: &Connection| _ = gate.recv());
+    assert!(store.store.borrow().orders.send(Message::Inspect(wait)).is_ok());
+    let before = recording.count_syncs();
+    for (id, bytes) in [(2, 1), (3, 1), (4, 2 << 20), (5, 1), (6, 1)] {
+        store.store.borrow_mut().submit(vec![insert(id, 1, vec![work(&[&"x".repeat(bytes)], &[])])]);
+    }
+    open_gate.send(()).unwrap();
+    store.run(vec![]);
+    assert_eq!(recording.count_syncs() - before, 3, "those before, the large one, those after");
+    store.close();
+}
+
+#[test]
 fn only_what_was_promised_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path());
