@@ -41,7 +41,7 @@ const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 32 << 20;
 
 /// A message of more bytes is a batch by itself.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 
 /// Orders in the first piece of a backlog that is written; each further one is twice as large, up to a batch.
 const FIRST_PIECE: usize = 16;

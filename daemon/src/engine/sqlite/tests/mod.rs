@@ -535,7 +535,7 @@ fn what_is_large_holds_up_nothing_that_was_there_before() {
     let wait = Box::new(move |_: &Connection| _ = gate.recv());
     assert!(store.store.borrow().orders.send(Message::Inspect(wait)).is_ok());
     let before = recording.count_syncs();
-    for (id, bytes) in [(2, 1), (3, 1), (4, 2 << 20), (5, 1), (6, 1)] {
+    for (id, bytes) in [(2, 1), (3, 1), (4, 80 << 10), (5, 1), (6, 1)] {
         store.store.borrow_mut().submit(vec![insert(id, 1, vec![work(&[&"x".repeat(bytes)], &[])])]);
     }
     open_gate.send(()).unwrap();
