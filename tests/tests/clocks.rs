@@ -79,6 +79,7 @@ fn a_clock_that_is_set_forward_ends_nothing_early_at_the_next_start() {
     daemon.kill_all();
     daemon.restart();
 
+    assert_eq!(daemon.record(at).state, State::Scheduled);
     let record = daemon.wait_record(running, "it has ended", |record| record.state == State::Failed);
     let lasted = record.wall_s.unwrap();
     assert!((0.0..60.0).contains(&lasted), "{record:?}");
@@ -86,4 +87,10 @@ fn a_clock_that_is_set_forward_ends_nothing_early_at_the_next_start() {
     assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
     daemon.wait_record(retried, "it has succeeded", |record| record.state == State::Succeeded);
     assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
+
+    // A time of the wall's clock has come when that says so.
+    fs::write(&clock, "+60h").unwrap();
+    daemon.kill_all();
+    daemon.restart();
+    daemon.wait_record(at, "its time has come", |record| record.state == State::Succeeded);
 }

@@ -186,6 +186,8 @@ pub enum Event {
 
     /// The deadline given out has passed.
     Tick,
+    /// The wall's clock was set.
+    ClockSet,
 }
 
 /// Something to be done, in the order given.

@@ -140,6 +140,9 @@ impl Core {
             Some(deadline_us) => core.watch_deadline(deadline_us),
             None => {}
         }
+        if restored.goes_by_wall {
+            core.follow_wall();
+        }
         for (name, queued) in restored.queued {
             core.unserved.insert(Arc::from(name), queued);
         }
@@ -217,6 +220,7 @@ impl Core {
             Event::Progressed { slot, claim, progress } => self.on_progressed(slot, claim, progress),
             Event::Misbehaved { slot, worker, during, how } => self.on_misbehaved(slot, worker, during, how),
             Event::Tick => self.on_tick(),
+            Event::ClockSet => self.follow_wall(),
         }
 
         self.dispatch();
@@ -248,6 +252,7 @@ impl Core {
                     self.resolve();
                 }
             }
+            Answer::ClockSet { next_us } => self.on_clock_set(next_us),
             Answer::Resolved { jobs, failed, more } => self.on_resolved(&jobs, &failed, more),
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),

@@ -128,6 +128,7 @@ impl Desk {
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
+            | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::SetPool { .. } => {}
         }

@@ -378,6 +378,7 @@ impl Desk {
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }
+            | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
             | Answer::Fetched { .. }
             | Answer::CallbackBegun(_)

@@ -83,6 +83,10 @@ pub enum Answer {
         callbacks: Vec<CallbackId>,
         next_us: Option<i64>,
     },
+    /// `next_us`: when the first of those is due that wait for a time.
+    ClockSet {
+        next_us: Option<i64>,
+    },
     /// Jobs whose deadline is over, in its order. `last`: where the next look goes on, where that is to be
     /// kept; `next_us`: the first deadline beyond these.
     Overdue {
@@ -240,6 +244,8 @@ pub struct Restored {
     pub waiting_callbacks: Vec<CallbackId>,
     /// When the first of those is due that wait [`Until::Time`](crate::job::Until::Time), jobs and callbacks.
     pub next_due_us: Option<i64>,
+    /// Some wait for a time of the wall's clock.
+    pub goes_by_wall: bool,
     /// The first deadline of a job that has not ended.
     pub next_deadline_us: Option<i64>,
     /// Tokens of the spooled inputs that some job needs.

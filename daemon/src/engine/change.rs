@@ -26,6 +26,10 @@ pub enum Change {
     /// The trigger of [`Until::Others`](crate::job::Until::Others): of the jobs that were to run after others
     /// which have ended, so many are looked at. Answered by [`Answer::Resolved`](super::Answer::Resolved).
     Resolve { limit: u32 },
+    /// The clock of what waits is so much ahead of the wall's from now on, in microseconds: what waits for a time
+    /// of the wall's clock waits for another one of that clock. Answered by
+    /// [`Answer::ClockSet`](super::Answer::ClockSet).
+    SetClock { ahead_us: i64 },
     /// A pending callback runs: its attempt is counted. Answered by
     /// [`Answer::CallbackBegun`](super::Answer::CallbackBegun).
     BeginCallback { id: CallbackId },
@@ -76,11 +80,18 @@ pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
 /// The time before which a job does not begin, by the clock of what waits.
 pub fn not_before_us(times: &Times, work: &Work) -> Option<i64> {
     let from_us = times.counted_from_us;
-    let start = work.conditions.as_ref()?.start?;
-    Some(match start {
+    Some(match work.conditions.as_ref()?.start? {
         NotBefore::Delay(delay) => from_us.saturating_add(micros(delay)),
         NotBefore::At { us } => us.saturating_add(from_us.saturating_sub(times.submitted_us)),
     })
+}
+
+/// The time of the wall's clock before which a job does not begin.
+pub fn at_us(work: &Work) -> Option<i64> {
+    match work.conditions.as_ref()?.start? {
+        NotBefore::Delay(_) => None,
+        NotBefore::At { us } => Some(us),
+    }
 }
 
 /// Where a job is from now on, and what is known of it there: the one operation on a job.
@@ -152,6 +163,7 @@ impl Change {
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. } => false,
         }
@@ -168,6 +180,7 @@ impl Change {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
             Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
+            | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => false,
@@ -192,6 +205,7 @@ impl Change {
             Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => 0,
@@ -206,6 +220,7 @@ impl Change {
             Self::Move(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. } => 1,

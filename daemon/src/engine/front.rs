@@ -132,6 +132,7 @@ impl Front {
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
+            | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::EndCallback { .. }
             | Change::SetPool { .. } => None,
@@ -230,6 +231,7 @@ impl Front {
             Answer::Synced { .. }
             | Answer::Refused { .. }
             | Answer::Placed { .. }
+            | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }

@@ -48,7 +48,9 @@ pub use answer::{
     Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns,
 };
 pub use boot::Boot;
-pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, deadline_us, not_before_us};
+pub use change::{
+    CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, not_before_us,
+};
 pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;

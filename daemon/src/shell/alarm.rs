@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 /// What is due sooner is left to the poll's timeout alone: it can come late by no more than that.
@@ -48,6 +50,36 @@ impl Alarm {
     }
 }
 
+/// Tells when the wall's clock is set, and wakes for nothing else.
+#[derive(Debug)]
+pub struct WallWatch(TimerFd);
+
+impl WallWatch {
+    pub fn new(registry: &Registry, token: Token) -> std::io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let watch = Self(TimerFd::new(ClockId::CLOCK_REALTIME, flags)?);
+        watch.arm()?;
+        registry.register(&mut SourceFd(&watch.0.as_fd().as_raw_fd()), token, Interest::READABLE)?;
+        Ok(watch)
+    }
+
+    /// A timer that never rings, and that a change of the clock cancels (timerfd_create(2)).
+    fn arm(&self) -> std::io::Result<()> {
+        let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+        Ok(self.0.set(Expiration::OneShot(TimeSpec::new(i64::MAX, 0)), flags)?)
+    }
+
+    /// Whether it was set since this was last asked.
+    pub fn was_set(&self) -> bool {
+        let mut rings = [0; 8];
+        let was_set = nix::unistd::read(&self.0, &mut rings) == Err(Errno::ECANCELED);
+        if was_set && let Err(error) = self.arm() {
+            tracing::warn!(%error, "from now on nobody notices when the clock is set");
+        }
+        was_set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use mio::{Events, Poll};
@@ -77,5 +109,14 @@ mod tests {
         assert!(events.is_empty(), "it rings once");
         alarm.ring_by(deadline, deadline + 2 * SOON).unwrap();
         assert_eq!(alarm.set_for, Some(deadline + 2 * SOON));
+    }
+
+    #[test]
+    fn a_watch_on_the_walls_clock_does_not_ring_by_itself() {
+        let mut poll = Poll::new().unwrap();
+        let watch = WallWatch::new(poll.registry(), Token(7)).unwrap();
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
+        assert!(events.is_empty() && !watch.was_set());
     }
 }

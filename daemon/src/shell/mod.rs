@@ -47,7 +47,7 @@ use crate::server::{Readiness, Server, ServerEvent};
 use crate::start::cli::SupervisorOptions;
 use crate::start::config::Config;
 use crate::start::handover::Handover;
-use alarm::Alarm;
+use alarm::{Alarm, WallWatch};
 use containment::Containment;
 use launch::Site;
 use service_manager::ServiceManager;
@@ -59,6 +59,7 @@ const THREADS: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const LIFELINE: Token = Token(3);
 const ALARM: Token = Token(4);
+const WALL: Token = Token(5);
 const FIRST_WORKER: usize = 16;
 
 /// After running out of descriptors clients are accepted again so much later, should none be closed before.
@@ -90,6 +91,7 @@ struct Shell {
     config: Config,
     site: Site,
     alarm: Alarm,
+    wall: WallWatch,
     engine: Engine<Sqlite>,
     server: Server,
     fleet: Fleet,
@@ -142,6 +144,10 @@ impl Supervisor {
                     LISTENER => self.shell.server.accept(&mut clients),
                     THREADS => {} // What they say is heard in every turn.
                     SIGNALS => self.shell.hear_signals(signals, inbox),
+                    WALL if self.shell.wall.was_set() => {
+                        inbox.push_back(turn::Input::Core(crate::core::Event::ClockSet));
+                    }
+                    WALL => {}
                     ALARM => self.shell.alarm.rang(), // What is due is seen in every turn.
                     LIFELINE => {
                         if self.shell.hear_guardian(&mut clients)? {

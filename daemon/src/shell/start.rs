@@ -29,7 +29,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::account;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, WallWatch};
 use super::clock;
 use super::containment::Containment;
 use super::launch::Site;
@@ -37,7 +37,7 @@ use super::recovery::{self, Recovery};
 use super::reload::{affordable_clients, check_open_files, history_limits};
 use super::service_manager::ServiceManager;
 use super::turn::Machines;
-use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS};
+use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS, WALL};
 use crate::core::Core;
 use crate::desk::{AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
@@ -275,6 +275,7 @@ impl Cleared {
                 daemon,
             },
             alarm: Alarm::new(registry, ALARM).context("cannot make a timer")?,
+            wall: WallWatch::new(registry, WALL).context("cannot make a timer")?,
             engine,
             exiting: false,
             lifeline,

@@ -181,6 +181,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }
+            | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
             | Answer::CallbackBegun(_)),
         ) => (Some(core::Event::Answer(answer)), None),

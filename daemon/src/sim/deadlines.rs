@@ -10,9 +10,10 @@ use super::scenarios::{ended_as, submit_attached};
 use super::specs::{EXITED, SECOND, call, mixed, work};
 use super::workers::{Sent, begin, end_as, run_callback, sent_to};
 use super::world::World;
+use crate::core::Event;
 use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::engine::memory::Delivery;
-use crate::job::{Exit, NewCallback, Retries, Unique, Work};
+use crate::job::{Conditions, Exit, NewCallback, NotBefore, Retries, Unique, Work};
 
 const TIMED_OUT: (State, Option<ResultKind>) = (State::TimedOut, Some(ResultKind::Timeout));
 
@@ -258,6 +259,39 @@ fn a_clock_that_is_set_does_not_matter_to_the_next_start_of_the_same_boot() {
         end_as(&mut world, 1, EXITED);
         world.assert_idle();
     }
+}
+
+#[test]
+fn a_time_of_the_walls_clock_comes_when_that_clock_says_so() {
+    let at = |world: &World, seconds: i64| {
+        let us = world.now.wall_us + seconds * 1_000_000;
+        let start = Some(NotBefore::At { us });
+        Work { conditions: Some(Box::new(Conditions { start, ..Conditions::default() })), ..work() }
+    };
+    let mut world = World::up(1);
+    let job = at(&world, 60);
+    submit(&mut world, job);
+    // It is set forward, and back again, while poold runs.
+    world.now.wall_us += 50_000_000;
+    world.handle(Event::ClockSet);
+    world.settle();
+    world.now.wall_us -= 30_000_000;
+    world.handle(Event::ClockSet);
+    world.settle();
+    pass(&mut world, 39 * SECOND);
+    assert_eq!(world.state(1), State::Scheduled);
+    pass(&mut world, SECOND);
+    end_as(&mut world, 1, EXITED);
+
+    // And between two lives of poold.
+    let job = at(&world, 60);
+    submit(&mut world, job);
+    world.now.wall_us += 100_000_000;
+    world.crash();
+    world.settle();
+    pass(&mut world, SECOND);
+    end_as(&mut world, 2, EXITED);
+    world.assert_idle();
 }
 
 #[test]

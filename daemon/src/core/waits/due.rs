@@ -58,6 +58,18 @@ impl Core {
         self.timers.bring_forward(&mut self.due.next, at, Timer::Due);
     }
 
+    /// The wall's clock may have been set: what waits for a time of it follows.
+    pub(in crate::core) fn follow_wall(&mut self) {
+        let ahead_us = self.due.now_us(self.now).saturating_sub(self.now.wall_us);
+        self.change(Change::SetClock { ahead_us });
+    }
+
+    pub(in crate::core) fn on_clock_set(&mut self, next_us: Option<i64>) {
+        if let Some(due_us) = next_us {
+            self.wake_for(due_us);
+        }
+    }
+
     pub(in crate::core) fn take_due(&mut self) {
         (self.due.next, self.due.is_asked) = (None, true);
         self.change(Change::Wake { until_us: self.due.now_us(self.now), limit: AT_ONCE });

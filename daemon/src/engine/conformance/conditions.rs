@@ -176,3 +176,24 @@ pub fn a_job_is_due_by_the_clock_on_the_wall(trial: &mut Trial) {
     trial.answer(cancel(1));
     assert_eq!(trial.restart().next_due_us, None);
 }
+
+pub fn what_waits_for_a_time_of_the_walls_clock_follows_that(trial: &mut Trial) {
+    let at = |hold| {
+        let start = Some(NotBefore::At { us: NOW_US + 10 });
+        with(Conditions { hold, start, ..Conditions::default() })
+    };
+    let delay = Some(NotBefore::Delay(Duration::from_micros(20)));
+    let delayed = with(Conditions { start: delay, ..Conditions::default() });
+    assert!(!trial.restart().goes_by_wall);
+    conditions(trial, 1, vec![at(false), at(true), delayed]);
+    let set = |ahead_us| Order::Change(Change::SetClock { ahead_us });
+    assert_eq!(trial.answer(set(50)), Answer::ClockSet { next_us: Some(NOW_US + 20) });
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[2])) else { panic!("it is released") };
+    assert_eq!(jobs[0].until, Some(Until::Start { due_us: NOW_US + 60 }), "the held one, too");
+    assert!(trial.restart().goes_by_wall);
+    assert_eq!(trial.answer(set(-50)), Answer::ClockSet { next_us: Some(NOW_US - 40) });
+    let Answer::Woken { jobs, next_us, .. } = trial.answer(wake(NOW_US - 40, 9)) else { panic!("it is due") };
+    assert_eq!(jobs.iter().map(|ready| ready.id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(next_us, Some(NOW_US + 20), "a delay is a delay");
+    assert!(!trial.restart().goes_by_wall);
+}

@@ -190,6 +190,7 @@ macro_rules! stories {
                 a_job_waits_for_one_thing_after_the_other,
                 a_turn_may_come_while_a_job_waits_for_something_else,
                 a_job_is_due_by_the_clock_on_the_wall,
+                what_waits_for_a_time_of_the_walls_clock_follows_that,
             }
             life {
                 a_job_goes_from_its_line_to_its_end,

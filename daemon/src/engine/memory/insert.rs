@@ -8,7 +8,7 @@ use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Conditional, Insertion, Times, Turns, deadline_us, not_before_us};
+use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, not_before_us};
 use crate::job::{After, CallbackId, JobId, Key, Place, Tie, Tries, Unique, Unmet, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
@@ -165,6 +165,7 @@ impl Memory {
             submitted_us: times.submitted_us,
             deadline_us,
             unmet,
+            at_us: at_us(submitted),
             after,
             reason: None,
             last_crash: None,

@@ -91,6 +91,8 @@ struct Row {
     deadline_us: Option<i64>,
     /// What it has waited for since its submission, and what of that is still to come.
     unmet: Unmet,
+    /// The time of the wall's clock that it waits for.
+    at_us: Option<i64>,
     /// The others among that, in order.
     after: Vec<After>,
     reason: Option<String>,
@@ -156,8 +158,8 @@ impl Memory {
                 }
                 false
             }
-            // No job waits for one that is here.
-            Order::Change(Change::Resolve { .. }) => false,
+            // No job waits for one that is here, and none here for a time of the wall's clock.
+            Order::Change(Change::Resolve { .. } | Change::SetClock { .. }) => false,
             Order::Overdue { until_us, .. } => {
                 if !self.deadlines.is_empty() {
                     self.answer_overdue_volatile(until_us);
@@ -231,6 +233,7 @@ impl Memory {
             Change::Release { request, ids } => self.release(request, ids),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
             Change::Resolve { limit } => self.resolve(limit as usize),
+            Change::SetClock { ahead_us } => self.set_clock(ahead_us),
             Change::BeginCallback { id } => self.begin_callback(id),
             Change::EndCallback { id, end, exit_code } => self.end_callback(id, end, exit_code),
             Change::SetPool { request, name, value } => {

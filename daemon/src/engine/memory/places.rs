@@ -244,6 +244,24 @@ impl Memory {
         self.answer(Answer::Woken { jobs, callbacks, next_us });
     }
 
+    pub(super) fn set_clock(&mut self, ahead_us: i64) {
+        let goes_by_wall = |row: &Row| row.unmet.start_us.and(row.at_us).filter(|_| !row.has_ended());
+        let times: Vec<(JobId, i64)> =
+            self.jobs.iter().filter_map(|(&id, row)| Some((id, goes_by_wall(row)?))).collect();
+        for (id, at_us) in times {
+            let left = self.leave_place(id);
+            let Some(row) = self.jobs.get_mut(&id) else { continue };
+            let due_us = at_us.saturating_add(ahead_us);
+            row.unmet.start_us = Some(due_us);
+            if matches!(left, Place::Waiting(Until::Start { .. })) {
+                row.place = Place::Waiting(Until::Start { due_us });
+            }
+            self.take_place(id);
+        }
+        let next_us = self.waits.first().map(|&(due_us, _)| due_us);
+        self.answer(Answer::ClockSet { next_us });
+    }
+
     /// Out of its line or its wait; where it was.
     pub(super) fn leave_place(&mut self, id: JobId) -> Place {
         let Some(row) = self.jobs.get(&id) else { return Place::Queued { again: false } };

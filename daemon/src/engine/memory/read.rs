@@ -230,6 +230,10 @@ impl Memory {
             crashed_callbacks: BTreeMap::new(),
             waiting_callbacks: Vec::new(),
             next_due_us: self.waits.first().map(|&(due_us, _)| due_us),
+            goes_by_wall: self
+                .jobs
+                .values()
+                .any(|row| row.unmet.start_us.and(row.at_us).is_some() && !row.has_ended()),
             next_deadline_us: self.deadlines.first().map(|&(deadline_us, _)| deadline_us),
             stdin: HashSet::new(),
             pools: self.pools.clone(),

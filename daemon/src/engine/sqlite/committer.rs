@@ -594,6 +594,7 @@ impl Committer {
                 Change::Resolve { .. } => {
                     ("resolve", Some(Answer::Resolved { jobs: Vec::new(), failed: Vec::new(), more: false }))
                 }
+                Change::SetClock { .. } => ("set of the clock", None),
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),

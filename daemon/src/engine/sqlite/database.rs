@@ -136,6 +136,10 @@ impl Database {
                     let dependents::Resolved { jobs, failed, more } = resolved;
                     Ok(Some(Answer::Resolved { jobs, failed, more }))
                 }
+                Change::SetClock { ahead_us } => {
+                    waits::set_clock(connection, *ahead_us)?;
+                    Ok(Some(Answer::ClockSet { next_us: waits::next_due(connection)? }))
+                }
                 Change::BeginCallback { id } => {
                     let run = callbacks::begin(connection, environments, layout, *id)?;
                     Ok(run.map(|run| Answer::CallbackBegun(Box::new(run))))

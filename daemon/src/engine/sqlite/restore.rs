@@ -9,7 +9,7 @@ use pool_proto::nouns::OnCrash;
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
-use super::{deadlines, dependents, insert, meta, places, turns};
+use super::{deadlines, dependents, insert, meta, places, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{CallbackId, Holdup, Process, ProcessId, Queued, Retries, Tie, Tries};
 
@@ -68,7 +68,8 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
-        next_due_us: read_next_due(connection)?,
+        next_due_us: waits::next_due(connection)?,
+        goes_by_wall: waits::goes_by_wall(connection)?,
         next_deadline_us: deadlines::first(connection)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
@@ -150,11 +151,6 @@ fn count_queued(connection: &Connection) -> Result<BTreeMap<String, Queued>> {
         }
     }
     Ok(queued)
-}
-
-fn read_next_due(connection: &Connection) -> Result<Option<i64>> {
-    let first = "SELECT min(due_us) FROM waits INDEXED BY waits_due WHERE until = 'time'";
-    connection.query_row(first, [], |row| row.get(0))
 }
 
 fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {

@@ -221,6 +221,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE jobs ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN not_before_us INTEGER;
+    -- That time by the wall's clock, where it goes by that.
+    ALTER TABLE jobs ADD COLUMN at_us INTEGER;
+    CREATE INDEX jobs_at ON jobs (at_us)
+        WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL;
     -- As `started_us`, in microseconds since the boot, so that a later start knows how long it has lasted.
     ALTER TABLE jobs ADD COLUMN started_since_boot_us INTEGER;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';

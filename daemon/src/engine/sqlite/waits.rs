@@ -176,6 +176,31 @@ pub fn wake(
     Ok(woken)
 }
 
+/// What waits for a time of the wall's clock waits for this time of the other one, which is so much ahead.
+pub fn set_clock(connection: &Connection, ahead_us: i64) -> Result<()> {
+    let jobs = "UPDATE jobs INDEXED BY jobs_at SET not_before_us = at_us + ?1
+                WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL";
+    connection.prepare_cached(jobs)?.execute([ahead_us])?;
+    let waits = "UPDATE waits SET due_us = jobs.not_before_us FROM jobs INDEXED BY jobs_at
+                 WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL
+                     AND state = 'scheduled' AND waits.unit = 'job' AND waits.id = jobs.id";
+    connection.prepare_cached(waits)?.execute([])?;
+    Ok(())
+}
+
+/// Whether some job waits, or is going to wait, for a time of the wall's clock.
+pub fn goes_by_wall(connection: &Connection) -> Result<bool> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_at
+                  WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL)";
+    connection.query_row(exists, [], |row| row.get(0))
+}
+
+/// When the first of those is due that wait for a time.
+pub fn next_due(connection: &Connection) -> Result<Option<i64>> {
+    let first = "SELECT min(due_us) FROM waits INDEXED BY waits_due WHERE until = 'time'";
+    connection.prepare_cached(first)?.query_row([], |row| row.get(0))
+}
+
 /// The trigger of [`Until::Person`]: held jobs, all or none, are in their lines again; a job that is named
 /// twice is one.
 pub fn release(
