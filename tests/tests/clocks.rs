@@ -72,6 +72,7 @@ fn a_clock_that_is_set_forward_ends_nothing_early_at_the_next_start() {
     daemon.wait_record(running, "it runs", |record| record.state == State::Running);
     let begun = Instant::now();
     let late = daemon.submit(&["--deadline", "8s", "--", "sleep", "1000"]);
+    let at = daemon.submit(&["--at", "tomorrow 23:59", "--", "true"]);
     let retried =
         daemon.submit(&["--retries", "1", "--backoff", "8s", "--", "sh", "-c", "[ $POOL_ATTEMPT = 2 ]"]);
     daemon.wait_record(retried, "it waits", |record| record.state == State::Retrying);
