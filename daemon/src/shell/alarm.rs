@@ -63,10 +63,10 @@ impl WallWatch {
         Ok(watch)
     }
 
-    /// A timer that never rings, and that a change of the clock cancels (timerfd_create(2)).
+    /// A timer that rings in the year 2242, and that a change of the clock cancels (timerfd_create(2)).
     fn arm(&self) -> std::io::Result<()> {
         let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-        Ok(self.0.set(Expiration::OneShot(TimeSpec::new(i64::MAX, 0)), flags)?)
+        Ok(self.0.set(Expiration::OneShot(TimeSpec::new(1 << 33, 0)), flags)?)
     }
 
     /// Whether it was set since this was last asked.
