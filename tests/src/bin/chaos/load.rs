@@ -1,6 +1,6 @@
 //! The clients: they submit, repeat themselves, cancel, go away, and wait, over every death of poold's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::methods::{Cancel, List, Release, Submit, SubmitMany, Wait};
-use pool_proto::nouns::{Brief, IfExists, Job, OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
+use pool_proto::nouns::{
+    Brief, Dependency, IfExists, Job, On, OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT,
+};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -127,6 +129,7 @@ impl<'s> Attendant<'s> {
             job.tie = self.random.random_bool(0.1).then(|| "pool".to_owned());
             job.priority = Some(self.random.random_range(-1..=1));
             self.queue_by_name(job);
+            self.put_off(job);
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.
@@ -136,12 +139,48 @@ impl<'s> Attendant<'s> {
             Err(_) => return,
         };
         self.accept(&submitted.ids, &kinds);
+        let mut ids = submitted.ids.clone();
+        if self.random.random_bool(0.4) {
+            ids.extend(self.follow_up(&mut client, &submitted.ids));
+        }
         if self.random.random_bool(0.3) {
             let ids: Vec<u64> =
                 submitted.ids.iter().copied().filter(|_| self.random.random_bool(0.3)).collect();
             self.cancel(&mut client, ids);
         }
-        self.wait_for_all(client, submitted.ids);
+        self.wait_for_all(client, ids);
+    }
+
+    /// Jobs that run when some of these have ended, in whatever way.
+    fn follow_up(&mut self, client: &mut Client, prior: &[u64]) -> Vec<u64> {
+        let kinds = self.kinds(6);
+        let mut jobs = self.jobs(&kinds);
+        for job in &mut jobs {
+            let one = || prior[self.random.random_range(0..prior.len())];
+            let ids: BTreeSet<u64> = std::iter::repeat_with(one).take(2).collect();
+            let after = ids.into_iter().map(|id| Dependency { id, on: Some(On::Done) });
+            job.after = Some(after.collect());
+            self.put_off(job);
+        }
+        let ids = match client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) {
+            Ok(submitted) => submitted.ids,
+            // The history has forgotten it already.
+            Err(ClientError::Refused(Refusal::NoSuchJob { .. })) => Vec::new(),
+            Err(ClientError::Refused(refusal)) => {
+                self.stage.refused(&refusal);
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        };
+        self.accept(&ids, &kinds);
+        self.stage.known().count("jobs after others", ids.len() as u64);
+        ids
+    }
+
+    /// Now and then: the job waits for a time, or for somebody.
+    fn put_off(&mut self, job: &mut Job) {
+        job.delay_s = self.random.random_bool(0.1).then(|| self.random.random_range(0.0..1.0));
+        job.hold = self.random.random_bool(0.02).then_some(true);
     }
 
     fn accept(&self, ids: &[u64], kinds: &[Kind]) {
