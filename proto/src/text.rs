@@ -44,6 +44,39 @@ pub fn rfc3339(unix_micros: i64) -> String {
     humantime::format_rfc3339_micros(UNIX_EPOCH + since_epoch).to_string()
 }
 
+/// The same for people, to the millisecond, which is left out where it is 0: `2026-11-23T18:09:00Z`.
+pub fn rfc3339_short(unix_micros: i64) -> String {
+    let millis = (unix_micros.max(0).unsigned_abs() + 500) / 1000;
+    let time = UNIX_EPOCH + Duration::from_millis(millis);
+    if millis.is_multiple_of(1000) {
+        humantime::format_rfc3339_seconds(time).to_string()
+    } else {
+        humantime::format_rfc3339_millis(time).to_string()
+    }
+}
+
+/// A point in time that [`rfc3339`] has written, in microseconds since 1970. None if the text cannot be read.
+pub fn unix_micros(text: &str) -> Option<i64> {
+    let since_epoch = parse_rfc3339(text)?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since_epoch.as_micros()).ok()
+}
+
+/// A duration for people, in its two largest units, the rest cut: `2 h 10 min`, `3 min`, `12 s`, `0 s`. From
+/// ten minutes on seconds are left out, and from ten days on hours.
+pub fn about(duration: Duration) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+
+    let seconds = duration.as_secs();
+    let largest = UNITS.iter().position(|&(_, size)| seconds >= size).unwrap_or(UNITS.len() - 1);
+    let (name, size) = UNITS[largest];
+    let count = seconds / size;
+    let next = UNITS.get(largest + 1).filter(|_| count < 10 || name == "h");
+    match next.map(|&(name, next)| (seconds % size / next, name)) {
+        Some((rest @ 1.., next_name)) => format!("{count} {name} {rest} {next_name}"),
+        Some((0, _)) | None => format!("{count} {name}"),
+    }
+}
+
 /// The point in time that a text in RFC 3339 names. None if the text cannot be read.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
@@ -76,5 +109,26 @@ mod tests {
         let text = rfc3339(1_700_000_000_123_456);
         assert_eq!(text, "2023-11-14T22:13:20.123456Z");
         assert_eq!(parse_rfc3339(&text), Some(UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456)));
+        assert_eq!(rfc3339_short(1_700_000_000_123_456), "2023-11-14T22:13:20.123Z");
+        assert_eq!(rfc3339_short(1_699_999_999_999_999), "2023-11-14T22:13:20Z");
+        assert_eq!((unix_micros(&text), unix_micros("soon")), (Some(1_700_000_000_123_456), None));
+    }
+
+    #[test]
+    fn durations_are_told_in_two_units_at_most() {
+        let cases = [
+            (0, "0 s"),
+            (12, "12 s"),
+            (60, "1 min"),
+            (75, "1 min 15 s"),
+            (630, "10 min"),
+            (7_800, "2 h 10 min"),
+            (86_399, "23 h 59 min"),
+            (90_000, "1 d 1 h"),
+            (864_000 + 7_200, "10 d"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(about(Duration::from_secs(seconds)), text);
+        }
     }
 }
