@@ -262,6 +262,7 @@ impl Core {
             Answer::Fetched { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }
+            | Answer::Line { .. }
             | Answer::IdsReserved { .. }
             | Answer::PoolSet { .. }
             | Answer::Held { .. }

@@ -1,15 +1,17 @@
 //! What others may see of the core: the desk, for its replies, and the shell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pool_proto::nouns::{self, CallProgress, SlotState, Tier};
 
 #[cfg(test)]
 use super::event::LaneId;
+use super::jobs::attempt::Phase;
 use super::pools::pool::JobPool;
 use super::pools::slots::Occupancy;
-use super::{Core, Mode};
-use crate::job::{JobId, Unit};
+use super::{Core, Mode, Now};
+use crate::job::{JobId, StopReason, Unit};
 
 /// Whether a signal would reach a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,24 @@ impl Core {
         self.ending.contains(&id)
     }
 
+    /// Why the attempt of a job is being ended, where it is.
+    pub fn stop_of(&self, id: JobId) -> Option<StopReason> {
+        match self.active.get(&id)?.phase {
+            Phase::Stopping { reason, .. } | Phase::Killing { reason, .. } => Some(reason),
+            Phase::Running { .. } => None,
+        }
+    }
+
+    /// How long something waits yet that is due at that time, in microseconds since 1970.
+    pub fn left_until(&self, now: Now, due_us: i64) -> Duration {
+        self.due.moment_of(now, due_us).saturating_sub(now.monotonic)
+    }
+
+    /// The slots of a pool as clients see them; none where it does not exist, or only finishes what it runs.
+    pub fn slots_of(&self, name: &str) -> Vec<nouns::Slot> {
+        self.pools.named(name).map(describe_slots).unwrap_or_default()
+    }
+
     /// Whether a signal would reach the job.
     pub fn reachable(&self, id: JobId) -> Reach {
         match self.active.get(&id) {
@@ -112,6 +132,21 @@ impl Core {
 }
 
 fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<String>)) -> nouns::Pool {
+    let slots = describe_slots(pool);
+    let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
+    nouns::Pool {
+        name: pool.name.to_string(),
+        workers: pool.slots.wanted(),
+        queued: pool.queued.all(),
+        running: running as u32,
+        containment,
+        containment_note,
+        command: pool.program.as_ref().map(|program| program.command.clone()),
+        slots,
+    }
+}
+
+fn describe_slots(pool: &JobPool) -> Vec<nouns::Slot> {
     let describe_slot = |(index, slot): (u32, Occupancy)| {
         let job = match slot {
             Occupancy::Busy { unit: Unit::Job(id), .. } => Some(id.0),
@@ -132,16 +167,5 @@ fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<Strin
         Some(nouns::Slot { slot: index, pid, state, job, reason, program_pid, calls })
     };
 
-    let slots: Vec<nouns::Slot> = pool.slots.iter().filter_map(describe_slot).collect();
-    let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
-    nouns::Pool {
-        name: pool.name.to_string(),
-        workers: pool.slots.wanted(),
-        queued: pool.queued.all(),
-        running: running as u32,
-        containment,
-        containment_note,
-        command: pool.program.as_ref().map(|program| program.command.clone()),
-        slots,
-    }
+    pool.slots.iter().filter_map(describe_slot).collect()
 }

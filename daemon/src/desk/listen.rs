@@ -324,7 +324,8 @@ impl Desk {
     }
 }
 
-fn why_stopping(reason: StopReason) -> &'static str {
+/// Why an attempt is being ended, as a clause.
+pub(super) fn why_stopping(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Canceled => "it was canceled",
         StopReason::TimedOut => "its time is up",

@@ -26,6 +26,7 @@ mod pools;
 mod request;
 mod rights;
 mod room;
+mod sentence;
 mod signal;
 mod spool;
 mod submit;
@@ -33,6 +34,7 @@ mod submit;
 mod tests;
 mod unsynced;
 mod wait;
+mod why;
 
 use pool_proto::methods::Reply;
 use pool_proto::nouns::OnDisconnect;
@@ -279,6 +281,7 @@ impl Desk {
             Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
+            Request::Why(why) => self.on_why(request, job_ids(why.ids), core),
             Request::Events(events) => self.on_events(request, events, more, core),
             Request::Backup => self.on_backup(connection, request),
             Request::EndBackup => self.on_end_backup(connection, request),
@@ -360,6 +363,7 @@ impl Desk {
                 self.on_got(request, records, &missing, rest, core);
             }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next),
+            Answer::Line { request, pool, head } => self.on_inquired_line(request, &pool, head, core),
             Answer::PoolSet { request } => self.on_pool_set(request),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
@@ -405,6 +409,7 @@ impl Desk {
             Open::Getting => self.on_got_record(request, records.pop(), missing, core),
             Open::OpeningOutput => self.on_output_record(request, records.first(), missing),
             Open::Seeking(_) => self.on_sought(request, records.len() + rest.len(), missing),
+            Open::Inquiring(_) => self.on_inquired_records(request, records, missing, rest, core),
             Open::Listening(_) => self.on_listened_records(request, records),
             Open::Measuring(_)
             | Open::Submitting(_)

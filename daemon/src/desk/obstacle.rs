@@ -6,11 +6,12 @@
 
 use pool_proto::methods::{Canceled, Submitted};
 use pool_proto::nouns::{Dependency, Obstacle, ObstacleKind, Progress, ProgressEvent};
-use pool_proto::text::rfc3339;
+use pool_proto::text::unix_micros;
 use pool_proto::{OsText, Record, State};
 
 use super::Desk;
 use super::request::Open;
+use super::sentence::{self, Doings};
 use super::wait::{Wanted, progress};
 use crate::core::{Core, Reach, Stall};
 use crate::engine::{Move, Question};
@@ -20,35 +21,75 @@ use crate::job::{JobId, Place, RequestId, Until};
 /// that waits for very many jobs.
 pub const MOST_TOLD: u32 = 8;
 
+/// Where a job stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// It waits for something besides a slot, or its database cannot be written.
+    Obstructed(Obstacle),
+    /// It is in its pool's line.
+    InLine,
+    /// A worker has its attempt.
+    Running,
+    Ended,
+}
+
 impl Desk {
     /// Why a job does not go on, as its record has it.
     pub(super) fn obstacle_of(&self, record: &Record, core: &Core) -> Option<Obstacle> {
         let id = JobId(record.id);
-        let failure = self.changing.store_failure.as_deref();
-        match (record.state, failure) {
-            (state, _) if state.is_terminal() => None,
-            (_, Some(failure)) if core.is_ending(id) => Some(unwritten_end(id, failure)),
-            (_, Some(failure)) if core.reachable(id) == Reach::NotHanded => {
-                Some(unwritten_start(id, failure))
-            }
-            (State::Held, _) => Some(held(id, record.reason.as_deref())),
-            (State::Scheduled, _) => Some(scheduled(id, record.due_at.as_deref().unwrap_or_default())),
-            (State::Blocked, _) => Some(blocked(id, record.after.as_deref().unwrap_or_default())),
-            (State::Retrying, _) if record.due_at.is_some() => {
-                let due_at = record.due_at.as_deref().unwrap_or_default();
-                Some(retry(id, due_at, record.reason.as_deref()))
-            }
-            (State::Queued, _) if record.waits_for.is_some() => {
-                Some(turn(id, record.waits_for.unwrap_or_default(), record.unique.as_ref()))
-            }
-            (State::Queued | State::Retrying, _) if core.reachable(id) == Reach::Unknown => {
+        match self.standing_of(record, core, None) {
+            Standing::Obstructed(obstacle) => Some(obstacle),
+            Standing::InLine if core.reachable(id) == Reach::Unknown => {
                 let Stall { reason, lasts } = core.stall_of(&record.pool)?;
-                let reason = format!("job {id} waits: {reason}");
+                let reason = sentence::stalled(id, &reason);
                 let lasts = lasts.then_some(true);
                 Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason, lasts })
             }
-            (_, _) => None,
+            Standing::InLine | Standing::Running | Standing::Ended => None,
         }
+    }
+
+    /// Where a job stands, as far as its record and the core tell. `doings`: for who asks once, what the jobs
+    /// do that this one waits for; then it is also told how long it waits yet, which changes as time goes by.
+    pub(super) fn standing_of(&self, record: &Record, core: &Core, doings: Option<&Doings>) -> Standing {
+        let id = JobId(record.id);
+        let reason = record.reason.as_deref();
+        let due = || self.due_text(record, core, doings.is_some());
+        match (record.state, self.changing.store_failure.as_deref()) {
+            (State::Succeeded | State::Failed | State::Canceled | State::TimedOut | State::Lost, _) => {
+                Standing::Ended
+            }
+            (_, Some(failure)) if core.is_ending(id) => Standing::Obstructed(unwritten_end(id, failure)),
+            (_, Some(failure)) if core.reachable(id) == Reach::NotHanded => {
+                Standing::Obstructed(unwritten_start(id, failure))
+            }
+            (State::Held, _) => Standing::Obstructed(held(id, reason)),
+            (State::Scheduled, _) => Standing::Obstructed(scheduled(id, &due())),
+            (State::Blocked, _) => {
+                let after = record.after.as_deref().unwrap_or_default();
+                Standing::Obstructed(blocked(id, after, doings))
+            }
+            (State::Retrying, _) if record.due_at.is_some() => {
+                Standing::Obstructed(retry(id, &due(), reason))
+            }
+            (State::Queued, _) if record.waits_for.is_some() => Standing::Obstructed(turn(
+                id,
+                record.waits_for.unwrap_or_default(),
+                record.unique.as_ref(),
+                doings,
+            )),
+            (State::Queued | State::Retrying, _) if core.reachable(id) == Reach::Running => Standing::Running,
+            (State::Queued | State::Retrying, _) => Standing::InLine,
+            (State::Running | State::Stopping, _) => Standing::Running,
+        }
+    }
+
+    /// When a job is due, and with `is_counted` how long that is from now.
+    fn due_text(&self, record: &Record, core: &Core, is_counted: bool) -> String {
+        let Some(due_us) = record.due_at.as_deref().and_then(unix_micros) else {
+            return "its time".to_owned();
+        };
+        sentence::due(due_us, is_counted.then(|| core.left_until(self.now, due_us)))
     }
 
     /// Something has come in the way of an unknown number of jobs: the records of those that are waited for
@@ -81,7 +122,7 @@ impl Desk {
         let failure = self.changing.store_failure.as_deref();
         let obstacle = match (&moved.to, failure) {
             (Place::Waiting(Until::Person), _) => held(id, reason),
-            (Place::Waiting(Until::Time { due_us }), _) => retry(id, &rfc3339(*due_us), reason),
+            (Place::Waiting(Until::Time { due_us }), _) => retry(id, &sentence::due(*due_us, None), reason),
             (Place::Ended(_), Some(failure)) => unwritten_end(id, failure),
             (Place::Running(_), Some(failure)) if moved.confirm => unwritten_start(id, failure),
             // Only a submission puts a job there.
@@ -120,47 +161,36 @@ impl Desk {
     }
 }
 
+fn obstacle(id: JobId, kind: ObstacleKind, reason: String) -> Obstacle {
+    Obstacle { id: id.0, kind, reason, lasts: None }
+}
+
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
-    let reason = format!("job {id} is held: {}", reason.unwrap_or("a person has to decide"));
-    Obstacle { id: id.0, kind: ObstacleKind::Held, reason, lasts: None }
+    obstacle(id, ObstacleKind::Held, sentence::held(id, reason))
 }
 
-fn scheduled(id: JobId, due_at: &str) -> Obstacle {
-    let reason = format!("job {id} does not start before {due_at}");
-    Obstacle { id: id.0, kind: ObstacleKind::Scheduled, reason, lasts: None }
+fn scheduled(id: JobId, due: &str) -> Obstacle {
+    obstacle(id, ObstacleKind::Scheduled, sentence::scheduled(id, due))
 }
 
-fn blocked(id: JobId, after: &[Dependency]) -> Obstacle {
-    const NAMED: usize = 3;
-
-    let mut named: Vec<String> =
-        after.iter().take(NAMED).map(|dependency| dependency.id.to_string()).collect();
-    named.extend((after.len() > NAMED).then(|| "others".to_owned()));
-    let reason = format!("job {id} waits for the end of {}", named.join(", "));
-    Obstacle { id: id.0, kind: ObstacleKind::Blocked, reason, lasts: None }
+fn blocked(id: JobId, after: &[Dependency], doings: Option<&Doings>) -> Obstacle {
+    let others: Vec<JobId> = after.iter().map(|dependency| JobId(dependency.id)).collect();
+    obstacle(id, ObstacleKind::Blocked, sentence::blocked(id, &others, doings))
 }
 
-fn turn(id: JobId, before: u64, unique: Option<&OsText>) -> Obstacle {
+fn turn(id: JobId, before: u64, unique: Option<&OsText>, doings: Option<&Doings>) -> Obstacle {
     let name = unique.map(ToString::to_string).unwrap_or_default();
-    let reason =
-        format!("job {id} waits until job {before}, which has the unique name {name:?} too, has ended");
-    Obstacle { id: id.0, kind: ObstacleKind::Unique, reason, lasts: None }
+    obstacle(id, ObstacleKind::Unique, sentence::turn(id, JobId(before), &name, doings))
 }
 
-fn retry(id: JobId, due_at: &str, reason: Option<&str>) -> Obstacle {
-    let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    let reason = format!("job {id} waits for its next attempt, due at {due_at}{why}");
-    Obstacle { id: id.0, kind: ObstacleKind::Retry, reason, lasts: None }
+fn retry(id: JobId, due: &str, reason: Option<&str>) -> Obstacle {
+    obstacle(id, ObstacleKind::Retry, sentence::retry(id, due, reason))
 }
 
 fn unwritten_end(id: JobId, failure: &str) -> Obstacle {
-    let reason = format!("job {id} is over, but poold cannot write that into its database: {failure}");
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
+    obstacle(id, ObstacleKind::Store, sentence::unwritten_end(id, failure))
 }
 
 fn unwritten_start(id: JobId, failure: &str) -> Obstacle {
-    let reason = format!(
-        "job {id} cannot start: poold has to write that into its database first, and cannot: {failure}"
-    );
-    Obstacle { id: id.0, kind: ObstacleKind::Store, reason, lasts: None }
+    obstacle(id, ObstacleKind::Store, sentence::unwritten_start(id, failure))
 }

@@ -12,6 +12,7 @@ use super::listing::{Listing, Sought};
 use super::pools::PoolChange;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
+use super::why::Inquiry;
 use crate::job::{IdMap, JobId, RequestId};
 
 /// A request that has not been replied to in full: what it is about, with all that it owns.
@@ -33,6 +34,8 @@ pub enum Open {
     Listing(Box<Listing>),
     /// It wants to know which jobs do not exist.
     Seeking(Box<Sought>),
+    /// It wants to know what jobs wait for.
+    Inquiring(Box<Inquiry>),
     /// It is told what happens.
     Listening(Box<Listener>),
     /// A pool is on its way into the engine, or out of it.
@@ -68,6 +71,7 @@ impl Open {
             | Self::OpeningOutput
             | Self::Listing(_)
             | Self::Seeking(_)
+            | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
@@ -90,6 +94,7 @@ impl Open {
             | Self::OpeningOutput
             | Self::Listing(_)
             | Self::Seeking(_)
+            | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::RestartingPool(_)
             | Self::BackingUp

@@ -73,6 +73,7 @@ impl Desk {
             | Request::RemovePool(_)
             | Request::RestartPool(_)
             | Request::Absent(_)
+            | Request::Why(_)
             | Request::Events(_)
             | Request::Backup
             | Request::EndBackup => false,

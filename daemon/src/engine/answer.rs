@@ -114,6 +114,13 @@ pub enum Answer {
         records: Vec<Record>,
         next: Option<JobId>,
     },
+    /// The jobs at the beginning of a pool's line, in order; where these are fewer than
+    /// [`LINE_HEAD`](super::LINE_HEAD), the line holds nothing beyond them.
+    Line {
+        request: RequestId,
+        pool: Arc<str>,
+        head: Vec<Position>,
+    },
     CallbackBegun(Box<CallbackRun>),
     IdsReserved {
         below: u64,

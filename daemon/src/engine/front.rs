@@ -235,6 +235,7 @@ impl Front {
             | Answer::Overdue { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }
+            | Answer::Line { .. }
             | Answer::CallbackBegun(_)
             | Answer::IdsReserved { .. }
             | Answer::PoolSet { .. }

@@ -74,6 +74,10 @@ pub const FETCHED_BYTES: usize = 8 << 20;
 /// Records in one answer to [`Question::Records`] at most: commits wait for it.
 pub const MAX_RECORDS: usize = 500;
 
+/// Jobs in one answer to [`Question::Line`] at most, so that what it costs does not grow with the line. More
+/// than 1,000 are before a job that is not among them.
+pub const LINE_HEAD: usize = 1001;
+
 /// What may be large of a record.
 pub fn large_bytes(record: &Record) -> usize {
     let json = [&record.params, &record.value, &record.error].into_iter().flatten();
@@ -403,6 +407,7 @@ impl<B: Backing> Engine<B> {
                     *next = self.volatile.join(&page, records, *next);
                 }
             }
+            Answer::Line { pool, head, .. } => self.volatile.join_line(pool, head),
             Answer::Refused { request, .. } => self.pages.retain(|(other, _)| other != request),
             _ => {}
         }

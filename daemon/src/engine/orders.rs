@@ -192,6 +192,10 @@ pub fn records(request: u64, ids: &[u64]) -> Order {
     Order::Question(Question::Records { request: RequestId(request), ids })
 }
 
+pub fn line_of(request: u64, pool: &str) -> Order {
+    Order::Question(Question::Line { request: RequestId(request), pool: pool.into() })
+}
+
 pub fn page(request: u64, page: Page) -> Order {
     Order::Question(Question::Page { request: RequestId(request), page })
 }

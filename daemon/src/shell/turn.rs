@@ -188,6 +188,7 @@ fn route(said: Said, inbox: &mut Inbox) {
         Said::Answer(
             answer @ (Answer::Got { .. }
             | Answer::Listed { .. }
+            | Answer::Line { .. }
             | Answer::PoolSet { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pool_proto::methods::{List, Request, Wait};
+use pool_proto::methods::{List, Request, Wait, Why};
 use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
 use proptest::prelude::*;
 
@@ -429,7 +429,10 @@ pub fn take(world: &mut World, step: Step) {
             }
         }
         Step::ReleaseAny { ids } => _ = world.release(&ids),
-        Step::Get { id } => _ = world.get(id),
+        Step::Get { id } => {
+            world.get(id);
+            world.ask(Request::Why(Why { ids: vec![id] }));
+        }
         Step::List { limit } => _ = world.list(List { limit: Some(limit), ..List::default() }),
         Step::Output { id, missing } => {
             world.outputs_are_missing = missing;

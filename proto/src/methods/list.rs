@@ -1,8 +1,8 @@
-//! Reading what poold knows of jobs: `Get`, `List`, `Output`, `Absent`.
+//! Reading what poold knows of jobs: `Get`, `List`, `Output`, `Absent`, `Why`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::nouns::{Record, State};
+use crate::nouns::{Explanation, Record, State};
 
 /// Parameters of `Get`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,4 +75,22 @@ pub struct Absent {
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct AbsentIds {
     pub ids: Vec<u64>,
+}
+
+/// How many ids one request of [`Why`] can name.
+pub const MAX_EXPLAINED: usize = 500;
+
+/// Parameters of `Why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Why {
+    pub ids: Vec<u64>,
+}
+
+/// Reply of `Why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Explained {
+    pub jobs: Vec<Explanation>,
 }

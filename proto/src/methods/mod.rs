@@ -31,7 +31,10 @@ use crate::refusal::Refusal;
 use crate::wire::message::RequestEnvelope;
 pub use backup::{Backup, BackupBegun, EndBackup};
 pub use events::Events;
-pub use list::{Absent, AbsentIds, Get, Got, List, Listed, MAX_ABSENT, Output, OutputOpened};
+pub use list::{
+    Absent, AbsentIds, Explained, Get, Got, List, Listed, MAX_ABSENT, MAX_EXPLAINED, Output, OutputOpened,
+    Why,
+};
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool};
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{Cancel, Canceled, MAX_RELEASED, Release, Signal};
@@ -75,6 +78,7 @@ table::methods! {
     RestartPool(RestartPool)    -> PoolRestarting;
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
+    Why(Why)                    -> Explained, long;
     Events(Events)              -> Happening;
     Backup                      -> BackupBegun;
     EndBackup                   -> Empty;
@@ -97,6 +101,7 @@ table::replies! {
     PoolRestarting(PoolRestarting),
     Condition(Box<Condition>),
     AbsentIds(AbsentIds),
+    Explained(Explained),
     // The same happening goes to every client that listens.
     Happening(Arc<Happening>),
     BackupBegun(BackupBegun),

@@ -1,6 +1,7 @@
 //! The types that the methods share. What a member means is said in the interface's description, once.
 
 pub mod condition;
+pub mod explanation;
 pub mod happening;
 pub mod job;
 pub mod limits;
@@ -10,6 +11,7 @@ pub mod record;
 pub mod state;
 
 pub use condition::{Condition, Ending, Incident, Stuck, Swept};
+pub use explanation::{Explanation, ExplanationKind};
 pub use happening::{Happening, HappeningKind};
 pub use job::{
     DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT,

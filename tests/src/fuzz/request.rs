@@ -97,6 +97,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::RemovePool(remove) => of(remove),
         Request::RestartPool(restart) => of(restart),
         Request::Absent(absent) => of(absent),
+        Request::Why(why) => of(why),
         Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),
     }

@@ -57,6 +57,7 @@ enum Owed {
     Sync(RequestId),
     Records(RequestId, Vec<JobId>),
     Page(RequestId),
+    Line(RequestId, Arc<str>),
     Release(RequestId),
     Pool(RequestId),
     Hold(RequestId),
@@ -142,6 +143,9 @@ impl Outside {
                     self.owed.push_back(Owed::Records(request, ids))
                 }
                 Effect::Ask(Question::Page { request, .. }) => self.owed.push_back(Owed::Page(request)),
+                Effect::Ask(Question::Line { request, pool }) => {
+                    self.owed.push_back(Owed::Line(request, pool))
+                }
                 Effect::Change(Change::Release { request, .. }) => {
                     self.owed.push_back(Owed::Release(request))
                 }
@@ -260,6 +264,7 @@ impl Outside {
             18 => Request::EndBackup,
             19 => request("AddPool", json!({"name": format!("p{id}"), "workers": 1, "command": ["x"]})),
             20 => request("RemovePool", json!({"name": format!("p{id}")})),
+            21 => request("Why", json!({"ids": [id, id + 1]})),
             _ => request("RestartPool", json!({"name": "square"})),
         };
 
@@ -302,12 +307,18 @@ impl Outside {
                 }
             }
             Owed::Sync(request) => self.handle(Event::Fact(Fact::Synced { request })),
-            Owed::Records(request, _) | Owed::Page(request) if refuse => self.handle(refused(request)),
+            Owed::Records(request, _) | Owed::Page(request) | Owed::Line(request, _) if refuse => {
+                self.handle(refused(request));
+            }
             Owed::Records(request, ids) => self.got(request, &ids, how),
             Owed::Page(request) => {
                 let records = vec![record(1, "failed")];
                 let next = (how % 2 == 1).then_some(JobId(1));
                 self.handle(Event::Answer(Answer::Listed { request, records, next }));
+            }
+            Owed::Line(request, pool) => {
+                let head = (1..u64::from(how % 8)).map(|id| position(id, 0)).collect();
+                self.handle(Event::Answer(Answer::Line { request, pool, head }));
             }
             Owed::Release(request) | Owed::Pool(request) if refuse => self.handle(refused(request)),
             Owed::Release(request) => {
@@ -383,7 +394,7 @@ impl Outside {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ask = (0_usize..4, 0_usize..22, any::<bool>(), 0_u64..6);
+    let ask = (0_usize..4, 0_usize..23, any::<bool>(), 0_u64..6);
     prop_oneof![
         2 => Just(Step::Connect),
         12 => ask.prop_map(|(connection, kind, more, id)| Step::Ask { connection, kind, more, id }),

@@ -8,6 +8,7 @@ mod reading;
 mod room;
 mod submissions;
 mod waiting;
+mod why;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::{Denial, LaneId, PoolId, SlotId};
 use crate::engine::{Change, Conditional, Offer, Page, Restored, Turns};
-use crate::job::{Place, ProcessId, Ready, Tries, Work};
+use crate::job::{Place, Position, ProcessId, Ready, Tries, Work};
 
 /// The user that everything belongs to.
 pub const OWNER: UserId = UserId::new(1000);
@@ -248,6 +249,10 @@ pub fn record(id: u64, state: &str) -> Record {
     serde_json::from_value(value).unwrap()
 }
 
+pub fn position(id: u64, priority: i32) -> Position {
+    Position { priority: std::cmp::Reverse(priority), id: JobId(id) }
+}
+
 // ---- effects as lines ----
 
 pub fn lines(effects: Vec<Effect>) -> Vec<String> {
@@ -291,6 +296,7 @@ pub fn line(effect: &Effect) -> String {
         Effect::Ask(Question::Page { request, page: Page { after, limit, .. } }) => {
             format!("{request} asks {limit} after {}", after.map_or(0, |id| id.0))
         }
+        Effect::Ask(Question::Line { request, pool }) => format!("{request} asks the line of {pool}"),
         Effect::Change(Change::Release { request, ids }) => format!("{request} releases {}", list(ids)),
         Effect::Change(Change::SetPool { request, name, value }) => {
             format!("{request} {} pool {name}", if value.is_some() { "keeps" } else { "forgets" })

@@ -1,5 +1,6 @@
 //! Who gets into a line, in which order, and what waits outside.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use pool_proto::text::rfc3339;
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Conditional, Dequeued, Move, Order, Turns};
+use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Turns};
 use crate::job::{
-    Holdup, JobId, Key, Place, Ready, RequestId, Retries, StopReason, Tie, Tries, Unique, Work,
+    Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Tie, Tries, Unique, Work,
 };
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
@@ -380,4 +381,32 @@ pub fn an_attempt_may_end_a_wait_itself(trial: &mut Trial) {
     assert_eq!(woken, Answer::Woken { jobs: vec![], callbacks: vec![], next_us: None });
     assert_eq!([1, 2, 3].map(|id| trial.record(id).state), [State::Running, State::Failed, State::Queued]);
     assert_eq!(trial.restart().next_due_us, None);
+}
+
+pub fn the_beginning_of_a_line_is_told_and_no_more(trial: &mut Trial) {
+    let head = |trial: &mut Trial, pool: &str| match trial.answer(line_of(4, pool)) {
+        Answer::Line { request: RequestId(4), pool: of, head } if *of == *pool => head,
+        other => panic!("{other:?}"),
+    };
+    let ids = |head: Vec<Position>| head.iter().map(|position| position.id.0).collect::<Vec<u64>>();
+    let of = |pool: &str, priority| {
+        Arc::new(Work { pool: pool.into(), priority, ..Work::clone(&work(&["a"], &[])) })
+    };
+
+    trial.insert(1, vec![of("default", 0), of("other", 9), of("default", 0), of("default", 5), retried()]);
+    let told = head(trial, "default");
+    let wanted = [(5, 4), (0, 1), (0, 3), (0, 5)];
+    assert_eq!(told, wanted.map(|(priority, id)| Position { priority: Reverse(priority), id: JobId(id) }));
+    assert_eq!((ids(head(trial, "other")), head(trial, "no such pool")), (vec![2], vec![]));
+
+    trial.quietly(vec![start(1, 1), start(5, 1), wait(5, 1, 1, NOW_US)]);
+    assert_eq!(ids(head(trial, "default")), [4, 3], "what runs or waits for a time is in no line");
+    trial.answer(wake(NOW_US, 9));
+    trial.run(vec![cancel(3)]);
+    trial.restart();
+    assert_eq!(ids(head(trial, "default")), [4, 5]);
+
+    trial.insert(6, vec![of("default", 0); LINE_HEAD]);
+    let told = ids(head(trial, "default"));
+    assert_eq!((told.len(), told[..3].to_vec(), told.last()), (LINE_HEAD, vec![4, 5, 6], Some(&1004)));
 }

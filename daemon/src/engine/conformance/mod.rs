@@ -212,6 +212,7 @@ macro_rules! stories {
                 a_key_decides_before_a_unique_name,
                 who_has_not_ended_by_its_deadline_is_told,
                 a_line_goes_by_priority_and_then_by_id,
+                the_beginning_of_a_line_is_told_and_no_more,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
                 an_attempt_may_end_a_wait_itself,

@@ -171,7 +171,7 @@ impl Memory {
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
             Order::Change(Change::SetPool { .. })
-            | Order::Question(Question::Page { .. })
+            | Order::Question(Question::Page { .. } | Question::Line { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
         };
@@ -211,6 +211,11 @@ impl Memory {
             Order::Question(Question::Page { request, page }) => {
                 let (records, next) = self.page(&page);
                 self.answer(Answer::Listed { request, records, next });
+            }
+            Order::Question(Question::Line { request, pool }) => {
+                let mut head = Vec::new();
+                self.join_line(&pool, &mut head);
+                self.answer(Answer::Line { request, pool, head });
             }
             Order::Chore(chore) => self.do_chore(chore),
             Order::Overdue { after, until_us, limit } => {

@@ -10,7 +10,7 @@ use pool_proto::text::rfc3339;
 use super::{Delivery, Memory, Row};
 use crate::engine::large_bytes;
 use crate::engine::{
-    ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LastEnd, MAX_RECORDS, Page, Restored, Tied,
+    ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
 use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
 
@@ -127,6 +127,14 @@ impl Memory {
         let is_cut = records.len() > fitting;
         records.truncate(fitting);
         if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
+    }
+
+    /// Adds its jobs to the beginning of a line that another backing has answered, each in its place.
+    pub fn join_line(&self, pool: &str, head: &mut Vec<Position>) {
+        let Some(line) = self.lines.get(pool) else { return };
+        head.extend(line.iter().take(LINE_HEAD));
+        head.sort_unstable();
+        head.truncate(LINE_HEAD);
     }
 
     /// A job's record, if the job is here. Output files are not named: volatile jobs have none.

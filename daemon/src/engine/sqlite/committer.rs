@@ -528,9 +528,11 @@ impl Committer {
     fn unread(&mut self, order: Order, error: &rusqlite::Error) -> Option<Order> {
         let reason = fault::explain(error, &self.state_dir);
         let answer = match order {
-            Order::Question(Question::Records { request, .. } | Question::Page { request, .. }) => {
-                Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } }
-            }
+            Order::Question(
+                Question::Records { request, .. }
+                | Question::Page { request, .. }
+                | Question::Line { request, .. },
+            ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
             Order::Fetch { pool, .. } if fault::is_damage(error) => {
                 Answer::Fetched { pool, jobs: Vec::new(), complete: true }
@@ -601,6 +603,7 @@ impl Committer {
             },
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
+            Order::Question(Question::Line { request, .. }) => ("line", unreadable(request, reason)),
             Order::Fetch { pool, .. } => {
                 ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
             }

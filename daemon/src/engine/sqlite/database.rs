@@ -160,6 +160,10 @@ impl Database {
                 let (records, next) = queries::list(connection, layout, page)?;
                 Ok(Some(Answer::Listed { request: *request, records, next }))
             }
+            Order::Question(Question::Line { request, pool }) => {
+                let head = queries::line_head(connection, pool)?;
+                Ok(Some(Answer::Line { request: *request, pool: pool.clone(), head }))
+            }
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
                 Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))

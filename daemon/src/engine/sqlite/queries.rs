@@ -1,6 +1,7 @@
-//! What is read page by page: the queue of a pool, and listings. No page is long, and none looks at more than
-//! a bounded number of rows, since commits wait for it.
+//! What is read page by page: the queue of a pool, and listings; and where jobs are in a line. No page is long,
+//! and none looks at more than a bounded number of rows, since commits wait for it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use pool_proto::{Record, State};
@@ -10,7 +11,7 @@ use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
 use super::insert::rank;
 use super::records::{self, Layout, ReadyColumn};
-use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, MAX_RECORDS, Page, large_bytes};
+use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, LINE_HEAD, MAX_RECORDS, Page, large_bytes};
 use crate::job::{JobId, Position, Ready};
 
 /// Jobs on a page at most.
@@ -30,6 +31,25 @@ columns! {
                       OR state = 'held' OR state = 'retrying'
                          OR state = 'scheduled' OR state = 'blocked')
                    AND state = ?2 AND id > ?1 ORDER BY id";
+}
+
+columns! {
+    /// A job's place in its line.
+    PlaceColumn { rank, id }
+    OF_POOL: "FROM jobs INDEXED BY jobs_queue
+              WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1
+              ORDER BY rank, id LIMIT ?2";
+}
+
+/// The places of the first jobs in a pool's line, which the index alone has.
+pub fn line_head(connection: &Connection, pool: &str) -> Result<Vec<Position>> {
+    let mut select = connection.prepare_cached(PlaceColumn::OF_POOL)?;
+    let places = select.query_map(params![pool, LINE_HEAD as i64], |row| {
+        let columns = Columns::of(row);
+        let priority = records::priority(columns.get(PlaceColumn::rank)?)?;
+        Ok(Position { priority: Reverse(priority), id: columns.get(PlaceColumn::id)? })
+    })?;
+    places.collect()
 }
 
 /// The next queued jobs of a pool, and whether there are none beyond them.

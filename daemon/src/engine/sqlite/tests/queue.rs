@@ -9,6 +9,7 @@ use pool_proto::nouns::{ResultKind, State};
 use super::{nothing_to_tell, open, options};
 use crate::engine::orders::*;
 use crate::engine::sqlite::deadlines::DeadlineColumn;
+use crate::engine::sqlite::queries::PlaceColumn;
 use crate::engine::sqlite::records::ReadyColumn;
 use crate::engine::sqlite::{Durability, Options, Sqlite};
 use crate::engine::{Answer, Boot, Move};
@@ -16,6 +17,20 @@ use crate::job::{Call, Holdup, JobKind, Place, Position, Retries, Tries, Until, 
 
 fn of_priority(priority: i32) -> Arc<Work> {
     Arc::new(Work { priority, ..Work::clone(&work(&["a"], &[])) })
+}
+
+/// The index has them in their order, so nothing is sorted, however long the line is.
+#[test]
+fn the_places_of_a_line_are_read_from_its_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let plan = store.inspect(|connection| {
+        let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", PlaceColumn::OF_POOL)).unwrap();
+        let steps = select.query_map(("default", 9), |row| row.get(3)).unwrap();
+        steps.map(Result::unwrap).collect::<Vec<String>>()
+    });
+    assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_queue (pool=?)"]);
+    store.close();
 }
 
 #[test]

@@ -1,0 +1,223 @@
+//! What is said of where a job stands, as sentences: to those who wait for it
+//! ([`obstacle`](super::obstacle)), and to those who ask ([`why`](super::why)).
+
+use std::time::Duration;
+
+use pool_proto::nouns::{Slot, SlotState};
+use pool_proto::text::{about, rfc3339_short};
+use pool_proto::{Record, State};
+
+use crate::engine::LINE_HEAD;
+use crate::job::{IdMap, JobId};
+
+/// What jobs do that others wait for, in a few words.
+pub type Doings = IdMap<JobId, String>;
+
+/// So many of the jobs that a job waits for are named.
+pub const NAMED: usize = 3;
+
+/// So many of the jobs are named that the slots of a pool have.
+const NAMED_IN_SLOTS: usize = 8;
+
+/// So many jobs at least are before one that is [`InLine::Beyond`], whose sentence says "more than 1,000".
+const _: () = assert!(LINE_HEAD == 1001);
+
+/// Where a job is in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InLine {
+    /// Counted from 1.
+    At(u32),
+    /// Behind all that are counted.
+    Beyond,
+    /// It comes or goes in this moment.
+    Unfound,
+}
+
+// ---- what it waits for ----
+
+pub fn held(id: JobId, reason: Option<&str>) -> String {
+    let reason = reason.unwrap_or("a person has to decide");
+    format!("job {id} is held: {reason}; `poolctl release {id}` lets it go")
+}
+
+pub fn scheduled(id: JobId, due: &str) -> String {
+    format!("job {id} does not start before {due}")
+}
+
+/// `doings`: what the others do, where that is told.
+pub fn blocked(id: JobId, others: &[JobId], doings: Option<&Doings>) -> String {
+    let mut named: Vec<String> = others.iter().take(NAMED).map(|&other| named(other, doings)).collect();
+    named.extend((others.len() > NAMED).then(|| "others".to_owned()));
+    format!("job {id} waits for the end of {}", named.join(", "))
+}
+
+pub fn turn(id: JobId, before: JobId, name: &str, doings: Option<&Doings>) -> String {
+    let before = named(before, doings);
+    format!("job {id} waits until job {before}, which has the unique name {name:?} too, has ended")
+}
+
+pub fn retry(id: JobId, due: &str, reason: Option<&str>) -> String {
+    let why = because(reason);
+    format!("job {id} waits for its next attempt, due at {due}{why}")
+}
+
+/// `reason`: why its pool starts nothing.
+pub fn stalled(id: JobId, reason: &str) -> String {
+    format!("job {id} waits: {reason}")
+}
+
+pub fn unwritten_end(id: JobId, failure: &str) -> String {
+    format!("job {id} is over, but poold cannot write that into its database: {failure}")
+}
+
+pub fn unwritten_start(id: JobId, failure: &str) -> String {
+    format!("job {id} cannot start: poold has to write that into its database first, and cannot: {failure}")
+}
+
+/// A job in its line. `why`: what keeps its pool from starting it.
+pub fn in_line(id: JobId, place: InLine, why: &str) -> String {
+    match place {
+        InLine::At(place) => format!("job {id} is {} in line; {why}", ordinal(place)),
+        InLine::Beyond => format!("job {id} is in line, more than 1,000 jobs are before it; {why}"),
+        InLine::Unfound => format!("job {id} is just entering or leaving its line"),
+    }
+}
+
+/// How many slots of a pool have work, and which; and what is wrong with the first one that is not well.
+pub fn slots(pool: &str, slots: &[Slot]) -> String {
+    let jobs: Vec<u64> = slots.iter().filter_map(|slot| slot.job).collect();
+    let count = slots.len();
+    let noun = if count == 1 { "slot" } else { "slots" };
+    let busy = match jobs.len() {
+        0 => format!("none of {count} {noun} is busy"),
+        1 => format!("1 of {count} {noun} is busy (job {})", jobs[0]),
+        busy => format!("{busy} of {count} {noun} are busy (jobs {})", listed(&jobs)),
+    };
+    let is_well = |slot: &&Slot| matches!(slot.state, SlotState::Idle | SlotState::Busy);
+    let unwell = slots.iter().find(|slot| !is_well(slot));
+    let unwell = unwell.map(|slot| format!("; slot {} is {}", slot.slot, unwell_as(slot)));
+    format!("pool {pool}: {busy}{}", unwell.unwrap_or_default())
+}
+
+fn unwell_as(slot: &Slot) -> String {
+    slot.state.as_str().replace('_', " ") + &because(slot.reason.as_deref())
+}
+
+fn listed(jobs: &[u64]) -> String {
+    let named: Vec<String> = jobs.iter().take(NAMED_IN_SLOTS).map(u64::to_string).collect();
+    let named = named.join(", ");
+    match jobs.len().saturating_sub(NAMED_IN_SLOTS) {
+        0 => named,
+        others => format!("{named} and {others} more"),
+    }
+}
+
+// ---- what it does ----
+
+/// A job of which an attempt runs. `lasted`: since its start, where that is written.
+pub fn running(record: &Record, lasted: Option<Duration>) -> String {
+    let Some(ran) = ran(record, lasted) else { return format!("job {} has just been started", record.id) };
+    format!("job {} {ran}", record.id)
+}
+
+/// A job whose attempt is being ended. `why`: a clause, where it is known.
+pub fn stopping(record: &Record, why: Option<&str>, lasted: Option<Duration>) -> String {
+    let why = because(why);
+    let ran = ran(record, lasted).map(|ran| format!("; it {ran}")).unwrap_or_default();
+    format!("job {} is being ended{why}{ran}", record.id)
+}
+
+fn ran(record: &Record, lasted: Option<Duration>) -> Option<String> {
+    let lasted = about(lasted?);
+    let slot = record.slot.map(|slot| format!(", slot {slot}")).unwrap_or_default();
+    Some(format!("has run for {lasted} (attempt {}{slot})", record.attempt))
+}
+
+/// A job that has ended. `ago`: since its end.
+pub fn ended(record: &Record, ago: Duration) -> String {
+    let state = record.state.as_str().replace('_', " ");
+    let code = record.exit_code.map(|code| format!(", exit code {code}"));
+    let signal = record.signal.map(|signal| format!(", signal {signal}"));
+    let how = code.or(signal).unwrap_or_default();
+    let why = because(record.reason.as_deref());
+    format!("job {} ended {} ago: {state}{how}{why}", record.id, about(ago))
+}
+
+/// What a job does that others wait for, in a few words.
+pub fn doing(record: &Record, lasted: Option<Duration>) -> String {
+    match (record.state, lasted) {
+        (State::Running | State::Stopping, Some(lasted)) => {
+            format!("{} for {}", State::Running.as_str(), about(lasted))
+        }
+        (state, _) => state.as_str().replace('_', " "),
+    }
+}
+
+// ---- parts of them ----
+
+/// A point in time, in microseconds since 1970. `left`: how long it is until then, where that is told.
+pub fn due(due_us: i64, left: Option<Duration>) -> String {
+    let due_at = rfc3339_short(due_us);
+    match left {
+        Some(left) if left.as_secs() == 0 => format!("{due_at} (now)"),
+        Some(left) => format!("{due_at} (in {})", about(left)),
+        None => due_at,
+    }
+}
+
+fn named(id: JobId, doings: Option<&Doings>) -> String {
+    let doing = doings.and_then(|doings| doings.get(&id));
+    doing.map_or_else(|| id.to_string(), |doing| format!("{id} ({doing})"))
+}
+
+fn because(why: Option<&str>) -> String {
+    why.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        (_, _) => "th",
+    };
+    format!("{number}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_a_line() {
+        let numbers = [1, 2, 3, 4, 11, 12, 13, 21, 102, 111, 1000].map(ordinal);
+        let wanted = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th", "1000th"];
+        assert_eq!(numbers, wanted);
+    }
+
+    #[test]
+    fn some_of_many_are_named() {
+        let jobs: Vec<u64> = (1..=10).collect();
+        assert_eq!(
+            (listed(&jobs), listed(&jobs[..2])),
+            ("1, 2, 3, 4, 5, 6, 7, 8 and 2 more".into(), "1, 2".into())
+        );
+        let others: Vec<JobId> = jobs.into_iter().map(JobId).collect();
+        assert_eq!(blocked(JobId(11), &others, None), "job 11 waits for the end of 1, 2, 3, others");
+        let doings: Doings = [(JobId(2), "held".to_owned())].into_iter().collect();
+        assert_eq!(
+            blocked(JobId(11), &others[..2], Some(&doings)),
+            "job 11 waits for the end of 1, 2 (held)"
+        );
+    }
+
+    #[test]
+    fn a_point_in_time_and_how_long_it_is_until_then() {
+        let at = 1_795_946_400_000_001;
+        let left = |seconds: u64| due(at, Some(Duration::from_millis(seconds * 1000 + 900)));
+        assert_eq!(due(at, None), "2026-11-29T10:00:00Z");
+        assert_eq!(left(0), "2026-11-29T10:00:00Z (now)");
+        assert_eq!(left(7800), "2026-11-29T10:00:00Z (in 2 h 10 min)");
+    }
+}

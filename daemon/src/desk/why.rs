@@ -1,0 +1,255 @@
+//! What jobs wait for, or do instead: `Why`.
+//!
+//! A request reads the records of its jobs and of those that they wait for, then the beginnings of the lines
+//! that they are in, one line at a time, lest others wait long for the engine. What it then tells comes from
+//! these and from the core as it is by then.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_proto::methods::{Explained, MAX_EXPLAINED};
+use pool_proto::nouns::{Explanation, ExplanationKind};
+use pool_proto::text::unix_micros;
+use pool_proto::{Record, Refusal, State};
+
+use super::Desk;
+use super::listen::why_stopping;
+use super::obstacle::Standing;
+use super::request::Open;
+use super::sentence::{self, Doings, InLine, NAMED};
+use crate::core::Core;
+use crate::engine::{LINE_HEAD, Question};
+use crate::job::{IdMap, IdSet, JobId, Position, RequestId};
+
+/// So many of the jobs that the slots of a pool have are told.
+const MAX_BUSY: usize = 100;
+
+/// Jobs of which a client wants to know what they wait for.
+#[derive(Debug, Default)]
+pub struct Inquiry {
+    /// As the client named them, each once.
+    ids: Vec<JobId>,
+    /// Theirs, without what may be large.
+    records: IdMap<JobId, Record>,
+    /// What they and those that they wait for do.
+    doings: Doings,
+    /// Those of the jobs that are in their lines by their records.
+    in_line: IdSet<JobId>,
+    /// The beginnings of lines that have been read.
+    lines: BTreeMap<Arc<str>, Vec<Position>>,
+    unread_records: Vec<JobId>,
+    unread_lines: BTreeSet<Arc<str>>,
+    /// Records that the engine has been asked for and has not answered.
+    awaited: usize,
+    /// Jobs that had left their line before that was read, and whose records are therefore read once more.
+    read_again: IdSet<JobId>,
+}
+
+/// A record that was read, and what the desk makes of it.
+struct Read {
+    record: Record,
+    doing: String,
+    is_in_line: bool,
+}
+
+impl Inquiry {
+    fn new(ids: Vec<JobId>) -> Self {
+        Self { unread_records: ids.clone(), ids, ..Self::default() }
+    }
+
+    /// What is to be read next. Nothing where all is known.
+    fn next_question(&mut self, request: RequestId) -> Option<Question> {
+        if !self.unread_records.is_empty() {
+            let ids = std::mem::take(&mut self.unread_records);
+            self.awaited = ids.len();
+            return Some(Question::Records { request, ids });
+        }
+        let pool = self.unread_lines.pop_first()?;
+        Some(Question::Line { request, pool })
+    }
+
+    fn take_in(&mut self, read: Read) {
+        let Read { record, doing, is_in_line } = read;
+        let id = JobId(record.id);
+        self.doings.insert(id, doing);
+        if !self.ids.contains(&id) {
+            return;
+        }
+
+        let unknown = waits_for(&record).take(NAMED).filter(|other| !self.doings.contains_key(other));
+        self.unread_records.extend(unknown);
+        self.in_line.remove(&id);
+        if is_in_line {
+            self.in_line.insert(id);
+            self.unread_lines.insert(Arc::from(record.pool.as_str()));
+        }
+        self.records.insert(id, record);
+    }
+
+    /// A line has been read. Jobs that were in it by their records, and are not, are looked at once more.
+    fn take_in_line(&mut self, pool: &Arc<str>, head: Vec<Position>) {
+        self.lines.insert(pool.clone(), head);
+        let has_left = |record: &&Record| *record.pool == **pool && self.place_of(record) == InLine::Unfound;
+        let in_line = self.in_line.iter().filter_map(|id| self.records.get(id));
+        let left: Vec<JobId> = in_line.filter(has_left).map(|record| JobId(record.id)).collect();
+        let again = left.into_iter().filter(|&id| self.read_again.insert(id));
+        self.unread_records.extend(again);
+    }
+
+    fn place_of(&self, record: &Record) -> InLine {
+        let position = Position { priority: Reverse(record.priority), id: JobId(record.id) };
+        let Some(head) = self.lines.get(record.pool.as_str()) else { return InLine::Unfound };
+        match head.binary_search(&position) {
+            Ok(before) => InLine::At(u32::try_from(before + 1).unwrap_or(u32::MAX)),
+            Err(LINE_HEAD) => InLine::Beyond,
+            Err(_) => InLine::Unfound,
+        }
+    }
+}
+
+/// The jobs whose ends a job waits for.
+fn waits_for(record: &Record) -> impl Iterator<Item = JobId> {
+    let after = record.after.iter().flatten().map(|dependency| dependency.id);
+    after.chain(record.waits_for).map(JobId)
+}
+
+/// A record without what may be large.
+fn without_work(record: Record) -> Record {
+    Record { argv: None, params: None, value: None, error: None, callbacks: Vec::new(), ..record }
+}
+
+impl Desk {
+    // ---- what is read ----
+
+    pub(super) fn on_why(&mut self, request: RequestId, mut ids: Vec<JobId>, core: &Core) {
+        let mut named = IdSet::default();
+        ids.retain(|&id| named.insert(id));
+        if ids.len() > MAX_EXPLAINED {
+            let parameter = format!("ids: at most {MAX_EXPLAINED} at once");
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
+        self.requests.insert(request, Open::Inquiring(Box::new(Inquiry::new(ids))));
+        self.go_on_inquiring(request, core);
+    }
+
+    pub(super) fn on_inquired_records(
+        &mut self,
+        request: RequestId,
+        records: Vec<Record>,
+        missing: &[JobId],
+        rest: Vec<JobId>,
+        core: &Core,
+    ) {
+        let answered = records.len() + missing.len() + rest.len();
+        let read: Vec<Read> = records.into_iter().map(|record| self.read(record, core)).collect();
+        let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
+        // Of the jobs that others wait for, one may have been pruned since.
+        if let Some(id) = missing.iter().find(|id| inquiry.ids.contains(id)) {
+            return self.refuse_missing(request, &[*id]);
+        }
+
+        inquiry.awaited = inquiry.awaited.saturating_sub(answered);
+        inquiry.unread_records.extend(rest);
+        read.into_iter().for_each(|read| inquiry.take_in(read));
+        self.go_on_inquiring(request, core);
+    }
+
+    pub(super) fn on_inquired_line(
+        &mut self,
+        request: RequestId,
+        pool: &Arc<str>,
+        head: Vec<Position>,
+        core: &Core,
+    ) {
+        let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
+        inquiry.take_in_line(pool, head);
+        self.go_on_inquiring(request, core);
+    }
+
+    /// Asks for what is still to be read, or replies.
+    fn go_on_inquiring(&mut self, request: RequestId, core: &Core) {
+        let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
+        if inquiry.awaited > 0 {
+            return; // The answer comes in parts.
+        }
+        if let Some(question) = inquiry.next_question(request) {
+            return self.ask(question);
+        }
+
+        let Some(Open::Inquiring(inquiry)) = self.requests.get(request) else { return };
+        let records = inquiry.ids.iter().filter_map(|id| inquiry.records.get(id));
+        let jobs = records.map(|record| self.explain(record, inquiry, core)).collect();
+        self.reply(request, Explained { jobs }, true);
+    }
+
+    fn read(&self, record: Record, core: &Core) -> Read {
+        let is_in_line = matches!(self.standing_of(&record, core, None), Standing::InLine);
+        let doing = sentence::doing(&record, self.since(record.started_at.as_deref()));
+        Read { record: without_work(record), doing, is_in_line }
+    }
+
+    // ---- what is told ----
+
+    fn explain(&self, record: &Record, inquiry: &Inquiry, core: &Core) -> Explanation {
+        match self.standing_of(record, core, Some(&inquiry.doings)) {
+            Standing::Obstructed(obstacle) => explanation(record, obstacle.kind.into(), obstacle.reason),
+            Standing::InLine => explain_line(record, inquiry.place_of(record), core),
+            Standing::Running => {
+                explanation(record, ExplanationKind::Running, self.running_sentence(record, core))
+            }
+            Standing::Ended => {
+                let ago = self.since(record.ended_at.as_deref()).unwrap_or_default();
+                explanation(record, ExplanationKind::Ended, sentence::ended(record, ago))
+            }
+        }
+    }
+
+    fn running_sentence(&self, record: &Record, core: &Core) -> String {
+        let is_written = matches!(record.state, State::Running | State::Stopping);
+        let lasted = self.since(record.started_at.as_deref()).filter(|_| is_written);
+        let why = core.stop_of(JobId(record.id)).map(why_stopping);
+        if why.is_some() || record.state == State::Stopping {
+            return sentence::stopping(record, why, lasted);
+        }
+        sentence::running(record, lasted)
+    }
+
+    /// How long ago that was.
+    fn since(&self, at: Option<&str>) -> Option<Duration> {
+        let past_us = self.now.wall_us.saturating_sub(unix_micros(at?)?);
+        Some(Duration::from_micros(past_us.max(0).unsigned_abs()))
+    }
+}
+
+fn explain_line(record: &Record, place: InLine, core: &Core) -> Explanation {
+    let slots = core.slots_of(&record.pool);
+    let (kind, why) = match core.stall_of(&record.pool) {
+        Some(stall) => (ExplanationKind::Pool, stall.reason),
+        None => (ExplanationKind::Line, sentence::slots(&record.pool, &slots)),
+    };
+    let position = match place {
+        InLine::At(position) => Some(position),
+        InLine::Beyond | InLine::Unfound => None,
+    };
+    let busy = slots.iter().filter_map(|slot| slot.job).take(MAX_BUSY).collect();
+    let reason = sentence::in_line(JobId(record.id), place, &why);
+    Explanation { position, busy: Some(busy), ..explanation(record, kind, reason) }
+}
+
+/// What is told of every job.
+fn explanation(record: &Record, kind: ExplanationKind, reason: String) -> Explanation {
+    let others: Vec<u64> = waits_for(record).map(|id| id.0).collect();
+    Explanation {
+        id: record.id,
+        state: record.state,
+        kind,
+        reason,
+        pool: record.pool.clone(),
+        position: None,
+        busy: None,
+        due_at: record.due_at.clone(),
+        waits_for: (!others.is_empty()).then_some(others),
+    }
+}
