@@ -25,8 +25,8 @@ impl<'a> JobsDocument<'a> {
     }
 }
 
-/// The whole record as text, one line for each member.
-pub fn describe(record: &Record) -> String {
+/// The whole record as text, one line for each member. `why`: what the job waits for.
+pub fn describe(record: &Record, why: Option<String>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -42,6 +42,7 @@ pub fn describe(record: &Record) -> String {
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());
+    line("why", why);
     line("command", record.argv.as_deref().map(command_line));
     line("call", record.method.as_ref().map(|_| work_line(record)));
     line("progress", record.progress.as_ref().map(progress::describe));

@@ -19,6 +19,7 @@ mod shutdown;
 mod submission;
 mod submit;
 mod wait;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -143,6 +144,7 @@ verbs! {
     Call("call", call::CallOptions);
     Wait("wait", wait::WaitOptions);
     Show("show", show::ShowOptions);
+    Why("why", why::WhyOptions);
     Ls("ls", ls::ListOptions);
     Events("events", events::EventsOptions);
     Logs("logs", logs::LogsOptions);
