@@ -38,3 +38,4 @@ mod submit;
 mod systemd;
 mod unique;
 mod unreapable;
+mod why;
