@@ -16,20 +16,22 @@ pub struct PoolAudit {
     pub wanted: u32,
     pub has_idle: bool,
     /// The machine had no room for a process, and the pool starts nothing for a while.
+    pub backs_off: bool,
     pub is_paused: bool,
 }
 
 impl Core {
     /// The pools that each look at all pools walks over.
     pub fn audit_pools(&self) -> Vec<PoolAudit> {
-        let is_paused = |id: PoolId| self.timers.iter().any(|timer| timer == Timer::Resume(id));
+        let backs_off = |id: PoolId| self.timers.iter().any(|timer| timer == Timer::BackedOff(id));
         let audit = |(id, pool): (PoolId, &super::pools::pool::JobPool)| PoolAudit {
             id,
             name: pool.name.clone(),
             queued: pool.queued,
             wanted: pool.slots.wanted(),
             has_idle: pool.slots.has_idle(),
-            is_paused: is_paused(id),
+            backs_off: backs_off(id),
+            is_paused: pool.pause.is_some(),
         };
         self.pools.iter().map(audit).collect()
     }

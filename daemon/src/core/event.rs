@@ -12,8 +12,8 @@ use pool_proto::nouns::CallProgress;
 use super::settings::Settings;
 use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
 use crate::job::{
-    Answered, Claim, Ended, JobId, Position, Process, ProcessId, Program, Ready, RequestId, SpawnFailure,
-    Until, Work,
+    Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
+    SpawnFailure, Until, Work,
 };
 
 /// The time of an event, as the shell read it.
@@ -70,6 +70,12 @@ pub enum Event {
     Cancel {
         id: JobId,
         unstarted: bool,
+    },
+    /// The pool is paused from now on, or without a pause it is not; answered by [`Fact::Settled`] if that is
+    /// another one than before.
+    SetPause {
+        pool: Arc<str>,
+        pause: Option<Pause>,
     },
     /// Each program of a warm pool is to be replaced by a new one; answered by [`Fact::Restarted`].
     Restart {
@@ -353,6 +359,11 @@ pub enum Fact {
     },
     /// A pool starts nothing of what is queued in it: see [`Core::stall_of`](super::Core::stall_of).
     Stalled {
+        pool: Arc<str>,
+    },
+    /// What the pause of a pool, or its end, has brought about has come true: see
+    /// [`Core::is_settled`](super::Core::is_settled).
+    Settled {
         pool: Arc<str>,
     },
     /// All programs of a pool are new ones; or, as an error, what became of one that could not be started.

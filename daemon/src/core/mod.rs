@@ -58,7 +58,7 @@ use waits::due::Due;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, IdSet, JobId, Queued, RequestId, StopReason, Tie, Unit, micros};
+use crate::job::{IdMap, IdSet, JobId, Pause, Queued, RequestId, StopReason, Tie, Unit, micros};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -89,6 +89,8 @@ pub struct Core {
     ending: IdSet<JobId>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, Queued>,
+    /// Pauses of pools that are not configured.
+    pauses: BTreeMap<Arc<str>, Pause>,
     programs: Programs,
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
@@ -120,6 +122,7 @@ impl Core {
             unsynced: IdSet::default(),
             ending: IdSet::default(),
             unserved: BTreeMap::new(),
+            pauses: restored.pauses.into_iter().map(|(name, pause)| (Arc::from(name), pause)).collect(),
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
@@ -189,6 +192,7 @@ impl Core {
             // It has started since somebody looked.
             Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
             Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
+            Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
             Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
@@ -282,7 +286,7 @@ impl Core {
                 Timer::Proven(slot, worker) => self.on_program_proven(slot, worker),
                 Timer::Worn(slot) => self.wear_out(slot),
                 // The dispatch that follows every event goes on with the pool.
-                Timer::Resume(pool) => _ = self.stirred.insert(pool),
+                Timer::BackedOff(pool) => _ = self.stirred.insert(pool),
                 Timer::Due => self.take_due(),
                 Timer::Deadline => self.ask_overdue(),
                 Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
@@ -298,7 +302,10 @@ impl Core {
                 Some(id) => id,
                 None => {
                     let before = self.unserved.remove(&wanted.name).unwrap_or_default();
-                    self.pools.add(wanted.name.clone(), wanted.program.clone(), before)
+                    let id = self.pools.add(wanted.name.clone(), wanted.program.clone(), before);
+                    let pause = self.pauses.remove(&wanted.name);
+                    self.set_pause(&wanted.name, pause);
+                    id
                 }
             };
             self.resize(LaneId::Pool(id), wanted.workers);
@@ -343,6 +350,9 @@ impl Core {
     fn forget_if_over(&mut self, id: PoolId) {
         if self.pools.get(id).is_some_and(|pool| pool.is_over()) {
             let pool = self.pools.remove(id);
+            if let Some(pause) = pool.pause {
+                self.pauses.insert(pool.name.clone(), pause);
+            }
             if pool.queued.all() > 0 {
                 *self.unserved.entry(pool.name).or_default() += pool.queued;
             }

@@ -21,8 +21,8 @@ pub enum Timer {
     Proven(SlotId, ProcessId),
     /// A resident program has lived long enough.
     Worn(SlotId),
-    /// A paused pool goes on.
-    Resume(PoolId),
+    /// A pool that the machine had no room for goes on.
+    BackedOff(PoolId),
     /// Jobs or callbacks that wait for a time.
     Due,
     /// Jobs whose deadline is over.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::nouns::{self, CallProgress, SlotState, Tier};
+use pool_proto::text::rfc3339;
 
 #[cfg(test)]
 use super::event::LaneId;
@@ -141,6 +142,9 @@ fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<Strin
         running: running as u32,
         containment,
         containment_note,
+        paused: pool.pause.is_some(),
+        paused_since: pool.pause.map(|pause| rfc3339(pause.since_us)),
+        paused_by: pool.pause.map(|pause| pause.by.get()),
         command: pool.program.as_ref().map(|program| program.command.clone()),
         slots,
     }

@@ -130,7 +130,8 @@ impl Desk {
             | Change::Resolve { .. }
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
-            | Change::SetPool { .. } => {}
+            | Change::SetPool { .. }
+            | Change::SetPause { .. } => {}
         }
     }
 
@@ -221,6 +222,14 @@ impl Desk {
         for (id, pool) in jobs {
             let (id, pool) = (Some(id.0), Some(pool.to_string()));
             self.tell(Happening { id, pool, ..self.happening(HappeningKind::Released) });
+        }
+    }
+
+    /// A pool is paused, or resumed.
+    pub(super) fn hear_of_pause(&mut self, pool: &str, is_paused: bool) {
+        if self.requests.has_listeners() {
+            let kind = if is_paused { HappeningKind::PoolPaused } else { HappeningKind::PoolResumed };
+            self.tell(Happening { pool: Some(pool.to_owned()), ..self.happening(kind) });
         }
     }
 

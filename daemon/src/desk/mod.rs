@@ -22,6 +22,7 @@ mod event;
 mod listen;
 mod listing;
 mod obstacle;
+mod pauses;
 mod pools;
 mod request;
 mod rights;
@@ -35,6 +36,8 @@ mod tests;
 mod unsynced;
 mod wait;
 mod why;
+
+use std::collections::BTreeMap;
 
 use pool_proto::methods::Reply;
 use pool_proto::nouns::OnDisconnect;
@@ -56,7 +59,7 @@ use wait::{Wanted, Watch};
 
 use crate::core::{self, Core, Fact, Now};
 use crate::engine::{Answer, Chore, Question};
-use crate::job::{IdMap, JobId, RequestId, UserId};
+use crate::job::{IdMap, JobId, Pause, RequestId, UserId};
 use crate::start::config::Config;
 
 /// A client's connection, and what hangs on it besides its requests.
@@ -78,6 +81,8 @@ pub struct Desk {
     /// The file's, joined with the added pools.
     config: Config,
     added: AddedPools,
+    /// Pools that are paused, as they are kept.
+    pauses: BTreeMap<String, Pause>,
     changing: Changing,
     clients: IdMap<ConnectionId, Caller>,
     requests: Requests,
@@ -92,13 +97,15 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The desk of a start. `config`: the file's, joined with the `added` pools.
+    /// The desk of a start. `config`: the file's, joined with the `added` pools. `pauses`: those that the
+    /// start has found.
     pub fn new(
         daemon: Daemon,
         rights: Rights,
         admission: Admission,
         config: Config,
         added: AddedPools,
+        pauses: BTreeMap<String, Pause>,
         now: Now,
     ) -> Self {
         Self {
@@ -108,6 +115,7 @@ impl Desk {
             admission,
             config,
             added,
+            pauses,
             changing: Changing::default(),
             clients: IdMap::default(),
             requests: Requests::default(),
@@ -279,6 +287,7 @@ impl Desk {
             Request::AddPool(added) => self.on_add_pool(request, added, core),
             Request::RemovePool(remove) => self.on_remove_pool(request, remove),
             Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
+            Request::SetPaused(asked) => self.on_set_paused(connection, request, asked, core),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
             Request::Why(why) => self.on_why(request, job_ids(why.ids), core),
@@ -352,6 +361,7 @@ impl Desk {
                 tracing::debug!(%pool, "a pool starts nothing");
                 self.look_for_obstacles();
             }
+            Fact::Settled { pool: _ } => self.reply_paused(core),
             Fact::Restarted { request, result } => self.on_restarted(request, result),
             Fact::Exiting => self.on_exiting(core),
         }
@@ -364,15 +374,10 @@ impl Desk {
             }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next),
             Answer::Line { request, pool, head } => self.on_inquired_line(request, &pool, head, core),
-            Answer::PoolSet { request } => self.on_pool_set(request),
+            Answer::PoolSet { request } => self.on_pool_set(request, core),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
-            Answer::Refused { request, refusal } => {
-                // Where the request is over already, nobody waits for this.
-                if self.requests.get(request).is_some() {
-                    self.refuse(request, refusal);
-                }
-            }
+            Answer::Refused { request, refusal } => self.on_refused(request, refusal),
             // The core's business, of which it tells what there is to know; or nobody's.
             Answer::Inserted { .. }
             | Answer::Synced { .. }
@@ -416,11 +421,23 @@ impl Desk {
             | Open::Releasing
             | Open::Listing(_)
             | Open::ChangingPool(_)
+            | Open::Pausing(_)
             | Open::RestartingPool(_)
             | Open::BackingUp
             | Open::EndingBackup
             | Open::ShuttingDown => tracing::error!(%request, "the engine answered what was not asked"),
         }
+    }
+
+    fn on_refused(&mut self, request: RequestId, refusal: Refusal) {
+        let pools = match self.requests.get(request) {
+            Some(Open::Pausing(change)) => change.pools.clone(),
+            Some(_) => Vec::new(),
+            // The request is over already: nobody waits for this.
+            None => return,
+        };
+        self.refuse(request, refusal);
+        self.enforce_pauses(&pools);
     }
 
     /// Everything is over. What is on its way into the engine may still be kept: its clients learn that their

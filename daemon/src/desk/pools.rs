@@ -203,7 +203,7 @@ impl Desk {
     }
 
     /// Whether a change of that pool is on its way.
-    fn is_changing(&self, pool: &str) -> bool {
+    pub(super) fn is_changing(&self, pool: &str) -> bool {
         self.requests.any(|open| matches!(open, Open::ChangingPool(change) if change.pool() == pool))
     }
 
@@ -215,7 +215,10 @@ impl Desk {
     }
 
     /// A change is kept.
-    pub(super) fn on_pool_set(&mut self, request: RequestId) {
+    pub(super) fn on_pool_set(&mut self, request: RequestId, core: &Core) {
+        if let Some(Open::Pausing(_)) = self.requests.get(request) {
+            return self.on_paused(request, core);
+        }
         let Some(Open::ChangingPool(change)) = self.requests.remove(request) else { return };
         let PoolChange { to, is_forsaken } = change;
         match to {
@@ -223,6 +226,7 @@ impl Desk {
             Wish::Removed(name) => {
                 self.added.pools.remove(&name);
                 self.config.pool.remove(&name);
+                self.forget_pause(&name);
             }
         }
 

@@ -9,6 +9,7 @@ use pool_proto::nouns::Brief;
 use super::event::ConnectionId;
 use super::listen::Listener;
 use super::listing::{Listing, Sought};
+use super::pauses::PauseChange;
 use super::pools::PoolChange;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
@@ -40,6 +41,8 @@ pub enum Open {
     Listening(Box<Listener>),
     /// A pool is on its way into the engine, or out of it.
     ChangingPool(PoolChange),
+    /// Pools are being paused or resumed.
+    Pausing(PauseChange),
     /// It is told when the programs of that pool are new ones.
     RestartingPool(Arc<str>),
     BackingUp,
@@ -63,6 +66,7 @@ impl Open {
         match self {
             Self::Submitting(submission) => submission.is_forsaken = true,
             Self::ChangingPool(change) => change.is_forsaken = true,
+            Self::Pausing(change) if !change.is_kept => change.is_forsaken = true,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -73,6 +77,7 @@ impl Open {
             | Self::Seeking(_)
             | Self::Inquiring(_)
             | Self::Listening(_)
+            | Self::Pausing(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
@@ -86,6 +91,7 @@ impl Open {
         match self {
             Self::Submitting(submission) => submission.is_forsaken,
             Self::ChangingPool(change) => change.is_forsaken,
+            Self::Pausing(change) => change.is_forsaken,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling

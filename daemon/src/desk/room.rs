@@ -72,6 +72,7 @@ impl Desk {
             | Request::AddPool(_)
             | Request::RemovePool(_)
             | Request::RestartPool(_)
+            | Request::SetPaused(_)
             | Request::Absent(_)
             | Request::Why(_)
             | Request::Events(_)

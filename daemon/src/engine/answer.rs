@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    CallbackId, Holdup, JobId, Position, Process, ProcessId, Queued, Ready, RequestId, Retries, StopReason,
-    Tie, Tries, Until, Work, micros,
+    CallbackId, Holdup, JobId, Pause, Position, Process, ProcessId, Queued, Ready, RequestId, Retries,
+    StopReason, Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
@@ -125,6 +125,7 @@ pub enum Answer {
     IdsReserved {
         below: u64,
     },
+    /// To [`Change::SetPool`](super::Change::SetPool) and [`Change::SetPause`](super::Change::SetPause).
     PoolSet {
         request: RequestId,
     },
@@ -259,6 +260,8 @@ pub struct Restored {
     pub stdin: HashSet<String>,
     /// Pools that were added at run time: their values by name.
     pub pools: BTreeMap<String, String>,
+    /// Pools that are paused, by name, whether they exist or not.
+    pub pauses: BTreeMap<String, Pause>,
 }
 
 /// A job with an attempt that ended with the last daemon.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::job::{
-    CallbackId, JobId, NotBefore, Outcome, Place, ProcessId, RequestId, Start, Tries, Work, micros,
+    CallbackId, JobId, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries, Work, micros,
 };
 
 /// A fact to be kept.
@@ -36,8 +36,11 @@ pub enum Change {
     /// How an attempt of a callback has ended.
     EndCallback { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
     /// Keeps a pool that was added at run time, as the next start is to find it; without a value it is
-    /// forgotten. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
+    /// forgotten, and so is its pause. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
     SetPool { request: RequestId, name: String, value: Option<String> },
+    /// These pools are paused from now on, all or none, or without a pause they are resumed. One that is
+    /// paused already keeps the pause that it has. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
+    SetPause { request: RequestId, pools: Vec<String>, pause: Option<Pause> },
 }
 
 /// New jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on: all
@@ -159,7 +162,7 @@ impl Change {
     /// run again, which the power cut does anyway.
     pub fn is_promise(&self) -> bool {
         match self {
-            Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } => true,
+            Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } | Self::SetPause { .. } => true,
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
@@ -183,7 +186,8 @@ impl Change {
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
-            | Self::SetPool { .. } => false,
+            | Self::SetPool { .. }
+            | Self::SetPause { .. } => false,
         }
     }
 
@@ -208,7 +212,8 @@ impl Change {
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
-            | Self::SetPool { .. } => 0,
+            | Self::SetPool { .. }
+            | Self::SetPause { .. } => 0,
         }
     }
 
@@ -223,7 +228,8 @@ impl Change {
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
-            | Self::SetPool { .. } => 1,
+            | Self::SetPool { .. }
+            | Self::SetPause { .. } => 1,
         }
     }
 }

@@ -135,7 +135,8 @@ impl Front {
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::EndCallback { .. }
-            | Change::SetPool { .. } => None,
+            | Change::SetPool { .. }
+            | Change::SetPause { .. } => None,
         };
         self.orders.push(Order::Change(change));
         // After the change itself, so that a fetch finds what it has changed.

@@ -4,11 +4,13 @@
 //! * [`work`]: what a job is to do;
 //! * [`tries`]: how often it was and may be tried;
 //! * [`place`]: where it is meanwhile;
+//! * [`pause`]: that a pool starts nothing, because somebody wants that;
 //! * [`queued`]: how many are queued, by what keeps them from their line;
 //! * [`outcome`]: how attempts and jobs end.
 
 mod ids;
 mod outcome;
+mod pause;
 mod place;
 mod queued;
 mod tries;
@@ -16,6 +18,7 @@ mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
 pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
+pub use pause::Pause;
 pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;
 pub use tries::{MAX_BACKOFF, Position, Ready, Retries, Tries};

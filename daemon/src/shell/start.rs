@@ -236,7 +236,8 @@ impl Cleared {
         let admission = Admission::new(account::own(nofile));
         let minimal = admission.minimal();
         let daemon_facts = daemon_facts(&options, now.wall_us, &recovery);
-        let desk = Desk::new(daemon_facts, rights, admission, config.clone(), added, now);
+        let desk =
+            Desk::new(daemon_facts, rights, admission, config.clone(), added, restored.pauses.clone(), now);
         containment.configure(&config);
 
         let settings = config.settings(options.workers, &minimal);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, Shutdown,
-    ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, SetPaused,
+    Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -123,6 +123,7 @@ impl World {
         self.clients.told.insert(request, (Vec::new(), false));
         if let Some(requests) = self.clients.connections.get_mut(&connection) {
             requests.insert(request);
+            self.known_pauses.note_request(request, &asked);
             self.turn([Input::Desk(desk::Event::Asked { connection, request, asked, more })]);
         }
         request
@@ -238,6 +239,17 @@ impl World {
     /// Somebody wants new programs in a pool, and to know when they are there.
     pub fn restart_pool(&mut self, name: &str) -> RequestId {
         self.ask_for_more(Request::RestartPool(RestartPool { name: name.to_owned() }))
+    }
+
+    /// Pools are paused, or resumed.
+    pub fn set_paused(&mut self, pools: &[&str], paused: bool) -> RequestId {
+        let pools = pools.iter().map(|pool| (*pool).to_owned()).collect();
+        self.ask(Request::SetPaused(SetPaused { pools, paused }))
+    }
+
+    /// Since when a pool is paused, as it is kept.
+    pub fn paused_since(&self, pool: &str) -> Option<i64> {
+        self.disk().pauses().get(pool).map(|pause| pause.since_us)
     }
 
     /// Somebody wants to know what happens.
@@ -414,9 +426,9 @@ impl World {
                 let is_synced = happening.id.is_none_or(|id| self.is_synced(JobId(id)));
                 assert!(is_synced, "{happening:?} is told of a job that a power cut may take");
             }
+            Heard::Done => self.known_pauses.note_reply(request),
             Heard::Started { .. }
             | Heard::Progress { .. }
-            | Heard::Done
             | Heard::Refused(_)
             | Heard::Spooled { .. }
             | Heard::Output { .. }

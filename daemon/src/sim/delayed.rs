@@ -239,13 +239,18 @@ impl Delayed {
         self.owed = Some(answers);
     }
 
-    /// The next order is refused for once, if it is an insertion.
-    pub fn refuse_insertion(&mut self) {
-        if let Some(Order::Change(Change::Insert(insertion))) = self.orders.front() {
-            let request = insertion.request;
-            self.orders.pop_front();
-            self.answers.push_back(Told::Answer(refused(request)));
-        }
+    /// The next order is refused for once, if it is one of those that a durable backing refuses on a full
+    /// disk.
+    pub fn refuse_next(&mut self) {
+        let request = match self.orders.front() {
+            Some(Order::Change(Change::Insert(insertion))) => insertion.request,
+            Some(Order::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. })) => {
+                *request
+            }
+            _ => return,
+        };
+        self.orders.pop_front();
+        self.answers.push_back(Told::Answer(refused(request)));
     }
 }
 

@@ -205,8 +205,10 @@ impl World {
                 let waiting = waiting.filter(|&id| *self.work_of(id).pool == *pool.name).count() as u64;
                 assert_eq!(pool.queued[holdup], waiting, "jobs of {:?} that wait for {until:?}", pool.name);
             }
+            let is_paused = self.disk().pauses().contains_key(&*pool.name);
+            assert_eq!(pool.is_paused, is_paused, "whether {:?} is paused", pool.name);
             let waiting = pool.queued[Holdup::None];
-            let is_held_up = waiting > 0 && pool.has_idle && !pool.is_paused;
+            let is_held_up = waiting > 0 && pool.has_idle && !pool.backs_off && !pool.is_paused;
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }
     }

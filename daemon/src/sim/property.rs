@@ -152,6 +152,10 @@ pub enum Step {
         workers: u32,
     },
     RemovePool,
+    SetPaused {
+        pool: &'static str,
+        paused: bool,
+    },
     RestartPool {
         added: bool,
     },
@@ -325,6 +329,7 @@ fn client_step() -> impl Strategy<Value = Step> {
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
     let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
     let without = prop_oneof![3 => Just(None), 1 => Just(Some("other")), 1 => Just(Some("warm"))];
+    let pausable = prop_oneof![3 => Just("default"), 1 => Just("other"), 2 => Just("warm"), 1 => Just(ADDED)];
     prop_oneof![
         8 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
         4 => (1..6usize, spec()).prop_map(|(count, spec)| Step::SubmitBatch { count, spec }),
@@ -350,6 +355,7 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..3u32).prop_map(|workers| Step::AddPool { workers }),
         1 => Just(Step::RemovePool),
         2 => any::<bool>().prop_map(|added| Step::RestartPool { added }),
+        3 => (pausable, any::<bool>()).prop_map(|(pool, paused)| Step::SetPaused { pool, paused }),
     ]
 }
 
@@ -526,6 +532,7 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
         Step::RemovePool => _ = world.remove_pool(ADDED),
+        Step::SetPaused { pool, paused } => _ = world.set_paused(&[pool], paused),
         Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
         Step::Dies { death } => world.die(death),
         Step::DiesWithin { effects, steps, death } => die_within(world, effects, steps, death),
@@ -591,7 +598,7 @@ fn held(world: &World) -> Vec<JobId> {
     world.disk().jobs().filter(is_held).filter(|&id| !is_changing(id)).collect()
 }
 
-/// All pools are there, and everything ends by itself. Then the pool that was added goes.
+/// All pools are there and go on, and everything ends by itself. Then the pool that was added goes.
 pub fn come_to_rest(world: &mut World) {
     world.set_disk_full(false);
     world.settle();
@@ -600,12 +607,21 @@ pub fn come_to_rest(world: &mut World) {
     if !world.desk().config().pool.contains_key(ADDED) {
         world.add_pool(ADDED, 1);
     }
+    resume_all(world);
     run_on(world);
     world.check_ends();
     world.remove_pool(ADDED);
     run_on(world);
     world.assert_idle();
     world.assert_empty();
+}
+
+fn resume_all(world: &mut World) {
+    world.settle();
+    let paused: Vec<String> = world.disk().pauses().keys().cloned().collect();
+    let paused: Vec<&str> = paused.iter().map(String::as_str).collect();
+    world.set_paused(&paused, false);
+    world.settle();
 }
 
 /// Lets everything end by itself.

@@ -251,6 +251,7 @@ impl World {
         let next = self.ahead.remove(&slot);
         if let Some(Claim { unit: Unit::Job(id), .. }) = next {
             self.seen.tried(id);
+            self.check_pause(id);
         }
         self.workers.get_mut(&slot).expect("it is busy").1 =
             next.map_or(Worker::Idle, |claim| Worker::Busy { claim, started: false });
@@ -445,11 +446,22 @@ impl World {
         *worker = Worker::Busy { claim, started: false };
     }
 
+    /// An attempt of the job begins, or may: no client knows that its pool is paused.
+    fn check_pause(&self, id: JobId) {
+        let work = self.memory_of(id).and_then(|kept| kept.work_of(id)).expect("it is kept");
+        assert!(
+            !self.known_pauses.contains(&work.pool),
+            "job {id} begins in {:?}, which is paused",
+            work.pool
+        );
+    }
+
     fn check_run(&mut self, id: JobId, claim: Claim, on_crash: OnCrash) {
         let is_same = |other: &Claim| other.unit == claim.unit;
         let runs = self.running().iter().any(|(_, other)| is_same(other)) || self.ahead.values().any(is_same);
         assert!(!runs, "{claim} runs already");
         let kept = self.memory_of(id).unwrap_or_else(|| panic!("{claim} runs before it is kept"));
+        self.check_pause(id);
         let place = kept.place_of(id).expect("it is kept there");
         assert!(!place.state().is_terminal(), "{claim} runs after its end");
         if let Some(key) = kept.key_of(id) {

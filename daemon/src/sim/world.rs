@@ -15,6 +15,7 @@ use pool_proto::{Record, State};
 use super::clients::Clients;
 use super::delayed::{Death, Delayed};
 use super::invariants::{Chronicle, assert_transition};
+use super::pauses::KnownPauses;
 use super::specs::settings;
 use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
@@ -66,6 +67,7 @@ pub struct World {
     pub exited: bool,
     /// What has happened since the first start, crashes included.
     pub seen: Chronicle,
+    pub known_pauses: KnownPauses,
     /// A worker is up as soon as it is asked for, as a fork is; otherwise when a test says so.
     pub spawns_at_once: bool,
     /// As an outside must not: what comes of an effect is handled while the effect is carried out.
@@ -120,6 +122,7 @@ impl World {
             executed: BTreeSet::new(),
             exited: false,
             seen: Chronicle::default(),
+            known_pauses: KnownPauses::default(),
             spawns_at_once: false,
             reenters: false,
             outputs_are_missing: false,
@@ -156,6 +159,8 @@ impl World {
         self.clients = clients.outlive_daemon(|token| restored.stdin.contains(token));
         self.engine = Some(Engine::new(delayed, &restored, HISTORY));
 
+        let lost = self.known_pauses.iter().find(|pool| !restored.pauses.contains_key(*pool));
+        assert_eq!(lost, None, "a client was told of its pause");
         let added = AddedPools::restored(&restored.pools);
         let mut config = self.config.clone();
         added.join(&mut config);
@@ -163,7 +168,8 @@ impl World {
         let settings = self.settings_of(&config);
         self.starts += 1;
         let rights = Rights::new(super::clients::OWNER);
-        let desk = Desk::new(identity(self.starts), rights, admission, config, added, self.now);
+        let pauses = restored.pauses.clone();
+        let desk = Desk::new(identity(self.starts), rights, admission, config, added, pauses, self.now);
         let (core, effects) = Core::restore(settings, restored, self.now);
 
         let mut machines = Machines::new(core, desk);
@@ -371,9 +377,9 @@ impl World {
         self.check_memory();
     }
 
-    /// The disk is full for a moment: the backing refuses the next order, if it is an insertion.
+    /// The disk is full for a moment: the backing refuses the next order, if that can be refused.
     pub fn store_refuses(&mut self) {
-        self.delayed_mut().refuse_insertion();
+        self.delayed_mut().refuse_next();
     }
 
     /// The machines hear the backing's next answer.

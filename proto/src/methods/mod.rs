@@ -35,7 +35,7 @@ pub use list::{
     Absent, AbsentIds, Explained, Get, Got, List, Listed, MAX_ABSENT, MAX_EXPLAINED, Output, OutputOpened,
     Why,
 };
-pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool};
+pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused};
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{Cancel, Canceled, MAX_RELEASED, Release, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
@@ -76,6 +76,7 @@ table::methods! {
     AddPool(Box<AddPool>)       -> Empty;
     RemovePool(RemovePool)      -> Empty;
     RestartPool(RestartPool)    -> PoolRestarting;
+    SetPaused(SetPaused)        -> Empty;
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
     Why(Why)                    -> Explained, long;

@@ -1,4 +1,4 @@
-//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`.
+//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`, `SetPaused`.
 
 use std::collections::BTreeMap;
 
@@ -76,4 +76,13 @@ pub struct RestartPool {
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct PoolRestarting {
     pub calls: Vec<u64>,
+}
+
+/// Parameters of `SetPaused`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct SetPaused {
+    pub pools: Vec<String>,
+    pub paused: bool,
 }

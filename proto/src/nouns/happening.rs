@@ -91,11 +91,13 @@ pub enum HappeningKind {
     WorkerUp,
     ProgramReady,
     WorkerLost,
+    PoolPaused,
+    PoolResumed,
 }
 
 impl HappeningKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Listening,
         Self::Submitted,
         Self::Started,
@@ -112,6 +114,8 @@ impl HappeningKind {
         Self::WorkerUp,
         Self::ProgramReady,
         Self::WorkerLost,
+        Self::PoolPaused,
+        Self::PoolResumed,
     ];
 
     /// The name on the wire.
@@ -133,6 +137,8 @@ impl HappeningKind {
             Self::WorkerUp => "worker_up",
             Self::ProgramReady => "program_ready",
             Self::WorkerLost => "worker_lost",
+            Self::PoolPaused => "pool_paused",
+            Self::PoolResumed => "pool_resumed",
         }
     }
 }

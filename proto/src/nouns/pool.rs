@@ -15,6 +15,12 @@ pub struct Pool {
     pub containment: Tier,
     pub containment_note: Option<String>,
     #[serde(default)]
+    pub paused: bool,
+    #[serde(default)]
+    pub paused_since: Option<String>,
+    #[serde(default)]
+    pub paused_by: Option<u32>,
+    #[serde(default)]
     pub command: Option<Vec<OsText>>,
     pub slots: Vec<Slot>,
 }

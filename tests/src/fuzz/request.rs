@@ -96,6 +96,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
         Request::RestartPool(restart) => of(restart),
+        Request::SetPaused(paused) => of(paused),
         Request::Absent(absent) => of(absent),
         Request::Why(why) => of(why),
         Request::Events(events) => of(events),

@@ -267,7 +267,7 @@ impl Core {
             Some(reason) => self.end_unstarted(id, active, reason),
             None if outcome::is_shortage(failure) => {
                 let reason = outcome::explain(failure, &active.work);
-                self.pause(active.slot.lane, reason.clone());
+                self.back_off(active.slot.lane, reason.clone());
                 self.requeue_untried(id, active, Some(reason));
             }
             None => {
@@ -329,6 +329,7 @@ impl Core {
     /// still is, for the same reason.
     fn give_back(&mut self, id: JobId, active: &Active) {
         self.enqueue(id, &active.work.pool, Holdup::None);
+        self.came_back(&active.work.pool);
         self.await_offer(id, &active.work);
         let ready = Ready { id, tries: active.untried(), work: active.work.clone() };
         self.effects.push(Effect::GiveBack(ready));
@@ -337,6 +338,7 @@ impl Core {
     fn put_back(&mut self, queued: Move, active: &Active) {
         let id = queued.id;
         self.enqueue(id, &active.work.pool, Holdup::None);
+        self.came_back(&active.work.pool);
         self.await_offer(id, &active.work);
         self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
     }

@@ -38,7 +38,9 @@ impl Core {
 
     /// Whether a job of the pool could start at once.
     fn has_free_slot(&self, id: PoolId) -> bool {
-        self.pools.get(id).is_some_and(|pool| pool.slots.has_idle() && pool.shortage.is_none())
+        self.pools
+            .get(id)
+            .is_some_and(|pool| pool.slots.has_idle() && pool.shortage.is_none() && pool.pause.is_none())
     }
 
     /// How many jobs for each pool, unless that is too many. What is on its way to the engine counts as
@@ -166,6 +168,9 @@ impl Core {
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
         for Released { position, pool, until } in &jobs {
             self.waits(position.id, pool, *until);
+            if until.is_none() {
+                self.came_back(pool);
+            }
         }
         let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
         self.tell(Fact::Released { request, jobs });

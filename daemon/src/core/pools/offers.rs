@@ -27,8 +27,8 @@ pub struct Offers {
     /// What the engine was told last of the last one, once the credit was used up.
     ahead_of: Option<Position>,
     /// After an attempt that the machine had no room for.
-    paused_until: Option<Duration>,
-    pauses: u32,
+    rests_until: Option<Duration>,
+    shortages: u32,
 }
 
 /// Bytes of the jobs that are held for a pool, the last one's apart. In tests there is room for few.
@@ -64,12 +64,12 @@ impl Offers {
         self.credit.spend(offer.bytes);
     }
 
-    /// The best one, unless the pool is paused.
+    /// The best one, unless the pool backs off.
     pub fn pop(&mut self, now: Duration) -> Option<Offer> {
-        if self.paused_until.is_some_and(|until| now < until) {
+        if self.rests_until.is_some_and(|until| now < until) {
             return None;
         }
-        self.paused_until = None;
+        self.rests_until = None;
         let (&position, _) = self.jobs.first_key_value()?;
         self.take(position)
     }
@@ -140,24 +140,24 @@ impl Offers {
     }
 
     /// The machine has no room for a process: nothing is taken until the time returned.
-    pub fn pause(&mut self, now: Duration) -> Duration {
+    pub fn back_off(&mut self, now: Duration) -> Duration {
         // One shortage is met by every slot of the pool, and counts once.
-        if let Some(until) = self.paused_until.filter(|&until| now < until) {
+        if let Some(until) = self.rests_until.filter(|&until| now < until) {
             return until;
         }
-        let until = now + BACKOFF.saturating_mul(1 << self.pauses.min(10)).min(BACKOFF_MAX);
-        self.pauses += 1;
-        self.paused_until = Some(until);
+        let until = now + BACKOFF.saturating_mul(1 << self.shortages.min(10)).min(BACKOFF_MAX);
+        self.shortages += 1;
+        self.rests_until = Some(until);
         until
     }
 
-    /// Pauses in a row.
-    pub fn pauses(&self) -> u32 {
-        self.pauses
+    /// Shortages in a row.
+    pub fn shortages(&self) -> u32 {
+        self.shortages
     }
 
     /// An attempt has started: there is room again.
     pub fn has_room(&mut self) {
-        self.pauses = 0;
+        self.shortages = 0;
     }
 }

@@ -12,7 +12,9 @@ use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
-use crate::job::{Holdup, IdMap, JobId, Position, ProcessId, Program, Queued, RequestId, Unit, Until, Work};
+use crate::job::{
+    Holdup, IdMap, JobId, Pause, Position, ProcessId, Program, Queued, RequestId, Unit, Until, Work,
+};
 
 /// One pool of jobs.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub struct JobPool {
     pub shortage: Option<String>,
     /// It has been told that it starts nothing of what is queued.
     pub is_stalled: bool,
+    /// Somebody has paused it.
+    pub pause: Option<Pause>,
+    /// See [`Core::is_settled`].
+    pub is_settled: bool,
     /// Requests that wait until all programs are new ones.
     pub restarts: Vec<RequestId>,
 }
@@ -74,6 +80,8 @@ impl JobPools {
             inserting: 0,
             shortage: None,
             is_stalled: false,
+            pause: None,
+            is_settled: true,
             restarts: Vec::new(),
         };
         self.pools.insert(id, pool);
@@ -144,7 +152,7 @@ impl Core {
             while let Some((offer, index, worker)) = self.next_ahead(id) {
                 self.begin_ahead(offer.ready, SlotId { lane: LaneId::Pool(id), index }, worker);
             }
-            self.call_back_outranked(id);
+            self.call_back(id);
         }
 
         let starts_more = self.mode < Mode::Stopping;
@@ -157,6 +165,7 @@ impl Core {
         }
         self.effects.extend(excess.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
         self.tell_stall(id);
+        self.tell_settled(id);
         self.tell_restarted(id);
     }
 
@@ -174,10 +183,13 @@ impl Core {
         }
     }
 
-    /// The best job that is offered, where a slot is free for it, or none ever will be.
+    /// The best job that is offered, where a slot is free for it, or none ever will be. None of a paused
+    /// pool.
     fn next_offer(&mut self, id: PoolId) -> Option<Offer> {
         let now = self.now.monotonic;
-        let is_decided = |pool: &&mut JobPool| pool.slots.has_idle() || pool.hopeless().is_some();
+        let is_decided = |pool: &&mut JobPool| {
+            pool.pause.is_none() && (pool.slots.has_idle() || pool.hopeless().is_some())
+        };
         let pool = self.pools.get_mut(id).filter(is_decided)?;
         let offer = pool.offers.pop(now)?;
         self.dequeue(offer.ready.id, &offer.ready.work.pool, Holdup::None);
@@ -188,7 +200,9 @@ impl Core {
     /// handed out ahead: what is to be written down before, what waits for its client, and calls.
     fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
         let now = self.now.monotonic;
-        let pool = self.pools.get_mut(id).filter(|pool| !pool.slots.is_warm() && !pool.slots.has_idle())?;
+        let hands_ahead =
+            |pool: &&mut JobPool| pool.pause.is_none() && !pool.slots.is_warm() && !pool.slots.has_idle();
+        let pool = self.pools.get_mut(id).filter(hands_ahead)?;
         let best = pool.offers.best()?;
         let is_plain = best.start_by.is_none()
             && best.ready.work.on_crash == OnCrash::Requeue
@@ -203,15 +217,20 @@ impl Core {
         Some((offer, index, worker))
     }
 
-    /// What has come since goes before what slots have ahead, which is called back.
-    fn call_back_outranked(&mut self, id: PoolId) {
+    /// Calls back what slots have ahead where what has come since goes before it, or where the pool is
+    /// paused.
+    fn call_back(&mut self, id: PoolId) {
         let Some(pool) = self.pools.get(id) else { return };
-        let Some(best) = pool.offers.best().map(|offer| offer.ready.position()) else { return };
+        let best = pool.offers.best().map(|offer| offer.ready.position());
+        let is_paused = pool.pause.is_some();
+        if best.is_none() && !is_paused {
+            return;
+        }
         for (index, job) in pool.slots.ahead() {
             let Some(active) = self.active.get_mut(&job) else { continue };
             let position = Position { priority: Reverse(active.work.priority), id: job };
             if let Some(ahead) = &mut active.ahead
-                && best < position
+                && (is_paused || best.is_some_and(|best| best < position))
                 && !std::mem::replace(&mut ahead.is_called_back, true)
             {
                 let slot = SlotId { lane: LaneId::Pool(id), index };
@@ -245,13 +264,13 @@ impl Core {
     }
 
     /// The machine has no room for a process: the pool starts nothing for a while.
-    pub(in crate::core) fn pause(&mut self, lane: LaneId, shortage: String) {
+    pub(in crate::core) fn back_off(&mut self, lane: LaneId, shortage: String) {
         let LaneId::Pool(id) = lane else { return };
         let now = self.now.monotonic;
         if let Some(pool) = self.pools.get_mut(id) {
             pool.shortage = Some(shortage);
-            let until = pool.offers.pause(now);
-            self.timers.set(until, Timer::Resume(id));
+            let until = pool.offers.back_off(now);
+            self.timers.set(until, Timer::BackedOff(id));
         }
     }
 
@@ -276,6 +295,9 @@ impl Core {
     ) {
         self.dequeue(id, pool, from);
         self.waits(id, pool, until);
+        if until.is_none() {
+            self.came_back(pool);
+        }
     }
 
     /// A job waits for this from now on, or is in its line.

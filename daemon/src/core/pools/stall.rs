@@ -1,12 +1,15 @@
 //! Pools that start nothing of what is queued in them, and why: a fact for whoever waits for such a job, and
 //! for a drain, which does not wait for what cannot run.
 
+use pool_proto::text::rfc3339;
+
 use super::pool::JobPool;
 use super::slots::Slots;
 use crate::core::Core;
 use crate::core::event::{Fact, PoolId};
+use crate::job::Pause;
 
-/// Pauses of a pool, or deaths of a slot's workers, in a row, after which nobody counts on the next try.
+/// Shortages of a pool, or deaths of a slot's workers, in a row, after which nobody counts on the next try.
 pub const LASTS_AFTER: u32 = 5;
 
 /// Why a pool starts nothing.
@@ -30,7 +33,7 @@ impl Core {
     /// Tells when a pool has stalled; that it goes on shows in the starts.
     pub(in crate::core) fn tell_stall(&mut self, id: PoolId) {
         let Some(pool) = self.pools.get_mut(id) else { return };
-        let is_stalled = pool.queued.all() > 0 && pool.stall().is_some();
+        let is_stalled = pool.queued.all() > 0 && pool.stall().is_some() && !pool.may_begin_more();
         if std::mem::replace(&mut pool.is_stalled, is_stalled) || !is_stalled {
             return;
         }
@@ -44,8 +47,11 @@ impl JobPool {
         if self.slots.wanted() == 0 {
             return Some(no_such_pool(&self.name));
         }
+        if let Some(pause) = &self.pause {
+            return Some(paused(&self.name, pause));
+        }
         if let Some(reason) = &self.shortage {
-            return Some(Stall { reason: reason.clone(), lasts: self.offers.pauses() >= LASTS_AFTER });
+            return Some(Stall { reason: reason.clone(), lasts: self.offers.shortages() >= LASTS_AFTER });
         }
         let what = if self.slots.is_warm() { "program" } else { "worker" };
         let (why, lasts) = stall_of_slots(&self.slots)?;
@@ -56,6 +62,12 @@ impl JobPool {
 
 fn no_such_pool(name: &str) -> Stall {
     Stall { reason: format!("there is no pool {name:?} any more"), lasts: true }
+}
+
+fn paused(name: &str, pause: &Pause) -> Stall {
+    let since = rfc3339(pause.since_us);
+    let reason = format!("pool {name} is paused since {since}: `poolctl pool resume {name}` lets it go on");
+    Stall { reason, lasts: true }
 }
 
 /// Why no slot has a worker that could take something, where each has lost one at least; and whether each

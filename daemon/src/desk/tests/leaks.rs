@@ -149,7 +149,9 @@ impl Outside {
                 Effect::Change(Change::Release { request, .. }) => {
                     self.owed.push_back(Owed::Release(request))
                 }
-                Effect::Change(Change::SetPool { request, .. }) => self.owed.push_back(Owed::Pool(request)),
+                Effect::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. }) => {
+                    self.owed.push_back(Owed::Pool(request))
+                }
                 Effect::Chore(Chore::Hold { request, .. }) => self.owed.push_back(Owed::Hold(request)),
                 Effect::Chore(Chore::LetGo { request, .. }) => self.owed.push_back(Owed::LetGo(request)),
                 Effect::Measure { .. } => self.owed.push_back(Owed::Measure),
@@ -265,6 +267,7 @@ impl Outside {
             19 => request("AddPool", json!({"name": format!("p{id}"), "workers": 1, "command": ["x"]})),
             20 => request("RemovePool", json!({"name": format!("p{id}")})),
             21 => request("Why", json!({"ids": [id, id + 1]})),
+            22 => request("SetPaused", json!({"pools": ["square"], "paused": id.is_multiple_of(2)})),
             _ => request("RestartPool", json!({"name": "square"})),
         };
 
@@ -394,7 +397,7 @@ impl Outside {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ask = (0_usize..4, 0_usize..23, any::<bool>(), 0_u64..6);
+    let ask = (0_usize..4, 0_usize..24, any::<bool>(), 0_u64..6);
     prop_oneof![
         2 => Just(Step::Connect),
         12 => ask.prop_map(|(connection, kind, more, id)| Step::Ask { connection, kind, more, id }),

@@ -63,7 +63,8 @@ impl Bench {
         let admission = Admission::new(Account::default());
         let settings = config.settings(None, &admission.minimal());
         let (core, _) = Core::restore(settings, Restored { next_job: 1, ..Restored::default() }, now);
-        let desk = Desk::new(daemon, Rights::new(OWNER), admission, config, AddedPools::default(), now);
+        let (added, pauses) = (AddedPools::default(), BTreeMap::new());
+        let desk = Desk::new(daemon, Rights::new(OWNER), admission, config, added, pauses, now);
         Self { desk, core, now, next_request: 1, next_connection: 1 }
     }
 
@@ -291,6 +292,9 @@ pub fn line(effect: &Effect) -> String {
         Effect::Command(core::Event::ClientGone { ids }) => format!("client gone of {}", list(ids)),
         Effect::Command(core::Event::Forsaken { request }) => format!("forsaken {request}"),
         Effect::Command(core::Event::Restart { request: _, pool }) => format!("restart {pool}"),
+        Effect::Command(core::Event::SetPause { pool, pause }) => {
+            format!("{} {pool}", if pause.is_some() { "pause" } else { "resume" })
+        }
         Effect::Command(event) => format!("command {event:?}"),
         Effect::Ask(Question::Records { request, ids }) => format!("{request} asks {}", list(ids)),
         Effect::Ask(Question::Page { request, page: Page { after, limit, .. } }) => {
@@ -300,6 +304,9 @@ pub fn line(effect: &Effect) -> String {
         Effect::Change(Change::Release { request, ids }) => format!("{request} releases {}", list(ids)),
         Effect::Change(Change::SetPool { request, name, value }) => {
             format!("{request} {} pool {name}", if value.is_some() { "keeps" } else { "forgets" })
+        }
+        Effect::Change(Change::SetPause { request, pools, pause }) => {
+            format!("{request} {} {}", if pause.is_some() { "pauses" } else { "resumes" }, pools.join(" "))
         }
         Effect::Change(change) => format!("{change:?}"),
         Effect::Chore(Chore::Hold { request, holder }) => format!("{request} holds for {holder}"),

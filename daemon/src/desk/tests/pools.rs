@@ -139,3 +139,49 @@ fn added_pools_are_found_by_a_start() {
     AddedPools::restored(&stored).join(&mut config);
     assert_eq!(config.pool.keys().collect::<Vec<_>>(), ["cube", "square"]);
 }
+
+fn set_paused(pools: &[&str], paused: bool) -> Request {
+    request("SetPaused", json!({"pools": pools, "paused": paused}))
+}
+
+#[test]
+fn a_pause_is_in_force_at_once_and_told_when_it_is_kept() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let (pauses, told) = bench.ask(connection, set_paused(&["square", "default", "square"], true));
+    assert_eq!(told, ["pause default", "pause square", "1 pauses default square"]);
+    assert_eq!(set(&mut bench, pauses), ["pause default", "pause square", "1 {}"]);
+    let (_, told) = bench.ask(connection, set_paused(&["square"], true));
+    assert_eq!(told, ["2 {}"], "it is paused already");
+
+    let (resumes, told) = bench.ask(connection, set_paused(&["square"], false));
+    assert_eq!(told, ["pause square", "3 resumes square"], "until that is kept it stays paused");
+    let (again, told) = bench.ask(connection, set_paused(&["square"], false));
+    assert_eq!(told, ["pause square", "4 resumes square"], "nobody has kept it yet");
+    assert_eq!(set(&mut bench, resumes), ["resume square", "3 {}"]);
+    assert_eq!(set(&mut bench, again), ["resume square", "4 {}"]);
+
+    let (_, told) = bench.ask(connection, set_paused(&["square", "cube"], true));
+    assert_eq!(told, [r#"5 refused NoSuchPool {"pool":"cube"}"#]);
+    let (refused, _) = bench.ask(connection, set_paused(&["square"], true));
+    let refusal = Refusal::StoreFailed { reason: "full".to_owned() };
+    let told = bench.handle(Event::Answer(Answer::Refused { request: refused, refusal }));
+    assert_eq!(told, [r#"6 refused StoreFailed {"reason":"full"}"#, "resume square"]);
+    bench.leave(connection, &[]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn a_pause_is_kept_and_told_to_listeners_though_its_client_has_gone() {
+    let mut bench = Bench::new();
+    let (connection, listener) = (bench.connect(), bench.connect());
+    let (listens, _) = bench.ask_more(listener, request("Events", json!({})));
+    let none = Answer::Got { request: listens, records: vec![], missing: vec![], rest: vec![] };
+    bench.handle(Event::Answer(none));
+    let (pauses, _) = bench.ask(connection, set_paused(&["square"], true));
+    bench.leave(connection, &[pauses]);
+    let told = set(&mut bench, pauses);
+    assert_eq!(told, [r#"1 hears {"event":"pool_paused","pool":"square"}"#, "pause square"]);
+    bench.leave(listener, &[listens]);
+    assert!(bench.is_empty());
+}

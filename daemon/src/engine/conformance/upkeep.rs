@@ -8,7 +8,7 @@ use pool_proto::nouns::{On, ResultKind, State};
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Boot, CallbackEnd, Chore, Order, Page};
-use crate::job::{CallbackId, JobId, Key, Outcome, RequestId, Work};
+use crate::job::{CallbackId, JobId, Key, Outcome, Pause, RequestId, UserId, Work};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
     let answers = trial.run(vec![
@@ -245,6 +245,25 @@ pub fn pools_ids_and_the_boot_are_kept(trial: &mut Trial) {
     let restored = trial.restart();
     assert_eq!(restored.pools, [("b".to_owned(), "3".to_owned())].into());
     assert_eq!((restored.next_job, restored.boot), (500, boot));
+}
+
+pub fn pauses_are_kept_until_the_pool_is_resumed_or_forgotten(trial: &mut Trial) {
+    let pause = |since_us| Pause { since_us, by: UserId::new(1000) };
+    for order in [
+        set_pause(4, &["default", "added", "other"], Some(pause(1))),
+        set_pause(4, &["default", "late"], Some(pause(2))),
+        set_pause(4, &["other", "running"], None),
+        set_pool(4, "added", Some("{}")),
+    ] {
+        assert_eq!(trial.answer(order), Answer::PoolSet { request: RequestId(4) });
+    }
+    let named = |pauses: &[(&str, i64)]| {
+        pauses.iter().map(|&(pool, since_us)| (pool.to_owned(), pause(since_us))).collect()
+    };
+    assert_eq!(trial.restart().pauses, named(&[("default", 1), ("added", 1), ("late", 2)]));
+
+    trial.answer(set_pool(5, "added", None));
+    assert_eq!(trial.restart().pauses, named(&[("default", 1), ("late", 2)]));
 }
 
 pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {

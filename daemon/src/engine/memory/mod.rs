@@ -25,7 +25,7 @@ use history::EndedJobs;
 
 use super::{Answer, Backing, Boot, Change, Chore, Order, Question, Told};
 use crate::job::{
-    After, CallbackId, JobId, Key, Place, Position, RequestId, Start, Tries, Unique, Unit, Unmet, Work,
+    After, CallbackId, JobId, Key, Pause, Place, Position, RequestId, Start, Tries, Unique, Unit, Unmet, Work,
 };
 
 /// Mistakes that are kept. The first ones tell what is wrong.
@@ -65,6 +65,7 @@ pub struct Memory {
     /// Jobs that are to be canceled, each with the one that has not ended as it was to.
     failed: BTreeMap<JobId, JobId>,
     pools: BTreeMap<String, String>,
+    pauses: BTreeMap<String, Pause>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
 }
@@ -170,7 +171,7 @@ impl Memory {
                 self.callbacks.contains_key(&id)
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
-            Order::Change(Change::SetPool { .. })
+            Order::Change(Change::SetPool { .. } | Change::SetPause { .. })
             | Order::Question(Question::Page { .. } | Question::Line { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
@@ -244,7 +245,19 @@ impl Memory {
             Change::SetPool { request, name, value } => {
                 match value {
                     Some(value) => _ = self.pools.insert(name, value),
-                    None => _ = self.pools.remove(&name),
+                    None => {
+                        self.pauses.remove(&name);
+                        self.pools.remove(&name);
+                    }
+                }
+                self.answer(Answer::PoolSet { request });
+            }
+            Change::SetPause { request, pools, pause } => {
+                for pool in pools {
+                    match pause {
+                        Some(pause) => _ = self.pauses.entry(pool).or_insert(pause),
+                        None => _ = self.pauses.remove(&pool),
+                    }
                 }
                 self.answer(Answer::PoolSet { request });
             }
@@ -370,6 +383,11 @@ impl Memory {
         jobs.filter(|id| is_of_pool(id)).count()
     }
 
+    /// The pools that are paused.
+    pub fn pauses(&self) -> &BTreeMap<String, Pause> {
+        &self.pauses
+    }
+
     /// Jobs whose work somebody holds besides this backing, and so many snapshots of it.
     pub fn count_held_elsewhere(&self, snapshots: usize) -> usize {
         let is_held =
@@ -393,6 +411,7 @@ impl Memory {
             history: self.history.clone(),
             boot: self.boot.clone(),
             pools: self.pools.clone(),
+            pauses: self.pauses.clone(),
             mistakes: self.mistakes.clone(),
             told: VecDeque::new(),
             ..*self

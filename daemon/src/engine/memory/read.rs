@@ -245,6 +245,7 @@ impl Memory {
             next_deadline_us: self.deadlines.first().map(|&(deadline_us, _)| deadline_us),
             stdin: HashSet::new(),
             pools: self.pools.clone(),
+            pauses: self.pauses.clone(),
         };
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
             self.restore_job(id, row, &mut restored);

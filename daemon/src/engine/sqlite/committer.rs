@@ -365,7 +365,7 @@ impl Committer {
         for order in batch {
             let request = match &order {
                 Order::Change(Change::Insert(insertion)) => insertion.request,
-                Order::Change(Change::SetPool { request, .. }) => *request,
+                Order::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. }) => *request,
                 _ => {
                     rest.push(order);
                     continue;
@@ -600,6 +600,7 @@ impl Committer {
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
+                Change::SetPause { request, .. } => ("set of a pause", Some(refused(request, reason))),
             },
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),

@@ -151,6 +151,10 @@ impl Database {
                     meta::set_pool(connection, name, value.as_deref())?;
                     Ok(Some(Answer::PoolSet { request: *request }))
                 }
+                Change::SetPause { request, pools, pause } => {
+                    meta::set_pause(connection, pools, pause.as_ref())?;
+                    Ok(Some(Answer::PoolSet { request: *request }))
+                }
             },
             Order::Question(Question::Records { request, ids }) => {
                 let (records, missing, rest) = queries::get(connection, layout, ids)?;

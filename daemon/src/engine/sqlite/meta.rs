@@ -1,10 +1,11 @@
-//! What is of no job: ids, the boot of the machine, and pools that were added at run time.
+//! What is of no job: ids, the boot of the machine, pools that were added at run time, and pools that are
+//! paused.
 
 use rusqlite::{Connection, Result};
 
 use super::columns::signed;
 use crate::engine::Boot;
-use crate::job::{CallbackId, JobId};
+use crate::job::{CallbackId, JobId, Pause};
 
 /// In the jobs' own transaction, so that ids only ever grow, whatever is removed later. False where such ids
 /// were given out before.
@@ -46,13 +47,39 @@ pub fn booted(connection: &Connection, boot: &Boot) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a pool, or without a value forgets it.
+/// Keeps a pool, or without a value forgets it, with its pause.
 pub fn set_pool(connection: &Connection, name: &str, value: Option<&str>) -> Result<()> {
     match value {
         Some(value) => connection
             .prepare_cached("INSERT OR REPLACE INTO pools (name, value) VALUES (?1, ?2)")?
             .execute((name, value))?,
-        None => connection.prepare_cached("DELETE FROM pools WHERE name = ?1")?.execute([name])?,
+        None => {
+            resume(connection, name)?;
+            connection.prepare_cached("DELETE FROM pools WHERE name = ?1")?.execute([name])?
+        }
     };
+    Ok(())
+}
+
+/// Pauses these pools, or without a pause resumes them.
+pub fn set_pause(connection: &Connection, pools: &[String], pause: Option<&Pause>) -> Result<()> {
+    for pool in pools {
+        match pause {
+            Some(pause) => start_pause(connection, pool, pause)?,
+            None => resume(connection, pool)?,
+        }
+    }
+    Ok(())
+}
+
+fn start_pause(connection: &Connection, pool: &str, pause: &Pause) -> Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO pauses (pool, since_us, uid) VALUES (?1, ?2, ?3)")?
+        .execute((pool, pause.since_us, pause.by.get()))?;
+    Ok(())
+}
+
+fn resume(connection: &Connection, pool: &str) -> Result<()> {
+    connection.prepare_cached("DELETE FROM pauses WHERE pool = ?1")?.execute([pool])?;
     Ok(())
 }

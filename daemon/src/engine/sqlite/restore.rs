@@ -11,7 +11,7 @@ use rusqlite::{Connection, Result};
 use super::columns::{Columns, columns};
 use super::{deadlines, dependents, insert, meta, places, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
-use crate::job::{CallbackId, Holdup, Process, ProcessId, Queued, Retries, Tie, Tries};
+use crate::job::{CallbackId, Holdup, Pause, Process, ProcessId, Queued, Retries, Tie, Tries, UserId};
 
 columns! {
     MetaColumn { next_job = "max(next_job, volatile_below)", next_callback }
@@ -59,6 +59,11 @@ columns! {
     POOLS: "FROM pools";
 }
 
+columns! {
+    PauseColumn { pool, since_us, uid }
+    PAUSES: "FROM pauses";
+}
+
 pub fn read(connection: &Connection) -> Result<Restored> {
     let mut restored = Restored {
         queued: count_queued(connection)?,
@@ -73,6 +78,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         next_deadline_us: deadlines::first(connection)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
+        pauses: read_pauses(connection)?,
         boot: meta::last_boot(connection)?,
         ..Restored::default()
     };
@@ -103,6 +109,16 @@ fn read_pools(connection: &Connection) -> Result<BTreeMap<String, String>> {
         Ok((columns.get(PoolColumn::name)?, columns.get(PoolColumn::value)?))
     })?;
     pools.collect()
+}
+
+fn read_pauses(connection: &Connection) -> Result<BTreeMap<String, Pause>> {
+    let mut select = connection.prepare(PauseColumn::PAUSES)?;
+    let pauses = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        let by = UserId::new(columns.get(PauseColumn::uid)?);
+        Ok((columns.get(PauseColumn::pool)?, Pause { since_us: columns.get(PauseColumn::since_us)?, by }))
+    })?;
+    pauses.collect()
 }
 
 fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {

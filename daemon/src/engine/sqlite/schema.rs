@@ -246,6 +246,9 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX dependencies_settled ON dependencies (job) WHERE settled = 1;
     -- Jobs that have ended, and others are to run after them that nobody has looked at.
     CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
+
+    -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the pool.
+    CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
 ",
 ];
 

@@ -12,7 +12,9 @@ use super::{Fixture, nothing_to_tell, open};
 use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
 use crate::engine::{Answer, Boot, CallbackEnd, Change, Interrupted, Order, Page, Tied};
-use crate::job::{CallbackId, Holdup, JobId, Process, ProcessId, Retries, StopReason, Tie, Tries};
+use crate::job::{
+    CallbackId, Holdup, JobId, Pause, Process, ProcessId, Retries, StopReason, Tie, Tries, UserId,
+};
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
 /// set of its own.
@@ -91,6 +93,7 @@ const ROWS: &[&str] = &[
         VALUES (41, 'blocked', 'default', '[\"a\"]', '/', 5, 1, 100, 1, 1);
     INSERT INTO waits (unit, id, until) VALUES ('job', 41, 'others');
     INSERT INTO dependencies (prior, job, needs) VALUES (1, 41, 'done');
+    INSERT INTO pauses (pool, since_us, uid) VALUES ('default', 700, 1000);
 ",
 ];
 
@@ -152,6 +155,9 @@ fn assert_restored(store: &Fixture, version: usize) {
     assert_eq!(restored.queued, queued("default", &counts));
     assert_eq!(restored.next_deadline_us, (version >= 11).then_some(150));
     assert_eq!(restored.replaced, []);
+    let pause = Pause { since_us: 700, by: UserId::new(1000) };
+    let pauses = (version >= 12).then_some(("default".to_owned(), pause));
+    assert_eq!(restored.pauses, pauses.into_iter().collect());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
     let crashes = if version < 10 { 1 } else { 2 };
