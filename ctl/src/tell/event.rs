@@ -29,7 +29,8 @@ pub fn describe(happening: &Happening) -> String {
         (Some(id), _, _) => format!("job {id}"),
         (None, Some(pool), Some(slot)) => format!("slot {pool}/{slot}"),
         (None, None, Some(slot)) => format!("slot callbacks/{slot}"),
-        (None, _, None) => String::new(),
+        (None, Some(pool), None) => format!("pool {pool}"),
+        (None, None, None) => String::new(),
     };
 
     let mut facts = Vec::new();
@@ -90,5 +91,10 @@ mod tests {
             "{}",
             describe(&lost)
         );
+        let paused = Happening {
+            pool: Some("default".into()),
+            ..Happening::new(HappeningKind::PoolPaused, "now".to_owned())
+        };
+        assert_eq!(describe(&paused), "now  pool default    pool_paused\n");
     }
 }

@@ -31,6 +31,7 @@ pub fn table_of(pools: &[Pool]) -> String {
         "CALLS",
         "JOB",
         "QUEUED",
+        "PAUSED SINCE",
         "CONTAINMENT",
         "REASON",
     ]);
@@ -48,6 +49,7 @@ pub fn table_of(pools: &[Pool]) -> String {
                 number(slot.calls),
                 number(slot.job),
                 of_pool(pool.queued.to_string()),
+                of_pool(pool.paused_since.clone().unwrap_or_default()),
                 of_pool(pool.containment.as_str().to_owned()),
                 printable(slot.reason.as_deref().unwrap_or_default(), LONGEST),
             ]);

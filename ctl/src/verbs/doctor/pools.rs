@@ -1,12 +1,17 @@
-//! The pools: their tier of containment, the slots that are down, and how full the queues are.
+//! The pools: their tier of containment, the slots that are down, how full the queues are, and what is
+//! paused.
 
 use pool_proto::nouns::{Condition, Incident, Pool, Slot, SlotState, Stuck};
 
 use super::Check;
 
-/// Three checks for each pool; then what is stuck anywhere, and what was.
+/// Three checks for each pool, and one more where jobs wait for its pause to end; then what is stuck
+/// anywhere, and what was.
 pub fn look(condition: &Condition) -> Vec<Check> {
-    let each = |pool| [containment(pool), slots(pool), queue(pool, condition.max_queued)];
+    let each = |pool| {
+        let checks = [containment(pool), slots(pool), queue(pool, condition.max_queued)];
+        checks.into_iter().chain(pause(pool))
+    };
     let pools = condition.pools.iter().flat_map(each);
     pools.chain(stuck(condition)).chain(incidents(condition)).collect()
 }
@@ -87,6 +92,14 @@ fn queue(pool: &Pool, max_queued: u64) -> Check {
         return Check::ok("queue", format!("{queued} of at most {max_queued} jobs wait")).of(&pool.name);
     };
     check.of(&pool.name).advise("give the pool more workers, or raise `max_queued`")
+}
+
+fn pause(pool: &Pool) -> Option<Check> {
+    let since = pool.paused_since.as_deref().filter(|_| pool.queued > 0)?;
+    let by = pool.paused_by.map(|uid| format!(", by uid {uid}")).unwrap_or_default();
+    let text = format!("{} queued jobs wait, because the pool is paused since {since}{by}", pool.queued);
+    let advice = format!("`poolctl pool resume {}` lets it go on", pool.name);
+    Some(Check::note("pause", text).of(&pool.name).advise(advice))
 }
 
 fn is_up(state: SlotState) -> bool {

@@ -1,7 +1,8 @@
-//! `poolctl pool`: lists, adds, restarts and removes pools.
+//! `poolctl pool`: lists, adds, pauses, resumes, restarts and removes pools.
 
 mod add;
 mod ls;
+mod pause;
 mod restart;
 mod rm;
 
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use crate::exit::ExitReason;
 
-/// List, add, restart and remove pools
+/// List, add, pause, resume, restart and remove pools
 #[derive(Debug, Args)]
 pub struct PoolOptions {
     #[command(subcommand)]
@@ -21,6 +22,8 @@ pub struct PoolOptions {
 enum PoolVerb {
     Ls(ls::PoolListOptions),
     Add(Box<add::AddPoolOptions>),
+    Pause(pause::PausePoolOptions),
+    Resume(pause::ResumePoolOptions),
     Restart(restart::RestartPoolOptions),
     Rm(rm::RemovePoolOptions),
 }
@@ -34,6 +37,8 @@ impl PoolOptions {
         match self.verb {
             PoolVerb::Ls(options) => options.run(context),
             PoolVerb::Add(options) => options.run(context),
+            PoolVerb::Pause(options) => options.run(context),
+            PoolVerb::Resume(options) => options.run(context),
             PoolVerb::Restart(options) => options.run(context),
             PoolVerb::Rm(options) => options.run(context),
         }

@@ -1,0 +1,51 @@
+//! `poolctl pool pause` and `poolctl pool resume`.
+
+use clap::Args;
+use pool_proto::methods::SetPaused;
+
+use crate::exit::ExitReason;
+use crate::verbs::Context;
+
+/// Start nothing more in these pools until `pool resume`, also after a restart of poold. Running jobs go on,
+/// new jobs are accepted and wait
+///
+/// Returns when the pause is on disk and no further job starts. The programs of a warm pool stay up.
+#[derive(Debug, Args)]
+pub struct PausePoolOptions {
+    /// The pools' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Let paused pools go on
+#[derive(Debug, Args)]
+pub struct ResumePoolOptions {
+    /// The pools' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl PausePoolOptions {
+    /// Pauses the pools, all or none.
+    ///
+    /// # Errors
+    /// When one of the pools does not exist, or poold cannot write its database.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        set_paused(context, self.names, true)
+    }
+}
+
+impl ResumePoolOptions {
+    /// Resumes the pools, all or none.
+    ///
+    /// # Errors
+    /// When one of the pools does not exist, or poold cannot write its database.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        set_paused(context, self.names, false)
+    }
+}
+
+fn set_paused(context: &Context, pools: Vec<String>, paused: bool) -> anyhow::Result<ExitReason> {
+    context.link.connect()?.request(&SetPaused { pools, paused })?;
+    Ok(ExitReason::Success)
+}
