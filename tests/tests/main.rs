@@ -24,6 +24,7 @@ mod listing;
 mod map;
 mod obstacles;
 mod overload;
+mod pausing;
 mod place;
 mod protocol;
 mod reaper;

@@ -1,0 +1,157 @@
+//! What users see of a pool that is paused: it starts nothing, says so to everybody who asks or waits, and is
+//! paused after any restart as before.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use pool_proto::State;
+use pool_tests::{Daemon, Setup, run, wait_until};
+use serde_json::Value;
+
+const BUILD: &str = "[pool.build]\nworkers = 1\n";
+
+fn pool(daemon: &Daemon, name: &str) -> Value {
+    let document: Value = serde_json::from_str(&daemon.ok(&["pool", "ls", "--json"])).unwrap();
+    document["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == name).unwrap().clone()
+}
+
+fn state(daemon: &Daemon, id: u64) -> State {
+    daemon.record(id).state
+}
+
+fn kill_and_restart(daemon: &mut Daemon) {
+    daemon.kill_in_one_instant();
+    daemon.restart();
+}
+
+/// What is submitted to another pool has been started and has ended: so would what is paused.
+fn is_passed_by(daemon: &Daemon) {
+    assert_eq!(daemon.run(&["run", "--pool", "build", "--", "true"]).code, 0);
+}
+
+#[test]
+fn a_paused_pool_finishes_what_it_runs_and_starts_nothing_over_a_kill_until_it_is_resumed() {
+    let mut daemon = Setup::new().workers(1).config(BUILD).start();
+    let gate = daemon.path_text("gate");
+    let running = daemon.submit_sh(&format!("until [ -e {gate} ]; do sleep 0.02; done"));
+    daemon.wait_record(running, "it runs", |record| record.state == State::Running);
+    let queued = daemon.submit(&["--", "true"]);
+
+    daemon.ok(&["pool", "pause", "default"]);
+    let told = pool(&daemon, "default");
+    assert_eq!((&told["paused"], &told["running"], &told["queued"]), (&true.into(), &1.into(), &1.into()));
+    assert_eq!(told["paused_by"], nix::unistd::getuid().as_raw());
+    let since = told["paused_since"].as_str().unwrap().to_owned();
+    assert!(daemon.ok(&["pool", "ls"]).contains(&since));
+    File::create(&gate).unwrap();
+    daemon.ok(&["wait", &running.to_string()]);
+    is_passed_by(&daemon);
+    let later = daemon.submit(&["--", "true"]);
+
+    daemon.ok(&["pool", "pause", "default"]);
+    kill_and_restart(&mut daemon);
+    is_passed_by(&daemon);
+    assert_eq!((state(&daemon, queued), state(&daemon, later)), (State::Queued, State::Queued));
+    assert_eq!(
+        pool(&daemon, "default")["paused_since"],
+        since.as_str(),
+        "paused twice, it is paused since then"
+    );
+    let doctor = daemon.run(&["doctor"]).stdout;
+    assert!(doctor.contains("2 queued jobs wait, because the pool is paused since"), "{doctor}");
+    assert!(doctor.contains("poolctl pool resume default"), "{doctor}");
+
+    daemon.ok(&["pool", "resume", "default"]);
+    daemon.ok(&["wait", &queued.to_string(), &later.to_string()]);
+    kill_and_restart(&mut daemon);
+    let told = pool(&daemon, "default");
+    assert_eq!((&told["paused"], &told["paused_since"]), (&false.into(), &Value::Null));
+    assert_eq!(daemon.run(&["run", "--", "true"]).code, 0);
+}
+
+#[test]
+fn who_waits_or_listens_is_told_of_the_pause() {
+    let daemon = Setup::new().workers(1).config(BUILD).start();
+    let heard = daemon.path("heard");
+    let mut events = daemon.ctl(&["events"]);
+    events.stdout(File::create(&heard).unwrap()).stderr(Stdio::null());
+    let mut events = events.spawn().unwrap();
+    let hears = |words: &str| {
+        wait_until(words, || std::fs::read_to_string(&heard).unwrap().contains(words));
+    };
+    hears("listening");
+
+    daemon.ok(&["pool", "pause", "build", "default"]);
+    hears("pool default    pool_paused");
+    hears("pool build      pool_paused");
+    let stderr = daemon.path("stderr");
+    let mut waits = daemon.ctl(&["submit", "--wait", "--", "true"]);
+    waits.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
+    let mut waits = waits.spawn().unwrap();
+    wait_until("it is told why its job waits", || {
+        let said = std::fs::read_to_string(&stderr).unwrap();
+        said.contains("pool default is paused since 2") && said.contains("`poolctl pool resume default`")
+    });
+    daemon.ok(&["pool", "resume", "default", "build"]);
+    hears("pool default    pool_resumed");
+    assert_eq!(waits.wait().unwrap().code(), Some(0));
+    events.kill().unwrap();
+    events.wait().unwrap();
+}
+
+#[test]
+fn a_shutdown_keeps_the_jobs_of_a_paused_pool_and_neither_it_nor_a_reload_ends_the_pause() {
+    let mut daemon = Setup::new().workers(1).config(BUILD).start();
+    daemon.ok(&["pool", "pause", "default"]);
+    let queued = daemon.submit(&["--", "true"]);
+    daemon.signal(Signal::SIGHUP);
+    is_passed_by(&daemon);
+    assert_eq!(pool(&daemon, "default")["paused"], true);
+
+    let said = daemon.run(&["shutdown"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stderr.contains("1 job"), "what is kept is told: {said:?}");
+    daemon.wait();
+    daemon.restart();
+    is_passed_by(&daemon);
+    assert_eq!(state(&daemon, queued), State::Queued);
+    daemon.ok(&["pool", "resume", "default"]);
+    daemon.ok(&["wait", &queued.to_string()]);
+}
+
+#[test]
+fn a_warm_pool_that_is_paused_keeps_its_program_and_a_pool_that_is_removed_its_pause_no_longer() {
+    let daemon = Setup::new().workers(1).config(BUILD).start();
+    let program = r#"while read -r call; do id=${call##*'"id":'}; echo '{"jsonrpc":"2.0","id":'"${id%%[,\}]*}"',"result":1}'; done"#;
+    daemon.ok(&["pool", "add", "one", "--", "sh", "-c", program]);
+    assert_eq!(daemon.run(&["call", "one", "m"]).stdout.trim(), "1");
+    let pid = pool(&daemon, "one")["slots"][0]["program_pid"].clone();
+
+    daemon.ok(&["pool", "pause", "one"]);
+    let id: u64 = daemon.ok(&["call", "--async", "one", "m"]).trim().parse().unwrap();
+    let bounded = daemon.submit(&["--pool", "build", "--deadline", "300ms", "--", "sleep", "100"]);
+    daemon.run(&["wait", &bounded.to_string()]);
+    assert_eq!(state(&daemon, id), State::Queued);
+    assert_eq!(pool(&daemon, "one")["slots"][0]["program_pid"], pid);
+
+    daemon.ok(&["pool", "rm", "one"]);
+    daemon.ok(&["pool", "add", "one", "--", "sh", "-c", program]);
+    daemon.ok(&["wait", &id.to_string()]);
+}
+
+#[test]
+fn a_deadline_ends_what_is_queued_in_a_paused_pool_and_unknown_pools_are_named() {
+    let daemon = Setup::new().workers(1).config(BUILD).start();
+    daemon.ok(&["pool", "pause", "default"]);
+    let id = daemon.submit(&["--deadline", "200ms", "--", "true"]);
+    daemon.run(&["wait", &id.to_string()]);
+    assert_eq!(state(&daemon, id), State::TimedOut);
+
+    for unknown in ["none", "callbacks"] {
+        let said = run(&mut daemon.ctl(&["pool", "pause", "build", unknown]));
+        assert_eq!(said.code, 125, "{said:?}");
+        assert!(said.stderr.contains(&format!("there is no pool {unknown:?}")), "{said:?}");
+    }
+    assert_eq!(pool(&daemon, "build")["paused"], false, "all or none");
+}
