@@ -342,10 +342,10 @@ impl Desk {
             Fact::Synced { request } => self.on_synced(request),
             Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
-            Fact::Progressed { id, .. } if self.unsynced.has(id) => {}
             Fact::Progressed { id, attempt, progress } => {
-                self.hear_of_progress(id, attempt, &progress);
-                self.on_progressed(id, &progress);
+                if let Some(progress) = self.unsynced.hold_progress(id, attempt, progress) {
+                    self.tell_progress_of(id, attempt, &progress);
+                }
             }
             Fact::Ended { id, record } => {
                 self.hear_of_end(id, record.as_deref());

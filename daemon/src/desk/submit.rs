@@ -242,6 +242,9 @@ impl Desk {
         let Some(held) = self.unsynced.end(request) else { return };
         held.happenings.iter().for_each(|happening| self.tell_listeners(happening));
         self.effects.extend(held.replies);
+        for (id, (attempt, progress)) in &held.progress {
+            self.tell_progress_of(*id, *attempt, progress);
+        }
     }
 
     fn reply_accepted(

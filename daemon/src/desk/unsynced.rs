@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Held back are the replies to the submission, and what listeners are to be told of its jobs. The ends of
-//! the jobs never come to be held: the engine tells them after the sync. How far a call has come is not kept
-//! meanwhile, since the next word of it says more.
+//! the jobs never come to be held: the engine tells them after the sync. Of how far a call has come, the latest
+//! word is kept: each says all that the ones before it have said.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pool_proto::nouns::Happening;
+use pool_proto::nouns::{CallProgress, Happening};
 
 use super::event::Effect;
 use crate::job::{IdMap, JobId, RequestId};
@@ -36,6 +36,8 @@ pub struct Held {
     pub replies: Vec<Effect>,
     /// For those who listen, in order.
     pub happenings: Vec<Arc<Happening>>,
+    /// How far the calls have come, each in this attempt.
+    pub progress: BTreeMap<JobId, (u32, CallProgress)>,
 }
 
 impl Unsynced {
@@ -46,7 +48,8 @@ impl Unsynced {
 
     /// So many jobs from `first` on are written for this submission.
     pub fn begin(&mut self, request: RequestId, first: JobId, count: usize) {
-        let held = Held { first, count: count as u64, replies: Vec::new(), happenings: Vec::new() };
+        let (replies, happenings, progress) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let held = Held { first, count: count as u64, replies, happenings, progress };
         self.submissions.insert(request, held);
         self.by_first.insert(first, request);
     }
@@ -65,9 +68,15 @@ impl Unsynced {
         }
     }
 
-    /// Whether the job is not synced.
-    pub fn has(&self, id: JobId) -> bool {
-        self.submission_of(id).is_some()
+    /// Holds back how far a call has come that is not synced; otherwise it is returned.
+    pub fn hold_progress(&mut self, id: JobId, attempt: u32, progress: CallProgress) -> Option<CallProgress> {
+        match self.submission_of(id).and_then(|request| self.submissions.get_mut(&request)) {
+            Some(held) => {
+                held.progress.insert(id, (attempt, progress));
+                None
+            }
+            None => Some(progress),
+        }
     }
 
     fn submission_of(&self, id: JobId) -> Option<RequestId> {

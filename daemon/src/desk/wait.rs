@@ -399,7 +399,9 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_progressed(&mut self, id: JobId, progress: &CallProgress) {
+    /// To those who listen, and those who wait.
+    pub(super) fn tell_progress_of(&mut self, id: JobId, attempt: u32, progress: &CallProgress) {
+        self.hear_of_progress(id, attempt, progress);
         for request in self.requests.watching(id, Watch::Progress) {
             self.tell_progress(request, id, progress.clone());
         }

@@ -61,8 +61,11 @@ fn a_job_that_is_not_synced_is_followed_when_it_is() {
     assert_eq!(bench.write(submits, 7, 1), [""; 0]);
     assert_eq!(told(&mut bench, run(7)), [""; 0]);
     assert_eq!(told(&mut bench, moved(7, Place::Running(start(2)))), [""; 0]);
-    let progress = CallProgress::default();
-    assert_eq!(bench.handle(Event::Fact(Fact::Progressed { id: JobId(7), attempt: 1, progress })), [""; 0]);
+    for fraction in [0.25, 0.5] {
+        let progress = CallProgress { fraction: Some(fraction), ..CallProgress::default() };
+        let progressed = Fact::Progressed { id: JobId(7), attempt: 1, progress };
+        assert_eq!(bench.handle(Event::Fact(progressed)), [""; 0]);
+    }
     let others = told(&mut bench, moved(6, Place::Running(start(1))));
     assert_eq!(others.len(), 1, "of another job it is told: {others:?}");
     assert_eq!(
@@ -71,6 +74,7 @@ fn a_job_that_is_not_synced_is_followed_when_it_is() {
             r#"1 hears {"event":"submitted","id":7,"pool":"default"}"#,
             r#"1 hears {"attempt":1,"event":"started","id":7,"pid":200,"pool":"default","slot":2}"#,
             r#"2 {"event":"accepted","existing":false,"id":7}"#,
+            r#"1 hears {"attempt":1,"event":"progress","id":7,"pool":"default","progress":{"fraction":0.5}}"#,
         ]
     );
     bench.leave(client, &[]);
