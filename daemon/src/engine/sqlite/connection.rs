@@ -133,7 +133,8 @@ impl SoundConnection {
     pub fn sync(&mut self) -> Result<()> {
         self.sync_log().map_err(|error| {
             (self.is_suspect, self.has_lost) = (true, false);
-            not_synced(&error)
+            // Where the files have gone in between, that is what has to be mended.
+            self.check_home().err().unwrap_or_else(|| not_synced(&error))
         })
     }
 
@@ -148,6 +149,7 @@ impl SoundConnection {
     /// Mends the log after a sync that has failed; whether what was committed before that sync is there. The
     /// kernel may have forgotten it.
     pub fn settle(&mut self) -> Result<bool> {
+        self.check_home()?;
         self.mend()?;
         Ok(!std::mem::take(&mut self.has_lost))
     }
