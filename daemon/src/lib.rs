@@ -2,8 +2,8 @@
 //!
 //! In reading order: the nouns ([`job`]); what is decided, by two pure machines ([`core`], [`desk`]); what is
 //! kept ([`engine`], [`files`]); what runs ([`kernel`], [`worker`], [`fleet`]); who is served ([`server`]);
-//! what would hold up the loop ([`aside`]); the process in which all that meets ([`shell`]); and how it comes about ([`start`]). ARCHITECTURE.md at
-//! the top of the repository has the whole picture.
+//! what would hold up the loop ([`aside`]); the process in which all that meets ([`shell`]); and how it comes
+//! about ([`start`]). ARCHITECTURE.md at the top of the repository has the whole picture.
 
 pub mod job;
 

@@ -86,8 +86,8 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// Puts a copy of a program there, for all to run. Not by this process: what another test starts meanwhile would
-/// hold the copy open for writing, and nobody could run it.
+/// Puts a copy of a program there, for all to run. Not by this process: what another test starts meanwhile
+/// would hold the copy open for writing, and nobody could run it.
 pub fn install(program: &Path, to: &Path) {
     let status = Command::new("install").args(["-m", "755"]).args([program, to]).status();
     assert!(status.expect("install(1) is there").success(), "{} cannot be copied", program.display());

@@ -8,16 +8,16 @@ use super::ids::IdRange;
 
 /// Some jobs, and how they have to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct After(Vec<Dependency>);
+pub struct Dependencies(Vec<Dependency>);
 
-impl After {
+impl Dependencies {
     /// One for each job.
-    pub fn dependencies(&self) -> &[Dependency] {
+    pub fn each(&self) -> &[Dependency] {
         &self.0
     }
 }
 
-impl FromStr for After {
+impl FromStr for Dependencies {
     type Err = String;
 
     /// Parts with commas between them: an id, or a range of ids, after the kind of end that is needed and a
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_kind_of_end_goes_for_all_up_to_the_next_one() {
         let read = |text: &str| {
-            let after: Result<After, String> = text.parse();
+            let after: Result<Dependencies, String> = text.parse();
             after.map(|after| after.0.iter().map(|one| (one.id, one.on.unwrap())).collect::<Vec<_>>())
         };
         assert_eq!(read("7"), Ok(vec![(7, On::Success)]));

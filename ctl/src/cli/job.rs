@@ -7,7 +7,7 @@ use clap::Args;
 use pool_proto::OsText;
 use pool_proto::text::parse_duration;
 
-use super::after::After;
+use super::after::Dependencies;
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
 use super::times::At;
 use super::values::{os_text, os_text_by, parse_key, parse_name, parse_shell_command, parse_timeout};
@@ -60,11 +60,11 @@ pub struct LikeOptions {
 /// What a job waits for before it begins: the options that `submit` and `call` share.
 #[derive(Debug, Args)]
 pub struct ConditionOptions {
-    /// Run the job after other jobs have ended: with success (ID or afterok:ID), without (afternotok:ID), or in
-    /// any way (afterany:ID). Ranges like 3-9, and several with commas; may be repeated. If one ends otherwise,
-    /// the job is canceled
+    /// Run the job after other jobs have ended: with success (ID or afterok:ID), without (afternotok:ID), or
+    /// in any way (afterany:ID). Ranges like 3-9, and several with commas; may be repeated. If one ends
+    /// otherwise, the job is canceled
     #[arg(short = 'd', long, value_name = "IDS")]
-    pub after: Vec<After>,
+    pub after: Vec<Dependencies>,
 
     /// Start the job no sooner than this long after its submission (90, 10m, 1h30m)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -59,8 +59,7 @@ pub fn like(options: &LikeOptions, job: Job) -> Job {
 
 /// The job, with what it waits for before it begins.
 pub fn conditional(options: &ConditionOptions, job: Job) -> Job {
-    let after: Vec<Dependency> =
-        options.after.iter().flat_map(|after| after.dependencies()).copied().collect();
+    let after: Vec<Dependency> = options.after.iter().flat_map(|after| after.each()).copied().collect();
     Job {
         hold: options.hold.then_some(true),
         delay_s: options.delay.map(|delay| delay.as_secs_f64()),

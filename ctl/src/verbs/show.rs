@@ -34,8 +34,8 @@ impl ShowOptions {
     }
 }
 
-/// What a job waits for that has not ended. Nothing where poold does not say: it is older than that method, or
-/// the job has been pruned in this moment.
+/// What a job waits for that has not ended. Nothing where poold does not say: it is older than that method,
+/// or the job has been pruned in this moment.
 fn why(client: &mut Client, record: &Record) -> Result<Option<String>, ClientError> {
     if record.state.is_terminal() {
         return Ok(None);

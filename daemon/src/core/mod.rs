@@ -171,8 +171,8 @@ impl Core {
 
         core.configure(settings);
         core.restore_ties(&restored.tied, &requeued);
-        core.end_replaced(&restored.replaced);
-        core.end_failed(&restored.failed);
+        core.end_each(&restored.replaced, StopReason::Replaced);
+        core.end_each(&restored.failed, StopReason::Dependency);
         if restored.has_unresolved {
             core.resolve();
         }

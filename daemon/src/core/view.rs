@@ -8,7 +8,6 @@ use pool_proto::text::rfc3339;
 
 #[cfg(test)]
 use super::event::LaneId;
-use super::jobs::attempt::Phase;
 use super::pools::pool::JobPool;
 use super::pools::slots::Occupancy;
 use super::{Core, Mode, Now};
@@ -69,10 +68,7 @@ impl Core {
 
     /// Why the attempt of a job is being ended, where it is.
     pub fn stop_of(&self, id: JobId) -> Option<StopReason> {
-        match self.active.get(&id)?.phase {
-            Phase::Stopping { reason, .. } | Phase::Killing { reason, .. } => Some(reason),
-            Phase::Running { .. } => None,
-        }
+        self.active.get(&id)?.stop_reason()
     }
 
     /// How long something waits yet that is due at that time, in microseconds since 1970.

@@ -335,7 +335,7 @@ impl Desk {
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
                 let stalled = (first.0..).map(JobId).take(if is_stalled { jobs.len() } else { 0 });
                 let waiting = waiting.into_iter().map(|(id, _)| id);
-                let most = submit::MOST_OBSTRUCTED;
+                let most = obstacle::MOST_TOLD as usize;
                 let obstructed = stalled.take(most).chain(waiting.take(most)).collect();
                 self.on_accepted(request, first, jobs.len(), &existing, &turns, obstructed);
             }

@@ -48,10 +48,9 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_release(&mut self, request: RequestId, mut ids: Vec<JobId>) {
+    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
         // A job that is named twice is released once.
-        let mut named = IdSet::default();
-        ids.retain(|&id| named.insert(id));
+        let ids = each_once(ids);
         if ids.len() > MAX_RELEASED {
             let parameter = format!("ids: at most {MAX_RELEASED} at once");
             return self.refuse(request, Refusal::InvalidParameter { parameter });
@@ -65,6 +64,13 @@ impl Desk {
             self.reply(request, Empty {}, true);
         }
     }
+}
+
+/// The jobs that a client names, without those that it has named before.
+pub(super) fn each_once(mut ids: Vec<JobId>) -> Vec<JobId> {
+    let mut named = IdSet::default();
+    ids.retain(|&id| named.insert(id));
+    ids
 }
 
 fn not_running(id: JobId, state: State) -> Refusal {

@@ -9,7 +9,6 @@ use pool_proto::{Refusal, nouns};
 
 use super::admission::Common;
 use super::event::ConnectionId;
-use super::obstacle::MOST_TOLD;
 use super::request::Open;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
@@ -56,9 +55,6 @@ impl Submission {
         self.spooled.take()
     }
 }
-
-/// So many of a submission are looked at for what they wait for.
-pub const MOST_OBSTRUCTED: usize = MOST_TOLD as usize;
 
 impl Desk {
     pub(super) fn on_submit(

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Held back are the replies to the submission, and what listeners are to be told of its jobs. The ends of
-//! the jobs never come to be held: the engine tells them after the sync. Of how far a call has come, the latest
-//! word is kept: each says all that the ones before it have said.
+//! the jobs never come to be held: the engine tells them after the sync. Of how far a call has come, the
+//! latest word is kept: each says all that the ones before it have said.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use super::listen::why_stopping;
 use super::obstacle::Standing;
 use super::request::Open;
 use super::sentence::{self, Doings, InLine, NAMED};
+use super::signal::each_once;
 use crate::core::Core;
 use crate::engine::{LINE_HEAD, Question};
 use crate::job::{IdMap, IdSet, JobId, Position, RequestId};
@@ -123,9 +124,8 @@ fn without_work(record: Record) -> Record {
 impl Desk {
     // ---- what is read ----
 
-    pub(super) fn on_why(&mut self, request: RequestId, mut ids: Vec<JobId>, core: &Core) {
-        let mut named = IdSet::default();
-        ids.retain(|&id| named.insert(id));
+    pub(super) fn on_why(&mut self, request: RequestId, ids: Vec<JobId>, core: &Core) {
+        let ids = each_once(ids);
         if ids.len() > MAX_EXPLAINED {
             let parameter = format!("ids: at most {MAX_EXPLAINED} at once");
             return self.refuse(request, Refusal::InvalidParameter { parameter });

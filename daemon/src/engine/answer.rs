@@ -18,9 +18,10 @@ use crate::job::{
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     /// `existing`: the places in `jobs`, in order, of those that were not added, and which jobs hold their keys
-    /// or unique names. `is_synced`: they are as durable as was promised. Otherwise the death of poold does not
-    /// take them, but a power cut may: they may be started, and nobody is told of them before
-    /// [`Synced`](Self::Synced) follows. Only an [urgent](super::Insertion::is_urgent) insertion is answered so.
+    /// or unique names. `is_synced`: they are as durable as was promised. Otherwise the death of poold does
+    /// not take them, but a power cut may: they may be started, and nobody is told of them before
+    /// [`Synced`](Self::Synced) follows. Only an [urgent](super::Insertion::is_urgent) insertion is answered
+    /// so.
     Inserted {
         request: RequestId,
         first: JobId,
@@ -55,7 +56,8 @@ pub enum Answer {
     /// A job has ended. `callbacks`: those that are pending now, in order. `dequeued`: under
     /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input,
     /// which nobody needs any more. `next`: the next job of its unique name, and what that waits for now.
-    /// `has_dependents`: jobs were to run after it, which [`Change::Resolve`](super::Change::Resolve) sees to.
+    /// `has_dependents`: jobs were to run after it, which [`Change::Resolve`](super::Change::Resolve) sees
+    /// to.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
@@ -289,8 +291,8 @@ pub struct Interrupted {
 }
 
 impl Interrupted {
-    /// When it has ended, in microseconds since 1970: now, unless it is known how long it has lasted. The wall's
-    /// clock may have been set since it was started.
+    /// When it has ended, in microseconds since 1970: now, unless it is known how long it has lasted. The
+    /// wall's clock may have been set since it was started.
     pub fn ended_us(&self, now_us: i64) -> i64 {
         let ended_us = self.started_us.zip(self.lasted);
         ended_us.map_or(now_us, |(started_us, lasted)| started_us.saturating_add(micros(lasted)))

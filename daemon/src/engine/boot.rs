@@ -1,8 +1,12 @@
 //! Boots of the machine, and the clock of what waits.
 
+use std::time::Duration;
+
+use crate::job::micros;
+
 /// A boot of the machine. What waits for a time is written down as microseconds since 1970, lest another boot
-/// forget it; but as long as one boot lasts these go by its beginning and by what has passed since, however the
-/// wall's clock is set meanwhile, and over any number of starts.
+/// forget it; but as long as one boot lasts these go by its beginning and by what has passed since, however
+/// the wall's clock is set meanwhile, and over any number of starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Boot {
     /// None where the kernel does not tell.
@@ -13,6 +17,11 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// This boot, as the clocks have it now. `wall_us`: in microseconds since 1970.
+    pub fn found(id: Option<String>, wall_us: i64, since_boot: Duration) -> Self {
+        Self { id, began_us: Some(wall_us.saturating_sub(micros(since_boot))) }
+    }
+
     /// This boot, as a start has it that finds what the last one has written.
     #[must_use]
     pub fn after(self, last: &Self) -> Self {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::job::{
-    CallbackId, JobId, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries, Work, micros,
+    CallbackId, JobId, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries, Unmet, Work,
+    micros,
 };
 
 /// A fact to be kept.
@@ -26,8 +27,8 @@ pub enum Change {
     /// The trigger of [`Until::Others`](crate::job::Until::Others): of the jobs that were to run after others
     /// which have ended, so many are looked at. Answered by [`Answer::Resolved`](super::Answer::Resolved).
     Resolve { limit: u32 },
-    /// The clock of what waits is so much ahead of the wall's from now on, in microseconds: what waits for a time
-    /// of the wall's clock waits for another one of that clock. Answered by
+    /// The clock of what waits is so much ahead of the wall's from now on, in microseconds: what waits for a
+    /// time of the wall's clock waits for another one of that clock. Answered by
     /// [`Answer::ClockSet`](super::Answer::ClockSet).
     SetClock { ahead_us: i64 },
     /// A pending callback runs: its attempt is counted. Answered by
@@ -62,7 +63,8 @@ pub struct Insertion {
     /// Never empty; all of them volatile, or none.
     pub jobs: Vec<Arc<Work>>,
     pub times: Times,
-    /// A slot is free for one of them: they are told as soon as they are written, where the sync takes its time.
+    /// A slot is free for one of them: they are told as soon as they are written, where the sync takes its
+    /// time.
     pub is_urgent: bool,
 }
 
@@ -80,13 +82,20 @@ pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
     work.deadline.map(|deadline| from_us.saturating_add(micros(deadline)))
 }
 
-/// The time before which a job does not begin, by the clock of what waits.
-pub fn not_before_us(times: &Times, work: &Work) -> Option<i64> {
+/// What a new job has to wait for. `others`: so many other jobs; `follows`: the one before it of its name.
+pub fn unmet(times: &Times, work: &Work, others: u32, follows: bool) -> Unmet {
     let from_us = times.counted_from_us;
-    Some(match work.conditions.as_ref()?.start? {
+    let due_us = |start| match start {
         NotBefore::Delay(delay) => from_us.saturating_add(micros(delay)),
         NotBefore::At { us } => us.saturating_add(from_us.saturating_sub(times.submitted_us)),
-    })
+    };
+    let conditions = work.conditions.as_deref();
+    Unmet {
+        hold: conditions.is_some_and(|conditions| conditions.hold),
+        others,
+        follows,
+        start_us: conditions.and_then(|conditions| conditions.start).map(due_us),
+    }
 }
 
 /// The time of the wall's clock before which a job does not begin.

@@ -21,8 +21,8 @@
 //!
 //! One answer may come earlier, [`Answer::Inserted`], so that jobs can start beside their own sync: when they
 //! are *written*, that is when the death of poold does not take them. It may overtake the answers to what was
-//! asked before it, but for the reads of lines. That they are *synced*, so that a power cut does not take them
-//! either, is told by [`Answer::Synced`], in its turn.
+//! asked before it, but for the reads of lines. That they are *synced*, so that a power cut does not take
+//! them either, is told by [`Answer::Synced`], in its turn.
 
 mod answer;
 mod boot;
@@ -48,9 +48,7 @@ pub use answer::{
     Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns,
 };
 pub use boot::Boot;
-pub use change::{
-    CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, not_before_us,
-};
+pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, unmet};
 pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;

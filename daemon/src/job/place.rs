@@ -108,6 +108,11 @@ impl Unmet {
             Self { start_us, .. } => start_us.map(|due_us| Until::Start { due_us }),
         }
     }
+
+    /// Where it is.
+    pub fn place(self) -> Place {
+        self.first().map_or(Place::Queued { again: false }, Place::Waiting)
+    }
 }
 
 /// A duration as it is written down, in microseconds; what does not fit is as good as for ever.

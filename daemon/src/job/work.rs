@@ -229,6 +229,11 @@ impl Work {
         size_of::<Self>() + work + callbacks + self.cwd.len() + environment
     }
 
+    /// What it is to run after.
+    pub fn after(&self) -> &[After] {
+        self.conditions.as_ref().map_or(&[], |conditions| &conditions.after)
+    }
+
     /// The call, where it is one.
     pub fn call(&self) -> Option<&Call> {
         match &self.kind {

@@ -6,8 +6,9 @@
 //! | CLOCK_BOOTTIME, [`since_boot`] | what has been waited or has lasted: deadlines, backoffs, durations. Nobody can set it, and it goes on while the machine is suspended |
 //! | CLOCK_REALTIME, [`wall_us`] | the record: when a job was submitted, started. An administrator or NTP may set it at any time, by hours |
 //!
-//! What waits is written down as microseconds since 1970, since a boot's clock means nothing to the next boot, but
-//! goes by the boot's clock (`engine/boot.rs`); a start bounds it (`engine/sqlite/waits.rs`, `deadlines.rs`).
+//! What waits is written down as microseconds since 1970, since a boot's clock means nothing to the next
+//! boot, but goes by the boot's clock (`engine/boot.rs`); a start bounds it (`engine/sqlite/waits.rs`,
+//! `deadlines.rs`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

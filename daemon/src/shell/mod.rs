@@ -1,6 +1,6 @@
 //! The shell: the one process, and but for the engine's, the files' and those for large messages the one
-//! thread, in which everything meets. A readiness loop turns what has happened into events, [`turn`] hands them to the two machines, and
-//! what the machines want is done here. The shell decides nothing.
+//! thread, in which everything meets. A readiness loop turns what has happened into events, [`turn`] hands
+//! them to the two machines, and what the machines want is done here. The shell decides nothing.
 //!
 //! ```text
 //!   clients ──▶ server ──┐                                    ┌──▶ server ──▶ replies

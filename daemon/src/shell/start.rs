@@ -46,7 +46,7 @@ use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
 use crate::files::{layout, slot_output, spool};
 use crate::fleet::Fleet;
-use crate::job::{ProcessId, UserId, micros};
+use crate::job::{ProcessId, UserId};
 use crate::kernel;
 use crate::server::Server;
 use crate::start::cli::SupervisorOptions;
@@ -175,8 +175,7 @@ fn check_state_dir(state_dir: &Path, locks: &[OwnedFd]) -> anyhow::Result<()> {
 impl Checked {
     fn open(self) -> anyhow::Result<Opened> {
         let now = clock::now();
-        let boot =
-            Boot { id: kernel::boot_id(), began_us: Some(now.wall_us.saturating_sub(micros(now.monotonic))) };
+        let boot = Boot::found(kernel::boot_id(), now.wall_us, now.monotonic);
         let options = SqliteOptions {
             durability: match self.ground.config.durability {
                 DurabilityName::Power => Durability::Power,

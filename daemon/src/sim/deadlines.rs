@@ -224,24 +224,19 @@ fn a_crash_at_any_step_loses_no_deadline_and_tries_nothing_again() {
 
 #[test]
 fn a_clock_that_is_set_does_not_matter_while_poold_runs() {
-    for hours in [-2, 2] {
-        let mut world = World::up(1);
-        submit(&mut world, work());
-        submit(&mut world, within(60 * SECOND));
-        world.now.wall_us += hours * 3_600_000_000;
-        submit(&mut world, within(60 * SECOND));
-        pass(&mut world, 59 * SECOND);
-        assert_eq!((world.state(2), world.state(3)), (State::Queued, State::Queued));
-        pass(&mut world, SECOND);
-        assert_past_deadline(&world, 2);
-        assert_past_deadline(&world, 3);
-        end_as(&mut world, 1, EXITED);
-        world.assert_idle();
-    }
+    set_the_clock_with_deadlines_under_way(|_| ());
 }
 
 #[test]
 fn a_clock_that_is_set_does_not_matter_to_the_next_start_of_the_same_boot() {
+    set_the_clock_with_deadlines_under_way(|world| {
+        world.crash();
+        world.settle();
+    });
+}
+
+/// Sets the clock by hours between two submissions. `later`: what happens then.
+fn set_the_clock_with_deadlines_under_way(later: fn(&mut World)) {
     for hours in [-2, 2] {
         let mut world = World::up(1);
         submit(&mut world, work());
@@ -249,8 +244,7 @@ fn a_clock_that_is_set_does_not_matter_to_the_next_start_of_the_same_boot() {
         world.now.wall_us += hours * 3_600_000_000;
         submit(&mut world, within(60 * SECOND));
         pass(&mut world, 40 * SECOND);
-        world.crash();
-        world.settle();
+        later(&mut world);
         pass(&mut world, 19 * SECOND);
         assert_eq!((world.state(2), world.state(3)), (State::Queued, State::Queued));
         pass(&mut world, SECOND);

@@ -22,7 +22,7 @@ use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Rights};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said};
-use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until, micros};
+use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
 
@@ -181,8 +181,7 @@ impl World {
 
     /// It lasts until the power is cut; each start asks the wall's clock anew when it began.
     fn boot(&self) -> Boot {
-        let began_us = self.now.wall_us - micros(self.now.monotonic);
-        Boot { id: Some(self.boots.to_string()), began_us: Some(began_us) }
+        Boot::found(Some(self.boots.to_string()), self.now.wall_us, self.now.monotonic)
     }
 
     /// SIGKILL for everything, and a new start: see [`die`](Self::die).
@@ -245,8 +244,8 @@ impl World {
         disk.jobs().filter(is_active).chain(self.running_jobs().into_iter().map(JobId)).collect()
     }
 
-    /// After [`cut_at`](Self::cut_at) has come true: the backing has still taken so many steps, and all starts
-    /// anew.
+    /// After [`cut_at`](Self::cut_at) has come true: the backing has still taken so many steps, and all
+    /// starts anew.
     pub fn bury(&mut self, steps: usize, death: Death) {
         self.dead = false;
         for _ in 0..steps {

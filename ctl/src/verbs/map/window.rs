@@ -298,7 +298,8 @@ impl<'a> Window<'a> {
 
         self.batch = self.batch.min(count.div_ceil(2)).max(1);
         self.size = self.in_flight.max(self.batch);
-        // Where others have a connection, what this one had is theirs, though none of them is at work just now.
+        // Where others have a connection, what this one had is theirs, though none of them is at work just
+        // now.
         is_turned_away || self.in_flight > 0 || count > 1
     }
 

@@ -77,14 +77,7 @@ impl Core {
         let id = ready.id;
         let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
         let active = Active::new(ready, slot, worker, self.now);
-        let start = Start {
-            slot: slot.index,
-            worker,
-            process: None,
-            started_us: self.now.wall_us,
-            since_boot_us: micros(self.now.monotonic),
-        };
-        let claim = Move { confirm: true, ..active.move_to(id, Place::Running(start)) };
+        let claim = Move { confirm: true, ..active.move_to(id, Place::Running(active.start(None))) };
         self.active.insert(id, active);
 
         if must_not_repeat {
@@ -192,14 +185,7 @@ impl Core {
         active.started = true;
         active.since = Now { monotonic: now, wall_us: started_us };
         let (stopping, old_phase) = (active.stop_reason(), active.phase);
-        let start = Start {
-            slot: slot.index,
-            worker: active.worker,
-            process: Some(process),
-            started_us,
-            since_boot_us: micros(now),
-        };
-        let started = active.move_to(id, Place::Running(start));
+        let started = active.move_to(id, Place::Running(active.start(Some(process))));
         let attempt = active.tries.attempts;
         if stopping.is_none() {
             let deadline = active.work.timeout.map(|timeout| now + timeout);
@@ -298,14 +284,7 @@ impl Core {
 
     /// The attempt counts though nobody has told of its start.
     pub(in crate::core) fn note_tried(&mut self, id: JobId, active: &Active) {
-        let start = Start {
-            slot: active.slot.index,
-            worker: active.worker,
-            process: None,
-            started_us: active.since.wall_us,
-            since_boot_us: micros(active.since.monotonic),
-        };
-        self.change(Change::Move(Box::new(active.move_to(id, Place::Running(start)))));
+        self.change(Change::Move(Box::new(active.move_to(id, Place::Running(active.start(None))))));
     }
 
     /// The attempt counts, the job is queued again. `died`: how the attempt died, where it did.
@@ -373,6 +352,17 @@ impl Active {
             progress: None,
             phase: Phase::Running { deadline: None },
             stopped_at: None,
+        }
+    }
+
+    /// Its start, as the engine is told of it. `process`: its first one, where that is known.
+    pub fn start(&self, process: Option<Process>) -> Start {
+        Start {
+            slot: self.slot.index,
+            worker: self.worker,
+            process,
+            started_us: self.since.wall_us,
+            since_boot_us: micros(self.since.monotonic),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::pools::slots::Occupancy;
 use crate::engine::Change;
-use crate::job::{Answered, Claim, JobId, Place, ProcessId, Start, Unit, Wear, micros};
+use crate::job::{Answered, Claim, JobId, Place, ProcessId, Start, Unit, Wear};
 
 impl Core {
     /// A call takes its time.
@@ -29,15 +29,9 @@ impl Core {
     }
 
     fn start_of(&self, id: JobId) -> Option<Start> {
-        let &Active { slot, worker, since, .. } = self.active.get(&id)?;
-        let process = self.slots(slot.lane)?.resident(slot.index).process;
-        Some(Start {
-            slot: slot.index,
-            worker,
-            process,
-            started_us: since.wall_us,
-            since_boot_us: micros(since.monotonic),
-        })
+        let active = self.active.get(&id)?;
+        let process = self.slots(active.slot.lane)?.resident(active.slot.index).process;
+        Some(active.start(process))
     }
 
     /// The start of an attempt, where the engine has not been told of it.

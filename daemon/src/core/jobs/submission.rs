@@ -134,8 +134,8 @@ impl Core {
             let tie = self.ties.of(id).expect("it has just been tied");
             self.end(id, StopReason::Untied(tie));
         }
-        self.end_replaced(&replaced);
-        self.end_failed(&failed);
+        self.end_each(&replaced, StopReason::Replaced);
+        self.end_each(&failed, StopReason::Dependency);
         for id in overdue {
             self.end(id, StopReason::Deadline);
         }
@@ -150,10 +150,10 @@ impl Core {
         self.tell(Fact::Synced { request });
     }
 
-    /// Others take the places of these jobs.
-    pub(in crate::core) fn end_replaced(&mut self, replaced: &[(JobId, JobId)]) {
-        for &(id, by) in replaced {
-            self.end(id, StopReason::Replaced(by));
+    /// Ends these jobs, each because of the one beside it.
+    pub(in crate::core) fn end_each(&mut self, jobs: &[(JobId, JobId)], why: fn(JobId) -> StopReason) {
+        for &(id, other) in jobs {
+            self.end(id, why(other));
         }
     }
 
@@ -167,10 +167,7 @@ impl Core {
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
         for Released { position, pool, until } in &jobs {
-            self.waits(position.id, pool, *until);
-            if until.is_none() {
-                self.came_back(pool);
-            }
+            self.waits_now(position.id, pool, *until);
         }
         let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
         self.tell(Fact::Released { request, jobs });

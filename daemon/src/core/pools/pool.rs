@@ -294,6 +294,11 @@ impl Core {
         until: Option<Until>,
     ) {
         self.dequeue(id, pool, from);
+        self.waits_now(id, pool, until);
+    }
+
+    /// A job that has waited waits for this now, or has come into its line.
+    pub(in crate::core) fn waits_now(&mut self, id: JobId, pool: &Arc<str>, until: Option<Until>) {
         self.waits(id, pool, until);
         if until.is_none() {
             self.came_back(pool);

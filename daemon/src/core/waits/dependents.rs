@@ -1,5 +1,5 @@
-//! The trigger of what waits for the ends of other jobs. Who waits for whom is the engine's; here is only when to
-//! have it look: some at a time, lest others wait long for the engine.
+//! The trigger of what waits for the ends of other jobs. Who waits for whom is the engine's; here is only
+//! when to have it look: some at a time, lest others wait long for the engine.
 
 use crate::core::Core;
 use crate::engine::{Change, Released};
@@ -34,18 +34,11 @@ impl Core {
         for Released { position, pool, until } in jobs {
             self.goes_on(position.id, pool, Holdup::Others, *until);
         }
-        self.end_failed(failed);
+        self.end_each(failed, StopReason::Dependency);
         let more = more || self.resolving == Resolving::AskedAndMore;
         self.resolving = Resolving::Not;
         if more {
             self.resolve();
-        }
-    }
-
-    /// Jobs that can never run, each since this one has not ended as it was to.
-    pub(in crate::core) fn end_failed(&mut self, failed: &[(JobId, JobId)]) {
-        for &(id, prior) in failed {
-            self.end(id, StopReason::Dependency(prior));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The trigger of what waits until a time. Who waits is the engine's; here is only when to ask for those that
 //! are due.
 //!
-//! It is written down as microseconds since 1970, lest a restart forget it; but nobody looks at the wall's clock
-//! for it, which may be set by hours. This clock is the boot's, counted from when it began by the wall's clock at
-//! poold's first start in it ([`Boot`](crate::engine::Boot)).
+//! It is written down as microseconds since 1970, lest a restart forget it; but nobody looks at the wall's
+//! clock for it, which may be set by hours. This clock is the boot's, counted from when it began by the
+//! wall's clock at poold's first start in it ([`Boot`](crate::engine::Boot)).
 
 use std::time::Duration;
 

@@ -8,8 +8,8 @@ use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, not_before_us};
-use crate::job::{After, CallbackId, JobId, Key, Place, Tie, Tries, Unique, Unmet, Work};
+use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, unmet};
+use crate::job::{After, CallbackId, JobId, Key, Tie, Tries, Unique, Unmet, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
 #[derive(Default)]
@@ -43,8 +43,7 @@ impl Memory {
 
         let mut conditions = Conditional::default();
         for &(id, work) in &new {
-            let others = work.conditions.iter().flat_map(|conditions| &conditions.after);
-            if let Some(missing) = others.map(|after| after.id).find(|id| !self.has(*id)) {
+            if let Some(missing) = work.after().iter().map(|after| after.id).find(|id| !self.has(*id)) {
                 let refusal = Refusal::NoSuchJob { id: missing.0, pruned: None };
                 return self.answer(Answer::Refused { request, refusal });
             }
@@ -75,12 +74,7 @@ impl Memory {
         let mut callback_ids = (first_callback.0..).map(CallbackId);
         for (id, work) in new {
             let after = self.depend(id, work, &mut conditions);
-            let unmet = Unmet {
-                hold: work.conditions.as_ref().is_some_and(|conditions| conditions.hold),
-                others: after.len() as u32,
-                follows: turns.before(id).is_some(),
-                start_us: not_before_us(&times, work),
-            };
+            let unmet = unmet(&times, work, after.len() as u32, turns.before(id).is_some());
             conditions.waiting.extend(unmet.first().map(|until| (id, until)));
             self.add(id, work, &mut callback_ids, &times, (unmet, after));
         }
@@ -91,7 +85,7 @@ impl Memory {
     /// What a new job has to wait for of what it is to run after.
     fn depend(&mut self, id: JobId, work: &Work, conditions: &mut Conditional) -> Vec<After> {
         let mut open = Vec::new();
-        for &after in work.conditions.iter().flat_map(|conditions| &conditions.after) {
+        for &after in work.after() {
             match self.outcome(after.id).map(|outcome| outcome.state == State::Succeeded) {
                 Some(succeeded) if after.is_met_by(succeeded) => continue,
                 Some(_) if self.failed.contains_key(&id) => {}
@@ -159,7 +153,7 @@ impl Memory {
             unique: submitted.unique.clone(),
             callbacks,
             undelivered: 0,
-            place: unmet.first().map_or(Place::Queued { again: false }, Place::Waiting),
+            place: unmet.place(),
             tries: Tries::default(),
             is_confirmed: false,
             submitted_us: times.submitted_us,

@@ -60,7 +60,8 @@ pub struct Memory {
     boot: Boot,
     /// Jobs that are to run after others, by these: those that have not ended, or were not looked at.
     dependents: BTreeMap<JobId, BTreeSet<JobId>>,
-    /// Jobs that have ended, and others are to run after them that nobody has looked at; whether they have succeeded.
+    /// Jobs that have ended, and others are to run after them that nobody has looked at; whether they have
+    /// succeeded.
     resolving: BTreeMap<JobId, bool>,
     /// Jobs that are to be canceled, each with the one that has not ended as it was to.
     failed: BTreeMap<JobId, JobId>,

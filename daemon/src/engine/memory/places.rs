@@ -135,8 +135,8 @@ impl Memory {
         Some((self.ready(id)?, until))
     }
 
-    /// A job that has waited for this waits for one thing less: what it waits for now. None where it waits for
-    /// something else, or for the same as before.
+    /// A job that has waited for this waits for one thing less: what it waits for now. None where it waits
+    /// for something else, or for the same as before.
     fn go_on(&mut self, id: JobId, from: Until) -> Option<Released> {
         let row = self.jobs.get(&id)?;
         let until = row.unmet.first();
@@ -145,7 +145,8 @@ impl Memory {
         }
         let released = Released { position: row.position(id), pool: row.work.pool.clone(), until };
         self.leave_place(id);
-        self.jobs.get_mut(&id)?.place = until.map_or(Place::Queued { again: false }, Place::Waiting);
+        let row = self.jobs.get_mut(&id)?;
+        row.place = row.unmet.place();
         self.take_place(id);
         Some(released)
     }

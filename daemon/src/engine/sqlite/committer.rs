@@ -9,8 +9,8 @@
 //!
 //! A batch is *written* when its transaction is in the log, and *synced* when the disk has it. Where that is
 //! promised, it is answered when it is synced; urgent insertions are told before, so that their jobs start
-//! meanwhile. Of a batch that is written and cannot be synced nothing more is told until the log is mended: it
-//! is neither refused nor written again, unless it turns out to be lost.
+//! meanwhile. Of a batch that is written and cannot be synced nothing more is told until the log is mended:
+//! it is neither refused nor written again, unless it turns out to be lost.
 //!
 //! While healthy it sleeps until something comes. It never gives up a change, and answers none that is not
 //! written. A backlog is written in pieces, a small one first: while the disk is full, each attempt costs no
@@ -487,9 +487,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Tells the new jobs among these answers, which are written and not synced, so that they start meanwhile.
-    /// All of them, since none is to overtake another one of its line; but none that comes after a look into
-    /// a line, which did not see it.
+    /// Tells the new jobs among these answers, which are written and not synced, so that they start
+    /// meanwhile. All of them, since none is to overtake another one of its line; but none that comes after a
+    /// look into a line, which did not see it.
     fn tell_early(&mut self, answers: &mut [Answer]) {
         let is_look = |answer: &Answer| matches!(answer, Answer::Fetched { .. });
         let before_any_look = answers.iter().position(is_look).unwrap_or(answers.len());

@@ -128,8 +128,8 @@ impl SoundConnection {
         self.run("COMMIT")
     }
 
-    /// Brings all that is committed to the disk. Where that fails, [`settle`](Self::settle) tells whether it is
-    /// committed still.
+    /// Brings all that is committed to the disk. Where that fails, [`settle`](Self::settle) tells whether it
+    /// is committed still.
     pub fn sync(&mut self) -> Result<()> {
         self.sync_log().map_err(|error| {
             (self.is_suspect, self.has_lost) = (true, false);

@@ -88,7 +88,8 @@ impl Database {
         self.connection.sync()
     }
 
-    /// After a sync that has failed: mends the log. False where what was committed last is not in it any more.
+    /// After a sync that has failed: mends the log. False where what was committed last is not in it any
+    /// more.
     pub fn settle(&mut self) -> Result<bool> {
         let is_kept = self.connection.settle()?;
         if !is_kept {

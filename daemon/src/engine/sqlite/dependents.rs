@@ -1,9 +1,9 @@
 //! Jobs that are to run after others.
 //!
-//! A row for each pair, for as long as it is open. The end of a job that others are to run after is noted in its
-//! own transaction, and nothing else: there may be any number of them, so they are looked at later, some at a
-//! time ([`resolve`]). One that waits for nothing else any more goes on; one that can never run stays here,
-//! settled, until the core has canceled it: a start finds it.
+//! A row for each pair, for as long as it is open. The end of a job that others are to run after is noted in
+//! its own transaction, and nothing else: there may be any number of them, so they are looked at later, some
+//! at a time ([`resolve`]). One that waits for nothing else any more goes on; one that can never run stays
+//! here, settled, until the core has canceled it: a start finds it.
 
 use pool_proto::nouns::{Dependency, On};
 use rusqlite::{Connection, OptionalExtension, Result};
@@ -84,8 +84,8 @@ pub fn forget(connection: &Connection, id: JobId) -> Result<()> {
     Ok(())
 }
 
-/// The trigger of [`Until::Others`](crate::job::Until::Others): looks at so many of those that were to run after
-/// jobs which have ended.
+/// The trigger of [`Until::Others`](crate::job::Until::Others): looks at so many of those that were to run
+/// after jobs which have ended.
 pub fn resolve(connection: &Connection, limit: u32) -> Result<Resolved> {
     let mut resolved = Resolved::default();
     let mut left = limit;

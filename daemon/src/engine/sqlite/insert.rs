@@ -8,14 +8,13 @@ use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::turns::Follows;
 use super::{meta, waits};
-use crate::engine::{Conditional, Insertion, Turns, at_us, deadline_us, not_before_us};
-use crate::job::{After, CallbackId, JobId, JobKind, Place, Tie, Unit, Unmet, Work, micros};
+use crate::engine::{Conditional, Insertion, Turns, at_us, deadline_us, unmet};
+use crate::job::{After, CallbackId, JobId, JobKind, Tie, Unit, micros};
 
 /// What became of an insertion; but for the first, nothing was done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// `existing`: the places of those that are not
-    /// added, and who has their keys or unique names.
+    /// `existing`: the places of those that are not added, and who has their keys or unique names.
     All { existing: Vec<(usize, JobId)>, turns: Turns, conditions: Conditional },
     /// One is tied to this job, or is to run after it, and it does not exist.
     HangsOnNothing(JobId),
@@ -38,7 +37,7 @@ pub fn insert(
 
     let mut conditions = Conditional::default();
     for (id, work) in new() {
-        for After { id: other, .. } in after(work) {
+        for After { id: other, .. } in work.after() {
             if has_ended(connection, *other)?.is_none() {
                 return Ok(Inserted::HangsOnNothing(*other));
             }
@@ -82,15 +81,9 @@ pub fn insert(
         };
 
         let follows = follows.get(&id).copied().unwrap_or(Follows::Nobody);
-        let Open { others, failed } = dependents::add(connection, id, after(work))?;
-        let unmet = Unmet {
-            hold: work.conditions.as_ref().is_some_and(|conditions| conditions.hold),
-            others,
-            follows: follows != Follows::Nobody,
-            start_us: not_before_us(&times, work),
-        };
+        let Open { others, failed } = dependents::add(connection, id, work.after())?;
+        let unmet = unmet(&times, work, others, follows != Follows::Nobody);
         let until = unmet.first();
-        let place = until.map_or(Place::Queued { again: false }, Place::Waiting);
         conditions.failed.extend(failed.map(|prior| (id, prior)));
         insert.execute(params![
             id,
@@ -114,7 +107,7 @@ pub fn insert(
             micros(work.retries.backoff),
             work.unique.as_ref().map(|unique| unique.name.as_escaped()),
             follows as i64,
-            place.state().as_str(),
+            unmet.place().state().as_str(),
             until.is_some(),
             work.deadline.map(micros),
             deadline_us(times.counted_from_us, work),
@@ -138,10 +131,6 @@ pub fn insert(
         }
     }
     Ok(Inserted::All { existing, turns, conditions })
-}
-
-fn after(work: &Work) -> &[After] {
-    work.conditions.as_ref().map_or(&[], |conditions| &conditions.after)
 }
 
 /// A queue goes by rank, the least first.

@@ -80,8 +80,8 @@ pub struct Options {
     /// Brings a spooled standard input to the disk, given its token, before the job that needs it is
     /// accepted.
     pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
-    /// This boot of the machine, and what has passed of it: by its clock, nothing that waits is due later than
-    /// its backoff from now.
+    /// This boot of the machine, and what has passed of it: by its clock, nothing that waits is due later
+    /// than its backoff from now.
     pub boot: Boot,
     pub since_boot: Duration,
 }

@@ -1,5 +1,5 @@
-//! What is read page by page: the queue of a pool, and listings; and where jobs are in a line. No page is long,
-//! and none looks at more than a bounded number of rows, since commits wait for it.
+//! What is read page by page: the queue of a pool, and listings; and where jobs are in a line. No page is
+//! long, and none looks at more than a bounded number of rows, since commits wait for it.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ columns! {
     OF_STATE: "FROM jobs INDEXED BY jobs_notable
                WHERE (state = 'failed' OR state = 'canceled' OR state = 'timed_out' OR state = 'lost'
                       OR state = 'held' OR state = 'retrying'
-                         OR state = 'scheduled' OR state = 'blocked')
+                      OR state = 'scheduled' OR state = 'blocked')
                    AND state = ?2 AND id > ?1 ORDER BY id";
 }
 

@@ -37,9 +37,8 @@ columns! {
 
 columns! {
     InterruptedColumn {
-        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us, started_since_boot_us,
-        state, result, retries,
-        backoff_us, retried,
+        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us,
+        started_since_boot_us, state, result, retries, backoff_us, retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
 }
@@ -147,8 +146,8 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Counted in the indexes, which takes some 40 ms for a million jobs; a number kept beside the rows would have
-/// to be kept right.
+/// Counted in the indexes, which takes some 40 ms for a million jobs; a number kept beside the rows would
+/// have to be kept right.
 fn count_queued(connection: &Connection) -> Result<BTreeMap<String, Queued>> {
     let mut queued: BTreeMap<String, Queued> = BTreeMap::new();
     for (holdup, select) in [

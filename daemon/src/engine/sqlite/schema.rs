@@ -216,8 +216,8 @@ const MIGRATIONS: &[&str] = &[
             OR state = 'retrying';
 ",
     "
-    -- What a job that has not begun waits for, one after the other: `hold`, somebody releases it; `others`, so
-    -- many jobs end; `follows`; `not_before_us`, this time comes, by the clock of what waits.
+    -- What a job that has not begun waits for, one after the other: `hold`, somebody releases it; `others`,
+    -- so many jobs end; `follows`; `not_before_us`, this time comes, by the clock of what waits.
     ALTER TABLE jobs ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN not_before_us INTEGER;
@@ -247,7 +247,8 @@ const MIGRATIONS: &[&str] = &[
     -- Jobs that have ended, and others are to run after them that nobody has looked at.
     CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
 
-    -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the pool.
+    -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the
+    -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
 ",
 ];

@@ -15,7 +15,7 @@ use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::records;
 use crate::engine::{FETCHED_BYTES, Released};
-use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Place, Position, Ready, Unit, Unmet, Until, micros};
+use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Unmet, Until, micros};
 
 /// How long after a start a callback waits at most.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);
@@ -76,8 +76,8 @@ pub fn go_on(connection: &Connection, id: JobId, from: State) -> Result<Option<R
             let released = Released { position, pool, until: unmet.first() };
             Ok((columns.parse(UnmetColumn::state, State::parse)?, unmet, released))
         })?;
-    let place = unmet.first().map_or(Place::Queued { again: false }, Place::Waiting);
-    if state != from || (place.state() == from && unmet.first().is_some()) {
+    let place = unmet.place();
+    if state != from || (place.state() == from && released.until.is_some()) {
         return Ok(None);
     }
     match released.until {
@@ -131,7 +131,8 @@ pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
     Ok(())
 }
 
-/// The trigger of [`Until::Time`] and [`Until::Start`]: what is due by then, so much at most, is in line or pending again.
+/// The trigger of [`Until::Time`] and [`Until::Start`]: what is due by then, so much at most, is in line or
+/// pending again.
 pub fn wake(
     connection: &Connection,
     environments: &mut Environments,

@@ -528,7 +528,8 @@ fn what_is_large_holds_up_nothing_that_was_there_before() {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path());
     let store = open(dir.path());
-    // While a backup copies the file, nothing is written back into it; the log begins anew with the first one.
+    // While a backup copies the file, nothing is written back into it; the log begins anew with the first
+    // one.
     store.answer(Order::Chore(Chore::Hold { request: RequestId(9), holder: 1 }));
     store.answer(insert(1, 1, vec![work(&["a"], &[])]));
 
