@@ -1,7 +1,5 @@
 //! The exit codes of poolctl, each with its reason.
 
-use std::process::ExitCode;
-
 /// Why poolctl ends. Each reason has one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitReason {
@@ -64,12 +62,6 @@ impl ExitReason {
     /// Whether the code is 0, whatever the reason.
     pub fn is_success(self) -> bool {
         self.code() == 0
-    }
-}
-
-impl From<ExitReason> for ExitCode {
-    fn from(exit: ExitReason) -> Self {
-        Self::from(exit.code())
     }
 }
 

@@ -9,7 +9,10 @@
 //! * [`compose`]: from options to a job of the protocol;
 //! * [`link`]: the way to poold, over its restarts;
 //! * [`follow`]: a job's output and end, as they come;
-//! * [`verbs`]: one file for each verb.
+//! * [`verbs`]: one file for each verb;
+//! * [`entry`]: how the process begins and ends.
+
+#![cfg_attr(not(test), no_main)]
 
 mod exit;
 mod term;
@@ -26,10 +29,12 @@ mod follow;
 
 mod verbs;
 
+#[cfg(not(test))]
+mod entry;
+
 #[cfg(test)]
 mod directions;
 
-use std::process::ExitCode;
 use std::thread;
 
 use crate::cli::{UsageError, fault};
@@ -46,7 +51,9 @@ use pool_proto::terminal::shown_arguments;
 /// The stack that poolctl needs, with a margin: to read a command line takes most of it.
 const STACK: u64 = 1 << 20;
 
-fn main() -> ExitCode {
+/// Does what the command line says.
+#[cfg_attr(test, expect(dead_code, reason = "the tests have an entry of their own"))]
+fn run() -> ExitReason {
     // Nearly always the limit is well above that (`ulimit -s`), and no thread is needed.
     match getrlimit(Resource::RLIMIT_STACK) {
         Ok((soft, _)) if soft < STACK => on_a_large_stack(),
@@ -55,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 /// Does all on a thread with a stack of its own size. Signals are for that thread: this one takes none.
-fn on_a_large_stack() -> ExitCode {
+fn on_a_large_stack() -> ExitReason {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
     let thread = thread::Builder::new().stack_size(STACK as usize).spawn(move || {
         // The mask is that from before, so the call cannot fail.
@@ -64,23 +71,23 @@ fn on_a_large_stack() -> ExitCode {
     });
     match thread {
         // A panic has been told by the thread.
-        Ok(thread) => thread.join().unwrap_or(ExitReason::Failed.into()),
+        Ok(thread) => thread.join().unwrap_or(ExitReason::Failed),
         Err(error) => {
             say(format_args!(
                 "the limit of the stack is too small, and no other can be had: {error}; \
                  `ulimit -s 1024` raises it"
             ));
-            ExitReason::Failed.into()
+            ExitReason::Failed
         }
     }
 }
 
-fn act() -> ExitCode {
+fn act() -> ExitReason {
     let done = match Cli::read() {
         Ok(cli) => cli.run(),
         Err(fault) => explain(&fault),
     };
-    done.unwrap_or_else(|error| report(&error)).into()
+    done.unwrap_or_else(|error| report(&error))
 }
 
 /// Prints what clap has to say: help, the version, or what is wrong with the command line.

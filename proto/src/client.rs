@@ -21,7 +21,9 @@ use crate::wire::message::{ReplyEnvelope, RequestEnvelope};
 /// the own daemon.
 const MAX_REPLY: usize = 1 << 30;
 
-/// Bytes that are read at once.
+/// Bytes that are read at once: at first, since most replies are short and memory has to be cleared, and from
+/// the first reply on that is longer.
+const FIRST_READ: usize = 4 * 1024;
 const READ: usize = 64 * 1024;
 
 /// The greatest number of descriptors that travel with one message.
@@ -52,7 +54,7 @@ impl From<io::Error> for ClientError {
 pub struct Client {
     stream: UnixStream,
     decoder: Decoder,
-    /// What is read goes here first. Only what is used of it takes memory.
+    /// What is read goes here first.
     buffer: Box<[u8]>,
     descriptors: VecDeque<OwnedFd>,
     on_first_reply: Option<fn()>,
@@ -65,7 +67,7 @@ impl Client {
     /// Those of connect(2).
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        let (decoder, buffer) = (Decoder::new(MAX_REPLY), vec![0; READ].into());
+        let (decoder, buffer) = (Decoder::new(MAX_REPLY), vec![0; FIRST_READ].into());
         Ok(Self { stream, decoder, buffer, descriptors: VecDeque::new(), on_first_reply: None })
     }
 
@@ -184,6 +186,9 @@ impl Client {
         // read.
         let taken = self.decoder.extend(&self.buffer[..count]);
         taken.map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        if count == self.buffer.len() && count < READ {
+            self.buffer = vec![0; READ].into();
+        }
         Ok(count > 0)
     }
 

@@ -33,6 +33,12 @@ impl Shell {
         match event {
             FleetEvent::Report { slot, report } => {
                 tracing::debug!(worker = %self.name_of(slot), ?report, "report");
+                if let WorkerReport::Ended { claim, ended } = &report
+                    && ended.stdout_bytes == 0
+                    && ended.stderr_bytes == 0
+                {
+                    self.silent.push(*claim);
+                }
                 inbox.extend(event_of(slot, report).map(Input::Core));
             }
             FleetEvent::Noticed { slot, what } => {

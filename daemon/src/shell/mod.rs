@@ -41,7 +41,7 @@ use crate::engine::sqlite::Sqlite;
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
 use crate::fleet::Fleet;
-use crate::job::Environment;
+use crate::job::{Claim, Environment};
 use crate::kernel::{PATIENCE, Sweeper};
 use crate::server::{Readiness, Server, ServerEvent};
 use crate::start::cli::SupervisorOptions;
@@ -103,6 +103,8 @@ struct Shell {
     /// The names of the pools whose workers there are.
     pool_names: BTreeMap<PoolId, Arc<str>>,
     service_manager: ServiceManager,
+    /// Attempts that have ended in this turn, and have written nothing: there are no files to be looked for.
+    silent: Vec<Claim>,
     exiting: bool,
     lifeline: OwnedFd,
     /// Open for as long as we live.
@@ -188,6 +190,7 @@ impl Supervisor {
         }
 
         machines.turn(shell);
+        shell.silent.clear();
 
         // The workers first: they may be idle. Then the engine, so that its fsync begins before clients are
         // written to.

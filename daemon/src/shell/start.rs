@@ -277,6 +277,7 @@ impl Cleared {
             alarm: Alarm::new(registry, ALARM).context("cannot make a timer")?,
             wall: WallWatch::new(registry, WALL).context("cannot make a timer")?,
             engine,
+            silent: Vec::new(),
             exiting: false,
             lifeline,
             _locks: locks,
