@@ -268,7 +268,7 @@ impl Core {
             | Answer::Listed { .. }
             | Answer::Line { .. }
             | Answer::IdsReserved { .. }
-            | Answer::PoolSet { .. }
+            | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }
             | Answer::Pruned { .. } => {}

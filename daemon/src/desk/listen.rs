@@ -131,7 +131,8 @@ impl Desk {
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::SetPool { .. }
-            | Change::SetPause { .. } => {}
+            | Change::SetPause { .. }
+            | Change::SetSchedules { .. } => {}
         }
     }
 

@@ -11,6 +11,7 @@ use super::listen::Listener;
 use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
 use super::pools::PoolChange;
+use super::schedules::{FiringUnderWay, ScheduleChange};
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
@@ -43,6 +44,10 @@ pub enum Open {
     ChangingPool(PoolChange),
     /// Pools are being paused or resumed.
     Pausing(PauseChange),
+    /// Schedules are on their way into the engine, or out of it.
+    ChangingSchedules(ScheduleChange),
+    /// A request of the desk's own: a time of a schedule has come.
+    Firing(FiringUnderWay),
     /// It is told when the programs of that pool are new ones.
     RestartingPool(Arc<str>),
     BackingUp,
@@ -67,6 +72,7 @@ impl Open {
             Self::Submitting(submission) => submission.is_forsaken = true,
             Self::ChangingPool(change) => change.is_forsaken = true,
             Self::Pausing(change) if !change.is_kept => change.is_forsaken = true,
+            Self::ChangingSchedules(change) => change.is_forsaken = true,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -78,6 +84,7 @@ impl Open {
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Pausing(_)
+            | Self::Firing(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
@@ -92,6 +99,7 @@ impl Open {
             Self::Submitting(submission) => submission.is_forsaken,
             Self::ChangingPool(change) => change.is_forsaken,
             Self::Pausing(change) => change.is_forsaken,
+            Self::ChangingSchedules(change) => change.is_forsaken,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -102,6 +110,7 @@ impl Open {
             | Self::Seeking(_)
             | Self::Inquiring(_)
             | Self::Listening(_)
+            | Self::Firing(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
@@ -160,6 +169,17 @@ impl Requests {
             _ => {}
         }
         Some(open)
+    }
+
+    /// The firing of a schedule that this request is, if it is one: it is over.
+    pub fn take_firing(&mut self, request: RequestId) -> Option<FiringUnderWay> {
+        match self.open.get(&request) {
+            Some(Open::Firing(_)) => match self.remove(request) {
+                Some(Open::Firing(firing)) => Some(firing),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     pub fn get(&self, request: RequestId) -> Option<&Open> {

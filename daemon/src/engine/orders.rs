@@ -8,8 +8,8 @@ use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
-    Call, CallbackId, Environment, Holdup, JobId, JobKind, NewCallback, Outcome, Pause, Place, Position,
-    Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+    Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, NewCallback, Outcome, Pause, Place,
+    Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
 };
 
 /// When jobs are submitted.
@@ -185,6 +185,11 @@ pub fn end_callback(id: u64, end: CallbackEnd) -> Order {
 pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
     let (name, value) = (name.to_owned(), value.map(ToOwned::to_owned));
     Order::Change(Change::SetPool { request: RequestId(request), name, value })
+}
+
+pub fn set_schedule(request: u64, name: &str, schedule: Option<KeptSchedule>) -> Order {
+    let schedules = vec![(name.to_owned(), schedule)];
+    Order::Change(Change::SetSchedules { request: RequestId(request), schedules })
 }
 
 pub fn set_pause(request: u64, pools: &[&str], pause: Option<Pause>) -> Order {

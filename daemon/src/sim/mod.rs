@@ -3,7 +3,7 @@
 //!
 //! [`world`] is everything around them, simulated: a durable backing in memory that is slow, full or gone as
 //! told ([`delayed`]), [`workers`] and [`clients`]. [`scenarios`], [`deaths`], [`deadlines`], [`queue`],
-//! [`ties`], [`ahead`], [`keys`], [`turns`], [`calls`], [`pools`], [`pauses`] and [`requests`] are stories
+//! [`ties`], [`ahead`], [`keys`], [`turns`], [`calls`], [`pools`], [`pauses`], [`schedules`] and [`requests`] are stories
 //! told through it; [`property`] lets chance tell them, and [`simulation`] goes on with that for as long as
 //! one likes, from a seed. [`invariants`] has what is checked after each step.
 
@@ -21,6 +21,7 @@ mod property;
 mod queue;
 mod requests;
 mod scenarios;
+mod schedules;
 mod simulation;
 mod specs;
 mod ties;

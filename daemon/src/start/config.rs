@@ -48,6 +48,21 @@
 //! max_age = "1d"
 //! max_rss_bytes = 1073741824
 //! durability = "none"         # calls are kept in memory only; or "disk", the default
+//!
+//! [schedule.backup]           # submitted again and again; `poolctl schedule add` does the same at run time
+//! cron = "0 3 * * *"          # or `every`, a duration
+//! time_zone = "Europe/Berlin" # of cron; the system's unless set
+//! overlap = "skip"            # while an earlier job has not ended; or "queue", "allow"
+//! missed = "run_once"         # what passed while poold was down; or "skip", "run_all"
+//! command = ["/usr/local/bin/backup", "--all"]
+//! pool = "default"
+//! cwd = "/srv"                # the user's home unless set
+//! env = { PATH = "/usr/bin:/bin" } # the whole environment; a minimal one unless set
+//! timeout = "2h"              # these as for `poolctl submit`
+//! retries = 2
+//! backoff = "1m"
+//! priority = -5
+//! on_failure = ["mail -s 'backup failed' root < $POOL_RESULT"]
 //! ```
 
 use std::collections::BTreeMap;
@@ -59,11 +74,12 @@ use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use pool_proto::OsText;
-use pool_proto::nouns::{DEFAULT_POOL, JobDurability, Limits, ReadyWhen};
+use pool_proto::methods::MAX_SCHEDULES;
+use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, Limits, Missed, Overlap, ReadyWhen, Schedule};
 use serde::{Deserialize, Deserializer};
 
 use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
-use crate::job::{Environment, Isolate, Program, Retries, Wear};
+use crate::job::{Environment, Isolate, Program, Retries, Timing, Wear};
 
 /// A pool cannot have more workers than this.
 pub const MAX_WORKERS: u32 = 4096;
@@ -93,6 +109,7 @@ pub struct Config {
     pub callbacks: CallbacksConfig,
     pub history: HistoryConfig,
     pub pool: BTreeMap<String, PoolConfig>,
+    pub schedule: BTreeMap<String, ScheduleConfig>,
 }
 
 /// What outlives what.
@@ -173,6 +190,71 @@ pub struct PoolConfig {
     pub max_age: Option<Duration>,
     pub max_rss_bytes: Option<u64>,
     pub durability: Option<JobDurability>,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    #[serde(deserialize_with = "optional_duration")]
+    pub every: Option<Duration>,
+    pub cron: Option<String>,
+    pub time_zone: Option<String>,
+    pub overlap: Option<Overlap>,
+    pub missed: Option<Missed>,
+    pub command: Vec<OsText>,
+    pub pool: Option<String>,
+    pub cwd: Option<OsText>,
+    pub env: Option<BTreeMap<OsText, OsText>>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    pub retries: Option<u32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub backoff: Option<Duration>,
+    pub priority: Option<i32>,
+    pub on_done: Option<Vec<OsText>>,
+    pub on_success: Option<Vec<OsText>>,
+    pub on_failure: Option<Vec<OsText>>,
+}
+
+impl ScheduleConfig {
+    /// As somebody would add it. `name`: its name.
+    pub fn schedule(&self, name: &str) -> Schedule {
+        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+        let this = self.clone();
+        Schedule {
+            name: name.to_owned(),
+            every_s: seconds(this.every),
+            cron: this.cron,
+            time_zone: this.time_zone,
+            overlap: this.overlap,
+            missed: this.missed,
+            job: Job {
+                argv: this.command,
+                pool: this.pool,
+                cwd: this.cwd,
+                env: this.env,
+                timeout_s: seconds(this.timeout),
+                retries: this.retries,
+                backoff_s: seconds(this.backoff),
+                priority: this.priority,
+                on_done: this.on_done,
+                on_success: this.on_success,
+                on_failure: this.on_failure,
+                ..Job::default()
+            },
+        }
+    }
+
+    /// What is wrong with it, if anything: the member at fault, and why. Its pool may come later.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        if self.command.first().is_none_or(OsText::is_empty) {
+            return Some(("command", "it is empty: name a program to run".to_owned()));
+        }
+        let timing = Timing::new(self.every, self.cron.as_deref(), self.time_zone.as_deref());
+        let (member, why) = timing.err()?;
+        Some((if member == "every_s" { "every" } else { member }, why))
+    }
 }
 
 /// How long a resident program may take to become ready, unless the configuration says otherwise.
@@ -264,11 +346,16 @@ pub fn name_fault(name: &str) -> Option<String> {
             "a pool cannot be named {name:?}, which is where callbacks run: use another name"
         ));
     }
+    name_rule("a pool", name)
+}
+
+/// Why something cannot be named so, as a sentence. None if it can.
+pub fn name_rule(what: &str, name: &str) -> Option<String> {
     let is_good = !name.is_empty()
         && name.len() <= 128
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let rule =
-        || format!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+        || format!("{what} cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
     (!is_good).then(rule)
 }
 
@@ -294,6 +381,7 @@ impl Default for Config {
             callbacks: CallbacksConfig::default(),
             history: HistoryConfig::default(),
             pool: BTreeMap::new(),
+            schedule: BTreeMap::new(),
         }
     }
 }
@@ -352,6 +440,17 @@ impl Config {
             if pool.workers.is_none() && name != DEFAULT_POOL {
                 bail!("[pool.{name}] lacks `workers`, the number of its slots");
             }
+        }
+        for (name, schedule) in &config.schedule {
+            if let Some(why) = name_rule("a schedule", name) {
+                bail!("{why}");
+            }
+            if let Some((member, why)) = schedule.fault() {
+                bail!("[schedule.{name}] {member}: {why}");
+            }
+        }
+        if config.schedule.len() > MAX_SCHEDULES {
+            bail!("{MAX_SCHEDULES} schedules are the most");
         }
         if config.workers.is_some()
             && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some())

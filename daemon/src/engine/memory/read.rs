@@ -246,6 +246,7 @@ impl Memory {
             stdin: HashSet::new(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            schedules: self.schedules.clone(),
         };
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
             self.restore_job(id, row, &mut restored);

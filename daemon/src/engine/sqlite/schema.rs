@@ -250,6 +250,21 @@ const MIGRATIONS: &[&str] = &[
     -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the
     -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
+
+    -- Schedules: `definition` is JSON, and null where the configuration has it; `from_us`: its times are
+    -- counted from then on; `over_us`: those up to then are over; `last_*`: the latest one that has come, and
+    -- what has come of it.
+    CREATE TABLE schedules (
+        name         TEXT PRIMARY KEY,
+        definition   TEXT,
+        from_us      INTEGER NOT NULL,
+        over_us      INTEGER NOT NULL,
+        last_us      INTEGER,
+        last_job     INTEGER,
+        last_skipped INTEGER,
+        paused_us    INTEGER,
+        paused_by    INTEGER
+    ) STRICT;
 ",
 ];
 
