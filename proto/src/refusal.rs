@@ -236,6 +236,7 @@ fn in_words(field: &str) -> String {
         "params" => "the parameters".to_owned(),
         "method" => "the method".to_owned(),
         "limits" | "umask" => format!("the {field}"),
+        "time_zone" => "--tz".to_owned(),
         _ => {
             let option = ["_s", "_bytes"].iter().find_map(|unit| field.strip_suffix(unit)).unwrap_or(field);
             format!("--{}", option.replace('_', "-"))

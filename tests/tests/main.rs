@@ -31,6 +31,7 @@ mod reaper;
 mod recovery;
 mod remover;
 mod retries;
+mod schedules;
 mod shortage;
 mod sizes;
 mod stopped;

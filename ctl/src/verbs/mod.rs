@@ -13,6 +13,7 @@ mod ping;
 mod pool;
 mod release;
 mod run;
+mod schedule;
 mod selection;
 mod show;
 mod shutdown;
@@ -151,6 +152,7 @@ verbs! {
     #[command(visible_alias = "kill")]
     Cancel("cancel", cancel::CancelOptions);
     Release("release", release::ReleaseOptions);
+    Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);
     Backup("backup", backup::BackupOptions);
     Doctor("doctor", doctor::DoctorOptions);

@@ -122,10 +122,9 @@ impl Cron {
             parse_crontab_with(text.trim_end(), options)
         };
         let fault = |error: cronexpr::Error| {
-            // Its first line tells all; the others point at the place.
-            let said = error.to_string();
-            let said =
-                said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
+            // The last line tells what is wrong, below a mark of the place.
+            let told = error.to_string();
+            let said = told.lines().last().unwrap_or_default().trim().trim_start_matches("^ ");
             ("cron", format!("{text:?} cannot be read: {said}"))
         };
         let (civil, zoned) =
