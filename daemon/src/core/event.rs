@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Record;
-use pool_proto::nouns::CallProgress;
+use pool_proto::nouns::{CallProgress, MemoryLimiter};
 
 use super::settings::Settings;
 use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
@@ -135,6 +135,7 @@ pub enum Event {
         claim: Claim,
         process: Process,
         started_us: i64,
+        memory_limiter: Option<MemoryLimiter>,
     },
     /// An attempt is over, and nothing of it is left.
     Ended {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
+use pool_proto::nouns::{Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, State, Usage};
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
@@ -20,7 +20,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
     let variables = [("PATH".into(), "/bin".into())].into();
     let limit = Limit { soft: Some(64), hard: None };
     let resources = Some([("nofile".to_owned(), limit)].into());
-    let limits = Limits { nice: Some(5), cpus: Some("0".to_owned()), resources };
+    let limits = Limits { nice: Some(5), cpus: Some("0".to_owned()), memory_bytes: Some(1 << 30), resources };
     Arc::new(Work {
         pool: Arc::from("default"),
         name: Some("name".into()),
@@ -90,7 +90,8 @@ pub fn moved(id: u64, attempts: u32, to: Place) -> Move {
 pub fn a_start() -> Start {
     let (worker, pid) = (ProcessId::new(10), ProcessId::new(11));
     let process = Some(Process { pid, start_ticks: Some(5) });
-    Start { slot: 1, worker, process, started_us: NOW_US + 1_000_000, since_boot_us: 7 }
+    let memory_limiter = Some(MemoryLimiter::Cgroup);
+    Start { slot: 1, worker, process, memory_limiter, started_us: NOW_US + 1_000_000, since_boot_us: 7 }
 }
 
 pub fn start(id: u64, attempt: u32) -> Order {

@@ -35,6 +35,10 @@
 //! backoff = "10s"
 //! max_output_bytes = 5000000
 //! isolate = "pid"             # each worker has a pid namespace of its own; or "none", the default
+//! mem = "2G"                  # limits of attempts, or of a warm pool's programs: memory, nice value,
+//! nice = 5                    # CPUs, and the resources of prlimit(1)
+//! cpus = "0-3"
+//! rlimit = { nofile = "1024:2048", core = 0 }
 //!
 //! [pool.square]               # a warm pool: each worker keeps a program running, which answers calls
 //! workers = 2
@@ -75,7 +79,9 @@ use std::{fs, io, thread};
 use anyhow::{Context, bail};
 use pool_proto::OsText;
 use pool_proto::methods::MAX_SCHEDULES;
-use pool_proto::nouns::{DEFAULT_POOL, Job, JobDurability, Limits, Missed, Overlap, ReadyWhen, Schedule};
+use pool_proto::nouns::{
+    DEFAULT_POOL, Job, JobDurability, Limit, Limits, Missed, Overlap, ReadyWhen, Schedule,
+};
 use serde::{Deserialize, Deserializer};
 
 use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
@@ -177,6 +183,12 @@ pub struct PoolConfig {
     pub backoff: Option<Duration>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
+    #[serde(deserialize_with = "optional_bytes")]
+    pub mem: Option<u64>,
+    pub nice: Option<i32>,
+    pub cpus: Option<String>,
+    #[serde(deserialize_with = "resources")]
+    pub rlimit: Option<BTreeMap<String, Limit>>,
     /// The resident program of a warm pool; what follows is for it alone.
     pub command: Option<Vec<OsText>>,
     pub cwd: Option<OsText>,
@@ -267,12 +279,12 @@ pub const START_ATTEMPTS: u32 = 8;
 impl PoolConfig {
     /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
     pub fn program(&self, minimal: &Arc<Environment>) -> Option<Arc<Program>> {
-        let environment = match &self.env {
-            Some(variables) => {
-                let limits = Limits::default();
-                Arc::new(Environment { variables: variables.clone(), umask: minimal.umask, limits })
-            }
-            None => minimal.clone(),
+        let limits = self.limits();
+        let environment = if self.env.is_none() && limits.is_empty() {
+            minimal.clone()
+        } else {
+            let variables = self.env.as_ref().unwrap_or(&minimal.variables).clone();
+            Arc::new(Environment { variables, umask: minimal.umask, limits })
         };
         Some(Arc::new(Program {
             command: self.command.clone()?,
@@ -287,6 +299,16 @@ impl PoolConfig {
                 max_rss_bytes: self.max_rss_bytes,
             },
         }))
+    }
+
+    /// The limits of its attempts, or of its programs.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            nice: self.nice,
+            cpus: self.cpus.clone(),
+            memory_bytes: self.mem,
+            resources: self.rlimit.clone(),
+        }
     }
 
     /// What is wrong with it, if anything: the member at fault, and why.
@@ -431,6 +453,9 @@ impl Config {
             if let Some(why) = name_fault(name) {
                 bail!("{why}");
             }
+            if let Some(why) = pool.limits().fault() {
+                bail!("[pool.{name}] {why}");
+            }
             if let Some((member, why)) = pool.fault() {
                 bail!("[pool.{name}] {member}: {why}");
             }
@@ -498,6 +523,11 @@ impl Config {
         self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
     }
 
+    /// The limits of a pool's attempts that say nothing else.
+    pub fn limits_of(&self, pool: &str) -> Limits {
+        self.pool.get(pool).map(PoolConfig::limits).unwrap_or_default()
+    }
+
     /// Whether a pool's calls that do not say so are kept in memory alone.
     pub fn is_volatile(&self, pool: &str) -> bool {
         self.pool.get(pool).and_then(|pool| pool.durability) == Some(JobDurability::None)
@@ -561,6 +591,45 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     duration(deserializer).map(Some)
 }
 
+/// A number of bytes is text as on the command line, or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a number of bytes is a number above 0, or text like \"100M\", \"2G\"")]
+enum BytesValue {
+    Text(String),
+    Number(NonZeroU64),
+}
+
+fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match BytesValue::deserialize(deserializer)? {
+        BytesValue::Text(text) => {
+            pool_proto::text::parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+        }
+        BytesValue::Number(number) => Ok(Some(number.get())),
+    }
+}
+
+/// The limit of a resource is text as in prlimit(1), or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a limit is a number, or text like \"1024:2048\", \"unlimited\"")]
+enum LimitValue {
+    Text(String),
+    Number(u32),
+}
+
+fn resources<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, Limit>>, D::Error> {
+    let values = BTreeMap::<String, LimitValue>::deserialize(deserializer)?.into_iter();
+    let limits = values.map(|(name, value)| {
+        let limit = match value {
+            LimitValue::Text(text) => text.parse().map_err(serde::de::Error::custom)?,
+            LimitValue::Number(number) => Limit { soft: Some(number.into()), hard: Some(number.into()) },
+        };
+        Ok((name, limit))
+    });
+    limits.collect::<Result<_, _>>().map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -585,6 +654,15 @@ mod tests {
         assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
         assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
         assert_eq!(config.max_history_output_bytes(49_000_000_000), 875_000_000);
+        let limits = config.limits_of("build");
+        assert_eq!(
+            (limits.memory_bytes, limits.nice, limits.cpus.as_deref()),
+            (Some(2 << 30), Some(5), Some("0-3"))
+        );
+        let resources = limits.resources.as_ref().unwrap();
+        assert_eq!(resources["nofile"], Limit { soft: Some(1024), hard: Some(2048) });
+        assert_eq!(resources["core"], Limit { soft: Some(0), hard: Some(0) });
+        assert!(config.limits_of(DEFAULT_POOL).is_empty() && config.limits_of("nowhere").is_empty());
         assert_eq!(config.callbacks, CallbacksConfig::default());
         assert_eq!(config.history, HistoryConfig::default());
         let minimal = Arc::new(Environment::default());
@@ -614,6 +692,12 @@ mod tests {
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
             ("[pool.default]\nisolate = \"net\"", "net"),
+            ("[pool.default]\nmem = \"much\"", "number of bytes"),
+            ("[pool.default]\nmem = 0", "number of bytes"),
+            ("[pool.default]\nnice = 20", "no nice value"),
+            ("[pool.default]\ncpus = \"all\"", "no list of CPUs"),
+            ("[pool.default]\nrlimit = { files = 5 }", "no resource"),
+            ("[pool.default]\nrlimit = { nofile = \"5:\" }", "no limit"),
             ("[pool.default]\ncommand = [\"cat\"]", "name no pool"),
             ("[pool.a]\nworkers = 1\ncommand = []", "command: it is empty"),
             ("[pool.a]\nworkers = 1\nmax_calls = 5", "name its `command`"),

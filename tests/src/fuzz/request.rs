@@ -304,7 +304,7 @@ fn run(work: Arc<Work>, config: &Config) {
 
     let (slot, claim) = effects.iter().find_map(handed_out).expect("a slot is idle");
     let process = Process { pid: ProcessId::new(1000), start_ticks: None };
-    core.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us });
+    core.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us, memory_limiter: None });
     core.handle(now, Event::Stop);
     while let Some(at) = core.next_deadline() {
         now.monotonic = at;

@@ -227,6 +227,9 @@ const MIGRATIONS: &[&str] = &[
         WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL;
     -- As `started_us`, in microseconds since the boot, so that a later start knows how long it has lasted.
     ALTER TABLE jobs ADD COLUMN started_since_boot_us INTEGER;
+    -- How much memory its attempts may use, and what held the latest one to that: 'cgroup' or 'address_space'.
+    ALTER TABLE jobs ADD COLUMN memory_limit_bytes INTEGER;
+    ALTER TABLE jobs ADD COLUMN memory_limiter TEXT;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
     DROP INDEX jobs_notable;
     CREATE INDEX jobs_notable ON jobs (state)

@@ -4,7 +4,7 @@
 use std::fs;
 
 use pool_proto::Json;
-use pool_proto::nouns::{OnCrash, State};
+use pool_proto::nouns::{MemoryLimit, MemoryLimiter, OnCrash, State};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
@@ -97,6 +97,7 @@ const ROWS: &[&str] = &[
     INSERT INTO pauses (pool, since_us, uid) VALUES ('default', 700, 1000);
     INSERT INTO schedules (name, definition, from_us, over_us, last_us, last_job, last_skipped, paused_us, paused_by)
         VALUES ('nightly', '{}', 600, 655, 650, 1, 0, 700, 1000);
+    UPDATE jobs SET memory_limit_bytes = 4096, memory_limiter = 'address_space' WHERE id = 8;
 ",
 ];
 
@@ -253,6 +254,8 @@ fn assert_recorded(store: &Fixture, version: usize) {
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
     assert_eq!(store.record(8).output_pruned, version >= 9);
+    let limit = MemoryLimit { bytes: 4096, by: Some(MemoryLimiter::AddressSpace) };
+    assert_eq!(store.record(8).memory_limit, (version >= 12).then_some(limit));
 }
 
 /// Each verb does its work on the old rows.
