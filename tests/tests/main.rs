@@ -16,6 +16,7 @@ mod durability;
 mod events;
 mod fuzz;
 mod harm;
+mod holding;
 mod ids;
 mod interrupts;
 mod keys;

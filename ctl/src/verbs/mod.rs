@@ -6,6 +6,7 @@ mod call;
 mod cancel;
 mod doctor;
 mod events;
+mod hold;
 mod logs;
 mod ls;
 mod map;
@@ -150,6 +151,7 @@ verbs! {
     Logs("logs", logs::LogsOptions);
     #[command(visible_alias = "kill")]
     Cancel("cancel", cancel::CancelOptions);
+    Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Pool("pool", pool::PoolOptions);
     Backup("backup", backup::BackupOptions);

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::Record;
 use pool_proto::nouns::CallProgress;
+use pool_proto::{Record, State};
 
 use super::settings::Settings;
 use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
@@ -70,6 +70,12 @@ pub enum Event {
     Cancel {
         id: JobId,
         unstarted: bool,
+    },
+    /// The jobs, each once, are to be held, those of which no attempt runs; answered by [`Fact::Withheld`],
+    /// in parts.
+    Hold {
+        request: RequestId,
+        ids: Vec<JobId>,
     },
     /// The pool is paused from now on, or without a pause it is not; answered by [`Fact::Settled`] if that is
     /// another one than before.
@@ -351,6 +357,14 @@ pub enum Fact {
     /// A job that was to be ended has ended before, or does not exist.
     Lost {
         id: JobId,
+    },
+    /// Some of the jobs that a client wants held, each once in all facts of the request. `held`: those that
+    /// are, with the pools of those that were not before; `others`: those that stay as they are, with their
+    /// states; none where a job does not exist.
+    Withheld {
+        request: RequestId,
+        held: Vec<(JobId, Option<Arc<str>>)>,
+        others: Vec<(JobId, Option<State>)>,
     },
     /// Held jobs are in their lines again.
     Released {

@@ -125,6 +125,7 @@ impl Desk {
             }
             Change::EndCallback { id, end, exit_code } => self.tell_callback(*id, *end, *exit_code),
             Change::Insert(_)
+            | Change::Hold { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
@@ -212,6 +213,17 @@ impl Desk {
             let (pool, name) = (Some(work.pool.to_string()), work.name.clone());
             let submitted = self.happening(HappeningKind::Submitted);
             self.tell(Happening { id: Some(id.0), pool, name, reason, ..submitted });
+        }
+    }
+
+    /// Somebody has had jobs held; those without a pool were held before.
+    pub(super) fn hear_of_hold(&mut self, held: &[(JobId, Option<Arc<str>>)]) {
+        for (id, pool) in held.iter().filter_map(|(id, pool)| Some((*id, pool.as_ref()?))) {
+            self.tell_held(id);
+            if self.requests.has_listeners() {
+                let (id, pool) = (Some(id.0), Some(pool.to_string()));
+                self.tell(Happening { id, pool, ..self.happening(HappeningKind::Held) });
+            }
         }
     }
 

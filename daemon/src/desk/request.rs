@@ -11,6 +11,7 @@ use super::listen::Listener;
 use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
 use super::pools::PoolChange;
+use super::signal::Holding;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
@@ -27,6 +28,8 @@ pub enum Open {
     Waiting(Box<Watcher>),
     /// A signal for a job that does not run here: the engine is asked what the job does instead.
     Signaling,
+    /// Jobs are on their way out of their lines, to be held.
+    Holding(Box<Holding>),
     /// Held jobs are on their way back into their lines.
     Releasing,
     Getting,
@@ -70,6 +73,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
+            | Self::Holding(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput
@@ -95,6 +99,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
+            | Self::Holding(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput

@@ -67,6 +67,7 @@ impl Desk {
             | Request::Output(_)
             | Request::Cancel(_)
             | Request::Signal(_)
+            | Request::Hold(_)
             | Request::Release(_)
             | Request::Pools
             | Request::AddPool(_)

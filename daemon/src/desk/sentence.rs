@@ -40,6 +40,25 @@ pub fn held(id: JobId, reason: Option<&str>) -> String {
     format!("job {id} is held: {reason}; `poolctl release {id}` lets it go")
 }
 
+/// Why a job in this state, or none that exists, was not held.
+pub fn not_held(id: JobId, state: Option<State>) -> String {
+    match state {
+        None => format!("there is no job {id}: it was pruned, or never existed"),
+        Some(State::Running | State::Stopping) => {
+            format!("job {id} runs, so it cannot be held: `poolctl cancel {id}` ends it")
+        }
+        Some(State::Queued | State::Retrying | State::Scheduled | State::Blocked | State::Held) => {
+            format!("job {id} is a call that is kept in memory alone, so it cannot be held")
+        }
+        Some(
+            state @ (State::Succeeded | State::Failed | State::Canceled | State::TimedOut | State::Lost),
+        ) => {
+            let state = state.as_str().replace('_', " ");
+            format!("job {id} has ended ({state}), so it cannot be held")
+        }
+    }
+}
+
 pub fn scheduled(id: JobId, due: &str) -> String {
     format!("job {id} does not start before {due}")
 }

@@ -1,10 +1,13 @@
-//! What clients change about jobs that are there: signals, and the release of held ones. (A cancel waits for
-//! the ends: [`wait`](super::wait).)
+//! What clients change about jobs that are there: signals, holds, and the release of held ones. (A cancel
+//! waits for the ends: [`wait`](super::wait).)
 
-use pool_proto::methods::{Empty, MAX_RELEASED, Signal};
+use std::sync::Arc;
+
+use pool_proto::methods::{Empty, MAX_RELEASED, Other, Signal, Withheld};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
+use super::sentence;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
 use crate::engine::{Change, Question};
@@ -12,6 +15,14 @@ use crate::job::{IdSet, JobId, RequestId};
 
 /// The greatest number of a signal on Linux: SIGRTMAX of signal(7).
 const MAX_SIGNAL: i32 = 64;
+
+/// Jobs that a client wants held.
+#[derive(Debug, Default)]
+pub struct Holding {
+    /// So many are still to be told.
+    left: usize,
+    told: Withheld,
+}
 
 impl Desk {
     pub(super) fn on_signal(&mut self, request: RequestId, asked: &Signal, core: &Core) {
@@ -48,13 +59,49 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
-        // A job that is named twice is released once.
+    pub(super) fn on_hold(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let Some(ids) = self.few_enough(request, ids) else { return };
+        if ids.is_empty() {
+            return self.reply(request, Withheld::default(), true);
+        }
+        let holding = Holding { left: ids.len(), told: Withheld::default() };
+        self.requests.insert(request, Open::Holding(Box::new(holding)));
+        self.command(core::Event::Hold { request, ids });
+    }
+
+    /// Some of the jobs are held, or are not.
+    pub(super) fn on_withheld(
+        &mut self,
+        request: RequestId,
+        held: &[(JobId, Option<Arc<str>>)],
+        others: &[(JobId, Option<State>)],
+    ) {
+        let Some(Open::Holding(holding)) = self.requests.get_mut(request) else { return };
+        holding.left = holding.left.saturating_sub(held.len() + others.len());
+        holding.told.held.extend(held.iter().map(|(id, _)| id.0));
+        holding.told.others.extend(others.iter().map(|&(id, state)| {
+            let reason = sentence::not_held(id, state);
+            Other { id: id.0, state, reason }
+        }));
+        if holding.left == 0 {
+            let told = std::mem::take(&mut holding.told);
+            self.reply(request, told, true);
+        }
+    }
+
+    /// Each of the jobs once; none where these are too many, which the client has been told then.
+    fn few_enough(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Vec<JobId>> {
         let ids = each_once(ids);
         if ids.len() > MAX_RELEASED {
             let parameter = format!("ids: at most {MAX_RELEASED} at once");
-            return self.refuse(request, Refusal::InvalidParameter { parameter });
+            self.refuse(request, Refusal::InvalidParameter { parameter });
+            return None;
         }
+        Some(ids)
+    }
+
+    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let Some(ids) = self.few_enough(request, ids) else { return };
         self.requests.insert(request, Open::Releasing);
         self.effects.push(Effect::Change(Change::Release { request, ids }));
     }

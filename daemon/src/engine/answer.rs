@@ -67,6 +67,13 @@ pub enum Answer {
         next: Option<(Ready, Option<Until>)>,
         has_dependents: bool,
     },
+    /// `held`: those that wait for a person now, each with where it was queued, unless it has waited so
+    /// before. `others`: those that are as they were, each with its state; none where it does not exist.
+    Withheld {
+        request: RequestId,
+        held: Vec<(JobId, Option<Dequeued>)>,
+        others: Vec<(JobId, Option<State>)>,
+    },
     /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
         request: RequestId,

@@ -17,6 +17,10 @@ pub enum Change {
     /// [`Answer::Placed`](super::Answer::Placed) where that was asked for, and by
     /// [`Answer::Lost`](super::Answer::Lost), with nothing changed, where the fence does not hold.
     Move(Box<Move>),
+    /// These jobs, those of them that are in their lines or wait, wait
+    /// [`Until::Person`](crate::job::Until::Person) before all else. Answered by
+    /// [`Answer::Withheld`](super::Answer::Withheld).
+    Hold { request: RequestId, ids: Vec<JobId> },
     /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
     /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
     /// refused with `NotHeld`.
@@ -171,7 +175,11 @@ impl Change {
     /// run again, which the power cut does anyway.
     pub fn is_promise(&self) -> bool {
         match self {
-            Self::Insert(_) | Self::Release { .. } | Self::SetPool { .. } | Self::SetPause { .. } => true,
+            Self::Insert(_)
+            | Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::SetPool { .. }
+            | Self::SetPause { .. } => true,
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
@@ -192,6 +200,7 @@ impl Change {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
             Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
+            | Self::Hold { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
@@ -215,7 +224,8 @@ impl Change {
                 };
                 size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
             }
-            Self::Release { .. }
+            Self::Hold { .. }
+            | Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
             | Self::SetClock { .. }
@@ -230,7 +240,7 @@ impl Change {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
-            Self::Release { ids, .. } => ids.len().max(1),
+            Self::Hold { ids, .. } | Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }

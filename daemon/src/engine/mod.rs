@@ -286,6 +286,10 @@ impl<B: Backing> Engine<B> {
         {
             self.upkeep.ended(outcome.held_bytes());
         }
+        if let Change::Hold { ids, .. } = &change {
+            let durable = ids.iter().copied().filter(|&id| !self.volatile.has(id));
+            self.front.withhold(durable);
+        }
         self.front.change(change);
         self.route();
     }

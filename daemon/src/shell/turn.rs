@@ -178,6 +178,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Placed { .. }
             | Answer::Lost { .. }
             | Answer::Ended { .. }
+            | Answer::Withheld { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }

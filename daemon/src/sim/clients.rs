@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, SetPaused,
-    Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Cancel, Events, Get, Hold, List, Output, Release, RemovePool, Reply, Request, RestartPool,
+    SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -190,6 +190,11 @@ impl World {
 
     pub fn signal(&mut self, id: u64, signal: i32) -> RequestId {
         self.ask(Request::Signal(Signal { id, signal }))
+    }
+
+    /// Somebody wants jobs held.
+    pub fn hold(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Hold(Hold { ids: ids.to_vec() }))
     }
 
     /// Somebody lets held jobs run again.

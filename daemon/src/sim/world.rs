@@ -551,6 +551,7 @@ impl World {
     pub(super) fn is_leaving(&self, id: JobId) -> bool {
         let leaves = |order: &Order| match order {
             Order::Change(Change::Move(moved)) => moved.id == id && !matches!(moved.to, Place::Queued { .. }),
+            Order::Change(Change::Hold { ids, .. }) => ids.contains(&id),
             _ => false,
         };
         self.delayed().orders.iter().any(leaves)

@@ -152,6 +152,7 @@ impl Memory {
                 insertion.jobs.first().is_some_and(|work| work.volatile)
             }
             Order::Change(Change::Move(ref moved)) => self.has(moved.id),
+            Order::Change(Change::Hold { request, ids }) => return self.take_hold(request, ids),
             Order::Change(Change::Release { request, ids }) => return self.take_release(request, ids),
             Order::Change(Change::Wake { until_us, limit }) => {
                 // Without any here, the other backing's answer says everything.
@@ -183,6 +184,16 @@ impl Memory {
             return None;
         }
         Some(order)
+    }
+
+    /// No volatile job is held.
+    fn take_hold(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            let states = ours.into_iter().map(|id| (id, self.state(id))).collect();
+            self.answer(Answer::Withheld { request, held: Vec::new(), others: states });
+        }
+        (!others.is_empty()).then_some(Order::Change(Change::Hold { request, ids: others }))
     }
 
     /// Jobs cannot be released here and elsewhere at once, all or none. No volatile job is ever held, so
@@ -237,6 +248,7 @@ impl Memory {
         match change {
             Change::Insert(insertion) => self.insert(insertion),
             Change::Move(moved) => self.place(*moved),
+            Change::Hold { request, ids } => self.hold(request, ids),
             Change::Release { request, ids } => self.release(request, ids),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
             Change::Resolve { limit } => self.resolve(limit as usize),

@@ -119,6 +119,10 @@ impl Database {
                     insert_jobs(connection, environments, layout, syncs, insertion).map(Some)
                 }
                 Change::Move(moved) => place(connection, environments, layout, history, moved),
+                Change::Hold { request, ids } => {
+                    let (held, others) = waits::hold(connection, ids)?;
+                    Ok(Some(Answer::Withheld { request: *request, held, others }))
+                }
                 Change::Release { request, ids } => {
                     let request = *request;
                     let released = waits::release(connection, ids)?;
