@@ -29,7 +29,7 @@ impl HoldOptions {
         let (mut held, mut others) = (HashSet::new(), HashMap::new());
         for some in selection.ids().chunks(MAX_RELEASED) {
             let reply = client.request(&Hold { ids: some.to_vec() })?;
-            held.extend(reply.held);
+            held.extend(reply.ids);
             others.extend(reply.others.into_iter().map(|other| (other.id, other.reason)));
         }
         selection.leave_out_others(&held, |id| others.remove(&id), "can be held");

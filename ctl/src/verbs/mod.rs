@@ -13,6 +13,7 @@ mod map;
 mod ping;
 mod pool;
 mod release;
+mod retry;
 mod run;
 mod selection;
 mod show;
@@ -151,6 +152,7 @@ verbs! {
     Logs("logs", logs::LogsOptions);
     #[command(visible_alias = "kill")]
     Cancel("cancel", cancel::CancelOptions);
+    Retry("retry", retry::RetryOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Pool("pool", pool::PoolOptions);

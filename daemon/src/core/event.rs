@@ -10,7 +10,7 @@ use pool_proto::nouns::CallProgress;
 use pool_proto::{Record, State};
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
+use crate::engine::{Answer, CallbackRun, Change, Credit, NotRetried, Offer, Times, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
     SpawnFailure, Until, Work,
@@ -74,6 +74,12 @@ pub enum Event {
     /// The jobs, each once, are to be held, those of which no attempt runs; answered by [`Fact::Withheld`],
     /// in parts.
     Hold {
+        request: RequestId,
+        ids: Vec<JobId>,
+    },
+    /// The jobs, each once, are to be run again, those that have ended; answered by [`Fact::Retried`], in
+    /// parts.
+    Retry {
         request: RequestId,
         ids: Vec<JobId>,
     },
@@ -365,6 +371,13 @@ pub enum Fact {
         request: RequestId,
         held: Vec<(JobId, Option<Arc<str>>)>,
         others: Vec<(JobId, Option<State>)>,
+    },
+    /// Some of the jobs that a client wants to be run again, each once in all facts of the request. `jobs`:
+    /// those that are, with their pools; `others`: those that stay as they are, and why.
+    Retried {
+        request: RequestId,
+        jobs: Vec<(JobId, Arc<str>)>,
+        others: Vec<(JobId, NotRetried)>,
     },
     /// Held jobs are in their lines again.
     Released {

@@ -196,6 +196,7 @@ impl Core {
             Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
             Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
             Event::Hold { request, ids } => self.on_hold(request, ids),
+            Event::Retry { request, ids } => self.on_retry(request, ids),
             Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
             Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
@@ -263,6 +264,9 @@ impl Core {
             Answer::ClockSet { next_us } => self.on_clock_set(next_us),
             Answer::Resolved { jobs, failed, more } => self.on_resolved(&jobs, &failed, more),
             Answer::Withheld { request, held, others } => self.on_withheld(request, held, others),
+            Answer::Retried { request, jobs, failed, others } => {
+                self.on_retried(request, jobs, &failed, others);
+            }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),

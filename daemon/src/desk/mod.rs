@@ -283,6 +283,7 @@ impl Desk {
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
             Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
+            Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
             Request::Pools => self.on_pools(request, core),
             Request::AddPool(added) => self.on_add_pool(request, added, core),
@@ -358,6 +359,10 @@ impl Desk {
                 self.hear_of_hold(&held);
                 self.on_withheld(request, &held, &others);
             }
+            Fact::Retried { request, jobs, others } => {
+                self.hear_of_retry(&jobs);
+                self.on_retried(request, &jobs, &others);
+            }
             Fact::Released { request, jobs } => {
                 self.hear_of_release(&jobs);
                 self.on_released(request);
@@ -390,6 +395,7 @@ impl Desk {
             | Answer::Lost { .. }
             | Answer::Ended { .. }
             | Answer::Withheld { .. }
+            | Answer::Retried { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }
@@ -424,7 +430,7 @@ impl Desk {
             Open::Listening(_) => self.on_listened_records(request, records),
             Open::Measuring(_)
             | Open::Submitting(_)
-            | Open::Holding(_)
+            | Open::Altering(_)
             | Open::Releasing
             | Open::Listing(_)
             | Open::ChangingPool(_)

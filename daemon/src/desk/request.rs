@@ -11,7 +11,7 @@ use super::listen::Listener;
 use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
 use super::pools::PoolChange;
-use super::signal::Holding;
+use super::signal::Alteration;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
@@ -28,8 +28,8 @@ pub enum Open {
     Waiting(Box<Watcher>),
     /// A signal for a job that does not run here: the engine is asked what the job does instead.
     Signaling,
-    /// Jobs are on their way out of their lines, to be held.
-    Holding(Box<Holding>),
+    /// Jobs are being held, or run again.
+    Altering(Box<Alteration>),
     /// Held jobs are on their way back into their lines.
     Releasing,
     Getting,
@@ -73,7 +73,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
-            | Self::Holding(_)
+            | Self::Altering(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput
@@ -99,7 +99,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
-            | Self::Holding(_)
+            | Self::Altering(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput

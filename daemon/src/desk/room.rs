@@ -68,6 +68,7 @@ impl Desk {
             | Request::Cancel(_)
             | Request::Signal(_)
             | Request::Hold(_)
+            | Request::Retry(_)
             | Request::Release(_)
             | Request::Pools
             | Request::AddPool(_)

@@ -21,6 +21,9 @@ pub enum Change {
     /// [`Until::Person`](crate::job::Until::Person) before all else. Answered by
     /// [`Answer::Withheld`](super::Answer::Withheld).
     Hold { request: RequestId, ids: Vec<JobId> },
+    /// Those of these jobs that have ended begin a new round: they are in their lines again, or wait for what
+    /// they were to run after. Answered by [`Answer::Retried`](super::Answer::Retried).
+    Retry { request: RequestId, ids: Vec<JobId>, times: Times },
     /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
     /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
     /// refused with `NotHeld`.
@@ -177,6 +180,7 @@ impl Change {
         match self {
             Self::Insert(_)
             | Self::Hold { .. }
+            | Self::Retry { .. }
             | Self::Release { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. } => true,
@@ -198,7 +202,7 @@ impl Change {
     pub fn enters_line(&self) -> bool {
         match self {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
-            Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
+            Self::Retry { .. } | Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
             | Self::Hold { .. }
             | Self::SetClock { .. }
@@ -225,6 +229,7 @@ impl Change {
                 size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
             }
             Self::Hold { .. }
+            | Self::Retry { .. }
             | Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
@@ -240,7 +245,7 @@ impl Change {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
-            Self::Hold { ids, .. } | Self::Release { ids, .. } => ids.len().max(1),
+            Self::Hold { ids, .. } | Self::Retry { ids, .. } | Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }

@@ -133,6 +133,7 @@ impl Front {
             // Their jobs are in their lines when the backing has said so.
             Change::Insert(_)
             | Change::Hold { .. }
+            | Change::Retry { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
@@ -250,6 +251,7 @@ impl Front {
                 self.note_inserted(*first, jobs, existing, conditions)
             }
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
+            Answer::Retried { jobs, .. } => self.note_released(jobs.iter().map(|retried| &retried.released)),
             Answer::Withheld { held, others, .. } => {
                 held.iter().for_each(|(id, _)| _ = self.out.remove(id));
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
@@ -311,9 +313,9 @@ impl Front {
         pools
     }
 
-    fn note_released(&mut self, jobs: &[Released]) -> Vec<Arc<str>> {
+    fn note_released<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Released>) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
-        for Released { position, pool, .. } in jobs.iter().filter(|released| released.until.is_none()) {
+        for Released { position, pool, .. } in jobs.into_iter().filter(|released| released.until.is_none()) {
             self.line(pool).released(*position);
             pools.insert(pool.clone());
         }

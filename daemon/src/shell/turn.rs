@@ -179,6 +179,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Lost { .. }
             | Answer::Ended { .. }
             | Answer::Withheld { .. }
+            | Answer::Retried { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pool_proto::State;
-use pool_proto::methods::{Other, Reply, Withheld};
+use pool_proto::methods::{Altered, Other, Reply};
 use pool_proto::nouns::{HappeningKind, OnCrash};
 
 use super::clients::Heard;
@@ -26,7 +26,7 @@ fn hold(world: &mut World, ids: &[u64]) -> RequestId {
 fn told(world: &World, request: RequestId) -> (Vec<u64>, Vec<Other>) {
     match world.replies(request) {
         [Heard::Other(reply)] => match &**reply {
-            Reply::Withheld(Withheld { held, others }) => (held.clone(), others.clone()),
+            Reply::Altered(Altered { ids, others }) => (ids.clone(), others.clone()),
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),

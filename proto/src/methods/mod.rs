@@ -37,7 +37,7 @@ pub use list::{
 };
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused};
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Signal, Withheld};
+pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Retry, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
@@ -71,7 +71,8 @@ table::methods! {
     Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
-    Hold(Hold)                  -> Withheld, long;
+    Hold(Hold)                  -> Altered, long;
+    Retry(Retry)                -> Altered, long;
     Release(Release)            -> Empty;
     Pools                       -> PoolsListed;
     AddPool(Box<AddPool>)       -> Empty;
@@ -98,7 +99,7 @@ table::replies! {
     Listed(Listed),
     OutputOpened(OutputOpened),
     Canceled(Canceled),
-    Withheld(Withheld),
+    Altered(Altered),
     Empty(Empty),
     PoolsListed(PoolsListed),
     PoolRestarting(PoolRestarting),

@@ -1,4 +1,4 @@
-//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Release`.
+//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Retry`, `Release`.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,8 @@ pub struct Signal {
     pub signal: i32,
 }
 
-/// Jobs that one `Hold` or `Release` names at most: all of them are one transaction, for which others wait.
+/// Jobs that one `Hold`, `Retry` or `Release` names at most: all of them are one transaction, for which
+/// others wait.
 pub const MAX_RELEASED: usize = 16_384;
 
 /// Parameters of `Hold`.
@@ -45,11 +46,19 @@ pub struct Hold {
     pub ids: Vec<u64>,
 }
 
-/// Reply of `Hold`.
+/// Parameters of `Retry`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Retry {
+    pub ids: Vec<u64>,
+}
+
+/// Reply of what changes some jobs and leaves the others: `Hold`, `Retry`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
-pub struct Withheld {
-    pub held: Vec<u64>,
+pub struct Altered {
+    pub ids: Vec<u64>,
     pub others: Vec<Other>,
 }
 

@@ -8,6 +8,7 @@
 mod conditions;
 mod life;
 mod line;
+mod reruns;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -217,6 +218,11 @@ macro_rules! stories {
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
                 an_attempt_may_end_a_wait_itself,
+            }
+            reruns {
+                a_job_that_has_ended_begins_a_new_round,
+                what_cannot_be_run_again_stays_as_it_is,
+                what_was_canceled_for_another_jobs_sake_looks_at_that_job_anew,
             }
             upkeep {
                 answers_come_in_the_order_of_the_orders,

@@ -593,6 +593,7 @@ impl Committer {
                     let others = ids.into_iter().map(|id| (id, None)).collect();
                     ("hold", Some(Answer::Withheld { request, held: Vec::new(), others }))
                 }
+                Change::Retry { request, .. } => ("retry", Some(refused(request, reason))),
                 Change::Release { request, .. } => ("release", Some(refused(request, reason))),
                 Change::Wake { .. } => {
                     ("wake", Some(Answer::Woken { jobs: Vec::new(), callbacks: Vec::new(), next_us: None }))

@@ -15,7 +15,9 @@ use super::environments::Environments;
 use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
-use super::{callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, turns, waits};
+use super::{
+    callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, retry, turns, waits,
+};
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
 
@@ -122,6 +124,11 @@ impl Database {
                 Change::Hold { request, ids } => {
                     let (held, others) = waits::hold(connection, ids)?;
                     Ok(Some(Answer::Withheld { request: *request, held, others }))
+                }
+                Change::Retry { request, ids, times } => {
+                    let retry::Round { jobs, failed, others } =
+                        retry::retry(connection, history, ids, times)?;
+                    Ok(Some(Answer::Retried { request: *request, jobs, failed, others }))
                 }
                 Change::Release { request, ids } => {
                     let request = *request;
