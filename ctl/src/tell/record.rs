@@ -56,6 +56,7 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     );
 
     line("attempt", Some(record.attempt.to_string()));
+    line("run again", (record.reruns > 0).then(|| times(record.reruns)));
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
     line("due", record.due_at.clone());
     line("deadline", record.deadline_at.clone());
@@ -120,6 +121,10 @@ fn memory_limit(limit: MemoryLimit) -> String {
 }
 
 /// What a job is to run after.
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn after(dependencies: &[Dependency]) -> String {
     let one = |Dependency { id, on }: &Dependency| match on {
         Some(On::Failure) => format!("{id} (without success)"),

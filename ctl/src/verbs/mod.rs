@@ -6,12 +6,14 @@ mod call;
 mod cancel;
 mod doctor;
 mod events;
+mod hold;
 mod logs;
 mod ls;
 mod map;
 mod ping;
 mod pool;
 mod release;
+mod retry;
 mod run;
 mod schedule;
 mod selection;
@@ -151,6 +153,8 @@ verbs! {
     Logs("logs", logs::LogsOptions);
     #[command(visible_alias = "kill")]
     Cancel("cancel", cancel::CancelOptions);
+    Retry("retry", retry::RetryOptions);
+    Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);

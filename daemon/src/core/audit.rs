@@ -74,6 +74,7 @@ impl Core {
             ("submissions", !self.submissions.is_empty()),
             ("submissions that are not synced", !self.unsynced.is_empty()),
             ("ends that are not kept", !self.ending.is_empty()),
+            ("holds that are not kept", !self.holding.is_empty()),
             ("ties", !self.ties.is_empty()),
             ("unattended jobs", !self.unattended.is_empty()),
             ("offers", self.pools.iter().any(|(_, pool)| !pool.offers.is_empty())),

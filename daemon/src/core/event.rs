@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::Record;
 use pool_proto::nouns::{CallProgress, MemoryLimiter};
+use pool_proto::{Record, State};
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, Offer, Times, Turns};
+use crate::engine::{Answer, CallbackRun, Change, Credit, NotRetried, Offer, Times, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
     SpawnFailure, Until, Work,
@@ -70,6 +70,18 @@ pub enum Event {
     Cancel {
         id: JobId,
         unstarted: bool,
+    },
+    /// The jobs, each once, are to be held, those of which no attempt runs; answered by [`Fact::Withheld`],
+    /// in parts.
+    Hold {
+        request: RequestId,
+        ids: Vec<JobId>,
+    },
+    /// The jobs, each once, are to be run again, those that have ended; answered by [`Fact::Retried`], in
+    /// parts.
+    Retry {
+        request: RequestId,
+        ids: Vec<JobId>,
     },
     /// The pool is paused from now on, or without a pause it is not; answered by [`Fact::Settled`] if that is
     /// another one than before.
@@ -352,6 +364,21 @@ pub enum Fact {
     /// A job that was to be ended has ended before, or does not exist.
     Lost {
         id: JobId,
+    },
+    /// Some of the jobs that a client wants held, each once in all facts of the request. `held`: those that
+    /// are, with the pools of those that were not before; `others`: those that stay as they are, with their
+    /// states; none where a job does not exist.
+    Withheld {
+        request: RequestId,
+        held: Vec<(JobId, Option<Arc<str>>)>,
+        others: Vec<(JobId, Option<State>)>,
+    },
+    /// Some of the jobs that a client wants to be run again, each once in all facts of the request. `jobs`:
+    /// those that are, with their pools; `others`: those that stay as they are, and why.
+    Retried {
+        request: RequestId,
+        jobs: Vec<(JobId, Arc<str>)>,
+        others: Vec<(JobId, NotRetried)>,
     },
     /// Held jobs are in their lines again.
     Released {

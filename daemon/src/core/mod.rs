@@ -87,6 +87,8 @@ pub struct Core {
     unsynced: IdSet<RequestId>,
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
+    /// Jobs that the engine is to hold, and has not answered, and how often each.
+    holding: IdMap<JobId, u32>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, Queued>,
     /// Pauses of pools that are not configured.
@@ -121,6 +123,7 @@ impl Core {
             submissions: IdMap::default(),
             unsynced: IdSet::default(),
             ending: IdSet::default(),
+            holding: IdMap::default(),
             unserved: BTreeMap::new(),
             pauses: restored.pauses.into_iter().map(|(name, pause)| (Arc::from(name), pause)).collect(),
             programs: Programs::default(),
@@ -192,6 +195,8 @@ impl Core {
             // It has started since somebody looked.
             Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
             Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
+            Event::Hold { request, ids } => self.on_hold(request, ids),
+            Event::Retry { request, ids } => self.on_retry(request, ids),
             Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
             Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
@@ -258,6 +263,10 @@ impl Core {
             }
             Answer::ClockSet { next_us } => self.on_clock_set(next_us),
             Answer::Resolved { jobs, failed, more } => self.on_resolved(&jobs, &failed, more),
+            Answer::Withheld { request, held, others } => self.on_withheld(request, held, others),
+            Answer::Retried { request, jobs, failed, others } => {
+                self.on_retried(request, jobs, &failed, others);
+            }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),

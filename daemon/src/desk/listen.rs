@@ -26,6 +26,9 @@ use crate::job::{
 /// Well above what a message with very many jobs brings about at once.
 pub const MAX_UNREAD: usize = 32 << 20;
 
+/// Why a job that had ended is queued again.
+const RETRIED: &str = "it had ended, and is run again";
+
 /// What a client wants to hear of: everything where nothing is named.
 #[derive(Debug)]
 pub struct Listener {
@@ -125,6 +128,8 @@ impl Desk {
             }
             Change::EndCallback { id, end, exit_code } => self.tell_callback(*id, *end, *exit_code),
             Change::Insert(_)
+            | Change::Hold { .. }
+            | Change::Retry { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
@@ -213,6 +218,28 @@ impl Desk {
             let (pool, name) = (Some(work.pool.to_string()), work.name.clone());
             let submitted = self.happening(HappeningKind::Submitted);
             self.tell(Happening { id: Some(id.0), pool, name, reason, ..submitted });
+        }
+    }
+
+    /// Somebody has had jobs held; those without a pool were held before.
+    pub(super) fn hear_of_hold(&mut self, held: &[(JobId, Option<Arc<str>>)]) {
+        for (id, pool) in held.iter().filter_map(|(id, pool)| Some((*id, pool.as_ref()?))) {
+            self.tell_held(id);
+            if self.requests.has_listeners() {
+                let (id, pool) = (Some(id.0), Some(pool.to_string()));
+                self.tell(Happening { id, pool, ..self.happening(HappeningKind::Held) });
+            }
+        }
+    }
+
+    /// Jobs that had ended are queued again.
+    pub(super) fn hear_of_retry(&mut self, jobs: &[(JobId, Arc<str>)]) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        for (id, pool) in jobs {
+            let (id, pool, reason) = (Some(id.0), Some(pool.to_string()), Some(RETRIED.to_owned()));
+            self.tell(Happening { id, pool, reason, ..self.happening(HappeningKind::Requeued) });
         }
     }
 

@@ -304,6 +304,8 @@ impl Desk {
                 self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted }, tells_obstacles);
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
+            Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
+            Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
             Request::Pools => self.on_pools(request, core),
             Request::AddPool(added) => self.on_add_pool(request, added, core),
@@ -383,6 +385,14 @@ impl Desk {
             }
             Fact::TurnCame { id, pool, after } => self.hear_of_turn(id, &pool, after),
             Fact::Lost { id } => self.on_lost(id),
+            Fact::Withheld { request, held, others } => {
+                self.hear_of_hold(&held);
+                self.on_withheld(request, &held, &others);
+            }
+            Fact::Retried { request, jobs, others } => {
+                self.hear_of_retry(&jobs);
+                self.on_retried(request, &jobs, &others);
+            }
             Fact::Released { request, jobs } => {
                 self.hear_of_release(&jobs);
                 self.on_released(request);
@@ -414,6 +424,8 @@ impl Desk {
             | Answer::Placed { .. }
             | Answer::Lost { .. }
             | Answer::Ended { .. }
+            | Answer::Withheld { .. }
+            | Answer::Retried { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }
@@ -448,6 +460,7 @@ impl Desk {
             Open::Listening(_) => self.on_listened_records(request, records),
             Open::Measuring(_)
             | Open::Submitting(_)
+            | Open::Altering(_)
             | Open::Releasing
             | Open::Listing(_)
             | Open::ChangingPool(_)

@@ -132,6 +132,11 @@ impl Desk {
         self.tell_obstacle(&obstacle);
     }
 
+    /// Somebody has had the job held.
+    pub(super) fn tell_held(&mut self, id: JobId) {
+        self.tell_obstacle(&held(id, None));
+    }
+
     /// To all that wait for the job and want to know.
     fn tell_obstacle(&mut self, obstacle: &Obstacle) {
         for request in self.requests.awaiting(JobId(obstacle.id)) {

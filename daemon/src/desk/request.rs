@@ -12,6 +12,7 @@ use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
 use super::pools::PoolChange;
 use super::schedules::{FiringUnderWay, ScheduleChange};
+use super::signal::Alteration;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
@@ -28,6 +29,8 @@ pub enum Open {
     Waiting(Box<Watcher>),
     /// A signal for a job that does not run here: the engine is asked what the job does instead.
     Signaling,
+    /// Jobs are being held, or run again.
+    Altering(Box<Alteration>),
     /// Held jobs are on their way back into their lines.
     Releasing,
     Getting,
@@ -76,6 +79,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
+            | Self::Altering(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput
@@ -103,6 +107,7 @@ impl Open {
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
+            | Self::Altering(_)
             | Self::Releasing
             | Self::Getting
             | Self::OpeningOutput

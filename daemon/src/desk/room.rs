@@ -67,6 +67,8 @@ impl Desk {
             | Request::Output(_)
             | Request::Cancel(_)
             | Request::Signal(_)
+            | Request::Hold(_)
+            | Request::Retry(_)
             | Request::Release(_)
             | Request::Pools
             | Request::AddPool(_)

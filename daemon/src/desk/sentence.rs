@@ -7,7 +7,7 @@ use pool_proto::nouns::{Slot, SlotState};
 use pool_proto::text::{about, rfc3339_short};
 use pool_proto::{Record, State};
 
-use crate::engine::LINE_HEAD;
+use crate::engine::{LINE_HEAD, NotRetried};
 use crate::job::{IdMap, JobId};
 
 /// What jobs do that others wait for, in a few words.
@@ -38,6 +38,55 @@ pub enum InLine {
 pub fn held(id: JobId, reason: Option<&str>) -> String {
     let reason = reason.unwrap_or("a person has to decide");
     format!("job {id} is held: {reason}; `poolctl release {id}` lets it go")
+}
+
+/// Why a job in this state, or none that exists, was not held.
+pub fn not_held(id: JobId, state: Option<State>) -> String {
+    match state {
+        None => format!("there is no job {id}: it was pruned, or never existed"),
+        Some(State::Running | State::Stopping) => {
+            format!("job {id} runs, so it cannot be held: `poolctl cancel {id}` ends it")
+        }
+        Some(State::Queued | State::Retrying | State::Scheduled | State::Blocked | State::Held) => {
+            format!("job {id} is a call that is kept in memory alone, so it cannot be held")
+        }
+        Some(
+            state @ (State::Succeeded | State::Failed | State::Canceled | State::TimedOut | State::Lost),
+        ) => {
+            let state = state.as_str().replace('_', " ");
+            format!("job {id} has ended ({state}), so it cannot be held")
+        }
+    }
+}
+
+/// Why a job is not run again.
+pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
+    match why_not {
+        NotRetried::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotRetried::Living(state) => {
+            format!("job {id} is {}: only a job that has ended can be run again", state.as_str())
+        }
+        NotRetried::Volatile => {
+            format!("job {id} is a call that was kept in memory alone, so it cannot be run again: call anew")
+        }
+        NotRetried::Undelivered => {
+            format!("job {id} has ended, but its callbacks still run: try again when they are delivered")
+        }
+        NotRetried::InputGone => {
+            format!("job {id} has read a standard input that is gone: submit it anew with --stdin")
+        }
+        NotRetried::ParamsGone => {
+            format!("job {id} may have had parameters, which the history has removed: call anew")
+        }
+        NotRetried::NameTaken(holder) => {
+            format!(
+                "job {id} has the unique name of job {holder}, which has not ended: try again when it has"
+            )
+        }
+        NotRetried::PriorGone(prior) => {
+            format!("job {id} was to run after job {prior}, which has been pruned: submit it anew")
+        }
+    }
 }
 
 pub fn scheduled(id: JobId, due: &str) -> String {

@@ -1,17 +1,28 @@
-//! What clients change about jobs that are there: signals, and the release of held ones. (A cancel waits for
-//! the ends: [`wait`](super::wait).)
+//! What clients change about jobs that are there: signals, holds, and the release of held ones. (A cancel
+//! waits for the ends: [`wait`](super::wait).)
 
-use pool_proto::methods::{Empty, MAX_RELEASED, Signal};
+use std::sync::Arc;
+
+use pool_proto::methods::{Altered, Empty, MAX_RELEASED, Other, Signal};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
+use super::sentence;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
-use crate::engine::{Change, Question};
+use crate::engine::{Change, NotRetried, Question};
 use crate::job::{IdSet, JobId, RequestId};
 
 /// The greatest number of a signal on Linux: SIGRTMAX of signal(7).
 const MAX_SIGNAL: i32 = 64;
+
+/// Jobs that a client wants changed, some of which may stay as they are.
+#[derive(Debug, Default)]
+pub struct Alteration {
+    /// So many are still to be told.
+    left: usize,
+    told: Altered,
+}
 
 impl Desk {
     pub(super) fn on_signal(&mut self, request: RequestId, asked: &Signal, core: &Core) {
@@ -48,13 +59,91 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
-        // A job that is named twice is released once.
+    pub(super) fn on_hold(&mut self, request: RequestId, ids: Vec<JobId>) {
+        if let Some(ids) = self.begin_alteration(request, ids) {
+            self.command(core::Event::Hold { request, ids });
+        }
+    }
+
+    /// Some of the jobs are held, or are not.
+    pub(super) fn on_withheld(
+        &mut self,
+        request: RequestId,
+        held: &[(JobId, Option<Arc<str>>)],
+        others: &[(JobId, Option<State>)],
+    ) {
+        let held = held.iter().map(|&(id, _)| id);
+        let others = others.iter().map(|&(id, state)| (id, state, sentence::not_held(id, state)));
+        self.go_on_altering(request, held, others);
+    }
+
+    pub(super) fn on_retry(&mut self, request: RequestId, ids: Vec<JobId>) {
+        if let Some(ids) = self.begin_alteration(request, ids) {
+            self.command(core::Event::Retry { request, ids });
+        }
+    }
+
+    /// Some of the jobs are run again, or are not.
+    pub(super) fn on_retried(
+        &mut self,
+        request: RequestId,
+        jobs: &[(JobId, Arc<str>)],
+        others: &[(JobId, NotRetried)],
+    ) {
+        let others = others.iter().map(|&(id, why_not)| {
+            let state = match why_not {
+                NotRetried::Living(state) => Some(state),
+                _ => None,
+            };
+            (id, state, sentence::not_retried(id, why_not))
+        });
+        self.go_on_altering(request, jobs.iter().map(|&(id, _)| id), others);
+    }
+
+    /// The jobs that are to be changed; none where the client has been told all already.
+    fn begin_alteration(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Vec<JobId>> {
+        let ids = self.few_enough(request, ids)?;
+        if ids.is_empty() {
+            self.reply(request, Altered::default(), true);
+            return None;
+        }
+        let alteration = Alteration { left: ids.len(), told: Altered::default() };
+        self.requests.insert(request, Open::Altering(Box::new(alteration)));
+        Some(ids)
+    }
+
+    /// Replies once all of the jobs have been told.
+    fn go_on_altering(
+        &mut self,
+        request: RequestId,
+        altered: impl Iterator<Item = JobId>,
+        others: impl Iterator<Item = (JobId, Option<State>, String)>,
+    ) {
+        let Some(Open::Altering(alteration)) = self.requests.get_mut(request) else { return };
+        let Alteration { left, told } = &mut **alteration;
+        let before = told.ids.len() + told.others.len();
+        told.ids.extend(altered.map(|id| id.0));
+        told.others.extend(others.map(|(id, state, reason)| Other { id: id.0, state, reason }));
+        *left = left.saturating_sub(told.ids.len() + told.others.len() - before);
+        if *left == 0 {
+            let told = std::mem::take(told);
+            self.reply(request, told, true);
+        }
+    }
+
+    /// Each of the jobs once; none where these are too many, which the client has been told then.
+    fn few_enough(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Vec<JobId>> {
         let ids = each_once(ids);
         if ids.len() > MAX_RELEASED {
             let parameter = format!("ids: at most {MAX_RELEASED} at once");
-            return self.refuse(request, Refusal::InvalidParameter { parameter });
+            self.refuse(request, Refusal::InvalidParameter { parameter });
+            return None;
         }
+        Some(ids)
+    }
+
+    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let Some(ids) = self.few_enough(request, ids) else { return };
         self.requests.insert(request, Open::Releasing);
         self.effects.push(Effect::Change(Change::Release { request, ids }));
     }

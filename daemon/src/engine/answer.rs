@@ -67,6 +67,21 @@ pub enum Answer {
         next: Option<(Ready, Option<Until>)>,
         has_dependents: bool,
     },
+    /// `held`: those that wait for a person now, each with where it was queued, unless it has waited so
+    /// before. `others`: those that are as they were, each with its state; none where it does not exist.
+    Withheld {
+        request: RequestId,
+        held: Vec<(JobId, Option<Dequeued>)>,
+        others: Vec<(JobId, Option<State>)>,
+    },
+    /// `jobs`: those that have begun a new round. `failed`: of these, those that were to run after a job
+    /// which has ended in another way, each with that one. `others`: those that are as they were, and why.
+    Retried {
+        request: RequestId,
+        jobs: Vec<Retried>,
+        failed: Vec<(JobId, JobId)>,
+        others: Vec<(JobId, NotRetried)>,
+    },
     /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
         request: RequestId,
@@ -213,12 +228,43 @@ pub struct Released {
     pub until: Option<Until>,
 }
 
+/// A job that has ended and begins a new round. `tie`: what it is still tied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    pub released: Released,
+    pub tie: Option<Tie>,
+    pub deadline_us: Option<i64>,
+}
+
+/// Why a job begins no new round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRetried {
+    /// There is no such job.
+    Missing,
+    /// It has not ended.
+    Living(State),
+    /// It was kept in memory alone.
+    Volatile,
+    /// Its callbacks are still to be delivered.
+    Undelivered,
+    /// Its spooled input went with its end.
+    InputGone,
+    /// Its parameters may have been removed to make room.
+    ParamsGone,
+    /// This job has its unique name.
+    NameTaken(JobId),
+    /// This job, which it was to run after, has been pruned.
+    PriorGone(JobId),
+}
+
 /// A callback ready to run.
 #[derive(Debug, PartialEq)]
 pub struct CallbackRun {
     pub id: CallbackId,
     /// Counted from 1, this one included.
     pub attempt: u32,
+    /// How many of the others have told of earlier ends, before the job was run again.
+    pub earlier: u32,
     pub command: OsText,
     /// The job that has ended: its work without callbacks, for cwd and environment, and its record.
     pub work: Arc<Work>,

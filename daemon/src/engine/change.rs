@@ -17,6 +17,13 @@ pub enum Change {
     /// [`Answer::Placed`](super::Answer::Placed) where that was asked for, and by
     /// [`Answer::Lost`](super::Answer::Lost), with nothing changed, where the fence does not hold.
     Move(Box<Move>),
+    /// These jobs, those of them that are in their lines or wait, wait
+    /// [`Until::Person`](crate::job::Until::Person) before all else. Answered by
+    /// [`Answer::Withheld`](super::Answer::Withheld).
+    Hold { request: RequestId, ids: Vec<JobId> },
+    /// Those of these jobs that have ended begin a new round: they are in their lines again, or wait for what
+    /// they were to run after. Answered by [`Answer::Retried`](super::Answer::Retried).
+    Retry { request: RequestId, ids: Vec<JobId>, times: Times },
     /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
     /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
     /// refused with `NotHeld`.
@@ -175,6 +182,8 @@ impl Change {
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Insert(_)
+            | Self::Hold { .. }
+            | Self::Retry { .. }
             | Self::Release { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
@@ -197,8 +206,9 @@ impl Change {
     pub fn enters_line(&self) -> bool {
         match self {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
-            Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
+            Self::Retry { .. } | Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
+            | Self::Hold { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
@@ -223,7 +233,9 @@ impl Change {
                 };
                 size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
             }
-            Self::Release { .. }
+            Self::Hold { .. }
+            | Self::Retry { .. }
+            | Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
             | Self::SetClock { .. }
@@ -239,7 +251,7 @@ impl Change {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
-            Self::Release { ids, .. } => ids.len().max(1),
+            Self::Hold { ids, .. } | Self::Retry { ids, .. } | Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }

@@ -42,6 +42,8 @@ pub struct Front {
     out: IdMap<JobId, Arc<str>>,
     /// Jobs whose end has been given to the backing, which has not answered.
     leaving: IdSet<JobId>,
+    /// Jobs that the backing is to hold, and has not answered, and how often each.
+    withheld: IdMap<JobId, u32>,
     next_job: u64,
     next_callback: u64,
     reserved_ids: ReservedIds,
@@ -62,6 +64,7 @@ impl Front {
             lines,
             out: IdMap::default(),
             leaving: IdSet::default(),
+            withheld: IdMap::default(),
             next_job: restored.next_job,
             next_callback: restored.next_callback,
             reserved_ids: ReservedIds::default(),
@@ -129,6 +132,8 @@ impl Front {
             Change::Move(moved) => self.note_move(moved),
             // Their jobs are in their lines when the backing has said so.
             Change::Insert(_)
+            | Change::Hold { .. }
+            | Change::Retry { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
@@ -167,11 +172,38 @@ impl Front {
             Place::Ended(_) => {
                 self.leaving.insert(id);
                 if moved.fence == Fence::Idle {
-                    self.lines.values_mut().for_each(|line| _ = line.remove(id));
+                    self.leave_line(id);
                 }
                 None
             }
         }
+    }
+
+    fn leave_line(&mut self, id: JobId) {
+        self.lines.values_mut().for_each(|line| _ = line.remove(id));
+    }
+
+    /// These jobs, which the durable backing may have, leave their lines, and come into none before the
+    /// backing has answered [`Change::Hold`].
+    pub fn withhold(&mut self, ids: impl Iterator<Item = JobId>) {
+        for id in ids {
+            self.leave_line(id);
+            *self.withheld.entry(id).or_default() += 1;
+        }
+    }
+
+    fn note_withheld(&mut self, id: JobId) {
+        if let Some(times) = self.withheld.get_mut(&id) {
+            *times -= 1;
+            if *times == 0 {
+                self.withheld.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a job comes into no line: its end, or its hold, is on its way.
+    fn is_going(&self, id: JobId) -> bool {
+        self.leaving.contains(&id) || self.withheld.contains_key(&id)
     }
 
     pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
@@ -182,7 +214,7 @@ impl Front {
     /// An offer was not taken.
     pub fn give_back(&mut self, ready: Ready) {
         self.out.remove(&ready.id);
-        if self.leaving.contains(&ready.id) {
+        if self.is_going(ready.id) {
             return;
         }
         let pool = ready.work.pool.clone();
@@ -196,8 +228,9 @@ impl Front {
         let stirred = self.note_answer(&answer);
         match answer {
             Answer::Fetched { pool, jobs, complete } => {
-                let (out, leaving) = (&self.out, &self.leaving);
-                let has_left = |id: JobId| out.contains_key(&id) || leaving.contains(&id);
+                let (out, leaving, withheld) = (&self.out, &self.leaving, &self.withheld);
+                let has_left =
+                    |id: JobId| out.contains_key(&id) || leaving.contains(&id) || withheld.contains_key(&id);
                 self.lines.entry(pool).or_default().fetched(jobs, complete, has_left);
             }
             Answer::IdsReserved { below } => {
@@ -219,6 +252,13 @@ impl Front {
                 self.note_inserted(*first, jobs, existing, conditions)
             }
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
+            Answer::Retried { jobs, .. } => self.note_released(jobs.iter().map(|retried| &retried.released)),
+            Answer::Withheld { held, others, .. } => {
+                held.iter().for_each(|(id, _)| _ = self.out.remove(id));
+                let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
+                all.for_each(|&id| self.note_withheld(id));
+                Vec::new()
+            }
             Answer::Woken { jobs, .. } => self.note_back(jobs),
             Answer::Fetched { pool, .. } => vec![pool.clone()],
             Answer::Ended { id, next, .. } => {
@@ -274,20 +314,21 @@ impl Front {
         pools
     }
 
-    fn note_released(&mut self, jobs: &[Released]) -> Vec<Arc<str>> {
+    fn note_released<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Released>) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
-        for Released { position, pool, .. } in jobs.iter().filter(|released| released.until.is_none()) {
+        for Released { position, pool, .. } in jobs.into_iter().filter(|released| released.until.is_none()) {
             self.line(pool).released(*position);
             pools.insert(pool.clone());
         }
         pools.into_iter().collect()
     }
 
-    /// Jobs wait no more. One whose end is under way does not come back: the backing gets its end after this.
+    /// Jobs wait no more. One whose end or hold is under way does not come back: the backing gets that after
+    /// this.
     fn note_back<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Ready>) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         for ready in jobs {
-            if self.leaving.contains(&ready.id) {
+            if self.is_going(ready.id) {
                 continue;
             }
             let pool = ready.work.pool.clone();
@@ -353,6 +394,7 @@ impl Front {
         let held = [
             ("jobs that are out", !self.out.is_empty()),
             ("jobs that are leaving", !self.leaving.is_empty()),
+            ("jobs that are to be held", !self.withheld.is_empty()),
             ("insertions that wait for their ids", !self.reserved_ids.is_empty()),
             ("jobs in windows", self.lines.values().any(|line| !line.is_empty())),
             ("orders", !self.orders.is_empty()),

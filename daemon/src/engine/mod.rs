@@ -45,7 +45,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{
-    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, Released, Restored, Tied, Turns,
+    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotRetried, Released, Restored,
+    Retried, Tied, Turns,
 };
 pub use boot::Boot;
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, unmet};
@@ -285,6 +286,10 @@ impl<B: Backing> Engine<B> {
             && let Place::Ended(outcome) = &moved.to
         {
             self.upkeep.ended(outcome.held_bytes());
+        }
+        if let Change::Hold { ids, .. } = &change {
+            let durable = ids.iter().copied().filter(|&id| !self.volatile.has(id));
+            self.front.withhold(durable);
         }
         self.front.change(change);
         self.route();

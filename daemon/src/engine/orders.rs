@@ -165,6 +165,17 @@ pub fn cancel(id: u64) -> Order {
     change(Move::new(JobId(id), Fence::Idle, Place::Ended(outcome), Tries::default()))
 }
 
+pub fn hold_idle(request: u64, ids: &[u64]) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    Order::Change(Change::Hold { request: RequestId(request), ids })
+}
+
+pub fn retry(request: u64, ids: &[u64]) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
+    Order::Change(Change::Retry { request: RequestId(request), ids, times })
+}
+
 pub fn release(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
     Order::Change(Change::Release { request: RequestId(request), ids })

@@ -49,7 +49,7 @@ pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[OsText]
 
 /// A callback's attempt: what the job had, and how it ended.
 pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
-    let CallbackRun { id, attempt, command, work, record } = callback;
+    let CallbackRun { id, attempt, earlier: _, command, work, record } = callback;
     let record_text = serde_json::to_string(record).expect("a record has string keys only");
     let number = |value: Option<i32>| value.map_or_else(OsText::default, |value| value.to_string().into());
     let path = |file: &Option<pool_proto::nouns::OutputFile>| {
@@ -75,6 +75,7 @@ pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
         ),
         ("POOL_CALLBACK_ID", id.to_string().into()),
         ("POOL_CALLBACK_ATTEMPT", attempt.to_string().into()),
+        ("POOL_RERUNS", record.reruns.to_string().into()),
     ];
     let variables =
         variables.into_iter().map(|(name, value)| (name.into(), value)).chain(submit_dir(work)).collect();

@@ -216,6 +216,7 @@ fn large_bytes_of(reply: &Reply) -> usize {
             let json = submitted.results.iter().flat_map(|brief| [&brief.value, &brief.error]);
             json.flatten().map(|json| json.get().len()).sum()
         }
+        Reply::Altered(altered) => altered.others.iter().map(|other| other.reason.len()).sum(),
         Reply::Explained(explained) => explained.jobs.iter().map(|job| job.reason.len()).sum(),
         Reply::Pong(_)
         | Reply::Spooled(_)

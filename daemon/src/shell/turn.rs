@@ -203,6 +203,8 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Placed { .. }
             | Answer::Lost { .. }
             | Answer::Ended { .. }
+            | Answer::Withheld { .. }
+            | Answer::Retried { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }

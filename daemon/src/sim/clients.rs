@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, List, Output, Release, RemovePool, Reply, Request, RestartPool, SetPaused,
-    Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Cancel, Events, Get, Hold, List, Output, Release, RemovePool, Reply, Request, RestartPool,
+    Retry, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -75,7 +75,7 @@ pub struct Clients {
     /// The last of them that an earlier daemon has given out.
     last_before: Option<JobId>,
     /// Ids that some client has been told the end of, and how.
-    pub ended: BTreeMap<JobId, State>,
+    pub ended: BTreeMap<JobId, (u32, State)>,
     /// Standard inputs on the disk.
     pub spooled: BTreeSet<String>,
     next_connection: usize,
@@ -190,6 +190,16 @@ impl World {
 
     pub fn signal(&mut self, id: u64, signal: i32) -> RequestId {
         self.ask(Request::Signal(Signal { id, signal }))
+    }
+
+    /// Somebody wants jobs held.
+    pub fn hold(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Hold(Hold { ids: ids.to_vec() }))
+    }
+
+    /// Somebody has jobs that have ended run again.
+    pub fn retry(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Retry(Retry { ids: ids.to_vec() }))
     }
 
     /// Somebody lets held jobs run again.
@@ -416,11 +426,13 @@ impl World {
     fn hear(&mut self, request: RequestId, heard: Heard, last: bool) {
         match &heard {
             Heard::Accepted { ids, existing } => self.hear_acceptance(ids, existing),
-            Heard::Ended(record) => self.hear_end(JobId(record.id), record.state),
+            Heard::Ended(record) => self.hear_end(JobId(record.id), record.state, Some(record.reruns)),
             Heard::Canceled(records) => {
-                records.iter().for_each(|record| self.hear_end(JobId(record.id), record.state));
+                let told = |record: &Record| (JobId(record.id), record.state, Some(record.reruns));
+                let told: Vec<_> = records.iter().map(told).collect();
+                told.into_iter().for_each(|(id, state, round)| self.hear_end(id, state, round));
             }
-            Heard::Brief(brief) => self.hear_end(JobId(brief.id), brief.state),
+            Heard::Brief(brief) => self.hear_end(JobId(brief.id), brief.state, None),
             Heard::Skipped { id, .. } => assert!(self.is_synced(*id), "job {id} is there, and is not kept"),
             Heard::Happening(happening) => {
                 let is_synced = happening.id.is_none_or(|id| self.is_synced(JobId(id)));
@@ -470,17 +482,33 @@ impl World {
         self.delayed().synced().has(id) || !self.disk().has(id)
     }
 
-    fn hear_end(&mut self, id: JobId, state: State) {
+    /// `round`: how often the job had been run again by then, where that is told.
+    fn hear_end(&mut self, id: JobId, state: State, round: Option<u32>) {
         assert!(state.is_terminal(), "job {id} has ended, and is {state:?}");
-        if let Some(synced) = self.delayed().synced().place_of(id) {
-            assert_eq!(synced.state(), state, "the end of job {id} is told before it is synced");
+        // A volatile job may be forgotten by the time that somebody is told of it. Who is told of an end may
+        // be told late: the job may have been run again since.
+        for memory in [Some(self.delayed().synced()), self.memory_of(id)].into_iter().flatten() {
+            let Some(place) = memory.place_of(id) else { continue };
+            let rounds = memory.reruns_of(id);
+            let is_last = round.map_or(rounds == 0, |round| round == rounds);
+            assert!(
+                round.is_none_or(|round| round <= rounds),
+                "an end of job {id} is told before it is synced"
+            );
+            assert!(
+                !is_last || place.state() == state,
+                "the end of job {id} is told as it is not kept: {state:?}"
+            );
         }
-        // A volatile job may be forgotten by the time that somebody is told of it.
-        if let Some(kept) = self.place_of(id) {
-            assert_eq!(kept.state(), state, "the end of job {id} is told as it is kept");
-        }
-        let before = self.clients.ended.insert(id, state);
-        assert!(before.is_none_or(|before| before == state), "job {id} ends twice: {before:?}, {state:?}");
+        let round = round.unwrap_or_else(|| self.reruns_of(id));
+        let before = self.clients.ended.insert(id, (round, state));
+        let is_same = |before: (u32, State)| before.0 != round || before.1 == state;
+        assert!(before.is_none_or(is_same), "job {id} ends twice: {before:?}, {state:?}");
+    }
+
+    /// How often a job has been run again, as is kept.
+    pub fn reruns_of(&self, id: JobId) -> u32 {
+        self.memory_of(id).map_or(0, |memory| memory.reruns_of(id))
     }
 }
 

@@ -21,8 +21,8 @@ pub struct Chronicle {
     tried: BTreeMap<JobId, u32>,
     /// Attempts that may have died with their worker or daemon.
     deaths: BTreeMap<JobId, u32>,
-    /// Callbacks that a worker has been given.
-    called: BTreeSet<CallbackId>,
+    /// Callbacks that a worker has been given, each with how often its job had been run again by then.
+    called: BTreeSet<(CallbackId, u32)>,
 }
 
 impl Chronicle {
@@ -30,8 +30,8 @@ impl Chronicle {
         *self.tried.entry(id).or_default() += 1;
     }
 
-    pub fn called(&mut self, id: CallbackId) {
-        self.called.insert(id);
+    pub fn called(&mut self, id: CallbackId, round: u32) {
+        self.called.insert((id, round));
     }
 
     pub fn died(&mut self, id: JobId) {
@@ -154,7 +154,8 @@ impl World {
         for id in self.running_jobs().into_iter().map(JobId) {
             let place = self.place_of(id).unwrap_or_else(|| panic!("job {id} runs, and does not exist"));
             assert!(!place.state().is_terminal(), "job {id} runs after its end");
-            assert!(!self.clients.ended.contains_key(&id), "job {id} runs, and its end has been told");
+            let told = self.clients.ended.get(&id).map(|&(round, _)| round);
+            assert_ne!(told, Some(self.reruns_of(id)), "job {id} runs, and its end has been told");
             assert_eq!(self.disk().unmet(id), Unmet::default(), "job {id} runs, and waits for this");
             let ends = |order: &Order| match order {
                 Order::Change(Change::Move(moved)) => {
@@ -307,7 +308,10 @@ impl World {
         for &id in &self.clients.accepted {
             assert!(self.has(id) || is_forgotten(id), "job {id} was accepted and is gone");
         }
-        for (&id, &state) in self.clients.ended.iter().filter(|&(&id, _)| !is_forgotten(id)) {
+        let is_last = |id: JobId, round: u32| round == self.reruns_of(id);
+        let ended =
+            self.clients.ended.iter().filter(|&(&id, &(round, _))| !is_forgotten(id) && is_last(id, round));
+        for (&id, &(_, state)) in ended {
             assert_eq!(self.state(id.0), state, "job {id} ended otherwise than was told");
         }
         self.check_callbacks();
@@ -351,7 +355,7 @@ impl World {
             let is_settled = matches!(delivery, Delivery::Delivered | Delivery::Failed);
             let is_due = delivery != Delivery::Skipped;
             assert!(!is_due || is_settled, "callback {id} of a job that is {state:?}: {delivery:?}");
-            let has_run = self.seen.called.contains(&id);
+            let has_run = self.seen.called.contains(&(id, self.reruns_of(job)));
             // The daemon may have died each time right after it had noted that the callback runs.
             let limit = self.config.crash_limit.get().saturating_sub(1).max(1);
             let is_given_up = delivery == Delivery::Failed && attempts >= limit;

@@ -58,6 +58,12 @@ pub enum Step {
     Reattach {
         id: u64,
     },
+    Hold {
+        ids: Vec<u64>,
+    },
+    Retry {
+        ids: Vec<u64>,
+    },
     Release {
         which: usize,
     },
@@ -340,6 +346,8 @@ fn client_step() -> impl Strategy<Value = Step> {
         4 => some_ids().prop_map(|ids| Step::Cancel { ids }),
         2 => (1..30u64).prop_map(|id| Step::Signal { id }),
         2 => (1..30u64).prop_map(|id| Step::Reattach { id }),
+        3 => some_ids().prop_map(|ids| Step::Hold { ids }),
+        4 => some_ids().prop_map(|ids| Step::Retry { ids }),
         2 => (0..9usize).prop_map(|which| Step::Release { which }),
         1 => some_ids().prop_map(|ids| Step::ReleaseAny { ids }),
         1 => (1..30u64).prop_map(|id| Step::Get { id }),
@@ -429,6 +437,8 @@ pub fn take(world: &mut World, step: Step) {
         Step::Reattach { id } => {
             world.wait(Wait { on_disconnect: Some(OnDisconnect::Cancel), ..ends_of(&[id]) });
         }
+        Step::Hold { ids } => _ = world.hold(&ids),
+        Step::Retry { ids } => _ = world.retry(&ids),
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {
                 world.release(&[id.0]);

@@ -362,7 +362,7 @@ impl World {
             Effect::TakeBack { claim, .. } => self.called_back.push(claim),
             Effect::RunCallback { slot, run } => {
                 assert_eq!(slot.lane, LaneId::Callbacks);
-                self.seen.called(run.id);
+                self.seen.called(run.id, run.record.reruns);
                 let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
                 self.run(slot, claim, OnCrash::Requeue);
             }

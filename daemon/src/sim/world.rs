@@ -351,6 +351,19 @@ impl World {
                 }
                 return;
             }
+            Order::Change(Change::Retry { ids, .. }) => {
+                let has_ended =
+                    |id: &JobId| self.place_of(*id).is_some_and(|place| place.state().is_terminal());
+                let ended: Vec<JobId> = ids.iter().copied().filter(has_ended).collect();
+                write(self.delayed_mut());
+                // It is run again since somebody wants that.
+                for id in ended {
+                    if !self.place_of(id).is_some_and(|place| place.state().is_terminal()) {
+                        self.executed.remove(&id);
+                    }
+                }
+                return self.check_memory();
+            }
             _ => {
                 write(self.delayed_mut());
                 return self.check_memory();
@@ -566,6 +579,7 @@ impl World {
     pub(super) fn is_leaving(&self, id: JobId) -> bool {
         let leaves = |order: &Order| match order {
             Order::Change(Change::Move(moved)) => moved.id == id && !matches!(moved.to, Place::Queued { .. }),
+            Order::Change(Change::Hold { ids, .. }) => ids.contains(&id),
             _ => false,
         };
         self.delayed().orders.iter().any(leaves)
@@ -577,6 +591,7 @@ impl World {
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => {
                 jobs.iter().any(|job| job.position.id == id)
             }
+            Answer::Retried { jobs, .. } => jobs.iter().any(|job| job.released.position.id == id),
             Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
             Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),
             Answer::Ended { next: Some((next, _)), .. } => next.id == id,

@@ -41,7 +41,7 @@ pub use schedule::{
     AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
 };
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Cancel, Canceled, MAX_RELEASED, Release, Signal};
+pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Retry, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
@@ -75,6 +75,8 @@ table::methods! {
     Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
+    Hold(Hold)                  -> Altered, long;
+    Retry(Retry)                -> Altered, long;
     Release(Release)            -> Empty;
     Pools                       -> PoolsListed;
     AddPool(Box<AddPool>)       -> Empty;
@@ -106,6 +108,7 @@ table::replies! {
     Listed(Listed),
     OutputOpened(OutputOpened),
     Canceled(Canceled),
+    Altered(Altered),
     Empty(Empty),
     PoolsListed(PoolsListed),
     PoolRestarting(PoolRestarting),

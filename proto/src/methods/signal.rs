@@ -1,8 +1,8 @@
-//! Changing what becomes of jobs: `Cancel`, `Signal`, `Release`.
+//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Retry`, `Release`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::nouns::{Obstacle, Record};
+use crate::nouns::{Obstacle, Record, State};
 
 /// Parameters of `Cancel`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,8 +34,43 @@ pub struct Signal {
     pub signal: i32,
 }
 
-/// Jobs that one `Release` names at most: all of them are one transaction, for which others wait.
+/// Jobs that one `Hold`, `Retry` or `Release` names at most: all of them are one transaction, for which
+/// others wait.
 pub const MAX_RELEASED: usize = 16_384;
+
+/// Parameters of `Hold`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Hold {
+    pub ids: Vec<u64>,
+}
+
+/// Parameters of `Retry`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Retry {
+    pub ids: Vec<u64>,
+}
+
+/// Reply of what changes some jobs and leaves the others: `Hold`, `Retry`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Altered {
+    pub ids: Vec<u64>,
+    pub others: Vec<Other>,
+}
+
+/// A job that stays as it is, although a client has named it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Other {
+    pub id: u64,
+    #[serde(default)]
+    pub state: Option<State>,
+    pub reason: String,
+}
 
 /// Parameters of `Release`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

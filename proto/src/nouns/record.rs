@@ -59,6 +59,8 @@ pub struct Record {
     #[serde(default)]
     pub last_crash: Option<String>,
     #[serde(default)]
+    pub reruns: u32,
+    #[serde(default)]
     pub priority: i32,
     #[serde(default)]
     pub retries: u32,

@@ -92,6 +92,8 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Output(output) => of(output),
         Request::Cancel(cancel) => of(cancel),
         Request::Signal(signal) => of(signal),
+        Request::Hold(hold) => of(hold),
+        Request::Retry(retry) => of(retry),
         Request::Release(release) => of(release),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),

@@ -10,8 +10,8 @@ use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::{Core, LaneId, Now, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
-    Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, SpawnFailure, Stage, Start, StopReason,
-    Tries, Unit, Work, micros,
+    Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, RequestId, SpawnFailure, Stage, Start,
+    StopReason, Tries, Unit, Work, micros,
 };
 
 /// A job's attempt that a worker has.
@@ -26,6 +26,8 @@ pub struct Active {
     pub handed: bool,
     /// Behind another one, which its slot has.
     pub ahead: Option<Ahead>,
+    /// Who wants the job held, if its worker has not begun with what it has ahead.
+    pub held_by: Vec<RequestId>,
     /// The attempt's command has been executed, and the engine has been told.
     pub started: bool,
     /// A call's start is told by itself at that time, unless it has ended before.
@@ -100,6 +102,8 @@ impl Core {
     pub(in crate::core) fn on_turn_at_worker(&mut self, id: JobId) {
         if let Some(active) = self.active.get_mut(&id) {
             (active.ahead, active.since) = (None, self.now);
+            let held_by = std::mem::take(&mut active.held_by);
+            held_by.into_iter().for_each(|request| self.begun(id, request));
         }
     }
 
@@ -125,6 +129,9 @@ impl Core {
         match active.stop_reason() {
             Some(reason) => self.end_unstarted(id, &active, reason),
             None => self.requeue_untried(id, &active, None),
+        }
+        for request in active.held_by {
+            self.hold_idle(request, vec![id]);
         }
     }
 
@@ -348,6 +355,7 @@ impl Active {
             work,
             handed: false,
             ahead: None,
+            held_by: Vec::new(),
             started: false,
             tell_start_at: None,
             since,

@@ -5,6 +5,7 @@ pub mod call;
 pub mod crash;
 pub mod ending;
 pub mod outcome;
+pub mod rerun;
 pub mod retry;
 pub mod stop;
 pub mod submission;

@@ -25,8 +25,7 @@ impl Core {
         }
         match self.make_room(&jobs) {
             Ok(added) => {
-                let times =
-                    Times { submitted_us: self.now.wall_us, counted_from_us: self.due.now_us(self.now) };
+                let times = self.times();
                 let pending = PendingInsertion { added, times, is_forsaken: false };
                 let is_urgent = pending.added.iter().any(|&(id, _)| self.has_free_slot(id));
                 self.submissions.insert(request, pending);
@@ -34,6 +33,11 @@ impl Core {
             }
             Err(denial) => self.tell(Fact::Denied { request, denial }),
         }
+    }
+
+    /// Of what is submitted now.
+    pub(in crate::core) fn times(&self) -> Times {
+        Times { submitted_us: self.now.wall_us, counted_from_us: self.due.now_us(self.now) }
     }
 
     /// Whether a job of the pool could start at once.

@@ -35,7 +35,7 @@ impl Core {
         let claim = Claim { unit: Unit::Callback(run.id), attempt: run.attempt };
         let deadline = self.now.monotonic + self.settings.callbacks.timeout;
         // Without a slot its worker has died meanwhile, and it is in the queue again.
-        let Some(slot) = self.lane.claimed(run.id, claim, deadline) else { return };
+        let Some(slot) = self.lane.claimed(run.id, claim, run.earlier, deadline) else { return };
         self.timers.set(deadline, Timer::Attempt(claim.unit));
         self.effects.push(Effect::RunCallback { slot, run });
     }
@@ -77,7 +77,8 @@ impl Core {
             self.timers.clear(Some(deadline), Timer::Attempt(Unit::Callback(id)));
         }
         let Some(claim) = current.claim else { return self.lane.push_front(id) };
-        let end = self.lane.judge(claim.attempt, exit_code == Some(0), |wait| self.due.after(self.now, wait));
+        let attempt = claim.attempt - current.earlier;
+        let end = self.lane.judge(attempt, exit_code == Some(0), |wait| self.due.after(self.now, wait));
         self.change(Change::EndCallback { id, end, exit_code });
         if let CallbackEnd::Again { due_us } = end {
             self.lane.wait(id);

@@ -18,6 +18,8 @@ pub struct Current {
     pub slot: SlotId,
     /// None while the engine is still marking it as running.
     pub claim: Option<Claim>,
+    /// See [`CallbackRun::earlier`](crate::engine::CallbackRun::earlier).
+    pub earlier: u32,
     pub deadline: Option<Duration>,
     /// Its worker has been told to kill it.
     pub killing: bool,
@@ -88,15 +90,21 @@ impl CallbackLane {
         let id = self.due.pop_front()?;
         let (index, _) = self.slots.take(Unit::Callback(id)).expect("a slot is idle");
         let slot = SlotId { lane: LaneId::Callbacks, index };
-        self.current.insert(id, Current { slot, claim: None, deadline: None, killing: false });
+        self.current.insert(id, Current { slot, claim: None, earlier: 0, deadline: None, killing: false });
         Some(id)
     }
 
     /// The engine has marked it as running: it is to run in the slot returned, until `deadline`. None when it
     /// has lost its slot, or when it has since been given another and runs there already.
-    pub fn claimed(&mut self, id: CallbackId, claim: Claim, deadline: Duration) -> Option<SlotId> {
+    pub fn claimed(
+        &mut self,
+        id: CallbackId,
+        claim: Claim,
+        earlier: u32,
+        deadline: Duration,
+    ) -> Option<SlotId> {
         let current = self.current.get_mut(&id).filter(|current| current.claim.is_none())?;
-        current.claim = Some(claim);
+        (current.claim, current.earlier) = (Some(claim), earlier);
         current.deadline = Some(deadline);
         Some(current.slot)
     }

@@ -79,6 +79,11 @@ impl Offers {
         self.jobs.first_key_value().map(|(_, offer)| offer)
     }
 
+    /// The offer of a job, if it is here.
+    pub fn get(&self, id: JobId) -> Option<&Offer> {
+        self.jobs.get(self.positions.get(&id)?)
+    }
+
     /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Offer> {
         let position = *self.positions.get(&id)?;

@@ -134,11 +134,15 @@ impl Core {
             self.effects.extend(offers.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
             return;
         };
-        let ending = &self.ending;
+        let (ending, holding) = (&self.ending, &self.holding);
         let pool = self.pools.get_mut(id).expect("it has just been found");
-        // One that is being ended has left its line, whatever the engine knew when it offered it.
-        let ended = offers.extract_if(.., |offer| ending.contains(&offer.ready.id));
-        ended.for_each(|offer| pool.offers.forgo(&offer));
+        // One that is being ended or held has left its line, whatever the engine knew when it offered it.
+        // What is volatile is not held.
+        let has_left = |Offer { ready, .. }: &mut Offer| {
+            ending.contains(&ready.id) || holding.contains_key(&ready.id) && !ready.work.volatile
+        };
+        let left = offers.extract_if(.., has_left);
+        left.for_each(|offer| pool.offers.forgo(&offer));
         pool.offers.add(offers);
         self.stirred.insert(id);
     }

@@ -5,4 +5,5 @@
 pub mod deadlines;
 pub mod dependents;
 pub mod due;
+pub mod hold;
 pub mod ties;

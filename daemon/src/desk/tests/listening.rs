@@ -237,6 +237,7 @@ fn callbacks_are_told_with_their_jobs() {
         let run = CallbackRun {
             id: CallbackId(4),
             attempt: 1,
+            earlier: 0,
             command: "true".into(),
             work: work(),
             record: Box::new(record(7, "failed")),

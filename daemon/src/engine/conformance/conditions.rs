@@ -9,7 +9,7 @@ use pool_proto::nouns::{IfExists, On, ResultKind, State};
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Change, Conditional, Order, Page};
-use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Unique, Until, Work};
+use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Retries, Unique, Until, Work};
 
 fn with(conditions: Conditions) -> Arc<Work> {
     let tie = None;
@@ -48,6 +48,12 @@ fn has_dependents(trial: &mut Trial, order: Order) -> bool {
         Answer::Ended { has_dependents, .. } => has_dependents,
         other => panic!("{other:?}"),
     }
+}
+
+const RETRIED: Retries = Retries { allowed: 2, backoff: Duration::from_secs(1) };
+
+fn start_of(id: u64) -> Order {
+    start(id, 1)
 }
 
 fn fail(id: u64) -> Order {
@@ -164,6 +170,52 @@ pub fn a_turn_may_come_while_a_job_waits_for_something_else(trial: &mut Trial) {
         panic!("it has the turn")
     };
     assert_eq!((next.id, trial.line()), (JobId(3), vec![3]));
+}
+
+pub fn what_waits_is_held_and_waits_for_the_rest_when_it_is_released(trial: &mut Trial) {
+    let start = Some(NotBefore::Delay(Duration::from_secs(5)));
+    let scheduled = with(Conditions { start, ..Conditions::default() });
+    let failing = Arc::new(Work { retries: RETRIED, ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![work(&["a"], &[]), failing, scheduled]);
+    trial.insert(4, vec![after(&[(1, On::Done)]), work(&["a"], &[])]);
+    trial.quietly(vec![start_of(2), wait(2, 1, 1, NOW_US + 1), start_of(5)]);
+
+    let held = |trial: &mut Trial, ids: &[u64]| match trial.answer(hold_idle(4, ids)) {
+        Answer::Withheld { request: RequestId(4), held, others } => {
+            let held = held.into_iter().map(|(id, line)| (id.0, line.map(|line| line.holdup)));
+            (
+                held.collect::<Vec<_>>(),
+                others.into_iter().map(|(id, state)| (id.0, state)).collect::<Vec<_>>(),
+            )
+        }
+        other => panic!("{other:?}"),
+    };
+    let wanted = [
+        (1, Some(Holdup::None)),
+        (2, Some(Holdup::Time)),
+        (3, Some(Holdup::Time)),
+        (4, Some(Holdup::Others)),
+    ];
+    let others = vec![(5, Some(State::Running)), (9, None)];
+    assert_eq!(held(trial, &[1, 2, 3, 4, 5, 9]), (wanted.to_vec(), others));
+    assert_eq!(held(trial, &[1]), (vec![(1, None)], vec![]), "it is held already");
+    assert_eq!((trial.line(), trial.restart().queued), (vec![], Default::default()));
+    assert_eq!(trial.restart().next_due_us, None);
+    assert_eq!([1, 2, 3, 4].map(|id| trial.record(id).state), [State::Held; 4]);
+    assert_eq!(trial.record(2).attempt, 1);
+
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[1, 2, 3, 4])) else {
+        panic!("they are released")
+    };
+    let now: Vec<_> = jobs.iter().map(|job| (job.position.id.0, job.until)).collect();
+    let due_us = NOW_US + 5_000_000;
+    let wanted = [(1, None), (2, None), (3, Some(Until::Start { due_us })), (4, Some(Until::Others))];
+    assert_eq!((now, trial.line()), (wanted.to_vec(), vec![1, 2]));
+    trial.run(vec![succeed(1)]);
+    trial.answer(hold_idle(4, &[4]));
+    assert_eq!(resolve(trial, 9), (vec![], vec![], false), "the held one waits on");
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[4])) else { panic!("it is released") };
+    assert_eq!((jobs[0].until, trial.line()), (None, vec![2, 4]));
 }
 
 pub fn a_job_is_due_by_the_clock_on_the_wall(trial: &mut Trial) {

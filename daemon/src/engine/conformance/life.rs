@@ -189,7 +189,7 @@ pub fn callbacks_become_pending_once_and_are_delivered_until_that_succeeds(trial
     assert_eq!(trial.restart().callbacks, [CallbackId(10), CallbackId(12)]);
 
     let Answer::CallbackBegun(run) = trial.answer(begin_callback(10)) else { panic!("it is pending") };
-    let CallbackRun { id, attempt, command, work: of, record } = *run;
+    let CallbackRun { id, attempt, earlier: 0, command, work: of, record } = *run else { panic!("{run:?}") };
     assert_eq!((id, attempt, command.as_escaped(), record.id), (CallbackId(10), 1, "done", 1));
     assert_eq!((of.cwd.as_escaped(), of.callbacks.len()), ("/tmp", 0));
     assert_eq!(trial.restart().callbacks, [CallbackId(10), CallbackId(12)], "it was interrupted");

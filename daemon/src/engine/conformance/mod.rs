@@ -8,6 +8,7 @@
 mod conditions;
 mod life;
 mod line;
+mod reruns;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -189,6 +190,7 @@ macro_rules! stories {
                 what_a_job_is_to_run_after_may_have_ended_and_must_exist,
                 a_job_waits_for_one_thing_after_the_other,
                 a_turn_may_come_while_a_job_waits_for_something_else,
+                what_waits_is_held_and_waits_for_the_rest_when_it_is_released,
                 a_job_is_due_by_the_clock_on_the_wall,
                 what_waits_for_a_time_of_the_walls_clock_follows_that,
             }
@@ -216,6 +218,11 @@ macro_rules! stories {
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
                 an_attempt_may_end_a_wait_itself,
+            }
+            reruns {
+                a_job_that_has_ended_begins_a_new_round,
+                what_cannot_be_run_again_stays_as_it_is,
+                what_was_canceled_for_another_jobs_sake_looks_at_that_job_anew,
             }
             upkeep {
                 answers_come_in_the_order_of_the_orders,

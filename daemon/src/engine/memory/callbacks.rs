@@ -29,6 +29,8 @@ pub(super) struct OutgoingCallback {
     pub callback: NewCallback,
     pub delivery: Delivery,
     pub attempts: u32,
+    /// Those of them that have told of earlier ends.
+    pub earlier: u32,
     /// Attempts that have begun since the last one that has ended.
     pub unended: u32,
     pub exit_code: Option<i32>,
@@ -59,6 +61,7 @@ impl OutgoingCallback {
             callback,
             delivery: Delivery::Waiting,
             attempts: 0,
+            earlier: 0,
             unended: 0,
             exit_code: None,
             due_us: None,
@@ -102,9 +105,17 @@ impl Memory {
         }
 
         let (job, attempt, command) = (callback.job, callback.attempts, callback.callback.command.clone());
+        let earlier = callback.earlier;
         let (Some(row), Some(record)) = (self.jobs.get(&job), self.record(job)) else { return };
         let (work, record) = (row.work.clone(), Box::new(record));
-        self.answer(Answer::CallbackBegun(Box::new(CallbackRun { id, attempt, command, work, record })));
+        self.answer(Answer::CallbackBegun(Box::new(CallbackRun {
+            id,
+            attempt,
+            earlier,
+            command,
+            work,
+            record,
+        })));
     }
 
     pub(super) fn end_callback(&mut self, id: CallbackId, end: CallbackEnd, exit_code: Option<i32>) {

@@ -61,6 +61,17 @@ impl Memory {
         self.make_removable(id);
     }
 
+    /// A job that has ended and can go begins a new round.
+    pub(super) fn take_from_history(&mut self, id: JobId) {
+        let Some((group, ended_us)) = self.group_of(id).zip(self.outcome(id).map(|outcome| outcome.ended_us))
+        else {
+            return;
+        };
+        self.history.held_bytes -= self.history.removable.remove(&(ended_us, id)).unwrap_or_default();
+        self.history.census.shift(group, -1, -self.held_bytes(id).cast_signed());
+        self.history.census.commit();
+    }
+
     fn group_of(&self, id: JobId) -> Option<Group> {
         let row = self.jobs.get(&id)?;
         let is_told = row.work.tie == Some(Tie::Client);

@@ -73,7 +73,7 @@ impl Memory {
 
         let mut callback_ids = (first_callback.0..).map(CallbackId);
         for (id, work) in new {
-            let after = self.depend(id, work, &mut conditions);
+            let after = self.depend(id, work.after(), &mut conditions.failed);
             let unmet = unmet(&times, work, after.len() as u32, turns.before(id).is_some());
             conditions.waiting.extend(unmet.first().map(|until| (id, until)));
             self.add(id, work, &mut callback_ids, &times, (unmet, after));
@@ -82,16 +82,22 @@ impl Memory {
         self.answer(Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced });
     }
 
-    /// What a new job has to wait for of what it is to run after.
-    fn depend(&mut self, id: JobId, work: &Work, conditions: &mut Conditional) -> Vec<After> {
+    /// What a job has to wait for of what it is to run after. `failed`: takes those that it waits for in
+    /// vain.
+    pub(super) fn depend(
+        &mut self,
+        id: JobId,
+        wanted: &[After],
+        failed: &mut Vec<(JobId, JobId)>,
+    ) -> Vec<After> {
         let mut open = Vec::new();
-        for &after in work.after() {
+        for &after in wanted {
             match self.outcome(after.id).map(|outcome| outcome.state == State::Succeeded) {
                 Some(succeeded) if after.is_met_by(succeeded) => continue,
                 Some(_) if self.failed.contains_key(&id) => {}
                 Some(_) => {
                     self.failed.insert(id, after.id);
-                    conditions.failed.push((id, after.id));
+                    failed.push((id, after.id));
                 }
                 None => _ = self.dependents.entry(after.id).or_default().insert(id),
             }
@@ -161,6 +167,8 @@ impl Memory {
             unmet,
             at_us: at_us(submitted),
             after,
+            depends_on: submitted.after().to_vec(),
+            reruns: 0,
             reason: None,
             last_crash: None,
             start: None,

@@ -10,6 +10,7 @@ mod history;
 mod insert;
 mod places;
 mod read;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ pub use callbacks::Delivery;
 use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
-use super::{Answer, Backing, Boot, Change, Chore, Order, Question, Told};
+use super::{Answer, Backing, Boot, Change, Chore, NotRetried, Order, Question, Times, Told};
 use crate::job::{
     After, CallbackId, JobId, KeptSchedule, Key, Pause, Place, Position, RequestId, Start, Tries, Unique,
     Unit, Unmet, Work,
@@ -99,6 +100,10 @@ struct Row {
     at_us: Option<i64>,
     /// The others among that, in order.
     after: Vec<After>,
+    /// All others that it was submitted to run after.
+    depends_on: Vec<After>,
+    /// So often it has been run again after its end.
+    reruns: u32,
     reason: Option<String>,
     last_crash: Option<String>,
     /// Of the current attempt, or of the last one of a job that has ended.
@@ -154,6 +159,10 @@ impl Memory {
                 insertion.jobs.first().is_some_and(|work| work.volatile)
             }
             Order::Change(Change::Move(ref moved)) => self.has(moved.id),
+            Order::Change(Change::Hold { request, ids }) => return self.take_hold(request, ids),
+            Order::Change(Change::Retry { request, ids, times }) => {
+                return self.take_retry(request, ids, times);
+            }
             Order::Change(Change::Release { request, ids }) => return self.take_release(request, ids),
             Order::Change(Change::Wake { until_us, limit }) => {
                 // Without any here, the other backing's answer says everything.
@@ -185,6 +194,26 @@ impl Memory {
             return None;
         }
         Some(order)
+    }
+
+    /// No volatile job is held.
+    fn take_hold(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            let states = ours.into_iter().map(|id| (id, self.state(id))).collect();
+            self.answer(Answer::Withheld { request, held: Vec::new(), others: states });
+        }
+        (!others.is_empty()).then_some(Order::Change(Change::Hold { request, ids: others }))
+    }
+
+    /// No volatile job is run again.
+    fn take_retry(&mut self, request: RequestId, ids: Vec<JobId>, times: Times) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            let others = ours.into_iter().map(|id| (id, NotRetried::Volatile)).collect();
+            self.answer(Answer::Retried { request, jobs: Vec::new(), failed: Vec::new(), others });
+        }
+        (!others.is_empty()).then_some(Order::Change(Change::Retry { request, ids: others, times }))
     }
 
     /// Jobs cannot be released here and elsewhere at once, all or none. No volatile job is ever held, so
@@ -239,6 +268,8 @@ impl Memory {
         match change {
             Change::Insert(insertion) => self.insert(insertion),
             Change::Move(moved) => self.place(*moved),
+            Change::Hold { request, ids } => self.hold(request, ids),
+            Change::Retry { request, ids, times } => self.retry(request, ids, &times),
             Change::Release { request, ids } => self.release(request, ids),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
             Change::Resolve { limit } => self.resolve(limit as usize),
@@ -325,6 +356,11 @@ impl Memory {
     /// Where a job is.
     pub fn place_of(&self, id: JobId) -> Option<&Place> {
         self.jobs.get(&id).map(|row| &row.place)
+    }
+
+    /// How often a job has been run again after its end.
+    pub fn reruns_of(&self, id: JobId) -> u32 {
+        self.jobs.get(&id).map_or(0, |row| row.reruns)
     }
 
     /// How often a job was tried.

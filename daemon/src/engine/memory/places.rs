@@ -197,6 +197,29 @@ impl Memory {
         self.answer(Answer::Resolved { jobs, failed, more: !self.resolving.is_empty() });
     }
 
+    /// Those that are in their lines or wait.
+    pub(super) fn hold(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let (mut held, mut others) = (Vec::new(), Vec::new());
+        for id in ids {
+            let holdup = self.jobs.get(&id).and_then(|row| row.place.holdup());
+            match (self.state(id), holdup) {
+                (Some(State::Held), _) => held.push((id, None)),
+                (_, Some(holdup)) => {
+                    self.leave_place(id);
+                    let Some(row) = self.jobs.get_mut(&id) else { continue };
+                    (row.unmet.hold, row.place) = (true, Place::Waiting(Until::Person));
+                    held.push((id, Some(Dequeued { pool: row.work.pool.clone(), holdup })));
+                }
+                (state, None) => others.push((id, state)),
+            }
+        }
+        self.answer(Answer::Withheld { request, held, others });
+    }
+
+    pub(super) fn state(&self, id: JobId) -> Option<State> {
+        self.jobs.get(&id).map(|row| row.place.state())
+    }
+
     /// All of them, or none.
     pub(super) fn release(&mut self, request: RequestId, mut ids: Vec<JobId>) {
         let is_held = |id: &JobId| {

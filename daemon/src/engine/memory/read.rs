@@ -190,6 +190,7 @@ impl Memory {
             attempt: tries.attempts,
             crashes: tries.crashes,
             last_crash: last_crash.clone(),
+            reruns: row.reruns,
             priority: work.priority,
             retries: work.retries.allowed,
             retried: tries.retried,

@@ -25,7 +25,7 @@ columns! {
 }
 
 columns! {
-    RunColumn { job, attempts, command }
+    RunColumn { job, attempts, earlier, command }
     TO_RUN: "FROM callbacks WHERE id = ?1 AND state IN ('pending', 'running')";
 }
 
@@ -71,9 +71,11 @@ pub fn begin(
     let pending = select.query_row([id], |row| {
         let columns = Columns::of(row);
         let attempts: u32 = columns.get(RunColumn::attempts)?;
-        Ok((columns.get(RunColumn::job)?, attempts, columns.os_text(RunColumn::command)?))
+        let earlier: u32 = columns.get(RunColumn::earlier)?;
+        Ok((columns.get(RunColumn::job)?, attempts, earlier, columns.os_text(RunColumn::command)?))
     });
-    let Some((job, attempts, command)): Option<(JobId, u32, OsText)> = pending.optional()? else {
+    let Some((job, attempts, earlier, command)): Option<(JobId, u32, u32, OsText)> = pending.optional()?
+    else {
         tracing::error!(callback = %id, "bug: begin of a callback that is not pending; ignored");
         return Ok(None);
     };
@@ -91,7 +93,7 @@ pub fn begin(
         tracing::error!(callback = %id, %job, "bug: begin of a callback whose job does not exist; ignored");
         return Ok(None);
     };
-    Ok(Some(CallbackRun { id, attempt, command, work: ready.work, record: Box::new(record) }))
+    Ok(Some(CallbackRun { id, attempt, earlier, command, work: ready.work, record: Box::new(record) }))
 }
 
 /// How an attempt has ended.

@@ -593,6 +593,11 @@ impl Committer {
                 // Nothing has changed. An attempt that was to be confirmed never starts; the next start of
                 // poold finds its job queued.
                 Change::Move(moved) => (moved.to.state().as_str(), Some(Answer::Lost { id: moved.id })),
+                Change::Hold { request, ids } => {
+                    let others = ids.into_iter().map(|id| (id, None)).collect();
+                    ("hold", Some(Answer::Withheld { request, held: Vec::new(), others }))
+                }
+                Change::Retry { request, .. } => ("retry", Some(refused(request, reason))),
                 Change::Release { request, .. } => ("release", Some(refused(request, reason))),
                 Change::Wake { .. } => {
                     ("wake", Some(Answer::Woken { jobs: Vec::new(), callbacks: Vec::new(), next_us: None }))

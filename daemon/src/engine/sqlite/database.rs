@@ -16,7 +16,8 @@ use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
 use super::{
-    callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, schedules, turns, waits,
+    callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, retry, schedules, turns,
+    waits,
 };
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
@@ -121,6 +122,15 @@ impl Database {
                     insert_jobs(connection, environments, layout, syncs, insertion).map(Some)
                 }
                 Change::Move(moved) => place(connection, environments, layout, history, moved),
+                Change::Hold { request, ids } => {
+                    let (held, others) = waits::hold(connection, ids)?;
+                    Ok(Some(Answer::Withheld { request: *request, held, others }))
+                }
+                Change::Retry { request, ids, times } => {
+                    let retry::Round { jobs, failed, others } =
+                        retry::retry(connection, history, ids, times)?;
+                    Ok(Some(Answer::Retried { request: *request, jobs, failed, others }))
+                }
                 Change::Release { request, ids } => {
                     let request = *request;
                     let released = waits::release(connection, ids)?;

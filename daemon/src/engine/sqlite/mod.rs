@@ -39,6 +39,7 @@ mod prune;
 mod queries;
 mod records;
 mod restore;
+mod retry;
 mod schedules;
 mod schema;
 #[cfg(test)]

@@ -188,7 +188,7 @@ const OUT: &str = update!(
      memory_limiter = NULL"
 );
 const RUNNING: &str = update!(
-    "waits = 0, result = NULL, exit_code = NULL, signal = NULL",
+    "waits = 0, result = NULL, exit_code = NULL, signal = NULL, stripped = 0",
     ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13,
        started_since_boot_us = ?14, memory_limiter = ?15"
 );
@@ -209,7 +209,7 @@ const ENDED: [&str; 2] = [
     update!(
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
-         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22",
+         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22, stripped = 0",
         ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27,
            started_since_boot_us = ?28, memory_limiter = ?29"
     ),

@@ -107,7 +107,7 @@ impl History {
 }
 
 /// What is unknown counts as ordinary, so that it can go.
-fn read_group(keep: u8, pool: &str) -> Group {
+pub fn read_group(keep: u8, pool: &str) -> Group {
     Group { standing: Standing::of_rank(keep).unwrap_or(Standing::Ordinary), pool: Arc::from(pool) }
 }
 

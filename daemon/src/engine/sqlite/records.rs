@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, reruns, memory_limit_bytes, memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -127,6 +127,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         pid: columns.get(Of::pid)?,
         usage: read_usage(columns)?,
         last_crash: columns.get(Of::last_crash)?,
+        reruns: columns.get(Of::reruns)?,
         priority: priority(columns.get(Of::rank)?)?,
         retries: columns.get(Of::retries)?,
         retried: columns.get(Of::retried)?,

@@ -250,6 +250,13 @@ const MIGRATIONS: &[&str] = &[
     -- Jobs that have ended, and others are to run after them that nobody has looked at.
     CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
 
+    -- What a job is to run after, as it was submitted: JSON, an id and the kind of end for each. `reruns`: so
+    -- often it has been run again after its end.
+    ALTER TABLE jobs ADD COLUMN depends_on TEXT;
+    ALTER TABLE jobs ADD COLUMN reruns INTEGER NOT NULL DEFAULT 0;
+    -- Attempts that have told of earlier ends, before the job was run again.
+    ALTER TABLE callbacks ADD COLUMN earlier INTEGER NOT NULL DEFAULT 0;
+
     -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the
     -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;

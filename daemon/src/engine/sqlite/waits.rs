@@ -13,8 +13,8 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
-use super::records;
-use crate::engine::{FETCHED_BYTES, Released};
+use super::{places, records};
+use crate::engine::{Dequeued, FETCHED_BYTES, Released};
 use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Unmet, Until, micros};
 
 /// How long after a start a callback waits at most.
@@ -200,6 +200,42 @@ pub fn goes_by_wall(connection: &Connection) -> Result<bool> {
 pub fn next_due(connection: &Connection) -> Result<Option<i64>> {
     let first = "SELECT min(due_us) FROM waits INDEXED BY waits_due WHERE until = 'time'";
     connection.prepare_cached(first)?.query_row([], |row| row.get(0))
+}
+
+/// Jobs that wait for a person from now on, each with where it was queued; and those that are as they were.
+pub type Withheld = (Vec<(JobId, Option<Dequeued>)>, Vec<(JobId, Option<State>)>);
+
+columns! {
+    HoldColumn { state, pool, waits }
+    TO_HOLD: "FROM jobs WHERE id = ?1";
+}
+
+/// Has jobs wait for a person before all else. What else they wait for is in their rows.
+pub fn hold(connection: &Connection, ids: &[JobId]) -> Result<Withheld> {
+    let mut select = connection.prepare_cached(HoldColumn::TO_HOLD)?;
+    let mut update =
+        connection.prepare_cached("UPDATE jobs SET hold = 1, state = 'held', waits = 1 WHERE id = ?1")?;
+    let (mut held, mut others) = (Vec::with_capacity(ids.len()), Vec::new());
+    for &id in ids {
+        let found = select.query_row([id], |row| {
+            let columns = Columns::of(row);
+            let state = columns.parse(HoldColumn::state, State::parse)?;
+            let pool = columns.parse(HoldColumn::pool, |name| Some(Arc::from(name)))?;
+            let holdup = places::holdup(state, columns.get(HoldColumn::waits)?);
+            Ok((state, holdup.map(|holdup| Dequeued { pool, holdup })))
+        });
+        match found.optional()? {
+            Some((State::Held, _)) => held.push((id, None)),
+            Some((_, Some(line))) => {
+                update.execute([id])?;
+                add(connection, Unit::Job(id), Until::Person)?;
+                held.push((id, Some(line)));
+            }
+            Some((state, None)) => others.push((id, Some(state))),
+            None => others.push((id, None)),
+        }
+    }
+    Ok((held, others))
 }
 
 /// The trigger of [`Until::Person`]: held jobs, all or none, are in their lines again; a job that is named

@@ -292,6 +292,9 @@ fn assert_works(store: &Fixture, version: usize) {
         });
         assert_eq!(left, Ok(0), "nothing waits any more");
     }
+    let retried = store.answer(retry(1, &[7]));
+    assert!(matches!(retried, Answer::Retried { jobs, .. } if jobs.len() == 1));
+    store.run(vec![cancel(7)]);
     let lost = Page { states: vec![State::Lost], limit: 10, ..Page::default() };
     let listed = store.answer(page(1, lost));
     assert!(matches!(listed, Answer::Listed { records, .. } if records.len() == 1));

@@ -1,0 +1,196 @@
+//! Ended jobs that are run again, under their ids: each begins a new round. What a job was submitted with is
+//! still in its row; what its last round has left there goes, but for the count of attempts.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pool_proto::State;
+use pool_proto::nouns::On;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::columns::{Columns, columns, signed};
+use super::dependents::{self, Open};
+use super::insert::has_ended;
+use super::prune::{History, read_group};
+use super::{records, waits};
+use crate::engine::retention::Group;
+use crate::engine::{NotRetried, Released, Retried, Times};
+use crate::job::{After, JobId, Position, Tie, Unit, Unmet};
+
+/// What became of the jobs of a request.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub jobs: Vec<Retried>,
+    /// Those that cannot begin, each with the job that has not ended as it was to.
+    pub failed: Vec<(JobId, JobId)>,
+    pub others: Vec<(JobId, NotRetried)>,
+}
+
+/// A job that has ended, as far as its next round needs that.
+struct Past {
+    state: State,
+    pool: Arc<str>,
+    rank: i64,
+    attempt: u32,
+    is_undelivered: bool,
+    has_input: bool,
+    /// It is a call, and what has been taken away may have been its parameters.
+    may_lack_params: bool,
+    name: Option<String>,
+    tie: Option<Tie>,
+    within_us: Option<i64>,
+    after: Option<String>,
+    group: Group,
+    held_bytes: u64,
+}
+
+columns! {
+    PastColumn {
+        state, pool, rank, attempt, is_undelivered = "undelivered > 0", has_input = "stdin IS NOT NULL",
+        may_lack_params = "stripped AND method IS NOT NULL AND params IS NULL", unique_name, tie, within_us,
+        depends_on, keep, held_bytes,
+    }
+    BY_ID: "FROM jobs WHERE id = ?1";
+}
+
+/// Begins a new round of each of these jobs that can have one.
+pub fn retry(connection: &Connection, history: &mut History, ids: &[JobId], times: &Times) -> Result<Round> {
+    let mut round = Round::default();
+    let mut seen = BTreeSet::new();
+    for &id in ids.iter().filter(|&&id| seen.insert(id)) {
+        let mut select = connection.prepare_cached(PastColumn::BY_ID)?;
+        let past = select.query_row([id], read_past).optional()?;
+        match past {
+            None => round.others.push((id, NotRetried::Missing)),
+            Some(past) => match begin(connection, history, id, &past, times, &mut round.failed)? {
+                Ok(retried) => round.jobs.push(retried),
+                Err(why_not) => round.others.push((id, why_not)),
+            },
+        }
+    }
+    Ok(round)
+}
+
+fn read_past(row: &Row<'_>) -> Result<Past> {
+    let columns = Columns::of(row);
+    let pool: String = columns.get(PastColumn::pool)?;
+    Ok(Past {
+        state: columns.parse(PastColumn::state, State::parse)?,
+        rank: columns.get(PastColumn::rank)?,
+        attempt: columns.get(PastColumn::attempt)?,
+        is_undelivered: columns.get(PastColumn::is_undelivered)?,
+        has_input: columns.get(PastColumn::has_input)?,
+        may_lack_params: columns.get(PastColumn::may_lack_params)?,
+        name: columns.get(PastColumn::unique_name)?,
+        tie: columns.parse_optional(PastColumn::tie, |tie| tie.parse().ok())?,
+        within_us: columns.get(PastColumn::within_us)?,
+        after: columns.get(PastColumn::depends_on)?,
+        group: read_group(columns.get(PastColumn::keep)?, &pool),
+        held_bytes: columns.size(PastColumn::held_bytes)?.unwrap_or(0),
+        pool: Arc::from(pool),
+    })
+}
+
+fn begin(
+    connection: &Connection,
+    history: &mut History,
+    id: JobId,
+    past: &Past,
+    times: &Times,
+    failed: &mut Vec<(JobId, JobId)>,
+) -> Result<std::result::Result<Retried, NotRetried>> {
+    // One that has begun has waited for the others already.
+    let after = past.after.as_deref().filter(|_| past.attempt == 0).map(read_after).unwrap_or_default();
+    if let Some(why_not) = why_not(connection, past, &after)? {
+        return Ok(Err(why_not));
+    }
+
+    // Dependents that nobody has looked at yet wait for the end of this round.
+    connection.prepare_cached("DELETE FROM resolving WHERE prior = ?1")?.execute([id])?;
+    let Open { others, failed: at_fault } = dependents::add(connection, id, &after)?;
+    failed.extend(at_fault.map(|prior| (id, prior)));
+
+    let tie = kept_tie(connection, past.tie)?;
+    let deadline_us = past.within_us.map(|within_us| times.counted_from_us.saturating_add(within_us));
+    let unmet = Unmet { others, ..Unmet::default() };
+    let until = unmet.first();
+    let mut update = connection.prepare_cached(
+        "UPDATE jobs SET state = ?2, waits = ?3, others = ?4, tie = ?5, deadline_us = ?6, reruns = reruns + 1,
+             crashes = 0, retried = 0, last_crash = NULL, reason = NULL, result = NULL, exit_code = NULL,
+             signal = NULL, slot = NULL, worker_pid = NULL, pid = NULL, start_ticks = NULL,
+             started_us = NULL, started_since_boot_us = NULL, user_s = NULL, sys_s = NULL,
+             max_rss_bytes = NULL, memory_peak_bytes = NULL, stdout_bytes = NULL, stderr_bytes = NULL,
+             value = NULL, error = NULL, ended_us = NULL, keep = 1, held_bytes = 0,
+             hold = 0, not_before_us = NULL, at_us = NULL, follows = 0
+         WHERE id = ?1",
+    )?;
+    update.execute(params![
+        id,
+        unmet.place().state().as_str(),
+        until.is_some(),
+        others,
+        tie.map(|tie| tie.to_string()),
+        deadline_us
+    ])?;
+    if let Some(until) = until {
+        waits::add(connection, Unit::Job(id), until)?;
+    }
+    history.census.shift(past.group.clone(), -1, -signed(past.held_bytes));
+
+    let callbacks =
+        "UPDATE callbacks SET state = 'waiting', earlier = attempts, exit_code = NULL, due_us = NULL,
+                         ended_us = NULL WHERE job = ?1";
+    connection.prepare_cached(callbacks)?.execute([id])?;
+
+    let position = Position { priority: Reverse(records::priority(past.rank)?), id };
+    let released = Released { position, pool: past.pool.clone(), until };
+    Ok(Ok(Retried { released, tie, deadline_us }))
+}
+
+fn why_not(connection: &Connection, past: &Past, after: &[After]) -> Result<Option<NotRetried>> {
+    if !past.state.is_terminal() {
+        return Ok(Some(NotRetried::Living(past.state)));
+    }
+    if past.is_undelivered {
+        return Ok(Some(NotRetried::Undelivered));
+    }
+    if past.has_input {
+        return Ok(Some(NotRetried::InputGone));
+    }
+    if past.may_lack_params {
+        return Ok(Some(NotRetried::ParamsGone));
+    }
+    for &After { id: prior, .. } in after {
+        if has_ended(connection, prior)?.is_none() {
+            return Ok(Some(NotRetried::PriorGone(prior)));
+        }
+    }
+    let Some(name) = &past.name else { return Ok(None) };
+    let select = "SELECT id FROM jobs INDEXED BY jobs_unique
+                  WHERE unique_name = ?1 AND unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL";
+    let holder = connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(holder.map(NotRetried::NameTaken))
+}
+
+/// What a job is still tied to: a client is not there any more, and another job only until it has ended.
+fn kept_tie(connection: &Connection, tie: Option<Tie>) -> Result<Option<Tie>> {
+    Ok(match tie {
+        Some(Tie::Job(other)) if has_ended(connection, other)? == Some(false) => tie,
+        Some(Tie::Pool) => tie,
+        Some(Tie::Job(_) | Tie::Client) | None => None,
+    })
+}
+
+/// What a job is to run after, as its row has it: JSON, an id and the kind of end for each.
+pub fn after_text(after: &[After]) -> Option<String> {
+    let pairs: Vec<(u64, &str)> = after.iter().map(|after| (after.id.0, after.on.as_str())).collect();
+    (!pairs.is_empty()).then(|| serde_json::to_string(&pairs).expect("numbers and words are JSON"))
+}
+
+/// The same, read.
+pub fn read_after(text: &str) -> Vec<After> {
+    let pairs: Vec<(u64, String)> = serde_json::from_str(text).unwrap_or_default();
+    let after = pairs.into_iter().map(|(id, on)| Some(After { id: JobId(id), on: On::parse(&on)? }));
+    after.collect::<Option<_>>().unwrap_or_default()
+}
