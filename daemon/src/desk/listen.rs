@@ -137,6 +137,7 @@ impl Desk {
             | Change::BeginCallback { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
+            | Change::SetWorkers { .. }
             | Change::SetSchedules { .. } => {}
         }
     }

@@ -199,6 +199,10 @@ pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
     Order::Change(Change::SetPool { request: RequestId(request), name, value })
 }
 
+pub fn set_workers(request: u64, pool: &str, workers: Option<u32>) -> Order {
+    Order::Change(Change::SetWorkers { request: RequestId(request), pool: pool.to_owned(), workers })
+}
+
 pub fn set_schedule(request: u64, name: &str, schedule: Option<KeptSchedule>) -> Order {
     let schedules = vec![(name.to_owned(), schedule)];
     Order::Change(Change::SetSchedules { request: RequestId(request), schedules })

@@ -116,6 +116,9 @@ pub struct Config {
     pub history: HistoryConfig,
     pub pool: BTreeMap<String, PoolConfig>,
     pub schedule: BTreeMap<String, ScheduleConfig>,
+    /// Not of the file: the numbers of pools' workers that somebody has set at run time.
+    #[serde(skip)]
+    pub set_workers: BTreeMap<String, NonZeroU32>,
 }
 
 /// What outlives what.
@@ -404,6 +407,7 @@ impl Default for Config {
             history: HistoryConfig::default(),
             pool: BTreeMap::new(),
             schedule: BTreeMap::new(),
+            set_workers: BTreeMap::new(),
         }
     }
 }
@@ -495,11 +499,13 @@ impl Config {
     /// `minimal` the environment of resident programs that name none.
     pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {
         let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);
-        let default = workers.or(default).or(self.workers).map_or_else(cpus, NonZeroU32::get);
+        let set = |name: &str| self.set_workers.get(name).copied();
+        let default = set(DEFAULT_POOL).or(workers).or(default).or(self.workers);
+        let default = default.map_or_else(cpus, NonZeroU32::get);
         let others = self.pool.iter().filter(|(name, _)| *name != DEFAULT_POOL);
         let others = others.map(|(name, pool)| PoolSettings {
             name: Arc::from(name.as_str()),
-            workers: pool.workers.map_or(0, NonZeroU32::get),
+            workers: set(name).or(pool.workers).map_or(0, NonZeroU32::get),
             program: pool.program(minimal),
         });
         let default = PoolSettings { name: Arc::from(DEFAULT_POOL), workers: default, program: None };
@@ -516,6 +522,12 @@ impl Config {
             max_queued: self.max_queued,
             quick: QUICK,
         }
+    }
+
+    /// Takes over the numbers of workers that a start has found.
+    pub fn join_workers(&mut self, set: &BTreeMap<String, u32>) {
+        let set = set.iter().filter_map(|(pool, &workers)| Some((pool.clone(), NonZeroU32::new(workers)?)));
+        self.set_workers = set.collect();
     }
 
     /// The timeout of a pool's jobs that name none.

@@ -69,6 +69,7 @@ pub struct Memory {
     failed: BTreeMap<JobId, JobId>,
     pools: BTreeMap<String, String>,
     pauses: BTreeMap<String, Pause>,
+    workers: BTreeMap<String, u32>,
     schedules: BTreeMap<String, KeptSchedule>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
@@ -183,7 +184,12 @@ impl Memory {
                 self.callbacks.contains_key(&id)
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
-            Order::Change(Change::SetPool { .. } | Change::SetPause { .. } | Change::SetSchedules { .. })
+            Order::Change(
+                Change::SetPool { .. }
+                | Change::SetPause { .. }
+                | Change::SetWorkers { .. }
+                | Change::SetSchedules { .. },
+            )
             | Order::Question(Question::Page { .. } | Question::Line { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
@@ -281,6 +287,7 @@ impl Memory {
                     Some(value) => _ = self.pools.insert(name, value),
                     None => {
                         self.pauses.remove(&name);
+                        self.workers.remove(&name);
                         self.pools.remove(&name);
                     }
                 }
@@ -292,6 +299,13 @@ impl Memory {
                         Some(pause) => _ = self.pauses.entry(pool).or_insert(pause),
                         None => _ = self.pauses.remove(&pool),
                     }
+                }
+                self.answer(Answer::Kept { request });
+            }
+            Change::SetWorkers { request, pool, workers } => {
+                match workers {
+                    Some(workers) => _ = self.workers.insert(pool, workers),
+                    None => _ = self.workers.remove(&pool),
                 }
                 self.answer(Answer::Kept { request });
             }
@@ -460,6 +474,7 @@ impl Memory {
             boot: self.boot.clone(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            workers: self.workers.clone(),
             schedules: self.schedules.clone(),
             mistakes: self.mistakes.clone(),
             told: VecDeque::new(),

@@ -261,6 +261,9 @@ const MIGRATIONS: &[&str] = &[
     -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
 
+    -- The numbers of pools' workers that somebody has set.
+    CREATE TABLE pool_workers (pool TEXT PRIMARY KEY, workers INTEGER NOT NULL) STRICT;
+
     -- Schedules: `definition` is JSON, and null where the configuration has it; `from_us`: its times are
     -- counted from then on; `over_us`: those up to then are over; `last_*`: the latest one that has come, and
     -- what has come of it.
