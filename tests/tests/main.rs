@@ -17,6 +17,7 @@ mod events;
 mod fuzz;
 mod harm;
 mod holding;
+mod idle;
 mod ids;
 mod interrupts;
 mod keys;

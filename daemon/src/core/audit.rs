@@ -51,7 +51,7 @@ impl Core {
         let reason = self.active.get(&id).and_then(|active| active.stop_reason());
         let is_last = |active: &super::Active| active.work.retries.after(active.tries.retried).is_none();
         match reason {
-            Some(StopReason::TimedOut) => self.active.get(&id).is_some_and(is_last),
+            Some(StopReason::TimedOut | StopReason::Idle) => self.active.get(&id).is_some_and(is_last),
             Some(StopReason::Shutdown) | None => false,
             Some(_) => true,
         }

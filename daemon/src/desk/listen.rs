@@ -367,6 +367,7 @@ pub(super) fn why_stopping(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Canceled => "it was canceled",
         StopReason::TimedOut => "its time is up",
+        StopReason::Idle => "it has done nothing for as long as its idle timeout",
         StopReason::Deadline => "its deadline is over",
         StopReason::Untied(_) => "what it was tied to has ended",
         StopReason::Dependency(_) => "a job that it was to run after has not ended as it was to",

@@ -30,6 +30,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         environment: Arc::new(Environment { variables, umask: 0o27, limits }),
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
+        idle_timeout: Some(Duration::from_millis(2500)),
         kill_after: Duration::from_secs(3),
         deadline: None,
         tie: Some(Tie::Pool),

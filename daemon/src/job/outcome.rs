@@ -92,6 +92,8 @@ pub struct SpawnFailure {
 pub enum StopReason {
     Canceled,
     TimedOut,
+    /// It has done nothing for as long as its idle timeout.
+    Idle,
     /// Its deadline is over: no other attempt follows.
     Deadline,
     /// What it was tied to has ended.
@@ -111,7 +113,9 @@ impl StopReason {
     pub fn outranks(self, earlier: Self, is_last: bool) -> bool {
         match earlier {
             Self::Shutdown => self != Self::Shutdown,
-            Self::TimedOut => !is_last && !matches!(self, Self::TimedOut | Self::Shutdown),
+            Self::TimedOut | Self::Idle => {
+                !is_last && !matches!(self, Self::TimedOut | Self::Idle | Self::Shutdown)
+            }
             Self::Canceled | Self::Deadline | Self::Untied(_) | Self::Replaced(_) | Self::Dependency(_) => {
                 false
             }

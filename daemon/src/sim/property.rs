@@ -137,6 +137,10 @@ pub enum Step {
     GivesBack {
         which: usize,
     },
+    /// An attempt has done nothing for long.
+    Idles {
+        which: usize,
+    },
     Ends {
         which: usize,
         exit: Exit,
@@ -398,6 +402,7 @@ fn world_step() -> impl Strategy<Value = Step> {
         1 => (0..9usize).prop_map(|which| Step::WorkerIsDying { which }),
         6 => (0..9usize).prop_map(|which| Step::Starts { which }),
         3 => (0..9usize).prop_map(|which| Step::GivesBack { which }),
+        1 => (0..9usize).prop_map(|which| Step::Idles { which }),
         8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
         2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
         2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
@@ -525,6 +530,7 @@ pub fn take(world: &mut World, step: Step) {
             slot.into_iter().for_each(|slot| world.give_back(slot));
         }
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
+        Step::Idles { which } => on_worker(world, which, is_busy, World::attempt_idle),
         Step::Ends { which, exit } => {
             on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));
         }

@@ -5,6 +5,7 @@
 //! durability = "power"        # or "crash": survives the death of all of poold, but no power cut
 //! log = "info"                # error, warn, info, debug
 //! timeout = "1h"              # of jobs that name none; no limit unless set
+//! idle_timeout = "1d"         # of commands that name none: without output and CPU time; no limit unless set
 //! kill_after = "10s"          # from SIGTERM to SIGKILL
 //! stop_grace = "10s"          # the limit of it while poold is being stopped
 //! retries = 0                 # how many times a failed job is retried, unless the job says otherwise
@@ -30,6 +31,7 @@
 //! [pool.build]                # further pools; [pool.default] has the same members
 //! workers = 2
 //! timeout = "2h"
+//! idle_timeout = "10m"
 //! kill_after = "30s"
 //! retries = 2
 //! backoff = "10s"
@@ -99,6 +101,8 @@ pub struct Config {
     pub log: LogLevel,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub kill_after: Duration,
     #[serde(deserialize_with = "duration")]
@@ -179,6 +183,8 @@ pub struct PoolConfig {
     pub workers: Option<NonZeroU32>,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
     pub retries: Option<u32>,
@@ -393,6 +399,7 @@ impl Default for Config {
             durability: DurabilityName::Power,
             log: LogLevel::Info,
             timeout: None,
+            idle_timeout: None,
             kill_after: DEFAULT_GRACE,
             stop_grace: DEFAULT_GRACE,
             retries: 0,
@@ -535,6 +542,11 @@ impl Config {
         self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
     }
 
+    /// How long an attempt of a pool's commands that name no other time may do nothing.
+    pub fn idle_timeout_of(&self, pool: &str) -> Option<Duration> {
+        self.pool.get(pool).and_then(|pool| pool.idle_timeout).or(self.idle_timeout)
+    }
+
     /// The limits of a pool's attempts that say nothing else.
     pub fn limits_of(&self, pool: &str) -> Limits {
         self.pool.get(pool).map(PoolConfig::limits).unwrap_or_default()
@@ -660,6 +672,8 @@ mod tests {
         let config = Config::parse(&example.join("\n")).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.idle_timeout_of("build"), Some(Duration::from_secs(600)));
+        assert_eq!(config.idle_timeout_of(DEFAULT_POOL), Some(Duration::from_secs(86400)));
         assert_eq!(config.retries_of("build"), Retries { allowed: 2, backoff: Duration::from_secs(10) });
         assert_eq!(config.retries_of(DEFAULT_POOL), Retries { allowed: 0, backoff: Duration::from_secs(1) });
         assert_eq!(config.max_output_bytes_of("build"), Some(5_000_000));

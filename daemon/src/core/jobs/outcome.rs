@@ -29,7 +29,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
             ),
             _,
         ) => (State::Canceled, ResultKind::Canceled),
-        (Some(StopReason::TimedOut | StopReason::Deadline), _) => (State::TimedOut, ResultKind::Timeout),
+        (Some(StopReason::TimedOut | StopReason::Idle | StopReason::Deadline), _) => {
+            (State::TimedOut, ResultKind::Timeout)
+        }
         (Some(StopReason::Shutdown) | None, _)
             if matches!(verdict, Some(Verdict::OomKill | Verdict::TooMuchMemory { .. })) =>
         {
@@ -53,6 +55,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         Some(StopReason::Replaced(by)) => Some(replaced(by)),
         Some(StopReason::Dependency(on)) => Some(dependency(on)),
         Some(StopReason::Deadline) => Some(PAST_DEADLINE.to_owned()),
+        Some(StopReason::Idle) => Some(IDLE.to_owned()),
         Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
         Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
     };
@@ -73,6 +76,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
 
 /// Why a job has timed out whose deadline was over.
 pub const PAST_DEADLINE: &str = "it had not ended by its deadline";
+
+/// Why an attempt has timed out that did nothing.
+pub const IDLE: &str = "it wrote nothing and used no CPU for as long as its idle timeout";
 
 /// Why a job is held that was interrupted by the end of the daemon.
 pub const TOLD_TO_END: &str = "poold was told to end while it ran";
@@ -179,6 +185,7 @@ pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
         StopReason::Replaced(by) => (State::Canceled, ResultKind::Canceled, Some(replaced(by))),
         StopReason::Dependency(on) => (State::Canceled, ResultKind::DepFailed, Some(dependency(on))),
         StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
+        StopReason::Idle => (State::TimedOut, ResultKind::Timeout, Some(IDLE.to_owned())),
         StopReason::Deadline => (State::TimedOut, ResultKind::Timeout, Some(PAST_DEADLINE.to_owned())),
         StopReason::Shutdown => return None,
     };

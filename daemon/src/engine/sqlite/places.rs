@@ -336,6 +336,7 @@ fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
         StopReason::Untied(tie) => format!("untied {tie}").into(),
         StopReason::Replaced(by) => format!("replaced {by}").into(),
         StopReason::TimedOut => "timeout".into(),
+        StopReason::Idle => "idle".into(),
         StopReason::Deadline => "deadline".into(),
         StopReason::Dependency(on) => format!("dependency {on}").into(),
         StopReason::Shutdown => return None,
@@ -350,6 +351,7 @@ pub fn stop_reason(word: &str) -> Option<StopReason> {
         ("replaced", by) => StopReason::Replaced(JobId(by.parse().ok()?)),
         ("dependency", on) => StopReason::Dependency(JobId(on.parse().ok()?)),
         ("timeout", "") => StopReason::TimedOut,
+        ("idle", "") => StopReason::Idle,
         ("deadline", "") => StopReason::Deadline,
         _ => return None,
     })
@@ -369,6 +371,7 @@ mod tests {
             StopReason::Replaced(JobId(12)),
             StopReason::Dependency(JobId(12)),
             StopReason::TimedOut,
+            StopReason::Idle,
             StopReason::Deadline,
         ];
         for reason in reasons {

@@ -34,7 +34,7 @@ columns! {
 columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
-        kill_after_us, tie, on_crash, rank, retries, backoff_us, within_us,
+        kill_after_us, tie, on_crash, rank, retries, backoff_us, within_us, idle_timeout_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -226,6 +226,7 @@ pub fn read_ready(
         environment: environments.load(connection, columns.get(Of::environment)?)?,
         stdin: columns.get(Of::stdin)?,
         timeout: columns.duration(Of::timeout_us)?,
+        idle_timeout: columns.duration(Of::idle_timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
         deadline: columns.duration(Of::within_us)?,
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,

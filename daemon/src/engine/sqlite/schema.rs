@@ -230,6 +230,8 @@ const MIGRATIONS: &[&str] = &[
     -- How much memory its attempts may use, and what held the latest one to that: 'cgroup' or 'address_space'.
     ALTER TABLE jobs ADD COLUMN memory_limit_bytes INTEGER;
     ALTER TABLE jobs ADD COLUMN memory_limiter TEXT;
+    -- An attempt that does nothing for so long is ended; meanwhile its job has 'idle' in place of a result.
+    ALTER TABLE jobs ADD COLUMN idle_timeout_us INTEGER;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
     DROP INDEX jobs_notable;
     CREATE INDEX jobs_notable ON jobs (state)
