@@ -21,7 +21,7 @@ pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReaso
 pub use pause::Pause;
 pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;
-pub use tries::{MAX_BACKOFF, Position, Ready, Retries, Tries};
+pub use tries::{ExitCodes, MAX_BACKOFF, Position, Ready, Retries, Tries};
 pub use work::{
     After, Call, Conditions, Environment, Isolate, JobKind, Key, NewCallback, NotBefore, Program, Tie,
     Unique, Wear, Work,

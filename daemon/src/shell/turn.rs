@@ -191,6 +191,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             answer @ (Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Removed { .. }
             | Answer::PoolSet { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),

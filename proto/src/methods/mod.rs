@@ -37,7 +37,7 @@ pub use list::{
 };
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused};
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Retry, Signal};
+pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Remove, Retry, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
@@ -73,6 +73,7 @@ table::methods! {
     Signal(Signal)              -> Empty;
     Hold(Hold)                  -> Altered, long;
     Retry(Retry)                -> Altered, long;
+    Remove(Remove)              -> Altered, long;
     Release(Release)            -> Empty;
     Pools                       -> PoolsListed;
     AddPool(Box<AddPool>)       -> Empty;

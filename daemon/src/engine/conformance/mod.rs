@@ -236,6 +236,7 @@ macro_rules! stories {
                 pools_ids_and_the_boot_are_kept,
                 pauses_are_kept_until_the_pool_is_resumed_or_forgotten,
                 a_backup_is_answered_and_ends_once,
+                what_has_ended_is_removed_by_name,
             }
         }
     };
