@@ -18,6 +18,7 @@ pub fn own_limits() -> Limits {
     Limits {
         nice: Some(nice),
         cpus: cpus.map(|cpus| cpus_as_text(&cpus)),
+        memory_bytes: None,
         resources: read_table().map(|table| resources(&table).collect()),
     }
 }

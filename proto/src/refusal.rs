@@ -71,6 +71,32 @@ pub enum Refusal {
     )]
     NotRestarted { pool: String, reason: String },
 
+    /// A schedule of that name exists already, with other settings.
+    #[serde(rename = "io.poold.ScheduleExists")]
+    #[error(
+        "a schedule {schedule:?} with other settings exists already: replace it (--replace), or choose another \
+         name"
+    )]
+    ScheduleExists { schedule: String },
+
+    /// The schedule is defined in the configuration file, which alone may change it.
+    #[serde(rename = "io.poold.ScheduleConfigured")]
+    #[error(
+        "the schedule {schedule:?} is defined in the configuration file of poold: change the file, then \
+         send SIGHUP to poold; `poolctl schedule pause` works without that"
+    )]
+    ScheduleConfigured { schedule: String },
+
+    /// A schedule cannot be added.
+    #[serde(rename = "io.poold.InvalidSchedule")]
+    #[error("{}", of_pool(field, reason))]
+    InvalidSchedule { field: String, reason: String },
+
+    /// No schedule of that name exists.
+    #[serde(rename = "io.poold.NoSuchSchedule")]
+    #[error("there is no schedule {schedule:?}: `poolctl schedule ls` lists all schedules")]
+    NoSuchSchedule { schedule: String },
+
     /// No job of that id exists.
     #[serde(rename = "io.poold.NoSuchJob")]
     #[error("{}", absent(*id, *pruned))]
@@ -210,6 +236,7 @@ fn in_words(field: &str) -> String {
         "params" => "the parameters".to_owned(),
         "method" => "the method".to_owned(),
         "limits" | "umask" => format!("the {field}"),
+        "time_zone" => "--tz".to_owned(),
         _ => {
             let option = ["_s", "_bytes"].iter().find_map(|unit| field.strip_suffix(unit)).unwrap_or(field);
             format!("--{}", option.replace('_', "-"))
@@ -217,7 +244,7 @@ fn in_words(field: &str) -> String {
     }
 }
 
-/// A pool has its name without an option. What is wrong with it is a sentence of its own.
+/// A pool and a schedule have their names without an option. What is wrong with it is a sentence of its own.
 fn of_pool(field: &str, reason: &str) -> String {
     if field == "name" { reason.to_owned() } else { format!("{}: {reason}", in_words(field)) }
 }

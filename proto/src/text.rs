@@ -38,6 +38,30 @@ fn bounded(duration: Duration) -> Result<Duration, String> {
     }
 }
 
+/// Reads a number of bytes above 0, such as 1048576, 100M or 2GiB. K, M, G and T are powers of 1024; KB, MB,
+/// GB and TB are powers of 1000.
+///
+/// # Errors
+/// When the text is no such number.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim().trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
+    let unit = text.trim()[digits.len()..].trim().to_ascii_uppercase();
+
+    let (letter, base) = match unit.strip_suffix("IB") {
+        Some(letter) => (letter, 1024_u64),
+        None => match unit.strip_suffix('B') {
+            Some(letter) if !letter.is_empty() => (letter, 1000),
+            Some(_) => ("", 1),
+            None => (unit.as_str(), 1024),
+        },
+    };
+    let power = ["", "K", "M", "G", "T"].iter().position(|&known| known == letter);
+
+    let number = digits.parse::<u64>().ok().filter(|&number| number > 0).zip(power);
+    let bytes = number.and_then(|(number, power)| number.checked_mul(base.pow(power as u32)));
+    bytes.ok_or_else(|| "write a number of bytes above 0, such as 1048576, 100M or 2G".to_owned())
+}
+
 /// A point in time in RFC 3339, UTC, to the microsecond: `2026-11-23T18:09:00.000000Z`.
 pub fn rfc3339(unix_micros: i64) -> String {
     let since_epoch = Duration::from_micros(unix_micros.max(0).unsigned_abs());
@@ -85,6 +109,24 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        let cases = [
+            ("1", 1),
+            ("100M", 100 << 20),
+            ("2 GiB", 2 << 30),
+            ("3k", 3 << 10),
+            ("5MB", 5_000_000),
+            ("7b", 7),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "M", "1.5G", "-1", "1X", "1BB", "99999999999T", "1 0"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_read_as_people_write_them() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use pool_proto::methods::Submit;
-use pool_proto::nouns::{Job, Limit, Limits};
+use pool_proto::nouns::{Job, Limit, Limits, MemoryLimiter, ResultKind};
 use pool_proto::own_limits::own_limits;
 use pool_tests::{Daemon, Said, Setup, run};
 
@@ -118,6 +118,7 @@ fn limits_beyond_reach_fail_no_job() {
     // value.
     let beyond = Limit { soft: Some(1 << 40), hard: Some(1 << 41) };
     let limits = Limits {
+        memory_bytes: None,
         nice: Some(-3),
         cpus: Some("1000-5000".to_owned()),
         resources: Some(BTreeMap::from([("nofile".to_owned(), beyond)])),
@@ -133,4 +134,100 @@ fn limits_beyond_reach_fail_no_job() {
     // nice(1) goes as far as it may, too.
     let expected = "ulimit -Hn; ulimit -Hn; nice -n -3 nice; grep Cpus_allowed_list /proc/self/status";
     assert_eq!(told, run(Command::new("sh").args(["-c", expected])).stdout);
+}
+
+#[test]
+fn a_job_has_the_limits_that_it_is_given() {
+    let daemon = Daemon::start(1);
+    let cpu = a_cpu();
+    let options = ["--nice", "9", "--cpus", &cpu, "--rlimit", "nofile=55:66", "--rlimit", "core=0"];
+    let given = daemon.ok(&[&["run"], &options[..], &["--", "sh", "-c", TELL]].concat());
+    let wanted = format!(
+        "renice -n 9 $$ >/dev/null; taskset -pc {cpu} $$ >/dev/null; ulimit -Sn 55; ulimit -Hn 66; ulimit -c 0"
+    );
+    assert_eq!(given, within(&wanted, &tell()).stdout);
+    assert!(given.starts_with("9\n") && given.contains(" 55 "), "{given}");
+
+    // They stand before those of the submitter, also where they are as poold's own.
+    let own = daemon.ok(&["run", "--", "nice"]);
+    let within_nice =
+        within("renice -n 9 $$ >/dev/null", &daemon.ctl(&["run", "--nice", own.trim(), "--", "nice"]));
+    assert_eq!(within_nice.stdout, own);
+
+    let mapped =
+        daemon.ok(&["map", "--rlimit", "nofile=55", "sh", "-c", "ulimit -n; ulimit -Hn", ":::", "1"]);
+    assert_eq!(mapped, "55\n55\n");
+}
+
+#[test]
+fn the_limits_of_a_pool_hold_where_its_jobs_say_nothing_and_for_its_programs() {
+    let program = "import os, sys, json, resource\n\
+                   for line in sys.stdin:\n \
+                   call = json.loads(line)\n \
+                   soft = lambda name: resource.getrlimit(name)[0]\n \
+                   value = [os.nice(0), soft(resource.RLIMIT_CORE), soft(resource.RLIMIT_AS) > 0]\n \
+                   print(json.dumps({'jsonrpc': '2.0', 'id': call['id'], 'result': value}), flush=True)";
+    let program = serde_json::to_string(program).unwrap();
+    let config = format!(
+        "[pool.polite]\nworkers = 1\nnice = 11\nrlimit = {{ nofile = \"44:48\" }}\n\
+         [pool.warm]\nworkers = 1\nnice = 12\nrlimit = {{ core = 5 }}\nmem = \"4G\"\n\
+         command = [\"python3\", \"-c\", {program}]"
+    );
+    let daemon = Setup::new().config(&config).start();
+    let script = "nice; ulimit -Sn; ulimit -Hn";
+    assert_eq!(daemon.ok(&["run", "-p", "polite", "--", "sh", "-c", script]), "11\n44\n48\n");
+    let options = ["run", "-p", "polite", "--nice", "13", "--", "sh", "-c", script];
+    assert_eq!(daemon.ok(&options), "13\n44\n48\n");
+    assert_eq!(daemon.ok(&["call", "warm", "m"]), "[12, 5, true]\n");
+}
+
+#[test]
+fn a_limit_of_memory_keeps_a_job_from_using_more_and_show_tells_how() {
+    let daemon = Setup::new().config("[pool.small]\nworkers = 1\nmem = \"64M\"").start();
+    let hungry = "import sys; print(len(bytearray(500_000_000)))";
+    let said = daemon.run(&["run", "--mem", "200M", "--", "python3", "-c", hungry]);
+    assert!(said.code != 0 && said.stdout.is_empty(), "{said:?}");
+
+    let record = daemon.record(1);
+    let limit = record.memory_limit.unwrap();
+    assert_eq!(limit.bytes, 200 << 20);
+    let shown = daemon.ok(&["show", "1"]);
+    match limit.by.unwrap() {
+        MemoryLimiter::Cgroup => {
+            assert_eq!(record.result, Some(ResultKind::OomKill));
+            assert!(said.stderr.contains("its limit of 209715200 bytes"), "{said:?}");
+            assert!(shown.contains("at most 209715200 bytes, by its control group"), "{shown}");
+        }
+        MemoryLimiter::AddressSpace => {
+            assert!(said.stderr.contains("MemoryError"), "{said:?}");
+            assert!(shown.contains("at most 209715200 bytes of address space"), "{shown}");
+        }
+    }
+
+    // The next one in the slot has what it asks for, and one that asks for nothing has no limit.
+    assert_eq!(daemon.ok(&["run", "--mem", "2G", "--", "python3", "-c", hungry]), "500000000\n");
+    assert_eq!(daemon.ok(&["run", "--", "python3", "-c", hungry]), "500000000\n");
+    assert_eq!(daemon.record(3).memory_limit, None);
+    assert_ne!(daemon.run(&["run", "-p", "small", "--", "python3", "-c", hungry]).code, 0);
+    assert_eq!(daemon.record(4).memory_limit.map(|limit| limit.bytes), Some(64 << 20));
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    let daemon = Daemon::start(1);
+    let cases: [(&[&str], &str); 7] = [
+        (&["--nice", "20"], "20"),
+        (&["--mem", "0"], "number of bytes"),
+        (&["--mem", "lots"], "number of bytes"),
+        (&["--rlimit", "files=1"], "there is no resource"),
+        (&["--rlimit", "nofile=2:1"], "above the hard"),
+        (&["--rlimit", "nofile"], "nofile=1024"),
+        (&["--cpus", "all"], "no list of CPUs"),
+    ];
+    for (options, wanted) in cases {
+        let said = daemon.run(&[&["submit"], options, &["--", "true"]].concat());
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.stderr.contains(wanted), "{said:?}");
+    }
+    assert!(daemon.ok(&["--json", "ls"]).contains("\"jobs\":[]"));
 }

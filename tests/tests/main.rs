@@ -34,6 +34,7 @@ mod remover;
 mod removing;
 mod reruns;
 mod retries;
+mod schedules;
 mod shortage;
 mod sizes;
 mod stopped;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -69,6 +70,117 @@ fn the_item_takes_its_place_and_no_shell_sees_it() {
     let options =
         ["map", "-n", "n", "-E", "V=w", "-C", "/", "sh", "-c", "echo $POOL_NAME $V $PWD {}", ":::", "i"];
     assert_eq!(daemon.ok(&options), "n w / i\n");
+}
+
+#[test]
+fn items_of_several_sources_are_all_combinations() {
+    let daemon = Daemon::start(2);
+    let said = daemon.ok(&["map", "-k", "--tag", "echo", "<{}>", ":::", "a", "b", ":::", "1", "2"]);
+    assert_eq!(said, "a 1\t<a 1>\na 2\t<a 2>\nb 1\t<b 1>\nb 2\t<b 2>\n");
+    // By themselves the values are arguments, one each.
+    assert_eq!(daemon.ok(&["map", "-k", "printf", "[%s]", ":::", "a b", ":::", "c"]), "[a b][c]");
+    assert_eq!(
+        daemon.ok(&["map", "-k", "echo", "{2}-{1}{#}", ":::", "a", "b", ":::+", "1", "2"]),
+        "1-a1\n2-b2\n"
+    );
+
+    let file = daemon.path_text("names");
+    fs::write(&file, b"d/x.c\nd/caf\xe9.h\n").unwrap();
+    let said = fed(&daemon, &["map", "-k", "echo", "{1/.} {2//}", "::::", &file, "-"], b"a/b\nc\n").stdout;
+    assert_eq!(said, "x a\nx .\ncaf\u{fffd} a\ncaf\u{fffd} .\n");
+
+    let columns = ["map", "-k", "--colsep", r"\t", "--", "echo", "{2},{1},{3}"];
+    assert_eq!(fed(&daemon, &columns, b"a\tb\nc\td\te\n").stdout, "b,a,\nd,c,e\n");
+    // What is no place of a value stays as it is.
+    assert_eq!(daemon.ok(&["map", "echo", "{2} ${3}", "{}", ":::", "a"]), "{2} ${3} a\n");
+}
+
+#[test]
+fn a_dry_run_shows_the_commands_and_runs_none() {
+    let daemon = Daemon::start(1);
+    let marked = daemon.path_text("marked");
+    let said = daemon.ok(&["map", "--dry-run", "--", "touch", &marked, "{}", ":::", "a b", "$x"]);
+    assert_eq!(said, format!("touch {marked} 'a b'\ntouch {marked} '$x'\n"));
+    let said = daemon.ok(&["--json", "map", "--dry-run", "-p", "p", "--", "echo", "{#}", ":::", "a"]);
+    assert_eq!(said, "{\"argv\":[\"echo\",\"1\"],\"pool\":\"p\"}\n");
+    let call = daemon.run(&["map", "--dry-run", "--call", "p", "m", ":::", "1", "x", ":::", "\"y\""]);
+    assert_eq!((call.code, call.stdout.as_str()), (1, "poolctl call -- p m 1 '\"y\"'\n"));
+    assert!(call.stderr.contains("item 2 (x \"y\") is no JSON value"), "{call:?}");
+    assert!(!daemon.path("marked").exists() && daemon.ok(&["--json", "ls"]).contains("\"jobs\":[]"));
+}
+
+#[test]
+fn items_in_random_order_are_all_run() {
+    let daemon = Daemon::start(2);
+    let items: String = (100..200).map(|number| format!("{number}\n")).collect();
+    let said = fed(&daemon, &["map", "-k", "--shuf", "--", "echo"], items.as_bytes()).stdout;
+    assert_ne!(said, items);
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, items.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn so_many_of_a_map_run_at_a_time() {
+    let daemon = Daemon::start(4);
+    fs::create_dir(daemon.path("running")).unwrap();
+    let script = format!(
+        "cd {}; touch running/$1; ls running | wc -l >> counts; {}; rm running/$1",
+        daemon.path_text("."),
+        until("go")
+    );
+    let arguments = ["map", "-j", "2", "--", "sh", "-c", &script, "sh", "{}", ":::", "1", "2", "3", "4", "5"];
+    let mut map = daemon.ctl(&arguments).spawn().unwrap();
+    wait_until("two run", || lines(&daemon, "counts").len() == 2);
+    assert_eq!((jobs(&daemon, "running"), jobs(&daemon, "queued")), (2, 0));
+    fs::write(daemon.path("go"), "").unwrap();
+    assert_eq!(map.wait().unwrap().code(), Some(0));
+    let counts: Vec<usize> =
+        lines(&daemon, "counts").iter().map(|line| line.trim().parse().unwrap()).collect();
+    assert_eq!((counts.len(), counts.iter().max()), (5, Some(&2)));
+}
+
+#[test]
+fn a_delay_keeps_submissions_apart() {
+    let daemon = Daemon::start(2);
+    let start = Instant::now();
+    assert_eq!(daemon.ok(&["map", "-k", "--delay", "0.2", "echo", ":::", "1", "2", "3"]), "1\n2\n3\n");
+    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_job_log_is_one_of_gnu_parallel() {
+    let daemon = Daemon::start(1);
+    let log = daemon.path_text("joblog");
+    let script = "case $1 in ok) printf 12345;; term) kill -TERM $$;; *) exit $1;; esac";
+    let run = |log: &str, items: &[&str]| {
+        let common = ["map", "-k", "--joblog", log, "--", "sh", "-c", script, "sh", "{}", ":::"];
+        daemon.run(&[&common, items].concat())
+    };
+    assert_eq!(run(&log, &["ok", "7", "term"]).code, 1);
+    assert_eq!(run(&format!("+{log}"), &["a\nb"]).code, 1);
+
+    let rows: Vec<Vec<String>> = lines(&daemon, "joblog")
+        .iter()
+        .map(|line| line.split('\t').map(ToOwned::to_owned).collect())
+        .collect();
+    let names = ["Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command"];
+    assert_eq!((rows[0].as_slice(), rows.len()), (names.map(ToOwned::to_owned).as_slice(), 5));
+
+    let told: Vec<[&str; 5]> =
+        rows[1..].iter().map(|row| [0, 1, 5, 6, 7].map(|it| row[it].as_str())).collect();
+    let wanted = [
+        ["1", ":", "5", "0", "0"],
+        ["2", ":", "0", "7", "0"],
+        ["3", ":", "0", "0", "15"],
+        ["1", ":", "0", "2", "0"],
+    ];
+    assert_eq!(told, wanted);
+    for row in &rows[1..] {
+        let (start, runtime): (f64, f64) = (row[2].parse().unwrap(), row[3].trim().parse().unwrap());
+        assert!(start > 1.7e9 && (0.0..60.0).contains(&runtime), "{row:?}");
+    }
+    assert!(rows[2][8].ends_with("sh 7") && rows[2][8].starts_with("sh -c 'case"), "{rows:?}");
 }
 
 #[test]
@@ -395,7 +507,12 @@ fn what_is_wrong_is_said() {
         assert!(said.stderr.contains(message), "{said:?}");
     };
     wrong(&["map", ":::", "a"], 2, "no command before the items");
-    wrong(&["map", "echo", ":::", "a", ":::", "b"], 2, "may be given once");
+    wrong(&["map", "echo", ":::+", "a", ":::", "b"], 2, "the source before it");
+    wrong(&["map", "echo", "::::"], 2, "followed by no file");
+    wrong(&["map", "-j0", "echo", ":::", "a"], 2, "write 1 or more");
+    wrong(&["map", "--colsep", "(", "echo", ":::", "a"], 2, "what stands between columns");
+    wrong(&["map", "--joblog", "/no/such/log", "echo", ":::", "a"], 125, "cannot write the job log");
+    wrong(&["map", "--joblog", "l", "--call", "p", "m", ":::", "1"], 2, "--call");
     wrong(&["map", "-a", "/dev/null", "echo", ":::", "a"], 2, "not from both");
     wrong(&["map", "-a", "/no/such/file", "echo"], 125, "cannot read /no/such/file");
     wrong(&["map", "-p", "nowhere", "echo", ":::", "a"], 125, "there is no pool \"nowhere\"");

@@ -2,7 +2,7 @@
 //! each name is poolctl's own.
 
 use clap::ValueEnum;
-use pool_proto::nouns::{IfExists, JobDurability, OnCrash, OnDisconnect, ReadyWhen};
+use pool_proto::nouns::{IfExists, JobDurability, Missed, OnCrash, OnDisconnect, Overlap, ReadyWhen};
 
 /// Which variables of our environment a job gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,6 +108,48 @@ impl From<CrashChoice> for OnCrash {
             CrashChoice::Requeue => Self::Requeue,
             CrashChoice::Fail => Self::Fail,
             CrashChoice::Hold => Self::Hold,
+        }
+    }
+}
+
+/// See [`Overlap`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverlapChoice {
+    /// Nothing is submitted
+    Skip,
+    /// The job waits until the earlier ones have ended
+    Queue,
+    /// The jobs run beside each other
+    Allow,
+}
+
+impl From<OverlapChoice> for Overlap {
+    fn from(choice: OverlapChoice) -> Self {
+        match choice {
+            OverlapChoice::Skip => Self::Skip,
+            OverlapChoice::Queue => Self::Queue,
+            OverlapChoice::Allow => Self::Allow,
+        }
+    }
+}
+
+/// See [`Missed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MissedChoice {
+    /// The latest of them is made up for
+    RunOnce,
+    /// All of them are left out
+    Skip,
+    /// Each of them is made up for, from the earliest on
+    RunAll,
+}
+
+impl From<MissedChoice> for Missed {
+    fn from(choice: MissedChoice) -> Self {
+        match choice {
+            MissedChoice::RunOnce => Self::RunOnce,
+            MissedChoice::Skip => Self::Skip,
+            MissedChoice::RunAll => Self::RunAll,
         }
     }
 }

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use pool_proto::OsText;
-use pool_proto::text::parse_duration;
+use pool_proto::nouns::Limit;
+use pool_proto::nouns::limits::parse_resource;
+use pool_proto::text::{parse_bytes, parse_duration};
 
 use super::after::Dependencies;
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
 use super::times::At;
 use super::values::{
-    os_text, os_text_by, parse_codes, parse_key, parse_name, parse_part, parse_shell_command, parse_timeout,
+    os_text, os_text_by, parse_codes, parse_cpus, parse_key, parse_name, parse_part, parse_shell_command,
+    parse_timeout,
 };
 
 /// The options that `submit` and `map` share.
@@ -34,7 +37,36 @@ pub struct JobOptions {
     pub env_mode: EnvMode,
 
     #[command(flatten)]
+    pub limits: LimitOptions,
+
+    #[command(flatten)]
     pub common: CommonOptions,
+}
+
+/// The limits of a command: what it has otherwise is said by its pool, or by poolctl's own process.
+#[derive(Debug, Args)]
+pub struct LimitOptions {
+    /// The memory that an attempt may use (512M, 2G). Beyond it the kernel kills the attempt; without a
+    /// control group it limits the address space of each process
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub mem: Option<u64>,
+
+    /// The nice value, from -20 to 19
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-20..=19)
+    )]
+    pub nice: Option<i32>,
+
+    /// The limit of a resource, by its name in prlimit(1); may be repeated (nofile=1024, core=0:unlimited)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse_resource)]
+    pub rlimit: Vec<(String, Limit)>,
+
+    /// The CPUs on which the command may run (0-3, 0,2)
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub cpus: Option<String>,
 }
 
 /// How a submission stands to others that are like it: the options that `submit` and `call` share.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use pool_proto::nouns::TIE_TO_CLIENT;
+use pool_proto::nouns::limits::cpus_from_text;
 use pool_proto::text::parse_duration;
 use pool_proto::{OsText, State};
 
@@ -91,30 +92,6 @@ pub fn parse_wear(text: &str) -> Result<u64, String> {
     Ok(limit.get())
 }
 
-/// Reads a number of bytes above 0, such as 1048576, 100M or 2GiB. K, M, G and T are powers of 1024; KB, MB,
-/// GB and TB are powers of 1000.
-///
-/// # Errors
-/// When the text is no such number.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim().trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
-    let unit = text.trim()[digits.len()..].trim().to_ascii_uppercase();
-
-    let (letter, base) = match unit.strip_suffix("IB") {
-        Some(letter) => (letter, 1024_u64),
-        None => match unit.strip_suffix('B') {
-            Some(letter) if !letter.is_empty() => (letter, 1000),
-            Some(_) => ("", 1),
-            None => (unit.as_str(), 1024),
-        },
-    };
-    let power = ["", "K", "M", "G", "T"].iter().position(|&known| known == letter);
-
-    let number = digits.parse::<u64>().ok().filter(|&number| number > 0).zip(power);
-    let bytes = number.and_then(|(number, power)| number.checked_mul(base.pow(power as u32)));
-    bytes.ok_or_else(|| "write a number of bytes above 0, such as 1048576, 100M or 2G".to_owned())
-}
-
 /// Reads a span of time that is never 0.
 ///
 /// # Errors
@@ -124,6 +101,14 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("write more than 0, or leave the option out".to_owned()),
         timeout => Ok(timeout),
     }
+}
+
+/// Reads a list of CPUs.
+///
+/// # Errors
+/// When the text is no such list.
+pub fn parse_cpus(text: &str) -> Result<String, String> {
+    cpus_from_text(text).map(|_| text.to_owned())
 }
 
 /// Reads what a job is tied to.
@@ -200,24 +185,6 @@ mod tests {
         }
         for text in ["", "x", "job:", "job:x", "job:-1", "Client"] {
             assert!(parse_tie(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bytes_may_have_a_unit() {
-        let cases = [
-            ("1", 1),
-            ("100M", 100 << 20),
-            ("2 GiB", 2 << 30),
-            ("3k", 3 << 10),
-            ("5MB", 5_000_000),
-            ("7b", 7),
-        ];
-        for (text, bytes) in cases {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "0", "M", "1.5G", "-1", "1X", "1BB", "99999999999T", "1 0"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 

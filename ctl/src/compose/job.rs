@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use anyhow::bail;
 use pool_proto::OsText;
-use pool_proto::nouns::{Dependency, Job, OnDisconnect, TIE_TO_CLIENT};
+use pool_proto::nouns::{Dependency, Job, Limits, OnDisconnect, TIE_TO_CLIENT};
 use pool_proto::own_limits::own_limits;
 
 use super::environment::{cwd, environment, own_umask};
 use crate::cli::UsageError;
-use crate::cli::job::{CommonOptions, ConditionOptions, JobOptions, LikeOptions};
+use crate::cli::job::{CommonOptions, ConditionOptions, JobOptions, LikeOptions, LimitOptions};
 
 /// The job that the options describe, with everything that it takes over from the caller.
 ///
@@ -23,8 +23,16 @@ pub fn job_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Job> {
         env: Some(environment(&options.env, options.env_mode)?),
         umask: Some(own_umask()),
         limits: Some(own_limits()),
+        set_limits: set_limits(&options.limits),
         ..common_of(&options.common)
     })
+}
+
+fn set_limits(options: &LimitOptions) -> Option<Limits> {
+    let LimitOptions { mem, nice, rlimit, cpus } = options;
+    let resources = (!rlimit.is_empty()).then(|| rlimit.iter().cloned().collect());
+    let limits = Limits { nice: *nice, cpus: cpus.clone(), memory_bytes: *mem, resources };
+    (!limits.is_empty()).then_some(limits)
 }
 
 /// The members that a command and a call have in common.

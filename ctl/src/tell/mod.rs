@@ -6,4 +6,5 @@ pub mod event;
 pub mod outcome;
 pub mod pool;
 pub mod record;
+pub mod schedule;
 pub mod shell;

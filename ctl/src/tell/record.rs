@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use pool_proto::nouns::{Dependency, On, OnCrash, OutputFile, SCHEMA};
+use pool_proto::nouns::{Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA};
 use pool_proto::{OsText, Record};
 
 use super::error::describe_error;
@@ -66,6 +66,7 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     line("priority", (record.priority != 0).then(|| record.priority.to_string()));
     line("crashes", (record.crashes > 0).then(|| record.crashes.to_string()));
     line("crashed", record.last_crash.clone());
+    line("memory", record.memory_limit.map(memory_limit));
     line("tie", record.tie.clone());
     line("on crash", (record.on_crash != OnCrash::Requeue).then(|| record.on_crash.as_str().to_owned()));
 
@@ -106,6 +107,18 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
         line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
     }
     text
+}
+
+/// How much memory a job may use, and what holds it to that.
+fn memory_limit(limit: MemoryLimit) -> String {
+    let by = match limit.by {
+        Some(MemoryLimiter::Cgroup) => ", by its control group",
+        Some(MemoryLimiter::AddressSpace) => {
+            " of address space for each process: no control group limits memory"
+        }
+        None => "",
+    };
+    format!("at most {} bytes{by}", limit.bytes)
 }
 
 /// What a job is to run after.

@@ -17,6 +17,7 @@ mod release;
 mod retry;
 mod rm;
 mod run;
+mod schedule;
 mod selection;
 mod show;
 mod shutdown;
@@ -159,6 +160,7 @@ verbs! {
     Prune("prune", prune::PruneOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
+    Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);
     Backup("backup", backup::BackupOptions);
     Doctor("doctor", doctor::DoctorOptions);

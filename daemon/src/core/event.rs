@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::CallProgress;
+use pool_proto::nouns::{CallProgress, MemoryLimiter};
 use pool_proto::{Record, State};
 
 use super::settings::Settings;
@@ -147,6 +147,7 @@ pub enum Event {
         claim: Claim,
         process: Process,
         started_us: i64,
+        memory_limiter: Option<MemoryLimiter>,
     },
     /// An attempt is over, and nothing of it is left.
     Ended {

@@ -214,8 +214,8 @@ impl Core {
             }
             Event::WorkerDying { slot, pid } => self.on_worker_dying(slot, pid),
             Event::WorkerLost { slot, pid, how, unsent } => self.on_worker_lost(slot, pid, &how, unsent),
-            Event::Started { slot, claim, process, started_us } => {
-                self.on_started(slot, claim, process, started_us)
+            Event::Started { slot, claim, process, started_us, memory_limiter } => {
+                self.on_started(slot, claim, process, started_us, memory_limiter)
             }
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::GivenBack { slot, claim } => self.on_given_back(slot, claim),
@@ -279,7 +279,7 @@ impl Core {
             | Answer::Line { .. }
             | Answer::IdsReserved { .. }
             | Answer::Removed { .. }
-            | Answer::PoolSet { .. }
+            | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }
             | Answer::Pruned { .. } => {}

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use pool_proto::nouns::limits::{RESOURCES, cpus_as_text, cpus_from_text};
-use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, Limits, MAX_KEY, On, OnCrash};
+use pool_proto::nouns::limits::{cpus_as_text, cpus_from_text};
+use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, Limit, Limits, MAX_KEY, On, OnCrash};
 use pool_proto::text::parse_rfc3339;
 use pool_proto::{Json, OsText, Refusal};
 
@@ -80,7 +80,7 @@ impl MemberBytes {
             work: all(&job.argv) + job.method.as_ref().map_or(0, String::len),
             params: job.params.as_ref().map_or(0, |params| params.get().len()),
             env: job.env.as_ref().map_or(0, bytes_of),
-            limits: job.limits.as_ref().map_or(0, Limits::bytes),
+            limits: [&job.limits, &job.set_limits].into_iter().flatten().map(Limits::bytes).sum(),
             texts: [
                 text(&job.name),
                 text(&job.cwd),
@@ -207,7 +207,7 @@ impl Admission {
         let (pool, is_warm) =
             pool_named(name).ok_or_else(|| Refusal::NoSuchPool { pool: name.to_owned() })?;
         let invalid = |Fault(field, reason)| Refusal::InvalidJob { index, field: field.to_owned(), reason };
-        let limits = self.limits_of(&mut job, common).map_err(invalid)?;
+        let limits = self.limits_of(&mut job, common, &config.limits_of(&pool)).map_err(invalid)?;
         let environment = match (job.env.take(), &common.variables) {
             (None, Some(variables)) => {
                 let umask = job.umask.unwrap_or(DEFAULT_UMASK);
@@ -333,9 +333,9 @@ impl Admission {
         })
     }
 
-    /// The job's limits without what is as poold's own, checked. A call has none: its program runs with those
-    /// of poold.
-    fn limits_of(&self, job: &mut Job, common: &mut Common) -> Result<Limits, Fault> {
+    /// The limits of the job's attempts: those that it sets, then those of its pool, then those of the
+    /// submitter, without what is as poold's own. A call has none: its program has those of its pool.
+    fn limits_of(&self, job: &mut Job, common: &mut Common, of_pool: &Limits) -> Result<Limits, Fault> {
         let limits = match job.limits.take() {
             Some(limits) => self.beside_own(&limits)?,
             None => {
@@ -347,36 +347,42 @@ impl Admission {
                 common.limits.clone()
             }
         };
-        Ok(if job.method.is_some() { Limits::default() } else { limits })
+
+        let set = job.set_limits.take().unwrap_or_default();
+        if let Some(why) = set.fault() {
+            return Err(Fault("set_limits", why));
+        }
+        match job.method.is_some() {
+            true if !set.is_empty() => {
+                let reason = "a call runs in its pool's program: set the limits of the pool instead";
+                Err(Fault("set_limits", reason.to_owned()))
+            }
+            true => Ok(Limits::default()),
+            false if set.is_empty() && of_pool.is_empty() => Ok(limits),
+            false => Ok(set.or(of_pool).or(&limits)),
+        }
     }
 
     fn beside_own(&self, limits: &Limits) -> Result<Limits, Fault> {
-        let fault = |reason| Fault("limits", reason);
-        if let Some(nice) = limits.nice.filter(|nice| !(-20..=19).contains(nice)) {
-            return Err(fault(format!("{nice} is no nice value: use -20 to 19")));
+        if let Some(why) = limits.fault() {
+            return Err(Fault("limits", why));
         }
-
-        let cpus = limits.cpus.as_deref().map(cpus_from_text).transpose().map_err(fault)?;
+        let cpus = limits.cpus.as_deref().and_then(|cpus| cpus_from_text(cpus).ok());
         let cpus = cpus.map(|cpus| cpus_as_text(&cpus)).filter(|cpus| !cpus.is_empty());
 
         let own = &self.own_limits;
-        let own_resources = own.resources.as_ref();
-        let mut resources = BTreeMap::new();
-        for (name, &limit) in limits.resources.iter().flatten() {
-            if !RESOURCES.iter().any(|(known, _)| known == name) {
-                let known: Vec<&str> = RESOURCES.iter().map(|&(known, _)| known).collect();
-                return Err(fault(format!("there is no resource {name:?}: use {}", known.join(", "))));
-            }
-            if !limit.is_ordered() {
-                return Err(fault(format!("the soft limit of {name:?} is above the hard one: lower it")));
-            }
-            if own_resources.and_then(|own| own.get(name)) != Some(&limit) {
-                resources.insert(name.clone(), limit);
-            }
-        }
+        let is_own = |name: &String, limit: &Limit| {
+            own.resources.as_ref().and_then(|own| own.get(name)) == Some(limit)
+        };
+        let named = limits.resources.iter().flatten();
+        let resources: BTreeMap<String, Limit> = named
+            .filter(|(name, limit)| !is_own(name, limit))
+            .map(|(name, limit)| (name.clone(), *limit))
+            .collect();
         Ok(Limits {
             nice: limits.nice.filter(|_| limits.nice != own.nice),
             cpus: cpus.filter(|cpus| Some(cpus) != own.cpus.as_ref()),
+            memory_bytes: limits.memory_bytes,
             resources: (!resources.is_empty()).then_some(resources),
         })
     }
@@ -430,6 +436,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         env: job.env.or_else(|| defaults.env.clone()),
         umask: job.umask.or(defaults.umask),
         limits: job.limits.or_else(|| defaults.limits.clone()),
+        set_limits: job.set_limits.or_else(|| defaults.set_limits.clone()),
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
@@ -722,6 +729,7 @@ mod tests {
             Some(all.iter().map(|&(name, soft)| (name.to_owned(), limit(soft))).collect())
         };
         let own = Limits {
+            memory_bytes: None,
             nice: Some(0),
             cpus: Some("0-3".to_owned()),
             resources: resources(&[("core", 0), ("nofile", 1024)]),
@@ -741,6 +749,7 @@ mod tests {
         );
         assert_eq!(kept(Limits { cpus: Some("5000".to_owned()), ..own.clone() }, None), Limits::default());
         let other = Limits {
+            memory_bytes: None,
             nice: Some(5),
             cpus: Some("1".to_owned()),
             resources: resources(&[("core", 0), ("nofile", 64), ("cpu", 9)]),
@@ -750,6 +759,45 @@ mod tests {
             Limits { resources: resources(&[("nofile", 64), ("cpu", 9)]), ..other.clone() }
         );
         assert_eq!(kept(other, Some("square")), Limits::default(), "a program runs with ours");
+    }
+
+    #[test]
+    fn limits_of_a_job_stand_before_those_of_its_pool_and_these_before_the_submitters() {
+        let resource = |name: &str, soft| {
+            Some(BTreeMap::from([(name.to_owned(), Limit { soft: Some(soft), hard: Some(soft) })]))
+        };
+        let own = Limits { nice: Some(0), ..Limits::default() };
+        let mut admission = Admission::new(Account { limits: own, ..Account::default() });
+        let text = "[pool.small]\nworkers = 1\nnice = 7\nmem = 4096\nrlimit = { core = 3 }";
+        let config = Config::parse(text).unwrap();
+        let mut admit = |job: Job| {
+            let is_warm = job.method.is_some();
+            admission.admit(job, 0, &config, |name| Some((Arc::from(name), is_warm)))
+        };
+        let inherited =
+            Some(Limits { nice: Some(3), resources: resource("nofile", 64), ..Limits::default() });
+        let in_pool = Job { pool: Some("small".into()), limits: inherited, ..job() };
+
+        let kept = admit(in_pool.clone()).unwrap().environment.limits.clone();
+        assert_eq!((kept.nice, kept.memory_bytes), (Some(7), Some(4096)));
+        assert_eq!(kept.resources.unwrap().into_keys().collect::<Vec<_>>(), ["core", "nofile"]);
+
+        let set =
+            Limits { nice: Some(0), memory_bytes: Some(8192), resources: resource("core", 5), cpus: None };
+        let kept =
+            admit(Job { set_limits: Some(set.clone()), ..in_pool }).unwrap().environment.limits.clone();
+        assert_eq!((kept.nice, kept.memory_bytes), (Some(0), Some(8192)), "though it is as our own");
+        assert_eq!(kept.resources.unwrap()["core"].soft, Some(5));
+
+        let at_fault = |refused: Result<Arc<Work>, Refusal>| match refused {
+            Err(Refusal::InvalidJob { field, reason, .. }) => (field, reason),
+            other => panic!("{other:?}"),
+        };
+        let call = Job { method: Some("m".into()), set_limits: Some(set), ..Job::default() };
+        let (field, reason) = at_fault(admit(call));
+        assert!(field == "set_limits" && reason.contains("the limits of the pool"), "{reason}");
+        let faulty = Limits { nice: Some(99), ..Limits::default() };
+        assert_eq!(at_fault(admit(Job { set_limits: Some(faulty), ..job() })).0, "set_limits");
     }
 
     #[test]

@@ -81,6 +81,10 @@ pub enum Event {
     },
     /// How the attempts of each pool are contained, and why no better.
     Contained(BTreeMap<String, (Tier, Option<String>)>),
+    /// The time has come that the desk waits for.
+    Tick,
+    /// The wall's clock was set.
+    ClockSet,
     /// The configuration file was read anew; or could not be, and why.
     Reread(Result<Box<Config>, String>),
     /// A slot has a worker or a program, or has lost it.

@@ -137,7 +137,8 @@ impl Desk {
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::SetPool { .. }
-            | Change::SetPause { .. } => {}
+            | Change::SetPause { .. }
+            | Change::SetSchedules { .. } => {}
         }
     }
 

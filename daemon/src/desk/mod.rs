@@ -27,6 +27,7 @@ mod pools;
 mod request;
 mod rights;
 mod room;
+mod schedules;
 mod sentence;
 mod signal;
 mod spool;
@@ -53,13 +54,14 @@ pub use pools::AddedPools;
 use request::{Open, Requests};
 pub use rights::Rights;
 use room::OutputRoom;
+use schedules::AllSchedules;
 use spool::Tokens;
 use unsynced::Unsynced;
 use wait::{Wanted, Watch};
 
 use crate::core::{self, Core, Fact, Now};
 use crate::engine::{Answer, Chore, Question};
-use crate::job::{IdMap, JobId, Pause, RequestId, UserId};
+use crate::job::{IdMap, JobId, KeptSchedule, Pause, RequestId, UserId};
 use crate::start::config::Config;
 
 /// A client's connection, and what hangs on it besides its requests.
@@ -70,6 +72,15 @@ struct Caller {
     unclaimed: Vec<String>,
     /// It has asked for a backup, and may hold the database's file.
     may_hold: bool,
+}
+
+/// What a start has found in the engine that is the desk's.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub added: AddedPools,
+    /// Pools that are paused.
+    pub pauses: BTreeMap<String, Pause>,
+    pub schedules: BTreeMap<String, KeptSchedule>,
 }
 
 /// See the module's description.
@@ -83,6 +94,7 @@ pub struct Desk {
     added: AddedPools,
     /// Pools that are paused, as they are kept.
     pauses: BTreeMap<String, Pause>,
+    schedules: AllSchedules,
     changing: Changing,
     clients: IdMap<ConnectionId, Caller>,
     requests: Requests,
@@ -97,18 +109,18 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The desk of a start. `config`: the file's, joined with the `added` pools. `pauses`: those that the
-    /// start has found.
+    /// The desk of a start. `config`: the file's, joined with the added pools.
     pub fn new(
         daemon: Daemon,
         rights: Rights,
         admission: Admission,
         config: Config,
-        added: AddedPools,
-        pauses: BTreeMap<String, Pause>,
+        found: Found,
         now: Now,
     ) -> Self {
-        Self {
+        let Found { added, pauses, schedules } = found;
+        let (schedules, changed) = AllSchedules::restored(schedules, &config, now.wall_us);
+        let mut desk = Self {
             tokens: Tokens::new(daemon.started_us),
             daemon,
             rights,
@@ -116,6 +128,7 @@ impl Desk {
             config,
             added,
             pauses,
+            schedules,
             changing: Changing::default(),
             clients: IdMap::default(),
             requests: Requests::default(),
@@ -125,7 +138,14 @@ impl Desk {
             brief_at_end: Vec::new(),
             now,
             effects: Vec::new(),
-        }
+        };
+        desk.keep_schedules(changed);
+        desk
+    }
+
+    /// When something is next to be done, by the wall's clock, in microseconds since 1970.
+    pub fn next_us(&self) -> Option<i64> {
+        self.schedules.next_us()
     }
 
     /// Takes in an event; returns what is to be done about it, in order.
@@ -158,6 +178,8 @@ impl Desk {
             Event::Measured { ended, running } => self.on_measured(ended, running, core),
             Event::Contained(containment) => self.changing.containment = containment,
             Event::Reread(read) => self.on_reread(read, core),
+            Event::Tick => self.on_tick(core),
+            Event::ClockSet => self.on_clock_set(),
             Event::Incident { slot, pool, what } => self.on_incident(slot, pool, what),
             Event::Worker { kind, slot, pool, pid, reason } => {
                 self.hear_of_worker(kind, slot, pool, pid, reason);
@@ -291,6 +313,11 @@ impl Desk {
             Request::RemovePool(remove) => self.on_remove_pool(request, remove),
             Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
             Request::SetPaused(asked) => self.on_set_paused(connection, request, asked, core),
+            Request::AddSchedule(add) => self.on_add_schedule(request, *add, core),
+            Request::Schedules(asked) => self.on_schedules(request, &asked),
+            Request::SetSchedulesPaused(asked) => self.on_set_schedules_paused(connection, request, asked),
+            Request::RunSchedule(run) => self.on_run_schedule(request, run, core),
+            Request::RemoveSchedules(remove) => self.on_remove_schedules(request, remove),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
             Request::Why(why) => self.on_why(request, job_ids(why.ids), core),
@@ -335,6 +362,9 @@ impl Desk {
                     self.unsynced.begin(request, first, jobs.len());
                 }
                 self.hear_of_acceptance(first, &jobs, &existing, &turns);
+                if let Some(firing) = self.requests.take_firing(request) {
+                    return self.on_fired(firing, first, &existing, &turns);
+                }
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
                 let stalled = (first.0..).map(JobId).take(if is_stalled { jobs.len() } else { 0 });
                 let waiting = waiting.into_iter().map(|(id, _)| id);
@@ -388,7 +418,7 @@ impl Desk {
             Answer::Removed { request, jobs, callbacks: _, others } => {
                 self.on_removed(request, &jobs, &others);
             }
-            Answer::PoolSet { request } => self.on_pool_set(request, core),
+            Answer::Kept { request } => self.on_kept(request, core),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
             Answer::Refused { request, refusal } => self.on_refused(request, refusal),
@@ -439,10 +469,21 @@ impl Desk {
             | Open::Listing(_)
             | Open::ChangingPool(_)
             | Open::Pausing(_)
+            | Open::ChangingSchedules(_)
+            | Open::Firing(_)
             | Open::RestartingPool(_)
             | Open::BackingUp
             | Open::EndingBackup
             | Open::ShuttingDown => tracing::error!(%request, "the engine answered what was not asked"),
+        }
+    }
+
+    /// A change that the desk has asked for is kept.
+    fn on_kept(&mut self, request: RequestId, core: &Core) {
+        match self.requests.get(request) {
+            Some(Open::Pausing(_)) => self.on_paused(request, core),
+            Some(Open::ChangingSchedules(_)) => self.on_schedules_kept(request),
+            _ => self.on_pool_set(request),
         }
     }
 
@@ -506,8 +547,10 @@ impl Desk {
     }
 
     fn refuse(&mut self, request: RequestId, refusal: Refusal) {
-        if !self.close(request).is_some_and(|open| open.is_forsaken()) {
-            self.effects.push(Effect::Refuse { request, refusal });
+        match self.close(request) {
+            Some(Open::Firing(firing)) => self.on_not_fired(&firing.schedule, &refusal),
+            Some(open) if open.is_forsaken() => {}
+            Some(_) | None => self.effects.push(Effect::Refuse { request, refusal }),
         }
     }
 

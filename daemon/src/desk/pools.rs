@@ -215,10 +215,7 @@ impl Desk {
     }
 
     /// A change is kept.
-    pub(super) fn on_pool_set(&mut self, request: RequestId, core: &Core) {
-        if let Some(Open::Pausing(_)) = self.requests.get(request) {
-            return self.on_paused(request, core);
-        }
+    pub(super) fn on_pool_set(&mut self, request: RequestId) {
         let Some(Open::ChangingPool(change)) = self.requests.remove(request) else { return };
         let PoolChange { to, is_forsaken } = change;
         match to {
@@ -264,5 +261,6 @@ impl Desk {
     fn configure(&mut self, config: Config) {
         self.effects.push(Effect::Configure(Box::new(config.clone())));
         self.config = config;
+        self.configure_schedules();
     }
 }

@@ -11,6 +11,7 @@ use super::listen::Listener;
 use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
 use super::pools::PoolChange;
+use super::schedules::{FiringUnderWay, ScheduleChange};
 use super::signal::Alteration;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
@@ -46,6 +47,10 @@ pub enum Open {
     ChangingPool(PoolChange),
     /// Pools are being paused or resumed.
     Pausing(PauseChange),
+    /// Schedules are on their way into the engine, or out of it.
+    ChangingSchedules(ScheduleChange),
+    /// A request of the desk's own: a time of a schedule has come.
+    Firing(FiringUnderWay),
     /// It is told when the programs of that pool are new ones.
     RestartingPool(Arc<str>),
     BackingUp,
@@ -70,6 +75,7 @@ impl Open {
             Self::Submitting(submission) => submission.is_forsaken = true,
             Self::ChangingPool(change) => change.is_forsaken = true,
             Self::Pausing(change) if !change.is_kept => change.is_forsaken = true,
+            Self::ChangingSchedules(change) => change.is_forsaken = true,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -82,6 +88,7 @@ impl Open {
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Pausing(_)
+            | Self::Firing(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
@@ -96,6 +103,7 @@ impl Open {
             Self::Submitting(submission) => submission.is_forsaken,
             Self::ChangingPool(change) => change.is_forsaken,
             Self::Pausing(change) => change.is_forsaken,
+            Self::ChangingSchedules(change) => change.is_forsaken,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -107,6 +115,7 @@ impl Open {
             | Self::Seeking(_)
             | Self::Inquiring(_)
             | Self::Listening(_)
+            | Self::Firing(_)
             | Self::RestartingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
@@ -165,6 +174,17 @@ impl Requests {
             _ => {}
         }
         Some(open)
+    }
+
+    /// The firing of a schedule that this request is, if it is one: it is over.
+    pub fn take_firing(&mut self, request: RequestId) -> Option<FiringUnderWay> {
+        match self.open.get(&request) {
+            Some(Open::Firing(_)) => match self.remove(request) {
+                Some(Open::Firing(firing)) => Some(firing),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     pub fn get(&self, request: RequestId) -> Option<&Open> {

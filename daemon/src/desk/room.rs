@@ -53,7 +53,7 @@ impl Desk {
         }
         let is_fresh = self.room.is_fresh(self.now.monotonic);
         match asked {
-            Request::Submit(_) | Request::SubmitMany(_) => {
+            Request::Submit(_) | Request::SubmitMany(_) | Request::RunSchedule(_) => {
                 self.config.max_total_output_bytes.is_some() && !is_fresh
             }
             Request::Status => !is_fresh,
@@ -76,6 +76,10 @@ impl Desk {
             | Request::RemovePool(_)
             | Request::RestartPool(_)
             | Request::SetPaused(_)
+            | Request::AddSchedule(_)
+            | Request::Schedules(_)
+            | Request::SetSchedulesPaused(_)
+            | Request::RemoveSchedules(_)
             | Request::Absent(_)
             | Request::Why(_)
             | Request::Events(_)

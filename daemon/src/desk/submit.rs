@@ -50,6 +50,12 @@ enum Follow {
 }
 
 impl Submission {
+    /// A job that nobody waits for.
+    pub fn of_one_unattended() -> Self {
+        let (form, follow) = (Form::One, Follow::Nothing);
+        Self { form, follow, spooled: None, tells_obstacles: false, is_forsaken: false }
+    }
+
     /// The spooled input that nobody else owns by now.
     pub fn take_spooled(&mut self) -> Option<String> {
         self.spooled.take()
@@ -164,7 +170,7 @@ impl Desk {
         Ok(jobs)
     }
 
-    fn submit(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submission: Submission) {
+    pub(super) fn submit(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, submission: Submission) {
         self.requests.insert(request, Open::Submitting(submission));
         self.command(core::Event::Submit { request, jobs });
     }

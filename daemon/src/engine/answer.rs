@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    CallbackId, Holdup, JobId, Pause, Position, Process, ProcessId, Queued, Ready, RequestId, Retries,
-    StopReason, Tie, Tries, Until, Work, micros,
+    CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready, RequestId,
+    Retries, StopReason, Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
@@ -150,8 +150,9 @@ pub enum Answer {
     IdsReserved {
         below: u64,
     },
-    /// To [`Change::SetPool`](super::Change::SetPool) and [`Change::SetPause`](super::Change::SetPause).
-    PoolSet {
+    /// To [`Change::SetPool`](super::Change::SetPool), [`Change::SetPause`](super::Change::SetPause) and
+    /// [`Change::SetSchedules`](super::Change::SetSchedules).
+    Kept {
         request: RequestId,
     },
     /// To [`Chore::Hold`](super::Chore::Hold): the length of the database's file, in bytes.
@@ -329,6 +330,8 @@ pub struct Restored {
     pub pools: BTreeMap<String, String>,
     /// Pools that are paused, by name, whether they exist or not.
     pub pauses: BTreeMap<String, Pause>,
+    /// Schedules, by name.
+    pub schedules: BTreeMap<String, KeptSchedule>,
 }
 
 /// A job with an attempt that ended with the last daemon.

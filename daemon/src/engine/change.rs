@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::job::{
-    CallbackId, JobId, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries, Unmet, Work,
-    micros,
+    CallbackId, JobId, KeptSchedule, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries,
+    Unmet, Work, micros,
 };
 
 /// A fact to be kept.
@@ -47,11 +47,14 @@ pub enum Change {
     /// How an attempt of a callback has ended.
     EndCallback { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
     /// Keeps a pool that was added at run time, as the next start is to find it; without a value it is
-    /// forgotten, and so is its pause. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
+    /// forgotten, and so is its pause. Answered by [`Answer::Kept`](super::Answer::Kept).
     SetPool { request: RequestId, name: String, value: Option<String> },
     /// These pools are paused from now on, all or none, or without a pause they are resumed. One that is
-    /// paused already keeps the pause that it has. Answered by [`Answer::PoolSet`](super::Answer::PoolSet).
+    /// paused already keeps the pause that it has. Answered by [`Answer::Kept`](super::Answer::Kept).
     SetPause { request: RequestId, pools: Vec<String>, pause: Option<Pause> },
+    /// Keeps schedules, as the next start is to find them, all or none; those without a value are forgotten.
+    /// Answered by [`Answer::Kept`](super::Answer::Kept).
+    SetSchedules { request: RequestId, schedules: Vec<(String, Option<KeptSchedule>)> },
 }
 
 /// New jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on: all
@@ -187,7 +190,8 @@ impl Change {
             | Self::Remove { .. }
             | Self::Release { .. }
             | Self::SetPool { .. }
-            | Self::SetPause { .. } => true,
+            | Self::SetPause { .. }
+            | Self::SetSchedules { .. } => true,
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
@@ -214,7 +218,8 @@ impl Change {
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
-            | Self::SetPause { .. } => false,
+            | Self::SetPause { .. }
+            | Self::SetSchedules { .. } => false,
         }
     }
 
@@ -243,7 +248,8 @@ impl Change {
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
-            | Self::SetPause { .. } => 0,
+            | Self::SetPause { .. }
+            | Self::SetSchedules { .. } => 0,
         }
     }
 
@@ -262,7 +268,8 @@ impl Change {
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
-            | Self::SetPause { .. } => 1,
+            | Self::SetPause { .. }
+            | Self::SetSchedules { .. } => 1,
         }
     }
 }

@@ -142,7 +142,8 @@ impl Front {
             | Change::BeginCallback { .. }
             | Change::EndCallback { .. }
             | Change::SetPool { .. }
-            | Change::SetPause { .. } => None,
+            | Change::SetPause { .. }
+            | Change::SetSchedules { .. } => None,
         };
         self.orders.push(Order::Change(change));
         // After the change itself, so that a fetch finds what it has changed.
@@ -285,7 +286,7 @@ impl Front {
             | Answer::Line { .. }
             | Answer::CallbackBegun(_)
             | Answer::IdsReserved { .. }
-            | Answer::PoolSet { .. }
+            | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }
             | Answer::Pruned { .. } => Vec::new(),

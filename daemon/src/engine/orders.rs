@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{Limit, Limits, On, OnCrash, ResultKind, State, Usage};
+use pool_proto::nouns::{Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, State, Usage};
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
-    Call, CallbackId, Environment, Holdup, JobId, JobKind, NewCallback, Outcome, Pause, Place, Position,
-    Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+    Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, NewCallback, Outcome, Pause, Place,
+    Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
 };
 
 /// When jobs are submitted.
@@ -20,7 +20,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
     let variables = [("PATH".into(), "/bin".into())].into();
     let limit = Limit { soft: Some(64), hard: None };
     let resources = Some([("nofile".to_owned(), limit)].into());
-    let limits = Limits { nice: Some(5), cpus: Some("0".to_owned()), resources };
+    let limits = Limits { nice: Some(5), cpus: Some("0".to_owned()), memory_bytes: Some(1 << 30), resources };
     Arc::new(Work {
         pool: Arc::from("default"),
         name: Some("name".into()),
@@ -90,7 +90,8 @@ pub fn moved(id: u64, attempts: u32, to: Place) -> Move {
 pub fn a_start() -> Start {
     let (worker, pid) = (ProcessId::new(10), ProcessId::new(11));
     let process = Some(Process { pid, start_ticks: Some(5) });
-    Start { slot: 1, worker, process, started_us: NOW_US + 1_000_000, since_boot_us: 7 }
+    let memory_limiter = Some(MemoryLimiter::Cgroup);
+    Start { slot: 1, worker, process, memory_limiter, started_us: NOW_US + 1_000_000, since_boot_us: 7 }
 }
 
 pub fn start(id: u64, attempt: u32) -> Order {
@@ -201,6 +202,11 @@ pub fn end_callback(id: u64, end: CallbackEnd) -> Order {
 pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
     let (name, value) = (name.to_owned(), value.map(ToOwned::to_owned));
     Order::Change(Change::SetPool { request: RequestId(request), name, value })
+}
+
+pub fn set_schedule(request: u64, name: &str, schedule: Option<KeptSchedule>) -> Order {
+    let schedules = vec![(name.to_owned(), schedule)];
+    Order::Change(Change::SetSchedules { request: RequestId(request), schedules })
 }
 
 pub fn set_pause(request: u64, pools: &[&str], pause: Option<Pause>) -> Order {

@@ -6,6 +6,7 @@
 //! * [`place`]: where it is meanwhile;
 //! * [`pause`]: that a pool starts nothing, because somebody wants that;
 //! * [`queued`]: how many are queued, by what keeps them from their line;
+//! * [`schedule`], [`timing`]: what is kept of a schedule, and when its times are;
 //! * [`outcome`]: how attempts and jobs end.
 
 mod ids;
@@ -13,6 +14,8 @@ mod outcome;
 mod pause;
 mod place;
 mod queued;
+mod schedule;
+mod timing;
 mod tries;
 mod work;
 
@@ -21,6 +24,8 @@ pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReaso
 pub use pause::Pause;
 pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;
+pub use schedule::{KeptSchedule, LastFiring};
+pub use timing::Timing;
 pub use tries::{ExitCodes, MAX_BACKOFF, Position, Ready, Retries, Tries};
 pub use work::{
     After, Call, Conditions, Environment, Isolate, JobKind, Key, NewCallback, NotBefore, Program, Tie,

@@ -50,6 +50,8 @@ pub struct Answered {
 pub enum Verdict {
     /// The kernel has killed something of it because memory had run out.
     OomKill,
+    /// The kernel has killed it because it needed more memory than it may use, in bytes.
+    TooMuchMemory { limit: u64 },
     /// It has written more output than it may, in bytes; it was ended, unless it had ended by itself before
     /// that was noticed.
     TooMuchOutput { limit: u64 },

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use pool_proto::nouns::State;
+use pool_proto::nouns::{MemoryLimiter, State};
 
 use super::{Outcome, Process, ProcessId, StopReason};
 
@@ -129,6 +129,8 @@ pub struct Start {
     /// The attempt's first process, or the resident program that was called. None where nobody could tell:
     /// the command could not be executed, or its worker died before it could say so.
     pub process: Option<Process>,
+    /// What holds the attempt to its limit of memory, if it has one.
+    pub memory_limiter: Option<MemoryLimiter>,
     /// In microseconds since 1970, and since the boot.
     pub started_us: i64,
     pub since_boot_us: i64,

@@ -182,8 +182,8 @@ impl Shell {
 /// None for what the fleet has for itself.
 fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
     match report {
-        WorkerReport::Started { claim, process, started_us } => {
-            Some(core::Event::Started { slot, claim, process, started_us })
+        WorkerReport::Started { claim, process, started_us, memory_limiter } => {
+            Some(core::Event::Started { slot, claim, process, started_us, memory_limiter })
         }
         WorkerReport::Ended { claim, ended } => Some(core::Event::Ended { slot, claim, ended }),
         WorkerReport::GivenBack { claim } => Some(core::Event::GivenBack { slot, claim }),

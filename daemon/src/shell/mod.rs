@@ -141,15 +141,13 @@ impl Supervisor {
             }
 
             let inbox = &mut self.machines.inbox;
+            let mut clock_was_set = false;
             for event in &ready {
                 match event.token() {
                     LISTENER => self.shell.server.accept(&mut clients),
                     THREADS => {} // What they say is heard in every turn.
                     SIGNALS => self.shell.hear_signals(signals, inbox),
-                    WALL if self.shell.wall.was_set() => {
-                        inbox.push_back(turn::Input::Core(crate::core::Event::ClockSet));
-                    }
-                    WALL => {}
+                    WALL => clock_was_set |= self.shell.wall.was_set(),
                     ALARM => self.shell.alarm.rang(), // What is due is seen in every turn.
                     LIFELINE => {
                         if self.shell.hear_guardian(&mut clients)? {
@@ -164,6 +162,9 @@ impl Supervisor {
                         self.shell.hear_workers(inbox, |fleet, out| fleet.on_ready(token, is_open, out));
                     }
                 }
+            }
+            if clock_was_set {
+                self.machines.set_clock();
             }
             self.go_on(&mut clients);
         }
@@ -185,9 +186,7 @@ impl Supervisor {
         shell.server.accept_again(clients);
         shell.hear_clients(clients, &mut machines.inbox);
         shell.hear_files(&mut machines.inbox);
-        if machines.core.next_deadline().is_some_and(|at| at <= clock::now().monotonic) {
-            machines.inbox.push_back(turn::Input::Core(crate::core::Event::Tick));
-        }
+        machines.tick(clock::now());
 
         machines.turn(shell);
         shell.silent.clear();
@@ -208,10 +207,11 @@ impl Supervisor {
             return Ok(Some(Duration::ZERO));
         }
 
-        let now = clock::now().monotonic;
+        let moment = clock::now();
+        let now = moment.monotonic;
         let accept = shell.server.is_accept_stalled().then(|| now + ACCEPT_AGAIN);
         let overdue = shell.fleet.patience().map(|left| now + left);
-        let deadlines = [machines.core.next_deadline(), shell.service_manager.deadline(), overdue, accept];
+        let deadlines = [machines.next_deadline(moment), shell.service_manager.deadline(), overdue, accept];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return Ok(None) };
         shell.alarm.ring_by(now, deadline)?;
         // Rounded up, since a poll that ends a little early would only be done again.

@@ -224,6 +224,7 @@ fn large_bytes_of(reply: &Reply) -> usize {
         | Reply::Empty(_)
         | Reply::PoolsListed(_)
         | Reply::PoolRestarting(_)
+        | Reply::SchedulesListed(_)
         | Reply::Condition(_)
         | Reply::AbsentIds(_)
         | Reply::Happening(_)

@@ -39,7 +39,7 @@ use super::service_manager::ServiceManager;
 use super::turn::Machines;
 use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS, WALL};
 use crate::core::Core;
-use crate::desk::{AddedPools, Admission, Daemon, Desk, Rights};
+use crate::desk::{AddedPools, Admission, Daemon, Desk, Found, Rights};
 use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
 use crate::engine::{Boot, Chore, Engine, Restored};
 use crate::files::measurer::Measurer;
@@ -235,8 +235,9 @@ impl Cleared {
         let admission = Admission::new(account::own(nofile));
         let minimal = admission.minimal();
         let daemon_facts = daemon_facts(&options, now.wall_us, &recovery);
-        let desk =
-            Desk::new(daemon_facts, rights, admission, config.clone(), added, restored.pauses.clone(), now);
+        let (pauses, schedules) = (restored.pauses.clone(), restored.schedules.clone());
+        let found = Found { added, pauses, schedules };
+        let desk = Desk::new(daemon_facts, rights, admission, config.clone(), found, now);
         containment.configure(&config);
 
         let settings = config.settings(options.workers, &minimal);

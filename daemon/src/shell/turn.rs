@@ -16,6 +16,7 @@
 //! the same function over the same two machines; only what is [`Outside`] differs.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::core::{self, Core, Now};
 use crate::desk::{self, Desk};
@@ -69,6 +70,30 @@ impl Machines {
     /// Whether nothing is left to be looked at.
     pub fn is_idle(&self) -> bool {
         self.inbox.is_empty() && self.following.is_empty()
+    }
+
+    /// When one of them next has something to do, by the clock that never goes back.
+    pub fn next_deadline(&self, now: Now) -> Option<Duration> {
+        let until =
+            |due_us: i64| Duration::from_micros(due_us.saturating_sub(now.wall_us).try_into().unwrap_or(0));
+        let of_desk = self.desk.next_us().map(|due_us| now.monotonic.saturating_add(until(due_us)));
+        self.core.next_deadline().into_iter().chain(of_desk).min()
+    }
+
+    /// Tells those whose time has come.
+    pub fn tick(&mut self, now: Now) {
+        if self.core.next_deadline().is_some_and(|at| at <= now.monotonic) {
+            self.inbox.push_back(Input::Core(core::Event::Tick));
+        }
+        if self.desk.next_us().is_some_and(|due_us| due_us <= now.wall_us) {
+            self.inbox.push_back(Input::Desk(desk::Event::Tick));
+        }
+    }
+
+    /// The wall's clock was set.
+    pub fn set_clock(&mut self) {
+        self.inbox.push_back(Input::Core(core::Event::ClockSet));
+        self.inbox.push_back(Input::Desk(desk::Event::ClockSet));
     }
 
     /// Goes on until nothing is left to be looked at.
@@ -192,7 +217,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Listed { .. }
             | Answer::Line { .. }
             | Answer::Removed { .. }
-            | Answer::PoolSet { .. }
+            | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),
         ) => (None, Some(desk::Event::Answer(answer))),

@@ -10,7 +10,6 @@ use super::scenarios::{ended_as, submit_attached};
 use super::specs::{EXITED, SECOND, call, mixed, work};
 use super::workers::{Sent, begin, end_as, run_callback, sent_to};
 use super::world::World;
-use crate::core::Event;
 use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::engine::memory::Delivery;
 use crate::job::{Conditions, Exit, NewCallback, NotBefore, Retries, Unique, Work};
@@ -267,10 +266,10 @@ fn a_time_of_the_walls_clock_comes_when_that_clock_says_so() {
     submit(&mut world, job);
     // It is set forward, and back again, while poold runs.
     world.now.wall_us += 50_000_000;
-    world.handle(Event::ClockSet);
+    world.set_clock();
     world.settle();
     world.now.wall_us -= 30_000_000;
-    world.handle(Event::ClockSet);
+    world.set_clock();
     world.settle();
     pass(&mut world, 39 * SECOND);
     assert_eq!(world.state(1), State::Scheduled);

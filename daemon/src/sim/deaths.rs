@@ -100,6 +100,7 @@ fn reports_of_an_attempt_that_is_over_are_ignored() {
         claim: stale,
         process: Process { pid: ProcessId::new(1), start_ticks: None },
         started_us: 0,
+        memory_limiter: None,
     });
     world.handle(Event::Ended { slot: slot(0), claim: stale, ended: ended(EXITED) });
     world.settle();

@@ -244,9 +244,11 @@ impl Delayed {
     pub fn refuse_next(&mut self) {
         let request = match self.orders.front() {
             Some(Order::Change(Change::Insert(insertion))) => insertion.request,
-            Some(Order::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. })) => {
-                *request
-            }
+            Some(Order::Change(
+                Change::SetPool { request, .. }
+                | Change::SetPause { request, .. }
+                | Change::SetSchedules { request, .. },
+            )) => *request,
             _ => return,
         };
         self.orders.pop_front();

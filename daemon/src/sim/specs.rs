@@ -145,6 +145,7 @@ pub fn as_submitted(work: &Work) -> Job {
         env: Some(work.environment.variables.clone()),
         umask: Some(work.environment.umask),
         limits: Some(work.environment.limits.clone()),
+        set_limits: None,
         stdin: work.stdin.clone(),
         timeout_s: work.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: Some(work.kill_after.as_secs_f64()),

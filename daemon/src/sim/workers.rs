@@ -205,7 +205,13 @@ impl World {
             return; // Nobody tells of the start of a call.
         }
         let started_us = self.now.wall_us;
-        self.handle(Event::Started { slot, claim, process: process_of(pid), started_us });
+        self.handle(Event::Started {
+            slot,
+            claim,
+            process: process_of(pid),
+            started_us,
+            memory_limiter: None,
+        });
     }
 
     /// An attempt ends; it starts before, if it has not.

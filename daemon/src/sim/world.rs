@@ -19,7 +19,7 @@ use super::pauses::KnownPauses;
 use super::specs::settings;
 use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
-use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Rights};
+use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Found, Rights};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said};
 use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until};
@@ -168,8 +168,9 @@ impl World {
         let settings = self.settings_of(&config);
         self.starts += 1;
         let rights = Rights::new(super::clients::OWNER);
-        let pauses = restored.pauses.clone();
-        let desk = Desk::new(identity(self.starts), rights, admission, config, added, pauses, self.now);
+        let (pauses, schedules) = (restored.pauses.clone(), restored.schedules.clone());
+        let found = Found { added, pauses, schedules };
+        let desk = Desk::new(identity(self.starts), rights, admission, config, found, self.now);
         let (core, effects) = Core::restore(settings, restored, self.now);
 
         let mut machines = Machines::new(core, desk);
@@ -469,8 +470,22 @@ impl World {
         if self.next_deadline().is_some_and(|at| at <= self.now.monotonic) {
             self.handle(core::Event::Tick);
         }
+        self.look_at_schedules();
         let next = self.next_deadline().filter(|_| self.lives());
         assert!(next.is_none_or(|at| at > self.now.monotonic), "a deadline that has passed stands: {next:?}");
+    }
+
+    /// The wall's clock was set.
+    pub fn set_clock(&mut self) {
+        self.turn([Input::Core(core::Event::ClockSet), Input::Desk(desk::Event::ClockSet)]);
+    }
+
+    /// The times of schedules that have come.
+    pub fn look_at_schedules(&mut self) {
+        let now_us = self.now.wall_us;
+        if self.lives() && self.desk().next_us().is_some_and(|due_us| due_us <= now_us) {
+            self.turn([Input::Desk(desk::Event::Tick)]);
+        }
     }
 
     pub(super) fn next_pid(&mut self) -> ProcessId {

@@ -38,6 +38,10 @@
 //! retry_on_exit = "75,100-110" # only these codes are retried; or `no_retry_on_exit`: all but these
 //! max_output_bytes = 5000000
 //! isolate = "pid"             # each worker has a pid namespace of its own; or "none", the default
+//! mem = "2G"                  # limits of attempts, or of a warm pool's programs: memory, nice value,
+//! nice = 5                    # CPUs, and the resources of prlimit(1)
+//! cpus = "0-3"
+//! rlimit = { nofile = "1024:2048", core = 0 }
 //!
 //! [pool.square]               # a warm pool: each worker keeps a program running, which answers calls
 //! workers = 2
@@ -51,6 +55,21 @@
 //! max_age = "1d"
 //! max_rss_bytes = 1073741824
 //! durability = "none"         # calls are kept in memory only; or "disk", the default
+//!
+//! [schedule.backup]           # submitted again and again; `poolctl schedule add` does the same at run time
+//! cron = "0 3 * * *"          # or `every`, a duration
+//! time_zone = "Europe/Berlin" # of cron; the system's unless set
+//! overlap = "skip"            # while an earlier job has not ended; or "queue", "allow"
+//! missed = "run_once"         # what passed while poold was down; or "skip", "run_all"
+//! command = ["/usr/local/bin/backup", "--all"]
+//! pool = "default"
+//! cwd = "/srv"                # the user's home unless set
+//! env = { PATH = "/usr/bin:/bin" } # the whole environment; a minimal one unless set
+//! timeout = "2h"              # these as for `poolctl submit`
+//! retries = 2
+//! backoff = "1m"
+//! priority = -5
+//! on_failure = ["mail -s 'backup failed' root < $POOL_RESULT"]
 //! ```
 
 use std::collections::BTreeMap;
@@ -62,11 +81,14 @@ use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use pool_proto::OsText;
-use pool_proto::nouns::{DEFAULT_POOL, JobDurability, Limits, ReadyWhen};
+use pool_proto::methods::MAX_SCHEDULES;
+use pool_proto::nouns::{
+    DEFAULT_POOL, Job, JobDurability, Limit, Limits, Missed, Overlap, ReadyWhen, Schedule,
+};
 use serde::{Deserialize, Deserializer};
 
 use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
-use crate::job::{Environment, ExitCodes, Isolate, Program, Retries, Wear};
+use crate::job::{Environment, ExitCodes, Isolate, Program, Retries, Timing, Wear};
 
 /// A pool cannot have more workers than this.
 pub const MAX_WORKERS: u32 = 4096;
@@ -100,6 +122,7 @@ pub struct Config {
     pub callbacks: CallbacksConfig,
     pub history: HistoryConfig,
     pub pool: BTreeMap<String, PoolConfig>,
+    pub schedule: BTreeMap<String, ScheduleConfig>,
 }
 
 /// What outlives what.
@@ -171,6 +194,12 @@ pub struct PoolConfig {
     pub no_retry_on_exit: Option<String>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
+    #[serde(deserialize_with = "optional_bytes")]
+    pub mem: Option<u64>,
+    pub nice: Option<i32>,
+    pub cpus: Option<String>,
+    #[serde(deserialize_with = "resources")]
+    pub rlimit: Option<BTreeMap<String, Limit>>,
     /// The resident program of a warm pool; what follows is for it alone.
     pub command: Option<Vec<OsText>>,
     pub cwd: Option<OsText>,
@@ -184,6 +213,71 @@ pub struct PoolConfig {
     pub max_age: Option<Duration>,
     pub max_rss_bytes: Option<u64>,
     pub durability: Option<JobDurability>,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    #[serde(deserialize_with = "optional_duration")]
+    pub every: Option<Duration>,
+    pub cron: Option<String>,
+    pub time_zone: Option<String>,
+    pub overlap: Option<Overlap>,
+    pub missed: Option<Missed>,
+    pub command: Vec<OsText>,
+    pub pool: Option<String>,
+    pub cwd: Option<OsText>,
+    pub env: Option<BTreeMap<OsText, OsText>>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    pub retries: Option<u32>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub backoff: Option<Duration>,
+    pub priority: Option<i32>,
+    pub on_done: Option<Vec<OsText>>,
+    pub on_success: Option<Vec<OsText>>,
+    pub on_failure: Option<Vec<OsText>>,
+}
+
+impl ScheduleConfig {
+    /// As somebody would add it. `name`: its name.
+    pub fn schedule(&self, name: &str) -> Schedule {
+        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+        let this = self.clone();
+        Schedule {
+            name: name.to_owned(),
+            every_s: seconds(this.every),
+            cron: this.cron,
+            time_zone: this.time_zone,
+            overlap: this.overlap,
+            missed: this.missed,
+            job: Job {
+                argv: this.command,
+                pool: this.pool,
+                cwd: this.cwd,
+                env: this.env,
+                timeout_s: seconds(this.timeout),
+                retries: this.retries,
+                backoff_s: seconds(this.backoff),
+                priority: this.priority,
+                on_done: this.on_done,
+                on_success: this.on_success,
+                on_failure: this.on_failure,
+                ..Job::default()
+            },
+        }
+    }
+
+    /// What is wrong with it, if anything: the member at fault, and why. Its pool may come later.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        if self.command.first().is_none_or(OsText::is_empty) {
+            return Some(("command", "it is empty: name a program to run".to_owned()));
+        }
+        let timing = Timing::new(self.every, self.cron.as_deref(), self.time_zone.as_deref());
+        let (member, why) = timing.err()?;
+        Some((if member == "every_s" { "every" } else { member }, why))
+    }
 }
 
 impl PoolConfig {
@@ -236,12 +330,12 @@ pub const START_ATTEMPTS: u32 = 8;
 impl PoolConfig {
     /// The resident program, in a warm pool. `minimal`: the environment of those that name none.
     pub fn program(&self, minimal: &Arc<Environment>) -> Option<Arc<Program>> {
-        let environment = match &self.env {
-            Some(variables) => {
-                let limits = Limits::default();
-                Arc::new(Environment { variables: variables.clone(), umask: minimal.umask, limits })
-            }
-            None => minimal.clone(),
+        let limits = self.limits();
+        let environment = if self.env.is_none() && limits.is_empty() {
+            minimal.clone()
+        } else {
+            let variables = self.env.as_ref().unwrap_or(&minimal.variables).clone();
+            Arc::new(Environment { variables, umask: minimal.umask, limits })
         };
         Some(Arc::new(Program {
             command: self.command.clone()?,
@@ -256,6 +350,16 @@ impl PoolConfig {
                 max_rss_bytes: self.max_rss_bytes,
             },
         }))
+    }
+
+    /// The limits of its attempts, or of its programs.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            nice: self.nice,
+            cpus: self.cpus.clone(),
+            memory_bytes: self.mem,
+            resources: self.rlimit.clone(),
+        }
     }
 
     /// What is wrong with it, if anything: the member at fault, and why.
@@ -315,11 +419,16 @@ pub fn name_fault(name: &str) -> Option<String> {
             "a pool cannot be named {name:?}, which is where callbacks run: use another name"
         ));
     }
+    name_rule("a pool", name)
+}
+
+/// Why something cannot be named so, as a sentence. None if it can.
+pub fn name_rule(what: &str, name: &str) -> Option<String> {
     let is_good = !name.is_empty()
         && name.len() <= 128
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let rule =
-        || format!("a pool cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
+        || format!("{what} cannot be named {name:?}: use letters, digits, '-', '_' and '.', 128 at most");
     (!is_good).then(rule)
 }
 
@@ -348,6 +457,7 @@ impl Default for Config {
             callbacks: CallbacksConfig::default(),
             history: HistoryConfig::default(),
             pool: BTreeMap::new(),
+            schedule: BTreeMap::new(),
         }
     }
 }
@@ -399,6 +509,9 @@ impl Config {
             if let Some(why) = name_fault(name) {
                 bail!("{why}");
             }
+            if let Some(why) = pool.limits().fault() {
+                bail!("[pool.{name}] {why}");
+            }
             if let Some((member, why)) = pool.fault() {
                 bail!("[pool.{name}] {member}: {why}");
             }
@@ -410,6 +523,17 @@ impl Config {
             if pool.workers.is_none() && name != DEFAULT_POOL {
                 bail!("[pool.{name}] lacks `workers`, the number of its slots");
             }
+        }
+        for (name, schedule) in &config.schedule {
+            if let Some(why) = name_rule("a schedule", name) {
+                bail!("{why}");
+            }
+            if let Some((member, why)) = schedule.fault() {
+                bail!("[schedule.{name}] {member}: {why}");
+            }
+        }
+        if config.schedule.len() > MAX_SCHEDULES {
+            bail!("{MAX_SCHEDULES} schedules are the most");
         }
         if config.workers.is_some()
             && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some())
@@ -455,6 +579,11 @@ impl Config {
     /// The timeout of a pool's jobs that name none.
     pub fn timeout_of(&self, pool: &str) -> Option<Duration> {
         self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
+    }
+
+    /// The limits of a pool's attempts that say nothing else.
+    pub fn limits_of(&self, pool: &str) -> Limits {
+        self.pool.get(pool).map(PoolConfig::limits).unwrap_or_default()
     }
 
     /// Whether a pool's calls that do not say so are kept in memory alone.
@@ -534,6 +663,45 @@ fn optional_jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     jitter(deserializer).map(Some)
 }
 
+/// A number of bytes is text as on the command line, or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a number of bytes is a number above 0, or text like \"100M\", \"2G\"")]
+enum BytesValue {
+    Text(String),
+    Number(NonZeroU64),
+}
+
+fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match BytesValue::deserialize(deserializer)? {
+        BytesValue::Text(text) => {
+            pool_proto::text::parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+        }
+        BytesValue::Number(number) => Ok(Some(number.get())),
+    }
+}
+
+/// The limit of a resource is text as in prlimit(1), or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a limit is a number, or text like \"1024:2048\", \"unlimited\"")]
+enum LimitValue {
+    Text(String),
+    Number(u32),
+}
+
+fn resources<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, Limit>>, D::Error> {
+    let values = BTreeMap::<String, LimitValue>::deserialize(deserializer)?.into_iter();
+    let limits = values.map(|(name, value)| {
+        let limit = match value {
+            LimitValue::Text(text) => text.parse().map_err(serde::de::Error::custom)?,
+            LimitValue::Number(number) => Limit { soft: Some(number.into()), hard: Some(number.into()) },
+        };
+        Ok((name, limit))
+    });
+    limits.collect::<Result<_, _>>().map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,6 +728,15 @@ mod tests {
         assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
         assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
         assert_eq!(config.max_history_output_bytes(49_000_000_000), 875_000_000);
+        let limits = config.limits_of("build");
+        assert_eq!(
+            (limits.memory_bytes, limits.nice, limits.cpus.as_deref()),
+            (Some(2 << 30), Some(5), Some("0-3"))
+        );
+        let resources = limits.resources.as_ref().unwrap();
+        assert_eq!(resources["nofile"], Limit { soft: Some(1024), hard: Some(2048) });
+        assert_eq!(resources["core"], Limit { soft: Some(0), hard: Some(0) });
+        assert!(config.limits_of(DEFAULT_POOL).is_empty() && config.limits_of("nowhere").is_empty());
         assert_eq!(config.callbacks, CallbacksConfig::default());
         assert_eq!(config.history, HistoryConfig::default());
         let minimal = Arc::new(Environment::default());
@@ -593,6 +770,12 @@ mod tests {
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
             ("[pool.default]\nisolate = \"net\"", "net"),
+            ("[pool.default]\nmem = \"much\"", "number of bytes"),
+            ("[pool.default]\nmem = 0", "number of bytes"),
+            ("[pool.default]\nnice = 20", "no nice value"),
+            ("[pool.default]\ncpus = \"all\"", "no list of CPUs"),
+            ("[pool.default]\nrlimit = { files = 5 }", "no resource"),
+            ("[pool.default]\nrlimit = { nofile = \"5:\" }", "no limit"),
             ("[pool.default]\ncommand = [\"cat\"]", "name no pool"),
             ("[pool.a]\nworkers = 1\ncommand = []", "command: it is empty"),
             ("[pool.a]\nworkers = 1\nmax_calls = 5", "name its `command`"),

@@ -127,6 +127,7 @@ impl Worker {
             lenient: false,
             stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
             group: None,
+            address_space: None,
         };
         match self.spawn(&launch) {
             Ok(pid) => {

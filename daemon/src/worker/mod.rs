@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pool_proto::nouns::Usage;
+use pool_proto::nouns::{MemoryLimiter, Usage};
 use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
@@ -106,6 +106,7 @@ struct UntoldStart {
     claim: Claim,
     pid: ProcessId,
     started_us: i64,
+    memory_limiter: Option<MemoryLimiter>,
 }
 
 struct Worker {
@@ -117,6 +118,8 @@ struct Worker {
     spawner: Spawner,
     group: Option<SlotGroup>,
     environment: EnvironmentBlock,
+    /// What holds the process that was started last to its limit of memory, if it has one.
+    memory_limiter: Option<MemoryLimiter>,
     attempt: Option<RunningAttempt>,
     /// The start of the attempt has not been told.
     untold: Option<UntoldStart>,
@@ -179,6 +182,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
             .context("cannot prepare to start processes")?,
         group: equipment.group.and_then(|path| SlotGroup::open(&path).ok()),
         environment: EnvironmentBlock::default(),
+        memory_limiter: None,
         attempt: None,
         untold: None,
         ahead: None,
@@ -417,7 +421,8 @@ impl Worker {
         let start = Moment::now();
         match self.start(run, start) {
             Ok(attempt) => {
-                self.untold = Some(UntoldStart { claim, pid: attempt.pid, started_us: start.wall_us });
+                let (pid, started_us, memory_limiter) = (attempt.pid, start.wall_us, self.memory_limiter);
+                self.untold = Some(UntoldStart { claim, pid, started_us, memory_limiter });
                 self.attempt = Some(attempt);
                 Ok(true)
             }
@@ -438,6 +443,7 @@ impl Worker {
             lenient: run.lenient,
             stdio: files.stdio(),
             group: None,
+            address_space: None,
         };
         let spawned = self.spawn(&launch);
         self.environment = environment;
@@ -487,9 +493,16 @@ impl Worker {
         if self.group.as_ref().is_some_and(SlotGroup::is_frozen) {
             return Err(SpawnFailure { stage: Stage::Frozen, errno: Errno::EBUSY as i32 });
         }
+
+        let limit = launch.memory_bytes();
+        let is_in_group = self.group.as_mut().is_some_and(|group| group.limit_memory(limit));
+        let limiter = if is_in_group { MemoryLimiter::Cgroup } else { MemoryLimiter::AddressSpace };
+        self.memory_limiter = limit.map(|_| limiter);
+
         let group = self.group.as_ref().map(SlotGroup::spawn_group);
+        let address_space = limit.filter(|_| !is_in_group);
         // SAFETY: a worker has one thread, and `run` has blocked all signals.
-        unsafe { self.spawner.spawn(&Launch { group, ..*launch }) }
+        unsafe { self.spawner.spawn(&Launch { group, address_space, ..*launch }) }
     }
 
     /// Harm from outside: a worker has no log, its supervisor logs for it.
@@ -553,14 +566,10 @@ impl Worker {
         // result, the supervisor knows.
         let exit = exit.unwrap_or(Exit::Signal { signal: Signal::SIGKILL as i32, core: false });
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
-        let ran_out = self.group.as_mut().is_some_and(|group| group.settle(&mut attempt.usage));
+        let ran_out = self.group.as_mut().and_then(|group| group.settle(&mut attempt.usage));
         // An attempt that was faster than the watch is judged by the same limit.
         let too_much = self.output_watch.end(stdout_bytes.saturating_add(stderr_bytes));
-        let verdict = if ran_out {
-            Some(Verdict::OomKill)
-        } else {
-            too_much.map(|limit| Verdict::TooMuchOutput { limit })
-        };
+        let verdict = ran_out.or_else(|| too_much.map(|limit| Verdict::TooMuchOutput { limit }));
 
         let has_output = stdout_bytes > 0 || stderr_bytes > 0;
         let disk_bytes = if has_output { attempt.files.disk_bytes() } else { 0 };
@@ -668,7 +677,8 @@ impl Worker {
 impl UntoldStart {
     fn report(&self, start_ticks: Option<u64>) -> WorkerReport {
         let process = Process { pid: self.pid, start_ticks };
-        WorkerReport::Started { claim: self.claim, process, started_us: self.started_us }
+        let Self { claim, started_us, memory_limiter, .. } = *self;
+        WorkerReport::Started { claim, process, started_us, memory_limiter }
     }
 }
 

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pool_proto::OsText;
+use pool_proto::nouns::MemoryLimiter;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
@@ -31,7 +32,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -126,7 +127,13 @@ pub enum WorkerReport {
     /// Somebody has done harm to the slot from outside, and what the worker has done about it, as a sentence.
     Noticed { what: String },
     /// The attempt's command has been executed.
-    Started { claim: Claim, process: Process, started_us: i64 },
+    Started {
+        claim: Claim,
+        process: Process,
+        started_us: i64,
+        /// What holds it to its limit of memory, if it has one.
+        memory_limiter: Option<MemoryLimiter>,
+    },
     /// The attempt is over, and nothing that it started is left, but for what was told as stuck.
     Ended { claim: Claim, ended: Ended },
     /// The attempt was not begun with, and is not in this worker's hands any more.

@@ -11,6 +11,7 @@ pub mod backup;
 pub mod events;
 pub mod list;
 pub mod pool;
+pub mod schedule;
 pub mod service;
 pub mod signal;
 pub mod status;
@@ -36,6 +37,9 @@ pub use list::{
     Why,
 };
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused};
+pub use schedule::{
+    AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
+};
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Remove, Retry, Signal};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
@@ -80,6 +84,11 @@ table::methods! {
     RemovePool(RemovePool)      -> Empty;
     RestartPool(RestartPool)    -> PoolRestarting;
     SetPaused(SetPaused)        -> Empty;
+    AddSchedule(Box<AddSchedule>) -> Empty;
+    Schedules(Schedules)        -> SchedulesListed, long;
+    SetSchedulesPaused(SetSchedulesPaused) -> Empty;
+    RunSchedule(RunSchedule)    -> Progress;
+    RemoveSchedules(RemoveSchedules) -> Empty;
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
     Why(Why)                    -> Explained, long;
@@ -104,6 +113,7 @@ table::replies! {
     Empty(Empty),
     PoolsListed(PoolsListed),
     PoolRestarting(PoolRestarting),
+    SchedulesListed(SchedulesListed),
     Condition(Box<Condition>),
     AbsentIds(AbsentIds),
     Explained(Explained),

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod pool;
 pub mod progress;
 pub mod record;
+pub mod schedule;
 pub mod state;
 
 pub use condition::{Condition, Ending, Incident, Stuck, Swept};
@@ -16,8 +17,9 @@ pub use happening::{Happening, HappeningKind};
 pub use job::{
     DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT,
 };
-pub use limits::{Limit, Limits};
+pub use limits::{Limit, Limits, MemoryLimiter};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};
-pub use record::{Brief, CallProgress, Callback, On, OutputFile, Record, SCHEMA, Usage};
+pub use record::{Brief, CallProgress, Callback, MemoryLimit, On, OutputFile, Record, SCHEMA, Usage};
+pub use schedule::{Firing, Missed, Overlap, Schedule, ScheduleState};
 pub use state::{ResultKind, State};

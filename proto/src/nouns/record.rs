@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::{Dependency, OnCrash};
+use super::limits::MemoryLimiter;
 use super::state::{ResultKind, State};
 use crate::os_text::OsText;
 use crate::wire::json::Json;
@@ -71,6 +72,8 @@ pub struct Record {
     pub due_at: Option<String>,
     #[serde(default)]
     pub deadline_at: Option<String>,
+    #[serde(default)]
+    pub memory_limit: Option<MemoryLimit>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     #[serde(default)]
@@ -87,6 +90,14 @@ pub struct Usage {
     pub max_rss_bytes: u64,
     #[serde(default)]
     pub memory_peak_bytes: Option<u64>,
+}
+
+/// How much memory a job may use, and what holds it to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct MemoryLimit {
+    pub bytes: u64,
+    pub by: Option<MemoryLimiter>,
 }
 
 /// The file that holds the output of the latest attempt.

@@ -100,6 +100,11 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::RemovePool(remove) => of(remove),
         Request::RestartPool(restart) => of(restart),
         Request::SetPaused(paused) => of(paused),
+        Request::AddSchedule(add) => of(&**add),
+        Request::Schedules(asked) => of(asked),
+        Request::SetSchedulesPaused(paused) => of(paused),
+        Request::RunSchedule(run) => of(run),
+        Request::RemoveSchedules(remove) => of(remove),
         Request::Absent(absent) => of(absent),
         Request::Why(why) => of(why),
         Request::Events(events) => of(events),
@@ -302,7 +307,7 @@ fn run(work: Arc<Work>, config: &Config) {
 
     let (slot, claim) = effects.iter().find_map(handed_out).expect("a slot is idle");
     let process = Process { pid: ProcessId::new(1000), start_ticks: None };
-    core.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us });
+    core.handle(now, Event::Started { slot, claim, process, started_us: now.wall_us, memory_limiter: None });
     core.handle(now, Event::Stop);
     while let Some(at) = core.next_deadline() {
         now.monotonic = at;

@@ -1,6 +1,8 @@
-//! Where the items come from: the command line, a file or stdin. A file is read only as far as items are
-//! needed.
+//! The items, one after the other: values of the command line, or lines of a file or of stdin, which is read
+//! only as far as items are needed. With several sources, each combination of their values is an item: the
+//! last source goes round first, and only the first source is read as it is needed.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pool_proto::OsText;
+use regex::bytes::Regex;
 
 /// The number of bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
@@ -18,9 +22,39 @@ const CHUNK: usize = 64 * 1024;
 pub struct Item {
     /// The place of the item, counted from 1.
     pub number: u64,
-    /// The text of the item.
-    pub text: OsText,
+    /// The values of the item, at least one: as many as there are sources, or columns.
+    pub values: Vec<OsText>,
 }
+
+impl Item {
+    /// The item as people see it: its values, separated by spaces.
+    pub fn text(&self) -> Cow<'_, OsText> {
+        self.joined(" ")
+    }
+
+    /// The text that tells the item from others.
+    pub fn identity(&self) -> Cow<'_, OsText> {
+        self.joined("\0")
+    }
+
+    /// The number of bytes of all values.
+    pub fn len(&self) -> usize {
+        self.values.iter().map(OsText::len).sum()
+    }
+
+    fn joined(&self, separator: &str) -> Cow<'_, OsText> {
+        match &self.values[..] {
+            [value] => Cow::Borrowed(value),
+            values => {
+                let bytes: Vec<Cow<'_, [u8]>> = values.iter().map(OsText::to_bytes).collect();
+                Cow::Owned(OsText::from_bytes(&bytes.join(separator.as_bytes())))
+            }
+        }
+    }
+}
+
+/// What one source, or several that are linked, give at a time: a value of each.
+pub type Values = Vec<OsText>;
 
 /// What can be taken now.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,13 +68,21 @@ pub enum NextItem {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Items {
-    source: Source,
+    first: Source,
+    /// The other sources. All that they give is known.
+    others: Vec<Vec<Values>>,
+    /// The number of combinations of the other sources.
+    combinations: u64,
+    /// What of the first source is combined with the others, and the next combination.
+    current: Option<(Values, u64)>,
+    /// Splits values into columns.
+    column_separator: Option<Regex>,
     count: u64,
 }
 
 #[derive(Debug)]
 enum Source {
-    Given(std::vec::IntoIter<OsText>),
+    Given(std::vec::IntoIter<Values>),
     Read(Reader),
 }
 
@@ -59,8 +101,8 @@ struct Reader {
 
 impl Items {
     /// Items of the command line.
-    pub fn given(items: Vec<OsText>) -> Self {
-        Self { source: Source::Given(items.into_iter()), count: 0 }
+    pub fn given(values: Vec<Values>) -> Self {
+        Self::of(Source::Given(values.into_iter()))
     }
 
     /// Items of a file. No path and `-` stand for stdin.
@@ -80,27 +122,110 @@ impl Items {
         };
         let reader =
             Reader { file, name, separator, buffer: Vec::new(), start: 0, searched: 0, is_over: false };
-        Ok(Self { source: Source::Read(reader), count: 0 })
+        Ok(Self::of(Source::Read(reader)))
+    }
+
+    fn of(first: Source) -> Self {
+        let (others, current, column_separator) = (Vec::new(), None, None);
+        Self { first, others, combinations: 1, current, column_separator, count: 0 }
+    }
+
+    /// The items combined with what other sources give. None if nobody could count the combinations.
+    pub fn combined(mut self, others: Vec<Vec<Values>>) -> Option<Self> {
+        let count = |product: u64, other: &Vec<Values>| product.checked_mul(other.len() as u64);
+        self.combinations = others.iter().try_fold(1, count)?;
+        self.others = others;
+        Some(self)
+    }
+
+    /// The items with each value split into columns.
+    pub fn split(self, column_separator: Regex) -> Self {
+        Self { column_separator: Some(column_separator), ..self }
+    }
+
+    /// The items in random order, all of them read.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn shuffled(mut self) -> anyhow::Result<Self> {
+        let mut values = Vec::new();
+        while let Some(item) = self.wait_next()? {
+            values.push(item.values);
+        }
+        fastrand::shuffle(&mut values);
+        Ok(Self::given(values))
     }
 
     /// The next item, if it has come. Never blocks.
     pub fn next(&mut self) -> NextItem {
-        let text = match &mut self.source {
-            Source::Given(items) => items.next(),
-            Source::Read(reader) => match reader.cut().map(OsText::from_bytes) {
-                None if !reader.is_over => return NextItem::Later,
-                item => item,
+        let (current, combination) = match self.current.take() {
+            Some(current) => current,
+            None if self.combinations == 0 => return NextItem::End,
+            None => match self.first.next() {
+                Some(Some(values)) => (values, 0),
+                Some(None) => return NextItem::End,
+                None => return NextItem::Later,
             },
         };
-        let Some(text) = text else { return NextItem::End };
 
+        // The combination is a number, and each of the other sources a digit of it, the last source the last.
+        let (mut digits, mut rest) = (Vec::with_capacity(self.others.len()), combination);
+        for other in self.others.iter().rev() {
+            let base = other.len() as u64;
+            digits.push(&other[(rest % base) as usize]);
+            rest /= base;
+        }
+        let others = digits.into_iter().rev().flatten().cloned();
+
+        let is_last = combination + 1 == self.combinations;
+        let (current, kept) = if is_last { (current, None) } else { (current.clone(), Some(current)) };
+        let mut values = current;
+        values.extend(others);
+        self.current = kept.map(|kept| (kept, combination + 1));
+
+        if let Some(separator) = &self.column_separator {
+            values = values.iter().flat_map(|value| columns(value, separator)).collect();
+        }
         self.count += 1;
-        NextItem::Item(Item { number: self.count, text })
+        NextItem::Item(Item { number: self.count, values })
+    }
+
+    /// The next item, waited for. None at the end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn wait_next(&mut self) -> anyhow::Result<Option<Item>> {
+        loop {
+            match self.next() {
+                NextItem::Item(item) => return Ok(Some(item)),
+                NextItem::End => return Ok(None),
+                NextItem::Later => {
+                    // Another process may have made our stdin non-blocking.
+                    if let Some(fd) = self.readable() {
+                        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::NONE)
+                            .context("cannot wait for items")?;
+                    }
+                    self.fill()?;
+                }
+            }
+        }
+    }
+
+    /// All that the source gives, waited for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn all_values(mut self) -> anyhow::Result<Vec<OsText>> {
+        let mut all = Vec::new();
+        while let Some(item) = self.wait_next()? {
+            all.extend(item.values);
+        }
+        Ok(all)
     }
 
     /// The descriptor that becomes readable when more items may come.
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
-        match &self.source {
+        match &self.first {
             Source::Read(reader) if !reader.is_over => Some(reader.file.as_fd()),
             Source::Read(_) | Source::Given(_) => None,
         }
@@ -111,7 +236,7 @@ impl Items {
     /// # Errors
     /// Those of read(2).
     pub fn fill(&mut self) -> anyhow::Result<()> {
-        let Source::Read(reader) = &mut self.source else { return Ok(()) };
+        let Source::Read(reader) = &mut self.first else { return Ok(()) };
         reader.fill().with_context(|| format!("cannot read {}", reader.name))
     }
 
@@ -120,13 +245,32 @@ impl Items {
         self.count
     }
 
-    /// The number of all items, if it can be known without waiting for them.
+    /// The number of all items, if it can be known without waiting for them. Asked before the first is taken.
     pub fn total(&self) -> Option<u64> {
-        match &self.source {
-            Source::Given(items) => Some(self.count + items.len() as u64),
+        let total = match &self.first {
+            Source::Given(items) => Some(items.len() as u64),
             Source::Read(reader) => reader.total().ok().flatten(),
+        };
+        total?.checked_mul(self.combinations)
+    }
+}
+
+impl Source {
+    /// What comes next: nothing more at the end. None if it has not come yet.
+    fn next(&mut self) -> Option<Option<Values>> {
+        match self {
+            Self::Given(values) => Some(values.next()),
+            Self::Read(reader) => match reader.cut().map(OsText::from_bytes) {
+                None if !reader.is_over => None,
+                value => Some(value.map(|value| vec![value])),
+            },
         }
     }
+}
+
+/// The columns of a value, empty ones included.
+fn columns(value: &OsText, separator: &Regex) -> Vec<OsText> {
+    separator.split(&value.to_bytes()).map(OsText::from_bytes).collect()
 }
 
 impl Reader {
@@ -197,20 +341,21 @@ impl Reader {
 mod tests {
     use std::io::Write;
 
+    use super::super::options::parse_column_separator;
     use super::*;
 
     fn texts(items: &mut Items) -> Vec<OsText> {
         let mut texts = Vec::new();
-        loop {
-            match items.next() {
-                NextItem::Item(item) => {
-                    texts.push(item.text);
-                    assert_eq!(item.number, texts.len() as u64);
-                }
-                NextItem::Later => items.fill().unwrap(),
-                NextItem::End => return texts,
-            }
+        while let Some(item) = items.wait_next().unwrap() {
+            texts.push(item.text().into_owned());
+            assert_eq!(item.number, texts.len() as u64);
         }
+        texts
+    }
+
+    /// What a source gives that has these values.
+    fn source(values: &[&str]) -> Vec<Values> {
+        values.iter().map(|&value| vec![value.into()]).collect()
     }
 
     fn read(bytes: &[u8], separator: u8) -> Vec<OsText> {
@@ -227,7 +372,7 @@ mod tests {
             searched: 0,
             is_over: false,
         };
-        let texts = texts(&mut Items { source: Source::Read(reader), count: 0 });
+        let texts = texts(&mut Items::of(Source::Read(reader)));
         writer.join().unwrap().unwrap();
         texts
     }
@@ -244,5 +389,57 @@ mod tests {
         assert_eq!(read(many.join("\n").as_bytes(), b'\n'), wanted);
         let long = "x".repeat(3 * CHUNK);
         assert_eq!(read(format!("{long}\n{long}").as_bytes(), b'\n'), [long.as_str(), &long]);
+    }
+
+    #[test]
+    fn every_combination_of_several_sources_is_an_item() {
+        let combined = |others: Vec<Vec<Values>>| {
+            let items = Items::given(source(&["a", "b"])).combined(others).unwrap();
+            let (total, texts) = (items.total().unwrap(), texts(&mut { items }));
+            assert_eq!(total, texts.len() as u64);
+            texts
+        };
+        assert_eq!(combined(vec![]), ["a", "b"]);
+        assert_eq!(combined(vec![source(&["1", "2"])]), ["a 1", "a 2", "b 1", "b 2"]);
+        assert_eq!(
+            combined(vec![source(&["1", "2"]), source(&["x", "y"])])[..5],
+            ["a 1 x", "a 1 y", "a 2 x", "a 2 y", "b 1 x"]
+        );
+        assert!(combined(vec![source(&["1"]), vec![]]).is_empty());
+        assert_eq!(combined(vec![vec![vec!["1".into(), "x".into()]]]), ["a 1 x", "b 1 x"]);
+        let wide = vec![source(&["1"; 1 << 16]); 4];
+        assert!(Items::given(source(&["a"])).combined(wide).is_none());
+    }
+
+    #[test]
+    fn values_are_split_into_columns() {
+        let split = |value: &[u8], separator: &str| {
+            let regex = parse_column_separator(separator).unwrap();
+            let mut items = Items::given(vec![vec![OsText::from_bytes(value)]]).split(regex);
+            items.wait_next().unwrap().unwrap().values
+        };
+        assert_eq!(split(b"a,b,,c", ","), ["a", "b", "", "c"]);
+        assert_eq!(split(b"a  b c", r"\s+"), ["a", "b", "c"]);
+        assert_eq!(split(b"alone", r"\t"), ["alone"]);
+        assert_eq!(split(b"", ","), [""]);
+        assert_eq!(split(b"\xff\tx", r"\t"), [OsText::from_bytes(b"\xff"), "x".into()]);
+    }
+
+    #[test]
+    fn shuffled_items_are_the_same_items() {
+        let values: Vec<String> = (0..100).map(|number| format!("{number:02}")).collect();
+        let given = || Items::given(values.iter().map(|value| vec![value.as_str().into()]).collect());
+        let mut shuffled = texts(&mut given().shuffled().unwrap());
+        assert_ne!(shuffled, texts(&mut given()));
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, texts(&mut given()));
+    }
+
+    #[test]
+    fn items_are_told_from_others_by_their_values() {
+        let item = |values: &[&str]| Item { number: 1, values: values.iter().map(|&it| it.into()).collect() };
+        assert_eq!(item(&["a b", "c"]).text(), item(&["a", "b c"]).text());
+        assert_ne!(item(&["a b", "c"]).identity(), item(&["a", "b c"]).identity());
+        assert_eq!((item(&["a"]).identity().into_owned(), item(&["ab", "c"]).len()), ("a".into(), 3));
     }
 }

@@ -150,7 +150,7 @@ impl EndedItem {
 
     /// Which item failed and how, in a few words.
     pub fn summary(&self) -> String {
-        let item = printable(&self.item.text.to_string(), SHOWN);
+        let item = printable(&self.item.text().to_string(), SHOWN);
         match &self.end {
             Returned::Command { record, .. } => {
                 format!("job {} ({item}), {}", record.id, outcome::summary(record))
@@ -175,7 +175,7 @@ impl EndedItem {
             Returned::Call(brief) => Some(format!(
                 "job {} ({}): {}",
                 brief.id,
-                printable(&self.item.text.to_string(), SHOWN),
+                printable(&self.item.text().to_string(), SHOWN),
                 why(brief)
             )),
             Returned::Unfit(why) => Some(why.clone()),

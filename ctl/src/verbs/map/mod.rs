@@ -25,12 +25,15 @@ mod batch;
 mod errands;
 mod halt;
 mod items;
+mod joblog;
 mod lane;
 mod options;
+mod places;
 mod results;
 mod resume;
 mod signals;
 mod single;
+mod sources;
 mod stop;
 mod template;
 mod window;
@@ -47,23 +50,27 @@ use pool_proto::{ClientError, Refusal, State};
 
 use self::halt::{Tally, Urgency};
 use self::items::{Items, NextItem};
+use self::joblog::JobLog;
 use self::lane::{EndedItem, LaneEvent, Load, Returned};
+use self::options::Asked;
 use self::results::{Results, Style};
 use self::resume::{Occurrences, Resume};
 use self::signals::Signals;
 use self::stop::Stop;
 use self::template::Template;
-use self::window::Window;
+use self::window::{Room, Window};
 use super::Context;
 use crate::compose::job::job_of;
 use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
 use crate::link::session::Turn;
+use crate::tell::shell::command_line;
 use crate::term::bar::Bar;
+use crate::term::json;
 use crate::term::obstacles::Obstacles;
 use crate::term::printer::Printing;
 use crate::term::stream::Stream;
-use crate::term::text::{CANNOT_WRITE, Untold, say};
+use crate::term::text::{self, CANNOT_WRITE, Untold, say};
 
 pub use self::options::MapOptions;
 
@@ -76,7 +83,7 @@ impl MapOptions {
     /// # Errors
     /// When items cannot be read, jobs are not accepted, or output cannot be written.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        let (command, items) = self.split()?;
+        let Asked { command, items, values } = self.asked()?;
         let mut job = job_of(&self.job, command)?;
         if let Some([pool, method]) = self.call.as_deref() {
             job.pool = Some(pool.clone());
@@ -88,17 +95,22 @@ impl MapOptions {
         // The jobs of a map that can be resumed go on when poolctl dies.
         let on_disconnect = if resume.is_some() { OnDisconnect::Detach } else { OnDisconnect::Cancel };
 
-        let template = Template::new(job, resume);
+        let template = Template::new(job, resume, values);
+        if self.dry_run {
+            return dry_run(&template, items, context.as_json);
+        }
 
         let bar = if self.bar { Bar::on_stderr(items.total()) } else { Bar::hidden() };
         let stop = Stop::new(&context.link, template.is_call());
         let style = Style { keep_order: self.keep_order, tag: self.tag, json: context.as_json };
+        let window = Window::open(&context.link, template, on_disconnect, self.pace())?;
         let map = Map {
-            window: Window::open(&context.link, template, on_disconnect)?,
+            window,
             items: Some(items),
             occurrences,
             results: Results::new(style),
             tally: Tally::new(self.halt()),
+            joblog: self.joblog.as_deref().map(JobLog::open).transpose()?,
             bar,
             signals: Signals::noted()?,
             stop,
@@ -109,6 +121,34 @@ impl MapOptions {
     }
 }
 
+/// Prints the command of each item instead of running it. No poold is asked.
+fn dry_run(template: &Template, mut items: Items, as_json: bool) -> anyhow::Result<ExitReason> {
+    let mut exit = ExitReason::Success;
+    while let Some(item) = items.wait_next()? {
+        if let Some(fault) = template.fault(&item) {
+            say(fault);
+            exit = ExitReason::Unwell;
+        } else if as_json {
+            json::print(&template.described(item))?;
+        } else {
+            text::print(&format!("{}\n", command_line(&template.as_command(&item))))?;
+        }
+    }
+    Ok(exit)
+}
+
+/// What the loop waits for besides the jobs in flight.
+struct Wants {
+    /// Items that have not come yet.
+    items: bool,
+    /// When the next item may be submitted.
+    due: Deadline,
+}
+
+impl Wants {
+    const NOTHING: Self = Self { items: false, due: Deadline::NEVER };
+}
+
 struct Map<'a> {
     window: Window<'a>,
     /// None when all items have been taken.
@@ -117,6 +157,7 @@ struct Map<'a> {
     occurrences: Option<Occurrences>,
     results: Results,
     tally: Tally,
+    joblog: Option<JobLog>,
     bar: Bar,
     signals: Signals,
     stop: Stop,
@@ -128,7 +169,7 @@ struct Map<'a> {
 impl Map<'_> {
     fn run(mut self, fail_count: bool) -> anyhow::Result<ExitReason> {
         loop {
-            let wants_items = self.submit()?;
+            let wants = self.submit()?;
             let blocked = self.print();
 
             let is_over = self.items.is_none() && !self.window.has_refused();
@@ -142,7 +183,7 @@ impl Map<'_> {
                 }
             }
 
-            self.wait(wants_items, blocked)?;
+            self.wait(&wants, blocked)?;
         }
 
         self.bar.finish();
@@ -163,23 +204,27 @@ impl Map<'_> {
         Ok(if exit.is_success() && self.results.has_unshown() { ExitReason::Untold } else { exit })
     }
 
-    /// Submits as many items as there is room for. True if there is room for items that have not come yet.
-    fn submit(&mut self) -> anyhow::Result<bool> {
-        let wants_items = self.gather()?;
+    /// Submits as many items as there is room for.
+    fn submit(&mut self) -> anyhow::Result<Wants> {
+        let wants = self.gather()?;
         // Items that have come do not wait for items that may come.
         self.window.flush()?;
-        Ok(wants_items)
+        Ok(wants)
     }
 
-    fn gather(&mut self) -> anyhow::Result<bool> {
-        while !self.stop.is_stopping()
-            && self.window.has_room(self.tally.left_to_halt())
-            && self.results.has_room()
-        {
+    fn gather(&mut self) -> anyhow::Result<Wants> {
+        while !self.stop.is_stopping() && self.results.has_room() {
+            match self.window.room(self.tally.left_to_halt()) {
+                Room::Now => {}
+                Room::At(due) if self.items.is_some() || self.window.has_refused() => {
+                    return Ok(Wants { due: Deadline::at(due), ..Wants::NOTHING });
+                }
+                Room::At(_) | Room::None => break,
+            }
             if self.window.resubmit()? {
                 continue;
             }
-            let Some(items) = &mut self.items else { return Ok(false) };
+            let Some(items) = &mut self.items else { break };
             let template = self.window.template();
             match items.next() {
                 NextItem::Item(item) => {
@@ -188,18 +233,18 @@ impl Map<'_> {
                         self.on_ended(EndedItem { item, existing: false, end: Returned::Unfit(fault) });
                         continue;
                     }
-                    let occurrence =
-                        self.occurrences.as_mut().map_or(0, |occurrences| occurrences.next(&item.text));
+                    let next = |occurrences: &mut Occurrences| occurrences.next(&item.identity());
+                    let occurrence = self.occurrences.as_mut().map_or(0, next);
                     self.window.submit(Load { item, occurrence })?;
                 }
-                NextItem::Later => return Ok(true),
+                NextItem::Later => return Ok(Wants { items: true, ..Wants::NOTHING }),
                 NextItem::End => {
                     self.bar.set_total(items.taken());
                     self.items = None;
                 }
             }
         }
-        Ok(false)
+        Ok(Wants::NOTHING)
     }
 
     /// Prints as much as the streams take. Returns the stream whose reader has to be waited for.
@@ -225,12 +270,12 @@ impl Map<'_> {
     }
 
     /// Waits until something has happened, and then acts on it.
-    fn wait(&mut self, wants_items: bool, blocked: Option<Stream>) -> anyhow::Result<()> {
+    fn wait(&mut self, wants: &Wants, blocked: Option<Stream>) -> anyhow::Result<()> {
         let lanes = self.window.busy();
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let output = |target| if blocked == Some(target) { PollFlags::POLLOUT } else { PollFlags::empty() };
 
-        let items = self.items.as_ref().filter(|_| wants_items).and_then(Items::readable);
+        let items = self.items.as_ref().filter(|_| wants.items).and_then(Items::readable);
 
         // Even without flags, poll(2) tells when the reader of stdout has gone.
         let mut fds = vec![
@@ -245,7 +290,7 @@ impl Map<'_> {
 
         // While poold is away, the lanes look for it from time to time. Signals, items and output go on
         // meanwhile.
-        let due = self.window.due().or(Deadline::at_some(self.obstacles.due()));
+        let due = self.window.due().or(Deadline::at_some(self.obstacles.due())).or(wants.due);
         let tick = if self.bar.is_shown() { Deadline::after(TICK) } else { Deadline::NEVER };
         match poll(&mut fds, due.or(tick).poll_timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -324,7 +369,13 @@ impl Map<'_> {
             return;
         }
         let is_ours = self.stop.is_canceling() && ended.state() == State::Canceled;
-        let remark = ended.remark(&self.window.template().argv(&ended.item)).filter(|_| !is_ours);
+        let argv = self.window.template().argv(&ended.item);
+        if let Some(Err(error)) = self.joblog.as_mut().map(|log| log.add(&ended, &argv)) {
+            self.joblog = None;
+            self.fail(Untold::new(error, "jobs have run: `poolctl ls` lists them").into());
+        }
+
+        let remark = ended.remark(&argv).filter(|_| !is_ours);
         let enough = if is_ours { None } else { self.tally.count(&ended) };
 
         self.bar.update(self.tally.done(), self.tally.failed());

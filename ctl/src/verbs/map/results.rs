@@ -132,8 +132,9 @@ impl Results {
             return Ok(pieces);
         }
 
-        let text = ended.item.text;
-        let tag = |target| self.style.tag.then(|| [&shown_on(target, &text), b"\t".as_slice()].concat());
+        let item = ended.item;
+        let tag =
+            |target| self.style.tag.then(|| [&shown_on(target, &item.text()), b"\t".as_slice()].concat());
 
         match ended.end {
             Returned::Command { record, files: Some((stdout, stderr)) } => {

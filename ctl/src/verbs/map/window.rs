@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool_proto::methods::Pools;
@@ -38,6 +39,24 @@ const MORE_LANES: usize = 8;
 const BATCH_BYTES: usize = 1 << 20;
 const BYTES_IN_FLIGHT: usize = 64 << 20;
 
+/// How fast jobs are submitted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    /// The most that are in flight, and so the most that run.
+    pub at_a_time: Option<usize>,
+    /// The least time from one submission to the next.
+    pub delay: Duration,
+}
+
+/// Whether one more job may be submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Now,
+    At(Instant),
+    /// Not before one of those in flight has ended.
+    None,
+}
+
 /// See the module's description.
 pub struct Window<'a> {
     link: &'a Link,
@@ -63,6 +82,9 @@ pub struct Window<'a> {
     /// The number of jobs at which the window is filled again (see [`LOW`]).
     low: usize,
     is_filling: bool,
+    /// The least time from one submission to the next, and when that is over.
+    delay: Duration,
+    next_at: Option<Instant>,
     /// What poold has refused for now.
     again: VecDeque<Load>,
 }
@@ -72,17 +94,31 @@ impl<'a> Window<'a> {
     ///
     /// # Errors
     /// When there is no poold.
-    pub fn open(link: &'a Link, template: Template, on_disconnect: OnDisconnect) -> anyhow::Result<Self> {
+    pub fn open(
+        link: &'a Link,
+        template: Template,
+        on_disconnect: OnDisconnect,
+        pace: Pace,
+    ) -> anyhow::Result<Self> {
         let mut client = link.connect()?;
 
         // If the pool does not exist, poold refuses the first job.
         let slots =
             slots(&mut client, template.common().pool.as_deref().unwrap_or(DEFAULT_POOL))?.unwrap_or(1);
 
+        // What is in flight may run. A job that is submitted ahead of a free slot would start right after
+        // another one, without the delay.
+        let most = pace.at_a_time.unwrap_or(usize::MAX);
+        let most = if pace.delay.is_zero() { most } else { most.min(slots.max(1)) };
+
         let (size, low, max_lanes, batch) = if template.is_call() {
-            (CALLS.max(slots * PER_SLOT), usize::MAX, slots + MORE_LANES, CALLS_OF_BATCH)
+            let (size, max_lanes) = (CALLS.max(slots * PER_SLOT).min(most), slots + MORE_LANES);
+            // A lane takes the next calls when all that it has have ended, so few calls go on many lanes.
+            let batch =
+                if size < CALLS { (size / max_lanes).clamp(1, CALLS_OF_BATCH) } else { CALLS_OF_BATCH };
+            (size, usize::MAX, max_lanes, batch)
         } else {
-            let size = (slots * PER_SLOT + ON_THE_WAY).min(affordable());
+            let size = (slots * PER_SLOT + ON_THE_WAY).min(affordable()).min(most);
             (size, slots + slots / 2 + LOW, size, 1)
         };
 
@@ -103,6 +139,8 @@ impl<'a> Window<'a> {
             full_size: size,
             low,
             is_filling: true,
+            delay: pace.delay,
+            next_at: None,
             again: VecDeque::new(),
         };
 
@@ -119,12 +157,12 @@ impl<'a> Window<'a> {
         self.lanes.len() - 1
     }
 
-    /// Whether one more job may be submitted. `left`: so many ends may be enough for the map to halt. Then jobs
-    /// are submitted ahead of those that run only as far as the jobs before them cannot be enough.
-    pub fn has_room(&mut self, left: Option<u64>) -> bool {
+    /// Whether one more job may be submitted. `left`: so many ends may be enough for the map to halt. Then
+    /// jobs are submitted ahead of those that run only as far as the jobs before them cannot be enough.
+    pub fn room(&mut self, left: Option<u64>) -> Room {
         let ahead = left.map(|left| usize::try_from(left.saturating_sub(1)).unwrap_or(usize::MAX));
         if ahead.is_some_and(|ahead| self.in_flight >= self.slots.saturating_add(ahead)) {
-            return false;
+            return Room::None;
         }
 
         self.is_filling = if self.is_filling {
@@ -132,7 +170,14 @@ impl<'a> Window<'a> {
         } else {
             self.in_flight <= self.low.min(self.size - 1)
         };
-        self.is_filling && self.bytes < BYTES_IN_FLIGHT && (!self.gathered.is_empty() || self.has_lane())
+        let has_room =
+            self.is_filling && self.bytes < BYTES_IN_FLIGHT && (!self.gathered.is_empty() || self.has_lane());
+
+        match self.next_at.filter(|&at| at > Instant::now()) {
+            _ if !has_room => Room::None,
+            Some(at) => Room::At(at),
+            None => Room::Now,
+        }
     }
 
     fn has_lane(&self) -> bool {
@@ -160,13 +205,16 @@ impl<'a> Window<'a> {
     /// When poold is there but does not let us connect.
     pub fn submit(&mut self, load: Load) -> anyhow::Result<()> {
         // A large item has a message to itself: with others it might be too much for one.
-        if self.gathered_bytes + load.item.text.len() > BATCH_BYTES {
+        if self.gathered_bytes + load.item.len() > BATCH_BYTES {
             self.flush()?;
         }
-        self.gathered_bytes += load.item.text.len();
-        self.bytes += load.item.text.len();
+        self.gathered_bytes += load.item.len();
+        self.bytes += load.item.len();
         self.gathered.push(load);
         self.in_flight += 1;
+        if !self.delay.is_zero() {
+            self.next_at = Instant::now().checked_add(self.delay);
+        }
         if self.gathered.len() >= self.batch || self.gathered_bytes > BATCH_BYTES {
             self.flush()
         } else {
@@ -270,7 +318,7 @@ impl<'a> Window<'a> {
         let event = self.lanes[lane].next(&self.template)?;
         if let Some(LaneEvent::Ended(ended)) = &event {
             self.in_flight -= 1;
-            self.bytes -= ended.item.text.len();
+            self.bytes -= ended.item.len();
             self.size = self.full_size.min(self.size + 1);
         }
         Ok(event)
@@ -312,7 +360,7 @@ impl<'a> Window<'a> {
 }
 
 fn bytes_of(loads: &[Load]) -> usize {
-    loads.iter().map(|load| load.item.text.len()).sum()
+    loads.iter().map(|load| load.item.len()).sum()
 }
 
 fn slots(client: &mut Client, pool: &str) -> Result<Option<usize>, ClientError> {

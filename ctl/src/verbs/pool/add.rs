@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use pool_proto::OsText;
 use pool_proto::methods::AddPool;
-use pool_proto::text::parse_duration;
+use pool_proto::text::{parse_bytes, parse_duration};
 
 use crate::cli::choices::{DurabilityChoice, EnvMode, ReadyChoice};
 use crate::cli::command_words;
-use crate::cli::values::{os_text, parse_bytes, parse_timeout, parse_wear, parse_workers};
+use crate::cli::values::{os_text, parse_timeout, parse_wear, parse_workers};
 use crate::compose::environment::{cwd, environment};
 use crate::exit::ExitReason;
 use crate::verbs::Context;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{CallProgress, OnCrash};
+use pool_proto::nouns::{CallProgress, MemoryLimiter, OnCrash};
 
 use super::outcome;
 use crate::core::event::{Effect, Fact, SlotId};
@@ -184,6 +184,7 @@ impl Core {
         claim: Claim,
         process: Process,
         started_us: i64,
+        memory_limiter: Option<MemoryLimiter>,
     ) {
         let Unit::Job(id) = claim.unit else { return };
         let now = self.now.monotonic;
@@ -192,7 +193,8 @@ impl Core {
         active.started = true;
         active.since = Now { monotonic: now, wall_us: started_us };
         let (stopping, old_phase) = (active.stop_reason(), active.phase);
-        let started = active.move_to(id, Place::Running(active.start(Some(process))));
+        let start = Start { memory_limiter, ..active.start(Some(process)) };
+        let started = active.move_to(id, Place::Running(start));
         let attempt = active.tries.attempts;
         if stopping.is_none() {
             let deadline = active.work.timeout.map(|timeout| now + timeout);
@@ -369,6 +371,7 @@ impl Active {
             slot: self.slot.index,
             worker: self.worker,
             process,
+            memory_limiter: None,
             started_us: self.since.wall_us,
             since_boot_us: micros(self.since.monotonic),
         }

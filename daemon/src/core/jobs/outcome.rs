@@ -30,7 +30,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
             _,
         ) => (State::Canceled, ResultKind::Canceled),
         (Some(StopReason::TimedOut | StopReason::Deadline), _) => (State::TimedOut, ResultKind::Timeout),
-        (Some(StopReason::Shutdown) | None, _) if verdict == Some(Verdict::OomKill) => {
+        (Some(StopReason::Shutdown) | None, _)
+            if matches!(verdict, Some(Verdict::OomKill | Verdict::TooMuchMemory { .. })) =>
+        {
             (State::Failed, ResultKind::OomKill)
         }
         (Some(StopReason::Shutdown) | None, _) if verdict.is_some() => (State::Failed, ResultKind::Error),
@@ -78,6 +80,9 @@ pub const TOLD_TO_END: &str = "poold was told to end while it ran";
 fn explain_verdict(verdict: Verdict) -> String {
     match verdict {
         Verdict::OomKill => "memory ran out, and the kernel killed a process of it".to_owned(),
+        Verdict::TooMuchMemory { limit } => {
+            format!("it needed more memory than its limit of {limit} bytes, and the kernel killed it")
+        }
         Verdict::TooMuchOutput { limit } => {
             format!("its output exceeded {limit} bytes (max_output_bytes), so it was ended")
         }

@@ -329,7 +329,7 @@ impl Outside {
             Owed::Release(request) => {
                 self.handle(Event::Fact(Fact::Released { request, jobs: Vec::new() }));
             }
-            Owed::Pool(request) => self.handle(Event::Answer(Answer::PoolSet { request })),
+            Owed::Pool(request) => self.handle(Event::Answer(Answer::Kept { request })),
             Owed::Hold(request) => {
                 let bytes = if refuse { Err(Refusal::BackupUnderWay {}) } else { Ok(1) };
                 self.handle(Event::Answer(Answer::Held { request, bytes }));

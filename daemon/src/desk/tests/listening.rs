@@ -17,7 +17,14 @@ fn listening(bench: &mut Bench, parameters: Value) -> (ConnectionId, RequestId) 
 
 fn start(slot: u32) -> Start {
     let process = Some(Process { pid: ProcessId::new(200), start_ticks: None });
-    Start { slot, worker: ProcessId::new(100), process, started_us: 5, since_boot_us: 5 }
+    Start {
+        slot,
+        worker: ProcessId::new(100),
+        process,
+        memory_limiter: None,
+        started_us: 5,
+        since_boot_us: 5,
+    }
 }
 
 fn run(id: u64) -> core::Effect {

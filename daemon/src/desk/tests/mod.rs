@@ -63,8 +63,7 @@ impl Bench {
         let admission = Admission::new(Account::default());
         let settings = config.settings(None, &admission.minimal());
         let (core, _) = Core::restore(settings, Restored { next_job: 1, ..Restored::default() }, now);
-        let (added, pauses) = (AddedPools::default(), BTreeMap::new());
-        let desk = Desk::new(daemon, Rights::new(OWNER), admission, config, added, pauses, now);
+        let desk = Desk::new(daemon, Rights::new(OWNER), admission, config, Found::default(), now);
         Self { desk, core, now, next_request: 1, next_connection: 1 }
     }
 

@@ -11,7 +11,7 @@ fn remove(name: &str) -> Request {
 }
 
 fn set(bench: &mut Bench, request: RequestId) -> Vec<String> {
-    bench.handle(Event::Answer(Answer::PoolSet { request }))
+    bench.handle(Event::Answer(Answer::Kept { request }))
 }
 
 #[test]

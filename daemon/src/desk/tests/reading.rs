@@ -116,7 +116,10 @@ fn output_of_an_attempt_that_has_been_followed_by_another_is_looked_for_again() 
     let slot = SlotId { lane: LaneId::Pool(bench.default_pool()), index: 0 };
     let claim = crate::job::Claim { unit: crate::job::Unit::Job(JobId(7)), attempt: 1 };
     let process = crate::job::Process { pid: ProcessId::new(200), start_ticks: None };
-    bench.core.handle(bench.now, core::Event::Started { slot, claim, process, started_us: 1 });
+    bench.core.handle(
+        bench.now,
+        core::Event::Started { slot, claim, process, started_us: 1, memory_limiter: None },
+    );
 
     let connection = bench.connect();
     let (opens, _) = bench.ask(connection, request("Output", json!({"id": 7})));

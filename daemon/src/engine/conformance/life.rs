@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{On, OnCrash, ResultKind, State};
+use pool_proto::nouns::{MemoryLimit, MemoryLimiter, On, OnCrash, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
@@ -22,6 +22,11 @@ pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
     let running = trial.record(1);
     assert_eq!((running.state, running.attempt, running.slot), (State::Running, 1, Some(1)));
     assert_eq!((running.worker_pid, running.pid, running.result), (Some(10), Some(11), None));
+    let limit = |by| Some(MemoryLimit { bytes: 1 << 30, by });
+    assert_eq!(
+        (queued.memory_limit, running.memory_limit),
+        (limit(None), limit(Some(MemoryLimiter::Cgroup)))
+    );
     assert_eq!(trial.line(), [2]);
 
     trial.quietly(vec![stop(1, 1, StopReason::TimedOut)]);
@@ -143,6 +148,7 @@ pub fn a_start_may_be_told_with_what_follows_it(trial: &mut Trial) {
     trial.quietly(vec![change(Move { tries, start: Some(a_start()), ..waiting })]);
     let record = trial.record(3);
     assert_eq!((record.state, record.attempt, record.pid), (State::Retrying, 1, None));
+    assert_eq!(record.memory_limit.and_then(|limit| limit.by), None, "nothing runs");
 
     let interrupted = trial.restart().interrupted;
     assert_eq!(interrupted.iter().map(|job| job.id.0).collect::<Vec<u64>>(), [2]);

@@ -8,7 +8,7 @@ use pool_proto::nouns::{On, ResultKind, State};
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Boot, CallbackEnd, Chore, NotRemoved, Order, Page};
-use crate::job::{CallbackId, JobId, Key, Outcome, Pause, RequestId, UserId, Work};
+use crate::job::{CallbackId, JobId, KeptSchedule, Key, LastFiring, Outcome, Pause, RequestId, UserId, Work};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
     let answers = trial.run(vec![
@@ -35,7 +35,7 @@ pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
             Answer::IdsReserved { below: 5 } => "reserved",
             Answer::Ended { callbacks, .. } if *callbacks == [CallbackId(10)] => "ended",
             Answer::CallbackBegun(_) => "begun",
-            Answer::PoolSet { request: RequestId(7) } => "set",
+            Answer::Kept { request: RequestId(7) } => "set",
             Answer::Lost { id: JobId(9) } => "lost",
             Answer::Got { records, .. } if records[0].state == State::Failed => "got",
             Answer::Fetched { jobs, .. } if jobs.len() == 2 => "fetched",
@@ -233,7 +233,7 @@ pub fn pools_ids_and_the_boot_are_kept(trial: &mut Trial) {
     assert_eq!((restored.next_job, restored.next_callback, restored.boot), (1, 1, Boot::default()));
 
     for (name, value) in [("a", Some("1")), ("b", Some("2")), ("a", None), ("b", Some("3"))] {
-        assert_eq!(trial.answer(set_pool(4, name, value)), Answer::PoolSet { request: RequestId(4) });
+        assert_eq!(trial.answer(set_pool(4, name, value)), Answer::Kept { request: RequestId(4) });
     }
     for below in [500, 400] {
         let reserved = trial.answer(Order::Chore(Chore::ReserveIds { below }));
@@ -255,7 +255,7 @@ pub fn pauses_are_kept_until_the_pool_is_resumed_or_forgotten(trial: &mut Trial)
         set_pause(4, &["other", "running"], None),
         set_pool(4, "added", Some("{}")),
     ] {
-        assert_eq!(trial.answer(order), Answer::PoolSet { request: RequestId(4) });
+        assert_eq!(trial.answer(order), Answer::Kept { request: RequestId(4) });
     }
     let named = |pauses: &[(&str, i64)]| {
         pauses.iter().map(|&(pool, since_us)| (pool.to_owned(), pause(since_us))).collect()
@@ -264,6 +264,26 @@ pub fn pauses_are_kept_until_the_pool_is_resumed_or_forgotten(trial: &mut Trial)
 
     trial.answer(set_pool(5, "added", None));
     assert_eq!(trial.restart().pauses, named(&[("default", 1), ("late", 2)]));
+}
+
+pub fn schedules_are_kept_until_they_are_forgotten(trial: &mut Trial) {
+    let added =
+        KeptSchedule { definition: Some("{}".to_owned()), from_us: 5, over_us: 5, last: None, pause: None };
+    let pause = Some(Pause { since_us: 8, by: UserId::new(1000) });
+    let last = Some(LastFiring { due_us: 7, job: JobId(3), is_skipped: true });
+    let fired = KeptSchedule { definition: None, from_us: 6, over_us: 9, last, pause };
+    for order in [
+        set_schedule(4, "nightly", Some(added.clone())),
+        set_schedule(4, "hourly", Some(added.clone())),
+        set_schedule(4, "hourly", Some(fired.clone())),
+        set_schedule(4, "other", Some(added.clone())),
+        set_schedule(4, "other", None),
+        set_schedule(4, "nothing", None),
+    ] {
+        assert_eq!(trial.answer(order), Answer::Kept { request: RequestId(4) });
+    }
+    let all = [("nightly".to_owned(), added), ("hourly".to_owned(), fired)];
+    assert_eq!(trial.restart().schedules, all.into());
 }
 
 pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {

@@ -26,7 +26,8 @@ use history::EndedJobs;
 
 use super::{Answer, Backing, Boot, Change, Chore, NotRetried, Order, Question, Times, Told};
 use crate::job::{
-    After, CallbackId, JobId, Key, Pause, Place, Position, RequestId, Start, Tries, Unique, Unit, Unmet, Work,
+    After, CallbackId, JobId, KeptSchedule, Key, Pause, Place, Position, RequestId, Start, Tries, Unique,
+    Unit, Unmet, Work,
 };
 
 /// Mistakes that are kept. The first ones tell what is wrong.
@@ -68,6 +69,7 @@ pub struct Memory {
     failed: BTreeMap<JobId, JobId>,
     pools: BTreeMap<String, String>,
     pauses: BTreeMap<String, Pause>,
+    schedules: BTreeMap<String, KeptSchedule>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
 }
@@ -182,7 +184,7 @@ impl Memory {
                 self.callbacks.contains_key(&id)
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
-            Order::Change(Change::SetPool { .. } | Change::SetPause { .. })
+            Order::Change(Change::SetPool { .. } | Change::SetPause { .. } | Change::SetSchedules { .. })
             | Order::Question(Question::Page { .. } | Question::Line { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
@@ -292,7 +294,7 @@ impl Memory {
                         self.pools.remove(&name);
                     }
                 }
-                self.answer(Answer::PoolSet { request });
+                self.answer(Answer::Kept { request });
             }
             Change::SetPause { request, pools, pause } => {
                 for pool in pools {
@@ -301,7 +303,16 @@ impl Memory {
                         None => _ = self.pauses.remove(&pool),
                     }
                 }
-                self.answer(Answer::PoolSet { request });
+                self.answer(Answer::Kept { request });
+            }
+            Change::SetSchedules { request, schedules } => {
+                for (name, schedule) in schedules {
+                    match schedule {
+                        Some(schedule) => _ = self.schedules.insert(name, schedule),
+                        None => _ = self.schedules.remove(&name),
+                    }
+                }
+                self.answer(Answer::Kept { request });
             }
         }
     }
@@ -459,6 +470,7 @@ impl Memory {
             boot: self.boot.clone(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            schedules: self.schedules.clone(),
             mistakes: self.mistakes.clone(),
             told: VecDeque::new(),
             ..*self

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, SCHEMA};
+use pool_proto::nouns::{Callback, MemoryLimit, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
@@ -204,6 +204,11 @@ impl Memory {
             ended_at: ended_us.map(rfc3339),
             wall_s: wall,
             usage: outcome.and_then(|outcome| outcome.usage),
+            memory_limit: work
+                .environment
+                .limits
+                .memory_bytes
+                .map(|bytes| MemoryLimit { bytes, by: start.and_then(|start| start.memory_limiter) }),
             stdout: None,
             stderr: None,
             output_pruned: row.is_stripped,
@@ -248,6 +253,7 @@ impl Memory {
             stdin: HashSet::new(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            schedules: self.schedules.clone(),
         };
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
             self.restore_job(id, row, &mut restored);

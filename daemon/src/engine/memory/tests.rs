@@ -121,6 +121,7 @@ fn mistakes_are_noticed() {
         slot: 0,
         worker: crate::job::ProcessId::new(9),
         process: None,
+        memory_limiter: None,
         started_us: 1,
         since_boot_us: 1,
     };

@@ -365,7 +365,11 @@ impl Committer {
         for order in batch {
             let request = match &order {
                 Order::Change(Change::Insert(insertion)) => insertion.request,
-                Order::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. }) => *request,
+                Order::Change(
+                    Change::SetPool { request, .. }
+                    | Change::SetPause { request, .. }
+                    | Change::SetSchedules { request, .. },
+                ) => *request,
                 _ => {
                     rest.push(order);
                     continue;
@@ -607,6 +611,7 @@ impl Committer {
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
                 Change::SetPause { request, .. } => ("set of a pause", Some(refused(request, reason))),
+                Change::SetSchedules { request, .. } => ("set of schedules", Some(refused(request, reason))),
             },
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),

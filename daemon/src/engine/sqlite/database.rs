@@ -16,7 +16,8 @@ use super::insert::Inserted;
 use super::prune::History;
 use super::records::Layout;
 use super::{
-    callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, retry, turns, waits,
+    callbacks, deadlines, dependents, insert, meta, places, prune, queries, records, retry, schedules, turns,
+    waits,
 };
 use crate::engine::{Answer, Change, Chore, Detail, Fence, Insertion, Move, Order, Question};
 use crate::job::{JobId, Place, Work};
@@ -164,11 +165,17 @@ impl Database {
                 }
                 Change::SetPool { request, name, value } => {
                     meta::set_pool(connection, name, value.as_deref())?;
-                    Ok(Some(Answer::PoolSet { request: *request }))
+                    Ok(Some(Answer::Kept { request: *request }))
                 }
                 Change::SetPause { request, pools, pause } => {
                     meta::set_pause(connection, pools, pause.as_ref())?;
-                    Ok(Some(Answer::PoolSet { request: *request }))
+                    Ok(Some(Answer::Kept { request: *request }))
+                }
+                Change::SetSchedules { request, schedules: all } => {
+                    for (name, schedule) in all {
+                        schedules::set(connection, name, schedule.as_ref())?;
+                    }
+                    Ok(Some(Answer::Kept { request: *request }))
                 }
             },
             Order::Question(Question::Records { request, ids }) => {

@@ -40,6 +40,7 @@ mod queries;
 mod records;
 mod restore;
 mod retry;
+mod schedules;
 mod schema;
 #[cfg(test)]
 mod tests;

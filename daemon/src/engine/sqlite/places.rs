@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use pool_proto::State;
+use pool_proto::nouns::MemoryLimiter;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::{Columns, columns, signed};
@@ -183,19 +184,20 @@ macro_rules! update {
 /// run for hours.
 const OUT: &str = update!(
     "waits = ?9, last_crash = coalesce(?10, last_crash),
-     slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL"
+     slot = NULL, worker_pid = NULL, pid = NULL, started_us = NULL, result = NULL,
+     memory_limiter = NULL"
 );
 const RUNNING: &str = update!(
     "waits = 0, result = NULL, exit_code = NULL, signal = NULL, stripped = 0",
     ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13,
-       started_since_boot_us = ?14"
+       started_since_boot_us = ?14, memory_limiter = ?15"
 );
 const STOPPING: [&str; 2] = [
     update!("waits = 0, result = ?9"),
     update!(
         "waits = 0, result = ?9",
         ", slot = ?10, worker_pid = ?11, pid = ?12, start_ticks = ?13, started_us = ?14,
-           started_since_boot_us = ?15"
+           started_since_boot_us = ?15, memory_limiter = ?16"
     ),
 ];
 const ENDED: [&str; 2] = [
@@ -209,7 +211,7 @@ const ENDED: [&str; 2] = [
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
          value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22, stripped = 0",
         ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27,
-           started_since_boot_us = ?28"
+           started_since_boot_us = ?28, memory_limiter = ?29"
     ),
 ];
 
@@ -310,18 +312,20 @@ struct StartColumns {
     start: Start,
     pid: Option<crate::job::ProcessId>,
     start_ticks: Option<i64>,
+    memory_limiter: Option<&'static str>,
 }
 
 impl StartColumns {
     fn of(start: &Start) -> Self {
         let pid = start.process.map(|process: Process| process.pid);
         let start_ticks = start.process.and_then(|process| process.start_ticks).map(signed);
-        Self { start: *start, pid, start_ticks }
+        let memory_limiter = start.memory_limiter.map(MemoryLimiter::as_str);
+        Self { start: *start, pid, start_ticks, memory_limiter }
     }
 
-    fn params(&self) -> [&dyn rusqlite::ToSql; 6] {
+    fn params(&self) -> [&dyn rusqlite::ToSql; 7] {
         let Start { slot, worker, started_us, since_boot_us, .. } = &self.start;
-        [slot, worker, &self.pid, &self.start_ticks, started_us, since_boot_us]
+        [slot, worker, &self.pid, &self.start_ticks, started_us, since_boot_us, &self.memory_limiter]
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pool_proto::nouns::{Callback, On, OnCrash, OutputFile, SCHEMA, Usage};
+use pool_proto::nouns::{Callback, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage};
 use pool_proto::text::rfc3339;
 use pool_proto::{Json, Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, reruns, retry_on,
+        waits, stripped, unique_name, deadline_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -135,6 +135,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         retry_on_exit: columns.get(Of::retry_on)?,
         due_at: None,
         deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
+        memory_limit: read_memory_limit(columns)?,
         stdout: None,
         stderr: None,
         output_pruned: columns.get(Of::stripped)?,
@@ -195,6 +196,11 @@ fn read_usage(columns: &Columns<'_, RecordColumn>) -> Result<Option<Usage>> {
     let memory_peak_bytes = columns.size(RecordColumn::memory_peak_bytes)?;
     let all = user_s.zip(sys_s).zip(max_rss_bytes);
     Ok(all.map(|((user_s, sys_s), max_rss_bytes)| Usage { user_s, sys_s, max_rss_bytes, memory_peak_bytes }))
+}
+
+fn read_memory_limit(columns: &Columns<'_, RecordColumn>) -> Result<Option<MemoryLimit>> {
+    let by = columns.parse_optional(RecordColumn::memory_limiter, MemoryLimiter::parse)?;
+    Ok(columns.size(RecordColumn::memory_limit_bytes)?.map(|bytes| MemoryLimit { bytes, by }))
 }
 
 /// A job with its work, as a slot would get it, if there is such a job.

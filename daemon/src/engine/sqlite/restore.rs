@@ -10,7 +10,7 @@ use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
 use super::records::exit_codes;
-use super::{deadlines, dependents, insert, meta, places, turns, waits};
+use super::{deadlines, dependents, insert, meta, places, schedules, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{
     CallbackId, ExitCodes, Holdup, Pause, Process, ProcessId, Queued, Retries, Tie, Tries, UserId,
@@ -81,6 +81,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
         pauses: read_pauses(connection)?,
+        schedules: schedules::read(connection)?,
         boot: meta::last_boot(connection)?,
         ..Restored::default()
     };

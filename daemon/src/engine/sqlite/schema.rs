@@ -227,6 +227,9 @@ const MIGRATIONS: &[&str] = &[
         WHERE at_us IS NOT NULL AND not_before_us IS NOT NULL AND ended_us IS NULL;
     -- As `started_us`, in microseconds since the boot, so that a later start knows how long it has lasted.
     ALTER TABLE jobs ADD COLUMN started_since_boot_us INTEGER;
+    -- How much memory its attempts may use, and what held the latest one to that: 'cgroup' or 'address_space'.
+    ALTER TABLE jobs ADD COLUMN memory_limit_bytes INTEGER;
+    ALTER TABLE jobs ADD COLUMN memory_limiter TEXT;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
     DROP INDEX jobs_notable;
     CREATE INDEX jobs_notable ON jobs (state)
@@ -262,6 +265,21 @@ const MIGRATIONS: &[&str] = &[
     -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the
     -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
+
+    -- Schedules: `definition` is JSON, and null where the configuration has it; `from_us`: its times are
+    -- counted from then on; `over_us`: those up to then are over; `last_*`: the latest one that has come, and
+    -- what has come of it.
+    CREATE TABLE schedules (
+        name         TEXT PRIMARY KEY,
+        definition   TEXT,
+        from_us      INTEGER NOT NULL,
+        over_us      INTEGER NOT NULL,
+        last_us      INTEGER,
+        last_job     INTEGER,
+        last_skipped INTEGER,
+        paused_us    INTEGER,
+        paused_by    INTEGER
+    ) STRICT;
 ",
 ];
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use pool_proto::nouns::Usage;
 
-use super::group::{Condition, Group, remove};
+use super::group::{Condition, Group, remove, write};
+use crate::job::Verdict;
 use crate::kernel::end::{Reaped, Sweeper};
 use crate::kernel::spawn::{SpawnGroup, is_usable};
 
@@ -24,6 +25,8 @@ pub struct SlotGroup {
     /// What the processes in it have used, those that nobody waits for included.
     cpu: File,
     memory: Option<MemoryCounters>,
+    /// What is in it may use so much memory, in bytes.
+    memory_limit: Option<u64>,
     /// When the attempt was started.
     before: Counters,
     by_clone: bool,
@@ -52,6 +55,8 @@ struct Counters {
     peak: Option<u64>,
     is_set_back: bool,
     oom_kills: u64,
+    /// How often memory has run out in the group itself, because of its limit.
+    ooms: u64,
 }
 
 impl SlotGroup {
@@ -66,6 +71,7 @@ impl SlotGroup {
         Ok(Self {
             cpu,
             memory: MemoryCounters::open(path),
+            memory_limit: None,
             before: Counters::default(),
             by_clone,
             is_used_up: is_frozen,
@@ -97,6 +103,31 @@ impl SlotGroup {
         self.renew();
         self.count_from_here();
         "was killed (cgroup.kill)".to_owned()
+    }
+
+    /// The attempt that is about to be started may use so much memory. True where the kernel sees to that
+    /// limit: what goes beyond it is killed with all else that is in the group.
+    pub fn limit_memory(&mut self, limit: Option<u64>) -> bool {
+        if self.memory_limit != limit && !self.write_limit(limit) && self.memory_limit.is_some() {
+            // The limit of an earlier attempt, which cannot be taken away, goes with the group.
+            self.renew();
+            self.count_from_here();
+        }
+        limit.is_some() && self.memory_limit == limit
+    }
+
+    fn write_limit(&mut self, limit: Option<u64>) -> bool {
+        let path = self.group.path();
+        let text = limit.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
+        let whole = if limit.is_some() { "1" } else { "0" };
+        let is_written = self.memory.is_some() && write(&path.join("memory.max"), &text).is_ok();
+        if is_written {
+            // Linux before 4.19 has no such file, and kills a single process.
+            let _ = write(&path.join("memory.oom.group"), whole);
+            self.memory_limit = limit;
+            self.settings = self.group.settings();
+        }
+        is_written
     }
 
     /// Whether what is started in it would stand still. A group that is made anew within a frozen one is
@@ -160,8 +191,8 @@ impl SlotGroup {
 
     /// What the attempt has used, put in the place of what its parents had heard; and whether the kernel has
     /// killed any of it because memory had run out. Nothing of the attempt is left.
-    pub fn settle(&mut self, usage: &mut Usage) -> bool {
-        let (before, after) = (self.before, self.read());
+    pub fn settle(&mut self, usage: &mut Usage) -> Option<Verdict> {
+        let (before, after, limit) = (self.before, self.read(), self.memory_limit);
         let seconds = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1e6;
         usage.user_s = usage.user_s.max(seconds(after.user_us, before.user_us));
         usage.sys_s = usage.sys_s.max(seconds(after.system_us, before.system_us));
@@ -169,7 +200,10 @@ impl SlotGroup {
         if self.is_used_up || self.group.is_altered() {
             self.renew();
         }
-        after.oom_kills > before.oom_kills
+        (after.oom_kills > before.oom_kills).then_some(match limit {
+            Some(limit) if after.ooms > before.ooms => Verdict::TooMuchMemory { limit },
+            Some(_) | None => Verdict::OomKill,
+        })
     }
 
     fn read(&self) -> Counters {
@@ -184,10 +218,13 @@ impl SlotGroup {
         if let Some(memory) = &self.memory {
             counters.memory = read(&memory.current).trim_end().parse().unwrap_or(0);
             counters.peak = read(&memory.peak).trim_end().parse().ok();
-            counters.oom_kills = values(&read(&memory.events))
-                .filter(|(name, _)| *name == "oom_kill")
-                .map(|(_, kills)| kills)
-                .sum();
+            for (name, value) in values(&read(&memory.events)) {
+                match name {
+                    "oom" => counters.ooms = value,
+                    "oom_kill" => counters.oom_kills = value,
+                    _ => {}
+                }
+            }
         }
         counters
     }
@@ -264,10 +301,42 @@ mod tests {
         group.before = group.read();
         state("3500000", "8192\n", "1052672\n", "4");
         let mut usage = Usage { user_s: 1.0, sys_s: 0.25, ..Usage::default() };
-        assert!(group.settle(&mut usage));
+        assert_eq!(group.settle(&mut usage), Some(Verdict::OomKill));
         assert_eq!(usage, Usage { user_s: 2.5, sys_s: 0.25, memory_peak_bytes: Some(1_048_576), ..usage });
         group.before = group.read();
-        assert!(!group.settle(&mut usage));
+        assert_eq!(group.settle(&mut usage), None);
+    }
+
+    #[test]
+    fn a_limit_of_memory_is_one_attempts() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let get = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        put("cpu.stat", "");
+        put("cgroup.events", "populated 0\nfrozen 0\n");
+        let mut group = SlotGroup::open(folder.path()).unwrap();
+        assert!(!group.limit_memory(Some(4096)), "there is no controller");
+
+        for name in ["memory.current", "memory.peak", "memory.max", "memory.oom.group"] {
+            put(name, "");
+        }
+        put("memory.events", "oom 1\noom_kill 1\n");
+        let mut group = SlotGroup::open(folder.path()).unwrap();
+        group.looked_at = Instant::now().checked_sub(LOOK_AGAIN).unwrap();
+        assert!(group.limit_memory(Some(4096)));
+        assert!(get("memory.max").starts_with("4096") && get("memory.oom.group").starts_with('1'));
+        assert_eq!(group.harm(), None, "what we have written is no harm");
+
+        // Beyond its limit, which the kernel counts as `oom`; without that, memory has run out elsewhere.
+        group.before = group.read();
+        put("memory.events", "oom 2\noom_kill 3\n");
+        assert_eq!(group.settle(&mut Usage::default()), Some(Verdict::TooMuchMemory { limit: 4096 }));
+        group.before = group.read();
+        put("memory.events", "oom 2\noom_kill 4\n");
+        assert_eq!(group.settle(&mut Usage::default()), Some(Verdict::OomKill));
+
+        assert!(!group.limit_memory(None));
+        assert!(get("memory.max").starts_with("max") && get("memory.oom.group").starts_with('0'));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use pool_proto::OsText;
 
 use super::clone::clone_into;
 use super::fit::{fit, room};
-use super::limits::JobLimits;
+use super::limits::{JobLimits, limit_address_space};
 use super::namespace::announce;
 use super::stack::Stack;
 use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
@@ -67,6 +67,15 @@ pub struct Launch<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// The control group that it is started in.
     pub group: Option<SpawnGroup<'a>>,
+    /// The most address space that it may have, in bytes.
+    pub address_space: Option<u64>,
+}
+
+impl Launch<'_> {
+    /// The memory that it may use, if that is limited, in bytes.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.environment.limits.memory_bytes.filter(|_| !self.lenient)
+    }
 }
 
 /// A control group to start a process in.
@@ -111,6 +120,7 @@ struct JobPlan<'a> {
     cwd_optional: bool,
     umask: libc::mode_t,
     limits: Option<&'a JobLimits>,
+    address_space: Option<u64>,
     stdio: [c_int; 3],
     ignored: &'a [c_int],
     oom_score_adj: Option<&'a CString>,
@@ -188,6 +198,7 @@ impl Spawner {
             cwd_optional: launch.lenient,
             umask: launch.environment.umask as libc::mode_t,
             limits: (!launch.lenient).then_some(&launch.environment.limits),
+            address_space: launch.address_space,
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
@@ -340,6 +351,9 @@ unsafe fn set_up(plan: &mut JobPlan<'_>) -> Stage {
         // The last but one: with fewer open files than we have, or less memory, we could do nothing more.
         if let Some(limits) = plan.limits {
             limits.set();
+        }
+        if let Some(bytes) = plan.address_space {
+            limit_address_space(bytes);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

@@ -10,6 +10,8 @@ use pool_proto::nouns::{Limit, Limits};
 /// Limits as the system calls take them.
 #[derive(Debug, Default)]
 pub struct JobLimits {
+    /// For the control group of the attempt, or for [`limit_address_space`].
+    pub memory_bytes: Option<u64>,
     nice: Option<c_int>,
     cpus: Option<CpuSet>,
     resources: Vec<(libc::__rlimit_resource_t, rlimit64)>,
@@ -20,6 +22,7 @@ impl JobLimits {
     pub fn new(limits: &Limits) -> Self {
         let resource = |(name, limit): (&String, &Limit)| Some((number_of(name)?, as_rlimit(*limit)));
         Self {
+            memory_bytes: limits.memory_bytes,
             nice: limits.nice,
             cpus: limits.cpus.as_deref().and_then(|cpus| cpus_from_text(cpus).ok()),
             resources: limits.resources.iter().flatten().filter_map(resource).collect(),
@@ -74,6 +77,17 @@ fn set_resource(resource: libc::__rlimit_resource_t, wanted: rlimit64) {
             libc::setrlimit64(resource, &raw const reachable);
         }
     }
+}
+
+/// Lowers both limits of this process's address space to so many bytes.
+///
+/// Makes system calls and nothing else, as [`JobLimits::set`] does.
+pub fn limit_address_space(bytes: u64) {
+    let mut own = rlimit64 { rlim_cur: libc::RLIM64_INFINITY, rlim_max: libc::RLIM64_INFINITY };
+    // SAFETY: the call writes to what it is given, which outlives it.
+    unsafe { libc::getrlimit64(libc::RLIMIT_AS, &raw mut own) };
+    let lowered = rlimit64 { rlim_cur: own.rlim_cur.min(bytes), rlim_max: own.rlim_max.min(bytes) };
+    set_resource(libc::RLIMIT_AS, lowered);
 }
 
 fn as_rlimit(limit: Limit) -> rlimit64 {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use pool_proto::Json;
-use pool_proto::nouns::{OnCrash, State};
+use pool_proto::nouns::{MemoryLimit, MemoryLimiter, OnCrash, State};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,8 @@ use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
 use crate::engine::{Answer, Boot, CallbackEnd, Change, Interrupted, Order, Page, Tied};
 use crate::job::{
-    CallbackId, Holdup, JobId, Pause, Process, ProcessId, Retries, StopReason, Tie, Tries, UserId,
+    CallbackId, Holdup, JobId, KeptSchedule, LastFiring, Pause, Process, ProcessId, Retries, StopReason, Tie,
+    Tries, UserId,
 };
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
@@ -94,6 +95,9 @@ const ROWS: &[&str] = &[
     INSERT INTO waits (unit, id, until) VALUES ('job', 41, 'others');
     INSERT INTO dependencies (prior, job, needs) VALUES (1, 41, 'done');
     INSERT INTO pauses (pool, since_us, uid) VALUES ('default', 700, 1000);
+    INSERT INTO schedules (name, definition, from_us, over_us, last_us, last_job, last_skipped, paused_us, paused_by)
+        VALUES ('nightly', '{}', 600, 655, 650, 1, 0, 700, 1000);
+    UPDATE jobs SET memory_limit_bytes = 4096, memory_limiter = 'address_space' WHERE id = 8;
 ",
 ];
 
@@ -158,6 +162,15 @@ fn assert_restored(store: &Fixture, version: usize) {
     let pause = Pause { since_us: 700, by: UserId::new(1000) };
     let pauses = (version >= 12).then_some(("default".to_owned(), pause));
     assert_eq!(restored.pauses, pauses.into_iter().collect());
+    let nightly = KeptSchedule {
+        definition: Some("{}".to_owned()),
+        from_us: 600,
+        over_us: 655,
+        last: Some(LastFiring { due_us: 650, job: JobId(1), is_skipped: false }),
+        pause: Some(pause),
+    };
+    let schedules = (version >= 12).then_some(("nightly".to_owned(), nightly));
+    assert_eq!(restored.schedules, schedules.into_iter().collect());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
     let crashes = if version < 10 { 1 } else { 2 };
@@ -241,6 +254,8 @@ fn assert_recorded(store: &Fixture, version: usize) {
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
     assert_eq!(store.record(8).output_pruned, version >= 9);
+    let limit = MemoryLimit { bytes: 4096, by: Some(MemoryLimiter::AddressSpace) };
+    assert_eq!(store.record(8).memory_limit, (version >= 12).then_some(limit));
 }
 
 /// Each verb does its work on the old rows.

@@ -1,0 +1,414 @@
+//! Schedules: what is submitted again and again, by the wall's clock. The desk is its own client here: when a
+//! time has come it submits a job as a client would ([`firing`]), and notes afterwards that the time is over.
+//! Should poold die in between, the next start submits the job once more, under the same key, which is the
+//! schedule's and the time's own; so each time has one job.
+//!
+//! A change is in force from the moment on in which it is kept.
+
+mod firing;
+
+use std::collections::BTreeMap;
+
+use pool_proto::Refusal;
+use pool_proto::methods::{
+    AddSchedule, Empty, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed,
+    SetSchedulesPaused,
+};
+use pool_proto::nouns::{Firing, Job, Schedule, ScheduleState, TIE_TO_CLIENT};
+use pool_proto::text::{rfc3339_short, seconds};
+
+use super::request::Open;
+use super::submit::Submission;
+use super::{ConnectionId, Desk, Effect};
+use crate::core::Core;
+use crate::engine::Change;
+use crate::job::{KeptSchedule, Pause, RequestId, Timing};
+use crate::start::config::{self, Config};
+pub use firing::FiringUnderWay;
+
+/// So many times that are to come are told.
+const NEXT_TOLD: usize = 3;
+
+/// A definition takes no more than this, in bytes of JSON.
+const MAX_DEFINITION: usize = 1 << 20;
+
+/// All schedules.
+#[derive(Debug, Default)]
+pub struct AllSchedules {
+    by_name: BTreeMap<String, Entry>,
+    /// The next request of the desk's own, counted down from the greatest number.
+    own_requests: u64,
+}
+
+/// A schedule.
+#[derive(Debug)]
+struct Entry {
+    schedule: Schedule,
+    timing: Timing,
+    is_configured: bool,
+    kept: KeptSchedule,
+    /// When something is next to be done about it, in microseconds since 1970: a time comes, or a firing that
+    /// has failed is tried again. None while a firing is under way.
+    next_us: Option<i64>,
+    /// Why the latest time brought no job.
+    fault: Option<String>,
+}
+
+/// A change of schedules that the engine has not confirmed.
+#[derive(Debug)]
+pub struct ScheduleChange {
+    to: Vec<(String, Option<(Schedule, KeptSchedule)>)>,
+    /// Its client has gone. The change is made all the same.
+    pub is_forsaken: bool,
+}
+
+impl Entry {
+    fn new(schedule: Schedule, kept: KeptSchedule, is_configured: bool) -> Result<Self, Refusal> {
+        let timing = timing_of(&schedule)?;
+        let mut entry = Self { schedule, timing, is_configured, kept, next_us: None, fault: None };
+        entry.look_ahead();
+        Ok(entry)
+    }
+
+    fn look_ahead(&mut self) {
+        self.next_us = self.next_after(self.kept.over_us).filter(|_| self.kept.pause.is_none());
+    }
+
+    fn next_after(&self, us: i64) -> Option<i64> {
+        self.timing.next_after(us, self.kept.from_us)
+    }
+
+    fn told(&self, in_full: bool, now_us: i64) -> ScheduleState {
+        let mut schedule = self.schedule.clone();
+        if !in_full {
+            (schedule.job.env, schedule.job.limits) = (None, None);
+        }
+        let mut at = self.kept.over_us.max(now_us);
+        let mut next = || {
+            at = self.next_after(at)?;
+            Some(rfc3339_short(at))
+        };
+        let pause = self.kept.pause;
+        ScheduleState {
+            schedule,
+            configured: self.is_configured,
+            paused: pause.is_some(),
+            paused_since: pause.map(|pause| rfc3339_short(pause.since_us)),
+            paused_by: pause.map(|pause| pause.by.get()),
+            last: self.kept.last.map(|last| Firing {
+                at: rfc3339_short(last.due_us),
+                id: last.job.0,
+                skipped: last.is_skipped,
+            }),
+            next: (0..NEXT_TOLD).map_while(|_| next()).filter(|_| pause.is_none()).collect(),
+            fault: self.fault.clone(),
+        }
+    }
+}
+
+impl AllSchedules {
+    /// Those that a start has found, and those of the configuration, which has the say where both name one.
+    /// Returns what is to be kept of them from now on as well.
+    pub fn restored(
+        kept: BTreeMap<String, KeptSchedule>,
+        config: &Config,
+        now_us: i64,
+    ) -> (Self, Vec<(String, Option<KeptSchedule>)>) {
+        let mut all = Self::default();
+        for (name, kept) in kept {
+            let schedule = match kept.definition.as_deref().map(serde_json::from_str::<Schedule>) {
+                Some(Ok(schedule)) => schedule,
+                Some(Err(error)) => {
+                    tracing::error!(schedule = name, %error, "a schedule cannot be read; remove it and add it anew");
+                    continue;
+                }
+                // The configuration tells.
+                None => Schedule { name: name.clone(), ..Schedule::default() },
+            };
+            all.insert_restored(name, schedule, kept, config);
+        }
+        let changed = all.configure(config, now_us);
+        (all, changed)
+    }
+
+    fn insert_restored(&mut self, name: String, schedule: Schedule, kept: KeptSchedule, config: &Config) {
+        let schedule = config.schedule.get(&name).map_or(schedule, |of_file| of_file.schedule(&name));
+        let is_configured = kept.definition.is_none() || config.schedule.contains_key(&name);
+        match Entry::new(schedule, kept, is_configured) {
+            Ok(entry) => _ = self.by_name.insert(name, entry),
+            // Its time zone may have gone from the system.
+            Err(refusal) if !is_configured => {
+                tracing::error!(schedule = name, %refusal, "a schedule cannot be kept; remove it and add it anew");
+            }
+            // The configuration does not have it any more.
+            Err(_) => {}
+        }
+    }
+
+    /// The configuration is this from now on. Returns what is to be kept of that, and forgotten.
+    fn configure(&mut self, config: &Config, now_us: i64) -> Vec<(String, Option<KeptSchedule>)> {
+        let mut changed = Vec::new();
+        for (name, of_file) in &config.schedule {
+            let schedule = of_file.schedule(name);
+            let kept = match self.by_name.get(name) {
+                Some(entry) if entry.is_configured && entry.schedule == schedule => continue,
+                Some(entry) => entry.kept.clone(),
+                None => {
+                    let kept = KeptSchedule::begun(None, now_us);
+                    changed.push((name.clone(), Some(kept.clone())));
+                    kept
+                }
+            };
+            // The configuration has been checked.
+            if let Ok(entry) = Entry::new(schedule, kept, true) {
+                self.by_name.insert(name.clone(), entry);
+            }
+        }
+
+        let gone =
+            |(name, entry): &(&String, &Entry)| entry.is_configured && !config.schedule.contains_key(*name);
+        let gone: Vec<String> = self.by_name.iter().filter(gone).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            let Some(entry) = self.by_name.remove(&name) else { continue };
+            // One that was added with the same name is in force again.
+            let added = entry.kept.definition.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            match added.and_then(|added| Entry::new(added, entry.kept, false).ok()) {
+                Some(entry) => _ = self.by_name.insert(name, entry),
+                None => changed.push((name, None)),
+            }
+        }
+        changed
+    }
+
+    /// When something is next to be done, in microseconds since 1970.
+    pub fn next_us(&self) -> Option<i64> {
+        self.by_name.values().filter_map(|entry| entry.next_us).min()
+    }
+
+    fn take_request(&mut self) -> RequestId {
+        let request = RequestId(u64::MAX - self.own_requests);
+        self.own_requests += 1;
+        request
+    }
+}
+
+impl KeptSchedule {
+    /// One that begins now.
+    fn begun(definition: Option<String>, now_us: i64) -> Self {
+        Self { definition, from_us: now_us, over_us: now_us, last: None, pause: None }
+    }
+}
+
+impl Desk {
+    pub(super) fn on_add_schedule(&mut self, request: RequestId, add: AddSchedule, core: &Core) {
+        match self.check_schedule(&add, core) {
+            Ok(None) => self.reply(request, Empty {}, true),
+            Ok(Some(kept)) => {
+                let AddSchedule { schedule, .. } = add;
+                self.change_schedules(request, vec![(schedule.name.clone(), Some((schedule, kept)))]);
+            }
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    /// What is to be kept of it. None if it is there already.
+    fn check_schedule(&mut self, add: &AddSchedule, core: &Core) -> Result<Option<KeptSchedule>, Refusal> {
+        let AddSchedule { schedule, replace } = add;
+        let invalid =
+            |field: &str, reason: String| Refusal::InvalidSchedule { field: field.to_owned(), reason };
+        let name = || schedule.name.clone();
+        if let Some(why) = config::name_rule("a schedule", &schedule.name) {
+            return Err(invalid("name", why));
+        }
+        timing_of(schedule)?;
+        check_job(&schedule.job)?;
+        let (_, is_volatile) = self.scheduled_work(schedule, self.now.wall_us, core)?;
+        if is_volatile {
+            let reason = "a call that is kept in memory alone cannot be scheduled: use a pool of durability \
+                          \"disk\"";
+            return Err(invalid("durability", reason.to_owned()));
+        }
+
+        let known = self.schedules.by_name.get(&schedule.name);
+        if known.is_some_and(|known| known.is_configured) {
+            return Err(Refusal::ScheduleConfigured { schedule: name() });
+        }
+        if known.is_some_and(|known| known.schedule == *schedule) {
+            return Ok(None);
+        }
+        if known.is_some() && *replace != Some(true) || self.is_schedule_changing(&schedule.name) {
+            return Err(Refusal::ScheduleExists { schedule: name() });
+        }
+        if known.is_none() && self.schedules.by_name.len() >= MAX_SCHEDULES {
+            let reason = format!("{MAX_SCHEDULES} schedules are the most: remove some first");
+            return Err(invalid("name", reason));
+        }
+        let definition = serde_json::to_string(schedule).expect("a schedule has string keys only");
+        if definition.len() > MAX_DEFINITION {
+            let reason =
+                format!("it takes more than {MAX_DEFINITION} bytes: pass on less of the environment");
+            return Err(invalid("job", reason));
+        }
+        let begun = KeptSchedule::begun(Some(definition), self.now.wall_us);
+        Ok(Some(match known {
+            Some(known) => KeptSchedule { pause: known.kept.pause, last: known.kept.last, ..begun },
+            None => begun,
+        }))
+    }
+
+    pub(super) fn on_schedules(&mut self, request: RequestId, asked: &Schedules) {
+        let now_us = self.now.wall_us;
+        let schedules = match &asked.name {
+            None => self.schedules.by_name.values().map(|entry| entry.told(false, now_us)).collect(),
+            Some(name) => match self.schedules.by_name.get(name) {
+                Some(entry) => vec![entry.told(true, now_us)],
+                None => return self.refuse(request, Refusal::NoSuchSchedule { schedule: name.clone() }),
+            },
+        };
+        self.reply(request, SchedulesListed { schedules }, true);
+    }
+
+    pub(super) fn on_set_schedules_paused(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        asked: SetSchedulesPaused,
+    ) {
+        let by = self.clients.get(&connection).expect("a client connects before it asks").uid;
+        let now_us = self.now.wall_us;
+        let mut to = Vec::new();
+        for name in asked.names {
+            let entry = match self.schedules.by_name.get(&name) {
+                Some(entry) => entry,
+                None => return self.refuse(request, Refusal::NoSuchSchedule { schedule: name }),
+            };
+            if entry.kept.pause.is_some() == asked.paused {
+                continue;
+            }
+            let kept = match asked.paused {
+                true => KeptSchedule { pause: Some(Pause { since_us: now_us, by }), ..entry.kept.clone() },
+                // What its times were meanwhile is left out.
+                false => KeptSchedule {
+                    pause: None,
+                    over_us: now_us.max(entry.kept.over_us),
+                    ..entry.kept.clone()
+                },
+            };
+            to.push((name, Some((entry.schedule.clone(), kept))));
+        }
+        self.change_schedules(request, to);
+    }
+
+    pub(super) fn on_remove_schedules(&mut self, request: RequestId, remove: RemoveSchedules) {
+        let mut to = Vec::new();
+        for schedule in remove.names {
+            match self.schedules.by_name.get(&schedule) {
+                None => return self.refuse(request, Refusal::NoSuchSchedule { schedule }),
+                Some(entry) if entry.is_configured => {
+                    return self.refuse(request, Refusal::ScheduleConfigured { schedule });
+                }
+                Some(_) => to.push((schedule, None)),
+            }
+        }
+        self.change_schedules(request, to);
+    }
+
+    pub(super) fn on_run_schedule(&mut self, request: RequestId, run: RunSchedule, core: &Core) {
+        let Some(entry) = self.schedules.by_name.get(&run.name) else {
+            return self.refuse(request, Refusal::NoSuchSchedule { schedule: run.name });
+        };
+        let mut job = firing::job_of(&entry.schedule, 0);
+        job.key = None;
+        match self.check_output_room().and_then(|()| self.admit(job, core)) {
+            Ok(work) => self.submit(request, vec![work], Submission::of_one_unattended()),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn change_schedules(&mut self, request: RequestId, to: Vec<(String, Option<(Schedule, KeptSchedule)>)>) {
+        if to.is_empty() {
+            return self.reply(request, Empty {}, true);
+        }
+        let kept = |entry: &Option<(Schedule, KeptSchedule)>| entry.as_ref().map(|(_, kept)| kept.clone());
+        let schedules = to.iter().map(|(name, entry)| (name.clone(), kept(entry))).collect();
+        self.requests.insert(request, Open::ChangingSchedules(ScheduleChange { to, is_forsaken: false }));
+        self.effects.push(Effect::Change(Change::SetSchedules { request, schedules }));
+    }
+
+    fn is_schedule_changing(&self, name: &str) -> bool {
+        let changes = |open: &Open| match open {
+            Open::ChangingSchedules(change) => change.to.iter().any(|(changed, _)| changed == name),
+            _ => false,
+        };
+        self.requests.any(changes)
+    }
+
+    /// A change is kept.
+    pub(super) fn on_schedules_kept(&mut self, request: RequestId) {
+        let Some(Open::ChangingSchedules(change)) = self.requests.remove(request) else { return };
+        for (name, entry) in change.to {
+            match entry {
+                None => _ = self.schedules.by_name.remove(&name),
+                Some((schedule, kept)) => self.put_schedule(name, schedule, kept),
+            }
+        }
+        if !change.is_forsaken {
+            self.reply(request, Empty {}, true);
+        }
+    }
+
+    fn put_schedule(&mut self, name: String, schedule: Schedule, kept: KeptSchedule) {
+        let known = self.schedules.by_name.get(&name);
+        let is_configured = known.is_some_and(|known| known.is_configured);
+        // It has been checked.
+        if let Ok(entry) = Entry::new(schedule, kept, is_configured) {
+            self.schedules.by_name.insert(name, entry);
+        }
+    }
+
+    /// The configuration is another one.
+    pub(super) fn configure_schedules(&mut self) {
+        let changed = self.schedules.configure(&self.config, self.now.wall_us);
+        self.keep_schedules(changed);
+    }
+
+    /// Nobody waits for this.
+    pub(super) fn keep_schedules(&mut self, schedules: Vec<(String, Option<KeptSchedule>)>) {
+        if !schedules.is_empty() {
+            let request = self.schedules.take_request();
+            self.effects.push(Effect::Change(Change::SetSchedules { request, schedules }));
+        }
+    }
+}
+
+fn timing_of(schedule: &Schedule) -> Result<Timing, Refusal> {
+    let invalid =
+        |(field, reason): (&str, String)| Refusal::InvalidSchedule { field: field.to_owned(), reason };
+    let every = schedule.every_s.map(seconds).transpose().map_err(|reason| invalid(("every_s", reason)))?;
+    Timing::new(every, schedule.cron.as_deref(), schedule.time_zone.as_deref()).map_err(invalid)
+}
+
+/// What the job of a schedule cannot have.
+fn check_job(job: &Job) -> Result<(), Refusal> {
+    let has = [
+        ("key", job.key.is_some(), "each firing has a key of its own"),
+        ("round", job.round.is_some(), "each firing has a key of its own"),
+        (
+            "unique",
+            job.unique.is_some(),
+            "--overlap says whether the jobs of a schedule run beside each other",
+        ),
+        ("if_exists", job.if_exists.is_some(), "--overlap says what happens while a job has not ended"),
+        ("stdin", job.stdin.is_some(), "a job of a schedule has no standard input"),
+        ("tie", job.tie.as_deref() == Some(TIE_TO_CLIENT), "a job of a schedule has no client"),
+        ("at", job.at.is_some(), "the schedule has the times"),
+        ("after", job.after.is_some(), "the schedule has the times"),
+    ];
+    match has.into_iter().find(|&(_, has, _)| has) {
+        Some((field, _, why)) => {
+            let reason = format!("{why}: leave it out");
+            Err(Refusal::InvalidSchedule { field: field.to_owned(), reason })
+        }
+        None => Ok(()),
+    }
+}
