@@ -32,6 +32,7 @@ mod protocol;
 mod reaper;
 mod recovery;
 mod remover;
+mod removing;
 mod reruns;
 mod retries;
 mod schedules;

@@ -36,11 +36,12 @@ fn a_failed_job_is_run_again_under_its_id_over_a_kill_and_its_callbacks_run_agai
     assert_eq!((record.state, record.attempt, record.reruns), (State::Queued, 1, 1));
     assert_eq!((record.result, record.exit_code, record.ended_at), (None, None, None));
     assert_eq!(daemon.ok(&["logs", &text]), "attempt 1\n", "its output is there until it begins");
+    // Its place is before that of the other one, which is interrupted.
+    File::create(daemon.path("flag")).unwrap();
     daemon.kill_in_one_instant();
     daemon.restart();
     assert_eq!((daemon.record(id).reruns, daemon.record(id).callbacks.len()), (1, 1));
 
-    File::create(daemon.path("flag")).unwrap();
     File::create(daemon.path("gate")).unwrap();
     assert_eq!(daemon.run(&["wait", &text]).code, 0);
     assert_eq!(daemon.ok(&["logs", &text]), "attempt 2\n");

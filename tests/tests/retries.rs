@@ -173,3 +173,34 @@ for line in sys.stdin:
     ]);
     assert_eq!((said.code, said.stdout.as_str(), runs(&daemon)), (0, "a 2\nb 2\n", 4));
 }
+
+#[test]
+fn only_the_named_exit_codes_are_followed_by_another_attempt() {
+    let daemon = Setup::new()
+        .workers(2)
+        .config("[pool.strict]\nworkers = 1\nretries = 1\nbackoff = \"1ms\"\nno_retry_on_exit = \"2\"\n")
+        .start();
+    let attempts = |options: &[&str], script: &str| {
+        let id = daemon.submit(&[options, &["--", "sh", "-c", script]].concat());
+        daemon.wait_record(id, "it has ended", |record| record.state.is_terminal()).attempt
+    };
+    let only = ["--retries", "1", "--backoff", "1ms", "--retry-on-exit", "75,100-110"];
+    assert_eq!(["exit 75", "exit 104", "exit 1"].map(|script| attempts(&only, script)), [2, 2, 1]);
+    assert_eq!(attempts(&only, "kill -9 $$"), 1);
+    let but = ["--retries", "1", "--backoff", "1ms", "--jitter", "1", "--no-retry-on-exit", "137,3"];
+    assert_eq!(["exit 3", "exit 4", "kill -9 $$"].map(|script| attempts(&but, script)), [1, 2, 1]);
+    let strict = ["--pool", "strict"];
+    assert_eq!(["exit 2", "exit 3"].map(|script| attempts(&strict, script)), [1, 2]);
+    assert_eq!(daemon.record(1).retry_on_exit.as_deref(), Some("75,100-110"));
+    assert!(daemon.ok(&["show", "1"]).contains("75,100-110"));
+
+    for (options, wanted) in [
+        (["--retries", "1", "--retry-on-exit", "many"], "75,100-110"),
+        (["--retries", "1", "--jitter", "2"], "from 0 to 1"),
+    ] {
+        let said = daemon.run(&[&["submit"], &options[..], &["--", "true"]].concat());
+        assert!(said.code == 2 && said.stderr.contains(wanted), "{said:?}");
+    }
+    let said = daemon.run(&["submit", "--retry-on-exit", "75", "--", "true"]);
+    assert!(said.code == 125 && said.stderr.contains("--retry-on-exit: it says nothing without"), "{said:?}");
+}

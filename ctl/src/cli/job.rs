@@ -13,7 +13,8 @@ use super::after::Dependencies;
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
 use super::times::At;
 use super::values::{
-    os_text, os_text_by, parse_cpus, parse_key, parse_name, parse_shell_command, parse_timeout,
+    os_text, os_text_by, parse_codes, parse_cpus, parse_key, parse_name, parse_part, parse_shell_command,
+    parse_timeout,
 };
 
 /// The options that `submit` and `map` share.
@@ -150,6 +151,20 @@ pub struct CommonOptions {
     /// [default: as the pool has it, else 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub backoff: Option<Duration>,
+
+    /// Each wait is longer by a random part of itself, up to this one, so that jobs that fail together are
+    /// not retried together: from 0 to 1 [default: as the pool has it, else 0]
+    #[arg(long, value_name = "PART", value_parser = parse_part)]
+    pub jitter: Option<f64>,
+
+    /// Retry the job only if its exit code is one of these, such as 75,100-110; 128+N is signal N, 124 a
+    /// timeout
+    #[arg(long, value_name = "CODES", value_parser = parse_codes)]
+    pub retry_on_exit: Option<String>,
+
+    /// Do not retry the job if its exit code is one of these
+    #[arg(long, value_name = "CODES", value_parser = parse_codes, conflicts_with = "retry_on_exit")]
+    pub no_retry_on_exit: Option<String>,
 
     /// Run this shell command when the job has ended in any way; may be repeated
     #[arg(long, value_name = "COMMAND", value_parser = os_text_by(parse_shell_command))]

@@ -29,6 +29,43 @@ pub fn parse_state(name: &str) -> Result<State, String> {
     })
 }
 
+/// Reads a state in which jobs have ended, by its name.
+///
+/// # Errors
+/// When no such state has that name; the message lists all of them.
+pub fn parse_ended_state(name: &str) -> Result<State, String> {
+    State::parse(name).filter(|state| state.is_terminal()).ok_or_else(|| {
+        let ended = State::ALL.iter().filter(|state| state.is_terminal());
+        let names: Vec<&str> = ended.map(|state| state.as_str()).collect();
+        format!("jobs do not end in a state {name:?}: {}", names.join(", "))
+    })
+}
+
+/// Reads a part of a whole: a number from 0 to 1.
+///
+/// # Errors
+/// When the text is no such number.
+pub fn parse_part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| "write a number from 0 to 1".to_owned())
+}
+
+/// Reads a list of exit codes, which poold reads again.
+///
+/// # Errors
+/// When the text is none.
+pub fn parse_codes(text: &str) -> Result<String, String> {
+    let is_code = |text: &str| text.trim().parse::<u8>().is_ok();
+    let is_range = |part: &str| match part.split_once('-') {
+        Some((first, last)) => is_code(first) && is_code(last),
+        None => is_code(part),
+    };
+    if text.split(',').all(is_range) {
+        return Ok(text.to_owned());
+    }
+    Err("write numbers from 0 to 255 and ranges, as in 75,100-110".to_owned())
+}
+
 /// Reads a limit, which is never 0.
 ///
 /// # Errors

@@ -58,6 +58,7 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     line("attempt", Some(record.attempt.to_string()));
     line("run again", (record.reruns > 0).then(|| times(record.reruns)));
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
+    line("retry on", record.retry_on_exit.clone());
     line("due", record.due_at.clone());
     line("deadline", record.deadline_at.clone());
     line("waits for", record.waits_for.map(|before| format!("the end of job {before}")));

@@ -12,8 +12,10 @@ mod ls;
 mod map;
 mod ping;
 mod pool;
+mod prune;
 mod release;
 mod retry;
+mod rm;
 mod run;
 mod schedule;
 mod selection;
@@ -154,6 +156,8 @@ verbs! {
     #[command(visible_alias = "kill")]
     Cancel("cancel", cancel::CancelOptions);
     Retry("retry", retry::RetryOptions);
+    Rm("rm", rm::RemoveOptions);
+    Prune("prune", prune::PruneOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Schedule("schedule", schedule::ScheduleOptions);

@@ -49,7 +49,9 @@ impl Core {
     /// Whether an attempt of the job is being ended for good.
     pub fn audit_ends(&self, id: JobId) -> bool {
         let reason = self.active.get(&id).and_then(|active| active.stop_reason());
-        let is_last = |active: &super::Active| active.work.retries.after(active.tries.retried).is_none();
+        let is_last = |active: &super::Active| {
+            !active.work.retries.follow(active.tries.retried, super::jobs::outcome::TIMED_OUT)
+        };
         match reason {
             Some(StopReason::TimedOut | StopReason::Idle) => self.active.get(&id).is_some_and(is_last),
             Some(StopReason::Shutdown) | None => false,

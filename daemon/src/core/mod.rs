@@ -55,6 +55,7 @@ pub use view::Reach;
 use waits::deadlines::Deadlines;
 use waits::dependents::Resolving;
 use waits::due::Due;
+use waits::hold::Holding;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
@@ -87,8 +88,8 @@ pub struct Core {
     unsynced: IdSet<RequestId>,
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
-    /// Jobs that the engine is to hold, and has not answered, and how often each.
-    holding: IdMap<JobId, u32>,
+    /// Jobs that the engine is to hold, and has not answered.
+    holding: IdMap<JobId, Holding>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, Queued>,
     /// Pauses of pools that are not configured.
@@ -278,6 +279,7 @@ impl Core {
             | Answer::Listed { .. }
             | Answer::Line { .. }
             | Answer::IdsReserved { .. }
+            | Answer::Removed { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }

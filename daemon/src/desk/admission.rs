@@ -14,7 +14,7 @@ use crate::job::{
     After, Call, Conditions, Environment, JobId, JobKind, Key, NewCallback, NotBefore, Retries, Tie, Unique,
     Work, micros,
 };
-use crate::start::config::Config;
+use crate::start::config::{Config, permille, retry_on};
 
 /// Environments remembered, so that jobs of the same shell share one; larger ones are not.
 const REMEMBERED: usize = 16;
@@ -275,7 +275,20 @@ impl Admission {
         let on_crash = job.on_crash.unwrap_or_default();
         let by_default = config.retries_of(&pool);
         let backoff = duration("backoff_s", job.backoff_s)?.unwrap_or(by_default.backoff);
-        let retries = Retries { allowed: job.retries.unwrap_or(by_default.allowed), backoff };
+        let allowed = job.retries.unwrap_or(by_default.allowed);
+        let jitter = job.jitter.map(permille).transpose().map_err(|why| Fault("jitter", why))?;
+        let on = retry_on(job.retry_on_exit.as_deref(), job.no_retry_on_exit.as_deref());
+        let on = on.map_err(|(field, why)| Fault(field, why))?;
+        if on.is_some() && allowed == 0 {
+            let field = if job.retry_on_exit.is_some() { "retry_on_exit" } else { "no_retry_on_exit" };
+            return Err(Fault(field, "it says nothing without retries: say how many (--retries)".to_owned()));
+        }
+        let retries = Retries {
+            allowed,
+            backoff,
+            jitter: jitter.unwrap_or(by_default.jitter),
+            on: on.unwrap_or(by_default.on),
+        };
         let priority = job.priority.unwrap_or(0);
         let key = key(&job)?;
         if key.is_some() && tie == Some(Tie::Client) {
@@ -451,6 +464,9 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         priority: job.priority.or(defaults.priority),
         retries: job.retries.or(defaults.retries),
         backoff_s: job.backoff_s.or(defaults.backoff_s),
+        jitter: job.jitter.or(defaults.jitter),
+        retry_on_exit: job.retry_on_exit.or_else(|| defaults.retry_on_exit.clone()),
+        no_retry_on_exit: job.no_retry_on_exit.or_else(|| defaults.no_retry_on_exit.clone()),
         key: job.key.or_else(|| defaults.key.clone()),
         round: job.round.or_else(|| defaults.round.clone()),
         unique: job.unique.or_else(|| defaults.unique.clone()),
@@ -667,7 +683,7 @@ mod tests {
                 ..Limits::default()
             })
         };
-        let faults: [(&str, Job); 29] = [
+        let faults: [(&str, Job); 33] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -679,6 +695,18 @@ mod tests {
             ("timeout_s", Job { timeout_s: Some(1.8e19), ..job() }),
             ("kill_after_s", Job { kill_after_s: Some(f64::INFINITY), ..job() }),
             ("backoff_s", Job { backoff_s: Some(-1.0), ..job() }),
+            ("jitter", Job { jitter: Some(1.5), ..job() }),
+            ("retry_on_exit", Job { retry_on_exit: Some("75".into()), ..job() }),
+            ("retry_on_exit", Job { retries: Some(1), retry_on_exit: Some("x".into()), ..job() }),
+            (
+                "no_retry_on_exit",
+                Job {
+                    retries: Some(1),
+                    retry_on_exit: Some("1".into()),
+                    no_retry_on_exit: Some("2".into()),
+                    ..job()
+                },
+            ),
             ("deadline_s", Job { deadline_s: Some(0.0), ..job() }),
             ("deadline_s", Job { deadline_s: Some(f64::NAN), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),

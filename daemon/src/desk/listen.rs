@@ -130,6 +130,7 @@ impl Desk {
             Change::Insert(_)
             | Change::Hold { .. }
             | Change::Retry { .. }
+            | Change::Remove { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }

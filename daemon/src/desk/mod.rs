@@ -307,6 +307,7 @@ impl Desk {
             Request::Signal(signal) => self.on_signal(request, &signal, core),
             Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
             Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
+            Request::Remove(remove) => self.on_remove(request, job_ids(remove.ids)),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
             Request::Pools => self.on_pools(request, core),
             Request::AddPool(added) => self.on_add_pool(request, added, core),
@@ -416,6 +417,9 @@ impl Desk {
             }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next),
             Answer::Line { request, pool, head } => self.on_inquired_line(request, &pool, head, core),
+            Answer::Removed { request, jobs, callbacks: _, others } => {
+                self.on_removed(request, &jobs, &others);
+            }
             Answer::Kept { request } => self.on_kept(request, core),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),

@@ -69,6 +69,7 @@ impl Desk {
             | Request::Signal(_)
             | Request::Hold(_)
             | Request::Retry(_)
+            | Request::Remove(_)
             | Request::Release(_)
             | Request::Pools
             | Request::AddPool(_)

@@ -7,7 +7,7 @@ use pool_proto::nouns::{Slot, SlotState};
 use pool_proto::text::{about, rfc3339_short};
 use pool_proto::{Record, State};
 
-use crate::engine::{LINE_HEAD, NotRetried};
+use crate::engine::{LINE_HEAD, NotRemoved, NotRetried};
 use crate::job::{IdMap, JobId};
 
 /// What jobs do that others wait for, in a few words.
@@ -57,6 +57,27 @@ pub fn not_held(id: JobId, state: Option<State>) -> String {
             format!("job {id} has ended ({state}), so it cannot be held")
         }
     }
+}
+
+/// Why a job is not removed.
+pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
+    match why_not {
+        NotRemoved::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotRemoved::Living(state) => {
+            let state = state.as_str();
+            format!(
+                "job {id} is {state}: only a job that has ended can be removed; `poolctl cancel {id}` ends it"
+            )
+        }
+        NotRemoved::Undelivered => {
+            format!("job {id} has ended, but its callbacks still run: try again when they are delivered")
+        }
+    }
+}
+
+/// Why a job is not removed, either.
+pub fn awaited(id: JobId) -> String {
+    format!("a client waits for job {id}, so it is not removed")
 }
 
 /// Why a job is not run again.

@@ -10,11 +10,14 @@ use super::request::Open;
 use super::sentence;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
-use crate::engine::{Change, NotRetried, Question};
+use crate::engine::{Change, NotRemoved, NotRetried, Question};
 use crate::job::{IdSet, JobId, RequestId};
 
 /// The greatest number of a signal on Linux: SIGRTMAX of signal(7).
 const MAX_SIGNAL: i32 = 64;
+
+/// So many jobs are removed in one transaction.
+const REMOVED_AT_ONCE: usize = 100;
 
 /// Jobs that a client wants changed, some of which may stay as they are.
 #[derive(Debug, Default)]
@@ -96,6 +99,36 @@ impl Desk {
                 _ => None,
             };
             (id, state, sentence::not_retried(id, why_not))
+        });
+        self.go_on_altering(request, jobs.iter().map(|&(id, _)| id), others);
+    }
+
+    /// Nothing goes that somebody waits for. The rest goes some at a time, lest others wait long for the
+    /// engine.
+    pub(super) fn on_remove(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let Some(ids) = self.begin_alteration(request, ids) else { return };
+        let (awaited, free): (Vec<JobId>, Vec<JobId>) =
+            ids.into_iter().partition(|&id| !self.requests.awaiting(id).is_empty());
+        for some in free.chunks(REMOVED_AT_ONCE) {
+            self.effects.push(Effect::Change(Change::Remove { request, ids: some.to_vec() }));
+        }
+        let others = awaited.into_iter().map(|id| (id, None, sentence::awaited(id)));
+        self.go_on_altering(request, std::iter::empty(), others);
+    }
+
+    /// Some of the jobs are gone, or are not.
+    pub(super) fn on_removed(
+        &mut self,
+        request: RequestId,
+        jobs: &[(JobId, u32)],
+        others: &[(JobId, NotRemoved)],
+    ) {
+        let others = others.iter().map(|&(id, why_not)| {
+            let state = match why_not {
+                NotRemoved::Living(state) => Some(state),
+                NotRemoved::Missing | NotRemoved::Undelivered => None,
+            };
+            (id, state, sentence::not_removed(id, why_not))
         });
         self.go_on_altering(request, jobs.iter().map(|&(id, _)| id), others);
     }

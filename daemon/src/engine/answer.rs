@@ -82,6 +82,14 @@ pub enum Answer {
         failed: Vec<(JobId, JobId)>,
         others: Vec<(JobId, NotRetried)>,
     },
+    /// `jobs`, `callbacks`: those that are gone, each with its attempts, whose output files can go. `others`:
+    /// those that are as they were, and why.
+    Removed {
+        request: RequestId,
+        jobs: Vec<(JobId, u32)>,
+        callbacks: Vec<(CallbackId, u32)>,
+        others: Vec<(JobId, NotRemoved)>,
+    },
     /// They are in their lines, each in its old place, and are read in their turn: there may be any number.
     Released {
         request: RequestId,
@@ -235,6 +243,17 @@ pub struct Retried {
     pub released: Released,
     pub tie: Option<Tie>,
     pub deadline_us: Option<i64>,
+}
+
+/// Why a job is not removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRemoved {
+    /// There is no such job.
+    Missing,
+    /// It has not ended.
+    Living(State),
+    /// Its callbacks are still to be delivered.
+    Undelivered,
 }
 
 /// Why a job begins no new round.

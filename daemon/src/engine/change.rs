@@ -24,6 +24,9 @@ pub enum Change {
     /// Those of these jobs that have ended begin a new round: they are in their lines again, or wait for what
     /// they were to run after. Answered by [`Answer::Retried`](super::Answer::Retried).
     Retry { request: RequestId, ids: Vec<JobId>, times: Times },
+    /// Those of these jobs that have ended are forgotten. Answered by
+    /// [`Answer::Removed`](super::Answer::Removed).
+    Remove { request: RequestId, ids: Vec<JobId> },
     /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
     /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
     /// refused with `NotHeld`.
@@ -187,6 +190,7 @@ impl Change {
             Self::Insert(_)
             | Self::Hold { .. }
             | Self::Retry { .. }
+            | Self::Remove { .. }
             | Self::Release { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
@@ -213,6 +217,7 @@ impl Change {
             Self::Retry { .. } | Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
             Self::Insert(_)
             | Self::Hold { .. }
+            | Self::Remove { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
@@ -240,6 +245,7 @@ impl Change {
             }
             Self::Hold { .. }
             | Self::Retry { .. }
+            | Self::Remove { .. }
             | Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
@@ -257,7 +263,10 @@ impl Change {
     pub fn weight(&self) -> usize {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
-            Self::Hold { ids, .. } | Self::Retry { ids, .. } | Self::Release { ids, .. } => ids.len().max(1),
+            Self::Hold { ids, .. }
+            | Self::Retry { ids, .. }
+            | Self::Remove { ids, .. }
+            | Self::Release { ids, .. } => ids.len().max(1),
             Self::Move(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }

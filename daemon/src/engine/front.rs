@@ -134,6 +134,7 @@ impl Front {
             Change::Insert(_)
             | Change::Hold { .. }
             | Change::Retry { .. }
+            | Change::Remove { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
@@ -215,10 +216,14 @@ impl Front {
     /// An offer was not taken.
     pub fn give_back(&mut self, ready: Ready) {
         self.out.remove(&ready.id);
-        if self.is_going(ready.id) {
+        if self.leaving.contains(&ready.id) {
             return;
         }
         let pool = ready.work.pool.clone();
+        if self.withheld.contains_key(&ready.id) {
+            // Where the backing does not hold it, it is read once more.
+            return self.line(&pool).released(ready.position());
+        }
         self.line(&pool).back(ready);
         self.pump(&pool);
     }
@@ -274,6 +279,7 @@ impl Front {
             Answer::Synced { .. }
             | Answer::Refused { .. }
             | Answer::Placed { .. }
+            | Answer::Removed { .. }
             | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
             | Answer::Got { .. }

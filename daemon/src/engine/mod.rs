@@ -45,8 +45,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{
-    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotRetried, Released, Restored,
-    Retried, Tied, Turns,
+    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotRemoved, NotRetried, Released,
+    Restored, Retried, Tied, Turns,
 };
 pub use boot::Boot;
 pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, unmet};

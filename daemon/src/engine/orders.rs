@@ -171,6 +171,11 @@ pub fn hold_idle(request: u64, ids: &[u64]) -> Order {
     Order::Change(Change::Hold { request: RequestId(request), ids })
 }
 
+pub fn remove(request: u64, ids: &[u64]) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    Order::Change(Change::Remove { request: RequestId(request), ids })
+}
+
 pub fn retry(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
     let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };

@@ -26,7 +26,7 @@ pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;
 pub use schedule::{KeptSchedule, LastFiring};
 pub use timing::Timing;
-pub use tries::{MAX_BACKOFF, Position, Ready, Retries, Tries};
+pub use tries::{ExitCodes, MAX_BACKOFF, Position, Ready, Retries, Tries};
 pub use work::{
     After, Call, Conditions, Environment, Isolate, JobKind, Key, NewCallback, NotBefore, Program, Tie,
     Unique, Wear, Work,

@@ -101,6 +101,7 @@ impl Shell {
             Said::Answer(Answer::Ended { stdin: Some(token), .. }) => {
                 self.remover.remove_stdin(token.clone())
             }
+            Said::Answer(Answer::Removed { jobs, callbacks, .. }) => self.remove_outputs(jobs, callbacks),
             Said::Answer(Answer::Pruned { jobs, callbacks, outputs, .. }) => {
                 self.remove_outputs(jobs, callbacks);
                 self.remove_outputs(outputs, &[]);

@@ -216,6 +216,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             answer @ (Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Removed { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, Hold, List, Output, Release, RemovePool, Reply, Request, RestartPool,
-    Retry, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Cancel, Events, Get, Hold, List, Output, Release, Remove, RemovePool, Reply, Request,
+    RestartPool, Retry, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -195,6 +195,11 @@ impl World {
     /// Somebody wants jobs held.
     pub fn hold(&mut self, ids: &[u64]) -> RequestId {
         self.ask(Request::Hold(Hold { ids: ids.to_vec() }))
+    }
+
+    /// Somebody has jobs that have ended removed.
+    pub fn remove(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::Remove(Remove { ids: ids.to_vec() }))
     }
 
     /// Somebody has jobs that have ended run again.

@@ -110,7 +110,7 @@ fn what_is_held_retrying_or_waits_for_another_ends_by_its_deadline() {
     world.crash();
     world.settle();
     assert_eq!(world.state(1), State::Held);
-    let retries = Retries { allowed: 3, backoff: 100 * SECOND };
+    let retries = Retries::new(3, 100 * SECOND);
     submit(&mut world, Work { retries, ..within(10 * SECOND) });
     begin(&mut world, 2);
     end_as(&mut world, 2, Exit::Code(1));

@@ -221,3 +221,15 @@ fn a_call_that_is_kept_in_memory_alone_is_not_held() {
     }
     world.assert_idle();
 }
+
+#[test]
+fn a_job_that_is_named_before_it_is_there_is_not_held_and_runs() {
+    let mut world = World::up(1);
+    let request = world.hold(&[1]);
+    world.submit(vec![work()]);
+    world.store_writes(2);
+    world.settle();
+    assert_eq!((told(&world, request).0, world.running_jobs()), (vec![], vec![1]));
+    end(&mut world, EXITED);
+    world.assert_idle();
+}

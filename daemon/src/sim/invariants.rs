@@ -21,6 +21,8 @@ pub struct Chronicle {
     tried: BTreeMap<JobId, u32>,
     /// Attempts that may have died with their worker or daemon.
     deaths: BTreeMap<JobId, u32>,
+    /// Jobs that somebody has had removed.
+    removed: BTreeSet<JobId>,
     /// Callbacks that a worker has been given, each with how often its job had been run again by then.
     called: BTreeSet<(CallbackId, u32)>,
 }
@@ -32,6 +34,10 @@ impl Chronicle {
 
     pub fn called(&mut self, id: CallbackId, round: u32) {
         self.called.insert((id, round));
+    }
+
+    pub fn removed(&mut self, ids: Vec<JobId>) {
+        self.removed.extend(ids);
     }
 
     pub fn died(&mut self, id: JobId) {
@@ -304,7 +310,9 @@ impl World {
             }
         }
         // A volatile job is forgotten some time after its end: this daemon knew it, and nothing of it is left.
-        let is_forgotten = |id: JobId| self.lined_up.contains(&id) && !self.has(id);
+        // Another one when somebody wants that.
+        let may_be_gone = |id: JobId| self.lined_up.contains(&id) || self.seen.removed.contains(&id);
+        let is_forgotten = |id: JobId| may_be_gone(id) && !self.has(id);
         for &id in &self.clients.accepted {
             assert!(self.has(id) || is_forgotten(id), "job {id} was accepted and is gone");
         }
@@ -334,8 +342,18 @@ impl World {
         let has_failed = matches!(record.state, State::Failed | State::TimedOut);
         let is_past_deadline = record.reason.as_deref() == Some(PAST_DEADLINE);
         assert!(!is_past_deadline || record.deadline_at.is_some(), "job {id} had no deadline: {record:?}");
-        let is_tried_out =
-            record.retried == record.retries || record.on_crash != OnCrash::Requeue || is_past_deadline;
+        let code = match (record.state, record.signal, record.exit_code) {
+            (State::TimedOut, _, _) => 124,
+            (_, Some(signal), _) => 128 + signal,
+            (_, _, Some(code)) if code > 0 => code,
+            _ => 125,
+        };
+        let on = self.memory_of(id).and_then(|memory| memory.work_of(id)).map(|work| work.retries.on);
+        let is_of_code = on.is_some_and(|on| on.contains(u8::try_from(code).unwrap_or(u8::MAX)));
+        let is_tried_out = !is_of_code
+            || record.retried == record.retries
+            || record.on_crash != OnCrash::Requeue
+            || is_past_deadline;
         assert!(!has_failed || is_tried_out, "job {id} is not tried again: {record:?}");
         let has_run = record.attempt > 0;
         assert!(record.state != State::Succeeded || has_run, "job {id} has succeeded without an attempt");

@@ -4,9 +4,9 @@
 //! [`world`] is everything around them, simulated: a durable backing in memory that is slow, full or gone as
 //! told ([`delayed`]), [`workers`] and [`clients`]. [`scenarios`], [`deaths`], [`deadlines`], [`queue`],
 //! [`ties`], [`ahead`], [`keys`], [`turns`], [`calls`], [`pools`], [`pauses`], [`schedules`], [`holds`],
-//! [`reruns`] and [`requests`] are stories told through it; [`property`] lets chance tell them, and
-//! [`simulation`] goes on with that for as long as one likes, from a seed. [`invariants`] has what is checked
-//! after each step.
+//! [`reruns`], [`removals`] and [`requests`] are stories told through it; [`property`] lets chance tell them,
+//! and [`simulation`] goes on with that for as long as one likes, from a seed. [`invariants`] has what is
+//! checked after each step.
 
 mod ahead;
 mod calls;
@@ -21,6 +21,7 @@ mod pauses;
 mod pools;
 mod property;
 mod queue;
+mod removals;
 mod requests;
 mod reruns;
 mod scenarios;

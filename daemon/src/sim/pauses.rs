@@ -330,7 +330,7 @@ fn the_programs_of_a_paused_pool_stay_up_and_their_calls_wait() {
 #[test]
 fn a_retry_in_a_paused_pool_waits_and_a_deadline_ends_what_is_queued() {
     let mut world = World::up(1);
-    let retried = crate::job::Retries { allowed: 1, backoff: SECOND };
+    let retried = crate::job::Retries::new(1, SECOND);
     world.submit(vec![Work { retries: retried, ..work() }]);
     world.submit(vec![Work { deadline: Some(5 * SECOND), ..work() }]);
     world.settle();

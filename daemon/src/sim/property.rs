@@ -19,8 +19,8 @@ use super::world::World;
 use crate::core::{Event, SlotId};
 use crate::engine::{Change, Order, WINDOW};
 use crate::job::{
-    After, Conditions, Exit, JobId, Key, NewCallback, NotBefore, Place, RequestId, Retries, Stage, Tie,
-    Unique, Until, Work,
+    After, Conditions, Exit, ExitCodes, JobId, Key, NewCallback, NotBefore, Place, RequestId, Retries, Stage,
+    Tie, Unique, Until, Work,
 };
 
 /// A warm pool that clients add and remove.
@@ -59,6 +59,9 @@ pub enum Step {
         id: u64,
     },
     Hold {
+        ids: Vec<u64>,
+    },
+    Remove {
         ids: Vec<u64>,
     },
     Retry {
@@ -200,6 +203,8 @@ pub struct Spec {
     on_crash: OnCrash,
     priority: i32,
     retries: u32,
+    /// Of a job with retries: a signal or a timeout is followed by no other attempt.
+    on_code: bool,
     key: Option<(u8, Option<u8>)>,
     unique: Option<(u8, IfExists)>,
     /// In milliseconds.
@@ -211,6 +216,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    fn retries(&self) -> Retries {
+        let plain = Retries::new(self.retries, Duration::from_millis(700));
+        if self.retries == 0 || !self.on_code {
+            return plain;
+        }
+        Retries { jitter: 500, on: ExitCodes::parse("1").expect("it is a code"), ..plain }
+    }
+
     fn is_warm(&self) -> bool {
         matches!(self.pool, "warm" | ADDED)
     }
@@ -233,7 +246,7 @@ impl Spec {
             tie: self.tie,
             on_crash: self.on_crash,
             priority: self.priority,
-            retries: Retries { allowed: self.retries, backoff: Duration::from_millis(700) },
+            retries: self.retries(),
             key: self.key.map(|(text, round)| Key {
                 text: text.to_string().into(),
                 round: round.map(|round| round.to_string()),
@@ -279,7 +292,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         prop_oneof![4 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(1500)), 1 => Just(Some(5000))];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
     let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
-    let retries = prop_oneof![3 => Just(0), 1 => 1..3u32];
+    let retries = (prop_oneof![3 => Just(0), 1 => 1..3u32], any::<bool>());
     let kind = (pool, prop::bool::weighted(0.4));
     (
         kind,
@@ -300,7 +313,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 tie,
                 on_crash,
                 priority,
-                retries,
+                (retries, on_code),
                 (key, unique, deadline),
                 (hold, delay, after),
             )| Spec {
@@ -312,6 +325,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 on_crash,
                 priority,
                 retries,
+                on_code,
                 key,
                 unique,
                 deadline,
@@ -352,6 +366,7 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..30u64).prop_map(|id| Step::Reattach { id }),
         3 => some_ids().prop_map(|ids| Step::Hold { ids }),
         4 => some_ids().prop_map(|ids| Step::Retry { ids }),
+        1 => some_ids().prop_map(|ids| Step::Remove { ids }),
         2 => (0..9usize).prop_map(|which| Step::Release { which }),
         1 => some_ids().prop_map(|ids| Step::ReleaseAny { ids }),
         1 => (1..30u64).prop_map(|id| Step::Get { id }),
@@ -443,6 +458,7 @@ pub fn take(world: &mut World, step: Step) {
             world.wait(Wait { on_disconnect: Some(OnDisconnect::Cancel), ..ends_of(&[id]) });
         }
         Step::Hold { ids } => _ = world.hold(&ids),
+        Step::Remove { ids } => _ = world.remove(&ids),
         Step::Retry { ids } => _ = world.retry(&ids),
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {

@@ -11,7 +11,7 @@ use super::workers::run_callback;
 use super::world::{DEFAULT, WARM, World};
 use crate::core::{Event, LaneId, PoolId, SlotId};
 use crate::engine::WINDOW;
-use crate::job::{Exit, JobId, NewCallback, Retries, Stage, Tie, Unit, Work};
+use crate::job::{Exit, ExitCodes, JobId, NewCallback, Retries, Stage, Tie, Unit, Work};
 
 const SLOT: SlotId = SlotId { lane: DEFAULT, index: 0 };
 
@@ -20,7 +20,7 @@ fn of_priority(priority: i32) -> Work {
 }
 
 pub fn retried(allowed: u32) -> Work {
-    Work { retries: Retries { allowed, backoff: SECOND }, ..work() }
+    Work { retries: Retries::new(allowed, SECOND), ..work() }
 }
 
 /// Runs what is to run in the one slot, to its end; ids in the order of the starts.
@@ -225,11 +225,7 @@ fn a_call_is_tried_again_after_an_error_before_others_of_its_priority() {
     let mut world = World::new(mixed(1));
     world.settle();
     let slot = SlotId { lane: WARM, index: 0 };
-    world.submit(vec![
-        Work { retries: Retries { allowed: 1, backoff: Duration::ZERO }, ..call() },
-        call(),
-        call(),
-    ]);
+    world.submit(vec![Work { retries: Retries::new(1, Duration::ZERO), ..call() }, call(), call()]);
     world.settle();
     world.answered(slot, Err("{\"code\":1,\"message\":\"no\"}"));
     world.settle();
@@ -334,4 +330,58 @@ fn what_is_beyond_the_window_takes_the_first_slot_after_it_has_been_read() {
     let urgent = 5 + WINDOW as u64 + 50;
     assert_eq!(run_all(&mut world), [3, urgent, 4]);
     world.assert_idle();
+}
+
+#[test]
+fn only_some_exit_codes_are_followed_by_another_attempt() {
+    let on = ExitCodes::parse("75,100-110,137").expect("they are codes");
+    let job = || Work { retries: Retries { on, ..Retries::new(5, SECOND) }, ..work() };
+    for (exit, state) in [
+        (Exit::Code(75), State::Retrying),
+        (Exit::Code(105), State::Retrying),
+        (Exit::Signal { signal: 9, core: false }, State::Retrying),
+        (Exit::Code(1), State::Failed),
+        (Exit::Signal { signal: 15, core: false }, State::Failed),
+    ] {
+        let mut world = World::up(1);
+        world.submit(vec![job()]);
+        world.settle();
+        world.attempt_ended(SLOT, exit);
+        world.settle();
+        assert_eq!(world.state(1), state, "after {exit:?}");
+    }
+}
+
+#[test]
+fn a_timeout_is_an_exit_code_as_well() {
+    for (codes, state) in [("124", State::Retrying), ("1", State::TimedOut)] {
+        let on = ExitCodes::parse(codes).expect("it is a code");
+        let retries = Retries { on, ..Retries::new(1, SECOND) };
+        let mut world = World::up(1);
+        world.submit(vec![Work { retries, timeout: Some(SECOND), ..work() }]);
+        world.settle();
+        super::workers::begin(&mut world, 1);
+        pass(&mut world, SECOND);
+        world.attempt_ended(SLOT, Exit::Signal { signal: 15, core: false });
+        world.settle();
+        assert_eq!(world.state(1), state, "retried on {codes}");
+    }
+}
+
+#[test]
+fn jobs_that_fail_together_are_not_tried_again_together() {
+    let mut world = World::up(1);
+    let retries = Retries { jitter: 1000, ..Retries::new(1, 10 * SECOND) };
+    world.submit(vec![Work { retries, ..work() }; 8]);
+    world.settle();
+    for _ in 0..8 {
+        fail(&mut world);
+    }
+    let due: Vec<String> = (1..=8).filter_map(|id| world.record(id).due_at).collect();
+    let distinct: std::collections::BTreeSet<&String> = due.iter().collect();
+    assert_eq!((due.len(), distinct.len()), (8, 8), "{due:?}");
+    pass(&mut world, 10 * SECOND - Duration::from_millis(1));
+    assert_eq!(world.running(), [], "none waits for less than its backoff");
+    pass(&mut world, 10 * SECOND);
+    assert_eq!(run_all(&mut world).len(), 8, "and none for more than twice that");
 }

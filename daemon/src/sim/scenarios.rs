@@ -221,7 +221,7 @@ fn a_job_that_makes_a_success_of_its_timeout_has_timed_out_all_the_same() {
 fn an_idle_attempt_ends_like_one_whose_time_is_up_and_says_why() {
     let mut world = World::up(1);
     let idle = Work { idle_timeout: Some(SECOND), kill_after: 2 * SECOND, ..work() };
-    let retried = Work { retries: Retries { allowed: 1, backoff: SECOND }, ..idle };
+    let retried = Work { retries: Retries::new(1, SECOND), ..idle };
     let call = submit_attached(&mut world, retried, OnDisconnect::Detach);
     world.attempt_idle(slot(0));
     world.settle();
@@ -250,7 +250,7 @@ fn an_idle_attempt_ends_like_one_whose_time_is_up_and_says_why() {
 #[test]
 fn a_cancel_of_an_idle_attempt_is_heard_and_an_end_of_it_that_comes_first_counts() {
     let mut world = World::up(1);
-    let retries = Retries { allowed: 5, backoff: SECOND };
+    let retries = Retries::new(5, SECOND);
     world.submit(vec![Work { idle_timeout: Some(SECOND), retries, ..work() }]);
     world.settle();
     world.attempt_idle(slot(0));

@@ -352,6 +352,16 @@ impl World {
                 }
                 return;
             }
+            Order::Change(Change::Remove { ids, .. }) => {
+                let ids: Vec<JobId> = ids.iter().copied().filter(|&id| self.has(id)).collect();
+                write(self.delayed_mut());
+                let gone: Vec<JobId> = ids.into_iter().filter(|&id| !self.has(id)).collect();
+                for &id in &gone {
+                    assert!(!self.running_jobs().contains(&id.0), "job {id} is removed while it runs");
+                }
+                self.seen.removed(gone);
+                return self.check_memory();
+            }
             Order::Change(Change::Retry { ids, .. }) => {
                 let has_ended =
                     |id: &JobId| self.place_of(*id).is_some_and(|place| place.state().is_terminal());

@@ -10,6 +10,7 @@
 //! stop_grace = "10s"          # the limit of it while poold is being stopped
 //! retries = 0                 # how many times a failed job is retried, unless the job says otherwise
 //! backoff = "1s"              # from the first failure to the next attempt; doubled after each one
+//! jitter = 0.0                # by up to this part of it, by chance, each backoff is longer
 //! crash_limit = 3             # a job is lost once so many attempts have died with worker or poold
 //! max_clients = 16384
 //! max_queued = 10000000       # jobs that wait in one pool; beyond it new jobs are refused
@@ -35,6 +36,8 @@
 //! kill_after = "30s"
 //! retries = 2
 //! backoff = "10s"
+//! jitter = 0.5
+//! retry_on_exit = "75,100-110" # only these codes are retried; or `no_retry_on_exit`: all but these
 //! max_output_bytes = 5000000
 //! isolate = "pid"             # each worker has a pid namespace of its own; or "none", the default
 //! mem = "2G"                  # limits of attempts, or of a warm pool's programs: memory, nice value,
@@ -87,7 +90,7 @@ use pool_proto::nouns::{
 use serde::{Deserialize, Deserializer};
 
 use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
-use crate::job::{Environment, Isolate, Program, Retries, Timing, Wear};
+use crate::job::{Environment, ExitCodes, Isolate, Program, Retries, Timing, Wear};
 
 /// A pool cannot have more workers than this.
 pub const MAX_WORKERS: u32 = 4096;
@@ -110,6 +113,10 @@ pub struct Config {
     pub retries: u32,
     #[serde(deserialize_with = "duration")]
     pub backoff: Duration,
+    #[serde(deserialize_with = "jitter")]
+    pub jitter: u16,
+    pub retry_on_exit: Option<String>,
+    pub no_retry_on_exit: Option<String>,
     pub crash_limit: NonZeroU32,
     pub max_clients: usize,
     pub max_queued: u64,
@@ -190,6 +197,10 @@ pub struct PoolConfig {
     pub retries: Option<u32>,
     #[serde(deserialize_with = "optional_duration")]
     pub backoff: Option<Duration>,
+    #[serde(deserialize_with = "optional_jitter")]
+    pub jitter: Option<u16>,
+    pub retry_on_exit: Option<String>,
+    pub no_retry_on_exit: Option<String>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
     #[serde(deserialize_with = "optional_bytes")]
@@ -276,6 +287,46 @@ impl ScheduleConfig {
         let (member, why) = timing.err()?;
         Some((if member == "every_s" { "every" } else { member }, why))
     }
+}
+
+impl PoolConfig {
+    /// The exit codes that are retried, where it says which.
+    fn retry_on(&self) -> Option<ExitCodes> {
+        retry_on(self.retry_on_exit.as_deref(), self.no_retry_on_exit.as_deref()).unwrap_or_default()
+    }
+}
+
+/// The exit codes to which retries apply: these, or all but those; none where nothing is said.
+///
+/// # Errors
+/// Which of the two is wrong, and why, as a sentence.
+pub fn retry_on(only: Option<&str>, but: Option<&str>) -> Result<Option<ExitCodes>, (&'static str, String)> {
+    match (only, but) {
+        (Some(_), Some(_)) => {
+            let why = "name the exit codes that are retried, or those that are not, not both".to_owned();
+            Err(("no_retry_on_exit", why))
+        }
+        (Some(codes), None) => match ExitCodes::parse(codes) {
+            Ok(codes) => Ok(Some(codes)),
+            Err(why) => Err(("retry_on_exit", why)),
+        },
+        (None, Some(codes)) => match ExitCodes::parse(codes) {
+            Ok(codes) => Ok(Some(codes.others())),
+            Err(why) => Err(("no_retry_on_exit", why)),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// A jitter in thousandths.
+///
+/// # Errors
+/// When it is not from 0 to 1, as a sentence.
+pub fn permille(jitter: f64) -> Result<u16, String> {
+    if (0.0..=1.0).contains(&jitter) {
+        return Ok((jitter * 1000.0).round() as u16);
+    }
+    Err(format!("{jitter} is no part of a wait: write a number from 0 to 1"))
 }
 
 /// How long a resident program may take to become ready, unless the configuration says otherwise.
@@ -404,6 +455,9 @@ impl Default for Config {
             stop_grace: DEFAULT_GRACE,
             retries: 0,
             backoff: Duration::from_secs(1),
+            jitter: 0,
+            retry_on_exit: None,
+            no_retry_on_exit: None,
             crash_limit: const { NonZeroU32::new(3).unwrap() },
             max_clients: 16_384,
             max_queued: 10_000_000,
@@ -460,6 +514,8 @@ impl Config {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self =
             toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+        retry_on(config.retry_on_exit.as_deref(), config.no_retry_on_exit.as_deref())
+            .map_err(|(member, why)| anyhow::anyhow!("{member}: {why}"))?;
         for (name, pool) in &config.pool {
             if let Some(why) = name_fault(name) {
                 bail!("{why}");
@@ -470,6 +526,8 @@ impl Config {
             if let Some((member, why)) = pool.fault() {
                 bail!("[pool.{name}] {member}: {why}");
             }
+            retry_on(pool.retry_on_exit.as_deref(), pool.no_retry_on_exit.as_deref())
+                .map_err(|(member, why)| anyhow::anyhow!("[pool.{name}] {member}: {why}"))?;
             if pool.command.is_some() && name == DEFAULT_POOL {
                 bail!("[pool.{name}] cannot have a `command`: it runs the jobs that name no pool");
             }
@@ -568,7 +626,13 @@ impl Config {
         Retries {
             allowed: pool.and_then(|pool| pool.retries).unwrap_or(self.retries),
             backoff: pool.and_then(|pool| pool.backoff).unwrap_or(self.backoff),
+            jitter: pool.and_then(|pool| pool.jitter).unwrap_or(self.jitter),
+            on: pool.and_then(PoolConfig::retry_on).or_else(|| self.retry_on()).unwrap_or(ExitCodes::ALL),
         }
+    }
+
+    fn retry_on(&self) -> Option<ExitCodes> {
+        retry_on(self.retry_on_exit.as_deref(), self.no_retry_on_exit.as_deref()).unwrap_or_default()
     }
 
     /// How much an attempt of a pool's jobs may write.
@@ -613,6 +677,14 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
+}
+
+fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    permille(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn optional_jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    jitter(deserializer).map(Some)
 }
 
 /// A number of bytes is text as on the command line, or a number.
@@ -674,8 +746,10 @@ mod tests {
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
         assert_eq!(config.idle_timeout_of("build"), Some(Duration::from_secs(600)));
         assert_eq!(config.idle_timeout_of(DEFAULT_POOL), Some(Duration::from_secs(86400)));
-        assert_eq!(config.retries_of("build"), Retries { allowed: 2, backoff: Duration::from_secs(10) });
-        assert_eq!(config.retries_of(DEFAULT_POOL), Retries { allowed: 0, backoff: Duration::from_secs(1) });
+        let on = ExitCodes::parse("75,100-110").unwrap();
+        let wanted = Retries { jitter: 500, on, ..Retries::new(2, Duration::from_secs(10)) };
+        assert_eq!(config.retries_of("build"), wanted);
+        assert_eq!(config.retries_of(DEFAULT_POOL), Retries::new(0, Duration::from_secs(1)));
         assert_eq!(config.max_output_bytes_of("build"), Some(5_000_000));
         assert_eq!(config.max_output_bytes_of(DEFAULT_POOL), Some(1_000_000_000));
         assert_eq!(config.max_history_output_bytes(0), config.history.max_output_bytes);
@@ -715,6 +789,10 @@ mod tests {
             ("kill_after = 1.8e19", "at most"),
             ("kill_after = true", "a duration is"),
             ("retries = -1", "-1"),
+            ("jitter = 1.5", "from 0 to 1"),
+            ("retry_on_exit = \"x\"", "retry_on_exit: \"x\" is no list of exit codes"),
+            ("retry_on_exit = \"1\"\nno_retry_on_exit = \"2\"", "not both"),
+            ("[pool.default]\nno_retry_on_exit = \"300\"", "[pool.default] no_retry_on_exit: \"300\""),
             ("durability = \"none\"", "none"),
             ("cgroup = \"on\"", "on"),
             ("[pool.default]\nisolate = \"net\"", "net"),

@@ -1,4 +1,5 @@
-//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Retry`, `Release`.
+//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Retry`,
+//! `Remove`, `Release`.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,8 @@ pub struct Signal {
     pub signal: i32,
 }
 
-/// Jobs that one `Hold`, `Retry` or `Release` names at most: all of them are one transaction, for which
-/// others wait.
+/// Jobs that one `Hold`, `Retry`, `Remove` or `Release` names at most: all of them are one transaction, for
+/// which others wait.
 pub const MAX_RELEASED: usize = 16_384;
 
 /// Parameters of `Hold`.
@@ -54,7 +55,15 @@ pub struct Retry {
     pub ids: Vec<u64>,
 }
 
-/// Reply of what changes some jobs and leaves the others: `Hold`, `Retry`.
+/// Parameters of `Remove`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Remove {
+    pub ids: Vec<u64>,
+}
+
+/// Reply of what changes some jobs and leaves the others: `Hold`, `Retry`, `Remove`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Altered {

@@ -75,6 +75,12 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_on_exit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_retry_on_exit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<OsText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<String>,

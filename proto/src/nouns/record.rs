@@ -67,6 +67,8 @@ pub struct Record {
     #[serde(default)]
     pub retried: u32,
     #[serde(default)]
+    pub retry_on_exit: Option<String>,
+    #[serde(default)]
     pub due_at: Option<String>,
     #[serde(default)]
     pub deadline_at: Option<String>,

@@ -94,6 +94,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Signal(signal) => of(signal),
         Request::Hold(hold) => of(hold),
         Request::Retry(retry) => of(retry),
+        Request::Remove(remove) => of(remove),
         Request::Release(release) => of(release),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
@@ -251,8 +252,8 @@ fn check_work(work: &Work, job: &Job) {
         work.timeout
     );
     assert!(work.kill_after <= MAX_DURATION, "{:?}", work.kill_after);
-    let backoffs = [0, 1, 31, u32::MAX - 1].into_iter().filter_map(|retried| work.retries.after(retried));
-    assert!(backoffs.max() <= Some(MAX_DURATION), "{:?}", work.retries);
+    let backoffs = [0, 1, 31, u32::MAX - 1].into_iter().map(|retried| work.retries.wait(retried, u64::MAX));
+    assert!(backoffs.max() <= Some(2 * MAX_DURATION), "{:?}", work.retries);
     assert_eq!(work.priority, job.priority.unwrap_or(0));
     assert!(work.environment.umask <= 0o777);
     let limits = &work.environment.limits;

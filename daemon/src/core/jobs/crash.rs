@@ -128,7 +128,7 @@ impl Core {
         let id = job.id;
 
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
-            let failed = self.failed_attempt(&outcome, job.tries, job.retries);
+            let failed = self.failed_attempt(id, &outcome, job.tries, job.retries);
             if let Some(failed) = failed.filter(|_| job.stopping != Some(StopReason::Deadline)) {
                 self.wait_for_retry(id, Fence::Attempt(job.tries.attempts), job.tries, failed, None);
                 self.enqueue(id, &Arc::from(job.pool.as_str()), Holdup::Time);

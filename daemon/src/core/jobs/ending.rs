@@ -80,6 +80,7 @@ impl Core {
         next: Option<(Ready, Option<Until>)>,
     ) {
         self.ending.remove(&id);
+        self.forget_aside(id);
         // A start may have found it without its client while its end was on its way.
         self.forget_unattended(id);
         if let Some(Dequeued { pool, holdup }) = dequeued {

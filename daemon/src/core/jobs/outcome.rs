@@ -123,6 +123,22 @@ pub fn of_breach(how: &str, ended_us: i64) -> Outcome {
     Outcome { exit_code: Some(1), answer: Some(Err(error)), ..outcome }
 }
 
+/// The code of an attempt that has timed out: that of timeout(1).
+pub const TIMED_OUT: u8 = 124;
+
+/// The code of an attempt that has failed without one.
+const FAILED: u8 = 125;
+
+/// The code with which poolctl ends after a job with that outcome, if that is not success.
+pub fn code(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome { state: State::TimedOut, .. } => TIMED_OUT,
+        Outcome { signal: Some(signal), .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Outcome { exit_code: Some(code @ 1..=255), .. } => *code as u8,
+        Outcome { .. } => FAILED,
+    }
+}
+
 /// An error may be as long as a message; of one that is quoted, so many characters are.
 const QUOTED: usize = 200;
 

@@ -43,7 +43,7 @@ impl Core {
             Some(StopReason::Deadline) => true,
             _ => false,
         };
-        let failed = self.failed_attempt(&outcome, active.tries, active.work.retries);
+        let failed = self.failed_attempt(id, &outcome, active.tries, active.work.retries);
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {
                 self.wait_for_retry(id, fence, tries, failed, start);
@@ -56,6 +56,7 @@ impl Core {
     /// What that outcome of an attempt is to a job that was tried so often, where another attempt follows.
     pub(in crate::core) fn failed_attempt(
         &self,
+        id: JobId,
         outcome: &Outcome,
         tries: Tries,
         retries: Retries,
@@ -71,7 +72,10 @@ impl Core {
             | State::Stopping
             | State::Retrying => false,
         };
-        let backoff = retries.after(tries.retried).filter(|_| has_failed)?;
+        if !has_failed || !retries.follow(tries.retried, outcome::code(outcome)) {
+            return None;
+        }
+        let backoff = retries.wait(tries.retried, chance(id, tries.attempts));
 
         let left = retries.allowed - tries.retried;
         let left = if left == 1 {
@@ -99,4 +103,14 @@ impl Core {
         self.change(Change::Move(Box::new(Move { reason: Some(reason), start, ..waiting })));
         self.wake_for(due_us);
     }
+}
+
+/// A number of this attempt's own, as if by chance: the same after a restart. It is SplitMix64 (Steele, Lea,
+/// Flood: Fast splittable pseudorandom number generators), whose output passes for random.
+fn chance(id: JobId, attempt: u32) -> u64 {
+    let seed = id.0.wrapping_mul(0x1_0000_0001).wrapping_add(u64::from(attempt));
+    let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::attempt::{Active, Phase};
+use super::outcome;
 use crate::core::event::{Effect, SlotId};
 use crate::core::{Core, Mode, Timer};
 use crate::engine::{Change, Move};
@@ -74,7 +75,7 @@ impl Core {
             return self.withdraw(id, reason);
         }
 
-        let is_last = active.work.retries.after(active.tries.retried).is_none();
+        let is_last = !active.work.retries.follow(active.tries.retried, outcome::TIMED_OUT);
         match old_phase {
             Phase::Running { deadline } => {
                 let grace = match reason {

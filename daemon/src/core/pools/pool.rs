@@ -13,7 +13,7 @@ use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
 use crate::job::{
-    Holdup, IdMap, JobId, Pause, Position, ProcessId, Program, Queued, RequestId, Unit, Until, Work,
+    Holdup, IdMap, JobId, Pause, Position, ProcessId, Program, Queued, Ready, RequestId, Unit, Until, Work,
 };
 
 /// One pool of jobs.
@@ -134,17 +134,21 @@ impl Core {
             self.effects.extend(offers.into_iter().map(|offer| Effect::GiveBack(offer.ready)));
             return;
         };
-        let (ending, holding) = (&self.ending, &self.holding);
         let pool = self.pools.get_mut(id).expect("it has just been found");
-        // One that is being ended or held has left its line, whatever the engine knew when it offered it.
-        // What is volatile is not held.
-        let has_left = |Offer { ready, .. }: &mut Offer| {
-            ending.contains(&ready.id) || holding.contains_key(&ready.id) && !ready.work.volatile
-        };
-        let left = offers.extract_if(.., has_left);
-        left.for_each(|offer| pool.offers.forgo(&offer));
+        // One that is being ended has left its line, whatever the engine knew when it offered it; one that is
+        // to be held is leaving it. What is volatile is not held.
+        let (ending, holding) = (&self.ending, &self.holding);
+        let is_held = |ready: &Ready| holding.contains_key(&ready.id) && !ready.work.volatile;
+        let has_left = |Offer { ready, .. }: &mut Offer| ending.contains(&ready.id) || is_held(ready);
+        let left: Vec<Offer> = offers.extract_if(.., has_left).collect();
+        left.iter().for_each(|offer| pool.offers.forgo(offer));
         pool.offers.add(offers);
         self.stirred.insert(id);
+        for Offer { ready, .. } in left {
+            if !self.ending.contains(&ready.id) {
+                self.keep_aside(ready);
+            }
+        }
     }
 
     /// Starts what can be started in a pool, gives back what it cannot keep, and asks for what it will need.

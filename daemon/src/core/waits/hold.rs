@@ -2,6 +2,9 @@
 //! are taken out of first, so that none of them starts: what the engine has offered, and what slots have that
 //! have not begun.
 //!
+//! A client may name a job that it has not been told of yet: the engine may answer that there is none, and
+//! have offered it by then. So what is taken out is kept until the engine has answered.
+//!
 //! An attempt that a worker has ahead may begin at any moment. It is called back, and the worker's word
 //! decides whether that was in time.
 
@@ -13,7 +16,16 @@ use crate::core::Core;
 use crate::core::event::{Effect, Fact};
 use crate::core::jobs::attempt::Phase;
 use crate::engine::{Change, Dequeued};
-use crate::job::{Holdup, JobId, RequestId};
+use crate::job::{Holdup, JobId, Ready, RequestId};
+
+/// A job that the engine is to hold, and has not answered.
+#[derive(Debug, Default)]
+pub struct Holding {
+    /// How often it is to.
+    times: u32,
+    /// It has offered the job.
+    offered: Option<Ready>,
+}
 
 impl Core {
     /// `ids`: each once.
@@ -51,7 +63,7 @@ impl Core {
             return;
         }
         for &id in &ids {
-            *self.holding.entry(id).or_default() += 1;
+            self.holding.entry(id).or_default().times += 1;
             self.set_aside(id);
         }
         self.change(Change::Hold { request, ids });
@@ -79,9 +91,37 @@ impl Core {
         let is_durable = |offer: &crate::engine::Offer| !offer.ready.work.volatile;
         let taken = self.pools.iter_mut().find_map(|(pool_id, pool)| {
             pool.offers.get(id).filter(|&offer| is_durable(offer))?;
-            pool.offers.remove(id).map(|_| pool_id)
+            pool.offers.remove(id).map(|offer| (pool_id, offer.ready))
         });
-        self.stirred.extend(taken);
+        if let Some((pool_id, ready)) = taken {
+            self.stirred.insert(pool_id);
+            self.keep_aside(ready);
+        }
+    }
+
+    /// The engine offers, or has offered, a job that it is to hold.
+    pub(in crate::core) fn keep_aside(&mut self, ready: Ready) {
+        if let Some(holding) = self.holding.get_mut(&ready.id) {
+            holding.offered = Some(ready);
+        }
+    }
+
+    /// The job has ended: nobody puts it back.
+    pub(in crate::core) fn forget_aside(&mut self, id: JobId) {
+        if let Some(holding) = self.holding.get_mut(&id) {
+            holding.offered = None;
+        }
+    }
+
+    /// The engine has answered once more; what it has offered, which is out of here then.
+    fn answered_hold(&mut self, id: JobId) -> Option<Ready> {
+        let holding = self.holding.get_mut(&id)?;
+        holding.times -= 1;
+        let offered = holding.offered.take();
+        if holding.times == 0 {
+            self.holding.remove(&id);
+        }
+        offered
     }
 
     pub(in crate::core) fn on_withheld(
@@ -90,14 +130,13 @@ impl Core {
         held: Vec<(JobId, Option<Dequeued>)>,
         others: Vec<(JobId, Option<State>)>,
     ) {
-        let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
-        for id in all {
-            if let Some(times) = self.holding.get_mut(id) {
-                *times -= 1;
-                if *times == 0 {
-                    self.holding.remove(id);
-                }
-            }
+        for &(id, _) in &held {
+            self.answered_hold(id);
+        }
+        for &(id, state) in &others {
+            let ready = self.answered_hold(id).filter(|_| state.is_none());
+            // There was none when the engine looked, and there is one now.
+            self.effects.extend(ready.map(Effect::GiveBack));
         }
         let mut told: Vec<(JobId, Option<Arc<str>>)> = Vec::with_capacity(held.len());
         for (id, line) in held {

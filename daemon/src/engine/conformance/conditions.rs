@@ -50,7 +50,7 @@ fn has_dependents(trial: &mut Trial, order: Order) -> bool {
     }
 }
 
-const RETRIED: Retries = Retries { allowed: 2, backoff: Duration::from_secs(1) };
+const RETRIED: Retries = Retries::new(2, Duration::from_secs(1));
 
 fn start_of(id: u64) -> Order {
     start(id, 1)

@@ -231,7 +231,7 @@ pub fn callbacks_become_pending_once_and_are_delivered_until_that_succeeds(trial
 
 pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
     let of_pool = |pool: &str, tie| {
-        let retries = Retries { allowed: 2, backoff: Duration::from_secs(5) };
+        let retries = Retries::new(2, Duration::from_secs(5));
         let base = Work::clone(&work(&["a"], &[]));
         let stdin = Some(format!("token of {pool}"));
         Arc::new(Work { pool: pool.into(), tie, on_crash: OnCrash::Hold, retries, stdin, ..base })
@@ -261,7 +261,7 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
         pool: pool.to_owned(),
         tries,
         on_crash: OnCrash::Hold,
-        retries: Retries { allowed: 2, backoff: Duration::from_secs(5) },
+        retries: Retries::new(2, Duration::from_secs(5)),
         slot: Some(1),
         started_us: Some(a_start().started_us),
         since_boot_us: Some(7),
@@ -291,11 +291,11 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
 }
 
 fn retried_work(allowed: u32) -> Arc<Work> {
-    let retries = Retries { allowed, backoff: Duration::ZERO };
+    let retries = Retries::new(allowed, Duration::ZERO);
     Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) })
 }
 
 fn retried_call() -> Arc<Work> {
-    let retries = Retries { allowed: 1, backoff: Duration::ZERO };
+    let retries = Retries::new(1, Duration::ZERO);
     Arc::new(Work { retries, ..Work::clone(&call(false)) })
 }

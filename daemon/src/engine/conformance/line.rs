@@ -12,7 +12,8 @@ use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Turns};
 use crate::job::{
-    Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Tie, Tries, Unique, Work,
+    ExitCodes, Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Tie, Tries,
+    Unique, Work,
 };
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
@@ -157,7 +158,7 @@ pub fn a_unique_name_is_one_jobs_at_a_time(trial: &mut Trial) {
 pub fn a_wait_for_another_job_ends_with_its_end(trial: &mut Trial) {
     use IfExists::{Queue, Skip};
 
-    let retries = Retries { allowed: 1, backoff: Duration::ZERO };
+    let retries = Retries::new(1, Duration::ZERO);
     let first = Arc::new(Work { retries, ..Work::clone(&named("a", Queue)) });
     trial.insert(1, vec![first]);
     trial.insert(2, vec![named("a", Queue); 4]);
@@ -210,7 +211,7 @@ pub fn who_has_not_ended_by_its_deadline_is_told(trial: &mut Trial) {
         let deadline = Some(Duration::from_secs(seconds));
         Arc::new(Work {
             deadline,
-            retries: Retries { allowed: 3, backoff: Duration::ZERO },
+            retries: Retries::new(3, Duration::ZERO),
             ..Work::clone(&work(&["a"], &[]))
         })
     };
@@ -288,7 +289,8 @@ pub fn a_line_goes_by_priority_and_then_by_id(trial: &mut Trial) {
 }
 
 fn retried() -> Arc<Work> {
-    let retries = Retries { allowed: 3, backoff: Duration::from_secs(7) };
+    let on = ExitCodes::parse("75,100-110").expect("they are codes");
+    let retries = Retries { jitter: 250, on, ..Retries::new(3, Duration::from_secs(7)) };
     Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) })
 }
 
@@ -303,6 +305,7 @@ pub fn a_wait_for_a_time_ends_when_it_has_come(trial: &mut Trial) {
         (State::Retrying, 1, Some("exit code 1"))
     );
     assert_eq!((record.due_at.is_some(), record.pid, record.started_at), (true, None, None));
+    assert_eq!(record.retry_on_exit.as_deref(), Some("75,100-110"));
     assert_eq!(trial.line(), [5]);
 
     let restored = trial.restart();

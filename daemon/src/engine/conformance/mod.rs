@@ -238,6 +238,7 @@ macro_rules! stories {
                 schedules_are_kept_until_they_are_forgotten,
                 pauses_are_kept_until_the_pool_is_resumed_or_forgotten,
                 a_backup_is_answered_and_ends_once,
+                what_has_ended_is_removed_by_name,
             }
         }
     };

@@ -35,7 +35,7 @@ fn succeed(id: u64, attempts: u32) -> Order {
 }
 
 pub fn a_job_that_has_ended_begins_a_new_round(trial: &mut Trial) {
-    let retries = Retries { allowed: 1, backoff: Duration::from_secs(1) };
+    let retries = Retries::new(1, Duration::from_secs(1));
     let deadline = Some(Duration::from_secs(60));
     let callbacks = work(&["a"], &[(On::Done, "x"), (On::Success, "y")]).callbacks.clone();
     trial.insert(1, vec![Arc::new(Work { retries, deadline, callbacks, ..plain() }), Arc::new(plain())]);

@@ -7,7 +7,7 @@ use pool_proto::nouns::{On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Boot, CallbackEnd, Chore, Order, Page};
+use crate::engine::{Answer, Boot, CallbackEnd, Chore, NotRemoved, Order, Page};
 use crate::job::{CallbackId, JobId, KeptSchedule, Key, LastFiring, Outcome, Pause, RequestId, UserId, Work};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
@@ -319,4 +319,27 @@ pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {
     let again = trial.answer(let_go(None, 7));
     assert!(matches!(again, Answer::LetGo { request: None, whole: Err(_) }), "{again:?}");
     assert_eq!(trial.line(), [1]);
+}
+
+pub fn what_has_ended_is_removed_by_name(trial: &mut Trial) {
+    trial.insert(1, vec![work(&["a"], &[]), work(&["a"], &[(On::Done, "x")]), work(&["a"], &[])]);
+    trial.quietly(vec![start(1, 1), start(2, 1)]);
+    trial.run(vec![finish(1), finish(2)]);
+    let removed = |trial: &mut Trial, ids: &[u64]| match trial.answer(remove(7, ids)) {
+        Answer::Removed { request: RequestId(7), jobs, callbacks, others } => (jobs, callbacks, others),
+        other => panic!("{other:?}"),
+    };
+    let others = vec![
+        (JobId(9), NotRemoved::Missing),
+        (JobId(2), NotRemoved::Undelivered),
+        (JobId(3), NotRemoved::Living(State::Queued)),
+    ];
+    assert_eq!(removed(trial, &[9, 1, 2, 3]), (vec![(JobId(1), 1)], vec![], others));
+    assert_eq!(removed(trial, &[1]).2, [(JobId(1), NotRemoved::Missing)], "it is gone");
+    let callback = CallbackId(10);
+    trial.run(vec![begin_callback(callback.0), end_callback(callback.0, CallbackEnd::Delivered)]);
+    assert_eq!(removed(trial, &[2]), (vec![(JobId(2), 1)], vec![(callback, 1)], vec![]));
+    trial.restart();
+    assert!(matches!(trial.answer(prune_all(9)), Answer::Pruned { jobs, .. } if jobs.is_empty()));
+    assert_eq!(trial.line(), [3]);
 }

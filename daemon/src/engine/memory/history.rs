@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Memory;
 use crate::engine::retention::{Census, Group, Standing};
-use crate::engine::{Answer, Room};
-use crate::job::{CallbackId, JobId, Outcome, Tie};
+use crate::engine::{Answer, NotRemoved, Room};
+use crate::job::{CallbackId, JobId, Outcome, RequestId, Tie};
 
 /// Volatile jobs that have ended and are remembered at most, and for how long, in microseconds.
 pub(super) const MAX_ENDED: usize = if cfg!(test) { 1000 } else { 100_000 };
@@ -145,6 +145,27 @@ impl Memory {
 
         let (outputs, more_output) = self.strip(room);
         self.answer(Answer::Pruned { jobs, callbacks, outputs, more: more || more_output });
+    }
+
+    /// Removes those of these jobs that can go.
+    pub(super) fn remove_named(&mut self, request: RequestId, ids: Vec<JobId>) {
+        let (mut jobs, mut callbacks, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ids {
+            let why_not = match self.jobs.get(&id) {
+                None => Some(NotRemoved::Missing),
+                Some(row) if !row.has_ended() => Some(NotRemoved::Living(row.place.state())),
+                Some(row) => (row.undelivered > 0).then_some(NotRemoved::Undelivered),
+            };
+            if let Some(why_not) = why_not {
+                others.push((id, why_not));
+                continue;
+            }
+            let Some(ended_us) = self.outcome(id).map(|outcome| outcome.ended_us) else { continue };
+            jobs.push((id, self.attempts_of(id)));
+            callbacks.extend(self.remove(ended_us, id));
+        }
+        callbacks.sort_unstable();
+        self.answer(Answer::Removed { request, jobs, callbacks, others });
     }
 
     fn attempts_of(&self, id: JobId) -> u32 {

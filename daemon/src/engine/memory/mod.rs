@@ -165,6 +165,7 @@ impl Memory {
                 return self.take_retry(request, ids, times);
             }
             Order::Change(Change::Release { request, ids }) => return self.take_release(request, ids),
+            Order::Change(Change::Remove { request, ids }) => return self.take_remove(request, ids),
             Order::Change(Change::Wake { until_us, limit }) => {
                 // Without any here, the other backing's answer says everything.
                 if !self.waits.is_empty() {
@@ -222,6 +223,14 @@ impl Memory {
         (!others.is_empty()).then_some(Order::Change(Change::Retry { request, ids: others, times }))
     }
 
+    fn take_remove(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            self.remove_named(request, ours);
+        }
+        (!others.is_empty()).then_some(Order::Change(Change::Remove { request, ids: others }))
+    }
+
     /// Jobs cannot be released here and elsewhere at once, all or none. No volatile job is ever held, so
     /// nobody misses that.
     fn take_release(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
@@ -276,6 +285,7 @@ impl Memory {
             Change::Move(moved) => self.place(*moved),
             Change::Hold { request, ids } => self.hold(request, ids),
             Change::Retry { request, ids, times } => self.retry(request, ids, &times),
+            Change::Remove { request, ids } => self.remove_named(request, ids),
             Change::Release { request, ids } => self.release(request, ids),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
             Change::Resolve { limit } => self.resolve(limit as usize),

@@ -194,6 +194,7 @@ impl Memory {
             priority: work.priority,
             retries: work.retries.allowed,
             retried: tries.retried,
+            retry_on_exit: work.retries.on.as_text(),
             due_at: due_us.map(rfc3339),
             deadline_at: deadline_us.map(rfc3339),
             worker_pid: start.map(|start| start.worker.get()),

@@ -599,6 +599,7 @@ impl Committer {
                     ("hold", Some(Answer::Withheld { request, held: Vec::new(), others }))
                 }
                 Change::Retry { request, .. } => ("retry", Some(refused(request, reason))),
+                Change::Remove { request, .. } => ("remove", Some(refused(request, reason))),
                 Change::Release { request, .. } => ("release", Some(refused(request, reason))),
                 Change::Wake { .. } => {
                     ("wake", Some(Answer::Woken { jobs: Vec::new(), callbacks: Vec::new(), next_us: None }))

@@ -131,6 +131,9 @@ impl Database {
                         retry::retry(connection, history, ids, times)?;
                     Ok(Some(Answer::Retried { request: *request, jobs, failed, others }))
                 }
+                Change::Remove { request, ids } => {
+                    prune::remove(connection, environments, history, *request, ids).map(Some)
+                }
                 Change::Release { request, ids } => {
                     let request = *request;
                     let released = waits::release(connection, ids)?;

@@ -60,9 +60,10 @@ pub fn insert(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
                            unique_name, follows, state, waits, within_us, deadline_us, hold, others,
-                           not_before_us, at_us, depends_on, memory_limit_bytes, idle_timeout_us)
+                           not_before_us, at_us, depends_on, jitter, retry_on, memory_limit_bytes,
+                           idle_timeout_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -117,6 +118,8 @@ pub fn insert(
             unmet.start_us,
             at_us(work),
             retry::after_text(work.after()),
+            work.retries.jitter,
+            work.retries.on.as_text(),
             work.environment.limits.memory_bytes.map(signed),
             work.idle_timeout.map(micros),
         ])?;

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rusqlite::{Connection, Result, Row, params};
+use pool_proto::State;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
 use crate::engine::retention::{Census, Group, Standing};
-use crate::engine::{Answer, Room};
-use crate::job::{CallbackId, JobId};
+use crate::engine::{Answer, NotRemoved, Room};
+use crate::job::{CallbackId, JobId, RequestId};
 
 /// A job whose output and result take more than this is found by its size.
 const LARGE: u64 = 1 << 16;
@@ -109,6 +110,62 @@ impl History {
 /// What is unknown counts as ordinary, so that it can go.
 pub fn read_group(keep: u8, pool: &str) -> Group {
     Group { standing: Standing::of_rank(keep).unwrap_or(Standing::Ordinary), pool: Arc::from(pool) }
+}
+
+columns! {
+    NamedColumn {
+        id, attempt, environment, ended_us, held_bytes, state, keep, pool,
+        is_undelivered = "undelivered > 0",
+    }
+    BY_ID: "FROM jobs WHERE id = ?1";
+}
+
+/// Removes those of these jobs that can go.
+pub fn remove(
+    connection: &Connection,
+    environments: &mut Environments,
+    history: &mut History,
+    request: RequestId,
+    ids: &[JobId],
+) -> Result<Answer> {
+    let mut select = connection.prepare_cached(NamedColumn::BY_ID)?;
+    let mut delete = connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?;
+    let (mut jobs, mut others, mut freed) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for &id in ids {
+        let found = select.query_row([id], |row| {
+            let columns = Columns::of(row);
+            let pool: String = columns.get(NamedColumn::pool)?;
+            let victim = Victim {
+                id: columns.get(NamedColumn::id)?,
+                attempt: columns.get(NamedColumn::attempt)?,
+                environment: columns.get(NamedColumn::environment)?,
+                ended_us: columns.get::<Option<i64>>(NamedColumn::ended_us)?.unwrap_or_default(),
+                held_bytes: columns.size(NamedColumn::held_bytes)?.unwrap_or(0),
+            };
+            let group = read_group(columns.get(NamedColumn::keep)?, &pool);
+            let state = columns.parse(NamedColumn::state, State::parse)?;
+            Ok((victim, group, state, columns.get(NamedColumn::is_undelivered)?))
+        });
+        let Some((victim, group, state, is_undelivered)) = found.optional()? else {
+            others.push((id, NotRemoved::Missing));
+            continue;
+        };
+        if !state.is_terminal() || is_undelivered {
+            let why_not = if is_undelivered { NotRemoved::Undelivered } else { NotRemoved::Living(state) };
+            others.push((id, why_not));
+            continue;
+        }
+        delete.execute([id])?;
+        history.census.shift(group, -1, -signed(victim.held_bytes));
+        freed.insert(victim.environment);
+        jobs.push((id, victim.attempt));
+    }
+
+    let callbacks = remove_callbacks(connection, &jobs)?;
+    for environment in freed {
+        environments.remove_unused(connection, environment)?;
+    }
+    Ok(Answer::Removed { request, jobs, callbacks, others })
 }
 
 /// Removes at most `room.batch` jobs, and the output of as many.

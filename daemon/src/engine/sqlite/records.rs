@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::{dependents, places, turns, waits};
-use crate::job::{Call, CallbackId, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
+use crate::job::{Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, reruns, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -34,7 +34,7 @@ columns! {
 columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
-        kill_after_us, tie, on_crash, rank, retries, backoff_us, within_us, idle_timeout_us,
+        kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, idle_timeout_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -131,6 +131,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         priority: priority(columns.get(Of::rank)?)?,
         retries: columns.get(Of::retries)?,
         retried: columns.get(Of::retried)?,
+        retry_on_exit: columns.get(Of::retry_on)?,
         due_at: None,
         deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
         memory_limit: read_memory_limit(columns)?,
@@ -235,6 +236,8 @@ pub fn read_ready(
         retries: Retries {
             allowed: columns.get(Of::retries)?,
             backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
+            jitter: columns.get(Of::jitter)?,
+            on: exit_codes(columns.parse_optional(Of::retry_on, |codes| ExitCodes::parse(codes).ok())?),
         },
         key: None,
         unique: None,
@@ -247,6 +250,11 @@ pub fn read_ready(
         retried: columns.get(Of::retried)?,
     };
     Ok(Ready { id: columns.get(Of::id)?, tries, work: Arc::new(work) })
+}
+
+/// The codes that are followed by another attempt, as they are written.
+pub fn exit_codes(written: Option<ExitCodes>) -> ExitCodes {
+    written.unwrap_or(ExitCodes::ALL)
 }
 
 /// Of a rank: see [`insert::rank`](super::insert::rank).

@@ -9,9 +9,12 @@ use pool_proto::nouns::OnCrash;
 use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
+use super::records::exit_codes;
 use super::{deadlines, dependents, insert, meta, places, schedules, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
-use crate::job::{CallbackId, Holdup, Pause, Process, ProcessId, Queued, Retries, Tie, Tries, UserId};
+use crate::job::{
+    CallbackId, ExitCodes, Holdup, Pause, Process, ProcessId, Queued, Retries, Tie, Tries, UserId,
+};
 
 columns! {
     MetaColumn { next_job = "max(next_job, volatile_below)", next_callback }
@@ -38,7 +41,7 @@ columns! {
 columns! {
     InterruptedColumn {
         id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us,
-        started_since_boot_us, state, result, retries, backoff_us, retried,
+        started_since_boot_us, state, result, retries, backoff_us, jitter, retry_on, retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
 }
@@ -193,6 +196,8 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
             retries: Retries {
                 allowed: columns.get(Of::retries)?,
                 backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),
+                jitter: columns.get(Of::jitter)?,
+                on: exit_codes(columns.parse_optional(Of::retry_on, |codes| ExitCodes::parse(codes).ok())?),
             },
             slot: columns.get(Of::slot)?,
             started_us: columns.get(Of::started_us)?,

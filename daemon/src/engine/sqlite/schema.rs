@@ -252,6 +252,11 @@ const MIGRATIONS: &[&str] = &[
     -- Jobs that have ended, and others are to run after them that nobody has looked at.
     CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
 
+    -- `jitter`: in thousandths of a backoff, so much longer it may be. `retry_on`: the exit codes that are
+    -- followed by another attempt, as 75,100-110; all unless set.
+    ALTER TABLE jobs ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retry_on TEXT;
+
     -- What a job is to run after, as it was submitted: JSON, an id and the kind of end for each. `reruns`: so
     -- often it has been run again after its end.
     ALTER TABLE jobs ADD COLUMN depends_on TEXT;

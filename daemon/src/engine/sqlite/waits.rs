@@ -113,10 +113,11 @@ pub fn due_of(connection: &Connection, id: JobId) -> Result<Option<i64>> {
 /// A start finds what was written by a clock that may have been set back since: nothing waits longer from now
 /// than its backoff.
 pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
-    // As `Retries::after` has it; the wait under way is that of the retry before `retried`.
+    // As `Retries::wait` has it; the wait under way is that of the retry before `retried`.
     let jobs = "WITH bounds AS (
             SELECT waits.id, ?1 + CAST(
-                min(backoff_us * (1 << min(max(retried - 1, 0), 30)), max(backoff_us, ?2)) AS INTEGER
+                min(backoff_us * (1 << min(max(retried - 1, 0), 30)), max(backoff_us, ?2))
+                    * (1000 + jitter) / 1000.0 AS INTEGER
             ) AS latest
             FROM waits INDEXED BY waits_due JOIN jobs ON jobs.id = waits.id
             WHERE until = 'time' AND waits.due_us > ?1 AND unit = 'job' AND state = 'retrying'

@@ -79,7 +79,7 @@ fn a_page_of_a_queue_is_found_and_not_searched_for() {
 fn a_failed_job_is_in_no_queue_until_its_next_attempt_is_due() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    let retries = Retries { allowed: 3, backoff: Duration::from_secs(7) };
+    let retries = Retries::new(3, Duration::from_secs(7));
     let job = Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) });
     store.answer(insert(1, 1, vec![job; 4]));
     nothing_to_tell(&store.run(vec![
@@ -161,7 +161,7 @@ fn after_a_start_nothing_is_due_later_than_its_backoff_from_then() {
     const HOURS: i64 = 2 * 3600 * 1_000_000;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let retries = Retries { allowed: 9, backoff: Duration::from_secs(7) };
+    let retries = Retries::new(9, Duration::from_secs(7));
     let retried = Arc::new(Work { retries, ..Work::clone(&work(&["a"], &[])) });
     store.run(vec![insert(1, 1, vec![retried; 3])]);
     // The first two wait for 7 and 14 seconds, the last one has waited long enough.

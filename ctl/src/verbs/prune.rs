@@ -1,0 +1,114 @@
+//! `poolctl prune`: removes jobs that have ended, by what they are.
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use pool_proto::methods::{List, MAX_RELEASED, Remove};
+use pool_proto::text::{parse_duration, unix_micros};
+use pool_proto::{Client, ClientError, OsText, Record, State};
+
+use super::Context;
+use crate::cli::ids::in_ranges;
+use crate::cli::values::{os_text, parse_ended_state};
+use crate::exit::ExitReason;
+use crate::term::text::{or_untold, print, say};
+
+/// Remove jobs that have ended, by what they are: their records, and their output
+#[derive(Debug, Args)]
+pub struct PruneOptions {
+    #[command(flatten)]
+    what: What,
+
+    /// Print the ids of the jobs, and remove none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Which jobs: those to which all of it applies.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct What {
+    /// Jobs that have ended at least this long ago, such as 12h or 7d; 0s for any time
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    older: Option<Duration>,
+
+    /// Jobs that have ended in this state: succeeded, failed, canceled, timed_out or lost; may be repeated
+    #[arg(short, long, value_delimiter = ',', value_parser = parse_ended_state)]
+    state: Vec<State>,
+
+    /// Jobs of this pool
+    #[arg(short, long)]
+    pool: Option<String>,
+
+    /// Jobs of this name
+    #[arg(short, long, value_parser = os_text())]
+    name: Option<OsText>,
+}
+
+impl What {
+    fn states(&self) -> Vec<State> {
+        let ended = State::ALL.iter().copied().filter(|state| state.is_terminal());
+        if self.state.is_empty() { ended.collect() } else { self.state.clone() }
+    }
+
+    /// `now_us`: in microseconds since 1970.
+    fn fits(&self, record: &Record, now_us: i64) -> bool {
+        let is_of_name = self.name.as_ref().is_none_or(|name| record.name.as_ref() == Some(name));
+        let older_us = self.older.map(|older| i64::try_from(older.as_micros()).unwrap_or(i64::MAX));
+        let ended_us = record.ended_at.as_deref().and_then(unix_micros);
+        let is_old = older_us
+            .is_none_or(|older_us| ended_us.is_some_and(|ended| ended <= now_us.saturating_sub(older_us)));
+        record.state.is_terminal() && is_of_name && is_old
+    }
+}
+
+impl PruneOptions {
+    /// Removes jobs, and says how many.
+    ///
+    /// # Errors
+    /// When poold has gone, or refuses, or stdout takes nothing.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let mut client = context.link.connect()?;
+        let ids = find(&mut client, &self.what)?;
+        if self.dry_run {
+            let text = if ids.is_empty() { String::new() } else { in_ranges(&ids) + "\n" };
+            print(&text)?;
+            return Ok(ExitReason::Success);
+        }
+
+        let (mut gone, mut others) = (0, Vec::new());
+        for some in ids.chunks(MAX_RELEASED) {
+            let reply = client.request(&Remove { ids: some.to_vec() })?;
+            gone += reply.ids.len();
+            others.extend(reply.others);
+        }
+        others.sort_unstable_by_key(|other| other.id);
+        others.iter().take(MOST_NAMED).for_each(|other| say(&other.reason));
+        if others.len() > MOST_NAMED {
+            say(format_args!("and {} more", others.len() - MOST_NAMED));
+        }
+        let noun = if gone == 1 { "job" } else { "jobs" };
+        or_untold(print(&format!("{gone} {noun} removed\n")), "the jobs are removed")?;
+        Ok(ExitReason::Success)
+    }
+}
+
+/// So many of the jobs that stay are named.
+const MOST_NAMED: usize = 20;
+
+/// The jobs to which all of it applies, in order.
+fn find(client: &mut Client, what: &What) -> Result<Vec<u64>, ClientError> {
+    let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let now_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    let list = List { states: Some(what.states()), pool: what.pool.clone(), ..List::default() };
+    client.send(&list, true)?;
+
+    let mut found = Vec::new();
+    loop {
+        let (page, more) = client.receive::<List>()?;
+        found.extend(page.jobs.iter().filter(|record| what.fits(record, now_us)).map(|record| record.id));
+        if !more {
+            return Ok(found);
+        }
+    }
+}
