@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pool_proto::methods::{List, Request, Wait, Why};
-use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
+use pool_proto::nouns::{IfExists, Missed, On, OnCrash, OnDisconnect, Overlap};
 use proptest::prelude::*;
 
 use super::clients::ends_of;
 use super::delayed::Death;
-use super::specs::{call, mixed, work};
+use super::specs::{SECOND, call, mixed, work};
 use super::workers::{Worker, pass_deadline};
 use super::world::World;
 use crate::core::{Event, SlotId};
@@ -25,6 +25,9 @@ use crate::job::{
 
 /// A warm pool that clients add and remove.
 const ADDED: &str = "added";
+
+/// A schedule that clients add and remove.
+const SCHEDULE: &str = "often";
 
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -165,6 +168,15 @@ pub enum Step {
         workers: u32,
     },
     RemovePool,
+    /// Jobs come each second from now on.
+    AddSchedule {
+        overlap: Overlap,
+        missed: Missed,
+    },
+    PauseSchedule {
+        paused: bool,
+    },
+    RemoveSchedule,
     SetPaused {
         pool: &'static str,
         paused: bool,
@@ -353,6 +365,8 @@ fn client_step() -> impl Strategy<Value = Step> {
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
     let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
     let without = prop_oneof![3 => Just(None), 1 => Just(Some("other")), 1 => Just(Some("warm"))];
+    let overlap = prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow)];
+    let missed = prop_oneof![Just(Missed::RunOnce), Just(Missed::Skip), Just(Missed::RunAll)];
     let pausable = prop_oneof![3 => Just("default"), 1 => Just("other"), 2 => Just("warm"), 1 => Just(ADDED)];
     prop_oneof![
         8 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
@@ -382,6 +396,9 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..3u32).prop_map(|workers| Step::AddPool { workers }),
         1 => Just(Step::RemovePool),
         2 => any::<bool>().prop_map(|added| Step::RestartPool { added }),
+        2 => (overlap, missed).prop_map(|(overlap, missed)| Step::AddSchedule { overlap, missed }),
+        1 => any::<bool>().prop_map(|paused| Step::PauseSchedule { paused }),
+        1 => Just(Step::RemoveSchedule),
         3 => (pausable, any::<bool>()).prop_map(|(pool, paused)| Step::SetPaused { pool, paused }),
     ]
 }
@@ -564,6 +581,9 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
         Step::RemovePool => _ = world.remove_pool(ADDED),
+        Step::AddSchedule { overlap, missed } => _ = world.add_schedule(SCHEDULE, SECOND, overlap, missed),
+        Step::PauseSchedule { paused } => _ = world.pause_schedule(SCHEDULE, paused),
+        Step::RemoveSchedule => _ = world.remove_schedule(SCHEDULE),
         Step::SetPaused { pool, paused } => _ = world.set_paused(&[pool], paused),
         Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
         Step::Dies { death } => world.die(death),
@@ -640,6 +660,7 @@ pub fn come_to_rest(world: &mut World) {
         world.add_pool(ADDED, 1);
     }
     resume_all(world);
+    world.remove_schedule(SCHEDULE);
     run_on(world);
     world.check_ends();
     world.remove_pool(ADDED);
