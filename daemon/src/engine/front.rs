@@ -204,8 +204,14 @@ impl Front {
     }
 
     /// Whether a job comes into no line: its end, or its hold, is on its way.
-    fn is_going(&self, id: JobId) -> bool {
-        self.leaving.contains(&id) || self.withheld.contains_key(&id)
+    fn is_going(&self, ready: &Ready) -> bool {
+        self.leaving.contains(&ready.id) || self.is_withheld(ready)
+    }
+
+    /// Whether the durable backing may be about to hold it. What is volatile may have been named before it was
+    /// there.
+    fn is_withheld(&self, ready: &Ready) -> bool {
+        self.withheld.contains_key(&ready.id) && !ready.work.volatile
     }
 
     pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
@@ -220,7 +226,7 @@ impl Front {
             return;
         }
         let pool = ready.work.pool.clone();
-        if self.withheld.contains_key(&ready.id) {
+        if self.is_withheld(&ready) {
             // Where the backing does not hold it, it is read once more.
             return self.line(&pool).released(ready.position());
         }
@@ -335,7 +341,7 @@ impl Front {
     fn note_back<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Ready>) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         for ready in jobs {
-            if self.is_going(ready.id) {
+            if self.is_going(ready) {
                 continue;
             }
             let pool = ready.work.pool.clone();
