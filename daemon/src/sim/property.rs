@@ -205,6 +205,8 @@ pub struct Spec {
     unique: Option<(u8, IfExists)>,
     /// In milliseconds.
     deadline: Option<u64>,
+    /// In milliseconds.
+    start_within: Option<u64>,
     hold: bool,
     /// In milliseconds.
     delay: Option<u64>,
@@ -248,6 +250,7 @@ impl Spec {
                 round: round.map(|round| round.to_string()),
             }),
             deadline: self.deadline.map(Duration::from_millis),
+            start_within: self.start_within.map(Duration::from_millis),
             conditions: self.conditions(),
             unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
@@ -284,6 +287,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         2 => Just(IfExists::Replace),
     ];
     let unique = prop_oneof![3 => Just(None), 2 => (0..3u8, if_exists).prop_map(Some)];
+    let start_within = prop_oneof![6 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(800))];
     let deadline =
         prop_oneof![4 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(1500)), 1 => Just(Some(5000))];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
@@ -298,7 +302,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         on_crash,
         priority,
         retries,
-        (key, unique, deadline),
+        (key, unique, (deadline, start_within)),
         (hold, delay, after),
     )
         .prop_map(
@@ -310,7 +314,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 on_crash,
                 priority,
                 (retries, on_code),
-                (key, unique, deadline),
+                (key, unique, (deadline, start_within)),
                 (hold, delay, after),
             )| Spec {
                 pool,
@@ -325,6 +329,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 key,
                 unique,
                 deadline,
+                start_within,
                 hold,
                 delay,
                 after,

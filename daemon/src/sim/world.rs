@@ -628,8 +628,8 @@ impl Outside for World {
             core::Effect::Insert { request, jobs, times, is_urgent } => {
                 self.engine_mut().insert(request, jobs, times, is_urgent);
             }
-            core::Effect::AskOverdue { after, until_us, limit } => {
-                self.engine_mut().ask_overdue(after, until_us, limit);
+            core::Effect::AskOverdue { term, after, until_us, limit } => {
+                self.engine_mut().ask_overdue(term, after, until_us, limit);
             }
             core::Effect::Change(change) => {
                 if let Change::Move(moved) = &change

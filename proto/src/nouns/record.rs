@@ -73,6 +73,8 @@ pub struct Record {
     #[serde(default)]
     pub deadline_at: Option<String>,
     #[serde(default)]
+    pub start_by: Option<String>,
+    #[serde(default)]
     pub memory_limit: Option<MemoryLimit>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,

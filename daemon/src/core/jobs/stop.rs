@@ -74,6 +74,7 @@ impl Core {
                     StopReason::Canceled
                     | StopReason::TimedOut
                     | StopReason::Deadline
+                    | StopReason::Late
                     | StopReason::Untied(_)
                     | StopReason::Replaced(_)
                     | StopReason::Dependency(_) => active.work.kill_after,

@@ -213,6 +213,7 @@ macro_rules! stories {
                 what_is_replaced_is_known_until_it_has_ended,
                 a_key_decides_before_a_unique_name,
                 who_has_not_ended_by_its_deadline_is_told,
+                who_has_not_begun_in_time_is_told,
                 a_line_goes_by_priority_and_then_by_id,
                 the_beginning_of_a_line_is_told_and_no_more,
                 a_wait_for_a_time_ends_when_it_has_come,

@@ -337,6 +337,7 @@ fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
         StopReason::Replaced(by) => format!("replaced {by}").into(),
         StopReason::TimedOut => "timeout".into(),
         StopReason::Deadline => "deadline".into(),
+        StopReason::Late => "late".into(),
         StopReason::Dependency(on) => format!("dependency {on}").into(),
         StopReason::Shutdown => return None,
     })
@@ -351,6 +352,7 @@ pub fn stop_reason(word: &str) -> Option<StopReason> {
         ("dependency", on) => StopReason::Dependency(JobId(on.parse().ok()?)),
         ("timeout", "") => StopReason::TimedOut,
         ("deadline", "") => StopReason::Deadline,
+        ("late", "") => StopReason::Late,
         _ => return None,
     })
 }
@@ -370,6 +372,7 @@ mod tests {
             StopReason::Dependency(JobId(12)),
             StopReason::TimedOut,
             StopReason::Deadline,
+            StopReason::Late,
         ];
         for reason in reasons {
             assert_eq!(stop_word(reason).and_then(|word| stop_reason(&word)), Some(reason));

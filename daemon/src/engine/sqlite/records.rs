@@ -26,7 +26,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -35,7 +35,7 @@ columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
         kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on,
-        within_us,
+        within_us, start_within_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -135,6 +135,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         retry_on_exit: columns.get(Of::retry_on)?,
         due_at: None,
         deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
+        start_by: columns.get::<Option<i64>>(Of::start_by_us)?.map(rfc3339),
         memory_limit: read_memory_limit(columns)?,
         stdout: None,
         stderr: None,
@@ -230,6 +231,7 @@ pub fn read_ready(
         timeout: columns.duration(Of::timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
         deadline: columns.duration(Of::within_us)?,
+        start_within: columns.duration(Of::start_within_us)?,
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         priority: priority(columns.get(Of::rank)?)?,
