@@ -285,6 +285,7 @@ impl Core {
             | Answer::Line { .. }
             | Answer::IdsReserved { .. }
             | Answer::Removed { .. }
+            | Answer::Dependents { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }

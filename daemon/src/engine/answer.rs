@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready, RequestId,
-    Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
+    After, CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready,
+    RequestId, Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
@@ -146,6 +146,13 @@ pub enum Answer {
         request: RequestId,
         pool: Arc<str>,
         head: Vec<Position>,
+    },
+    /// The jobs that are to run after one has ended, each with the end that it needs, in order; none where
+    /// that one does not exist. `more`: there are others.
+    Dependents {
+        request: RequestId,
+        dependents: Option<Vec<After>>,
+        more: bool,
     },
     CallbackBegun(Box<CallbackRun>),
     IdsReserved {

@@ -225,6 +225,10 @@ pub fn line_of(request: u64, pool: &str) -> Order {
     Order::Question(Question::Line { request: RequestId(request), pool: pool.into() })
 }
 
+pub fn dependents_of(request: u64, id: u64, limit: u32) -> Order {
+    Order::Question(Question::Dependents { request: RequestId(request), id: JobId(id), limit })
+}
+
 pub fn page(request: u64, page: Page) -> Order {
     Order::Question(Question::Page { request: RequestId(request), page })
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pool_proto::methods::{List, Request, Wait, Why};
+use pool_proto::methods::{Dependents, List, Request, Wait, Why};
 use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
 use proptest::prelude::*;
 
@@ -469,6 +469,7 @@ pub fn take(world: &mut World, step: Step) {
         Step::Get { id } => {
             world.get(id);
             world.ask(Request::Why(Why { ids: vec![id] }));
+            world.ask(Request::Dependents(Dependents { id }));
         }
         Step::List { limit } => _ = world.list(List { limit: Some(limit), ..List::default() }),
         Step::Output { id, missing } => {

@@ -601,6 +601,8 @@ impl World {
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => {
                 jobs.iter().any(|job| job.position.id == id)
             }
+            // It was named before it was there, and is put back with this.
+            Answer::Withheld { others, .. } => others.iter().any(|&(other, _)| other == id),
             Answer::Retried { jobs, .. } => jobs.iter().any(|job| job.released.position.id == id),
             Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
             Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),

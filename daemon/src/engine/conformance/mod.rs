@@ -189,6 +189,7 @@ macro_rules! stories {
                 a_job_begins_after_others_as_they_have_ended,
                 what_a_job_is_to_run_after_may_have_ended_and_must_exist,
                 a_job_waits_for_one_thing_after_the_other,
+                who_is_to_run_after_a_job_is_told_and_no_more,
                 a_turn_may_come_while_a_job_waits_for_something_else,
                 what_waits_is_held_and_waits_for_the_rest_when_it_is_released,
                 a_job_is_due_by_the_clock_on_the_wall,

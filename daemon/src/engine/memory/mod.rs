@@ -189,7 +189,7 @@ impl Memory {
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
             Order::Change(Change::SetPool { .. } | Change::SetPause { .. } | Change::SetSchedules { .. })
-            | Order::Question(Question::Page { .. } | Question::Line { .. })
+            | Order::Question(Question::Page { .. } | Question::Line { .. } | Question::Dependents { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
         };
@@ -257,6 +257,10 @@ impl Memory {
             Order::Question(Question::Page { request, page }) => {
                 let (records, next) = self.page(&page);
                 self.answer(Answer::Listed { request, records, next });
+            }
+            Order::Question(Question::Dependents { request, id, limit }) => {
+                let (dependents, more) = self.list_dependents(id, limit as usize);
+                self.answer(Answer::Dependents { request, dependents, more });
             }
             Order::Question(Question::Line { request, pool }) => {
                 let mut head = Vec::new();

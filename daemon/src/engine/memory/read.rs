@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, MemoryLimit, SCHEMA};
+use pool_proto::nouns::{Callback, Dependency, MemoryLimit, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
@@ -12,7 +12,7 @@ use crate::engine::large_bytes;
 use crate::engine::{
     ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
-use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Term, Tie, Until};
+use crate::job::{After, CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Term, Tie, Until};
 
 impl Memory {
     /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
@@ -145,6 +145,22 @@ impl Memory {
         if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
     }
 
+    /// The jobs that are to run after this one, so many at most, and whether there are more; none where it is
+    /// not here.
+    pub(super) fn list_dependents(&self, id: JobId, limit: usize) -> (Option<Vec<After>>, bool) {
+        if !self.has(id) {
+            return (None, false);
+        }
+        let waits = |(&dependent, row): (&JobId, &Row)| {
+            let on = row.after.iter().find(|after| after.id == id)?.on;
+            Some(After { id: dependent, on })
+        };
+        let mut dependents: Vec<After> = self.jobs.iter().filter_map(waits).take(limit + 1).collect();
+        let more = dependents.len() > limit;
+        dependents.truncate(limit);
+        (Some(dependents), more)
+    }
+
     /// Adds its jobs to the beginning of a line that another backing has answered, each in its place.
     pub fn join_line(&self, pool: &str, head: &mut Vec<Position>) {
         let Some(line) = self.lines.get(pool) else { return };
@@ -203,6 +219,10 @@ impl Memory {
             unique: unique.as_ref().map(|unique| unique.name.clone()),
             waits_for: waits_for.map(|before| before.0),
             after: (*place == Place::Waiting(Until::Others)).then(|| row.dependencies()),
+            depends_on: (!row.depends_on.is_empty()).then(|| {
+                let named = row.depends_on.iter().take(100);
+                named.map(|after| Dependency { id: after.id.0, on: Some(after.on) }).collect()
+            }),
             attempt: tries.attempts,
             crashes: tries.crashes,
             last_crash: last_crash.clone(),

@@ -535,7 +535,8 @@ impl Committer {
             Order::Question(
                 Question::Records { request, .. }
                 | Question::Page { request, .. }
-                | Question::Line { request, .. },
+                | Question::Line { request, .. }
+                | Question::Dependents { request, .. },
             ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
             Order::Fetch { pool, .. } if fault::is_damage(error) => {
@@ -616,6 +617,9 @@ impl Committer {
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
             Order::Question(Question::Line { request, .. }) => ("line", unreadable(request, reason)),
+            Order::Question(Question::Dependents { request, .. }) => {
+                ("dependents", unreadable(request, reason))
+            }
             Order::Fetch { pool, .. } => {
                 ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
             }

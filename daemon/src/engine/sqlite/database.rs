@@ -190,6 +190,10 @@ impl Database {
                 let head = queries::line_head(connection, pool)?;
                 Ok(Some(Answer::Line { request: *request, pool: pool.clone(), head }))
             }
+            Order::Question(Question::Dependents { request, id, limit }) => {
+                let (dependents, more) = dependents::list(connection, *id, *limit)?;
+                Ok(Some(Answer::Dependents { request: *request, dependents, more }))
+            }
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
                 Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pool_proto::nouns::{Callback, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage};
+use pool_proto::nouns::{
+    Callback, Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage,
+};
 use pool_proto::text::rfc3339;
 use pool_proto::{Json, Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
-use super::{dependents, places, turns, waits};
+use super::{dependents, places, retry, turns, waits};
 use crate::job::{Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
 
 /// Where the output of attempts is.
@@ -26,7 +28,7 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes, memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -122,6 +124,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         unique: columns.optional_os_text(Of::unique_name)?,
         waits_for: None,
         after: None,
+        depends_on: columns.get::<Option<String>>(Of::depends_on)?.as_deref().map(named_dependencies),
         attempt,
         crashes: columns.get(Of::crashes)?,
         worker_pid: columns.get(Of::worker_pid)?,
@@ -158,6 +161,12 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         (record.stdout, record.stderr) = (stdout, stderr);
     }
     Ok(record)
+}
+
+/// What a job was submitted to run after, the first ones.
+fn named_dependencies(written: &str) -> Vec<Dependency> {
+    let after = retry::read_after(written).into_iter().take(dependents::NAMED as usize);
+    after.map(|after| Dependency { id: after.id.0, on: Some(after.on) }).collect()
 }
 
 fn callbacks_of(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
