@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use pool_proto::State;
+use pool_proto::{ResultKind, State};
 use pool_tests::{Daemon, Setup, wait_until};
 
 const REASON: &str = "it had not ended by its deadline";
@@ -91,4 +91,35 @@ fn maps_and_calls_have_deadlines_too() {
     assert!(said.code == 1 && said.stderr.contains("timed out"), "{said:?}");
     let said = daemon.run(&["run", "--deadline", "0", "--", "true"]);
     assert!(said.code == 2 && said.stderr.contains("more than 0"), "{said:?}");
+}
+
+#[test]
+fn a_job_that_has_not_begun_in_time_is_canceled_and_one_that_has_goes_on() {
+    let mut daemon = Setup::new().workers(1).start();
+    let gate = daemon.path_text("gate");
+    let script = format!("until [ -e {gate} ]; do sleep 0.02; done");
+    let begun = daemon.submit(&["--start-within", "300ms", "--", "sh", "-c", &script]);
+    daemon.wait_record(begun, "it runs", |record| record.state == State::Running);
+    let told = daemon.path_text("told");
+    let callback = format!("echo $POOL_STATE $POOL_RESULT >>{told}");
+    let said =
+        daemon.run(&["submit", "--wait", "--start-within", "300ms", "--on-failure", &callback, "--", "true"]);
+    assert_eq!(said.code, 124, "{said:?}");
+    let wanted = "job 2 was canceled before it had started: it had not begun in time (start-within)";
+    assert!(said.stderr.contains(wanted), "{said:?}");
+    let record = daemon.record(2);
+    assert_eq!((record.state, record.result), (State::Canceled, Some(ResultKind::Timeout)));
+    assert!(record.start_by.is_some());
+    wait_until("its callback", || {
+        std::fs::read_to_string(&told).is_ok_and(|told| told == "canceled timeout\n")
+    });
+
+    // Over a kill, one that waits for others.
+    let blocked = daemon.submit(&["--start-within", "1s", "--after", &begun.to_string(), "--", "true"]);
+    daemon.kill_in_one_instant();
+    daemon.restart();
+    daemon.wait_record(blocked, "its time is over", |record| record.state == State::Canceled);
+    assert!(!daemon.record(begun).state.is_terminal(), "it has begun");
+    std::fs::File::create(&gate).unwrap();
+    daemon.ok(&["wait", &begun.to_string()]);
 }

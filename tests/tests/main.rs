@@ -11,6 +11,7 @@ mod command_line;
 mod conditions;
 mod containment;
 mod deadlines;
+mod dependencies;
 mod doctor;
 mod durability;
 mod events;

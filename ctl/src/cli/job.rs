@@ -134,6 +134,11 @@ pub struct CommonOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     pub deadline: Option<Duration>,
 
+    /// Cancel the job, whatever it waits for, if it has not begun this long after its submission, with code
+    /// 124
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub start_within: Option<Duration>,
+
     /// The time from SIGTERM to SIGKILL when a timeout or a cancel ends the job [default: as the pool has it,
     /// else 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -44,6 +44,7 @@ pub fn common_of(options: &CommonOptions) -> Job {
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
         deadline_s: options.deadline.map(|deadline| deadline.as_secs_f64()),
+        start_within_s: options.start_within.map(|within| within.as_secs_f64()),
         on_crash: Some(options.on_crash.into()),
         priority: options.priority,
         retries: options.retries,

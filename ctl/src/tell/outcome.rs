@@ -10,11 +10,11 @@ use crate::exit::ExitReason;
 /// |---|---|
 /// | ended by itself | its own code; 126 or 127 if its command could not be executed or does not exist |
 /// | was ended by signal N | 128 + N |
-/// | timed out | 124 |
+/// | timed out, or had not begun in time | 124 |
 /// | was canceled | as its process ended; 125 if the job never ran |
 /// | could not be started, is lost, or failed with code 0 | 125 |
 pub fn exit_of(record: &Record) -> ExitReason {
-    if record.state == State::TimedOut {
+    if record.result == Some(ResultKind::Timeout) {
         return ExitReason::TimedOut;
     }
     match (record.exit_code, record.signal) {
@@ -33,8 +33,11 @@ pub fn remark(record: &Record) -> Option<String> {
     match (record.result?, &record.reason) {
         (ResultKind::Success, _) => None,
         (ResultKind::ExitCode | ResultKind::Signal | ResultKind::CoreDump, None) => None,
-        (ResultKind::Timeout, _) => Some(timed_out(record)),
         (ResultKind::Canceled, None) => Some(canceled(record)),
+        (ResultKind::Timeout, Some(reason)) if record.state == State::Canceled => {
+            Some(format!("{}: {reason}", canceled(record)))
+        }
+        (ResultKind::Timeout, _) => Some(timed_out(record)),
         (ResultKind::Canceled, Some(reason)) => Some(format!("{}: {reason}", canceled(record))),
         (_, Some(reason)) => Some(format!("job {id}: {reason}")),
         (kind, None) => Some(format!("job {id}: {}", kind.as_str())),

@@ -60,6 +60,7 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     line("retries", (record.retries > 0).then(|| format!("{} of {}", record.retried, record.retries)));
     line("retry on", record.retry_on_exit.clone());
     line("due", record.due_at.clone());
+    line("start by", record.start_by.clone());
     line("deadline", record.deadline_at.clone());
     line("waits for", record.waits_for.map(|before| format!("the end of job {before}")));
     line("after", record.after.as_deref().map(after));

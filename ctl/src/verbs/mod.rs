@@ -4,6 +4,7 @@
 mod backup;
 mod call;
 mod cancel;
+mod deps;
 mod doctor;
 mod events;
 mod hold;
@@ -150,6 +151,7 @@ verbs! {
     Wait("wait", wait::WaitOptions);
     Show("show", show::ShowOptions);
     Why("why", why::WhyOptions);
+    Deps("deps", deps::DepsOptions);
     Ls("ls", ls::ListOptions);
     Events("events", events::EventsOptions);
     Logs("logs", logs::LogsOptions);

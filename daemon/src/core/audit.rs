@@ -59,6 +59,11 @@ impl Core {
         }
     }
 
+    /// Whether a worker has the job, or is about to get it.
+    pub fn audit_begins(&self, id: JobId) -> bool {
+        self.active.contains_key(&id)
+    }
+
     /// Jobs that are queued for pools which do not exist.
     pub fn unserved(&self, pool: &str) -> u64 {
         self.unserved.get(pool).map_or(0, Queued::all)

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use crate::engine::{Answer, CallbackRun, Change, Credit, NotRetried, Offer, Times, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
-    SpawnFailure, Until, Work,
+    SpawnFailure, Term, Until, Work,
 };
 
 /// The time of an event, as the shell read it.
@@ -227,9 +227,10 @@ pub enum Effect {
         is_urgent: bool,
     },
     Change(Change),
-    /// Tell which jobs have not ended and have deadlines that are over by then: those after this deadline and
+    /// Tell which jobs have not ended, or not begun, and had until then at most: those after this time and
     /// job, so many at most. Answered by [`Answer::Overdue`].
     AskOverdue {
+        term: Term,
         after: Option<(i64, JobId)>,
         until_us: i64,
         limit: u32,

@@ -59,7 +59,7 @@ use waits::hold::Holding;
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, IdSet, JobId, Pause, Queued, RequestId, StopReason, Tie, Unit, micros};
+use crate::job::{IdMap, IdSet, JobId, Pause, Queued, RequestId, StopReason, Term, Tie, Unit, micros};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -101,6 +101,8 @@ pub struct Core {
     /// The engine has been asked to look at dependents, and has not answered; and whether there are more.
     resolving: Resolving,
     deadlines: Deadlines,
+    /// The same of the times by which jobs are to have begun.
+    starts: Deadlines,
     engine_failing: bool,
     /// Told to stop for a second time.
     hurried: bool,
@@ -133,6 +135,7 @@ impl Core {
             resolving: Resolving::default(),
             due: Due::new(restored.boot.began_us.unwrap_or_else(|| now.wall_us - micros(now.monotonic))),
             deadlines: Deadlines::default(),
+            starts: Deadlines::default(),
             engine_failing: false,
             hurried: false,
             timers: Timers::default(),
@@ -142,10 +145,13 @@ impl Core {
         };
 
         // First of all, so that nothing is started whose deadline is over.
-        match restored.next_deadline_us {
-            Some(deadline_us) if deadline_us <= core.due.now_us(now) => core.ask_overdue(),
-            Some(deadline_us) => core.watch_deadline(deadline_us),
-            None => {}
+        let next = [(Term::End, restored.next_deadline_us), (Term::Start, restored.next_start_by_us)];
+        for (term, next_us) in next {
+            match next_us {
+                Some(next_us) if next_us <= core.due.now_us(now) => core.ask_overdue(term),
+                Some(next_us) => core.watch(term, next_us),
+                None => {}
+            }
         }
         if restored.goes_by_wall {
             core.follow_wall();
@@ -270,7 +276,7 @@ impl Core {
                 self.on_retried(request, jobs, &failed, others);
             }
             Answer::Released { request, jobs } => self.on_released(request, jobs),
-            Answer::Overdue { jobs, last, next_us } => self.on_overdue(jobs, last, next_us),
+            Answer::Overdue { term, jobs, last, next_us } => self.on_overdue(term, jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),
             Answer::CallbackBegun(run) => self.on_callback_begun(run),
             // The engine's own business, or the desk's: the core asks for none.
@@ -280,6 +286,7 @@ impl Core {
             | Answer::Line { .. }
             | Answer::IdsReserved { .. }
             | Answer::Removed { .. }
+            | Answer::Dependents { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }
@@ -300,7 +307,7 @@ impl Core {
                 // The dispatch that follows every event goes on with the pool.
                 Timer::BackedOff(pool) => _ = self.stirred.insert(pool),
                 Timer::Due => self.take_due(),
-                Timer::Deadline => self.ask_overdue(),
+                Timer::Deadline(term) => self.ask_overdue(term),
                 Timer::Unattended(id) => self.end(id, StopReason::Untied(Tie::Client)),
             }
         }

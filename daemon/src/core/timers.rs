@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::event::{PoolId, SlotId};
-use crate::job::{JobId, ProcessId, Unit};
+use crate::job::{JobId, ProcessId, Term, Unit};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +25,8 @@ pub enum Timer {
     BackedOff(PoolId),
     /// Jobs or callbacks that wait for a time.
     Due,
-    /// Jobs whose deadline is over.
-    Deadline,
+    /// Jobs whose time for that is over.
+    Deadline(Term),
     /// The client of a job that is tied to it has not come back.
     Unattended(JobId),
 }

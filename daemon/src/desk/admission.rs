@@ -271,6 +271,10 @@ impl Admission {
         if deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Fault("deadline_s", "must be greater than 0".to_owned()));
         }
+        let start_within = duration("start_within_s", job.start_within_s)?;
+        if start_within.is_some_and(|within| within.is_zero()) {
+            return Err(Fault("start_within_s", "must be greater than 0".to_owned()));
+        }
         let tie = job.tie.as_deref().map(str::parse).transpose().map_err(|reason| Fault("tie", reason))?;
         let on_crash = job.on_crash.unwrap_or_default();
         let by_default = config.retries_of(&pool);
@@ -335,6 +339,7 @@ impl Admission {
             idle_timeout,
             kill_after,
             deadline,
+            start_within,
             tie,
             on_crash,
             priority,
@@ -455,6 +460,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         idle_timeout_s: job.idle_timeout_s.or(defaults.idle_timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
         deadline_s: job.deadline_s.or(defaults.deadline_s),
+        start_within_s: job.start_within_s.or(defaults.start_within_s),
         hold: job.hold.or(defaults.hold),
         delay_s: job.delay_s.or(defaults.delay_s),
         at: job.at.or_else(|| defaults.at.clone()),
@@ -683,7 +689,7 @@ mod tests {
                 ..Limits::default()
             })
         };
-        let faults: [(&str, Job); 33] = [
+        let faults: [(&str, Job); 34] = [
             ("argv", Job::default()),
             ("argv", Job { argv: vec![OsText::default()], ..job() }),
             ("argv", Job { argv: vec!["echo".into(), "a\0b".into()], ..job() }),
@@ -708,6 +714,7 @@ mod tests {
                 },
             ),
             ("deadline_s", Job { deadline_s: Some(0.0), ..job() }),
+            ("start_within_s", Job { start_within_s: Some(0.0), ..job() }),
             ("deadline_s", Job { deadline_s: Some(f64::NAN), ..job() }),
             ("on_done", Job { on_done: Some(vec![" ".into()]), ..job() }),
             ("name", Job { name: Some("\0".into()), ..job() }),

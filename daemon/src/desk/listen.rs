@@ -370,6 +370,7 @@ pub(super) fn why_stopping(reason: StopReason) -> &'static str {
         StopReason::TimedOut => "its time is up",
         StopReason::Idle => "it has done nothing for as long as its idle timeout",
         StopReason::Deadline => "its deadline is over",
+        StopReason::Late => "it has not begun in time",
         StopReason::Untied(_) => "what it was tied to has ended",
         StopReason::Dependency(_) => "a job that it was to run after has not ended as it was to",
         StopReason::Replaced(_) => "another job of its unique name takes its place",

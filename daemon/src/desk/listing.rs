@@ -1,19 +1,23 @@
-//! What clients read of jobs: `Get`, `List`, `Output`, `Absent`.
+//! What clients read of jobs: `Get`, `List`, `Output`, `Absent`, `Dependents`.
 
-use pool_proto::methods::{Absent, AbsentIds, Got, List, Listed, MAX_ABSENT};
+use pool_proto::methods::{Absent, AbsentIds, DependentsListed, Got, List, Listed, MAX_ABSENT};
+use pool_proto::nouns::Dependency;
 use pool_proto::{Record, Refusal};
 
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::Core;
 use crate::engine::{Page, Question};
-use crate::job::{IdSet, JobId, RequestId};
+use crate::job::{After, IdSet, JobId, RequestId};
 
 /// Records in one reply of a listing.
 const PAGE: u32 = 500;
 
 /// Without `more`, a listing is one reply; this is its greatest length.
 const SINGLE_PAGE: u32 = 1000;
+
+/// Jobs that are told to wait for another one.
+const DEPENDENTS: u32 = 100;
 
 /// A listing under way.
 #[derive(Debug)]
@@ -62,6 +66,26 @@ impl Desk {
     pub(super) fn refuse_missing(&mut self, request: RequestId, missing: &[JobId]) {
         let id = missing.first().map_or(0, |id| id.0);
         self.refuse(request, Refusal::NoSuchJob { id, pruned: None });
+    }
+
+    // ---- who waits for it ----
+
+    pub(super) fn on_dependents(&mut self, request: RequestId, id: JobId) {
+        self.requests.insert(request, Open::ListingDependents(id));
+        self.ask(Question::Dependents { request, id, limit: DEPENDENTS });
+    }
+
+    pub(super) fn on_listed_dependents(
+        &mut self,
+        request: RequestId,
+        dependents: Option<Vec<After>>,
+        more: bool,
+    ) {
+        let Some(Open::ListingDependents(id)) = self.requests.get(request) else { return };
+        let Some(dependents) = dependents else { return self.refuse_missing(request, &[*id]) };
+        let named = |after: After| Dependency { id: after.id.0, on: Some(after.on) };
+        let dependents = dependents.into_iter().map(named).collect();
+        self.reply(request, DependentsListed { dependents, more }, true);
     }
 
     // ---- output ----

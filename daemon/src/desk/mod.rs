@@ -322,6 +322,7 @@ impl Desk {
             Request::RemoveSchedules(remove) => self.on_remove_schedules(request, remove),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
+            Request::Dependents(asked) => self.on_dependents(request, JobId(asked.id)),
             Request::Why(why) => self.on_why(request, job_ids(why.ids), core),
             Request::Events(events) => self.on_events(request, events, more, core),
             Request::Backup => self.on_backup(connection, request),
@@ -416,6 +417,9 @@ impl Desk {
                 self.on_got(request, records, &missing, rest, core);
             }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next),
+            Answer::Dependents { request, dependents, more } => {
+                self.on_listed_dependents(request, dependents, more);
+            }
             Answer::Line { request, pool, head } => self.on_inquired_line(request, &pool, head, core),
             Answer::Removed { request, jobs, callbacks: _, others } => {
                 self.on_removed(request, &jobs, &others);
@@ -469,6 +473,7 @@ impl Desk {
             | Open::Altering(_)
             | Open::Releasing
             | Open::Listing(_)
+            | Open::ListingDependents(_)
             | Open::ChangingPool(_)
             | Open::Pausing(_)
             | Open::ChangingSchedules(_)

@@ -40,6 +40,8 @@ pub enum Open {
     Listing(Box<Listing>),
     /// It wants to know which jobs do not exist.
     Seeking(Box<Sought>),
+    /// It wants to know which jobs wait for that one.
+    ListingDependents(JobId),
     /// It wants to know what jobs wait for.
     Inquiring(Box<Inquiry>),
     /// It is told what happens.
@@ -89,6 +91,7 @@ impl Open {
             | Self::OpeningOutput
             | Self::Listing(_)
             | Self::Seeking(_)
+            | Self::ListingDependents(_)
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Pausing(_)
@@ -118,6 +121,7 @@ impl Open {
             | Self::OpeningOutput
             | Self::Listing(_)
             | Self::Seeking(_)
+            | Self::ListingDependents(_)
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Firing(_)

@@ -83,6 +83,7 @@ impl Desk {
             | Request::RemoveSchedules(_)
             | Request::Absent(_)
             | Request::Why(_)
+            | Request::Dependents(_)
             | Request::Events(_)
             | Request::Backup
             | Request::EndBackup => false,

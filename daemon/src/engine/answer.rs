@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready, RequestId,
-    Retries, StopReason, Tie, Tries, Until, Work, micros,
+    After, CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready,
+    RequestId, Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
@@ -112,9 +112,10 @@ pub enum Answer {
     ClockSet {
         next_us: Option<i64>,
     },
-    /// Jobs whose deadline is over, in its order. `last`: where the next look goes on, where that is to be
+    /// Jobs whose time is over, in its order. `last`: where the next look goes on, where that is to be
     /// kept; `next_us`: the first deadline beyond these.
     Overdue {
+        term: Term,
         jobs: Vec<JobId>,
         last: Option<(i64, JobId)>,
         next_us: Option<i64>,
@@ -145,6 +146,13 @@ pub enum Answer {
         request: RequestId,
         pool: Arc<str>,
         head: Vec<Position>,
+    },
+    /// The jobs that are to run after one has ended, each with the end that it needs, in order; none where
+    /// that one does not exist. `more`: there are others.
+    Dependents {
+        request: RequestId,
+        dependents: Option<Vec<After>>,
+        more: bool,
     },
     CallbackBegun(Box<CallbackRun>),
     IdsReserved {
@@ -243,6 +251,8 @@ pub struct Retried {
     pub released: Released,
     pub tie: Option<Tie>,
     pub deadline_us: Option<i64>,
+    /// It is to have begun by then.
+    pub start_by_us: Option<i64>,
 }
 
 /// Why a job is not removed.
@@ -325,6 +335,8 @@ pub struct Restored {
     pub goes_by_wall: bool,
     /// The first deadline of a job that has not ended.
     pub next_deadline_us: Option<i64>,
+    /// When the first of those that have not begun is to have.
+    pub next_start_by_us: Option<i64>,
     /// Tokens of the spooled inputs that some job needs.
     pub stdin: HashSet<String>,
     /// Pools that were added at run time: their values by name.

@@ -98,6 +98,11 @@ pub fn deadline_us(from_us: i64, work: &Work) -> Option<i64> {
     work.deadline.map(|deadline| from_us.saturating_add(micros(deadline)))
 }
 
+/// When a job is to have begun, counted from then.
+pub fn start_by_us(from_us: i64, work: &Work) -> Option<i64> {
+    work.start_within.map(|within| from_us.saturating_add(micros(within)))
+}
+
 /// What a new job has to wait for. `others`: so many other jobs; `follows`: the one before it of its name.
 pub fn unmet(times: &Times, work: &Work, others: u32, follows: bool) -> Unmet {
     let from_us = times.counted_from_us;

@@ -291,6 +291,7 @@ impl Front {
             | Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Dependents { .. }
             | Answer::CallbackBegun(_)
             | Answer::IdsReserved { .. }
             | Answer::Kept { .. }

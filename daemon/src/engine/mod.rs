@@ -49,7 +49,9 @@ pub use answer::{
     Restored, Retried, Tied, Turns,
 };
 pub use boot::Boot;
-pub use change::{CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, unmet};
+pub use change::{
+    CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, start_by_us, unmet,
+};
 pub use chore::{Chore, Room};
 use front::Front;
 pub use front::Said;
@@ -62,7 +64,7 @@ use upkeep::Upkeep;
 
 use pool_proto::{OsText, Record, Refusal};
 
-use crate::job::{JobId, Place, Position, Ready, RequestId, Work};
+use crate::job::{JobId, Place, Position, Ready, RequestId, Term, Work};
 
 /// Bytes of commands, parameters and results in one answer at most, the last one's apart.
 pub const ANSWER_BYTES: usize = 1 << 20;
@@ -96,9 +98,10 @@ pub enum Order {
         after: Option<Position>,
         limit: u32,
     },
-    /// Jobs that have not ended, and whose deadline is over by then: those after this deadline and job, so
-    /// many at most. Answered by [`Answer::Overdue`].
+    /// Jobs that have not ended, or not begun, and whose time for that is over by then: those after this time
+    /// and job, so many at most. Answered by [`Answer::Overdue`].
     Overdue {
+        term: Term,
         after: Option<(i64, JobId)>,
         until_us: i64,
         limit: u32,
@@ -277,8 +280,8 @@ impl<B: Backing> Engine<B> {
     }
 
     /// See [`Effect::AskOverdue`](crate::core::Effect::AskOverdue).
-    pub fn ask_overdue(&mut self, after: Option<(i64, JobId)>, until_us: i64, limit: u32) {
-        self.pass_on(Order::Overdue { after, until_us, limit });
+    pub fn ask_overdue(&mut self, term: Term, after: Option<(i64, JobId)>, until_us: i64, limit: u32) {
+        self.pass_on(Order::Overdue { term, after, until_us, limit });
     }
 
     pub fn change(&mut self, change: Change) {

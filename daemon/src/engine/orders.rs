@@ -9,7 +9,8 @@ use pool_proto::nouns::{Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, S
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
     Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, NewCallback, Outcome, Pause, Place,
-    Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+    Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Term, Tie, Tries, Until,
+    Work,
 };
 
 /// When jobs are submitted.
@@ -33,6 +34,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         idle_timeout: Some(Duration::from_millis(2500)),
         kill_after: Duration::from_secs(3),
         deadline: None,
+        start_within: None,
         tie: Some(Tie::Pool),
         on_crash: OnCrash::Requeue,
         priority: 0,
@@ -228,6 +230,10 @@ pub fn line_of(request: u64, pool: &str) -> Order {
     Order::Question(Question::Line { request: RequestId(request), pool: pool.into() })
 }
 
+pub fn dependents_of(request: u64, id: u64, limit: u32) -> Order {
+    Order::Question(Question::Dependents { request: RequestId(request), id: JobId(id), limit })
+}
+
 pub fn page(request: u64, page: Page) -> Order {
     Order::Question(Question::Page { request: RequestId(request), page })
 }
@@ -236,8 +242,8 @@ pub fn fetch(after: Option<Position>, limit: u32) -> Order {
     Order::Fetch { pool: Arc::from("default"), after, limit }
 }
 
-pub fn overdue(after: Option<(i64, u64)>, until_us: i64, limit: u32) -> Order {
-    Order::Overdue { after: after.map(|(us, id)| (us, JobId(id))), until_us, limit }
+pub fn overdue(term: Term, after: Option<(i64, u64)>, until_us: i64, limit: u32) -> Order {
+    Order::Overdue { term, after: after.map(|(us, id)| (us, JobId(id))), until_us, limit }
 }
 
 pub fn prune(max_jobs: u64, ended_before_us: i64, max_output_bytes: u64, batch: u32) -> Order {

@@ -19,6 +19,9 @@ pub enum Question {
     /// The beginning of a pool's line: [`LINE_HEAD`](super::LINE_HEAD) jobs at most. Answered by
     /// [`Answer::Line`](super::Answer::Line), or refused.
     Line { request: RequestId, pool: Arc<str> },
+    /// The jobs that are to run after this one has ended, so many at most. Answered by
+    /// [`Answer::Dependents`](super::Answer::Dependents), or refused.
+    Dependents { request: RequestId, id: JobId, limit: u32 },
 }
 
 /// Which part of a listing.

@@ -20,7 +20,7 @@ mod tries;
 mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
-pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Verdict};
+pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Term, Verdict};
 pub use pause::Pause;
 pub use place::{Holdup, Place, Start, Unmet, Until, micros};
 pub use queued::Queued;

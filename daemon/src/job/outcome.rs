@@ -96,6 +96,8 @@ pub enum StopReason {
     Idle,
     /// Its deadline is over: no other attempt follows.
     Deadline,
+    /// It has not begun within the time that it had for that.
+    Late,
     /// What it was tied to has ended.
     Untied(Tie),
     /// That job takes its place, and has its unique name.
@@ -116,11 +118,23 @@ impl StopReason {
             Self::TimedOut | Self::Idle => {
                 !is_last && !matches!(self, Self::TimedOut | Self::Idle | Self::Shutdown)
             }
-            Self::Canceled | Self::Deadline | Self::Untied(_) | Self::Replaced(_) | Self::Dependency(_) => {
-                false
-            }
+            Self::Canceled
+            | Self::Deadline
+            | Self::Late
+            | Self::Untied(_)
+            | Self::Replaced(_)
+            | Self::Dependency(_) => false,
         }
     }
+}
+
+/// What a job is to have done by a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// To have ended: its deadline.
+    End,
+    /// To have begun.
+    Start,
 }
 
 /// A job's final state, with all that is known about its end.

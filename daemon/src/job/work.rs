@@ -201,6 +201,8 @@ pub struct Work {
     pub kill_after: Duration,
     /// From its submission to its end, at most.
     pub deadline: Option<Duration>,
+    /// From its submission to the start of its first attempt, at most.
+    pub start_within: Option<Duration>,
     pub tie: Option<Tie>,
     pub on_crash: OnCrash,
     /// The higher, the sooner.

@@ -27,8 +27,8 @@ impl Outside for Shell {
 
     fn perform(&mut self, effect: core::Effect, inbox: &mut Inbox) {
         match effect {
-            core::Effect::AskOverdue { after, until_us, limit } => {
-                self.engine.ask_overdue(after, until_us, limit);
+            core::Effect::AskOverdue { term, after, until_us, limit } => {
+                self.engine.ask_overdue(term, after, until_us, limit);
             }
             core::Effect::Insert { request, jobs, times, is_urgent } => {
                 self.engine.insert(request, jobs, times, is_urgent);

@@ -227,6 +227,7 @@ fn large_bytes_of(reply: &Reply) -> usize {
         | Reply::SchedulesListed(_)
         | Reply::Condition(_)
         | Reply::AbsentIds(_)
+        | Reply::DependentsListed(_)
         | Reply::Happening(_)
         | Reply::BackupBegun(_)
         | Reply::ShuttingDown(_) => 0,

@@ -217,6 +217,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Listed { .. }
             | Answer::Line { .. }
             | Answer::Removed { .. }
+            | Answer::Dependents { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),

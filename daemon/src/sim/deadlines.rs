@@ -7,12 +7,13 @@ use pool_proto::{ResultKind, State};
 
 use super::queue::retried;
 use super::scenarios::{ended_as, submit_attached};
-use super::specs::{EXITED, SECOND, call, mixed, work};
+use super::specs::{EXITED, SECOND, call, mixed, settings, work};
 use super::workers::{Sent, begin, end_as, run_callback, sent_to};
-use super::world::World;
-use crate::core::jobs::outcome::PAST_DEADLINE;
+use super::world::{DEFAULT, World};
+use crate::core::SlotId;
+use crate::core::jobs::outcome::{PAST_DEADLINE, TOO_LATE};
 use crate::engine::memory::Delivery;
-use crate::job::{Conditions, Exit, NewCallback, NotBefore, Retries, Unique, Work};
+use crate::job::{Conditions, Exit, NewCallback, NotBefore, Retries, Stage, Unique, Work};
 
 const TIMED_OUT: (State, Option<ResultKind>) = (State::TimedOut, Some(ResultKind::Timeout));
 
@@ -300,5 +301,90 @@ fn on_a_full_disk_a_running_job_is_ended_all_the_same() {
     world.set_disk_full(false);
     world.settle();
     assert_past_deadline(&world, 1);
+    world.assert_idle();
+}
+
+fn starts_within(start_within: Duration) -> Work {
+    Work { start_within: Some(start_within), ..work() }
+}
+
+/// It was canceled since it had not begun in time, and says so.
+fn assert_late(world: &World, id: u64) {
+    let record = world.record(id);
+    assert_eq!((record.state, record.result), (State::Canceled, Some(ResultKind::Timeout)), "job {id}");
+    assert_eq!((record.reason.as_deref(), record.attempt), (Some(TOO_LATE), 0), "job {id}");
+}
+
+#[test]
+fn what_has_not_begun_in_time_is_canceled_whatever_it_waits_for() {
+    let mut world = World::up(1);
+    submit(&mut world, work());
+    let held = Conditions { hold: true, ..Conditions::default() };
+    submit(&mut world, Work { conditions: Some(Box::new(held)), ..starts_within(SECOND) });
+    let delayed = Conditions { start: Some(NotBefore::Delay(5 * SECOND)), ..Conditions::default() };
+    submit(&mut world, Work { conditions: Some(Box::new(delayed)), ..starts_within(SECOND) });
+    submit(&mut world, starts_within(SECOND));
+    pass(&mut world, SECOND - Duration::from_millis(1));
+    assert_eq!([2, 3, 4].map(|id| world.state(id)), [State::Held, State::Scheduled, State::Queued]);
+    pass(&mut world, Duration::from_millis(1));
+    [2, 3, 4].into_iter().for_each(|id| assert_late(&world, id));
+    end_as(&mut world, 1, EXITED);
+    pass(&mut world, 5 * SECOND);
+    world.assert_idle();
+}
+
+#[test]
+fn what_has_begun_in_time_goes_on_over_a_crash() {
+    let mut world = World::up(1);
+    submit(&mut world, starts_within(SECOND));
+    begin(&mut world, 1);
+    pass(&mut world, 2 * SECOND);
+    world.crash();
+    world.settle();
+    assert_eq!(world.running_jobs(), [1]);
+    end_as(&mut world, 1, EXITED);
+    assert_eq!(world.state(1), State::Succeeded);
+    world.assert_idle();
+}
+
+#[test]
+fn a_start_finds_what_has_not_begun_in_time() {
+    let mut world = World::up(1);
+    submit(&mut world, work());
+    submit(&mut world, starts_within(SECOND));
+    world.now.monotonic += 2 * SECOND;
+    world.now.wall_us += 2_000_000;
+    world.crash();
+    world.settle();
+    assert_late(&world, 2);
+    assert_eq!(world.running_jobs(), [1]);
+}
+
+#[test]
+fn what_comes_back_without_having_begun_is_canceled_when_its_time_is_over() {
+    let mut world = World::up(1);
+    submit(&mut world, starts_within(SECOND));
+    assert_eq!(world.running_jobs(), [1], "its worker has it");
+    pass(&mut world, SECOND);
+    assert_eq!(world.state(1), State::Queued, "it may have begun");
+    world.attempt_failed(SlotId { lane: DEFAULT, index: 0 }, Stage::Fork, libc::EAGAIN);
+    world.settle();
+    assert_late(&world, 1);
+}
+
+#[test]
+fn what_is_ahead_of_its_worker_is_canceled_when_it_comes_back_too_late() {
+    let mut world = World::handing_ahead(settings(1));
+    world.settle();
+    world.submit(vec![work(), work(), starts_within(SECOND)]);
+    world.settle();
+    end_as(&mut world, 1, EXITED);
+    let slot = SlotId { lane: DEFAULT, index: 0 };
+    assert!(world.ahead.contains_key(&slot));
+    pass(&mut world, SECOND);
+    world.give_back(slot);
+    world.settle();
+    assert_late(&world, 3);
+    end_as(&mut world, 2, EXITED);
     world.assert_idle();
 }

@@ -12,7 +12,7 @@ use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question};
-use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Unit, Unmet, Until, Work};
+use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Term, Unit, Unmet, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -239,8 +239,8 @@ impl World {
         assert_eq!(names.len(), distinct.len(), "of {running:?} several have one unique name");
     }
 
-    /// What has not ended by its deadline is being ended; with the backing's work done there is nothing else
-    /// to wait for.
+    /// What has not ended by its deadline is being ended, and what has not begun by its time has a slot; with
+    /// the backing's work done there is nothing else to wait for.
     fn check_deadlines(&self) {
         // A time that has come is looked at with the next one that passes.
         let is_late = self.next_deadline().is_some_and(|at| at <= self.now.monotonic);
@@ -248,7 +248,11 @@ impl World {
             return;
         }
         for memory in [self.disk(), self.engine().volatile()] {
-            let (overdue, _) = memory.overdue(None, self.core().audit_clock(self.now), usize::MAX);
+            let late = memory.overdue(Term::Start, None, self.core().audit_clock(self.now), usize::MAX).0;
+            for (start_by_us, id) in late {
+                assert!(self.core().audit_begins(id), "job {id} waits on after {start_by_us}");
+            }
+            let (overdue, _) = memory.overdue(Term::End, None, self.core().audit_clock(self.now), usize::MAX);
             for (deadline_us, id) in overdue {
                 assert!(self.core().audit_ends(id), "job {id} goes on after {deadline_us}");
             }

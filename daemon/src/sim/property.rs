@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pool_proto::methods::{List, Request, Wait, Why};
+use pool_proto::methods::{Dependents, List, Request, Wait, Why};
 use pool_proto::nouns::{IfExists, Missed, On, OnCrash, OnDisconnect, Overlap};
 use proptest::prelude::*;
 
@@ -221,6 +221,8 @@ pub struct Spec {
     unique: Option<(u8, IfExists)>,
     /// In milliseconds.
     deadline: Option<u64>,
+    /// In milliseconds.
+    start_within: Option<u64>,
     hold: bool,
     /// In milliseconds.
     delay: Option<u64>,
@@ -264,6 +266,7 @@ impl Spec {
                 round: round.map(|round| round.to_string()),
             }),
             deadline: self.deadline.map(Duration::from_millis),
+            start_within: self.start_within.map(Duration::from_millis),
             conditions: self.conditions(),
             unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
@@ -300,6 +303,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         2 => Just(IfExists::Replace),
     ];
     let unique = prop_oneof![3 => Just(None), 2 => (0..3u8, if_exists).prop_map(Some)];
+    let start_within = prop_oneof![6 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(800))];
     let deadline =
         prop_oneof![4 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(1500)), 1 => Just(Some(5000))];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
@@ -314,7 +318,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         on_crash,
         priority,
         retries,
-        (key, unique, deadline),
+        (key, unique, (deadline, start_within)),
         (hold, delay, after),
     )
         .prop_map(
@@ -326,7 +330,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 on_crash,
                 priority,
                 (retries, on_code),
-                (key, unique, deadline),
+                (key, unique, (deadline, start_within)),
                 (hold, delay, after),
             )| Spec {
                 pool,
@@ -341,6 +345,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 key,
                 unique,
                 deadline,
+                start_within,
                 hold,
                 delay,
                 after,
@@ -486,6 +491,7 @@ pub fn take(world: &mut World, step: Step) {
         Step::Get { id } => {
             world.get(id);
             world.ask(Request::Why(Why { ids: vec![id] }));
+            world.ask(Request::Dependents(Dependents { id }));
         }
         Step::List { limit } => _ = world.list(List { limit: Some(limit), ..List::default() }),
         Step::Output { id, missing } => {

@@ -602,6 +602,8 @@ impl World {
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => {
                 jobs.iter().any(|job| job.position.id == id)
             }
+            // It was named before it was there, and is put back with this.
+            Answer::Withheld { others, .. } => others.iter().any(|&(other, _)| other == id),
             Answer::Retried { jobs, .. } => jobs.iter().any(|job| job.released.position.id == id),
             Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
             Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),
@@ -629,8 +631,8 @@ impl Outside for World {
             core::Effect::Insert { request, jobs, times, is_urgent } => {
                 self.engine_mut().insert(request, jobs, times, is_urgent);
             }
-            core::Effect::AskOverdue { after, until_us, limit } => {
-                self.engine_mut().ask_overdue(after, until_us, limit);
+            core::Effect::AskOverdue { term, after, until_us, limit } => {
+                self.engine_mut().ask_overdue(term, after, until_us, limit);
             }
             core::Effect::Change(change) => {
                 if let Change::Move(moved) = &change

@@ -1,8 +1,8 @@
-//! Reading what poold knows of jobs: `Get`, `List`, `Output`, `Absent`, `Why`.
+//! Reading what poold knows of jobs: `Get`, `List`, `Output`, `Absent`, `Why`, `Dependents`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::nouns::{Explanation, Record, State};
+use crate::nouns::{Dependency, Explanation, Record, State};
 
 /// Parameters of `Get`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,22 @@ pub struct Absent {
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct AbsentIds {
     pub ids: Vec<u64>,
+}
+
+/// Parameters of `Dependents`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Dependents {
+    pub id: u64,
+}
+
+/// Reply of `Dependents`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct DependentsListed {
+    pub dependents: Vec<Dependency>,
+    pub more: bool,
 }
 
 /// How many ids one request of [`Why`] can name.

@@ -33,8 +33,8 @@ use crate::wire::message::RequestEnvelope;
 pub use backup::{Backup, BackupBegun, EndBackup};
 pub use events::Events;
 pub use list::{
-    Absent, AbsentIds, Explained, Get, Got, List, Listed, MAX_ABSENT, MAX_EXPLAINED, Output, OutputOpened,
-    Why,
+    Absent, AbsentIds, Dependents, DependentsListed, Explained, Get, Got, List, Listed, MAX_ABSENT,
+    MAX_EXPLAINED, Output, OutputOpened, Why,
 };
 pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused, SetWorkers};
 pub use schedule::{
@@ -93,6 +93,7 @@ table::methods! {
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
     Why(Why)                    -> Explained, long;
+    Dependents(Dependents)      -> DependentsListed;
     Events(Events)              -> Happening;
     Backup                      -> BackupBegun;
     EndBackup                   -> Empty;
@@ -118,6 +119,7 @@ table::replies! {
     Condition(Box<Condition>),
     AbsentIds(AbsentIds),
     Explained(Explained),
+    DependentsListed(DependentsListed),
     // The same happening goes to every client that listens.
     Happening(Arc<Happening>),
     BackupBegun(BackupBegun),

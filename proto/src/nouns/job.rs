@@ -57,6 +57,8 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_within_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_s: Option<f64>,

@@ -47,6 +47,8 @@ pub struct Record {
     pub waits_for: Option<u64>,
     #[serde(default)]
     pub after: Option<Vec<Dependency>>,
+    #[serde(default)]
+    pub depends_on: Option<Vec<Dependency>>,
     pub attempt: u32,
     pub crashes: u32,
     pub worker_pid: Option<i32>,
@@ -72,6 +74,8 @@ pub struct Record {
     pub due_at: Option<String>,
     #[serde(default)]
     pub deadline_at: Option<String>,
+    #[serde(default)]
+    pub start_by: Option<String>,
     #[serde(default)]
     pub memory_limit: Option<MemoryLimit>,
     pub stdout: Option<OutputFile>,

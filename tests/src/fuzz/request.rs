@@ -108,6 +108,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::RemoveSchedules(remove) => of(remove),
         Request::Absent(absent) => of(absent),
         Request::Why(why) => of(why),
+        Request::Dependents(dependents) => of(dependents),
         Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),
     }

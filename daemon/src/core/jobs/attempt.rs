@@ -28,6 +28,8 @@ pub struct Active {
     pub ahead: Option<Ahead>,
     /// Who wants the job held, if its worker has not begun with what it has ahead.
     pub held_by: Vec<RequestId>,
+    /// It was to have begun before: it ends where it comes back without having begun.
+    pub is_late: bool,
     /// The attempt's command has been executed, and the engine has been told.
     pub started: bool,
     /// A call's start is told by itself at that time, unless it has ended before.
@@ -306,6 +308,13 @@ impl Core {
     /// The attempt was not started and does not count. `reason`: what there was no room for, where that is
     /// why.
     pub(in crate::core) fn requeue_untried(&mut self, id: JobId, active: &Active, reason: Option<String>) {
+        if active.is_late
+            && active.tries.attempts == 1
+            && let Some(outcome) = outcome::of_stop(StopReason::Late, active.ended_us(self.now))
+        {
+            let fence = Fence::Attempt(active.tries.attempts);
+            return self.finish_as(id, fence, active.untried(), outcome, None);
+        }
         if reason.is_none() && active.is_untold() {
             return self.give_back(id, active);
         }
@@ -356,6 +365,7 @@ impl Active {
             handed: false,
             ahead: None,
             held_by: Vec::new(),
+            is_late: false,
             started: false,
             tell_start_at: None,
             since,

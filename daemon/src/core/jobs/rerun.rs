@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::event::{Denial, Fact};
 use crate::core::{Core, Mode};
 use crate::engine::{Change, NotRetried, Retried};
-use crate::job::{JobId, RequestId, StopReason};
+use crate::job::{JobId, RequestId, StopReason, Term};
 
 impl Core {
     /// `ids`: each once.
@@ -25,26 +25,23 @@ impl Core {
         failed: &[(JobId, JobId)],
         others: Vec<(JobId, NotRetried)>,
     ) {
-        let (now_us, mut overdue) = (self.due.now_us(self.now), Vec::new());
+        let mut terms = Vec::new();
         let mut told: Vec<(JobId, Arc<str>)> = Vec::with_capacity(jobs.len());
-        for Retried { released, tie, deadline_us } in jobs {
+        for Retried { released, tie, deadline_us, start_by_us } in jobs {
             let id = released.position.id;
             if let Some(tie) = tie {
                 self.ties.add(id, tie);
             }
-            match deadline_us {
-                // The look at others that are over may have been beyond it already.
-                Some(us) if us <= now_us => overdue.push(id),
-                Some(us) => self.watch_deadline(us),
-                None => {}
+            if deadline_us.or(start_by_us).is_some() {
+                terms.push((id, [(Term::End, deadline_us), (Term::Start, start_by_us)]));
             }
             self.waits_now(id, &released.pool, released.until);
             told.push((id, released.pool));
         }
         self.tell(Fact::Retried { request, jobs: told, others });
         self.end_each(failed, StopReason::Dependency);
-        for id in overdue {
-            self.end(id, StopReason::Deadline);
+        for (id, terms) in terms {
+            self.give_time(id, terms);
         }
     }
 }

@@ -84,6 +84,7 @@ impl Core {
                     | StopReason::TimedOut
                     | StopReason::Idle
                     | StopReason::Deadline
+                    | StopReason::Late
                     | StopReason::Untied(_)
                     | StopReason::Replaced(_)
                     | StopReason::Dependency(_) => active.work.kill_after,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::core::event::{Denial, Effect, Fact, PoolId};
 use crate::core::{Core, Mode};
-use crate::engine::{Conditional, Released, Times, Turns, deadline_us};
-use crate::job::{JobId, RequestId, StopReason, Tie, Work};
+use crate::engine::{Conditional, Released, Times, Turns, deadline_us, start_by_us};
+use crate::job::{JobId, RequestId, StopReason, Term, Tie, Work};
 
 /// A submission that the engine has not answered yet.
 #[derive(Debug)]
@@ -107,7 +107,8 @@ impl Core {
         let Some(submission) = self.take_submission(request) else { return };
 
         let mut taken = existing.iter().map(|&(place, _)| place).peekable();
-        let (now_us, mut overdue, mut next_us) = (self.due.now_us(self.now), Vec::new(), None);
+        let (now_us, mut overdue, mut next_us) = (self.due.now_us(self.now), Vec::new(), [None; 2]);
+        let from_us = submission.times.counted_from_us;
         for (place, (id, work)) in (first.0..).map(JobId).zip(&jobs).enumerate() {
             if taken.next_if_eq(&place).is_some() {
                 continue;
@@ -115,10 +116,13 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
-            match deadline_us(submission.times.counted_from_us, work) {
-                // The look at others that are over may have been beyond it already.
-                Some(us) if us <= now_us => overdue.push(id),
-                us => next_us = [next_us, us].into_iter().flatten().min(),
+            let terms = [(Term::End, deadline_us(from_us, work)), (Term::Start, start_by_us(from_us, work))];
+            for ((term, us), next_us) in terms.into_iter().zip(&mut next_us) {
+                match us {
+                    // The look at others that are over may have been beyond it already.
+                    Some(us) if us <= now_us => overdue.push((term, id)),
+                    us => *next_us = [*next_us, us].into_iter().flatten().min(),
+                }
             }
             self.waits(id, &work.pool, conditions.until(id));
         }
@@ -140,11 +144,11 @@ impl Core {
         }
         self.end_each(&replaced, StopReason::Replaced);
         self.end_each(&failed, StopReason::Dependency);
-        for id in overdue {
-            self.end(id, StopReason::Deadline);
+        for (term, id) in overdue {
+            self.out_of_time(term, id);
         }
-        if let Some(next_us) = next_us {
-            self.watch_deadline(next_us);
+        for (term, next_us) in [Term::End, Term::Start].into_iter().zip(next_us) {
+            next_us.into_iter().for_each(|next_us| self.watch(term, next_us));
         }
     }
 

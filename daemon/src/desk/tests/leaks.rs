@@ -143,6 +143,7 @@ impl Outside {
                     self.owed.push_back(Owed::Records(request, ids))
                 }
                 Effect::Ask(Question::Page { request, .. }) => self.owed.push_back(Owed::Page(request)),
+                Effect::Ask(Question::Dependents { .. }) => {}
                 Effect::Ask(Question::Line { request, pool }) => {
                     self.owed.push_back(Owed::Line(request, pool))
                 }

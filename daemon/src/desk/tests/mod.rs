@@ -299,6 +299,7 @@ pub fn line(effect: &Effect) -> String {
         Effect::Ask(Question::Page { request, page: Page { after, limit, .. } }) => {
             format!("{request} asks {limit} after {}", after.map_or(0, |id| id.0))
         }
+        Effect::Ask(Question::Dependents { request, id, .. }) => format!("{request} asks who waits for {id}"),
         Effect::Ask(Question::Line { request, pool }) => format!("{request} asks the line of {pool}"),
         Effect::Change(Change::Release { request, ids }) => format!("{request} releases {}", list(ids)),
         Effect::Change(Change::SetPool { request, name, value }) => {

@@ -172,6 +172,30 @@ pub fn a_turn_may_come_while_a_job_waits_for_something_else(trial: &mut Trial) {
     assert_eq!((next.id, trial.line()), (JobId(3), vec![3]));
 }
 
+pub fn who_is_to_run_after_a_job_is_told_and_no_more(trial: &mut Trial) {
+    let told = |trial: &mut Trial, id, limit| match trial.answer(dependents_of(4, id, limit)) {
+        Answer::Dependents { request: RequestId(4), dependents, more } => (dependents, more),
+        other => panic!("{other:?}"),
+    };
+    trial.insert(1, vec![work(&["a"], &[]), work(&["a"], &[])]);
+    trial.insert(
+        3,
+        vec![after(&[(1, On::Success), (2, On::Done)]), after(&[(1, On::Failure)]), after(&[(1, On::Done)])],
+    );
+    let of = |ids: &[(u64, On)]| Some(ids.iter().map(|&(id, on)| After { id: JobId(id), on }).collect());
+    assert_eq!(told(trial, 1, 2), (of(&[(3, On::Success), (4, On::Failure)]), true));
+    assert_eq!(told(trial, 2, 2), (of(&[(3, On::Done)]), false));
+    assert_eq!((told(trial, 3, 2), told(trial, 9, 2)), ((of(&[]), false), (None, false)));
+    let depends_on = |trial: &mut Trial| trial.record(3).depends_on.map(|others| others.len());
+    assert_eq!((depends_on(trial), trial.record(1).depends_on), (Some(2), None));
+
+    trial.quietly(vec![start_of(1)]);
+    trial.run(vec![succeed(1), Order::Change(Change::Resolve { limit: 9 })]);
+    trial.run(vec![cancel(4)]);
+    assert_eq!(told(trial, 1, 9), (of(&[]), false), "nobody waits for it any more");
+    assert_eq!((depends_on(trial), trial.record(3).after.map(|after| after.len())), (Some(2), Some(1)));
+}
+
 pub fn what_waits_is_held_and_waits_for_the_rest_when_it_is_released(trial: &mut Trial) {
     let start = Some(NotBefore::Delay(Duration::from_secs(5)));
     let scheduled = with(Conditions { start, ..Conditions::default() });

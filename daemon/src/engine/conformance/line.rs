@@ -12,7 +12,7 @@ use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Turns};
 use crate::job::{
-    ExitCodes, Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Tie, Tries,
+    ExitCodes, Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Term, Tie, Tries,
     Unique, Work,
 };
 
@@ -225,10 +225,13 @@ pub fn who_has_not_ended_by_its_deadline_is_told(trial: &mut Trial) {
     assert_eq!(trial.record(2).deadline_at, Some(rfc3339(at(20))));
     assert_eq!(trial.restart().next_deadline_us, Some(at(20)), "what has ended has none");
 
-    let told = |trial: &mut Trial, after: Option<(i64, u64)>, until, limit| match trial
-        .answer(overdue(after, until, limit))
-    {
-        Answer::Overdue { jobs, last, next_us } => {
+    let told = |trial: &mut Trial, after: Option<(i64, u64)>, until, limit| match trial.answer(overdue(
+        Term::End,
+        after,
+        until,
+        limit,
+    )) {
+        Answer::Overdue { term: Term::End, jobs, last, next_us } => {
             let last = last.map(|(us, id)| (us, id.0));
             (jobs.iter().map(|id| id.0).collect::<Vec<u64>>(), last, next_us)
         }
@@ -245,6 +248,46 @@ pub fn who_has_not_ended_by_its_deadline_is_told(trial: &mut Trial) {
     trial.run(vec![end(2, 1, outcome(State::TimedOut, ResultKind::Timeout, at(21)))]);
     trial.run([1, 4, 5].map(cancel).into());
     assert_eq!(told(trial, None, at(99), 9), (vec![6], Some((at(40), 6)), None));
+}
+
+pub fn who_has_not_begun_in_time_is_told(trial: &mut Trial) {
+    let within = |seconds| {
+        let start_within = Some(Duration::from_secs(seconds));
+        let (stdin, tie) = (None, None);
+        Arc::new(Work { start_within, stdin, tie, ..Work::clone(&work(&["a"], &[])) })
+    };
+    let at = |seconds: i64| NOW_US + seconds * 1_000_000;
+    trial.insert(1, vec![within(30), within(20), work(&["a"], &[]), within(10), within(20), within(20)]);
+    trial.quietly(vec![start(2, 1)]);
+    trial.run(vec![cancel(4)]);
+    assert_eq!(trial.record(1).start_by, Some(rfc3339(at(30))));
+    let restored = trial.restart();
+    assert_eq!(restored.next_start_by_us, Some(at(20)), "what has ended or begun has none");
+    assert_eq!(restored.next_deadline_us, None);
+
+    let told = |trial: &mut Trial, after: Option<(i64, u64)>, until, limit| match trial.answer(overdue(
+        Term::Start,
+        after,
+        until,
+        limit,
+    )) {
+        Answer::Overdue { term: Term::Start, jobs, last, next_us } => {
+            let last = last.map(|(us, id)| (us, id.0));
+            (jobs.iter().map(|id| id.0).collect::<Vec<u64>>(), last, next_us)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(trial, None, at(20), 1), (vec![5], Some((at(20), 5)), Some(at(20))), "page by page");
+    assert_eq!(told(trial, Some((at(20), 5)), at(20), 9), (vec![6], Some((at(20), 6)), Some(at(30))));
+    // One whose attempt has died has begun.
+    trial.quietly(vec![crash(2, 1, 1, "died")]);
+    assert_eq!(told(trial, None, at(99), 9), (vec![5, 6, 1], Some((at(30), 1)), None));
+
+    trial.run(vec![retry(7, &[4])]);
+    assert_eq!(trial.record(4).start_by, Some(rfc3339(at(10))), "it has not begun, and has its time anew");
+    assert_eq!(told(trial, None, at(10), 9), (vec![4], Some((at(10), 4)), Some(at(20))));
+    trial.run(vec![end(2, 1, outcome(State::Succeeded, ResultKind::Success, at(5))), retry(7, &[2])]);
+    assert_eq!(trial.record(2).start_by, None, "it has begun before");
 }
 
 pub fn a_key_decides_before_a_unique_name(trial: &mut Trial) {

@@ -8,7 +8,7 @@ use pool_proto::{OsText, Refusal, State};
 
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
-use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, unmet};
+use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, start_by_us, unmet};
 use crate::job::{After, CallbackId, JobId, Key, Tie, Tries, Unique, Unmet, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
@@ -115,7 +115,9 @@ impl Memory {
         (unmet, after): (Unmet, Vec<After>),
     ) {
         let deadline_us = deadline_us(times.counted_from_us, submitted);
+        let start_by_us = start_by_us(times.counted_from_us, submitted);
         self.deadlines.extend(deadline_us.map(|us| (us, id)));
+        self.starts.extend(start_by_us.map(|us| (us, id)));
         if let Some(key) = &submitted.key
             && let Some(loser) = self.keys.insert(key.text.clone(), id)
             && let Some(row) = self.jobs.get_mut(&loser)
@@ -164,6 +166,7 @@ impl Memory {
             is_confirmed: false,
             submitted_us: times.submitted_us,
             deadline_us,
+            start_by_us,
             unmet,
             at_us: at_us(submitted),
             after,

@@ -52,6 +52,9 @@ pub struct Memory {
     deadlines: BTreeSet<(i64, JobId)>,
     /// The last one of them that was told where this is the backing for volatile jobs.
     overdue_told: Option<(i64, JobId)>,
+    /// Jobs that are to have begun by a time and have not, or have ended since; the first one first.
+    starts: BTreeSet<(i64, JobId)>,
+    late_told: Option<(i64, JobId)>,
     history: EndedJobs,
     /// Ends so far: the order in which callbacks are run.
     ends: u64,
@@ -95,6 +98,7 @@ struct Row {
     is_confirmed: bool,
     submitted_us: i64,
     deadline_us: Option<i64>,
+    start_by_us: Option<i64>,
     /// What it has waited for since its submission, and what of that is still to come.
     unmet: Unmet,
     /// The time of the wall's clock that it waits for.
@@ -175,9 +179,9 @@ impl Memory {
             }
             // No job waits for one that is here, and none here for a time of the wall's clock.
             Order::Change(Change::Resolve { .. } | Change::SetClock { .. }) => false,
-            Order::Overdue { until_us, .. } => {
-                if !self.deadlines.is_empty() {
-                    self.answer_overdue_volatile(until_us);
+            Order::Overdue { term, until_us, .. } => {
+                if !self.terms(term).is_empty() {
+                    self.answer_overdue_volatile(term, until_us);
                 }
                 false
             }
@@ -191,7 +195,7 @@ impl Memory {
                 | Change::SetWorkers { .. }
                 | Change::SetSchedules { .. },
             )
-            | Order::Question(Question::Page { .. } | Question::Line { .. })
+            | Order::Question(Question::Page { .. } | Question::Line { .. } | Question::Dependents { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
         };
@@ -260,17 +264,21 @@ impl Memory {
                 let (records, next) = self.page(&page);
                 self.answer(Answer::Listed { request, records, next });
             }
+            Order::Question(Question::Dependents { request, id, limit }) => {
+                let (dependents, more) = self.list_dependents(id, limit as usize);
+                self.answer(Answer::Dependents { request, dependents, more });
+            }
             Order::Question(Question::Line { request, pool }) => {
                 let mut head = Vec::new();
                 self.join_line(&pool, &mut head);
                 self.answer(Answer::Line { request, pool, head });
             }
             Order::Chore(chore) => self.do_chore(chore),
-            Order::Overdue { after, until_us, limit } => {
-                let (jobs, next_us) = self.overdue(after, until_us, limit as usize);
+            Order::Overdue { term, after, until_us, limit } => {
+                let (jobs, next_us) = self.overdue(term, after, until_us, limit as usize);
                 let last = jobs.last().copied();
                 let jobs = jobs.into_iter().map(|(_, id)| id).collect();
-                self.answer(Answer::Overdue { jobs, last, next_us });
+                self.answer(Answer::Overdue { term, jobs, last, next_us });
             }
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = self.fetch(&pool, after, limit as usize);
@@ -480,6 +488,7 @@ impl Memory {
             lines: self.lines.clone(),
             waits: self.waits.clone(),
             deadlines: self.deadlines.clone(),
+            starts: self.starts.clone(),
             history: self.history.clone(),
             boot: self.boot.clone(),
             pools: self.pools.clone(),

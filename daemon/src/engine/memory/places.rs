@@ -33,6 +33,11 @@ impl Memory {
             Fence::Idle => {}
         }
 
+        if row.tries.attempts > 0
+            && let Some(us) = row.start_by_us
+        {
+            self.starts.remove(&(us, id));
+        }
         row.is_confirmed = moved.confirm;
         let to_confirm = moved.worker_to_confirm();
         row.place = moved.to;
@@ -106,6 +111,9 @@ impl Memory {
         };
         if let Some(us) = self.jobs.get(&id).and_then(|row| row.deadline_us) {
             self.deadlines.remove(&(us, id));
+        }
+        if let Some(us) = self.jobs.get(&id).and_then(|row| row.start_by_us) {
+            self.starts.remove(&(us, id));
         }
         let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
         let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));

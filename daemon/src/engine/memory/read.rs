@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, MemoryLimit, SCHEMA};
+use pool_proto::nouns::{Callback, Dependency, MemoryLimit, SCHEMA};
 use pool_proto::text::rfc3339;
 
 use super::{Delivery, Memory, Row};
@@ -12,7 +12,7 @@ use crate::engine::large_bytes;
 use crate::engine::{
     ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
-use crate::job::{CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Tie, Until};
+use crate::job::{After, CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Term, Tie, Until};
 
 impl Memory {
     /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
@@ -34,15 +34,16 @@ impl Memory {
         (jobs, ids.next().is_none())
     }
 
-    /// Jobs whose deadline is over by then, after this one; and the first deadline beyond them.
+    /// Jobs whose time is over by then, after this one; and the first time beyond them.
     pub fn overdue(
         &self,
+        term: Term,
         after: Option<(i64, JobId)>,
         until_us: i64,
         limit: usize,
     ) -> (Vec<(i64, JobId)>, Option<i64>) {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut left = self.deadlines.range((after, Bound::Unbounded)).copied().peekable();
+        let mut left = self.terms(term).range((after, Bound::Unbounded)).copied().peekable();
         let mut jobs = Vec::new();
         while jobs.len() < limit
             && let Some(job) = left.next_if(|&(us, _)| us <= until_us)
@@ -53,11 +54,26 @@ impl Memory {
     }
 
     /// All of them at once, which takes no transaction: the other backing alone tells where to go on.
-    pub(super) fn answer_overdue_volatile(&mut self, until_us: i64) {
-        let (jobs, next_us) = self.overdue(self.overdue_told, until_us, usize::MAX);
-        self.overdue_told = jobs.last().copied().or(self.overdue_told);
+    pub(super) fn answer_overdue_volatile(&mut self, term: Term, until_us: i64) {
+        let told = match term {
+            Term::End => self.overdue_told,
+            Term::Start => self.late_told,
+        };
+        let (jobs, next_us) = self.overdue(term, told, until_us, usize::MAX);
+        let told = jobs.last().copied().or(told);
+        match term {
+            Term::End => self.overdue_told = told,
+            Term::Start => self.late_told = told,
+        }
         let jobs = jobs.into_iter().map(|(_, id)| id).collect();
-        self.answer(Answer::Overdue { jobs, last: None, next_us });
+        self.answer(Answer::Overdue { term, jobs, last: None, next_us });
+    }
+
+    pub(super) fn terms(&self, term: Term) -> &BTreeSet<(i64, JobId)> {
+        match term {
+            Term::End => &self.deadlines,
+            Term::Start => &self.starts,
+        }
     }
 
     pub(super) fn answer_records(&mut self, request: RequestId, ids: &[JobId]) {
@@ -129,6 +145,22 @@ impl Memory {
         if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
     }
 
+    /// The jobs that are to run after this one, so many at most, and whether there are more; none where it is
+    /// not here.
+    pub(super) fn list_dependents(&self, id: JobId, limit: usize) -> (Option<Vec<After>>, bool) {
+        if !self.has(id) {
+            return (None, false);
+        }
+        let waits = |(&dependent, row): (&JobId, &Row)| {
+            let on = row.after.iter().find(|after| after.id == id)?.on;
+            Some(After { id: dependent, on })
+        };
+        let mut dependents: Vec<After> = self.jobs.iter().filter_map(waits).take(limit + 1).collect();
+        let more = dependents.len() > limit;
+        dependents.truncate(limit);
+        (Some(dependents), more)
+    }
+
     /// Adds its jobs to the beginning of a line that another backing has answered, each in its place.
     pub fn join_line(&self, pool: &str, head: &mut Vec<Position>) {
         let Some(line) = self.lines.get(pool) else { return };
@@ -187,6 +219,10 @@ impl Memory {
             unique: unique.as_ref().map(|unique| unique.name.clone()),
             waits_for: waits_for.map(|before| before.0),
             after: (*place == Place::Waiting(Until::Others)).then(|| row.dependencies()),
+            depends_on: (!row.depends_on.is_empty()).then(|| {
+                let named = row.depends_on.iter().take(100);
+                named.map(|after| Dependency { id: after.id.0, on: Some(after.on) }).collect()
+            }),
             attempt: tries.attempts,
             crashes: tries.crashes,
             last_crash: last_crash.clone(),
@@ -197,6 +233,7 @@ impl Memory {
             retry_on_exit: work.retries.on.as_text(),
             due_at: due_us.map(rfc3339),
             deadline_at: deadline_us.map(rfc3339),
+            start_by: row.start_by_us.map(rfc3339),
             worker_pid: start.map(|start| start.worker.get()),
             pid: start.and_then(|start| start.process).map(|process| process.pid.get()),
             submitted_at: rfc3339(*submitted_us),
@@ -250,6 +287,7 @@ impl Memory {
                 .values()
                 .any(|row| row.unmet.start_us.and(row.at_us).is_some() && !row.has_ended()),
             next_deadline_us: self.deadlines.first().map(|&(deadline_us, _)| deadline_us),
+            next_start_by_us: self.starts.first().map(|&(start_by_us, _)| start_by_us),
             stdin: HashSet::new(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Delivery, Memory, Row};
-use crate::engine::{Answer, NotRetried, Released, Retried, Times, deadline_us};
+use crate::engine::{Answer, NotRetried, Released, Retried, Times, deadline_us, start_by_us};
 use crate::job::{After, JobId, RequestId, Tie, Tries, Unmet, Work};
 
 impl Memory {
@@ -43,25 +43,28 @@ impl Memory {
         }
         row.reruns += 1;
         row.deadline_us = deadline_us(times.counted_from_us, &row.work);
+        let has_begun = row.tries.attempts > 0;
+        row.start_by_us = start_by_us(times.counted_from_us, &row.work).filter(|_| !has_begun);
         row.tries = Tries { attempts: row.tries.attempts, ..Tries::default() };
         (row.place, row.unmet, row.after, row.at_us) = (unmet.place(), unmet, after, None);
         (row.reason, row.last_crash, row.start) = (None, None, None);
         (row.is_confirmed, row.bytes) = (false, row.work.own_bytes());
         self.living_bytes += row.bytes;
         self.deadlines.extend(row.deadline_us.map(|us| (us, id)));
+        self.starts.extend(row.start_by_us.map(|us| (us, id)));
         if let Some(unique) = &row.unique {
             self.names.entry(unique.name.clone()).or_default().insert(id);
         }
         let released =
             Released { position: row.position(id), pool: row.work.pool.clone(), until: unmet.first() };
-        let deadline_us = row.deadline_us;
+        let (deadline_us, start_by_us) = (row.deadline_us, row.start_by_us);
         for callback in &row.callbacks {
             let Some(callback) = self.callbacks.get_mut(callback) else { continue };
             (callback.delivery, callback.exit_code) = (Delivery::Waiting, None);
             callback.earlier = callback.attempts;
         }
         self.take_place(id);
-        Ok(Retried { released, tie, deadline_us })
+        Ok(Retried { released, tie, deadline_us, start_by_us })
     }
 
     /// `wanted`: what it is to run after.

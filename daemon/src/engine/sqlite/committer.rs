@@ -32,7 +32,7 @@ use super::database::{BatchError, Database};
 use super::hold::Hold;
 use super::{CloseError, fault};
 use crate::engine::{Answer, Change, Chore, Order, Question, Told};
-use crate::job::RequestId;
+use crate::job::{RequestId, Term};
 
 /// Orders in one batch, each job counted, so that the first one of it does not wait for long.
 const BATCH: usize = 4096;
@@ -536,13 +536,14 @@ impl Committer {
             Order::Question(
                 Question::Records { request, .. }
                 | Question::Page { request, .. }
-                | Question::Line { request, .. },
+                | Question::Line { request, .. }
+                | Question::Dependents { request, .. },
             ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
             Order::Fetch { pool, .. } if fault::is_damage(error) => {
                 Answer::Fetched { pool, jobs: Vec::new(), complete: true }
             }
-            Order::Overdue { .. } if fault::is_damage(error) => nothing_overdue(),
+            Order::Overdue { term, .. } if fault::is_damage(error) => nothing_overdue(term),
             Order::Chore(Chore::Prune(_)) => nothing_pruned(),
             order => return Some(order),
         };
@@ -618,10 +619,13 @@ impl Committer {
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
             Order::Question(Question::Line { request, .. }) => ("line", unreadable(request, reason)),
+            Order::Question(Question::Dependents { request, .. }) => {
+                ("dependents", unreadable(request, reason))
+            }
             Order::Fetch { pool, .. } => {
                 ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
             }
-            Order::Overdue { .. } => ("overdue", Some(nothing_overdue())),
+            Order::Overdue { term, .. } => ("overdue", Some(nothing_overdue(term))),
             Order::Chore(chore) => match chore {
                 Chore::Prune(_) => ("prune", Some(nothing_pruned())),
                 Chore::Booted(_) => ("booted", None),
@@ -671,8 +675,8 @@ fn refused(request: RequestId, reason: String) -> Answer {
     Answer::Refused { request, refusal: Refusal::StoreFailed { reason } }
 }
 
-fn nothing_overdue() -> Answer {
-    Answer::Overdue { jobs: Vec::new(), last: None, next_us: None }
+fn nothing_overdue(term: Term) -> Answer {
+    Answer::Overdue { term, jobs: Vec::new(), last: None, next_us: None }
 }
 
 fn nothing_pruned() -> Answer {

@@ -194,15 +194,19 @@ impl Database {
                 let head = queries::line_head(connection, pool)?;
                 Ok(Some(Answer::Line { request: *request, pool: pool.clone(), head }))
             }
+            Order::Question(Question::Dependents { request, id, limit }) => {
+                let (dependents, more) = dependents::list(connection, *id, *limit)?;
+                Ok(Some(Answer::Dependents { request: *request, dependents, more }))
+            }
             Order::Fetch { pool, after, limit } => {
                 let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
                 Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))
             }
-            Order::Overdue { after, until_us, limit } => {
-                let (jobs, next_us) = deadlines::overdue(connection, *after, *until_us, *limit)?;
+            Order::Overdue { term, after, until_us, limit } => {
+                let (jobs, next_us) = deadlines::overdue(connection, *term, *after, *until_us, *limit)?;
                 let last = jobs.last().copied();
                 let jobs = jobs.into_iter().map(|(_, id)| id).collect();
-                Ok(Some(Answer::Overdue { jobs, last, next_us }))
+                Ok(Some(Answer::Overdue { term: *term, jobs, last, next_us }))
             }
             Order::Chore(chore) => match chore {
                 Chore::Booted(boot) => meta::booted(connection, boot).map(|()| None),

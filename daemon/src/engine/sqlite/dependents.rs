@@ -9,12 +9,13 @@ use pool_proto::nouns::{Dependency, On};
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::columns::{Columns, columns};
+use super::insert::has_ended;
 use super::waits;
 use crate::engine::Released;
 use crate::job::{After, JobId};
 
 /// So many are named in a record.
-const NAMED: u32 = 100;
+pub const NAMED: u32 = 100;
 
 /// What has become of some of them.
 #[derive(Debug, Default)]
@@ -154,6 +155,31 @@ pub fn of(connection: &Connection, id: JobId) -> Result<Vec<Dependency>> {
         dependencies.push(Dependency { id, on: On::parse(&needs) });
     }
     Ok(dependencies)
+}
+
+columns! {
+    DependentsColumn { job, needs }
+    OF_PRIOR: "FROM dependencies WHERE prior = ?1 ORDER BY job LIMIT ?2";
+}
+
+/// The jobs that are to run after this one, so many at most, and whether there are more; none where it does
+/// not exist.
+pub fn list(connection: &Connection, id: JobId, limit: u32) -> Result<(Option<Vec<After>>, bool)> {
+    if has_ended(connection, id)?.is_none() {
+        return Ok((None, false));
+    }
+    let mut select = connection.prepare_cached(DependentsColumn::OF_PRIOR)?;
+    let dependents = select.query_map((id, i64::from(limit) + 1), |row| {
+        let columns = Columns::of(row);
+        Ok(After {
+            id: columns.get(DependentsColumn::job)?,
+            on: columns.parse(DependentsColumn::needs, On::parse)?,
+        })
+    })?;
+    let mut dependents: Vec<After> = dependents.collect::<Result<_>>()?;
+    let more = dependents.len() > limit as usize;
+    dependents.truncate(limit as usize);
+    Ok((Some(dependents), more))
 }
 
 /// What a start finds: jobs that are still to be canceled, each with one that it was to run after.

@@ -9,7 +9,7 @@ use super::environments::{self, Environments};
 use super::keys::{self, Claims};
 use super::turns::Follows;
 use super::{meta, retry, waits};
-use crate::engine::{Conditional, Insertion, Turns, at_us, deadline_us, unmet};
+use crate::engine::{Conditional, Insertion, Turns, at_us, deadline_us, start_by_us, unmet};
 use crate::job::{After, CallbackId, JobId, JobKind, Tie, Unit, micros};
 
 /// What became of an insertion; but for the first, nothing was done.
@@ -60,10 +60,10 @@ pub fn insert(
         "INSERT INTO jobs (id, pool, name, argv, cwd, environment, stdin, timeout_us, kill_after_us,
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
                            unique_name, follows, state, waits, within_us, deadline_us, hold, others,
-                           not_before_us, at_us, depends_on, jitter, retry_on, memory_limit_bytes,
-                           idle_timeout_us)
+                           not_before_us, at_us, depends_on, jitter, retry_on, memory_limit_bytes, start_within_us,
+                           start_by_us, idle_timeout_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -121,6 +121,8 @@ pub fn insert(
             work.retries.jitter,
             work.retries.on.as_text(),
             work.environment.limits.memory_bytes.map(signed),
+            work.start_within.map(micros),
+            start_by_us(times.counted_from_us, work),
             work.idle_timeout.map(micros),
         ])?;
         if let Some(until) = until {

@@ -338,6 +338,7 @@ fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
         StopReason::TimedOut => "timeout".into(),
         StopReason::Idle => "idle".into(),
         StopReason::Deadline => "deadline".into(),
+        StopReason::Late => "late".into(),
         StopReason::Dependency(on) => format!("dependency {on}").into(),
         StopReason::Shutdown => return None,
     })
@@ -353,6 +354,7 @@ pub fn stop_reason(word: &str) -> Option<StopReason> {
         ("timeout", "") => StopReason::TimedOut,
         ("idle", "") => StopReason::Idle,
         ("deadline", "") => StopReason::Deadline,
+        ("late", "") => StopReason::Late,
         _ => return None,
     })
 }
@@ -373,6 +375,7 @@ mod tests {
             StopReason::TimedOut,
             StopReason::Idle,
             StopReason::Deadline,
+            StopReason::Late,
         ];
         for reason in reasons {
             assert_eq!(stop_word(reason).and_then(|word| stop_reason(&word)), Some(reason));

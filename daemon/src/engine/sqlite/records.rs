@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pool_proto::nouns::{Callback, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage};
+use pool_proto::nouns::{
+    Callback, Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage,
+};
 use pool_proto::text::rfc3339;
 use pool_proto::{Json, Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
-use super::{dependents, places, turns, waits};
+use super::{dependents, places, retry, turns, waits};
 use crate::job::{Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
 
 /// Where the output of attempts is.
@@ -26,7 +28,8 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, reruns, retry_on, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes,
+        memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -34,7 +37,8 @@ columns! {
 columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
-        kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, idle_timeout_us,
+        kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, start_within_us,
+        idle_timeout_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -121,6 +125,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         unique: columns.optional_os_text(Of::unique_name)?,
         waits_for: None,
         after: None,
+        depends_on: columns.get::<Option<String>>(Of::depends_on)?.as_deref().map(named_dependencies),
         attempt,
         crashes: columns.get(Of::crashes)?,
         worker_pid: columns.get(Of::worker_pid)?,
@@ -134,6 +139,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         retry_on_exit: columns.get(Of::retry_on)?,
         due_at: None,
         deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
+        start_by: columns.get::<Option<i64>>(Of::start_by_us)?.map(rfc3339),
         memory_limit: read_memory_limit(columns)?,
         stdout: None,
         stderr: None,
@@ -156,6 +162,12 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         (record.stdout, record.stderr) = (stdout, stderr);
     }
     Ok(record)
+}
+
+/// What a job was submitted to run after, the first ones.
+fn named_dependencies(written: &str) -> Vec<Dependency> {
+    let after = retry::read_after(written).into_iter().take(dependents::NAMED as usize);
+    after.map(|after| Dependency { id: after.id.0, on: Some(after.on) }).collect()
 }
 
 fn callbacks_of(connection: &Connection, job: JobId) -> Result<Vec<Callback>> {
@@ -230,6 +242,7 @@ pub fn read_ready(
         idle_timeout: columns.duration(Of::idle_timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
         deadline: columns.duration(Of::within_us)?,
+        start_within: columns.duration(Of::start_within_us)?,
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         priority: priority(columns.get(Of::rank)?)?,

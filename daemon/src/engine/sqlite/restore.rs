@@ -13,7 +13,7 @@ use super::records::exit_codes;
 use super::{deadlines, dependents, insert, meta, places, schedules, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{
-    CallbackId, ExitCodes, Holdup, Pause, Process, ProcessId, Queued, Retries, Tie, Tries, UserId,
+    CallbackId, ExitCodes, Holdup, Pause, Process, ProcessId, Queued, Retries, Term, Tie, Tries, UserId,
 };
 
 columns! {
@@ -77,7 +77,8 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         tied: read_tied(connection)?,
         next_due_us: waits::next_due(connection)?,
         goes_by_wall: waits::goes_by_wall(connection)?,
-        next_deadline_us: deadlines::first(connection)?,
+        next_deadline_us: deadlines::first(connection, Term::End)?,
+        next_start_by_us: deadlines::first(connection, Term::Start)?,
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
         pauses: read_pauses(connection)?,

@@ -40,6 +40,7 @@ struct Past {
     name: Option<String>,
     tie: Option<Tie>,
     within_us: Option<i64>,
+    start_within_us: Option<i64>,
     after: Option<String>,
     group: Group,
     held_bytes: u64,
@@ -49,7 +50,7 @@ columns! {
     PastColumn {
         state, pool, rank, attempt, is_undelivered = "undelivered > 0", has_input = "stdin IS NOT NULL",
         may_lack_params = "stripped AND method IS NOT NULL AND params IS NULL", unique_name, tie, within_us,
-        depends_on, keep, held_bytes,
+        start_within_us, depends_on, keep, held_bytes,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -85,6 +86,7 @@ fn read_past(row: &Row<'_>) -> Result<Past> {
         name: columns.get(PastColumn::unique_name)?,
         tie: columns.parse_optional(PastColumn::tie, |tie| tie.parse().ok())?,
         within_us: columns.get(PastColumn::within_us)?,
+        start_within_us: columns.get(PastColumn::start_within_us)?,
         after: columns.get(PastColumn::depends_on)?,
         group: read_group(columns.get(PastColumn::keep)?, &pool),
         held_bytes: columns.size(PastColumn::held_bytes)?.unwrap_or(0),
@@ -112,11 +114,13 @@ fn begin(
     failed.extend(at_fault.map(|prior| (id, prior)));
 
     let tie = kept_tie(connection, past.tie)?;
-    let deadline_us = past.within_us.map(|within_us| times.counted_from_us.saturating_add(within_us));
+    let from_now = |within_us| times.counted_from_us.saturating_add(within_us);
+    let deadline_us = past.within_us.map(from_now);
+    let start_by_us = past.start_within_us.map(from_now).filter(|_| past.attempt == 0);
     let unmet = Unmet { others, ..Unmet::default() };
     let until = unmet.first();
     let mut update = connection.prepare_cached(
-        "UPDATE jobs SET state = ?2, waits = ?3, others = ?4, tie = ?5, deadline_us = ?6, reruns = reruns + 1,
+        "UPDATE jobs SET state = ?2, waits = ?3, others = ?4, tie = ?5, deadline_us = ?6, start_by_us = ?7, reruns = reruns + 1,
              crashes = 0, retried = 0, last_crash = NULL, reason = NULL, result = NULL, exit_code = NULL,
              signal = NULL, slot = NULL, worker_pid = NULL, pid = NULL, start_ticks = NULL,
              started_us = NULL, started_since_boot_us = NULL, user_s = NULL, sys_s = NULL,
@@ -131,7 +135,8 @@ fn begin(
         until.is_some(),
         others,
         tie.map(|tie| tie.to_string()),
-        deadline_us
+        deadline_us,
+        start_by_us
     ])?;
     if let Some(until) = until {
         waits::add(connection, Unit::Job(id), until)?;
@@ -145,7 +150,7 @@ fn begin(
 
     let position = Position { priority: Reverse(records::priority(past.rank)?), id };
     let released = Released { position, pool: past.pool.clone(), until };
-    Ok(Ok(Retried { released, tie, deadline_us }))
+    Ok(Ok(Retried { released, tie, deadline_us, start_by_us }))
 }
 
 fn why_not(connection: &Connection, past: &Past, after: &[After]) -> Result<Option<NotRetried>> {

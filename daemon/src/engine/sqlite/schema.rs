@@ -252,6 +252,12 @@ const MIGRATIONS: &[&str] = &[
     -- Jobs that have ended, and others are to run after them that nobody has looked at.
     CREATE TABLE resolving (prior INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL) STRICT;
 
+    -- `start_by_us`: the job is to have begun by then, `start_within_us` after its submission.
+    ALTER TABLE jobs ADD COLUMN start_within_us INTEGER;
+    ALTER TABLE jobs ADD COLUMN start_by_us INTEGER;
+    CREATE INDEX jobs_start_by ON jobs (start_by_us, id, start_within_us)
+        WHERE start_by_us IS NOT NULL AND attempt = 0 AND ended_us IS NULL;
+
     -- `jitter`: in thousandths of a backoff, so much longer it may be. `retry_on`: the exit codes that are
     -- followed by another attempt, as 75,100-110; all unless set.
     ALTER TABLE jobs ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;

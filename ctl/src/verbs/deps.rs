@@ -1,0 +1,188 @@
+//! `poolctl deps`: shows what a job waits for, and what waits for it, as trees.
+
+use std::collections::{HashMap, HashSet};
+
+use clap::Args;
+use pool_proto::methods::{Dependents, Get};
+use pool_proto::nouns::{Dependency, On, SCHEMA};
+use pool_proto::{Client, ClientError, Record, State};
+use serde::Serialize;
+
+use super::Context;
+use super::selection::is_unknown;
+use crate::exit::ExitReason;
+use crate::tell::record::work_line;
+use crate::term::json;
+use crate::term::text::{self, LONGEST, printable};
+
+/// Show what a job waits for (--after, --unique), and what waits for it, as trees
+#[derive(Debug, Args)]
+pub struct DepsOptions {
+    /// The job's id
+    id: u64,
+}
+
+/// So many jobs are looked at.
+const MOST: usize = 1000;
+
+/// A job in a tree.
+#[derive(Debug, Serialize)]
+struct Node {
+    id: u64,
+    /// None for a job that has been pruned.
+    state: Option<State>,
+    /// What it is called, or what it does.
+    #[serde(skip)]
+    work: String,
+    /// The kind of end that counts; none where it is the end before it of a unique name.
+    on: Option<On>,
+    /// It stands elsewhere in the tree, with its own.
+    is_above: bool,
+    /// Of a tree of what is waited for, what this one waits for; of the other, what waits for this one.
+    jobs: Vec<Node>,
+    /// There are more of them than are shown.
+    more: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: u32,
+    id: u64,
+    state: State,
+    waits_for: Vec<Node>,
+    waited_for_by: Vec<Node>,
+    /// Of either there are more than are shown.
+    more: bool,
+}
+
+/// What has been read.
+struct Reader {
+    client: Client,
+    records: HashMap<u64, Option<Record>>,
+}
+
+impl DepsOptions {
+    /// Prints the trees of a job.
+    ///
+    /// # Errors
+    /// When the job does not exist.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let mut client = context.link.connect()?;
+        let record = client.request(&Get { id: self.id })?.record;
+        let mut reader = Reader { client, records: HashMap::new() };
+        let mut seen = HashSet::from([self.id]);
+        let (waits_for, _) = reader.prior(&record, &mut seen)?;
+        let mut seen = HashSet::from([self.id]);
+        let (waited_for_by, more) = reader.dependents(self.id, &mut seen)?;
+        if context.as_json {
+            let (schema, id, state) = (SCHEMA, record.id, record.state);
+            json::print(&Document { schema, id, state, waits_for, waited_for_by, more })?;
+            return Ok(ExitReason::Success);
+        }
+
+        let mut told = format!("{}\n", described(record.id, Some(record.state), &work_of(&record)));
+        for (title, nodes, more) in
+            [("waits for", &waits_for, false), ("is waited for by", &waited_for_by, more)]
+        {
+            if nodes.is_empty() {
+                continue;
+            }
+            told += &format!("{title}\n");
+            draw(nodes, more, "", &mut told);
+        }
+        text::print(&told)?;
+        Ok(ExitReason::Success)
+    }
+}
+
+impl Reader {
+    /// The record of a job; none where it has been pruned.
+    fn record(&mut self, id: u64) -> Result<Option<Record>, ClientError> {
+        if let Some(record) = self.records.get(&id) {
+            return Ok(record.clone());
+        }
+        let record = match self.client.request(&Get { id }) {
+            Ok(got) => Some(*got.record),
+            Err(error) if is_unknown(&error) => None,
+            Err(error) => return Err(error),
+        };
+        self.records.insert(id, record.clone());
+        Ok(record)
+    }
+
+    /// What a job was to run after, and what it waits for besides; and whether there is more.
+    fn prior(&mut self, record: &Record, seen: &mut HashSet<u64>) -> Result<(Vec<Node>, bool), ClientError> {
+        let after = record.depends_on.clone().or_else(|| record.after.clone()).unwrap_or_default();
+        let turn = record.waits_for.map(|id| Dependency { id, on: None });
+        let mut nodes = Vec::new();
+        for Dependency { id, on } in after.into_iter().chain(turn) {
+            nodes.push(self.node(id, on, seen, |reader, record, seen| reader.prior(record, seen))?);
+        }
+        Ok((nodes, false))
+    }
+
+    /// The jobs that are to run after this one, and whether there are more.
+    fn dependents(&mut self, id: u64, seen: &mut HashSet<u64>) -> Result<(Vec<Node>, bool), ClientError> {
+        let listed = match self.client.request(&Dependents { id }) {
+            Err(error) if is_unknown(&error) => return Ok((Vec::new(), false)),
+            listed => listed?,
+        };
+        let mut nodes = Vec::new();
+        for Dependency { id, on } in listed.dependents {
+            nodes.push(self.node(id, on, seen, |reader, record, seen| reader.dependents(record.id, seen))?);
+        }
+        Ok((nodes, listed.more))
+    }
+
+    /// `below`: what stands below a job, which is looked at once.
+    fn node(
+        &mut self,
+        id: u64,
+        on: Option<On>,
+        seen: &mut HashSet<u64>,
+        below: impl Fn(&mut Self, &Record, &mut HashSet<u64>) -> Result<(Vec<Node>, bool), ClientError>,
+    ) -> Result<Node, ClientError> {
+        let record = self.record(id)?;
+        let is_above = !seen.insert(id);
+        let (jobs, more) = match &record {
+            Some(_) if is_above => (Vec::new(), false),
+            Some(_) if seen.len() > MOST => (Vec::new(), true),
+            Some(record) => below(self, record, seen)?,
+            None => (Vec::new(), false),
+        };
+        let state = record.as_ref().map(|record| record.state);
+        let work = record.as_ref().map(work_of).unwrap_or_default();
+        Ok(Node { id, state, work, on, is_above, jobs, more })
+    }
+}
+
+fn work_of(record: &Record) -> String {
+    record.name.as_ref().map_or_else(|| work_line(record), ToString::to_string)
+}
+
+fn described(id: u64, state: Option<State>, work: &str) -> String {
+    let Some(state) = state else { return format!("{id} pruned") };
+    format!("{id} {} {}", state.as_str(), printable(work, LONGEST))
+}
+
+/// A line for each job, and what stands below it. `more`: there are more than these.
+fn draw(nodes: &[Node], more: bool, indent: &str, told: &mut String) {
+    for (place, node) in nodes.iter().enumerate() {
+        let is_last = place + 1 == nodes.len() && !more;
+        let (branch, stem) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let how = match node.on {
+            Some(On::Success) => "",
+            Some(On::Failure) => " (if it does not succeed)",
+            Some(On::Done) => " (however it ends)",
+            None => " (same unique name)",
+        };
+        let above = if node.is_above { ", see above" } else { "" };
+        let line = described(node.id, node.state, &node.work);
+        *told += &format!("{indent}{branch}{line}{how}{above}\n");
+        draw(&node.jobs, node.more, &format!("{indent}{stem}"), told);
+    }
+    if more {
+        *told += &format!("{indent}└─ and more\n");
+    }
+}
