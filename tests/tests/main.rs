@@ -20,6 +20,7 @@ mod holding;
 mod ids;
 mod interrupts;
 mod keys;
+mod labels;
 mod limits;
 mod listing;
 mod map;

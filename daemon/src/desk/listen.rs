@@ -137,7 +137,8 @@ impl Desk {
             | Change::BeginCallback { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
-            | Change::SetSchedules { .. } => {}
+            | Change::SetSchedules { .. }
+            | Change::SetLimit { .. } => {}
         }
     }
 

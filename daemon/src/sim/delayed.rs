@@ -247,7 +247,8 @@ impl Delayed {
             Some(Order::Change(
                 Change::SetPool { request, .. }
                 | Change::SetPause { request, .. }
-                | Change::SetSchedules { request, .. },
+                | Change::SetSchedules { request, .. }
+                | Change::SetLimit { request, .. },
             )) => *request,
             _ => return,
         };

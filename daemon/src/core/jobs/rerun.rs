@@ -38,8 +38,8 @@ impl Core {
                 Some(us) => self.watch_deadline(us),
                 None => {}
             }
-            self.waits_now(id, &released.pool, released.until);
-            told.push((id, released.pool));
+            self.waits_now(id, &released.line.pool, released.until);
+            told.push((id, released.line.pool));
         }
         self.tell(Fact::Retried { request, jobs: told, others });
         self.end_each(failed, StopReason::Dependency);

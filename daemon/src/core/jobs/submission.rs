@@ -115,6 +115,7 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
+            self.limit_to_one(work);
             match deadline_us(submission.times.counted_from_us, work) {
                 // The look at others that are over may have been beyond it already.
                 Some(us) if us <= now_us => overdue.push(id),
@@ -170,10 +171,10 @@ impl Core {
     }
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
-        for Released { position, pool, until } in &jobs {
-            self.waits_now(position.id, pool, *until);
+        for Released { position, line, until } in &jobs {
+            self.waits_now(position.id, &line.pool, *until);
         }
-        let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
+        let jobs = jobs.into_iter().map(|released| (released.position.id, released.line.pool)).collect();
         self.tell(Fact::Released { request, jobs });
     }
 }

@@ -368,7 +368,8 @@ impl Committer {
                 Order::Change(
                     Change::SetPool { request, .. }
                     | Change::SetPause { request, .. }
-                    | Change::SetSchedules { request, .. },
+                    | Change::SetSchedules { request, .. }
+                    | Change::SetLimit { request, .. },
                 ) => *request,
                 _ => {
                     rest.push(order);
@@ -538,8 +539,8 @@ impl Committer {
                 | Question::Line { request, .. },
             ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
-            Order::Fetch { pool, .. } if fault::is_damage(error) => {
-                Answer::Fetched { pool, jobs: Vec::new(), complete: true }
+            Order::Fetch { line, .. } if fault::is_damage(error) => {
+                Answer::Fetched { line, jobs: Vec::new(), complete: true }
             }
             Order::Overdue { .. } if fault::is_damage(error) => nothing_overdue(),
             Order::Chore(Chore::Prune(_)) => nothing_pruned(),
@@ -606,6 +607,7 @@ impl Committer {
                     ("resolve", Some(Answer::Resolved { jobs: Vec::new(), failed: Vec::new(), more: false }))
                 }
                 Change::SetClock { .. } => ("set of the clock", None),
+                Change::SetLimit { request, .. } => ("limit", Some(refused(request, reason))),
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
@@ -615,8 +617,8 @@ impl Committer {
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
             Order::Question(Question::Line { request, .. }) => ("line", unreadable(request, reason)),
-            Order::Fetch { pool, .. } => {
-                ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
+            Order::Fetch { line, .. } => {
+                ("fetch", Some(Answer::Fetched { line, jobs: Vec::new(), complete: true }))
             }
             Order::Overdue { .. } => ("overdue", Some(nothing_overdue())),
             Order::Chore(chore) => match chore {

@@ -35,8 +35,8 @@ use crate::engine::{
     Page, Restored, Told, Turns,
 };
 use crate::job::{
-    CallbackId, Holdup, JobId, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason, Tries,
-    Work,
+    CallbackId, Holdup, JobId, Labels, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason,
+    Tries, Work,
 };
 
 const FENCE: RequestId = RequestId(u64::MAX);
@@ -174,6 +174,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let interrupted = Interrupted {
         id: JobId(1),
         pool: "default".to_owned(),
+        labels: Labels::NONE,
         tries: Tries { attempts: 1, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
