@@ -1,5 +1,5 @@
-//! What users see of labels and their limits: how many jobs of a label run at a time, over all pools, and who is
-//! told what.
+//! What users see of labels and their limits: how many jobs of a label run at a time, over all pools, and who
+//! is told what.
 
 use std::fs::File;
 

@@ -141,8 +141,8 @@ pub struct CommonOptions {
     #[arg(short, long = "label", value_name = "LABEL", value_parser = parse_label)]
     pub labels: Vec<String>,
 
-    /// A label of which one job at a time runs; may be repeated. The same as --label with a limit of 1, which is
-    /// set if the label has no limit
+    /// A label of which one job at a time runs; may be repeated. The same as --label with a limit of 1, which
+    /// is set if the label has no limit
     #[arg(long, value_name = "LABEL", value_parser = parse_label)]
     pub exclusive: Vec<String>,
 

@@ -242,8 +242,8 @@ pub enum Effect {
         credit: Credit,
         ahead_of: Option<Position>,
     },
-    /// So many more jobs of that label may start, in all pools; without a number any. Each pool may be offered
-    /// that many besides what it has been offered before.
+    /// So many more jobs of that label may start, in all pools; without a number any. Each pool may be
+    /// offered that many besides what it has been offered before.
     SetRoom {
         label: Arc<str>,
         room: Option<u32>,

@@ -78,7 +78,7 @@ impl Core {
     }
 
     pub fn count_limits(&self) -> usize {
-        self.limits.len()
+        self.limits.count_limits()
     }
 
     /// The limit of a label, if it has one.

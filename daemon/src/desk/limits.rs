@@ -1,6 +1,6 @@
-//! Limits of labels, as clients set them. A limit is in force from the request on, before it is on disk: so the
-//! core hears of limits, and of jobs that bring one along, in the order in which the engine keeps them. A limit
-//! that cannot be kept is undone.
+//! Limits of labels, as clients set them. A limit is in force from the request on, before it is on disk: so
+//! the core hears of limits, and of jobs that bring one along, in the order in which the engine keeps them. A
+//! limit that cannot be kept is undone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

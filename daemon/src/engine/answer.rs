@@ -143,7 +143,8 @@ pub enum Answer {
         below: u64,
     },
     /// To [`Change::SetPool`](super::Change::SetPool), [`Change::SetPause`](super::Change::SetPause),
-    /// [`Change::SetSchedules`](super::Change::SetSchedules) and [`Change::SetLimit`](super::Change::SetLimit).
+    /// [`Change::SetSchedules`](super::Change::SetSchedules) and
+    /// [`Change::SetLimit`](super::Change::SetLimit).
     Kept {
         request: RequestId,
     },

@@ -41,8 +41,8 @@ pub struct Front {
     lines: IdMap<Arc<str>, Lines>,
     /// Of labels that have limits.
     rooms: Rooms,
-    /// Jobs that have been offered and are neither back in their lines nor ended, with their lines and places in
-    /// these.
+    /// Jobs that have been offered and are neither back in their lines nor ended, with their lines and places
+    /// in these.
     out: IdMap<JobId, (LineKey, Position)>,
     /// Jobs whose end has been given to the backing, which has not answered.
     leaving: IdSet<JobId>,

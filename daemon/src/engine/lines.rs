@@ -1,5 +1,5 @@
-//! The lines of one pool, and which job of all of them is offered next: the first one, by rank and turn, whose
-//! labels have room.
+//! The lines of one pool, and which job of all of them is offered next: the first one, by rank and turn,
+//! whose labels have room.
 //!
 //! ```text
 //!   lines ── by their heads ──▶ free ────────────────────┐
@@ -82,7 +82,8 @@ struct Entry {
 struct Label {
     /// None where it has no limit.
     room: Option<u32>,
-    /// The best jobs, so many as there is room for, that have been offered since the room was given, and are out.
+    /// The best jobs, so many as there is room for, that have been offered since the room was given, and are
+    /// out.
     offered: BTreeSet<Position>,
     /// The lines that are parked with it.
     parked: BTreeSet<Turn>,
@@ -279,7 +280,8 @@ impl Lines {
 
     // ---- room ----
 
-    /// A label has so much room from now on. The head of the first line that is parked with it, if it has room.
+    /// A label has so much room from now on. The head of the first line that is parked with it, if it has
+    /// room.
     pub fn set_room(&mut self, name: &Arc<str>, room: Option<u32>) -> Option<Position> {
         let label = self.labels.get_mut(name)?;
         label.room = room;

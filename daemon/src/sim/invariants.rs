@@ -236,7 +236,8 @@ impl World {
         self.disk().work_of(id).or_else(|| self.engine().volatile().work_of(id)).map(|work| &**work)
     }
 
-    /// Where more jobs of a label run than its limit allows, none of them has begun since somebody looked last.
+    /// Where more jobs of a label run than its limit allows, none of them has begun since somebody looked
+    /// last.
     pub(super) fn check_labels(&self) {
         if !self.lives() {
             return;

@@ -364,6 +364,22 @@ fn a_drain_waits_for_what_a_limit_holds_back() {
 }
 
 #[test]
+fn a_drain_ends_what_is_tied_to_the_pool_and_holds_the_room_that_others_wait_for() {
+    let mut world = World::up(3);
+    limit(&mut world, "gpu", Some(1));
+    let service = Work { tie: Some(Tie::Pool), ..labeled("gpu") };
+    submit(&mut world, vec![service, labeled("gpu"), work()]);
+    world.drain();
+    world.settle();
+    assert_eq!((running(&world), world.stopping(1)), (vec![1, 3], None), "job 3 may need it");
+    end(&mut world, 3);
+    end_as(&mut world, 1, Exit::Signal { signal: 15, core: false });
+    assert_eq!((world.state(1), running(&world)), (State::Canceled, vec![2]));
+    end(&mut world, 2);
+    assert!(world.exited);
+}
+
+#[test]
 fn limits_are_listed_with_what_runs() {
     let mut world = World::new(with_limit(settings(3), "db", 4));
     world.settle();

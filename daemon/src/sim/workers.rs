@@ -495,8 +495,8 @@ impl World {
         }
     }
 
-    /// No job that came before it waits in its line, nor in another line of the pool to which no limit applies,
-    /// unless the core is about to end it.
+    /// No job that came before it waits in its line, nor in another line of the pool to which no limit
+    /// applies, unless the core is about to end it.
     fn assert_first_in_line(&self, id: JobId) {
         let kept = self.memory_of(id).expect("it is kept");
         let pool = kept.work_of(id).expect("it is kept").pool.clone();

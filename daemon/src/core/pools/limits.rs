@@ -1,9 +1,9 @@
-//! Limits of labels: so many jobs of a label run at a time, over all pools. What runs is counted here, and the
-//! engine is told how much room is left ([`Effect::SetRoom`]), so that it offers what may start. Nothing starts
-//! without a look here: what was offered before others took the room goes back.
+//! Limits of labels: so many jobs of a label run at a time, over all pools. What runs is counted here, and
+//! the engine is told how much room is left ([`Effect::SetRoom`]), so that it offers what may start. Nothing
+//! starts without a look here: what was offered before others took the room goes back.
 //!
-//! An attempt runs from the moment when a slot takes it until nothing of it is left. So one that is being ended
-//! counts, and one that a slot has ahead.
+//! An attempt runs from the moment when a slot takes it until nothing of it is left. So one that is being
+//! ended counts, and one that a slot has ahead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Limits {
         labels.into_iter().filter_map(|label| self.view(label)).collect()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count_limits(&self) -> usize {
         let is_other = |label: &&Arc<str>| !self.set.contains_key(*label);
         self.set.len() + self.configured.keys().filter(is_other).count()
     }

@@ -206,8 +206,8 @@ impl Core {
     }
 
     /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not
-    /// handed out ahead: what is to be written down before, what waits for its client, calls, and what a limit
-    /// applies to.
+    /// handed out ahead: what is to be written down before, what waits for its client, calls, and what a
+    /// limit applies to.
     fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
         let now = self.now.monotonic;
         let hands_ahead =
