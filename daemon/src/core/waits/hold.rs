@@ -77,7 +77,7 @@ impl Core {
 
     /// The start of the attempt is being written down, and its worker has not been given it.
     fn take_from_slot(&mut self, id: JobId) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.remove_active(id) else { return };
         self.requeue_untried(id, &active, None);
         self.vacate(active.slot);
     }

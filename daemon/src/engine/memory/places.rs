@@ -151,7 +151,7 @@ impl Memory {
         if row.place != Place::Waiting(from) || until == Some(from) {
             return None;
         }
-        let released = Released { position: row.position(id), pool: row.work.pool.clone(), until };
+        let released = Released { position: row.position(id), line: row.work.line(), until };
         self.leave_place(id);
         let row = self.jobs.get_mut(&id)?;
         row.place = row.unmet.place();
@@ -299,11 +299,11 @@ impl Memory {
         let Some(row) = self.jobs.get(&id) else { return Place::Queued { again: false } };
         match row.place {
             Place::Queued { .. } => {
-                let position = row.position(id);
-                if let Some(line) = self.lines.get_mut(&*row.work.pool) {
+                let (position, key) = (row.position(id), row.work.line());
+                if let Some(line) = self.lines.get_mut(&key) {
                     line.remove(&position);
                     if line.is_empty() {
-                        self.lines.remove(&*row.work.pool);
+                        self.lines.remove(&key);
                     }
                 }
             }
@@ -337,11 +337,8 @@ impl Memory {
 
     pub(super) fn enter_line(&mut self, id: JobId) {
         let Some(row) = self.jobs.get(&id) else { return };
-        let position = row.position(id);
-        match self.lines.get_mut(&*row.work.pool) {
-            Some(line) => _ = line.insert(position),
-            None => _ = self.lines.insert(row.work.pool.clone(), [position].into()),
-        }
+        let (line, position) = (row.work.line(), row.position(id));
+        self.lines.entry(line).or_default().insert(position);
     }
 
     pub(super) fn ready(&self, id: JobId) -> Option<Ready> {
