@@ -24,6 +24,7 @@ mod keys;
 mod limits;
 mod listing;
 mod map;
+mod moving;
 mod obstacles;
 mod overload;
 mod pausing;

@@ -11,6 +11,7 @@ mod hold;
 mod logs;
 mod ls;
 mod map;
+mod mv;
 mod ping;
 mod pool;
 mod prune;
@@ -160,6 +161,7 @@ verbs! {
     Retry("retry", retry::RetryOptions);
     Rm("rm", rm::RemoveOptions);
     Prune("prune", prune::PruneOptions);
+    Move("move", mv::MoveOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Schedule("schedule", schedule::ScheduleOptions);

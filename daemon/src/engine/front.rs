@@ -13,10 +13,10 @@ use pool_proto::Refusal;
 use super::line::Line;
 use super::reserved_ids::ReservedIds;
 use super::{
-    Answer, Change, Chore, Conditional, Credit, Fence, Insertion, Move, Offer, Order, Released, Restored,
-    Times,
+    Answer, Assigned, Change, Chore, Conditional, Credit, Fence, Insertion, Move, NotAssigned, Offer, Order,
+    Released, Restored, Times,
 };
-use crate::job::{CallbackId, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
+use crate::job::{CallbackId, Holdup, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
 
 /// What an engine says to the rest of the daemon.
 #[derive(Debug, PartialEq)]
@@ -42,7 +42,8 @@ pub struct Front {
     out: IdMap<JobId, Arc<str>>,
     /// Jobs whose end has been given to the backing, which has not answered.
     leaving: IdSet<JobId>,
-    /// Jobs that the backing is to hold, and has not answered, and how often each.
+    /// Jobs that the backing is to hold, or to have in another pool, and has not answered, and how often
+    /// each.
     withheld: IdMap<JobId, u32>,
     next_job: u64,
     next_callback: u64,
@@ -133,6 +134,7 @@ impl Front {
             // Their jobs are in their lines when the backing has said so.
             Change::Insert(_)
             | Change::Hold { .. }
+            | Change::Assign { .. }
             | Change::Retry { .. }
             | Change::Remove { .. }
             | Change::Release { .. }
@@ -193,6 +195,32 @@ impl Front {
         }
     }
 
+    /// The pools in whose lines they are now.
+    fn note_assigned(
+        &mut self,
+        pool: &Arc<str>,
+        jobs: &[Assigned],
+        unfit: &[(Assigned, NotAssigned)],
+        others: &[(JobId, NotAssigned)],
+    ) -> Vec<Arc<str>> {
+        let mut pools = BTreeSet::new();
+        let jobs = jobs.iter().map(|job| (job, pool));
+        for (Assigned { position, holdup, .. }, pool) in
+            jobs.chain(unfit.iter().map(|(job, _)| (job, &job.from)))
+        {
+            self.out.remove(&position.id);
+            // Its insertion may have been told since it was named.
+            self.leave_line(position.id);
+            self.note_withheld(position.id);
+            if *holdup == Some(Holdup::None) {
+                self.line(pool).released(*position);
+                pools.insert(pool.clone());
+            }
+        }
+        others.iter().for_each(|&(id, _)| self.note_withheld(id));
+        pools.into_iter().collect()
+    }
+
     fn note_withheld(&mut self, id: JobId) {
         if let Some(times) = self.withheld.get_mut(&id) {
             *times -= 1;
@@ -202,9 +230,14 @@ impl Front {
         }
     }
 
-    /// Whether a job comes into no line: its end, or its hold, is on its way.
-    fn is_going(&self, id: JobId) -> bool {
-        self.leaving.contains(&id) || self.withheld.contains_key(&id)
+    /// Whether a job comes into no line: its end is on its way, or it is to be held or moved.
+    fn is_going(&self, ready: &Ready) -> bool {
+        self.leaving.contains(&ready.id) || self.is_withheld(ready)
+    }
+
+    /// A volatile job may have been named before it was here: it stays.
+    fn is_withheld(&self, ready: &Ready) -> bool {
+        !ready.work.volatile && self.withheld.contains_key(&ready.id)
     }
 
     pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
@@ -219,9 +252,10 @@ impl Front {
             return;
         }
         let pool = ready.work.pool.clone();
-        if self.withheld.contains_key(&ready.id) {
+        if self.is_withheld(&ready) {
             // Where the backing does not hold it, it is read once more.
-            return self.line(&pool).released(ready.position());
+            self.line(&pool).released(ready.position());
+            return self.pump(&pool);
         }
         self.line(&pool).back(ready);
         self.pump(&pool);
@@ -258,8 +292,15 @@ impl Front {
             }
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
             Answer::Retried { jobs, .. } => self.note_released(jobs.iter().map(|retried| &retried.released)),
+            Answer::Assigned { pool, jobs, unfit, others, .. } => {
+                self.note_assigned(pool, jobs, unfit, others)
+            }
             Answer::Withheld { held, others, .. } => {
-                held.iter().for_each(|(id, _)| _ = self.out.remove(id));
+                for (id, _) in held {
+                    self.out.remove(id);
+                    // Its insertion may have been told since it was named.
+                    self.leave_line(*id);
+                }
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
                 all.for_each(|&id| self.note_withheld(id));
                 Vec::new()
@@ -335,7 +376,7 @@ impl Front {
     fn note_back<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Ready>) -> Vec<Arc<str>> {
         let mut pools: Vec<Arc<str>> = Vec::new();
         for ready in jobs {
-            if self.is_going(ready.id) {
+            if self.is_going(ready) {
                 continue;
             }
             let pool = ready.work.pool.clone();
