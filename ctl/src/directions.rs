@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The parts of the crate in order, and what each may name. Whatever a part may name stands above it.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("entry", &[]),
     ("exit", &[]),
     ("term", &[]),
     ("cli", &[]),
@@ -15,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("link", &["term"]),
     ("follow", &["term", "link"]),
     ("verbs", &["exit", "term", "cli", "tell", "compose", "link", "follow"]),
-    ("main", &["exit", "term", "cli", "verbs"]),
+    ("main", &["entry", "exit", "term", "cli", "verbs"]),
 ];
 
 #[test]

@@ -8,21 +8,18 @@ use std::os::fd::BorrowedFd;
 use std::process::exit;
 
 use nix::errno::Errno;
-use nix::libc::{c_char, c_int};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// The C library calls this. The standard library has the arguments from elsewhere.
-// SAFETY: no other function of this program has this name, and it is called as C's `main`.
-#[unsafe(no_mangle)]
-extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+/// Does what the standard library's entry does that poolctl needs, then `run`, and ends with its code.
+pub fn enter(run: fn() -> u8) -> ! {
     open_closed_streams();
     // SAFETY: no handler of ours is involved.
     let ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     debug_assert!(ignored.is_ok(), "SIGPIPE can be ignored");
 
     // This writes what is still in the buffer of stdout, and drops nothing: the kernel is faster at that.
-    exit(crate::run().code().into())
+    exit(run().into())
 }
 
 /// Where poolctl was started without stdin, stdout or stderr, the next file that it opens would be taken for

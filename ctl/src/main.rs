@@ -3,16 +3,19 @@
 //!
 //! Each folder knows only folders before it; the test in `directions.rs` holds that:
 //!
+//! * [`entry`]: how the process begins and ends;
 //! * [`exit`], [`term`]: how poolctl ends, and what reaches the terminal;
 //! * [`cli`]: what the verbs' command lines share;
 //! * [`tell`]: what is said of an outcome, a record, a pool, an event;
 //! * [`compose`]: from options to a job of the protocol;
 //! * [`link`]: the way to poold, over its restarts;
 //! * [`follow`]: a job's output and end, as they come;
-//! * [`verbs`]: one file for each verb;
-//! * [`entry`]: how the process begins and ends.
+//! * [`verbs`]: one file for each verb.
 
 #![cfg_attr(not(test), no_main)]
+
+#[cfg(not(test))]
+mod entry;
 
 mod exit;
 mod term;
@@ -29,9 +32,6 @@ mod follow;
 
 mod verbs;
 
-#[cfg(not(test))]
-mod entry;
-
 #[cfg(test)]
 mod directions;
 
@@ -43,6 +43,8 @@ use crate::term::text::{CANNOT_WRITE, Untold, is_broken_pipe, say};
 use crate::verbs::Cli;
 use anyhow::Context;
 use clap::Parser;
+#[cfg(not(test))]
+use nix::libc::{c_char, c_int};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use pool_proto::ClientError;
@@ -50,6 +52,14 @@ use pool_proto::terminal::shown_arguments;
 
 /// The stack that poolctl needs, with a margin: to read a command line takes most of it.
 const STACK: u64 = 1 << 20;
+
+/// The C library calls this. The standard library has the arguments from elsewhere.
+// SAFETY: no other function of this program has this name, and it is called as C's `main`.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    entry::enter(|| run().code())
+}
 
 /// Does what the command line says.
 #[cfg_attr(test, expect(dead_code, reason = "the tests have an entry of their own"))]

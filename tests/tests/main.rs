@@ -18,6 +18,7 @@ mod events;
 mod fuzz;
 mod harm;
 mod holding;
+mod idle;
 mod ids;
 mod interrupts;
 mod keys;

@@ -1,5 +1,5 @@
 //! What users see of a pool that is paused: it starts nothing, says so to everybody who asks or waits, and is
-//! paused after any restart as before.
+//! paused after any restart as before. And of one that is made wider and narrower.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -154,4 +154,43 @@ fn a_deadline_ends_what_is_queued_in_a_paused_pool_and_unknown_pools_are_named()
         assert!(said.stderr.contains(&format!("there is no pool {unknown:?}")), "{said:?}");
     }
     assert_eq!(pool(&daemon, "build")["paused"], false, "all or none");
+}
+
+#[test]
+fn a_pool_is_made_wider_and_narrower_at_run_time_and_stays_so() {
+    let mut daemon = Setup::new().workers(1).config(BUILD).start();
+    let gate = daemon.path_text("gate");
+    let script = format!("until [ -e {gate} ]; do sleep 0.02; done");
+    let jobs = [0; 3].map(|_| daemon.submit_sh(&script));
+    daemon.wait_record(jobs[0], "it runs", |record| record.state == State::Running);
+    assert_eq!(state(&daemon, jobs[1]), State::Queued);
+
+    daemon.ok(&["pool", "set", "default", "--workers", "3"]);
+    for id in jobs {
+        daemon.wait_record(id, "it runs", |record| record.state == State::Running);
+    }
+    // What runs goes on, and nothing takes the place of the ones too many.
+    daemon.ok(&["pool", "set", "default", "--workers", "1"]);
+    let last = daemon.submit(&["--", "true"]);
+    assert!(jobs.iter().all(|&id| state(&daemon, id) == State::Running));
+    File::create(&gate).unwrap();
+    daemon.wait_record(last, "it ends", |record| record.state == State::Succeeded);
+    wait_until("one is left", || pool(&daemon, "default")["slots"].as_array().unwrap().len() == 1);
+
+    daemon.ok(&["pool", "set", "build", "--workers", "2"]);
+    kill_and_restart(&mut daemon);
+    assert_eq!(
+        (&pool(&daemon, "default")["workers"], &pool(&daemon, "build")["workers"]),
+        (&1.into(), &2.into())
+    );
+    daemon.ok(&["pool", "set", "build", "--reset"]);
+    wait_until("it is as configured", || pool(&daemon, "build")["workers"] == 1);
+
+    for (arguments, said) in [
+        (&["none", "--workers", "1"][..], "there is no pool \"none\""),
+        (&["build", "--workers", "5000"], "--workers: from 1 to 4096"),
+    ] {
+        let told = daemon.run(&[&["pool", "set"], arguments].concat());
+        assert!(told.code != 0 && told.stderr.contains(said), "{}", told.stderr);
+    }
 }

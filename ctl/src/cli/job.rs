@@ -36,6 +36,11 @@ pub struct JobOptions {
     #[arg(long, value_enum, default_value_t = EnvMode::All)]
     pub env_mode: EnvMode,
 
+    /// End an attempt, with code 124, that for so long writes no output and uses no CPU. poold looks once in
+    /// that time, so it may last up to twice as long (10m, 1h)
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub idle_timeout: Option<Duration>,
+
     #[command(flatten)]
     pub limits: LimitOptions,
 

@@ -24,6 +24,7 @@ pub fn job_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Job> {
         umask: Some(own_umask()),
         limits: Some(own_limits()),
         set_limits: set_limits(&options.limits),
+        idle_timeout_s: options.idle_timeout.map(|timeout| timeout.as_secs_f64()),
         ..common_of(&options.common)
     })
 }

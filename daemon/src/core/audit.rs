@@ -53,7 +53,7 @@ impl Core {
             !active.work.retries.follow(active.tries.retried, super::jobs::outcome::TIMED_OUT)
         };
         match reason {
-            Some(StopReason::TimedOut) => self.active.get(&id).is_some_and(is_last),
+            Some(StopReason::TimedOut | StopReason::Idle) => self.active.get(&id).is_some_and(is_last),
             Some(StopReason::Shutdown) | None => false,
             Some(_) => true,
         }

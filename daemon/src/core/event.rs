@@ -157,6 +157,11 @@ pub enum Event {
         started_us: i64,
         memory_limiter: Option<MemoryLimiter>,
     },
+    /// An attempt has done nothing for as long as its idle timeout.
+    Idle {
+        slot: SlotId,
+        claim: Claim,
+    },
     /// An attempt is over, and nothing of it is left.
     Ended {
         slot: SlotId,

@@ -226,6 +226,7 @@ impl Core {
             Event::Started { slot, claim, process, started_us, memory_limiter } => {
                 self.on_started(slot, claim, process, started_us, memory_limiter)
             }
+            Event::Idle { slot, claim } => self.on_idle(slot, claim),
             Event::Ended { slot, claim, ended } => self.on_ended(slot, claim, &ended),
             Event::GivenBack { slot, claim } => self.on_given_back(slot, claim),
             Event::SpawnFailed { slot, claim, failure } => self.on_spawn_failed(slot, claim, failure),

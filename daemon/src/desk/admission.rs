@@ -253,6 +253,18 @@ impl Admission {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Fault("timeout_s", "must be greater than 0".to_owned()));
         }
+        let idle_timeout = duration("idle_timeout_s", job.idle_timeout_s)?;
+        if idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Fault("idle_timeout_s", "must be greater than 0".to_owned()));
+        }
+        let idle_timeout = match kind {
+            JobKind::Exec(_) => idle_timeout.or_else(|| config.idle_timeout_of(&pool)),
+            JobKind::Call(_) if idle_timeout.is_some() => {
+                let reason = "a call has no process of its own to be looked at: give it a timeout";
+                return Err(Fault("idle_timeout_s", reason.to_owned()));
+            }
+            JobKind::Call(_) => None,
+        };
         let kill_after =
             duration("kill_after_s", job.kill_after_s)?.unwrap_or_else(|| config.kill_after_of(&pool));
         let deadline = duration("deadline_s", job.deadline_s)?;
@@ -324,6 +336,7 @@ impl Admission {
             environment,
             stdin,
             timeout,
+            idle_timeout,
             kill_after,
             deadline,
             start_within,
@@ -444,6 +457,7 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         set_limits: job.set_limits.or_else(|| defaults.set_limits.clone()),
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
+        idle_timeout_s: job.idle_timeout_s.or(defaults.idle_timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
         deadline_s: job.deadline_s.or(defaults.deadline_s),
         start_within_s: job.start_within_s.or(defaults.start_within_s),

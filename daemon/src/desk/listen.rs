@@ -139,6 +139,7 @@ impl Desk {
             | Change::BeginCallback { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
+            | Change::SetWorkers { .. }
             | Change::SetSchedules { .. } => {}
         }
     }
@@ -380,6 +381,7 @@ pub(super) fn why_stopping(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Canceled => "it was canceled",
         StopReason::TimedOut => "its time is up",
+        StopReason::Idle => "it has done nothing for as long as its idle timeout",
         StopReason::Deadline => "its deadline is over",
         StopReason::Late => "it has not begun in time",
         StopReason::Untied(_) => "what it was tied to has ended",

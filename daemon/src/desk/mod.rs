@@ -37,6 +37,7 @@ mod tests;
 mod unsynced;
 mod wait;
 mod why;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -313,6 +314,7 @@ impl Desk {
             Request::AddPool(added) => self.on_add_pool(request, added, core),
             Request::RemovePool(remove) => self.on_remove_pool(request, remove),
             Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
+            Request::SetWorkers(asked) => self.on_set_workers(request, asked, core),
             Request::SetPaused(asked) => self.on_set_paused(connection, request, asked, core),
             Request::AddSchedule(add) => self.on_add_schedule(request, *add, core),
             Request::Schedules(asked) => self.on_schedules(request, &asked),
@@ -481,6 +483,7 @@ impl Desk {
             | Open::ChangingPool(_)
             | Open::Pausing(_)
             | Open::ChangingSchedules(_)
+            | Open::SettingWorkers(_)
             | Open::Firing(_)
             | Open::RestartingPool(_)
             | Open::BackingUp
@@ -494,6 +497,7 @@ impl Desk {
         match self.requests.get(request) {
             Some(Open::Pausing(_)) => self.on_paused(request, core),
             Some(Open::ChangingSchedules(_)) => self.on_schedules_kept(request),
+            Some(Open::SettingWorkers(_)) => self.on_workers_kept(request),
             _ => self.on_pool_set(request),
         }
     }

@@ -223,6 +223,7 @@ impl Desk {
             Wish::Removed(name) => {
                 self.added.pools.remove(&name);
                 self.config.pool.remove(&name);
+                self.config.set_workers.remove(&name);
                 self.forget_pause(&name);
             }
         }
@@ -245,6 +246,7 @@ impl Desk {
             }
         };
         self.added.join(&mut config);
+        config.set_workers = self.config.set_workers.clone();
 
         for (name, pool) in &config.pool {
             let kind = core.pool_kind(name);
@@ -258,7 +260,7 @@ impl Desk {
     }
 
     /// The configuration is this from now on.
-    fn configure(&mut self, config: Config) {
+    pub(super) fn configure(&mut self, config: Config) {
         self.effects.push(Effect::Configure(Box::new(config.clone())));
         self.config = config;
         self.configure_schedules();

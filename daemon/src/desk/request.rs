@@ -16,6 +16,7 @@ use super::signal::Alteration;
 use super::submit::Submission;
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
+use super::workers::WorkersChange;
 use crate::job::{IdMap, JobId, RequestId};
 
 /// A request that has not been replied to in full: what it is about, with all that it owns.
@@ -49,6 +50,8 @@ pub enum Open {
     ChangingPool(PoolChange),
     /// Pools are being paused or resumed.
     Pausing(PauseChange),
+    /// A number of workers is on its way into the engine.
+    SettingWorkers(WorkersChange),
     /// Schedules are on their way into the engine, or out of it.
     ChangingSchedules(ScheduleChange),
     /// A request of the desk's own: a time of a schedule has come.
@@ -78,6 +81,7 @@ impl Open {
             Self::ChangingPool(change) => change.is_forsaken = true,
             Self::Pausing(change) if !change.is_kept => change.is_forsaken = true,
             Self::ChangingSchedules(change) => change.is_forsaken = true,
+            Self::SettingWorkers(change) => change.is_forsaken = true,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -107,6 +111,7 @@ impl Open {
             Self::ChangingPool(change) => change.is_forsaken,
             Self::Pausing(change) => change.is_forsaken,
             Self::ChangingSchedules(change) => change.is_forsaken,
+            Self::SettingWorkers(change) => change.is_forsaken,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling

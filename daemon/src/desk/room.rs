@@ -77,6 +77,7 @@ impl Desk {
             | Request::RemovePool(_)
             | Request::RestartPool(_)
             | Request::SetPaused(_)
+            | Request::SetWorkers(_)
             | Request::AddSchedule(_)
             | Request::Schedules(_)
             | Request::SetSchedulesPaused(_)

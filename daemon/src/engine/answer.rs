@@ -167,7 +167,8 @@ pub enum Answer {
     IdsReserved {
         below: u64,
     },
-    /// To [`Change::SetPool`](super::Change::SetPool), [`Change::SetPause`](super::Change::SetPause) and
+    /// To [`Change::SetPool`](super::Change::SetPool), [`Change::SetPause`](super::Change::SetPause),
+    /// [`Change::SetWorkers`](super::Change::SetWorkers) and
     /// [`Change::SetSchedules`](super::Change::SetSchedules).
     Kept {
         request: RequestId,
@@ -375,6 +376,8 @@ pub struct Restored {
     pub pools: BTreeMap<String, String>,
     /// Pools that are paused, by name, whether they exist or not.
     pub pauses: BTreeMap<String, Pause>,
+    /// The numbers of workers that somebody has set, by the pools' names.
+    pub workers: BTreeMap<String, u32>,
     /// Schedules, by name.
     pub schedules: BTreeMap<String, KeptSchedule>,
 }

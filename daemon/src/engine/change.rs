@@ -55,6 +55,9 @@ pub enum Change {
     /// These pools are paused from now on, all or none, or without a pause they are resumed. One that is
     /// paused already keeps the pause that it has. Answered by [`Answer::Kept`](super::Answer::Kept).
     SetPause { request: RequestId, pools: Vec<String>, pause: Option<Pause> },
+    /// Keeps the number of a pool's workers that somebody has set; without one it is forgotten. Answered by
+    /// [`Answer::Kept`](super::Answer::Kept).
+    SetWorkers { request: RequestId, pool: String, workers: Option<u32> },
     /// Keeps schedules, as the next start is to find them, all or none; those without a value are forgotten.
     /// Answered by [`Answer::Kept`](super::Answer::Kept).
     SetSchedules { request: RequestId, schedules: Vec<(String, Option<KeptSchedule>)> },
@@ -200,6 +203,7 @@ impl Change {
             | Self::Release { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
+            | Self::SetWorkers { .. }
             | Self::SetSchedules { .. } => true,
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
@@ -232,6 +236,7 @@ impl Change {
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
+            | Self::SetWorkers { .. }
             | Self::SetSchedules { .. } => false,
         }
     }
@@ -263,6 +268,7 @@ impl Change {
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
+            | Self::SetWorkers { .. }
             | Self::SetSchedules { .. } => 0,
         }
     }
@@ -284,6 +290,7 @@ impl Change {
             | Self::EndCallback { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
+            | Self::SetWorkers { .. }
             | Self::SetSchedules { .. } => 1,
         }
     }

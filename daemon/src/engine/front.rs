@@ -145,6 +145,7 @@ impl Front {
             | Change::EndCallback { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
+            | Change::SetWorkers { .. }
             | Change::SetSchedules { .. } => None,
         };
         self.orders.push(Order::Change(change));

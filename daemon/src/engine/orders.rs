@@ -31,6 +31,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         environment: Arc::new(Environment { variables, umask: 0o27, limits }),
         stdin: Some("token".to_owned()),
         timeout: Some(Duration::from_millis(1500)),
+        idle_timeout: Some(Duration::from_millis(2500)),
         kill_after: Duration::from_secs(3),
         deadline: None,
         start_within: None,
@@ -209,6 +210,10 @@ pub fn end_callback(id: u64, end: CallbackEnd) -> Order {
 pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
     let (name, value) = (name.to_owned(), value.map(ToOwned::to_owned));
     Order::Change(Change::SetPool { request: RequestId(request), name, value })
+}
+
+pub fn set_workers(request: u64, pool: &str, workers: Option<u32>) -> Order {
+    Order::Change(Change::SetWorkers { request: RequestId(request), pool: pool.to_owned(), workers })
 }
 
 pub fn set_schedule(request: u64, name: &str, schedule: Option<KeptSchedule>) -> Order {

@@ -267,6 +267,7 @@ impl WorkerLink {
             }
             WorkerReport::Hello(_)
             | WorkerReport::Noticed { .. }
+            | WorkerReport::Idle { .. }
             | WorkerReport::Ended { .. }
             | WorkerReport::GivenBack { .. }
             | WorkerReport::Failed { .. }

@@ -92,6 +92,8 @@ pub struct SpawnFailure {
 pub enum StopReason {
     Canceled,
     TimedOut,
+    /// It has done nothing for as long as its idle timeout.
+    Idle,
     /// Its deadline is over: no other attempt follows.
     Deadline,
     /// It has not begun within the time that it had for that.
@@ -113,7 +115,9 @@ impl StopReason {
     pub fn outranks(self, earlier: Self, is_last: bool) -> bool {
         match earlier {
             Self::Shutdown => self != Self::Shutdown,
-            Self::TimedOut => !is_last && !matches!(self, Self::TimedOut | Self::Shutdown),
+            Self::TimedOut | Self::Idle => {
+                !is_last && !matches!(self, Self::TimedOut | Self::Idle | Self::Shutdown)
+            }
             Self::Canceled
             | Self::Deadline
             | Self::Late

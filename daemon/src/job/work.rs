@@ -195,6 +195,8 @@ pub struct Work {
     /// The token of a spooled standard input.
     pub stdin: Option<String>,
     pub timeout: Option<Duration>,
+    /// An attempt that does nothing for so long is ended.
+    pub idle_timeout: Option<Duration>,
     /// From SIGTERM to SIGKILL when the attempt is ended from outside.
     pub kill_after: Duration,
     /// From its submission to its end, at most.

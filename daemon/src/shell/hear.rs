@@ -185,6 +185,7 @@ fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
         WorkerReport::Started { claim, process, started_us, memory_limiter } => {
             Some(core::Event::Started { slot, claim, process, started_us, memory_limiter })
         }
+        WorkerReport::Idle { claim } => Some(core::Event::Idle { slot, claim }),
         WorkerReport::Ended { claim, ended } => Some(core::Event::Ended { slot, claim, ended }),
         WorkerReport::GivenBack { claim } => Some(core::Event::GivenBack { slot, claim }),
         WorkerReport::Failed { claim, failure } => Some(core::Event::SpawnFailed { slot, claim, failure }),

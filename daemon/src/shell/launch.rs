@@ -134,5 +134,6 @@ fn run(
         stderr,
         present: Vec::new(),
         max_output_bytes: None,
+        idle_timeout: None,
     })
 }

@@ -214,7 +214,8 @@ impl Shell {
             (JobKind::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
             (JobKind::Exec(argv), _) => {
                 let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
-                let run = Run { max_output_bytes, ..*launch::job(&self.site, slot, claim, work, argv) };
+                let launch = launch::job(&self.site, slot, claim, work, argv);
+                let run = Run { max_output_bytes, idle_timeout: work.idle_timeout, ..*launch };
                 self.fleet.run(slot, &work.environment, Box::new(run), ahead);
             }
             (JobKind::Call(_), Unit::Callback(_)) => unreachable!("callbacks have a launch of their own"),

@@ -232,6 +232,7 @@ impl Cleared {
         let added = AddedPools::restored(&restored.pools);
         let mut config = config;
         added.join(&mut config);
+        config.join_workers(&restored.workers);
         let admission = Admission::new(account::own(nofile));
         let minimal = admission.minimal();
         let daemon_facts = daemon_facts(&options, now.wall_us, &recovery);

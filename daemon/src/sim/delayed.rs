@@ -247,6 +247,7 @@ impl Delayed {
             Some(Order::Change(
                 Change::SetPool { request, .. }
                 | Change::SetPause { request, .. }
+                | Change::SetWorkers { request, .. }
                 | Change::SetSchedules { request, .. },
             )) => *request,
             _ => return,

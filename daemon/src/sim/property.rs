@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pool_proto::methods::{Dependents, List, Request, Wait, Why};
-use pool_proto::nouns::{IfExists, On, OnCrash, OnDisconnect};
+use pool_proto::nouns::{IfExists, Missed, On, OnCrash, OnDisconnect, Overlap};
 use proptest::prelude::*;
 
 use super::clients::ends_of;
 use super::delayed::Death;
-use super::specs::{call, mixed, work};
+use super::specs::{SECOND, call, mixed, work};
 use super::workers::{Worker, pass_deadline};
 use super::world::World;
 use crate::core::{Event, SlotId};
@@ -25,6 +25,9 @@ use crate::job::{
 
 /// A warm pool that clients add and remove.
 const ADDED: &str = "added";
+
+/// A schedule that clients add and remove.
+const SCHEDULE: &str = "often";
 
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -144,6 +147,10 @@ pub enum Step {
     GivesBack {
         which: usize,
     },
+    /// An attempt has done nothing for long.
+    Idles {
+        which: usize,
+    },
     Ends {
         which: usize,
         exit: Exit,
@@ -165,6 +172,15 @@ pub enum Step {
         workers: u32,
     },
     RemovePool,
+    /// Jobs come each second from now on.
+    AddSchedule {
+        overlap: Overlap,
+        missed: Missed,
+    },
+    PauseSchedule {
+        paused: bool,
+    },
+    RemoveSchedule,
     SetPaused {
         pool: &'static str,
         paused: bool,
@@ -359,6 +375,8 @@ fn client_step() -> impl Strategy<Value = Step> {
     let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
     let without = prop_oneof![3 => Just(None), 1 => Just(Some("other")), 1 => Just(Some("warm"))];
     let movable = prop_oneof![3 => Just("default"), 3 => Just("other"), 1 => Just("warm"), 1 => Just(ADDED)];
+    let overlap = prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow)];
+    let missed = prop_oneof![Just(Missed::RunOnce), Just(Missed::Skip), Just(Missed::RunAll)];
     let pausable = prop_oneof![3 => Just("default"), 1 => Just("other"), 2 => Just("warm"), 1 => Just(ADDED)];
     prop_oneof![
         8 => (count, spec()).prop_map(|(count, spec)| Step::Submit { count, spec }),
@@ -389,6 +407,9 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..3u32).prop_map(|workers| Step::AddPool { workers }),
         1 => Just(Step::RemovePool),
         2 => any::<bool>().prop_map(|added| Step::RestartPool { added }),
+        2 => (overlap, missed).prop_map(|(overlap, missed)| Step::AddSchedule { overlap, missed }),
+        1 => any::<bool>().prop_map(|paused| Step::PauseSchedule { paused }),
+        1 => Just(Step::RemoveSchedule),
         3 => (pausable, any::<bool>()).prop_map(|(pool, paused)| Step::SetPaused { pool, paused }),
     ]
 }
@@ -424,6 +445,7 @@ fn world_step() -> impl Strategy<Value = Step> {
         1 => (0..9usize).prop_map(|which| Step::WorkerIsDying { which }),
         6 => (0..9usize).prop_map(|which| Step::Starts { which }),
         3 => (0..9usize).prop_map(|which| Step::GivesBack { which }),
+        1 => (0..9usize).prop_map(|which| Step::Idles { which }),
         8 => (0..9usize, exit()).prop_map(|(which, exit)| Step::Ends { which, exit }),
         2 => (0..9usize, failure).prop_map(|(which, (stage, errno))| Step::CannotStart { which, stage, errno }),
         2 => (0..3000u64).prop_map(|ms| Step::Time { ms }),
@@ -554,6 +576,7 @@ pub fn take(world: &mut World, step: Step) {
             slot.into_iter().for_each(|slot| world.give_back(slot));
         }
         Step::Starts { which } => on_worker(world, which, is_unstarted, World::attempt_started),
+        Step::Idles { which } => on_worker(world, which, is_busy, World::attempt_idle),
         Step::Ends { which, exit } => {
             on_worker(world, which, is_busy, |world, slot| world.attempt_ended(slot, exit));
         }
@@ -571,6 +594,9 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::AddPool { workers } => _ = world.add_pool(ADDED, workers),
         Step::RemovePool => _ = world.remove_pool(ADDED),
+        Step::AddSchedule { overlap, missed } => _ = world.add_schedule(SCHEDULE, SECOND, overlap, missed),
+        Step::PauseSchedule { paused } => _ = world.pause_schedule(SCHEDULE, paused),
+        Step::RemoveSchedule => _ = world.remove_schedule(SCHEDULE),
         Step::SetPaused { pool, paused } => _ = world.set_paused(&[pool], paused),
         Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
         Step::Dies { death } => world.die(death),
@@ -647,6 +673,7 @@ pub fn come_to_rest(world: &mut World) {
         world.add_pool(ADDED, 1);
     }
     resume_all(world);
+    world.remove_schedule(SCHEDULE);
     run_on(world);
     world.check_ends();
     world.remove_pool(ADDED);

@@ -13,7 +13,7 @@ use super::world::{DEFAULT, World};
 use crate::core::{Event, LaneId, PoolId, SlotId};
 use crate::engine::memory::Delivery;
 use crate::engine::{Answer, Told, WINDOW};
-use crate::job::{CallbackId, Exit, JobId, RequestId, Stage, StopReason, Tie, Unit, Work};
+use crate::job::{CallbackId, Exit, JobId, RequestId, Retries, Stage, StopReason, Tie, Unit, Work};
 use crate::start::config::Config;
 
 pub fn slot(index: u32) -> SlotId {
@@ -215,6 +215,52 @@ fn a_job_that_makes_a_success_of_its_timeout_has_timed_out_all_the_same() {
     world.attempt_ended(slot(0), EXITED);
     world.settle();
     assert_eq!(ended_as(world.replies(call).last()), (State::TimedOut, Some(ResultKind::Timeout)));
+}
+
+#[test]
+fn an_idle_attempt_ends_like_one_whose_time_is_up_and_says_why() {
+    let mut world = World::up(1);
+    let idle = Work { idle_timeout: Some(SECOND), kill_after: 2 * SECOND, ..work() };
+    let retried = Work { retries: Retries::new(1, SECOND), ..idle };
+    let call = submit_attached(&mut world, retried, OnDisconnect::Detach);
+    world.attempt_idle(slot(0));
+    world.settle();
+    assert_eq!((world.state(1), world.stopping(1)), (State::Stopping, Some(StopReason::Idle)));
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    assert_eq!(world.state(1), State::Retrying, "an attempt is idle, not its job");
+
+    world.advance(SECOND);
+    world.settle();
+    world.attempt_idle(slot(0));
+    assert_eq!(sent_to(&world, 1), [Sent::Terminate; 2]);
+    // What is told once more is no second reason.
+    world.attempt_idle(slot(0));
+    world.advance(2 * SECOND);
+    assert_eq!(sent_to(&world, 1), [Sent::Terminate, Sent::Terminate, Sent::Kill]);
+    world.attempt_ended(slot(0), Exit::Signal { signal: 9, core: false });
+    world.settle();
+    let last = world.replies(call).last();
+    assert_eq!(ended_as(last), (State::TimedOut, Some(ResultKind::Timeout)));
+    let Some(Heard::Ended(record)) = last else { panic!("{last:?}") };
+    assert!(record.reason.as_ref().is_some_and(|reason| reason.contains("idle timeout")), "{record:?}");
+    world.assert_idle();
+}
+
+#[test]
+fn a_cancel_of_an_idle_attempt_is_heard_and_an_end_of_it_that_comes_first_counts() {
+    let mut world = World::up(1);
+    let retries = Retries::new(5, SECOND);
+    world.submit(vec![Work { idle_timeout: Some(SECOND), retries, ..work() }]);
+    world.settle();
+    world.attempt_idle(slot(0));
+    world.cancel(&[1]);
+    world.settle();
+    assert_eq!(world.stopping(1), Some(StopReason::Canceled), "no other attempt follows");
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    assert_eq!(world.state(1), State::Canceled);
+    world.assert_idle();
 }
 
 #[test]

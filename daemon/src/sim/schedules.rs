@@ -15,26 +15,50 @@ use crate::job::{JobId, RequestId};
 
 const EVERY: Duration = Duration::from_secs(600);
 
-fn schedule(name: &str, overlap: Overlap, missed: Missed) -> Schedule {
-    Schedule {
-        name: name.to_owned(),
-        every_s: Some(EVERY.as_secs_f64()),
-        overlap: Some(overlap),
-        missed: Some(missed),
-        job: Job { argv: vec!["a".into()], ..Job::default() },
-        ..Schedule::default()
+impl World {
+    /// Adds a schedule, or replaces it.
+    pub fn add_schedule(
+        &mut self,
+        name: &str,
+        every: Duration,
+        overlap: Overlap,
+        missed: Missed,
+    ) -> RequestId {
+        let schedule = Schedule {
+            name: name.to_owned(),
+            every_s: Some(every.as_secs_f64()),
+            overlap: Some(overlap),
+            missed: Some(missed),
+            job: Job { argv: vec!["a".into()], ..Job::default() },
+            ..Schedule::default()
+        };
+        self.ask(Request::AddSchedule(Box::new(AddSchedule { schedule, replace: Some(true) })))
+    }
+
+    pub fn pause_schedule(&mut self, name: &str, paused: bool) -> RequestId {
+        let names = vec![name.to_owned()];
+        self.ask(Request::SetSchedulesPaused(SetSchedulesPaused { names, paused }))
+    }
+
+    pub fn remove_schedule(&mut self, name: &str) -> RequestId {
+        self.ask(Request::RemoveSchedules(RemoveSchedules { names: vec![name.to_owned()] }))
     }
 }
 
-fn ask(world: &mut World, asked: Request) -> RequestId {
-    let request = world.ask(asked);
+fn assert_done(world: &mut World, request: RequestId) {
     world.settle();
-    request
+    assert_eq!(world.replies(request), [Heard::Done]);
 }
 
-fn add(world: &mut World, schedule: Schedule) {
-    let request = ask(world, Request::AddSchedule(Box::new(AddSchedule { schedule, replace: None })));
-    assert_eq!(world.replies(request), [Heard::Done]);
+fn add(world: &mut World, overlap: Overlap, missed: Missed) {
+    let request = world.add_schedule("often", EVERY, overlap, missed);
+    assert_done(world, request);
+}
+
+fn run(world: &mut World, name: &str) -> RequestId {
+    let request = world.ask(Request::RunSchedule(RunSchedule { name: name.to_owned() }));
+    world.settle();
+    request
 }
 
 /// The keys of all jobs on the disk, in order.
@@ -54,7 +78,7 @@ fn end(world: &mut World) {
 #[test]
 fn each_time_has_its_job_and_no_other_moment() {
     let mut world = World::up(1);
-    add(&mut world, schedule("often", Overlap::Skip, Missed::RunOnce));
+    add(&mut world, Overlap::Skip, Missed::RunOnce);
     world.advance(EVERY - Duration::from_micros(1));
     world.settle();
     assert_eq!(keys(&world), Vec::<String>::new());
@@ -72,9 +96,8 @@ fn each_time_has_its_job_and_no_other_moment() {
     world.settle();
     assert_eq!(keys(&world).len(), 2);
     end(&mut world);
-    let request =
-        ask(&mut world, Request::RemoveSchedules(RemoveSchedules { names: vec!["often".to_owned()] }));
-    assert_eq!(world.replies(request), [Heard::Done]);
+    let request = world.remove_schedule("often");
+    assert_done(&mut world, request);
     world.advance(EVERY * 3);
     world.settle();
     world.assert_idle();
@@ -87,7 +110,7 @@ fn a_death_at_any_moment_fires_no_time_twice_and_loses_none() {
         for missed in [Missed::RunOnce, Missed::RunAll] {
             for steps in 0..6 {
                 let mut world = World::up(1);
-                add(&mut world, schedule("often", Overlap::Allow, missed));
+                add(&mut world, Overlap::Allow, missed);
                 world.advance(EVERY);
                 world.store_steps(steps);
                 world.die(death);
@@ -107,7 +130,7 @@ fn a_death_at_any_moment_fires_no_time_twice_and_loses_none() {
 fn what_was_missed_while_nothing_ran_is_made_up_for_as_wanted() {
     for (missed, count) in [(Missed::RunOnce, 1), (Missed::Skip, 0), (Missed::RunAll, 3)] {
         let mut world = World::up(1);
-        add(&mut world, schedule("often", Overlap::Allow, missed));
+        add(&mut world, Overlap::Allow, missed);
         // poold was away for that long.
         world.now.monotonic += EVERY * 7 / 2;
         world.now.wall_us += (EVERY * 7 / 2).as_micros() as i64;
@@ -126,18 +149,16 @@ fn what_was_missed_while_nothing_ran_is_made_up_for_as_wanted() {
 #[test]
 fn a_pause_leaves_times_out_and_survives_a_death() {
     let mut world = World::up(1);
-    add(&mut world, schedule("often", Overlap::Queue, Missed::RunAll));
-    let pause =
-        |paused| Request::SetSchedulesPaused(SetSchedulesPaused { names: vec!["often".to_owned()], paused });
-    let request = ask(&mut world, pause(true));
-    assert_eq!(world.replies(request), [Heard::Done]);
+    add(&mut world, Overlap::Queue, Missed::RunAll);
+    let request = world.pause_schedule("often", true);
+    assert_done(&mut world, request);
     world.crash();
     world.settle();
     world.advance(EVERY * 2);
     world.settle();
     assert_eq!(keys(&world).len(), 0);
-    let request = ask(&mut world, pause(false));
-    assert_eq!(world.replies(request), [Heard::Done]);
+    let request = world.pause_schedule("often", false);
+    assert_done(&mut world, request);
     world.look_at_schedules();
     world.settle();
     assert_eq!(keys(&world).len(), 0);
@@ -146,14 +167,14 @@ fn a_pause_leaves_times_out_and_survives_a_death() {
     assert_eq!(keys(&world).len(), 1);
 
     // With "queue" one runs after the other; a run besides the times is no time.
-    let request = ask(&mut world, Request::RunSchedule(RunSchedule { name: "often".to_owned() }));
+    let request = run(&mut world, "often");
     assert_eq!(world.replies(request), [accepted(2, 1)]);
     assert_eq!((world.state(2), keys(&world).len()), (State::Queued, 1));
     end(&mut world);
     assert_eq!(world.running_jobs(), [2]);
     end(&mut world);
 
-    let request = ask(&mut world, Request::RunSchedule(RunSchedule { name: "never".to_owned() }));
+    let request = run(&mut world, "never");
     let refusal = Refusal::NoSuchSchedule { schedule: "never".to_owned() };
     assert_eq!(refused(world.replies(request).first()), &refusal);
 }
@@ -161,7 +182,7 @@ fn a_pause_leaves_times_out_and_survives_a_death() {
 #[test]
 fn a_firing_that_a_full_disk_refuses_is_tried_again() {
     let mut world = World::up(1);
-    add(&mut world, schedule("often", Overlap::Allow, Missed::RunOnce));
+    add(&mut world, Overlap::Allow, Missed::RunOnce);
     world.set_disk_full(true);
     world.advance(EVERY);
     world.settle();
@@ -178,7 +199,7 @@ fn a_clock_that_is_set_back_fires_nothing_twice_and_one_that_was_wrong_does_not_
     let hours = |hours: i64| hours * 3_600_000_000;
     for (back, fires) in [(1, false), (100, true)] {
         let mut world = World::up(1);
-        add(&mut world, schedule("often", Overlap::Allow, Missed::RunOnce));
+        add(&mut world, Overlap::Allow, Missed::RunOnce);
         world.now.wall_us += hours(back);
         world.look_at_schedules();
         world.settle();

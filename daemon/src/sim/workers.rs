@@ -214,6 +214,18 @@ impl World {
         });
     }
 
+    /// An attempt is found idle; it starts before, if it has not.
+    pub fn attempt_idle(&mut self, slot: SlotId) {
+        if self.is_warm(slot) {
+            return; // A call has no process of its own.
+        }
+        if let Some((_, Worker::Busy { started: false, .. })) = self.workers.get(&slot) {
+            self.attempt_started(slot);
+        }
+        let (_, claim) = self.busy(slot, |_| ());
+        self.handle(Event::Idle { slot, claim });
+    }
+
     /// An attempt ends; it starts before, if it has not.
     pub fn attempt_ended(&mut self, slot: SlotId, exit: Exit) {
         if self.is_warm(slot) {

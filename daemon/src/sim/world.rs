@@ -164,6 +164,7 @@ impl World {
         let added = AddedPools::restored(&restored.pools);
         let mut config = self.config.clone();
         added.join(&mut config);
+        config.join_workers(&restored.workers);
         let admission = admission();
         let settings = self.settings_of(&config);
         self.starts += 1;

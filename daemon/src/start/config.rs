@@ -5,6 +5,7 @@
 //! durability = "power"        # or "crash": survives the death of all of poold, but no power cut
 //! log = "info"                # error, warn, info, debug
 //! timeout = "1h"              # of jobs that name none; no limit unless set
+//! idle_timeout = "1d"         # of commands that name none: without output and CPU time; no limit unless set
 //! kill_after = "10s"          # from SIGTERM to SIGKILL
 //! stop_grace = "10s"          # the limit of it while poold is being stopped
 //! retries = 0                 # how many times a failed job is retried, unless the job says otherwise
@@ -31,6 +32,7 @@
 //! [pool.build]                # further pools; [pool.default] has the same members
 //! workers = 2
 //! timeout = "2h"
+//! idle_timeout = "10m"
 //! kill_after = "30s"
 //! retries = 2
 //! backoff = "10s"
@@ -102,6 +104,8 @@ pub struct Config {
     pub log: LogLevel,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub kill_after: Duration,
     #[serde(deserialize_with = "duration")]
@@ -123,6 +127,9 @@ pub struct Config {
     pub history: HistoryConfig,
     pub pool: BTreeMap<String, PoolConfig>,
     pub schedule: BTreeMap<String, ScheduleConfig>,
+    /// Not of the file: the numbers of pools' workers that somebody has set at run time.
+    #[serde(skip)]
+    pub set_workers: BTreeMap<String, NonZeroU32>,
 }
 
 /// What outlives what.
@@ -183,6 +190,8 @@ pub struct PoolConfig {
     pub workers: Option<NonZeroU32>,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
     pub retries: Option<u32>,
@@ -441,6 +450,7 @@ impl Default for Config {
             durability: DurabilityName::Power,
             log: LogLevel::Info,
             timeout: None,
+            idle_timeout: None,
             kill_after: DEFAULT_GRACE,
             stop_grace: DEFAULT_GRACE,
             retries: 0,
@@ -458,6 +468,7 @@ impl Default for Config {
             history: HistoryConfig::default(),
             pool: BTreeMap::new(),
             schedule: BTreeMap::new(),
+            set_workers: BTreeMap::new(),
         }
     }
 }
@@ -553,11 +564,13 @@ impl Config {
     /// `minimal` the environment of resident programs that name none.
     pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {
         let default = self.pool.get(DEFAULT_POOL).and_then(|pool| pool.workers);
-        let default = workers.or(default).or(self.workers).map_or_else(cpus, NonZeroU32::get);
+        let set = |name: &str| self.set_workers.get(name).copied();
+        let default = set(DEFAULT_POOL).or(workers).or(default).or(self.workers);
+        let default = default.map_or_else(cpus, NonZeroU32::get);
         let others = self.pool.iter().filter(|(name, _)| *name != DEFAULT_POOL);
         let others = others.map(|(name, pool)| PoolSettings {
             name: Arc::from(name.as_str()),
-            workers: pool.workers.map_or(0, NonZeroU32::get),
+            workers: set(name).or(pool.workers).map_or(0, NonZeroU32::get),
             program: pool.program(minimal),
         });
         let default = PoolSettings { name: Arc::from(DEFAULT_POOL), workers: default, program: None };
@@ -576,9 +589,20 @@ impl Config {
         }
     }
 
+    /// Takes over the numbers of workers that a start has found.
+    pub fn join_workers(&mut self, set: &BTreeMap<String, u32>) {
+        let set = set.iter().filter_map(|(pool, &workers)| Some((pool.clone(), NonZeroU32::new(workers)?)));
+        self.set_workers = set.collect();
+    }
+
     /// The timeout of a pool's jobs that name none.
     pub fn timeout_of(&self, pool: &str) -> Option<Duration> {
         self.pool.get(pool).and_then(|pool| pool.timeout).or(self.timeout)
+    }
+
+    /// How long an attempt of a pool's commands that name no other time may do nothing.
+    pub fn idle_timeout_of(&self, pool: &str) -> Option<Duration> {
+        self.pool.get(pool).and_then(|pool| pool.idle_timeout).or(self.idle_timeout)
     }
 
     /// The limits of a pool's attempts that say nothing else.
@@ -720,6 +744,8 @@ mod tests {
         let config = Config::parse(&example.join("\n")).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
+        assert_eq!(config.idle_timeout_of("build"), Some(Duration::from_secs(600)));
+        assert_eq!(config.idle_timeout_of(DEFAULT_POOL), Some(Duration::from_secs(86400)));
         let on = ExitCodes::parse("75,100-110").unwrap();
         let wanted = Retries { jitter: 500, on, ..Retries::new(2, Duration::from_secs(10)) };
         assert_eq!(config.retries_of("build"), wanted);

@@ -99,6 +99,16 @@ impl Files {
         (size(stdout), size(stderr))
     }
 
+    /// Of standard output and error: the length, and the time of the last write in nanoseconds since 1970.
+    pub fn written_at(&self) -> [(u64, i128); 2] {
+        self.output.files.each_ref().map(|file| {
+            file.metadata().map_or((0, 0), |metadata| {
+                let ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+                (metadata.len(), ns)
+            })
+        })
+    }
+
     /// What both take on the disk, in bytes. Holes take nothing.
     pub fn disk_bytes(&self) -> u64 {
         let size = |file: &File| file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));

@@ -4,6 +4,7 @@
 
 mod files;
 mod host;
+mod idle_watch;
 mod output_watch;
 pub mod protocol;
 
@@ -29,6 +30,7 @@ use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailu
 use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock};
 use files::Files;
 use host::Hosted;
+use idle_watch::{IdleWatch, Signs};
 use output_watch::OutputWatch;
 use protocol::{Hello, Run, VERSION, WorkerCommand, WorkerReport};
 
@@ -127,6 +129,7 @@ struct Worker {
     ahead: Option<Box<Run>>,
     output: SlotOutput,
     output_watch: OutputWatch,
+    idle_watch: IdleWatch,
     sweeper: Sweeper,
     /// What does not end, as the supervisor was told last.
     told_stuck: Vec<Stuck>,
@@ -188,6 +191,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         ahead: None,
         output: SlotOutput::new(&equipment.output),
         output_watch: OutputWatch::default(),
+        idle_watch: IdleWatch::default(),
         sweeper: Sweeper::new(PATIENCE),
         told_stuck: Vec::new(),
         told_frozen: false,
@@ -245,6 +249,9 @@ impl Worker {
             {
                 return Ok(());
             }
+            if self.idle_watch.due().is_some_and(|due| due <= Instant::now()) && !self.on_idle_look() {
+                return Ok(());
+            }
             // Before a command that hands out the next one.
             if !self.see_to_ahead()? {
                 return Ok(());
@@ -290,6 +297,7 @@ impl Worker {
 
         let told = self.untold.as_ref().map(|_| TELL_START);
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let idle = self.idle_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         let left = self.hosted.as_ref().and_then(Hosted::patience);
         let named = self.attempt.as_ref().and_then(|attempt| attempt.name_at);
         let named = named.map(|at| at.saturating_duration_since(Instant::now()));
@@ -297,6 +305,7 @@ impl Worker {
         let timeout = told
             .into_iter()
             .chain(looked)
+            .chain(idle)
             .chain(named)
             .chain(left)
             .min()
@@ -338,6 +347,21 @@ impl Worker {
             .as_ref()
             .is_some_and(|attempt| watch.look(&attempt.files.output(), || attempt.files.written()));
         if is_too_much { self.end(None) } else { Ok(true) }
+    }
+
+    /// Looks whether the attempt does anything. False when the supervisor is gone.
+    fn on_idle_look(&mut self) -> bool {
+        let Some(attempt) = &self.attempt else { return true };
+        let cpu = match &self.group {
+            Some(group) => group.cpu_us(),
+            // What has been reaped here is in nobody else's count.
+            None => {
+                let reaped_us = (attempt.usage.user_s + attempt.usage.sys_s) * 1e6;
+                kernel::cpu_ticks_of_tree() + reaped_us as u64
+            }
+        };
+        let (claim, signs) = (attempt.claim, Signs { cpu, output: attempt.files.written_at() });
+        if self.idle_watch.look(signs) { self.report(&WorkerReport::Idle { claim }) } else { true }
     }
 
     /// False at the end of the stream.
@@ -456,6 +480,7 @@ impl Worker {
             }
         };
         self.output_watch.begin(run.max_output_bytes);
+        self.idle_watch.begin(run.idle_timeout);
         Ok(RunningAttempt {
             claim: run.claim,
             pid,
@@ -547,6 +572,7 @@ impl Worker {
     /// started.
     fn end(&mut self, exit: Option<Exit>) -> anyhow::Result<bool> {
         let Some(mut attempt) = self.attempt.take() else { return Ok(true) };
+        self.idle_watch.end();
         let since_boot = clock::since_boot();
         let ended_us = attempt.start.end_us(since_boot);
         let ended_since_boot_us = micros(since_boot).unsigned_abs();
@@ -596,6 +622,7 @@ impl Worker {
     /// The attempt's first process was killed before it executed its command: nothing of the attempt has run.
     fn end_unexecuted(&mut self) -> bool {
         let Some(attempt) = self.attempt.take() else { return true };
+        self.idle_watch.end();
         self.untold = None;
         self.sweep();
         let is_gone = !self.sweeper.has_stuck();

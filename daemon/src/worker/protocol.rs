@@ -22,6 +22,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pool_proto::OsText;
 use pool_proto::nouns::MemoryLimiter;
@@ -92,6 +93,8 @@ pub struct Run {
     pub present: Vec<OsText>,
     /// Bytes that both may take together.
     pub max_output_bytes: Option<u64>,
+    /// The attempt is told of as idle when it has done nothing for so long.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// An attempt's standard input.
@@ -134,6 +137,8 @@ pub enum WorkerReport {
         /// What holds it to its limit of memory, if it has one.
         memory_limiter: Option<MemoryLimiter>,
     },
+    /// The attempt has written nothing and used no CPU for as long as its idle timeout.
+    Idle { claim: Claim },
     /// The attempt is over, and nothing that it started is left, but for what was told as stuck.
     Ended { claim: Claim, ended: Ended },
     /// The attempt was not begun with, and is not in this worker's hands any more.

@@ -36,7 +36,7 @@ pub use list::{
     Absent, AbsentIds, Dependents, DependentsListed, Explained, Get, Got, List, Listed, MAX_ABSENT,
     MAX_EXPLAINED, Output, OutputOpened, Why,
 };
-pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused};
+pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused, SetWorkers};
 pub use schedule::{
     AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
 };
@@ -87,6 +87,7 @@ table::methods! {
     RemovePool(RemovePool)      -> Empty;
     RestartPool(RestartPool)    -> PoolRestarting;
     SetPaused(SetPaused)        -> Empty;
+    SetWorkers(SetWorkers)      -> Empty;
     AddSchedule(Box<AddSchedule>) -> Empty;
     Schedules(Schedules)        -> SchedulesListed, long;
     SetSchedulesPaused(SetSchedulesPaused) -> Empty;

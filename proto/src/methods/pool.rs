@@ -1,4 +1,4 @@
-//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`, `SetPaused`.
+//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`, `SetPaused`, `SetWorkers`.
 
 use std::collections::BTreeMap;
 
@@ -85,4 +85,14 @@ pub struct PoolRestarting {
 pub struct SetPaused {
     pub pools: Vec<String>,
     pub paused: bool,
+}
+
+/// Parameters of `SetWorkers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct SetWorkers {
+    pub pool: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u32>,
 }

@@ -51,6 +51,8 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_after_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_s: Option<f64>,

@@ -101,6 +101,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::RemovePool(remove) => of(remove),
         Request::RestartPool(restart) => of(restart),
         Request::SetPaused(paused) => of(paused),
+        Request::SetWorkers(set) => of(set),
         Request::AddSchedule(add) => of(&**add),
         Request::Schedules(asked) => of(asked),
         Request::SetSchedulesPaused(paused) => of(paused),

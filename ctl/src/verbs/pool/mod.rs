@@ -1,17 +1,18 @@
-//! `poolctl pool`: lists, adds, pauses, resumes, restarts and removes pools.
+//! `poolctl pool`: lists, adds, sets, pauses, resumes, restarts and removes pools.
 
 mod add;
 mod ls;
 mod pause;
 mod restart;
 mod rm;
+mod set;
 
 use clap::{Args, Subcommand};
 
 use super::Context;
 use crate::exit::ExitReason;
 
-/// List, add, pause, resume, restart and remove pools
+/// List, add, set, pause, resume, restart and remove pools
 #[derive(Debug, Args)]
 pub struct PoolOptions {
     #[command(subcommand)]
@@ -25,6 +26,7 @@ enum PoolVerb {
     Pause(pause::PausePoolOptions),
     Resume(pause::ResumePoolOptions),
     Restart(restart::RestartPoolOptions),
+    Set(set::SetPoolOptions),
     Rm(rm::RemovePoolOptions),
 }
 
@@ -40,6 +42,7 @@ impl PoolOptions {
             PoolVerb::Pause(options) => options.run(context),
             PoolVerb::Resume(options) => options.run(context),
             PoolVerb::Restart(options) => options.run(context),
+            PoolVerb::Set(options) => options.run(context),
             PoolVerb::Rm(options) => options.run(context),
         }
     }

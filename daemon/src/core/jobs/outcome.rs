@@ -30,7 +30,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
             _,
         ) => (State::Canceled, ResultKind::Canceled),
         (Some(StopReason::Late), _) => (State::Canceled, ResultKind::Timeout),
-        (Some(StopReason::TimedOut | StopReason::Deadline), _) => (State::TimedOut, ResultKind::Timeout),
+        (Some(StopReason::TimedOut | StopReason::Idle | StopReason::Deadline), _) => {
+            (State::TimedOut, ResultKind::Timeout)
+        }
         (Some(StopReason::Shutdown) | None, _)
             if matches!(verdict, Some(Verdict::OomKill | Verdict::TooMuchMemory { .. })) =>
         {
@@ -54,6 +56,7 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
         Some(StopReason::Replaced(by)) => Some(replaced(by)),
         Some(StopReason::Dependency(on)) => Some(dependency(on)),
         Some(StopReason::Deadline) => Some(PAST_DEADLINE.to_owned()),
+        Some(StopReason::Idle) => Some(IDLE.to_owned()),
         Some(StopReason::Late) => Some(TOO_LATE.to_owned()),
         Some(StopReason::Shutdown) if state == State::Failed => Some(not_repeated("poold was told to end")),
         Some(StopReason::Shutdown | StopReason::Canceled | StopReason::TimedOut) | None => None,
@@ -75,6 +78,9 @@ pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) ->
 
 /// Why a job has timed out whose deadline was over.
 pub const PAST_DEADLINE: &str = "it had not ended by its deadline";
+
+/// Why an attempt has timed out that did nothing.
+pub const IDLE: &str = "it wrote nothing and used no CPU for as long as its idle timeout";
 
 /// Why a job was canceled that had not begun in time.
 pub const TOO_LATE: &str = "it had not begun in time (start-within)";
@@ -200,6 +206,7 @@ pub fn of_stop(stopping: StopReason, ended_us: i64) -> Option<Outcome> {
         StopReason::Replaced(by) => (State::Canceled, ResultKind::Canceled, Some(replaced(by))),
         StopReason::Dependency(on) => (State::Canceled, ResultKind::DepFailed, Some(dependency(on))),
         StopReason::TimedOut => (State::TimedOut, ResultKind::Timeout, None),
+        StopReason::Idle => (State::TimedOut, ResultKind::Timeout, Some(IDLE.to_owned())),
         StopReason::Late => (State::Canceled, ResultKind::Timeout, Some(TOO_LATE.to_owned())),
         StopReason::Deadline => (State::TimedOut, ResultKind::Timeout, Some(PAST_DEADLINE.to_owned())),
         StopReason::Shutdown => return None,

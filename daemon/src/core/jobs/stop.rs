@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::attempt::Phase;
+use super::attempt::{Active, Phase};
 use super::outcome;
-use crate::core::event::Effect;
+use crate::core::event::{Effect, SlotId};
 use crate::core::{Core, Mode, Timer};
 use crate::engine::{Change, Move};
-use crate::job::{JobId, Place, StopReason, Unit};
+use crate::job::{Claim, JobId, Place, StopReason, Unit};
 
 /// A worker that has been told to kill its attempt takes this long at most; one that was stopped would take
 /// for ever.
@@ -56,6 +56,15 @@ impl Core {
         }
     }
 
+    /// An attempt has done nothing for as long as its idle timeout. One that is being ended is past that.
+    pub(in crate::core) fn on_idle(&mut self, slot: SlotId, claim: Claim) {
+        let Unit::Job(id) = claim.unit else { return };
+        let is_meant = |active: &Active| active.is(slot, claim) && active.stop_reason().is_none();
+        if self.active.get(&id).is_some_and(is_meant) {
+            self.stop(id, StopReason::Idle);
+        }
+    }
+
     /// Begins to end an attempt: SIGTERM now, SIGKILL when its time is up. A client's wish outranks the
     /// daemon's.
     pub(in crate::core) fn stop(&mut self, id: JobId, reason: StopReason) {
@@ -73,6 +82,7 @@ impl Core {
                     StopReason::Shutdown => active.work.kill_after.min(stop_grace),
                     StopReason::Canceled
                     | StopReason::TimedOut
+                    | StopReason::Idle
                     | StopReason::Deadline
                     | StopReason::Late
                     | StopReason::Untied(_)

@@ -237,6 +237,7 @@ macro_rules! stories {
                 a_pool_that_is_flooded_pays_for_it,
                 a_job_with_a_callback_to_deliver_is_not_pruned,
                 pools_ids_and_the_boot_are_kept,
+                workers_are_kept_until_they_are_reset_or_the_pool_is_forgotten,
                 schedules_are_kept_until_they_are_forgotten,
                 pauses_are_kept_until_the_pool_is_resumed_or_forgotten,
                 a_backup_is_answered_and_ends_once,

@@ -266,6 +266,22 @@ pub fn pauses_are_kept_until_the_pool_is_resumed_or_forgotten(trial: &mut Trial)
     assert_eq!(trial.restart().pauses, named(&[("default", 1), ("late", 2)]));
 }
 
+pub fn workers_are_kept_until_they_are_reset_or_the_pool_is_forgotten(trial: &mut Trial) {
+    for order in [
+        set_workers(4, "default", Some(3)),
+        set_workers(4, "default", Some(5)),
+        set_workers(4, "added", Some(1)),
+        set_workers(4, "other", Some(2)),
+        set_workers(4, "other", None),
+        set_pool(4, "added", Some("{}")),
+    ] {
+        assert_eq!(trial.answer(order), Answer::Kept { request: RequestId(4) });
+    }
+    assert_eq!(trial.restart().workers, [("default".to_owned(), 5), ("added".to_owned(), 1)].into());
+    trial.answer(set_pool(5, "added", None));
+    assert_eq!(trial.restart().workers, [("default".to_owned(), 5)].into());
+}
+
 pub fn schedules_are_kept_until_they_are_forgotten(trial: &mut Trial) {
     let added =
         KeptSchedule { definition: Some("{}".to_owned()), from_us: 5, over_us: 5, last: None, pause: None };

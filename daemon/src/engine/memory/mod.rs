@@ -72,6 +72,7 @@ pub struct Memory {
     failed: BTreeMap<JobId, JobId>,
     pools: BTreeMap<String, String>,
     pauses: BTreeMap<String, Pause>,
+    workers: BTreeMap<String, u32>,
     schedules: BTreeMap<String, KeptSchedule>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
@@ -191,7 +192,12 @@ impl Memory {
                 self.callbacks.contains_key(&id)
             }
             Order::Question(Question::Records { request, ids }) => return self.take_records(request, ids),
-            Order::Change(Change::SetPool { .. } | Change::SetPause { .. } | Change::SetSchedules { .. })
+            Order::Change(
+                Change::SetPool { .. }
+                | Change::SetPause { .. }
+                | Change::SetWorkers { .. }
+                | Change::SetSchedules { .. },
+            )
             | Order::Question(Question::Page { .. } | Question::Line { .. } | Question::Dependents { .. })
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
@@ -326,6 +332,7 @@ impl Memory {
                     Some(value) => _ = self.pools.insert(name, value),
                     None => {
                         self.pauses.remove(&name);
+                        self.workers.remove(&name);
                         self.pools.remove(&name);
                     }
                 }
@@ -337,6 +344,13 @@ impl Memory {
                         Some(pause) => _ = self.pauses.entry(pool).or_insert(pause),
                         None => _ = self.pauses.remove(&pool),
                     }
+                }
+                self.answer(Answer::Kept { request });
+            }
+            Change::SetWorkers { request, pool, workers } => {
+                match workers {
+                    Some(workers) => _ = self.workers.insert(pool, workers),
+                    None => _ = self.workers.remove(&pool),
                 }
                 self.answer(Answer::Kept { request });
             }
@@ -506,6 +520,7 @@ impl Memory {
             boot: self.boot.clone(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            workers: self.workers.clone(),
             schedules: self.schedules.clone(),
             mistakes: self.mistakes.clone(),
             told: VecDeque::new(),

@@ -291,6 +291,7 @@ impl Memory {
             stdin: HashSet::new(),
             pools: self.pools.clone(),
             pauses: self.pauses.clone(),
+            workers: self.workers.clone(),
             schedules: self.schedules.clone(),
         };
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {

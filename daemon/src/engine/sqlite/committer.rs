@@ -368,6 +368,7 @@ impl Committer {
                 Order::Change(
                     Change::SetPool { request, .. }
                     | Change::SetPause { request, .. }
+                    | Change::SetWorkers { request, .. }
                     | Change::SetSchedules { request, .. },
                 ) => *request,
                 _ => {
@@ -619,6 +620,7 @@ impl Committer {
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
                 Change::SetPause { request, .. } => ("set of a pause", Some(refused(request, reason))),
+                Change::SetWorkers { request, .. } => ("set of workers", Some(refused(request, reason))),
                 Change::SetSchedules { request, .. } => ("set of schedules", Some(refused(request, reason))),
             },
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),

@@ -176,6 +176,10 @@ impl Database {
                     meta::set_pause(connection, pools, pause.as_ref())?;
                     Ok(Some(Answer::Kept { request: *request }))
                 }
+                Change::SetWorkers { request, pool, workers } => {
+                    meta::set_workers(connection, pool, *workers)?;
+                    Ok(Some(Answer::Kept { request: *request }))
+                }
                 Change::SetSchedules { request, schedules: all } => {
                     for (name, schedule) in all {
                         schedules::set(connection, name, schedule.as_ref())?;

@@ -1,5 +1,7 @@
-//! What is of no job: ids, the boot of the machine, pools that were added at run time, and pools that are
-//! paused.
+//! What is of no job: ids, the boot of the machine, pools that were added at run time, pools that are paused,
+//! and their numbers of workers.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Result};
 
@@ -47,7 +49,7 @@ pub fn booted(connection: &Connection, boot: &Boot) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a pool, or without a value forgets it, with its pause.
+/// Keeps a pool, or without a value forgets it, with its pause and its number of workers.
 pub fn set_pool(connection: &Connection, name: &str, value: Option<&str>) -> Result<()> {
     match value {
         Some(value) => connection
@@ -55,6 +57,7 @@ pub fn set_pool(connection: &Connection, name: &str, value: Option<&str>) -> Res
             .execute((name, value))?,
         None => {
             resume(connection, name)?;
+            set_workers(connection, name, None)?;
             connection.prepare_cached("DELETE FROM pools WHERE name = ?1")?.execute([name])?
         }
     };
@@ -70,6 +73,23 @@ pub fn set_pause(connection: &Connection, pools: &[String], pause: Option<&Pause
         }
     }
     Ok(())
+}
+
+/// Keeps the number of a pool's workers, or without one forgets it.
+pub fn set_workers(connection: &Connection, pool: &str, workers: Option<u32>) -> Result<()> {
+    match workers {
+        Some(workers) => connection
+            .prepare_cached("INSERT OR REPLACE INTO pool_workers (pool, workers) VALUES (?1, ?2)")?
+            .execute((pool, workers))?,
+        None => connection.prepare_cached("DELETE FROM pool_workers WHERE pool = ?1")?.execute([pool])?,
+    };
+    Ok(())
+}
+
+/// The numbers that are kept, by the pools' names.
+pub fn workers(connection: &Connection) -> Result<BTreeMap<String, u32>> {
+    let mut select = connection.prepare("SELECT pool, workers FROM pool_workers")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 fn start_pause(connection: &Connection, pool: &str, pause: &Pause) -> Result<()> {

@@ -100,8 +100,12 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     }
     let home =
         Home::of(&layout.state_dir.join(FILE_NAME)).map_err(|source| OpenError::Directory { dir, source })?;
-    let connection =
+    let mut connection =
         SoundConnection::new(connection, state_dir.to_owned(), home, options.durability, is_suspect);
+    if version < schema::current() {
+        // Otherwise a sync that fails later might take the tables along, and nothing could be mended.
+        connection.sync().map_err(|error| explain(error, &file))?;
+    }
     Ok((Database::new(connection, layout, history), restored))
 }
 

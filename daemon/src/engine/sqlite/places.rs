@@ -381,6 +381,7 @@ fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
         StopReason::Untied(tie) => format!("untied {tie}").into(),
         StopReason::Replaced(by) => format!("replaced {by}").into(),
         StopReason::TimedOut => "timeout".into(),
+        StopReason::Idle => "idle".into(),
         StopReason::Deadline => "deadline".into(),
         StopReason::Late => "late".into(),
         StopReason::Dependency(on) => format!("dependency {on}").into(),
@@ -396,6 +397,7 @@ pub fn stop_reason(word: &str) -> Option<StopReason> {
         ("replaced", by) => StopReason::Replaced(JobId(by.parse().ok()?)),
         ("dependency", on) => StopReason::Dependency(JobId(on.parse().ok()?)),
         ("timeout", "") => StopReason::TimedOut,
+        ("idle", "") => StopReason::Idle,
         ("deadline", "") => StopReason::Deadline,
         ("late", "") => StopReason::Late,
         _ => return None,
@@ -416,6 +418,7 @@ mod tests {
             StopReason::Replaced(JobId(12)),
             StopReason::Dependency(JobId(12)),
             StopReason::TimedOut,
+            StopReason::Idle,
             StopReason::Deadline,
             StopReason::Late,
         ];

@@ -28,7 +28,8 @@ columns! {
         state, attempt, stdout_bytes, stderr_bytes, started_us, ended_us, submitted_us, result, exit_code,
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
-        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes, memory_limiter,
+        waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes,
+        memory_limiter,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -36,8 +37,8 @@ columns! {
 columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
-        kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on,
-        within_us, start_within_us,
+        kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, start_within_us,
+        idle_timeout_us,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
@@ -238,6 +239,7 @@ pub fn read_ready(
         environment: environments.load(connection, columns.get(Of::environment)?)?,
         stdin: columns.get(Of::stdin)?,
         timeout: columns.duration(Of::timeout_us)?,
+        idle_timeout: columns.duration(Of::idle_timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
         deadline: columns.duration(Of::within_us)?,
         start_within: columns.duration(Of::start_within_us)?,

@@ -82,6 +82,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         stdin: read_stdin(connection)?,
         pools: read_pools(connection)?,
         pauses: read_pauses(connection)?,
+        workers: meta::workers(connection)?,
         schedules: schedules::read(connection)?,
         boot: meta::last_boot(connection)?,
         ..Restored::default()

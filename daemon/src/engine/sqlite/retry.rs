@@ -125,7 +125,7 @@ fn begin(
              signal = NULL, slot = NULL, worker_pid = NULL, pid = NULL, start_ticks = NULL,
              started_us = NULL, started_since_boot_us = NULL, user_s = NULL, sys_s = NULL,
              max_rss_bytes = NULL, memory_peak_bytes = NULL, stdout_bytes = NULL, stderr_bytes = NULL,
-             value = NULL, error = NULL, ended_us = NULL, keep = 1, held_bytes = 0,
+             value = NULL, error = NULL, ended_us = NULL, keep = 1, held_bytes = 0, memory_limiter = NULL,
              hold = 0, not_before_us = NULL, at_us = NULL, follows = 0
          WHERE id = ?1",
     )?;

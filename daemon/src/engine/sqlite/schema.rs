@@ -230,6 +230,8 @@ const MIGRATIONS: &[&str] = &[
     -- How much memory its attempts may use, and what held the latest one to that: 'cgroup' or 'address_space'.
     ALTER TABLE jobs ADD COLUMN memory_limit_bytes INTEGER;
     ALTER TABLE jobs ADD COLUMN memory_limiter TEXT;
+    -- An attempt that does nothing for so long is ended; meanwhile its job has 'idle' in place of a result.
+    ALTER TABLE jobs ADD COLUMN idle_timeout_us INTEGER;
     CREATE INDEX jobs_blocked ON jobs (pool) WHERE state = 'blocked';
     DROP INDEX jobs_notable;
     CREATE INDEX jobs_notable ON jobs (state)
@@ -271,6 +273,9 @@ const MIGRATIONS: &[&str] = &[
     -- Pools that are paused, whether of the configuration or added; `uid`: of the user who has paused the
     -- pool.
     CREATE TABLE pauses (pool TEXT PRIMARY KEY, since_us INTEGER NOT NULL, uid INTEGER NOT NULL) STRICT;
+
+    -- The numbers of pools' workers that somebody has set.
+    CREATE TABLE pool_workers (pool TEXT PRIMARY KEY, workers INTEGER NOT NULL) STRICT;
 
     -- Schedules: `definition` is JSON, and null where the configuration has it; `from_us`: its times are
     -- counted from then on; `over_us`: those up to then are over; `last_*`: the latest one that has come, and

@@ -206,6 +206,12 @@ impl SlotGroup {
         })
     }
 
+    /// The CPU time that has been used in it so far, in microseconds.
+    pub fn cpu_us(&self) -> u64 {
+        let Counters { user_us, system_us, .. } = self.read();
+        user_us + system_us
+    }
+
     fn read(&self) -> Counters {
         let mut counters = Counters::default();
         for (name, value) in values(&read(&self.cpu)) {

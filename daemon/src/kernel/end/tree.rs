@@ -132,6 +132,18 @@ pub(super) fn parent_of(pid: ProcessId) -> Option<ProcessId> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().map(ProcessId::new)
 }
 
+/// The CPU time that all descendants of this process have used, with what they have reaped, in clock ticks.
+pub fn cpu_ticks_of_tree() -> u64 {
+    descendants(&[]).iter().filter_map(|process| cpu_ticks_of(process.pid)).sum()
+}
+
+/// From proc(5): fields 14 to 17.
+fn cpu_ticks_of(pid: ProcessId) -> Option<u64> {
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(") ")?.1.split(' ').skip(11).take(4);
+    Some(fields.filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
 /// From proc(5): the twenty-second field.
 pub fn start_ticks_of(pid: ProcessId) -> Option<u64> {
     let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;

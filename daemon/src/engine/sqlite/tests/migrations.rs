@@ -95,6 +95,7 @@ const ROWS: &[&str] = &[
     INSERT INTO waits (unit, id, until) VALUES ('job', 41, 'others');
     INSERT INTO dependencies (prior, job, needs) VALUES (1, 41, 'done');
     INSERT INTO pauses (pool, since_us, uid) VALUES ('default', 700, 1000);
+    INSERT INTO pool_workers (pool, workers) VALUES ('default', 7);
     INSERT INTO schedules (name, definition, from_us, over_us, last_us, last_job, last_skipped, paused_us, paused_by)
         VALUES ('nightly', '{}', 600, 655, 650, 1, 0, 700, 1000);
     UPDATE jobs SET memory_limit_bytes = 4096, memory_limiter = 'address_space' WHERE id = 8;
@@ -162,6 +163,8 @@ fn assert_restored(store: &Fixture, version: usize) {
     let pause = Pause { since_us: 700, by: UserId::new(1000) };
     let pauses = (version >= 12).then_some(("default".to_owned(), pause));
     assert_eq!(restored.pauses, pauses.into_iter().collect());
+    let workers = (version >= 12).then_some(("default".to_owned(), 7));
+    assert_eq!(restored.workers, workers.into_iter().collect());
     let nightly = KeptSchedule {
         definition: Some("{}".to_owned()),
         from_us: 600,

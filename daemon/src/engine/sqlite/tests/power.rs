@@ -459,6 +459,13 @@ fn what_was_answered_survives_syncs_that_fail_and_a_power_cut_after_them() {
     assert_no_promise_is_broken(Syncs::FailNowAndThen);
 }
 
+/// In this one the first promise of a new database cannot be synced, and the kernel forgets what was written.
+#[test]
+fn a_first_sync_that_fails_takes_no_tables_along() {
+    let broken = cut(2_135_006_405, CUTS, Durability::Power, Syncs::FailNowAndThen);
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 fn assert_no_promise_is_broken(syncs: Syncs) {
     let seed = number("POOL_POWER_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 1_000_003);
     let cuts = number("POOL_POWER_CUTS").map_or(CUTS, |cuts| cuts as usize);
