@@ -26,6 +26,7 @@ mod labels;
 mod limits;
 mod listing;
 mod map;
+mod moving;
 mod obstacles;
 mod overload;
 mod pausing;

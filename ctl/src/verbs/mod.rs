@@ -12,6 +12,7 @@ mod limit;
 mod logs;
 mod ls;
 mod map;
+mod mv;
 mod ping;
 mod pool;
 mod prune;
@@ -161,6 +162,7 @@ verbs! {
     Retry("retry", retry::RetryOptions);
     Rm("rm", rm::RemoveOptions);
     Prune("prune", prune::PruneOptions);
+    Move("move", mv::MoveOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
     Schedule("schedule", schedule::ScheduleOptions);

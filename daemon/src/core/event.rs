@@ -10,7 +10,7 @@ use pool_proto::nouns::{CallProgress, MemoryLimiter};
 use pool_proto::{Record, State};
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, NotRetried, Offer, Times, Turns};
+use crate::engine::{Answer, CallbackRun, Change, Credit, NotAssigned, NotRetried, Offer, Times, Turns};
 use crate::job::{
     Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
     SpawnFailure, Term, Until, Work,
@@ -76,6 +76,14 @@ pub enum Event {
     Hold {
         request: RequestId,
         ids: Vec<JobId>,
+    },
+    /// The jobs, each once, are to be of that pool, those of which no attempt runs; answered by
+    /// [`Fact::Assigned`], in parts.
+    Assign {
+        request: RequestId,
+        ids: Vec<JobId>,
+        pool: Arc<str>,
+        is_warm: bool,
     },
     /// The jobs, each once, are to be run again, those that have ended; answered by [`Fact::Retried`], in
     /// parts.
@@ -395,6 +403,14 @@ pub enum Fact {
         request: RequestId,
         held: Vec<(JobId, Option<Arc<str>>)>,
         others: Vec<(JobId, Option<State>)>,
+    },
+    /// Some of the jobs that a client wants in that pool, each once in all facts of the request. `jobs`:
+    /// those that are, with the pools that they were in; `others`: those that stay as they are, and why.
+    Assigned {
+        request: RequestId,
+        pool: Arc<str>,
+        jobs: Vec<(JobId, Arc<str>)>,
+        others: Vec<(JobId, NotAssigned)>,
     },
     /// Some of the jobs that a client wants to be run again, each once in all facts of the request. `jobs`:
     /// those that are, with their pools; `others`: those that stay as they are, and why.

@@ -57,7 +57,7 @@ pub use view::Reach;
 use waits::deadlines::Deadlines;
 use waits::dependents::Resolving;
 use waits::due::Due;
-use waits::hold::Holding;
+use waits::hold::{Holding, Wish};
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
@@ -93,7 +93,7 @@ pub struct Core {
     unsynced: IdSet<RequestId>,
     /// Jobs whose end the engine has been given and has not confirmed.
     ending: IdSet<JobId>,
-    /// Jobs that the engine is to hold, and has not answered.
+    /// Jobs that the engine is to hold, or to have in another pool, and has not answered.
     holding: IdMap<JobId, Holding>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, Queued>,
@@ -211,7 +211,10 @@ impl Core {
             // It has started since somebody looked.
             Event::Cancel { id, unstarted: true } if self.active.contains_key(&id) => {}
             Event::Cancel { id, unstarted: _ } => self.end(id, StopReason::Canceled),
-            Event::Hold { request, ids } => self.on_hold(request, ids),
+            Event::Hold { request, ids } => self.on_wish(request, ids, &Wish::Hold),
+            Event::Assign { request, ids, pool, is_warm } => {
+                self.on_wish(request, ids, &Wish::Assign { pool, is_warm });
+            }
             Event::Retry { request, ids } => self.on_retry(request, ids),
             Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
             Event::SetLimit { label, limit } => self.set_limit(&label, limit),
@@ -282,6 +285,9 @@ impl Core {
             Answer::ClockSet { next_us } => self.on_clock_set(next_us),
             Answer::Resolved { jobs, failed, more } => self.on_resolved(&jobs, &failed, more),
             Answer::Withheld { request, held, others } => self.on_withheld(request, held, others),
+            Answer::Assigned { request, pool, jobs, unfit, others } => {
+                self.on_assigned(request, &pool, jobs, &unfit, others);
+            }
             Answer::Retried { request, jobs, failed, others } => {
                 self.on_retried(request, jobs, &failed, others);
             }

@@ -129,6 +129,7 @@ impl Desk {
             Change::EndCallback { id, end, exit_code } => self.tell_callback(*id, *end, *exit_code),
             Change::Insert(_)
             | Change::Hold { .. }
+            | Change::Assign { .. }
             | Change::Retry { .. }
             | Change::Remove { .. }
             | Change::Release { .. }
@@ -232,6 +233,18 @@ impl Desk {
                 let (id, pool) = (Some(id.0), Some(pool.to_string()));
                 self.tell(Happening { id, pool, ..self.happening(HappeningKind::Held) });
             }
+        }
+    }
+
+    /// Jobs are in that pool, each from another one.
+    pub(super) fn hear_of_move(&mut self, pool: &str, jobs: &[(JobId, Arc<str>)]) {
+        if !self.requests.has_listeners() {
+            return;
+        }
+        for (id, from) in jobs.iter().filter(|(_, from)| **from != *pool) {
+            let reason = Some(format!("it was moved from the pool {from:?}"));
+            let (id, pool) = (Some(id.0), Some(pool.to_owned()));
+            self.tell(Happening { id, pool, reason, ..self.happening(HappeningKind::Requeued) });
         }
     }
 

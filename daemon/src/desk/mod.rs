@@ -309,6 +309,7 @@ impl Desk {
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
             Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
+            Request::Move(moved) => self.on_move(request, moved, core),
             Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
             Request::Remove(remove) => self.on_remove(request, job_ids(remove.ids)),
             Request::Release(release) => self.on_release(request, job_ids(release.ids)),
@@ -398,6 +399,10 @@ impl Desk {
                 self.hear_of_hold(&held);
                 self.on_withheld(request, &held, &others);
             }
+            Fact::Assigned { request, pool, jobs, others } => {
+                self.hear_of_move(&pool, &jobs);
+                self.on_assigned(request, &jobs, &others);
+            }
             Fact::Retried { request, jobs, others } => {
                 self.hear_of_retry(&jobs);
                 self.on_retried(request, &jobs, &others);
@@ -441,6 +446,7 @@ impl Desk {
             | Answer::Ended { .. }
             | Answer::Withheld { .. }
             | Answer::Retried { .. }
+            | Answer::Assigned { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }

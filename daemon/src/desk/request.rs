@@ -31,7 +31,7 @@ pub enum Open {
     Waiting(Box<Watcher>),
     /// A signal for a job that does not run here: the engine is asked what the job does instead.
     Signaling,
-    /// Jobs are being held, run again or removed.
+    /// Jobs are being held, moved, run again or removed.
     Altering(Box<Alteration>),
     /// Held jobs are on their way back into their lines.
     Releasing,

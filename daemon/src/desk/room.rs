@@ -68,6 +68,7 @@ impl Desk {
             | Request::Cancel(_)
             | Request::Signal(_)
             | Request::Hold(_)
+            | Request::Move(_)
             | Request::Retry(_)
             | Request::Remove(_)
             | Request::Release(_)

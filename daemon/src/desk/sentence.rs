@@ -7,7 +7,7 @@ use pool_proto::nouns::{Slot, SlotState};
 use pool_proto::text::{about, rfc3339_short};
 use pool_proto::{Record, State};
 
-use crate::engine::{LINE_HEAD, NotRemoved, NotRetried};
+use crate::engine::{LINE_HEAD, NotAssigned, NotRemoved, NotRetried};
 use crate::job::{IdMap, JobId};
 
 /// What jobs do that others wait for, in a few words.
@@ -55,6 +55,29 @@ pub fn not_held(id: JobId, state: Option<State>) -> String {
         ) => {
             let state = state.as_str().replace('_', " ");
             format!("job {id} has ended ({state}), so it cannot be held")
+        }
+    }
+}
+
+/// Why a job is not moved into another pool.
+pub fn not_assigned(id: JobId, why_not: NotAssigned) -> String {
+    match why_not {
+        NotAssigned::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotAssigned::Beyond(State::Running | State::Stopping) => {
+            format!("job {id} runs, so it stays in its pool: `poolctl cancel {id}` ends it")
+        }
+        NotAssigned::Beyond(state) => {
+            let state = state.as_str().replace('_', " ");
+            format!("job {id} has ended ({state}), so it stays in its pool")
+        }
+        NotAssigned::Volatile => {
+            format!("job {id} is a call that is kept in memory alone, so it stays in its pool")
+        }
+        NotAssigned::Command => {
+            format!("job {id} is a command, and this pool has a resident program, which takes calls")
+        }
+        NotAssigned::Call => {
+            format!("job {id} is a call, and this pool has no resident program to call")
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use pool_proto::methods::{Altered, Empty, MAX_RELEASED, Other, Signal};
+use pool_proto::methods::{Altered, Empty, MAX_RELEASED, Move, Other, Signal};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
 use super::sentence;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Reach};
-use crate::engine::{Change, NotRemoved, NotRetried, Question};
+use crate::engine::{Change, NotAssigned, NotRemoved, NotRetried, Question};
 use crate::job::{IdSet, JobId, RequestId};
 
 /// The greatest number of a signal on Linux: SIGRTMAX of signal(7).
@@ -78,6 +78,35 @@ impl Desk {
         let held = held.iter().map(|&(id, _)| id);
         let others = others.iter().map(|&(id, state)| (id, state, sentence::not_held(id, state)));
         self.go_on_altering(request, held, others);
+    }
+
+    pub(super) fn on_move(&mut self, request: RequestId, moved: Move, core: &Core) {
+        let Some((pool, is_warm)) = core.open_pool(&moved.pool) else {
+            return self.refuse(request, Refusal::NoSuchPool { pool: moved.pool });
+        };
+        let ids = moved.ids.into_iter().map(JobId).collect();
+        if let Some(ids) = self.begin_alteration(request, ids) {
+            self.command(core::Event::Assign { request, ids, pool, is_warm });
+        }
+    }
+
+    /// Some of the jobs are in that pool, or are not.
+    pub(super) fn on_assigned(
+        &mut self,
+        request: RequestId,
+        jobs: &[(JobId, Arc<str>)],
+        others: &[(JobId, NotAssigned)],
+    ) {
+        let others = others.iter().map(|&(id, why_not)| {
+            let state = match why_not {
+                NotAssigned::Beyond(state) => Some(state),
+                NotAssigned::Missing | NotAssigned::Volatile | NotAssigned::Command | NotAssigned::Call => {
+                    None
+                }
+            };
+            (id, state, sentence::not_assigned(id, why_not))
+        });
+        self.go_on_altering(request, jobs.iter().map(|&(id, _)| id), others);
     }
 
     pub(super) fn on_retry(&mut self, request: RequestId, ids: Vec<JobId>) {

@@ -74,6 +74,15 @@ pub enum Answer {
         held: Vec<(JobId, Option<Dequeued>)>,
         others: Vec<(JobId, Option<State>)>,
     },
+    /// `jobs`: those that are of that pool now. `unfit`: those that it cannot run, which are where they were.
+    /// `others`: those that could not be moved, and why.
+    Assigned {
+        request: RequestId,
+        pool: Arc<str>,
+        jobs: Vec<Assigned>,
+        unfit: Vec<(Assigned, NotAssigned)>,
+        others: Vec<(JobId, NotAssigned)>,
+    },
     /// `jobs`: those that have begun a new round. `failed`: of these, those that were to run after a job
     /// which has ended in another way, each with that one. `others`: those that are as they were, and why.
     Retried {
@@ -244,6 +253,31 @@ pub struct Released {
     pub position: Position,
     pub line: LineKey,
     pub until: Option<Until>,
+}
+
+/// A job that has come into another pool, or stays in its own. `from`: its old one. `holdup`: what keeps it
+/// from its line there, as it did before; none where it is not queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    pub position: Position,
+    pub labels: Labels,
+    pub from: Arc<str>,
+    pub holdup: Option<Holdup>,
+}
+
+/// Why a job stays in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAssigned {
+    /// There is no such job.
+    Missing,
+    /// It runs, or has ended.
+    Beyond(State),
+    /// It is kept in memory alone.
+    Volatile,
+    /// It is a command, and the pool runs calls.
+    Command,
+    /// It is a call, and the pool runs commands.
+    Call,
 }
 
 /// A job that has ended and begins a new round. `tie`: what it is still tied to.

@@ -21,6 +21,9 @@ pub enum Change {
     /// [`Until::Person`](crate::job::Until::Person) before all else. Answered by
     /// [`Answer::Withheld`](super::Answer::Withheld).
     Hold { request: RequestId, ids: Vec<JobId> },
+    /// These jobs, those of them that are in their lines or wait, are of that pool from now on; `is_warm`: it
+    /// runs calls and no commands. Answered by [`Answer::Assigned`](super::Answer::Assigned).
+    Assign { request: RequestId, ids: Vec<JobId>, pool: Arc<str>, is_warm: bool },
     /// Those of these jobs that have ended begin a new round: they are in their lines again, or wait for what
     /// they were to run after. Answered by [`Answer::Retried`](super::Answer::Retried).
     Retry { request: RequestId, ids: Vec<JobId>, times: Times },
@@ -199,6 +202,7 @@ impl Change {
         match self {
             Self::Insert(_)
             | Self::Hold { .. }
+            | Self::Assign { .. }
             | Self::Retry { .. }
             | Self::Remove { .. }
             | Self::Release { .. }
@@ -225,7 +229,11 @@ impl Change {
     pub fn enters_line(&self) -> bool {
         match self {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
-            Self::Retry { .. } | Self::Release { .. } | Self::Wake { .. } | Self::Resolve { .. } => true,
+            Self::Assign { .. }
+            | Self::Retry { .. }
+            | Self::Release { .. }
+            | Self::Wake { .. }
+            | Self::Resolve { .. } => true,
             Self::Insert(_)
             | Self::Hold { .. }
             | Self::Remove { .. }
@@ -256,6 +264,7 @@ impl Change {
                 size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
             }
             Self::Hold { .. }
+            | Self::Assign { .. }
             | Self::Retry { .. }
             | Self::Remove { .. }
             | Self::Release { .. }
@@ -277,6 +286,7 @@ impl Change {
         match self {
             Self::Insert(insertion) => insertion.jobs.len().max(1),
             Self::Hold { ids, .. }
+            | Self::Assign { ids, .. }
             | Self::Retry { ids, .. }
             | Self::Remove { ids, .. }
             | Self::Release { ids, .. } => ids.len().max(1),

@@ -13,10 +13,12 @@ use pool_proto::Refusal;
 use super::lines::{Lines, Next, Rooms};
 use super::reserved_ids::ReservedIds;
 use super::{
-    Answer, Change, Chore, Conditional, Credit, Fence, Insertion, Interrupted, Move, Offer, Order, Released,
-    Restored, Times,
+    Answer, Assigned, Change, Chore, Conditional, Credit, Fence, Insertion, Interrupted, Move, NotAssigned,
+    Offer, Order, Released, Restored, Times,
 };
-use crate::job::{CallbackId, IdMap, IdSet, JobId, LineKey, Place, Position, Ready, RequestId, Tries, Work};
+use crate::job::{
+    CallbackId, Holdup, IdMap, IdSet, JobId, LineKey, Place, Position, Ready, RequestId, Tries, Work,
+};
 
 /// What an engine says to the rest of the daemon.
 #[derive(Debug, PartialEq)]
@@ -46,7 +48,8 @@ pub struct Front {
     out: IdMap<JobId, (LineKey, Position)>,
     /// Jobs whose end has been given to the backing, which has not answered.
     leaving: IdSet<JobId>,
-    /// Jobs that the backing is to hold, and has not answered, and how often each.
+    /// Jobs that the backing is to hold, or to have in another pool, and has not answered, and how often
+    /// each.
     withheld: IdMap<JobId, u32>,
     next_job: u64,
     next_callback: u64,
@@ -142,6 +145,7 @@ impl Front {
             // Their jobs are in their lines when the backing has said so.
             Change::Insert(_)
             | Change::Hold { .. }
+            | Change::Assign { .. }
             | Change::Retry { .. }
             | Change::Remove { .. }
             | Change::Release { .. }
@@ -204,6 +208,32 @@ impl Front {
         }
     }
 
+    /// The pools in whose lines they are now.
+    fn note_assigned(
+        &mut self,
+        pool: &Arc<str>,
+        jobs: &[Assigned],
+        unfit: &[(Assigned, NotAssigned)],
+        others: &[(JobId, NotAssigned)],
+    ) -> Vec<Arc<str>> {
+        let mut pools = BTreeSet::new();
+        let jobs = jobs.iter().map(|job| (job, pool));
+        for (Assigned { position, labels, holdup, .. }, pool) in
+            jobs.chain(unfit.iter().map(|(job, _)| (job, &job.from)))
+        {
+            self.out.remove(&position.id);
+            // Its insertion may have been told since it was named.
+            self.leave_line(position.id);
+            self.note_withheld(position.id);
+            if *holdup == Some(Holdup::None) {
+                self.lines(pool).released(labels, *position);
+                pools.insert(pool.clone());
+            }
+        }
+        others.iter().for_each(|&(id, _)| self.note_withheld(id));
+        pools.into_iter().collect()
+    }
+
     fn note_withheld(&mut self, id: JobId) {
         if let Some(times) = self.withheld.get_mut(&id) {
             *times -= 1;
@@ -213,15 +243,14 @@ impl Front {
         }
     }
 
-    /// Whether a job comes into no line: its end, or its hold, is on its way.
+    /// Whether a job comes into no line: its end is on its way, or it is to be held or moved.
     fn is_going(&self, ready: &Ready) -> bool {
         self.leaving.contains(&ready.id) || self.is_withheld(ready)
     }
 
-    /// Whether the durable backing may be about to hold it. What is volatile may have been named before it was
-    /// there.
+    /// A volatile job may have been named before it was here: it stays.
     fn is_withheld(&self, ready: &Ready) -> bool {
-        self.withheld.contains_key(&ready.id) && !ready.work.volatile
+        !ready.work.volatile && self.withheld.contains_key(&ready.id)
     }
 
     /// A job is out no more. The pool in which others may be offered for it.
@@ -276,7 +305,8 @@ impl Front {
         let pool = ready.work.pool.clone();
         if self.is_withheld(&ready) {
             // Where the backing does not hold it, it is read once more.
-            return self.lines(&pool).released(&ready.work.labels, ready.position());
+            self.lines(&pool).released(&ready.work.labels, ready.position());
+            return self.pump(&pool);
         }
         self.lines(&pool).back(ready);
         self.pump(&pool);
@@ -313,7 +343,12 @@ impl Front {
             }
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
             Answer::Retried { jobs, .. } => self.note_released(jobs.iter().map(|retried| &retried.released)),
+            Answer::Assigned { pool, jobs, unfit, others, .. } => {
+                self.note_assigned(pool, jobs, unfit, others)
+            }
             Answer::Withheld { held, others, .. } => {
+                // An insertion may have been told since its job was named.
+                held.iter().for_each(|&(id, _)| self.leave_line(id));
                 let stirred: BTreeSet<Arc<str>> =
                     held.iter().filter_map(|&(id, _)| self.take_back(id)).collect();
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));

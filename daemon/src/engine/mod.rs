@@ -45,8 +45,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{
-    Answer, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotRemoved, NotRetried, Released,
-    Restored, Retried, Tied, Turns,
+    Answer, Assigned, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotAssigned, NotRemoved,
+    NotRetried, Released, Restored, Retried, Tied, Turns,
 };
 pub use boot::Boot;
 pub use change::{
@@ -290,7 +290,7 @@ impl<B: Backing> Engine<B> {
         {
             self.upkeep.ended(outcome.held_bytes());
         }
-        if let Change::Hold { ids, .. } = &change {
+        if let Change::Hold { ids, .. } | Change::Assign { ids, .. } = &change {
             let durable = ids.iter().copied().filter(|&id| !self.volatile.has(id));
             self.front.withhold(durable);
         }

@@ -180,6 +180,11 @@ pub fn remove(request: u64, ids: &[u64]) -> Order {
     Order::Change(Change::Remove { request: RequestId(request), ids })
 }
 
+pub fn assign(request: u64, ids: &[u64], pool: &str, is_warm: bool) -> Order {
+    let ids = ids.iter().copied().map(JobId).collect();
+    Order::Change(Change::Assign { request: RequestId(request), ids, pool: pool.into(), is_warm })
+}
+
 pub fn retry(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
     let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };

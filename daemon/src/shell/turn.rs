@@ -205,6 +205,7 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Ended { .. }
             | Answer::Withheld { .. }
             | Answer::Retried { .. }
+            | Answer::Assigned { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
             | Answer::Woken { .. }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, Hold, List, Output, Release, Remove, RemovePool, Reply, Request,
+    AddPool, Cancel, Events, Get, Hold, List, Move, Output, Release, Remove, RemovePool, Reply, Request,
     RestartPool, Retry, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany,
     Submitted, Wait,
 };
@@ -201,6 +201,11 @@ impl World {
     /// Somebody has jobs that have ended removed.
     pub fn remove(&mut self, ids: &[u64]) -> RequestId {
         self.ask(Request::Remove(Remove { ids: ids.to_vec() }))
+    }
+
+    /// Somebody wants jobs in another pool.
+    pub fn move_to(&mut self, ids: &[u64], pool: &str) -> RequestId {
+        self.ask(Request::Move(Move { ids: ids.to_vec(), pool: pool.to_owned() }))
     }
 
     /// Somebody has jobs that have ended run again.
@@ -511,7 +516,8 @@ impl World {
                 "the end of job {id} is told as it is not kept: {state:?}"
             );
         }
-        let round = round.unwrap_or_else(|| self.reruns_of(id));
+        // An end in few words does not say of which round it is.
+        let Some(round) = round.or_else(|| (self.reruns_of(id) == 0).then_some(0)) else { return };
         let before = self.clients.ended.insert(id, (round, state));
         let is_same = |before: (u32, State)| before.0 != round || before.1 == state;
         assert!(before.is_none_or(is_same), "job {id} ends twice: {before:?}, {state:?}");

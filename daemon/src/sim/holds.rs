@@ -233,3 +233,23 @@ fn a_job_that_is_named_before_it_is_there_is_not_held_and_runs() {
     end(&mut world, EXITED);
     world.assert_idle();
 }
+
+#[test]
+fn a_job_that_is_named_before_its_insertion_is_told_is_held_all_the_same() {
+    let mut world = World::up(1);
+    world.submit(vec![work(); 12]);
+    let request = world.hold(&[12]);
+    world.store_step();
+    while world.answer_step() {}
+    world.settle();
+    assert_eq!(held(&world, request), [12]);
+    for id in 1..12 {
+        assert_eq!(world.running_jobs(), [id]);
+        end(&mut world, EXITED);
+    }
+    assert_eq!((world.running(), world.state(12)), (vec![], State::Held));
+    world.release(&[12]);
+    world.settle();
+    end(&mut world, EXITED);
+    world.assert_idle();
+}

@@ -68,6 +68,10 @@ pub enum Step {
     Remove {
         ids: Vec<u64>,
     },
+    Move {
+        ids: Vec<u64>,
+        pool: &'static str,
+    },
     Retry {
         ids: Vec<u64>,
     },
@@ -396,6 +400,7 @@ fn client_step() -> impl Strategy<Value = Step> {
     let some_ids = || prop::collection::vec(1..30u64, 1..4);
     let watch = prop_oneof![Just(Watch::Nothing), Just(Watch::Progress), Just(Watch::Output)];
     let without = prop_oneof![3 => Just(None), 1 => Just(Some("other")), 1 => Just(Some("warm"))];
+    let movable = prop_oneof![3 => Just("default"), 3 => Just("other"), 1 => Just("warm"), 1 => Just(ADDED)];
     let overlap = prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow)];
     let missed = prop_oneof![Just(Missed::RunOnce), Just(Missed::Skip), Just(Missed::RunAll)];
     let pausable = prop_oneof![3 => Just("default"), 1 => Just("other"), 2 => Just("warm"), 1 => Just(ADDED)];
@@ -411,6 +416,7 @@ fn client_step() -> impl Strategy<Value = Step> {
         2 => (1..30u64).prop_map(|id| Step::Reattach { id }),
         3 => some_ids().prop_map(|ids| Step::Hold { ids }),
         4 => some_ids().prop_map(|ids| Step::Retry { ids }),
+        3 => (some_ids(), movable).prop_map(|(ids, pool)| Step::Move { ids, pool }),
         1 => some_ids().prop_map(|ids| Step::Remove { ids }),
         2 => (0..9usize).prop_map(|which| Step::Release { which }),
         1 => some_ids().prop_map(|ids| Step::ReleaseAny { ids }),
@@ -508,6 +514,7 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Hold { ids } => _ = world.hold(&ids),
         Step::Remove { ids } => _ = world.remove(&ids),
+        Step::Move { ids, pool } => _ = world.move_to(&ids, pool),
         Step::Retry { ids } => _ = world.retry(&ids),
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {

@@ -23,7 +23,7 @@ use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Found, Rights};
 use crate::engine::memory::{Delivery, Memory};
-use crate::engine::{Answer, Boot, Change, Chore, Engine, HistoryLimits, Order, Said};
+use crate::engine::{Answer, Assigned, Boot, Change, Chore, Engine, HistoryLimits, NotAssigned, Order, Said};
 use crate::job::{CallbackId, Claim, JobId, Labels, Place, ProcessId, StopReason, Until};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
@@ -609,7 +609,7 @@ impl World {
     pub(super) fn is_leaving(&self, id: JobId) -> bool {
         let leaves = |order: &Order| match order {
             Order::Change(Change::Move(moved)) => moved.id == id && !matches!(moved.to, Place::Queued { .. }),
-            Order::Change(Change::Hold { ids, .. }) => ids.contains(&id),
+            Order::Change(Change::Hold { ids, .. } | Change::Assign { ids, .. }) => ids.contains(&id),
             _ => false,
         };
         self.delayed().orders.iter().any(leaves)
@@ -623,6 +623,12 @@ impl World {
             }
             // It was named before it was there, and is put back with this.
             Answer::Withheld { others, .. } => others.iter().any(|&(other, _)| other == id),
+            Answer::Assigned { jobs, unfit, others, .. } => {
+                let stays = |job: &(Assigned, NotAssigned)| job.0.position.id == id;
+                jobs.iter().any(|job| job.position.id == id)
+                    || unfit.iter().any(stays)
+                    || others.iter().any(|&(other, _)| other == id)
+            }
             Answer::Retried { jobs, .. } => jobs.iter().any(|job| job.released.position.id == id),
             Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
             Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),

@@ -43,7 +43,9 @@ pub use schedule::{
     AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
 };
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Remove, Retry, Signal};
+pub use signal::{
+    Altered, Cancel, Canceled, Hold, MAX_RELEASED, Move, Other, Release, Remove, Retry, Signal,
+};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
@@ -78,6 +80,7 @@ table::methods! {
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
     Hold(Hold)                  -> Altered, long;
+    Move(Move)                  -> Altered, long;
     Retry(Retry)                -> Altered, long;
     Remove(Remove)              -> Altered, long;
     Release(Release)            -> Empty;

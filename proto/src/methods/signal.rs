@@ -1,5 +1,5 @@
-//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Retry`,
-//! `Remove`, `Release`.
+//! Changing what becomes of jobs: `Cancel`, `Signal`, `Hold`, `Move`,
+//! `Retry`, `Remove`, `Release`.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,8 @@ pub struct Signal {
     pub signal: i32,
 }
 
-/// Jobs that one `Hold`, `Retry`, `Remove` or `Release` names at most: all of them are one transaction, for
-/// which others wait.
+/// Jobs that one `Hold`, `Move`, `Retry`, `Remove` or `Release` names at most: all of them are one
+/// transaction, for which others wait.
 pub const MAX_RELEASED: usize = 16_384;
 
 /// Parameters of `Hold`.
@@ -45,6 +45,15 @@ pub const MAX_RELEASED: usize = 16_384;
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Hold {
     pub ids: Vec<u64>,
+}
+
+/// Parameters of `Move`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Move {
+    pub ids: Vec<u64>,
+    pub pool: String,
 }
 
 /// Parameters of `Retry`.
@@ -63,7 +72,7 @@ pub struct Remove {
     pub ids: Vec<u64>,
 }
 
-/// Reply of what changes some jobs and leaves the others: `Hold`, `Retry`, `Remove`.
+/// Reply of what changes some jobs and leaves the others: `Hold`, `Move`, `Retry`, `Remove`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Altered {

@@ -94,6 +94,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Cancel(cancel) => of(cancel),
         Request::Signal(signal) => of(signal),
         Request::Hold(hold) => of(hold),
+        Request::Move(moved) => of(moved),
         Request::Retry(retry) => of(retry),
         Request::Remove(remove) => of(remove),
         Request::Release(release) => of(release),

@@ -7,6 +7,7 @@ use pool_proto::nouns::{CallProgress, MemoryLimiter, OnCrash};
 
 use super::outcome;
 use crate::core::event::{Effect, Fact, SlotId};
+use crate::core::waits::hold::Wish;
 use crate::core::{Core, LaneId, Now, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
@@ -26,8 +27,8 @@ pub struct Active {
     pub handed: bool,
     /// Behind another one, which its slot has.
     pub ahead: Option<Ahead>,
-    /// Who wants the job held, if its worker has not begun with what it has ahead.
-    pub held_by: Vec<RequestId>,
+    /// What clients want of the job, if its worker has not begun with what it has ahead.
+    pub wishes: Vec<(RequestId, Wish)>,
     /// It was to have begun before: it ends where it comes back without having begun.
     pub is_late: bool,
     /// The attempt's command has been executed, and the engine has been told.
@@ -104,8 +105,8 @@ impl Core {
     pub(in crate::core) fn on_turn_at_worker(&mut self, id: JobId) {
         if let Some(active) = self.active.get_mut(&id) {
             (active.ahead, active.since) = (None, self.now);
-            let held_by = std::mem::take(&mut active.held_by);
-            held_by.into_iter().for_each(|request| self.begun(id, request));
+            let wishes = std::mem::take(&mut active.wishes);
+            wishes.into_iter().for_each(|(request, wish)| self.begun(id, request, &wish));
         }
     }
 
@@ -132,8 +133,8 @@ impl Core {
             Some(reason) => self.end_unstarted(id, &active, reason),
             None => self.requeue_untried(id, &active, None),
         }
-        for request in active.held_by {
-            self.hold_idle(request, vec![id]);
+        for (request, wish) in active.wishes {
+            self.alter_idle(request, vec![id], &wish);
         }
     }
 
@@ -376,7 +377,7 @@ impl Active {
             work,
             handed: false,
             ahead: None,
-            held_by: Vec::new(),
+            wishes: Vec::new(),
             is_late: false,
             started: false,
             tell_start_at: None,

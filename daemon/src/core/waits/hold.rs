@@ -1,6 +1,6 @@
-//! Holding jobs of which no attempt runs, since a client wants that. The engine holds them; here is what they
-//! are taken out of first, so that none of them starts: what the engine has offered, and what slots have that
-//! have not begun.
+//! Holding jobs of which no attempt runs, or moving them into another pool, since a client wants that. The
+//! engine does it; here is what they are taken out of first, so that none of them starts: what the engine has
+//! offered, and what slots have that have not begun.
 //!
 //! A client may name a job that it has not been told of yet: the engine may answer that there is none, and
 //! have offered it by then. So what is taken out is kept until the engine has answered.
@@ -15,10 +15,21 @@ use pool_proto::State;
 use crate::core::Core;
 use crate::core::event::{Effect, Fact};
 use crate::core::jobs::attempt::Phase;
-use crate::engine::{Change, Dequeued};
+use crate::engine::{Assigned, Change, Dequeued, NotAssigned};
 use crate::job::{Holdup, JobId, Ready, RequestId};
 
-/// A job that the engine is to hold, and has not answered.
+/// What a client wants of jobs of which no attempt runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    Hold,
+    /// They are to be of that pool.
+    Assign {
+        pool: Arc<str>,
+        is_warm: bool,
+    },
+}
+
+/// A job that the engine is to hold, or to have in another pool, and has not answered.
 #[derive(Debug, Default)]
 pub struct Holding {
     /// How often it is to.
@@ -29,7 +40,7 @@ pub struct Holding {
 
 impl Core {
     /// `ids`: each once.
-    pub(in crate::core) fn on_hold(&mut self, request: RequestId, ids: Vec<JobId>) {
+    pub(in crate::core) fn on_wish(&mut self, request: RequestId, ids: Vec<JobId>, wish: &Wish) {
         let (mut idle, mut running) = (Vec::new(), Vec::new());
         for id in ids {
             let Some(active) = self.active.get_mut(&id) else {
@@ -42,7 +53,7 @@ impl Core {
             } else if let Some(ahead) = &mut active.ahead {
                 let is_called_back = std::mem::replace(&mut ahead.is_called_back, true);
                 let (slot, claim) = (active.slot, active.claim(id));
-                active.held_by.push(request);
+                active.wishes.push((request, wish.clone()));
                 // One that is being ended comes back without this.
                 if !is_called_back && matches!(active.phase, Phase::Running { .. }) {
                     self.effects.push(Effect::TakeBack { slot, claim });
@@ -51,14 +62,14 @@ impl Core {
                 running.push(id);
             }
         }
-        self.hold_idle(request, idle);
+        self.alter_idle(request, idle, wish);
         for id in running {
-            self.begun(id, request);
+            self.begun(id, request, wish);
         }
     }
 
-    /// No worker has these jobs: the engine holds those that it can.
-    pub(in crate::core) fn hold_idle(&mut self, request: RequestId, ids: Vec<JobId>) {
+    /// No worker has these jobs: the engine does that with those that it can.
+    pub(in crate::core) fn alter_idle(&mut self, request: RequestId, ids: Vec<JobId>, wish: &Wish) {
         if ids.is_empty() {
             return;
         }
@@ -66,13 +77,23 @@ impl Core {
             self.holding.entry(id).or_default().times += 1;
             self.set_aside(id);
         }
-        self.change(Change::Hold { request, ids });
+        self.change(match wish.clone() {
+            Wish::Hold => Change::Hold { request, ids },
+            Wish::Assign { pool, is_warm } => Change::Assign { request, ids, pool, is_warm },
+        });
     }
 
     /// The attempt has begun after all.
-    pub(in crate::core) fn begun(&mut self, id: JobId, request: RequestId) {
-        let others = vec![(id, Some(State::Running))];
-        self.tell(Fact::Withheld { request, held: Vec::new(), others });
+    pub(in crate::core) fn begun(&mut self, id: JobId, request: RequestId, wish: &Wish) {
+        self.tell(match wish {
+            Wish::Hold => {
+                Fact::Withheld { request, held: Vec::new(), others: vec![(id, Some(State::Running))] }
+            }
+            Wish::Assign { pool, .. } => {
+                let others = vec![(id, NotAssigned::Beyond(State::Running))];
+                Fact::Assigned { request, pool: pool.clone(), jobs: Vec::new(), others }
+            }
+        });
     }
 
     /// The start of the attempt is being written down, and its worker has not been given it.
@@ -85,7 +106,8 @@ impl Core {
     /// A job that is here without a slot counts as queued until the engine has answered.
     fn set_aside(&mut self, id: JobId) {
         if let Some(ready) = self.unattended.get_mut(&id).and_then(|unattended| unattended.ready.take()) {
-            return self.enqueue(id, &ready.work.pool, Holdup::None);
+            self.enqueue(id, &ready.work.pool, Holdup::None);
+            return self.keep_aside(ready);
         }
         // What is volatile is not held, and stays.
         let is_durable = |offer: &crate::engine::Offer| !offer.ready.work.volatile;
@@ -146,5 +168,39 @@ impl Core {
             told.push((id, line.map(|line| line.pool)));
         }
         self.tell(Fact::Withheld { request, held: told, others });
+    }
+
+    pub(in crate::core) fn on_assigned(
+        &mut self,
+        request: RequestId,
+        pool: &Arc<str>,
+        jobs: Vec<Assigned>,
+        unfit: &[(Assigned, NotAssigned)],
+        mut others: Vec<(JobId, NotAssigned)>,
+    ) {
+        for &(id, why_not) in &others {
+            let ready = self.answered_hold(id).filter(|_| why_not == NotAssigned::Missing);
+            // As for one that was to be held.
+            self.effects.extend(ready.map(Effect::GiveBack));
+        }
+        // They are where they were, from where the engine offers them.
+        for (Assigned { position, .. }, why_not) in unfit {
+            self.answered_hold(position.id);
+            others.push((position.id, *why_not));
+        }
+        let mut told = Vec::with_capacity(jobs.len());
+        for Assigned { position, from, holdup, .. } in jobs {
+            let id = position.id;
+            self.answered_hold(id);
+            if let Some(holdup) = holdup {
+                self.dequeue(id, &from, holdup);
+                self.enqueue(id, pool, holdup);
+                if holdup == Holdup::None {
+                    self.came_back(pool);
+                }
+            }
+            told.push((id, from));
+        }
+        self.tell(Fact::Assigned { request, pool: pool.clone(), jobs: told, others });
     }
 }

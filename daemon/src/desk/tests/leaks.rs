@@ -261,6 +261,7 @@ impl Outside {
             11 => request("Signal", json!({"id": id, "signal": 15})),
             12 if id.is_multiple_of(2) => request("Hold", json!({"ids": [id]})),
             12 if id.is_multiple_of(3) => request("Remove", json!({"ids": [id]})),
+            12 if id.is_multiple_of(5) => request("Move", json!({"ids": [id], "pool": "default"})),
             12 => request("Release", json!({"ids": [id]})),
             13 => Request::Pools,
             14 => Request::Status,

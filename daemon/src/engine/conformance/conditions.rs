@@ -8,7 +8,7 @@ use pool_proto::nouns::{IfExists, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Change, Conditional, Order, Page};
+use crate::engine::{Answer, Change, Conditional, NotAssigned, Order, Page};
 use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Retries, Unique, Until, Work};
 
 fn with(conditions: Conditions) -> Arc<Work> {
@@ -240,6 +240,46 @@ pub fn what_waits_is_held_and_waits_for_the_rest_when_it_is_released(trial: &mut
     assert_eq!(resolve(trial, 9), (vec![], vec![], false), "the held one waits on");
     let Answer::Released { jobs, .. } = trial.answer(release(5, &[4])) else { panic!("it is released") };
     assert_eq!((jobs[0].until, trial.line()), (None, vec![2, 4]));
+}
+
+pub fn what_waits_may_come_into_another_pool(trial: &mut Trial) {
+    let scheduled =
+        with(Conditions { start: Some(NotBefore::Delay(Duration::ZERO)), ..Conditions::default() });
+    let held = with(Conditions { hold: true, ..Conditions::default() });
+    trial.insert(
+        1,
+        vec![work(&["a"], &[]), work(&["a"], &[]), scheduled, held, work(&["a"], &[]), call(false)],
+    );
+    trial.quietly(vec![start_of(5)]);
+    let assigned = |trial: &mut Trial, ids: &[u64], pool: &str, is_warm| {
+        let Answer::Assigned { request: RequestId(4), pool: of, jobs, unfit, mut others } =
+            trial.answer(assign(4, ids, pool, is_warm))
+        else {
+            panic!("it is answered")
+        };
+        assert_eq!(*of, *pool);
+        let jobs = jobs.iter().map(|job| (job.position.id.0, job.from.to_string(), job.holdup));
+        others.extend(unfit.into_iter().map(|(job, why_not)| (job.position.id, why_not)));
+        let others = others.into_iter().map(|(id, why_not)| (id.0, why_not));
+        (jobs.collect::<Vec<_>>(), others.collect::<Vec<_>>())
+    };
+    let from = |id, holdup| (id, "default".to_owned(), holdup);
+    let wanted = vec![from(2, Some(Holdup::None)), from(3, Some(Holdup::Time)), from(4, None)];
+    let others =
+        vec![(5, NotAssigned::Beyond(State::Running)), (9, NotAssigned::Missing), (6, NotAssigned::Call)];
+    assert_eq!(assigned(trial, &[2, 3, 4, 5, 6, 9], "other", false), (wanted, others));
+    assert_eq!(assigned(trial, &[1], "warm", true).1, [(1, NotAssigned::Command)]);
+    assert_eq!([1, 2, 3, 4].map(|id| trial.record(id).pool), ["default", "other", "other", "other"]);
+
+    let mut counts = queued("default", &[(Holdup::None, 2)]);
+    counts.extend(queued("other", &[(Holdup::None, 1), (Holdup::Time, 1)]));
+    assert_eq!((trial.restart().queued, trial.line()), (counts, vec![1, 6]));
+    let Answer::Woken { jobs, .. } = trial.answer(wake(NOW_US, 9)) else { panic!("it is due") };
+    assert_eq!((jobs[0].id, &*jobs[0].work.pool), (JobId(3), "other"));
+    let Answer::Released { jobs, .. } = trial.answer(release(5, &[4])) else { panic!("it is released") };
+    assert_eq!(&*jobs[0].line.pool, "other");
+    assert_eq!(assigned(trial, &[2], "default", false).0, [(2, "other".to_owned(), Some(Holdup::None))]);
+    assert_eq!(trial.line(), [1, 2, 6]);
 }
 
 pub fn a_job_is_due_by_the_clock_on_the_wall(trial: &mut Trial) {

@@ -192,6 +192,7 @@ macro_rules! stories {
                 who_is_to_run_after_a_job_is_told_and_no_more,
                 a_turn_may_come_while_a_job_waits_for_something_else,
                 what_waits_is_held_and_waits_for_the_rest_when_it_is_released,
+                what_waits_may_come_into_another_pool,
                 a_job_is_due_by_the_clock_on_the_wall,
                 what_waits_for_a_time_of_the_walls_clock_follows_that,
             }

@@ -24,7 +24,7 @@ pub use callbacks::Delivery;
 use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
-use super::{Answer, Backing, Boot, Change, Chore, NotRetried, Order, Question, Times, Told};
+use super::{Answer, Backing, Boot, Change, Chore, NotAssigned, NotRetried, Order, Question, Times, Told};
 use crate::job::{
     After, CallbackId, JobId, KeptSchedule, Key, LineKey, Pause, Place, Position, RequestId, Start, Tries,
     Unique, Unit, Unmet, Work,
@@ -166,6 +166,9 @@ impl Memory {
             }
             Order::Change(Change::Move(ref moved)) => self.has(moved.id),
             Order::Change(Change::Hold { request, ids }) => return self.take_hold(request, ids),
+            Order::Change(Change::Assign { request, ids, pool, is_warm }) => {
+                return self.take_assign(request, ids, pool, is_warm);
+            }
             Order::Change(Change::Retry { request, ids, times }) => {
                 return self.take_retry(request, ids, times);
             }
@@ -217,6 +220,29 @@ impl Memory {
             self.answer(Answer::Withheld { request, held: Vec::new(), others: states });
         }
         (!others.is_empty()).then_some(Order::Change(Change::Hold { request, ids: others }))
+    }
+
+    /// No volatile job is moved.
+    fn take_assign(
+        &mut self,
+        request: RequestId,
+        ids: Vec<JobId>,
+        pool: Arc<str>,
+        is_warm: bool,
+    ) -> Option<Order> {
+        let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
+        if !ours.is_empty() {
+            let others = ours.into_iter().map(|id| (id, NotAssigned::Volatile)).collect();
+            self.answer(Answer::Assigned {
+                request,
+                pool: pool.clone(),
+                jobs: Vec::new(),
+                unfit: Vec::new(),
+                others,
+            });
+        }
+        let order = || Order::Change(Change::Assign { request, ids: others.clone(), pool, is_warm });
+        (!others.is_empty()).then(order)
     }
 
     /// No volatile job is run again.
@@ -294,6 +320,7 @@ impl Memory {
             Change::Insert(insertion) => self.insert(insertion),
             Change::Move(moved) => self.place(*moved),
             Change::Hold { request, ids } => self.hold(request, ids),
+            Change::Assign { request, ids, pool, is_warm } => self.assign(request, ids, pool, is_warm),
             Change::Retry { request, ids, times } => self.retry(request, ids, &times),
             Change::Remove { request, ids } => self.remove_named(request, ids),
             Change::Release { request, ids } => self.release(request, ids),

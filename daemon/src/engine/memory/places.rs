@@ -1,12 +1,13 @@
 //! Where jobs are: moves, and the triggers that end waits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use pool_proto::{Refusal, State};
 
 use super::{Memory, Row};
-use crate::engine::{Answer, Dequeued, Detail, Fence, Move, Released};
-use crate::job::{After, IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until};
+use crate::engine::{Answer, Assigned, Dequeued, Detail, Fence, Move, NotAssigned, Released};
+use crate::job::{After, IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until, Work};
 
 impl Memory {
     pub(super) fn place(&mut self, moved: Move) {
@@ -222,6 +223,36 @@ impl Memory {
             }
         }
         self.answer(Answer::Withheld { request, held, others });
+    }
+
+    /// Those that are in their lines or wait, and can run there.
+    pub(super) fn assign(&mut self, request: RequestId, ids: Vec<JobId>, pool: Arc<str>, is_warm: bool) {
+        let (mut jobs, mut unfit, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ids {
+            let Some(row) = self.jobs.get(&id) else {
+                others.push((id, NotAssigned::Missing));
+                continue;
+            };
+            if !matches!(row.place, Place::Queued { .. } | Place::Waiting(_)) {
+                others.push((id, NotAssigned::Beyond(row.place.state())));
+                continue;
+            }
+            let (from, holdup) = (row.work.pool.clone(), row.place.holdup());
+            let labels = row.work.labels.clone();
+            let assigned = Assigned { position: row.position(id), labels, from, holdup };
+            match row.work.call().is_some() {
+                true if !is_warm => unfit.push((assigned, NotAssigned::Call)),
+                false if is_warm => unfit.push((assigned, NotAssigned::Command)),
+                true | false => {
+                    self.leave_place(id);
+                    let Some(row) = self.jobs.get_mut(&id) else { continue };
+                    row.work = Arc::new(Work { pool: pool.clone(), ..Work::clone(&row.work) });
+                    self.take_place(id);
+                    jobs.push(assigned);
+                }
+            }
+        }
+        self.answer(Answer::Assigned { request, pool, jobs, unfit, others });
     }
 
     pub(super) fn state(&self, id: JobId) -> Option<State> {

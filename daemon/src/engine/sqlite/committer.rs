@@ -31,7 +31,7 @@ use super::backlog::Backlog;
 use super::database::{BatchError, Database};
 use super::hold::Hold;
 use super::{CloseError, fault};
-use crate::engine::{Answer, Change, Chore, Order, Question, Told};
+use crate::engine::{Answer, Change, Chore, NotAssigned, Order, Question, Told};
 use crate::job::{RequestId, Term};
 
 /// Orders in one batch, each job counted, so that the first one of it does not wait for long.
@@ -599,6 +599,13 @@ impl Committer {
                 Change::Hold { request, ids } => {
                     let others = ids.into_iter().map(|id| (id, None)).collect();
                     ("hold", Some(Answer::Withheld { request, held: Vec::new(), others }))
+                }
+                Change::Assign { request, ids, pool, .. } => {
+                    let others = ids.into_iter().map(|id| (id, NotAssigned::Missing)).collect();
+                    (
+                        "assign",
+                        Some(Answer::Assigned { request, pool, jobs: Vec::new(), unfit: Vec::new(), others }),
+                    )
                 }
                 Change::Retry { request, .. } => ("retry", Some(refused(request, reason))),
                 Change::Remove { request, .. } => ("remove", Some(refused(request, reason))),

@@ -126,6 +126,11 @@ impl Database {
                     let (held, others) = waits::hold(connection, ids)?;
                     Ok(Some(Answer::Withheld { request: *request, held, others }))
                 }
+                Change::Assign { request, ids, pool, is_warm } => {
+                    let places::Moved { jobs, unfit, others } =
+                        places::assign(connection, ids, pool, *is_warm)?;
+                    Ok(Some(Answer::Assigned { request: *request, pool: pool.clone(), jobs, unfit, others }))
+                }
                 Change::Retry { request, ids, times } => {
                     let retry::Round { jobs, failed, others } =
                         retry::retry(connection, history, ids, times)?;

@@ -4,6 +4,7 @@
 //! has ended stays as it is.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use pool_proto::State;
@@ -11,10 +12,10 @@ use pool_proto::nouns::MemoryLimiter;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::{Columns, columns, signed};
-use super::waits;
+use super::{records, waits};
 use crate::engine::retention::{Group, Standing};
-use crate::engine::{Dequeued, Fence, Move};
-use crate::job::{Holdup, JobId, Outcome, Place, Process, Start, StopReason, Tries, Unit};
+use crate::engine::{Assigned, Dequeued, Fence, Move, NotAssigned};
+use crate::job::{Holdup, JobId, Labels, Outcome, Place, Position, Process, Start, StopReason, Tries, Unit};
 
 /// What a job has left behind, of use to whoever ends it.
 #[derive(Debug, Default)]
@@ -127,6 +128,52 @@ pub fn holdup(state: State, waits: bool) -> Option<Holdup> {
             _,
         ) => None,
     }
+}
+
+/// See [`Answer::Assigned`](crate::engine::Answer::Assigned).
+#[derive(Debug, Default)]
+pub struct Moved {
+    pub jobs: Vec<Assigned>,
+    pub unfit: Vec<(Assigned, NotAssigned)>,
+    pub others: Vec<(JobId, NotAssigned)>,
+}
+
+columns! {
+    PoolColumn { state, pool, labels, rank, waits, is_call = "method IS NOT NULL" }
+    TO_ASSIGN: "FROM jobs WHERE id = ?1";
+}
+
+/// Has idle jobs in another pool. What they wait for stays.
+pub fn assign(connection: &Connection, ids: &[JobId], pool: &str, is_warm: bool) -> Result<Moved> {
+    let mut select = connection.prepare_cached(PoolColumn::TO_ASSIGN)?;
+    let mut update = connection.prepare_cached("UPDATE jobs SET pool = ?2 WHERE id = ?1")?;
+    let mut moved = Moved::default();
+    for &id in ids {
+        let found = select.query_row([id], |row| {
+            let columns = Columns::of(row);
+            let state = columns.parse(PoolColumn::state, State::parse)?;
+            let holdup = holdup(state, columns.get(PoolColumn::waits)?);
+            let priority = Reverse(records::priority(columns.get(PoolColumn::rank)?)?);
+            let from = columns.parse(PoolColumn::pool, |name| Some(Arc::from(name)))?;
+            let is_call: bool = columns.get(PoolColumn::is_call)?;
+            let labels = columns.parse(PoolColumn::labels, |labels| Some(Labels::parse(labels)))?;
+            let position = Position { priority, id };
+            Ok((state, is_call, Assigned { position, labels, from, holdup }))
+        });
+        match found.optional()? {
+            None => moved.others.push((id, NotAssigned::Missing)),
+            Some((state, _, Assigned { holdup: None, .. })) if state != State::Held => {
+                moved.others.push((id, NotAssigned::Beyond(state)));
+            }
+            Some((_, true, assigned)) if !is_warm => moved.unfit.push((assigned, NotAssigned::Call)),
+            Some((_, false, assigned)) if is_warm => moved.unfit.push((assigned, NotAssigned::Command)),
+            Some((_, _, assigned)) => {
+                update.execute((id, pool))?;
+                moved.jobs.push(assigned);
+            }
+        }
+    }
+    Ok(moved)
 }
 
 fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> {
