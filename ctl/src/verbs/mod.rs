@@ -12,6 +12,7 @@ mod limit;
 mod logs;
 mod ls;
 mod map;
+mod pause;
 mod ping;
 mod pool;
 mod prune;
@@ -163,6 +164,8 @@ verbs! {
     Prune("prune", prune::PruneOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
+    Pause("pause", pause::PauseOptions);
+    Resume("resume", pause::ResumeOptions);
     Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);
     Limit("limit", limit::LimitOptions);

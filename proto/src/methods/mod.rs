@@ -43,7 +43,9 @@ pub use schedule::{
     AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
 };
 pub use service::{SERVICE, ServiceReply};
-pub use signal::{Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Remove, Retry, Signal};
+pub use signal::{
+    Altered, Cancel, Canceled, Hold, MAX_RELEASED, Other, Release, Remove, Retry, SetFrozen, Signal,
+};
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
@@ -77,6 +79,7 @@ table::methods! {
     Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
+    SetFrozen(SetFrozen)        -> Empty;
     Hold(Hold)                  -> Altered, long;
     Retry(Retry)                -> Altered, long;
     Remove(Remove)              -> Altered, long;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool_proto::nouns::{CallProgress, MemoryLimiter, OnCrash};
 
+use super::freeze::Frozen;
 use super::outcome;
 use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::{Core, LaneId, Now, Timer};
@@ -39,6 +40,8 @@ pub struct Active {
     /// What a call has told last.
     pub progress: Option<CallProgress>,
     pub phase: Phase,
+    /// It stands still.
+    pub frozen: Option<Frozen>,
     /// When the daemon began to end it.
     pub stopped_at: Option<Duration>,
 }
@@ -107,6 +110,7 @@ impl Core {
             let held_by = std::mem::take(&mut active.held_by);
             held_by.into_iter().for_each(|request| self.begun(id, request));
         }
+        self.freeze_with_pool(id);
     }
 
     /// The worker has not begun with what it had ahead.
@@ -178,6 +182,7 @@ impl Core {
         if let Some(slots) = self.slots_mut(slot.lane).filter(|_| !ahead) {
             slots.list_if_quick(slot.index);
         }
+        self.freeze_with_pool(id);
     }
 
     pub(in crate::core) fn on_started(
@@ -198,7 +203,9 @@ impl Core {
         let start = Start { memory_limiter, ..active.start(Some(process)) };
         let started = active.move_to(id, Place::Running(start));
         let attempt = active.tries.attempts;
-        if stopping.is_none() {
+        if let Some(frozen) = &mut active.frozen {
+            frozen.left = active.work.timeout;
+        } else if stopping.is_none() {
             let deadline = active.work.timeout.map(|timeout| now + timeout);
             active.phase = Phase::Running { deadline };
             self.timers.clear(old_phase.deadline(), Timer::Attempt(claim.unit));
@@ -383,6 +390,7 @@ impl Active {
             since,
             progress: None,
             phase: Phase::Running { deadline: None },
+            frozen: None,
             stopped_at: None,
         }
     }
@@ -428,6 +436,11 @@ impl Active {
     /// Whether a report speaks of this attempt.
     pub fn is(&self, slot: SlotId, claim: Claim) -> bool {
         self.slot == slot && self.tries.attempts == claim.attempt
+    }
+
+    /// Whether its worker has a process for it, as far as is known here. A call has none of its own.
+    pub fn is_at_work(&self) -> bool {
+        self.handed && self.ahead.is_none() && self.work.call().is_none()
     }
 
     pub fn stop_reason(&self) -> Option<StopReason> {
