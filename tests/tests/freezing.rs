@@ -145,8 +145,8 @@ fn what_is_paused_dies_with_its_poold_and_the_next_attempt_goes_on() {
             daemon.restart();
             wait_until("nothing of it is left", || !pids.iter().any(|&pid| alive(pid)));
             goes_on(&daemon, name);
-            let record = daemon.record(id);
-            assert_eq!((record.state, record.frozen_since), (State::Running, None));
+            let record = daemon.wait_record(id, "it runs", |record| record.state == State::Running);
+            assert_eq!(record.frozen_since, None);
             daemon.ok(&["cancel", &id.to_string()]);
         }
     }
