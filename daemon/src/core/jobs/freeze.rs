@@ -1,8 +1,8 @@
-//! Attempts that stand still, since a client has paused them or their pool: all that belongs to such an attempt
-//! is frozen by its worker. Its timeout stands still with it; the deadline of its job does not.
+//! Attempts that stand still, since a client has paused them or their pool: all that belongs to such an
+//! attempt is frozen by its worker. Its timeout stands still with it; the deadline of its job does not.
 //!
-//! That an attempt is frozen is kept nowhere: with its worker, or with poold, the attempt dies, and the next one
-//! is another.
+//! That an attempt is frozen is kept nowhere: with its worker, or with poold, the attempt dies, and the next
+//! one is another.
 //!
 //! ```text
 //!   running ──▶ frozen ──▶ running
@@ -30,8 +30,8 @@ pub struct Frozen {
 }
 
 impl Core {
-    /// Freezes an attempt that a worker has begun with, or is about to. Of an attempt that is frozen with its
-    /// pool it is noted that it stays so until it is thawed by itself.
+    /// Freezes an attempt that a worker has begun with, or is about to. An attempt that is frozen with its
+    /// pool stays so from now on until it is thawed by itself, unless it is meant with its pool once more.
     pub(in crate::core) fn freeze(&mut self, id: JobId, with_pool: bool) {
         let now = self.now;
         let Some(active) = self.active.get_mut(&id) else { return };
@@ -65,7 +65,8 @@ impl Core {
         self.effects.push(Effect::Thaw { slot, claim });
     }
 
-    /// What runs in a paused pool, and what a worker begins with there yet, is frozen until the pool is resumed.
+    /// What runs in a paused pool, and what a worker begins with there yet, is frozen until the pool is
+    /// resumed.
     pub(in crate::core) fn freeze_pool(&mut self, name: &Arc<str>) {
         let Some(pool) = self.pools.id_of(name).and_then(|id| self.pools.get_mut(id)) else { return };
         if pool.pause.is_none() {
