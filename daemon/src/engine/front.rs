@@ -223,9 +223,9 @@ impl Front {
         for (Assigned { position, labels, holdup, .. }, pool) in
             jobs.chain(unfit.iter().map(|(job, _)| (job, &job.from)))
         {
-            self.out.remove(&position.id);
+            pools.extend(self.take_back(position.id));
             // Its insertion may have been told since it was named.
-            self.leave_line(position.id);
+            pools.extend(self.leave_line(position.id));
             self.note_withheld(position.id);
             if *holdup == Some(Holdup::None) {
                 self.lines(pool).released(labels, *position);
@@ -350,9 +350,8 @@ impl Front {
             }
             Answer::Withheld { held, others, .. } => {
                 // An insertion may have been told since its job was named.
-                held.iter().for_each(|&(id, _)| self.leave_line(id));
-                let stirred: BTreeSet<Arc<str>> =
-                    held.iter().filter_map(|&(id, _)| self.take_back(id)).collect();
+                let leave = |&(id, _): &(JobId, _)| [self.leave_line(id), self.take_back(id)];
+                let stirred: BTreeSet<Arc<str>> = held.iter().flat_map(leave).flatten().collect();
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
                 all.for_each(|&id| self.note_withheld(id));
                 stirred.into_iter().collect()
