@@ -183,23 +183,25 @@ impl Front {
             Place::Running(_) | Place::Stopping(_) => None,
             Place::Ended(_) => {
                 self.leaving.insert(id);
-                if moved.fence == Fence::Idle {
-                    self.leave_line(id);
-                }
-                self.return_room(id)
+                let left = if moved.fence == Fence::Idle { self.leave_line(id) } else { None };
+                left.or_else(|| self.return_room(id))
             }
         }
     }
 
-    fn leave_line(&mut self, id: JobId) {
-        self.lines.values_mut().for_each(|lines| lines.remove(id));
+    /// The pool in which others may be offered for it.
+    fn leave_line(&mut self, id: JobId) -> Option<Arc<str>> {
+        let mut lines = self.lines.iter_mut();
+        lines.find_map(|(pool, lines)| lines.remove(id).then(|| pool.clone()))
     }
 
     /// These jobs, which the durable backing may have, leave their lines, and come into none before the
     /// backing has answered [`Change::Hold`].
     pub fn withhold(&mut self, ids: impl Iterator<Item = JobId>) {
         for id in ids {
-            self.leave_line(id);
+            if let Some(pool) = self.leave_line(id) {
+                self.pump(&pool);
+            }
             *self.withheld.entry(id).or_default() += 1;
         }
     }
