@@ -97,6 +97,24 @@ pub enum Refusal {
     #[error("there is no schedule {schedule:?}: `poolctl schedule ls` lists all schedules")]
     NoSuchSchedule { schedule: String },
 
+    /// A label cannot have that name, or that limit.
+    #[serde(rename = "io.poold.InvalidLimit")]
+    #[error("{reason}")]
+    InvalidLimit { reason: String },
+
+    /// A limit that is not there was to be removed.
+    #[serde(rename = "io.poold.NoSuchLimit")]
+    #[error("no limit of the label {label:?} was set: `poolctl limit ls` lists all limits")]
+    NoSuchLimit { label: String },
+
+    /// The limit is defined in the configuration file, and nobody has set another one.
+    #[serde(rename = "io.poold.LimitConfigured")]
+    #[error(
+        "the limit of the label {label:?} is defined in the configuration file of poold: change the file, then \
+         send SIGHUP to poold, or set another limit with `poolctl limit set`"
+    )]
+    LimitConfigured { label: String },
+
     /// No job of that id exists.
     #[serde(rename = "io.poold.NoSuchJob")]
     #[error("{}", absent(*id, *pruned))]

@@ -18,7 +18,7 @@ fn an_unknown_option_is_never_a_program() {
         );
     };
 
-    refused(&["submit", "--label", "gpu", "--", "true"], "there is no option --label");
+    refused(&["submit", "--colour", "red", "--", "true"], "there is no option --colour");
     refused(&["submit", "--wiat", "true"], "there is no option --wiat: did you mean --wait?");
     refused(&["run", "--timout=3", "true"], "there is no option --timout: did you mean --timeout?");
     refused(&["run", "-x", "true"], "there is no option -x");

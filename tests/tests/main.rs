@@ -22,6 +22,7 @@ mod idle;
 mod ids;
 mod interrupts;
 mod keys;
+mod labels;
 mod limits;
 mod listing;
 mod map;

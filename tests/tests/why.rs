@@ -52,7 +52,7 @@ fn a_queued_job_has_its_place_behind_those_that_run() {
     let wanted = json!({
         "schema": 1, "id": queued[0], "state": "queued", "kind": "line", "pool": "default", "position": 3,
         "reason": format!("job {} is 3rd in line; {slots}", queued[0]), "busy": busy, "due_at": null,
-        "waits_for": null,
+        "waits_for": null, "label": null, "limit": null,
     });
     assert_eq!(document, wanted);
 }

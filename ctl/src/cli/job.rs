@@ -13,8 +13,8 @@ use super::after::Dependencies;
 use super::choices::{CrashChoice, EnvMode, ExistsChoice};
 use super::times::At;
 use super::values::{
-    os_text, os_text_by, parse_codes, parse_cpus, parse_key, parse_name, parse_part, parse_shell_command,
-    parse_timeout,
+    os_text, os_text_by, parse_codes, parse_cpus, parse_key, parse_label, parse_name, parse_part,
+    parse_shell_command, parse_timeout,
 };
 
 /// The options that `submit` and `map` share.
@@ -147,6 +147,15 @@ pub struct CommonOptions {
     /// Of the jobs that wait in a pool, the highest priority runs first [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub priority: Option<i32>,
+
+    /// A label of the job; may be repeated. `poolctl limit` says how many jobs with a label run at a time
+    #[arg(short, long = "label", value_name = "LABEL", value_parser = parse_label)]
+    pub labels: Vec<String>,
+
+    /// A label of which one job at a time runs; may be repeated. The same as --label with a limit of 1, which
+    /// is set if the label has no limit
+    #[arg(long, value_name = "LABEL", value_parser = parse_label)]
+    pub exclusive: Vec<String>,
 
     /// How many times a failed job is retried [default: as the pool has it, else 0]
     #[arg(long, value_name = "N")]

@@ -15,6 +15,9 @@ use pool_proto::{OsText, State};
 /// The longest key, in bytes, as io.poold.varlink has it.
 const MAX_KEY: usize = 512;
 
+/// The longest label, as io.poold.varlink has it.
+const MAX_LABEL: usize = 128;
+
 /// The longest name of a map, in bytes: its jobs' keys hold the name and some more.
 const MAX_MAP_NAME: usize = 400;
 
@@ -137,6 +140,19 @@ pub fn parse_key(text: OsString) -> Result<OsText, String> {
 /// When the text is empty.
 pub fn parse_name(text: OsString) -> Result<OsText, String> {
     if text.is_empty() { Err("write a name, or leave the option out".to_owned()) } else { Ok(text.into()) }
+}
+
+/// Reads a label.
+///
+/// # Errors
+/// When a label cannot be named so.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    let is_good = (1..=MAX_LABEL).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c));
+    if is_good {
+        return Ok(text.to_owned());
+    }
+    Err(format!("write 1 to {MAX_LABEL} letters, digits, '-', '_', '.', ':', '/', '@' and '+'"))
 }
 
 /// Reads the name of a map.

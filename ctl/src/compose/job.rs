@@ -39,6 +39,7 @@ fn set_limits(options: &LimitOptions) -> Option<Limits> {
 /// The members that a command and a call have in common.
 pub fn common_of(options: &CommonOptions) -> Job {
     let some = |commands: &[OsText]| (!commands.is_empty()).then(|| commands.to_vec());
+    let some_labels = |labels: &[String]| (!labels.is_empty()).then(|| labels.to_vec());
     Job {
         name: options.name.clone(),
         timeout_s: options.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -47,6 +48,8 @@ pub fn common_of(options: &CommonOptions) -> Job {
         start_within_s: options.start_within.map(|within| within.as_secs_f64()),
         on_crash: Some(options.on_crash.into()),
         priority: options.priority,
+        labels: some_labels(&options.labels),
+        exclusive: some_labels(&options.exclusive),
         retries: options.retries,
         backoff_s: options.backoff.map(|backoff| backoff.as_secs_f64()),
         jitter: options.jitter,

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod event;
+pub mod limit;
 pub mod outcome;
 pub mod pool;
 pub mod record;

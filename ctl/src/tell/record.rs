@@ -39,6 +39,7 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     line("name", record.name.as_ref().map(OsText::to_string));
     line("key", record.key.as_ref().map(OsText::to_string));
     line("unique", record.unique.as_ref().map(OsText::to_string));
+    line("labels", record.labels.as_ref().map(|labels| labels.join(", ")));
     line("state", Some(record.state.as_str().to_owned()));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());

@@ -141,7 +141,8 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
     let rows = jobs.iter().map(|job| {
         let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
         let named = job.name.as_ref().map_or_else(|| work_line(job), OsText::to_string);
-        let command = printable(&named, LONGEST);
+        let labels = job.labels.as_ref().map(|labels| format!("  [{}]", labels.join(", ")));
+        let command = printable(&named, LONGEST) + &labels.unwrap_or_default();
         let state = job.state.as_str().to_owned();
         [job.id.to_string(), state, outcome_of(job), job.pool.clone(), duration, command]
     });

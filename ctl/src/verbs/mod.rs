@@ -8,6 +8,7 @@ mod deps;
 mod doctor;
 mod events;
 mod hold;
+mod limit;
 mod logs;
 mod ls;
 mod map;
@@ -166,6 +167,7 @@ verbs! {
     Release("release", release::ReleaseOptions);
     Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);
+    Limit("limit", limit::LimitOptions);
     Backup("backup", backup::BackupOptions);
     Doctor("doctor", doctor::DoctorOptions);
     Ping("ping", ping::PingOptions);
@@ -192,6 +194,7 @@ mod tests {
             "--trust-uid=7 map -k -- echo {} ::: a b",
             "call square f --json",
             "pool add warm --workers 2 -- cat",
+            "limit set gpu 2",
             "ls --all",
             "wait 1 2-4",
             "shutdown --now",

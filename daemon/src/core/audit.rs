@@ -1,5 +1,6 @@
 //! What tests may see of the core besides its [view](super::view), to hold it to its invariants.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::event::{PoolId, SlotId};
@@ -69,6 +70,11 @@ impl Core {
         self.unserved.get(pool).map_or(0, Queued::all)
     }
 
+    /// The jobs that run, by label.
+    pub fn audit_labels(&self) -> BTreeMap<Arc<str>, BTreeSet<JobId>> {
+        self.limits.by_label()
+    }
+
     /// Whether it still starts jobs.
     pub fn starts_jobs(&self) -> bool {
         self.mode < Mode::Stopping
@@ -82,6 +88,7 @@ impl Core {
             ("submissions that are not synced", !self.unsynced.is_empty()),
             ("ends that are not kept", !self.ending.is_empty()),
             ("holds that are not kept", !self.holding.is_empty()),
+            ("labels of running jobs", !self.limits.are_idle()),
             ("ties", !self.ties.is_empty()),
             ("unattended jobs", !self.unattended.is_empty()),
             ("offers", self.pools.iter().any(|(_, pool)| !pool.offers.is_empty())),

@@ -97,6 +97,11 @@ pub enum Event {
         pool: Arc<str>,
         pause: Option<Pause>,
     },
+    /// So many jobs of that label run at a time from now on; without a limit, as the configuration says.
+    SetLimit {
+        label: Arc<str>,
+        limit: Option<u32>,
+    },
     /// Each program of a warm pool is to be replaced by a new one; answered by [`Fact::Restarted`].
     Restart {
         request: RequestId,
@@ -116,7 +121,8 @@ pub enum Event {
 
     // ---- the engine has something to say ----
     Answer(Answer),
-    /// Jobs that may be started, against the credit that was given.
+    /// Jobs that may be started, against the credit that was given. Without any where the core has asked and
+    /// there are none.
     Offered {
         pool: Arc<str>,
         offers: Vec<Offer>,
@@ -249,6 +255,17 @@ pub enum Effect {
         pool: Arc<str>,
         credit: Credit,
         ahead_of: Option<Position>,
+    },
+    /// So many more jobs of that label may start, in all pools; without a number any. Each pool may be
+    /// offered that many besides what it has been offered before.
+    SetRoom {
+        label: Arc<str>,
+        room: Option<u32>,
+    },
+    /// Offer what may be offered to this pool now. Answered by [`Event::Offered`], with nothing where that is
+    /// nothing.
+    AskOffers {
+        pool: Arc<str>,
     },
     /// An offer that is not taken.
     GiveBack(Ready),

@@ -45,6 +45,8 @@ pub use event::{Denial, Effect, Event, Fact, LaneId, Now, PoolId, SeatOf, SlotId
 use jobs::attempt::Active;
 use jobs::submission::PendingInsertion;
 use pools::lane::CallbackLane;
+pub use pools::limits::LimitView;
+use pools::limits::Limits;
 use pools::pool::JobPools;
 use pools::slots::Slots;
 pub use pools::stall::Stall;
@@ -80,6 +82,9 @@ pub struct Core {
     stirred: BTreeSet<PoolId>,
     /// Pools that get a job offered at once which goes before all that they have: they wait for it.
     awaiting: BTreeSet<PoolId>,
+    /// Pools for which the engine may have a better job than they have, since a label has room again: they
+    /// wait for its answer.
+    asking: BTreeSet<PoolId>,
     lane: CallbackLane,
     active: IdMap<JobId, Active>,
     /// Submissions that the engine has not answered yet.
@@ -94,6 +99,7 @@ pub struct Core {
     unserved: BTreeMap<Arc<str>, Queued>,
     /// Pauses of pools that are not configured.
     pauses: BTreeMap<Arc<str>, Pause>,
+    limits: Limits,
     programs: Programs,
     ties: Ties,
     unattended: IdMap<JobId, Unattended>,
@@ -122,6 +128,7 @@ impl Core {
             pools: JobPools::default(),
             stirred: BTreeSet::new(),
             awaiting: BTreeSet::new(),
+            asking: BTreeSet::new(),
             active: IdMap::default(),
             submissions: IdMap::default(),
             unsynced: IdSet::default(),
@@ -129,6 +136,7 @@ impl Core {
             holding: IdMap::default(),
             unserved: BTreeMap::new(),
             pauses: restored.pauses.into_iter().map(|(name, pause)| (Arc::from(name), pause)).collect(),
+            limits: Limits::restored(restored.limits),
             programs: Programs::default(),
             ties: Ties::default(),
             unattended: IdMap::default(),
@@ -144,6 +152,7 @@ impl Core {
             effects: Vec::new(),
         };
 
+        core.restore_limits();
         // First of all, so that nothing is started whose deadline is over.
         let next = [(Term::End, restored.next_deadline_us), (Term::Start, restored.next_start_by_us)];
         for (term, next_us) in next {
@@ -208,6 +217,7 @@ impl Core {
             }
             Event::Retry { request, ids } => self.on_retry(request, ids),
             Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
+            Event::SetLimit { label, limit } => self.set_limit(&label, limit),
             Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
@@ -347,6 +357,7 @@ impl Core {
             self.stirred.insert(id);
         }
 
+        self.configure_limits(settings.limits.clone());
         self.lane.configure(settings.callbacks);
         self.resize(LaneId::Callbacks, settings.callbacks.workers);
         self.settings = settings;
@@ -354,7 +365,8 @@ impl Core {
 
     /// Starts whatever can be started, and asks for more where that may be needed soon.
     fn dispatch(&mut self) {
-        let awaiting = std::mem::take(&mut self.awaiting);
+        let mut awaiting = std::mem::take(&mut self.awaiting);
+        awaiting.append(&mut self.ask_offers());
         while let Some(id) = self.stirred.pop_first() {
             if awaiting.contains(&id) {
                 continue; // The offer stirs it again.

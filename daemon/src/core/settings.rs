@@ -1,5 +1,6 @@
 //! What the core needs to know of the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub crash_limit: u32,
     /// From SIGTERM to SIGKILL at most, when the daemon ends.
     pub stop_grace: Duration,
+    /// So many jobs of a label run at a time.
+    pub limits: BTreeMap<Arc<str>, u32>,
     /// Jobs that may be queued in one pool.
     pub max_queued: u64,
     /// A slot whose attempts are shorter gets its next one ahead. Zero: none does.

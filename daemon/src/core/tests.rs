@@ -25,6 +25,7 @@ fn core() -> Core {
         callbacks,
         crash_limit: 1,
         stop_grace: Duration::from_secs(1),
+        limits: BTreeMap::new(),
         max_queued: 10,
         quick: Duration::ZERO,
     };

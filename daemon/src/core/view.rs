@@ -8,6 +8,7 @@ use pool_proto::text::rfc3339;
 
 #[cfg(test)]
 use super::event::LaneId;
+use super::pools::limits::LimitView;
 use super::pools::pool::JobPool;
 use super::pools::slots::Occupancy;
 use super::{Core, Mode, Now};
@@ -69,6 +70,25 @@ impl Core {
     /// Why the attempt of a job is being ended, where it is.
     pub fn stop_of(&self, id: JobId) -> Option<StopReason> {
         self.active.get(&id)?.stop_reason()
+    }
+
+    /// All limits of labels.
+    pub fn limits(&self) -> Vec<LimitView> {
+        self.limits.views()
+    }
+
+    pub fn count_limits(&self) -> usize {
+        self.limits.count_limits()
+    }
+
+    /// The limit of a label, if it has one.
+    pub fn limit_of(&self, label: &str) -> Option<LimitView> {
+        self.limits.view(label)
+    }
+
+    /// The first of these labels whose limit is reached.
+    pub fn full_limit(&self, labels: &[String]) -> Option<LimitView> {
+        self.limits.full(labels)
     }
 
     /// How long something waits yet that is due at that time, in microseconds since 1970.

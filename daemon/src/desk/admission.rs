@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use pool_proto::nouns::limits::{cpus_as_text, cpus_from_text};
-use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, Limit, Limits, MAX_KEY, On, OnCrash};
+use pool_proto::nouns::{
+    DEFAULT_POOL, Dependency, Job, JobDurability, Limit, Limits, MAX_KEY, MAX_LABELS, On, OnCrash,
+};
 use pool_proto::text::parse_rfc3339;
 use pool_proto::{Json, OsText, Refusal};
 
 use crate::job::{
-    After, Call, Conditions, Environment, JobId, JobKind, Key, NewCallback, NotBefore, Retries, Tie, Unique,
-    Work, micros,
+    After, Call, Conditions, Environment, JobId, JobKind, Key, Labels, NewCallback, NotBefore, Retries, Tie,
+    Unique, Work, micros,
 };
-use crate::start::config::{Config, permille, retry_on};
+use crate::start::config::{Config, label_fault, permille, retry_on};
 
 /// Environments remembered, so that jobs of the same shell share one; larger ones are not.
 const REMEMBERED: usize = 16;
@@ -306,6 +308,8 @@ impl Admission {
                           leave the unique name or the tie out";
             return Err(Fault("unique", reason.to_owned()));
         }
+        let exclusive = labels("exclusive", job.exclusive.as_deref(), &Labels::NONE)?;
+        let labels = labels("labels", job.labels.as_deref(), &exclusive)?;
         let conditions = conditions(&job)?;
         let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
@@ -343,6 +347,8 @@ impl Admission {
             tie,
             on_crash,
             priority,
+            labels,
+            exclusive,
             retries,
             key,
             unique,
@@ -468,6 +474,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         tie: job.tie.or_else(|| defaults.tie.clone()),
         on_crash: job.on_crash.or(defaults.on_crash),
         priority: job.priority.or(defaults.priority),
+        labels: job.labels.or_else(|| defaults.labels.clone()),
+        exclusive: job.exclusive.or_else(|| defaults.exclusive.clone()),
         retries: job.retries.or(defaults.retries),
         backoff_s: job.backoff_s.or(defaults.backoff_s),
         jitter: job.jitter.or(defaults.jitter),
@@ -598,6 +606,21 @@ fn unique(job: &Job) -> Result<Option<Unique>, Fault> {
         }
         (None, None) => Ok(None),
     }
+}
+
+/// Labels, with those that it has besides.
+fn labels(field: &'static str, named: Option<&[String]>, besides: &Labels) -> Result<Labels, Fault> {
+    let named = named.unwrap_or_default();
+    if let Some(why) = named.iter().find_map(|label| label_fault(label)) {
+        return Err(Fault(field, why));
+    }
+    let named = named.iter().map(|label| Arc::from(label.as_str()));
+    let labels: Labels = named.chain(besides.iter().cloned()).collect();
+    let count = labels.iter().count();
+    if count > MAX_LABELS {
+        return Err(Fault(field, format!("a job has {MAX_LABELS} labels at most, these are {count}")));
+    }
+    Ok(labels)
 }
 
 /// What the job waits for before it begins.

@@ -140,7 +140,8 @@ impl Desk {
             | Change::SetPool { .. }
             | Change::SetPause { .. }
             | Change::SetWorkers { .. }
-            | Change::SetSchedules { .. } => {}
+            | Change::SetSchedules { .. }
+            | Change::SetLimit { .. } => {}
         }
     }
 

@@ -19,6 +19,7 @@ mod admission;
 mod backup;
 mod condition;
 mod event;
+mod limits;
 mod listen;
 mod listing;
 mod obstacle;
@@ -200,6 +201,8 @@ impl Desk {
             core::Effect::Insert { .. }
             | core::Effect::AskOverdue { .. }
             | core::Effect::Want { .. }
+            | core::Effect::SetRoom { .. }
+            | core::Effect::AskOffers { .. }
             | core::Effect::GiveBack(_)
             | core::Effect::SpawnWorker { .. }
             | core::Effect::RetireWorker { .. }
@@ -321,6 +324,8 @@ impl Desk {
             Request::SetSchedulesPaused(asked) => self.on_set_schedules_paused(connection, request, asked),
             Request::RunSchedule(run) => self.on_run_schedule(request, run, core),
             Request::RemoveSchedules(remove) => self.on_remove_schedules(request, remove),
+            Request::LabelLimits => self.on_limits(request, core),
+            Request::SetLabelLimit(asked) => self.on_set_limit(request, asked, core),
             Request::Status => self.on_status(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
             Request::Dependents(asked) => self.on_dependents(request, JobId(asked.id)),
@@ -425,11 +430,11 @@ impl Desk {
             Answer::Dependents { request, dependents, more } => {
                 self.on_listed_dependents(request, dependents, more);
             }
-            Answer::Line { request, pool, head } => self.on_inquired_line(request, &pool, head, core),
             Answer::Removed { request, jobs, callbacks: _, others } => {
                 self.on_removed(request, &jobs, &others);
             }
             Answer::Kept { request } => self.on_kept(request, core),
+            Answer::Line { request, line, head } => self.on_inquired_line(request, line, head, core),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
             Answer::Refused { request, refusal } => self.on_refused(request, refusal),
@@ -485,6 +490,7 @@ impl Desk {
             | Open::ChangingSchedules(_)
             | Open::SettingWorkers(_)
             | Open::Firing(_)
+            | Open::SettingLimit(_)
             | Open::RestartingPool(_)
             | Open::BackingUp
             | Open::EndingBackup
@@ -498,19 +504,24 @@ impl Desk {
             Some(Open::Pausing(_)) => self.on_paused(request, core),
             Some(Open::ChangingSchedules(_)) => self.on_schedules_kept(request),
             Some(Open::SettingWorkers(_)) => self.on_workers_kept(request),
+            Some(Open::SettingLimit(_)) => self.on_limit_set(request),
             _ => self.on_pool_set(request),
         }
     }
 
     fn on_refused(&mut self, request: RequestId, refusal: Refusal) {
-        let pools = match self.requests.get(request) {
-            Some(Open::Pausing(change)) => change.pools.clone(),
-            Some(_) => Vec::new(),
+        let (pools, limit) = match self.requests.get(request) {
+            Some(Open::Pausing(change)) => (change.pools.clone(), None),
+            Some(Open::SettingLimit(change)) => (Vec::new(), Some(change.limit_before())),
+            Some(_) => (Vec::new(), None),
             // The request is over already: nobody waits for this.
             None => return,
         };
         self.refuse(request, refusal);
         self.enforce_pauses(&pools);
+        if let Some((label, before)) = limit {
+            self.undo_limit(label, before);
+        }
     }
 
     /// Everything is over. What is on its way into the engine may still be kept: its clients learn that their

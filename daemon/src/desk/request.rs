@@ -7,6 +7,7 @@ use pool_proto::Request;
 use pool_proto::nouns::Brief;
 
 use super::event::ConnectionId;
+use super::limits::LimitChange;
 use super::listen::Listener;
 use super::listing::{Listing, Sought};
 use super::pauses::PauseChange;
@@ -56,6 +57,8 @@ pub enum Open {
     ChangingSchedules(ScheduleChange),
     /// A request of the desk's own: a time of a schedule has come.
     Firing(FiringUnderWay),
+    /// The limit of a label is on its way into the engine.
+    SettingLimit(LimitChange),
     /// It is told when the programs of that pool are new ones.
     RestartingPool(Arc<str>),
     BackingUp,
@@ -82,6 +85,7 @@ impl Open {
             Self::Pausing(change) if !change.is_kept => change.is_forsaken = true,
             Self::ChangingSchedules(change) => change.is_forsaken = true,
             Self::SettingWorkers(change) => change.is_forsaken = true,
+            Self::SettingLimit(change) => change.is_forsaken = true,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling
@@ -112,6 +116,7 @@ impl Open {
             Self::Pausing(change) => change.is_forsaken,
             Self::ChangingSchedules(change) => change.is_forsaken,
             Self::SettingWorkers(change) => change.is_forsaken,
+            Self::SettingLimit(change) => change.is_forsaken,
             Self::Measuring(_)
             | Self::Waiting(_)
             | Self::Signaling

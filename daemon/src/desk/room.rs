@@ -82,6 +82,8 @@ impl Desk {
             | Request::Schedules(_)
             | Request::SetSchedulesPaused(_)
             | Request::RemoveSchedules(_)
+            | Request::LabelLimits
+            | Request::SetLabelLimit(_)
             | Request::Absent(_)
             | Request::Why(_)
             | Request::Dependents(_)

@@ -192,6 +192,12 @@ pub fn slots(pool: &str, slots: &[Slot]) -> String {
     format!("pool {pool}: {busy}{}", unwell.unwrap_or_default())
 }
 
+/// How many jobs of a label run, and which.
+pub fn limit(label: &str, limit: u32, running: &[u64]) -> String {
+    let verb = if running.len() == 1 { "runs" } else { "run" };
+    format!("limit {label}: {} of {limit} {verb} ({})", running.len(), listed(running))
+}
+
 fn unwell_as(slot: &Slot) -> String {
     slot.state.as_str().replace('_', " ") + &because(slot.reason.as_deref())
 }

@@ -9,6 +9,7 @@ use pool_proto::{Refusal, nouns};
 
 use super::admission::Common;
 use super::event::ConnectionId;
+use super::limits::check_exclusive;
 use super::request::Open;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
@@ -114,7 +115,8 @@ impl Desk {
         };
 
         let token = job.stdin.clone();
-        let work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
+        let mut work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
+        check_exclusive(std::slice::from_mut(&mut work), core)?;
         // Last: what is refused before leaves the input with its connection.
         let spooled = match token {
             Some(token) => Some(self.claim_spooled(connection, &token).ok_or_else(|| {
@@ -160,6 +162,7 @@ impl Desk {
             jobs.push(self.admission.admit_one_of(job, index, &mut common, &self.config, pool_named)?);
         }
 
+        check_exclusive(&mut jobs, core)?;
         if let Some(index) = jobs.iter().position(|work| work.volatile != jobs[0].volatile) {
             return Err(invalid(
                 index,

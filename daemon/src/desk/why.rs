@@ -22,7 +22,7 @@ use super::sentence::{self, Doings, InLine, NAMED};
 use super::signal::each_once;
 use crate::core::Core;
 use crate::engine::{LINE_HEAD, Question};
-use crate::job::{IdMap, IdSet, JobId, Position, RequestId};
+use crate::job::{IdMap, IdSet, JobId, Labels, LineKey, Position, RequestId};
 
 /// So many of the jobs that the slots of a pool have are told.
 const MAX_BUSY: usize = 100;
@@ -39,9 +39,9 @@ pub struct Inquiry {
     /// Those of the jobs that are in their lines by their records.
     in_line: IdSet<JobId>,
     /// The beginnings of lines that have been read.
-    lines: BTreeMap<Arc<str>, Vec<Position>>,
+    lines: BTreeMap<LineKey, Vec<Position>>,
     unread_records: Vec<JobId>,
-    unread_lines: BTreeSet<Arc<str>>,
+    unread_lines: BTreeSet<LineKey>,
     /// Records that the engine has been asked for and has not answered.
     awaited: usize,
     /// Jobs that had left their line before that was read, and whose records are therefore read once more.
@@ -67,8 +67,8 @@ impl Inquiry {
             self.awaited = ids.len();
             return Some(Question::Records { request, ids });
         }
-        let pool = self.unread_lines.pop_first()?;
-        Some(Question::Line { request, pool })
+        let line = self.unread_lines.pop_first()?;
+        Some(Question::Line { request, line })
     }
 
     fn take_in(&mut self, read: Read) {
@@ -84,15 +84,15 @@ impl Inquiry {
         self.in_line.remove(&id);
         if is_in_line {
             self.in_line.insert(id);
-            self.unread_lines.insert(Arc::from(record.pool.as_str()));
+            self.unread_lines.insert(line_of(&record));
         }
         self.records.insert(id, record);
     }
 
     /// A line has been read. Jobs that were in it by their records, and are not, are looked at once more.
-    fn take_in_line(&mut self, pool: &Arc<str>, head: Vec<Position>) {
-        self.lines.insert(pool.clone(), head);
-        let has_left = |record: &&Record| *record.pool == **pool && self.place_of(record) == InLine::Unfound;
+    fn take_in_line(&mut self, line: LineKey, head: Vec<Position>) {
+        self.lines.insert(line.clone(), head);
+        let has_left = |record: &&Record| line_of(record) == line && self.place_of(record) == InLine::Unfound;
         let in_line = self.in_line.iter().filter_map(|id| self.records.get(id));
         let left: Vec<JobId> = in_line.filter(has_left).map(|record| JobId(record.id)).collect();
         let again = left.into_iter().filter(|&id| self.read_again.insert(id));
@@ -101,13 +101,19 @@ impl Inquiry {
 
     fn place_of(&self, record: &Record) -> InLine {
         let position = Position { priority: Reverse(record.priority), id: JobId(record.id) };
-        let Some(head) = self.lines.get(record.pool.as_str()) else { return InLine::Unfound };
+        let Some(head) = self.lines.get(&line_of(record)) else { return InLine::Unfound };
         match head.binary_search(&position) {
             Ok(before) => InLine::At(u32::try_from(before + 1).unwrap_or(u32::MAX)),
             Err(LINE_HEAD) => InLine::Beyond,
             Err(_) => InLine::Unfound,
         }
     }
+}
+
+/// The line that a job is in, or would be.
+fn line_of(record: &Record) -> LineKey {
+    let labels: Labels = record.labels.iter().flatten().map(|label| Arc::from(label.as_str())).collect();
+    LineKey { pool: Arc::from(record.pool.as_str()), labels }
 }
 
 /// The jobs whose ends a job waits for.
@@ -159,12 +165,12 @@ impl Desk {
     pub(super) fn on_inquired_line(
         &mut self,
         request: RequestId,
-        pool: &Arc<str>,
+        line: LineKey,
         head: Vec<Position>,
         core: &Core,
     ) {
         let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
-        inquiry.take_in_line(pool, head);
+        inquiry.take_in_line(line, head);
         self.go_on_inquiring(request, core);
     }
 
@@ -225,17 +231,25 @@ impl Desk {
 
 fn explain_line(record: &Record, place: InLine, core: &Core) -> Explanation {
     let slots = core.slots_of(&record.pool);
-    let (kind, why) = match core.stall_of(&record.pool) {
-        Some(stall) => (ExplanationKind::Pool, stall.reason),
-        None => (ExplanationKind::Line, sentence::slots(&record.pool, &slots)),
+    let slots_busy = slots.iter().filter_map(|slot| slot.job).collect::<Vec<u64>>();
+    let full = core.full_limit(record.labels.as_deref().unwrap_or_default());
+    let (kind, why, busy) = match (core.stall_of(&record.pool), &full) {
+        (Some(stall), _) => (ExplanationKind::Pool, stall.reason, slots_busy),
+        (None, Some(full)) => {
+            let running: Vec<u64> = full.running.iter().map(|id| id.0).collect();
+            (ExplanationKind::Limit, sentence::limit(&full.label, full.limit, &running), running)
+        }
+        (None, None) => (ExplanationKind::Line, sentence::slots(&record.pool, &slots), slots_busy),
     };
     let position = match place {
         InLine::At(position) => Some(position),
         InLine::Beyond | InLine::Unfound => None,
     };
-    let busy = slots.iter().filter_map(|slot| slot.job).take(MAX_BUSY).collect();
+    let busy = busy.into_iter().take(MAX_BUSY).collect();
     let reason = sentence::in_line(JobId(record.id), place, &why);
-    Explanation { position, busy: Some(busy), ..explanation(record, kind, reason) }
+    let full = full.filter(|_| kind == ExplanationKind::Limit);
+    let (label, limit) = full.map(|full| (full.label.to_string(), full.limit)).unzip();
+    Explanation { position, busy: Some(busy), label, limit, ..explanation(record, kind, reason) }
 }
 
 /// What is told of every job.
@@ -249,6 +263,8 @@ fn explanation(record: &Record, kind: ExplanationKind, reason: String) -> Explan
         pool: record.pool.clone(),
         position: None,
         busy: None,
+        label: None,
+        limit: None,
         due_at: record.due_at.clone(),
         waits_for: (!others.is_empty()).then_some(others),
     }

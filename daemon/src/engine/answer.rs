@@ -9,8 +9,8 @@ use pool_proto::{OsText, Record, Refusal};
 
 use super::Boot;
 use crate::job::{
-    After, CallbackId, Holdup, JobId, KeptSchedule, Pause, Position, Process, ProcessId, Queued, Ready,
-    RequestId, Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
+    After, CallbackId, Holdup, JobId, KeptSchedule, Labels, LineKey, Pause, Position, Process, ProcessId,
+    Queued, Ready, RequestId, Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
@@ -129,9 +129,9 @@ pub enum Answer {
         last: Option<(i64, JobId)>,
         next_us: Option<i64>,
     },
-    /// `complete`: the pool's line holds nothing beyond these.
+    /// `complete`: the line holds nothing beyond these.
     Fetched {
-        pool: Arc<str>,
+        line: LineKey,
         jobs: Vec<Ready>,
         complete: bool,
     },
@@ -149,11 +149,11 @@ pub enum Answer {
         records: Vec<Record>,
         next: Option<JobId>,
     },
-    /// The jobs at the beginning of a pool's line, in order; where these are fewer than
+    /// The jobs at the beginning of a line, in order; where these are fewer than
     /// [`LINE_HEAD`](super::LINE_HEAD), the line holds nothing beyond them.
     Line {
         request: RequestId,
-        pool: Arc<str>,
+        line: LineKey,
         head: Vec<Position>,
     },
     /// The jobs that are to run after one has ended, each with the end that it needs, in order; none where
@@ -168,8 +168,9 @@ pub enum Answer {
         below: u64,
     },
     /// To [`Change::SetPool`](super::Change::SetPool), [`Change::SetPause`](super::Change::SetPause),
-    /// [`Change::SetWorkers`](super::Change::SetWorkers) and
-    /// [`Change::SetSchedules`](super::Change::SetSchedules).
+    /// [`Change::SetWorkers`](super::Change::SetWorkers),
+    /// [`Change::SetSchedules`](super::Change::SetSchedules) and
+    /// [`Change::SetLimit`](super::Change::SetLimit).
     Kept {
         request: RequestId,
     },
@@ -250,7 +251,7 @@ impl Turns {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
     pub position: Position,
-    pub pool: Arc<str>,
+    pub line: LineKey,
     pub until: Option<Until>,
 }
 
@@ -260,6 +261,7 @@ pub struct Released {
 pub struct Assigned {
     pub position: Position,
     pub from: Arc<str>,
+    pub labels: Labels,
     pub holdup: Option<Holdup>,
 }
 
@@ -342,6 +344,8 @@ pub struct Restored {
     pub next_callback: u64,
     /// Jobs queued, by pool.
     pub queued: BTreeMap<String, Queued>,
+    /// The lines in which jobs are, each with a position that none of its jobs is before.
+    pub lines: Vec<(LineKey, Position)>,
     /// Jobs that are still to be canceled, each with the one that takes its place.
     pub replaced: Vec<(JobId, JobId)>,
     /// Jobs that are still to be canceled, each with the one after which it was to run.
@@ -380,6 +384,8 @@ pub struct Restored {
     pub workers: BTreeMap<String, u32>,
     /// Schedules, by name.
     pub schedules: BTreeMap<String, KeptSchedule>,
+    /// The limits of labels that were set at run time: so many jobs at a time.
+    pub limits: BTreeMap<String, u32>,
 }
 
 /// A job with an attempt that ended with the last daemon.
@@ -387,6 +393,7 @@ pub struct Restored {
 pub struct Interrupted {
     pub id: JobId,
     pub pool: String,
+    pub labels: Labels,
     /// `tries.attempts` is the attempt.
     pub tries: Tries,
     pub on_crash: OnCrash,

@@ -61,6 +61,9 @@ pub enum Change {
     /// Keeps schedules, as the next start is to find them, all or none; those without a value are forgotten.
     /// Answered by [`Answer::Kept`](super::Answer::Kept).
     SetSchedules { request: RequestId, schedules: Vec<(String, Option<KeptSchedule>)> },
+    /// So many jobs of that label run at a time from now on; without a limit the one that was set is
+    /// forgotten. Answered by [`Answer::Kept`](super::Answer::Kept).
+    SetLimit { request: RequestId, label: String, limit: Option<u32> },
 }
 
 /// New jobs with ids from `first` on, in order, and their callbacks with ids from `first_callback` on: all
@@ -74,6 +77,8 @@ pub enum Change {
 /// [`Until::Predecessor`](crate::job::Until::Predecessor), as it says. The end of a job of a unique name is
 /// the trigger: in its transaction the next one, by id, gets into its line, and
 /// [`Answer::Ended`](super::Answer::Ended) brings it along.
+///
+/// A label for which a new job is exclusive gets a limit of one, unless a limit of it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Insertion {
     pub request: RequestId,
@@ -204,7 +209,8 @@ impl Change {
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
-            | Self::SetSchedules { .. } => true,
+            | Self::SetSchedules { .. }
+            | Self::SetLimit { .. } => true,
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
@@ -237,7 +243,8 @@ impl Change {
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
-            | Self::SetSchedules { .. } => false,
+            | Self::SetSchedules { .. }
+            | Self::SetLimit { .. } => false,
         }
     }
 
@@ -269,7 +276,8 @@ impl Change {
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
-            | Self::SetSchedules { .. } => 0,
+            | Self::SetSchedules { .. }
+            | Self::SetLimit { .. } => 0,
         }
     }
 
@@ -291,7 +299,8 @@ impl Change {
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
-            | Self::SetSchedules { .. } => 1,
+            | Self::SetSchedules { .. }
+            | Self::SetLimit { .. } => 1,
         }
     }
 }

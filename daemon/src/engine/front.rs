@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use pool_proto::Refusal;
 
-use super::line::Line;
+use super::lines::{Lines, Next, Rooms};
 use super::reserved_ids::ReservedIds;
 use super::{
-    Answer, Assigned, Change, Chore, Conditional, Credit, Fence, Insertion, Move, NotAssigned, Offer, Order,
-    Released, Restored, Times,
+    Answer, Assigned, Change, Chore, Conditional, Credit, Fence, Insertion, Interrupted, Move, NotAssigned,
+    Offer, Order, Released, Restored, Times,
 };
-use crate::job::{CallbackId, Holdup, IdMap, IdSet, JobId, Place, Position, Ready, RequestId, Tries, Work};
+use crate::job::{
+    CallbackId, Holdup, IdMap, IdSet, JobId, LineKey, Place, Position, Ready, RequestId, Tries, Work,
+};
 
 /// What an engine says to the rest of the daemon.
 #[derive(Debug, PartialEq)]
@@ -37,9 +39,13 @@ pub enum Said {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Front {
-    lines: IdMap<Arc<str>, Line>,
-    /// Jobs that have been offered and are neither back in their lines nor ended, with their pools.
-    out: IdMap<JobId, Arc<str>>,
+    /// By pool.
+    lines: IdMap<Arc<str>, Lines>,
+    /// Of labels that have limits.
+    rooms: Rooms,
+    /// Jobs that have been offered and are neither back in their lines nor ended, with their lines and places
+    /// in these.
+    out: IdMap<JobId, (LineKey, Position)>,
     /// Jobs whose end has been given to the backing, which has not answered.
     leaving: IdSet<JobId>,
     /// Jobs that the backing is to hold, or to have in another pool, and has not answered, and how often
@@ -57,12 +63,17 @@ pub struct Front {
 
 impl Front {
     pub fn restored(restored: &Restored) -> Self {
-        let queued = restored.queued.keys().map(String::as_str);
-        let interrupted = restored.interrupted.iter().map(|job| job.pool.as_str());
+        let mut lines: IdMap<Arc<str>, Lines> = IdMap::default();
+        for (LineKey { pool, labels }, first) in &restored.lines {
+            lines.entry(pool.clone()).or_default().restore(labels, Some(*first));
+        }
         // Interrupted jobs come back into their lines by a move that does not bring their work along.
-        let lines = queued.chain(interrupted).map(|pool| (Arc::from(pool), Line::restored())).collect();
+        for Interrupted { pool, labels, .. } in &restored.interrupted {
+            lines.entry(Arc::from(pool.as_str())).or_default().restore(labels, None);
+        }
         Self {
             lines,
+            rooms: Rooms::default(),
             out: IdMap::default(),
             leaving: IdSet::default(),
             withheld: IdMap::default(),
@@ -146,7 +157,8 @@ impl Front {
             | Change::SetPool { .. }
             | Change::SetPause { .. }
             | Change::SetWorkers { .. }
-            | Change::SetSchedules { .. } => None,
+            | Change::SetSchedules { .. }
+            | Change::SetLimit { .. } => None,
         };
         self.orders.push(Order::Change(change));
         // After the change itself, so that a fetch finds what it has changed.
@@ -155,22 +167,22 @@ impl Front {
         }
     }
 
-    /// The pool in whose line something is now that was not.
+    /// The pool in whose lines something is now that was not, or may be offered now.
     fn note_move(&mut self, moved: &Move) -> Option<Arc<str>> {
         let id = moved.id;
         match &moved.to {
             Place::Queued { .. } => {
-                self.out.remove(&id);
-                let work = moved.work.clone()?;
+                let left = self.take_back(id);
+                let Some(work) = moved.work.clone() else { return left };
                 let pool = work.pool.clone();
-                self.line(&pool).back(Ready { id, tries: moved.tries, work });
+                self.lines(&pool).back(Ready { id, tries: moved.tries, work });
                 Some(pool)
             }
             Place::Waiting(_) => {
-                if let Some(pool) = self.out.remove(&id) {
-                    self.line(&pool).set_aside(id);
+                if let Some((LineKey { pool, labels }, _)) = self.out.get(&id).cloned() {
+                    self.lines(&pool).set_aside(&labels, id);
                 }
-                None
+                self.take_back(id)
             }
             Place::Running(_) | Place::Stopping(_) => None,
             Place::Ended(_) => {
@@ -178,13 +190,13 @@ impl Front {
                 if moved.fence == Fence::Idle {
                     self.leave_line(id);
                 }
-                None
+                self.return_room(id)
             }
         }
     }
 
     fn leave_line(&mut self, id: JobId) {
-        self.lines.values_mut().for_each(|line| _ = line.remove(id));
+        self.lines.values_mut().for_each(|lines| lines.remove(id));
     }
 
     /// These jobs, which the durable backing may have, leave their lines, and come into none before the
@@ -206,15 +218,15 @@ impl Front {
     ) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
         let jobs = jobs.iter().map(|job| (job, pool));
-        for (Assigned { position, holdup, .. }, pool) in
+        for (Assigned { position, labels, holdup, .. }, pool) in
             jobs.chain(unfit.iter().map(|(job, _)| (job, &job.from)))
         {
-            self.out.remove(&position.id);
+            pools.extend(self.take_back(position.id));
             // Its insertion may have been told since it was named.
             self.leave_line(position.id);
             self.note_withheld(position.id);
             if *holdup == Some(Holdup::None) {
-                self.line(pool).released(*position);
+                self.lines(pool).released(labels, *position);
                 pools.insert(pool.clone());
             }
         }
@@ -241,24 +253,62 @@ impl Front {
         !ready.work.volatile && self.withheld.contains_key(&ready.id)
     }
 
+    /// A job is out no more. The pool in which others may be offered for it.
+    fn take_back(&mut self, id: JobId) -> Option<Arc<str>> {
+        let stirred = self.return_room(id);
+        self.out.remove(&id);
+        stirred
+    }
+
+    /// Nor does it take room of its labels' limits. It may stay out until its end is kept.
+    fn return_room(&mut self, id: JobId) -> Option<Arc<str>> {
+        let (line, position) = self.out.get(&id).filter(|(line, _)| !line.labels.is_empty())?;
+        let lines = self.lines.get_mut(&line.pool)?;
+        lines.returned(&line.labels, *position);
+        Some(line.pool.clone())
+    }
+
+    /// See [`Effect::SetRoom`](crate::core::Effect::SetRoom).
+    pub fn set_room(&mut self, label: &Arc<str>, room: Option<u32>) {
+        match room {
+            Some(room) => _ = self.rooms.insert(label.clone(), room),
+            None => _ = self.rooms.remove(label),
+        }
+        let mut parked: Vec<(Position, Arc<str>)> = Vec::new();
+        for (pool, lines) in &mut self.lines {
+            let first = lines.set_room(label, room);
+            parked.extend(first.map(|position| (position, pool.clone())));
+        }
+        // The pool of the job that has waited for longest is the first to be offered one.
+        parked.sort_unstable();
+        parked.iter().for_each(|(_, pool)| self.pump(pool));
+    }
+
     pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
-        self.line(pool).want(credit, ahead_of);
+        self.lines(pool).want(credit, ahead_of);
         self.pump(pool);
+    }
+
+    /// See [`Effect::AskOffers`](crate::core::Effect::AskOffers).
+    pub fn ask_offers(&mut self, pool: &Arc<str>) {
+        self.pump(pool);
+        // After all that has been offered before, so that it is heard before the answer.
+        self.said.push_back(Said::Offered { pool: pool.clone(), offers: Vec::new() });
     }
 
     /// An offer was not taken.
     pub fn give_back(&mut self, ready: Ready) {
-        self.out.remove(&ready.id);
+        self.take_back(ready.id);
         if self.leaving.contains(&ready.id) {
             return;
         }
         let pool = ready.work.pool.clone();
         if self.is_withheld(&ready) {
             // Where the backing does not hold it, it is read once more.
-            self.line(&pool).released(ready.position());
+            self.lines(&pool).released(&ready.work.labels, ready.position());
             return self.pump(&pool);
         }
-        self.line(&pool).back(ready);
+        self.lines(&pool).back(ready);
         self.pump(&pool);
     }
 
@@ -267,11 +317,11 @@ impl Front {
     pub fn answered(&mut self, answer: Answer) {
         let stirred = self.note_answer(&answer);
         match answer {
-            Answer::Fetched { pool, jobs, complete } => {
+            Answer::Fetched { line: LineKey { pool, labels }, jobs, complete } => {
                 let (out, leaving, withheld) = (&self.out, &self.leaving, &self.withheld);
                 let has_left =
                     |id: JobId| out.contains_key(&id) || leaving.contains(&id) || withheld.contains_key(&id);
-                self.lines.entry(pool).or_default().fetched(jobs, complete, has_left);
+                self.lines.entry(pool).or_default().fetched(&labels, jobs, complete, has_left);
             }
             Answer::IdsReserved { below } => {
                 self.reserved_ids.reserved(below);
@@ -297,17 +347,16 @@ impl Front {
                 self.note_assigned(pool, jobs, unfit, others)
             }
             Answer::Withheld { held, others, .. } => {
-                for (id, _) in held {
-                    self.out.remove(id);
-                    // Its insertion may have been told since it was named.
-                    self.leave_line(*id);
-                }
+                // Their insertions may have been told since they were named.
+                held.iter().for_each(|&(id, _)| self.leave_line(id));
+                let stirred: BTreeSet<Arc<str>> =
+                    held.iter().filter_map(|&(id, _)| self.take_back(id)).collect();
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
                 all.for_each(|&id| self.note_withheld(id));
-                Vec::new()
+                stirred.into_iter().collect()
             }
             Answer::Woken { jobs, .. } => self.note_back(jobs),
-            Answer::Fetched { pool, .. } => vec![pool.clone()],
+            Answer::Fetched { line, .. } => vec![line.pool.clone()],
             Answer::Ended { id, next, .. } => {
                 self.note_gone(*id);
                 let next = next.as_ref().filter(|(_, until)| until.is_none());
@@ -358,16 +407,16 @@ impl Front {
                 pools.push(work.pool.clone());
             }
             let ready = Ready { id, tries: Tries::default(), work: work.clone() };
-            self.line(&work.pool).inserted(ready);
+            self.lines(&work.pool).inserted(ready);
         }
         pools
     }
 
     fn note_released<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Released>) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
-        for Released { position, pool, .. } in jobs.into_iter().filter(|released| released.until.is_none()) {
-            self.line(pool).released(*position);
-            pools.insert(pool.clone());
+        for Released { position, line, .. } in jobs.into_iter().filter(|released| released.until.is_none()) {
+            self.lines(&line.pool).released(&line.labels, *position);
+            pools.insert(line.pool.clone());
         }
         pools.into_iter().collect()
     }
@@ -381,7 +430,7 @@ impl Front {
                 continue;
             }
             let pool = ready.work.pool.clone();
-            self.line(&pool).back(ready.clone());
+            self.lines(&pool).back(ready.clone());
             if !pools.contains(&pool) {
                 pools.push(pool);
             }
@@ -402,23 +451,28 @@ impl Front {
 
     // ---- lines ----
 
-    fn line(&mut self, pool: &Arc<str>) -> &mut Line {
+    fn lines(&mut self, pool: &Arc<str>) -> &mut Lines {
         if !self.lines.contains_key(pool) {
-            self.lines.insert(pool.clone(), Line::default());
+            self.lines.insert(pool.clone(), Lines::default());
         }
         self.lines.get_mut(pool).expect("it has just been looked for")
     }
 
-    /// Offers what may be offered, and has the window filled.
+    /// Offers what may be offered, and has windows filled.
     fn pump(&mut self, pool: &Arc<str>) {
-        let Some(line) = self.lines.get_mut(pool) else { return };
+        let Some(lines) = self.lines.get_mut(pool) else { return };
         let mut offers = Vec::new();
-        while let Some((ready, bytes)) = line.offer() {
-            self.out.insert(ready.id, pool.clone());
-            offers.push(Offer { ready, start_by: None, bytes });
-        }
-        if let Some((after, limit)) = line.fetch() {
-            self.orders.push(Order::Fetch { pool: pool.clone(), after, limit });
+        while let Some(next) = lines.next(&self.rooms) {
+            match next {
+                Next::Offer(ready, bytes) => {
+                    self.out.insert(ready.id, (ready.work.line(), ready.position()));
+                    offers.push(Offer { ready, start_by: None, bytes });
+                }
+                Next::Fetch(labels, after, limit) => {
+                    let line = LineKey { pool: pool.clone(), labels };
+                    self.orders.push(Order::Fetch { line, after, limit });
+                }
+            }
         }
         if !offers.is_empty() {
             self.said.push_back(Said::Offered { pool: pool.clone(), offers });
@@ -428,13 +482,13 @@ impl Front {
     /// Whether it has offered the job, or has it in a window and can.
     #[cfg(test)]
     pub fn knows(&self, id: JobId) -> bool {
-        self.out.contains_key(&id) || self.lines.values().any(|line| line.has(id))
+        self.out.contains_key(&id) || self.lines.values().any(|lines| lines.has(id))
     }
 
     /// Whether jobs of the pool are on their way from the backing.
     #[cfg(test)]
     pub fn is_fetching(&self, pool: &str) -> bool {
-        self.lines.get(pool).is_some_and(Line::is_fetching)
+        self.lines.get(pool).is_some_and(Lines::is_fetching)
     }
 
     /// What it holds for jobs that are on their way, by name; nothing once all of them have ended.
@@ -445,7 +499,7 @@ impl Front {
             ("jobs that are leaving", !self.leaving.is_empty()),
             ("jobs that are to be held", !self.withheld.is_empty()),
             ("insertions that wait for their ids", !self.reserved_ids.is_empty()),
-            ("jobs in windows", self.lines.values().any(|line| !line.is_empty())),
+            ("jobs in windows", self.lines.values().any(|lines| !lines.is_empty())),
             ("orders", !self.orders.is_empty()),
             ("answers", !self.said.is_empty()),
         ];

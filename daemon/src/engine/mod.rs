@@ -7,9 +7,8 @@
 //!   core, desk ◀── Answer ──────────────────────── └────────┘ ── Order ──▶ volatile backing (memory)
 //! ```
 //!
-//! [`Engine`] is what the rest of the daemon sees. Its front half ([`front`], [`line`]) is a pure machine in
-//! the daemon's loop: it allots ids, keeps a window on the beginning of each line, and offers jobs against
-//! credit, so that no dispatch waits for a disk. Its back half is a [`Backing`], of which there are two:
+//! [`Engine`] is what the rest of the daemon sees. Its front half ([`front`], [`lines`], [`line`]) is a pure machine in
+//! the daemon's loop: it allots ids, keeps windows on the beginnings of lines, and offers jobs against credit, so that no dispatch waits for a disk. Its back half is a [`Backing`], of which there are two:
 //! [`sqlite`] and [`memory`]. Both carry out the same [`Order`]s and give the same [`Answer`]s, and one suite
 //! of conformance tests runs against either. An engine that is not on this machine would take the place of
 //! both halves: it would offer with a deadline of its own, and answer [`Answer::Lost`] where its fence no
@@ -32,6 +31,7 @@ mod chore;
 mod conformance;
 mod front;
 mod line;
+mod lines;
 pub mod memory;
 #[cfg(test)]
 mod orders;
@@ -64,7 +64,7 @@ use upkeep::Upkeep;
 
 use pool_proto::{OsText, Record, Refusal};
 
-use crate::job::{JobId, Place, Position, Ready, RequestId, Term, Work};
+use crate::job::{JobId, LineKey, Place, Position, Ready, RequestId, Term, Work};
 
 /// Bytes of commands, parameters and results in one answer at most, the last one's apart.
 pub const ANSWER_BYTES: usize = 1 << 20;
@@ -92,9 +92,9 @@ pub enum Order {
     Change(Change),
     Question(Question),
     Chore(Chore),
-    /// The next jobs in a pool's line, after this position, so many at most. Answered by [`Answer::Fetched`].
+    /// The next jobs in a line, after this position, so many at most. Answered by [`Answer::Fetched`].
     Fetch {
-        pool: Arc<str>,
+        line: LineKey,
         after: Option<Position>,
         limit: u32,
     },
@@ -315,6 +315,18 @@ impl<B: Backing> Engine<B> {
         self.route();
     }
 
+    /// See [`Effect::SetRoom`](crate::core::Effect::SetRoom).
+    pub fn set_room(&mut self, label: &Arc<str>, room: Option<u32>) {
+        self.front.set_room(label, room);
+        self.route();
+    }
+
+    /// See [`Effect::AskOffers`](crate::core::Effect::AskOffers).
+    pub fn ask_offers(&mut self, pool: &Arc<str>) {
+        self.front.ask_offers(pool);
+        self.route();
+    }
+
     /// An offer was not taken.
     pub fn give_back(&mut self, ready: Ready) {
         self.front.give_back(ready);
@@ -413,7 +425,7 @@ impl<B: Backing> Engine<B> {
                     *next = self.volatile.join(&page, records, *next);
                 }
             }
-            Answer::Line { pool, head, .. } => self.volatile.join_line(pool, head),
+            Answer::Line { line, head, .. } => self.volatile.join_line(line, head),
             Answer::Refused { request, .. } => self.pages.retain(|(other, _)| other != request),
             _ => {}
         }

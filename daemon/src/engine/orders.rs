@@ -8,9 +8,9 @@ use pool_proto::nouns::{Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, S
 
 use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
 use crate::job::{
-    Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, NewCallback, Outcome, Pause, Place,
-    Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Term, Tie, Tries, Until,
-    Work,
+    Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, Labels, LineKey, NewCallback,
+    Outcome, Pause, Place, Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Term,
+    Tie, Tries, Until, Work,
 };
 
 /// When jobs are submitted.
@@ -38,6 +38,8 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         tie: Some(Tie::Pool),
         on_crash: OnCrash::Requeue,
         priority: 0,
+        labels: Labels::NONE,
+        exclusive: Labels::NONE,
         retries: Retries::NONE,
         key: None,
         unique: None,
@@ -226,13 +228,17 @@ pub fn set_pause(request: u64, pools: &[&str], pause: Option<Pause>) -> Order {
     Order::Change(Change::SetPause { request: RequestId(request), pools, pause })
 }
 
+pub fn set_limit(request: u64, label: &str, limit: Option<u32>) -> Order {
+    Order::Change(Change::SetLimit { request: RequestId(request), label: label.to_owned(), limit })
+}
+
 pub fn records(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
     Order::Question(Question::Records { request: RequestId(request), ids })
 }
 
 pub fn line_of(request: u64, pool: &str) -> Order {
-    Order::Question(Question::Line { request: RequestId(request), pool: pool.into() })
+    Order::Question(Question::Line { request: RequestId(request), line: LineKey::plain(&pool.into()) })
 }
 
 pub fn dependents_of(request: u64, id: u64, limit: u32) -> Order {
@@ -244,7 +250,13 @@ pub fn page(request: u64, page: Page) -> Order {
 }
 
 pub fn fetch(after: Option<Position>, limit: u32) -> Order {
-    Order::Fetch { pool: Arc::from("default"), after, limit }
+    fetch_of("", after, limit)
+}
+
+/// The next jobs of the default pool that have these labels.
+pub fn fetch_of(labels: &str, after: Option<Position>, limit: u32) -> Order {
+    let line = LineKey { pool: Arc::from("default"), labels: Labels::parse(labels) };
+    Order::Fetch { line, after, limit }
 }
 
 pub fn overdue(term: Term, after: Option<(i64, u64)>, until_us: i64, limit: u32) -> Order {

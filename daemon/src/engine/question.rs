@@ -1,11 +1,9 @@
 //! What is asked of an engine: reads, which change nothing and never wait for a change that cannot be
 //! written.
 
-use std::sync::Arc;
-
 use pool_proto::nouns::State;
 
-use crate::job::{JobId, RequestId};
+use crate::job::{JobId, LineKey, RequestId};
 
 /// A read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +14,9 @@ pub enum Question {
     Records { request: RequestId, ids: Vec<JobId> },
     /// A part of a listing. Answered by [`Answer::Listed`](super::Answer::Listed), or refused.
     Page { request: RequestId, page: Page },
-    /// The beginning of a pool's line: [`LINE_HEAD`](super::LINE_HEAD) jobs at most. Answered by
+    /// The beginning of a line: [`LINE_HEAD`](super::LINE_HEAD) jobs at most. Answered by
     /// [`Answer::Line`](super::Answer::Line), or refused.
-    Line { request: RequestId, pool: Arc<str> },
+    Line { request: RequestId, line: LineKey },
     /// The jobs that are to run after this one has ended, so many at most. Answered by
     /// [`Answer::Dependents`](super::Answer::Dependents), or refused.
     Dependents { request: RequestId, id: JobId, limit: u32 },

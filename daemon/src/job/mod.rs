@@ -2,6 +2,7 @@
 //!
 //! * [`ids`]: the names by which jobs, callbacks, requests, attempts, processes and users are told apart;
 //! * [`work`]: what a job is to do;
+//! * [`labels`]: what a job shares limits with, and the line that it waits in;
 //! * [`tries`]: how often it was and may be tried;
 //! * [`place`]: where it is meanwhile;
 //! * [`pause`]: that a pool starts nothing, because somebody wants that;
@@ -10,6 +11,7 @@
 //! * [`outcome`]: how attempts and jobs end.
 
 mod ids;
+mod labels;
 mod outcome;
 mod pause;
 mod place;
@@ -20,6 +22,7 @@ mod tries;
 mod work;
 
 pub use ids::{CallbackId, Claim, GroupId, IdMap, IdSet, JobId, Process, ProcessId, RequestId, Unit, UserId};
+pub use labels::{Labels, LineKey};
 pub use outcome::{Answered, Ended, Exit, Outcome, SpawnFailure, Stage, StopReason, Term, Verdict};
 pub use pause::Pause;
 pub use place::{Holdup, Place, Start, Unmet, Until, micros};

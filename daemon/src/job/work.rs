@@ -10,7 +10,7 @@ use pool_proto::nouns::{IfExists, Limits, On, OnCrash, ReadyWhen};
 use pool_proto::{Json, OsText};
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Retries};
+use super::{JobId, Labels, LineKey, Retries};
 
 /// What a job's life hangs on besides the daemon; as text `client`, `job:7`, `pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -207,6 +207,11 @@ pub struct Work {
     pub on_crash: OnCrash,
     /// The higher, the sooner.
     pub priority: i32,
+    /// Each of them may have a limit, over all pools.
+    pub labels: Labels,
+    /// Those of the labels that get a limit of one with the job, where they have none. None of them once the
+    /// job is kept: the engine has the limits.
+    pub exclusive: Labels,
     pub retries: Retries,
     /// None once the job is kept: the engine has it.
     pub key: Option<Key>,
@@ -230,7 +235,12 @@ impl Work {
         let callbacks = self.callbacks.iter().map(|callback| callback.command.len()).sum::<usize>();
         let is_its_own = Arc::strong_count(&self.environment) <= ITS_OWN;
         let environment = if is_its_own { self.environment.bytes() } else { 0 };
-        size_of::<Self>() + work + callbacks + self.cwd.len() + environment
+        size_of::<Self>() + work + callbacks + self.cwd.len() + self.labels.bytes() + environment
+    }
+
+    /// The line that it waits in.
+    pub fn line(&self) -> LineKey {
+        LineKey { pool: self.pool.clone(), labels: self.labels.clone() }
     }
 
     /// What it is to run after.

@@ -42,6 +42,8 @@ impl Outside for Shell {
                 self.engine.change(change);
             }
             core::Effect::Want { pool, credit, ahead_of } => self.engine.want(&pool, credit, ahead_of),
+            core::Effect::SetRoom { label, room } => self.engine.set_room(&label, room),
+            core::Effect::AskOffers { pool } => self.engine.ask_offers(&pool),
             core::Effect::GiveBack(ready) => self.engine.give_back(ready),
 
             core::Effect::SpawnWorker { slot, seat } => {

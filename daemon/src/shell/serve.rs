@@ -225,6 +225,7 @@ fn large_bytes_of(reply: &Reply) -> usize {
         | Reply::PoolsListed(_)
         | Reply::PoolRestarting(_)
         | Reply::SchedulesListed(_)
+        | Reply::LabelLimitsListed(_)
         | Reply::Condition(_)
         | Reply::AbsentIds(_)
         | Reply::DependentsListed(_)

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
     AddPool, Cancel, Events, Get, Hold, List, Move, Output, Release, Remove, RemovePool, Reply, Request,
-    RestartPool, Retry, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    RestartPool, Retry, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany,
+    Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -265,6 +266,11 @@ impl World {
     pub fn set_paused(&mut self, pools: &[&str], paused: bool) -> RequestId {
         let pools = pools.iter().map(|pool| (*pool).to_owned()).collect();
         self.ask(Request::SetPaused(SetPaused { pools, paused }))
+    }
+
+    /// The limit of a label is set, or removed.
+    pub fn set_limit(&mut self, label: &str, limit: Option<u32>) -> RequestId {
+        self.ask(Request::SetLabelLimit(SetLabelLimit { label: label.to_owned(), limit }))
     }
 
     /// Since when a pool is paused, as it is kept.

@@ -248,7 +248,8 @@ impl Delayed {
                 Change::SetPool { request, .. }
                 | Change::SetPause { request, .. }
                 | Change::SetWorkers { request, .. }
-                | Change::SetSchedules { request, .. },
+                | Change::SetSchedules { request, .. }
+                | Change::SetLimit { request, .. },
             )) => *request,
             _ => return,
         };

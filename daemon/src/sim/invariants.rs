@@ -9,10 +9,10 @@ use pool_proto::{OsText, State};
 use super::workers::{Sent, Worker};
 use super::world::World;
 use crate::core::jobs::outcome::PAST_DEADLINE;
-use crate::core::{LaneId, SlotId};
+use crate::core::{LaneId, LimitView, SlotId};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Change, Fence, Order, Question};
-use crate::job::{CallbackId, Claim, Holdup, JobId, Place, Term, Unit, Unmet, Until, Work};
+use crate::job::{CallbackId, Claim, Holdup, JobId, Labels, Place, Term, Tie, Unit, Unmet, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -215,8 +215,55 @@ impl World {
             let is_paused = self.disk().pauses().contains_key(&*pool.name);
             assert_eq!(pool.is_paused, is_paused, "whether {:?} is paused", pool.name);
             let waiting = pool.queued[Holdup::None];
-            let is_held_up = waiting > 0 && pool.has_idle && !pool.backs_off && !pool.is_paused;
+            let is_free = pool.has_idle && !pool.backs_off && !pool.is_paused;
+            let is_held_up = waiting > 0 && is_free && self.has_room_for_some(&pool.name);
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
+        }
+    }
+
+    /// Whether a job that waits in the pool has no label whose limit is reached.
+    fn has_room_for_some(&self, pool: &str) -> bool {
+        let active: BTreeSet<JobId> = self.core().running().map(|(id, _)| id).collect();
+        let waits = |id: JobId| {
+            let may_lack_client = self.work_kept(id).is_some_and(|work| work.tie == Some(Tie::Client));
+            !active.contains(&id) && !may_lack_client
+        };
+        let has_room = |labels: &Labels| {
+            let names = labels.to_names().unwrap_or_default();
+            self.core().full_limit(&names).is_none()
+        };
+        [self.disk(), self.engine().volatile()].into_iter().any(|memory| {
+            let mut lines = memory.lines_of(pool);
+            lines.any(|(line, jobs)| has_room(&line.labels) && jobs.iter().any(|position| waits(position.id)))
+        })
+    }
+
+    fn work_kept(&self, id: JobId) -> Option<&Work> {
+        self.disk().work_of(id).or_else(|| self.engine().volatile().work_of(id)).map(|work| &**work)
+    }
+
+    /// Where more jobs of a label run than its limit allows, none of them has begun since somebody looked
+    /// last.
+    pub(super) fn check_labels(&self) {
+        if !self.lives() {
+            return;
+        }
+        let running = self.core().audit_labels();
+        for id in self.running_jobs().into_iter().map(JobId) {
+            for label in self.work_kept(id).into_iter().flat_map(|work| work.labels.iter()) {
+                let counts = running.get(label).is_some_and(|running| running.contains(&id));
+                assert!(counts, "job {id} runs with {label:?}, and does not count");
+            }
+        }
+        let before = self.seen_running.replace(running.clone());
+        for LimitView { label, limit, running, .. } in self.core().limits() {
+            let has_begun = |id: &&JobId| !before.get(&label).is_some_and(|before| before.contains(id));
+            let begun: Vec<&JobId> = running.iter().filter(has_begun).collect();
+            let is_kept = running.len() <= limit as usize || begun.is_empty();
+            assert!(
+                is_kept,
+                "{begun:?} have begun, now {running:?} run with {label:?}, whose limit is {limit}"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! [`world`] is everything around them, simulated: a durable backing in memory that is slow, full or gone as
 //! told ([`delayed`]), [`workers`] and [`clients`]. [`scenarios`], [`deaths`], [`deadlines`], [`queue`],
-//! [`ties`], [`ahead`], [`keys`], [`turns`], [`calls`], [`pools`], [`pauses`], [`schedules`], [`holds`],
-//! [`reruns`], [`removals`], [`moves`] and [`requests`] are stories told through it; [`property`] lets chance
+//! [`ties`], [`ahead`], [`keys`], [`labels`], [`turns`], [`calls`], [`pools`], [`pauses`], [`schedules`],
+//! [`holds`], [`reruns`], [`removals`], [`moves`] and [`requests`] are stories told through it; [`property`] lets chance
 //! tell them, and [`simulation`] goes on with that for as long as one likes, from a seed. [`invariants`] has
 //! what is checked after each step.
 
@@ -17,6 +17,7 @@ mod delayed;
 mod holds;
 mod invariants;
 mod keys;
+mod labels;
 mod moves;
 mod pauses;
 mod pools;

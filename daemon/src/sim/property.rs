@@ -4,7 +4,8 @@
 //!
 //! `PROPTEST_CASES=100000 cargo test -p poold --release property` runs it for longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::methods::{Dependents, List, Request, Wait, Why};
@@ -185,6 +186,10 @@ pub enum Step {
         pool: &'static str,
         paused: bool,
     },
+    SetLimit {
+        label: &'static str,
+        limit: Option<u32>,
+    },
     RestartPool {
         added: bool,
     },
@@ -218,6 +223,8 @@ pub struct Spec {
     tie: Option<Tie>,
     on_crash: OnCrash,
     priority: i32,
+    labels: BTreeSet<&'static str>,
+    exclusive: bool,
     retries: u32,
     /// Of a job with retries: a signal or a timeout is followed by no other attempt.
     on_code: bool,
@@ -264,6 +271,15 @@ impl Spec {
             tie: self.tie,
             on_crash: self.on_crash,
             priority: self.priority,
+            labels: self.labels.iter().copied().map(Arc::from).collect(),
+            exclusive: self
+                .exclusive
+                .then_some(&self.labels)
+                .into_iter()
+                .flatten()
+                .copied()
+                .map(Arc::from)
+                .collect(),
             retries: self.retries(),
             key: self.key.map(|(text, round)| Key {
                 text: text.to_string().into(),
@@ -312,6 +328,10 @@ fn spec() -> impl Strategy<Value = Spec> {
         prop_oneof![4 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(1500)), 1 => Just(Some(5000))];
     let pool = prop_oneof![10 => Just("default"), 4 => Just("other"), 6 => Just("warm"), 3 => Just(ADDED)];
     let priority = prop_oneof![3 => Just(0), 1 => -2..3i32];
+    let labels = prop_oneof![
+        3 => Just(BTreeSet::new()),
+        2 => prop::collection::btree_set(label(), 1..3),
+    ];
     let retries = (prop_oneof![3 => Just(0), 1 => 1..3u32], any::<bool>());
     let kind = (pool, prop::bool::weighted(0.4));
     (
@@ -320,7 +340,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         callbacks,
         tie,
         on_crash,
-        priority,
+        (priority, labels, prop::bool::weighted(0.1)),
         retries,
         (key, unique, (deadline, start_within)),
         (hold, delay, after),
@@ -332,7 +352,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 callbacks,
                 tie,
                 on_crash,
-                priority,
+                (priority, labels, exclusive),
                 (retries, on_code),
                 (key, unique, (deadline, start_within)),
                 (hold, delay, after),
@@ -344,6 +364,8 @@ fn spec() -> impl Strategy<Value = Spec> {
                 tie,
                 on_crash,
                 priority,
+                labels,
+                exclusive,
                 retries,
                 on_code,
                 key,
@@ -355,6 +377,10 @@ fn spec() -> impl Strategy<Value = Spec> {
                 after,
             },
         )
+}
+
+fn label() -> impl Strategy<Value = &'static str> {
+    prop_oneof![2 => Just("gpu"), 1 => Just("db"), 1 => Just("net")]
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -411,6 +437,7 @@ fn client_step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|paused| Step::PauseSchedule { paused }),
         1 => Just(Step::RemoveSchedule),
         3 => (pausable, any::<bool>()).prop_map(|(pool, paused)| Step::SetPaused { pool, paused }),
+        4 => (label(), prop::option::weighted(0.8, 1..3u32)).prop_map(|(label, limit)| Step::SetLimit { label, limit }),
     ]
 }
 
@@ -598,6 +625,7 @@ pub fn take(world: &mut World, step: Step) {
         Step::PauseSchedule { paused } => _ = world.pause_schedule(SCHEDULE, paused),
         Step::RemoveSchedule => _ = world.remove_schedule(SCHEDULE),
         Step::SetPaused { pool, paused } => _ = world.set_paused(&[pool], paused),
+        Step::SetLimit { label, limit } => _ = world.set_limit(label, limit),
         Step::RestartPool { added } => _ = world.restart_pool(if added { ADDED } else { "warm" }),
         Step::Dies { death } => world.die(death),
         Step::DiesWithin { effects, steps, death } => die_within(world, effects, steps, death),

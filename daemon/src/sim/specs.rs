@@ -9,7 +9,7 @@ use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, On, OnCras
 use pool_proto::text::rfc3339;
 
 use crate::job::{
-    After, Call, Environment, Exit, JobKind, NewCallback, NotBefore, Program, Retries, Wear, Work,
+    After, Call, Environment, Exit, JobKind, Labels, NewCallback, NotBefore, Program, Retries, Wear, Work,
 };
 use crate::start::config::{CallbacksConfig, Config, PoolConfig};
 
@@ -106,6 +106,8 @@ pub fn work() -> Work {
         tie: None,
         on_crash: OnCrash::Requeue,
         priority: 0,
+        labels: Labels::NONE,
+        exclusive: Labels::NONE,
         retries: Retries::NONE,
         key: None,
         unique: None,
@@ -161,6 +163,8 @@ pub fn as_submitted(work: &Work) -> Job {
         tie: work.tie.map(|tie| tie.to_string()),
         on_crash: Some(work.on_crash),
         priority: Some(work.priority),
+        labels: work.labels.to_names(),
+        exclusive: work.exclusive.to_names(),
         retries: Some(work.retries.allowed),
         jitter: Some(f64::from(work.retries.jitter) / 1000.0),
         retry_on_exit: work.retries.on.as_text(),

@@ -386,6 +386,8 @@ impl World {
             | Effect::AskOverdue { .. }
             | Effect::Change(_)
             | Effect::Want { .. }
+            | Effect::SetRoom { .. }
+            | Effect::AskOffers { .. }
             | Effect::GiveBack(_)
             | Effect::Tell(_)
             | Effect::Exit => unreachable!("{effect:?} is not for workers"),
@@ -505,7 +507,8 @@ impl World {
         }
     }
 
-    /// No job that came before it waits in the same pool, unless the core is about to end it.
+    /// No job that came before it waits in its line, nor in another line of the pool to which no limit
+    /// applies, unless the core is about to end it.
     fn assert_first_in_line(&self, id: JobId) {
         let kept = self.memory_of(id).expect("it is kept");
         let pool = kept.work_of(id).expect("it is kept").pool.clone();
@@ -527,8 +530,9 @@ impl World {
         let is_away = |other: JobId| {
             is_tied(other) || is_unread(other) || self.is_leaving(other) || self.is_coming(other)
         };
-        let ahead = kept.queued_before(&pool, id);
-        let overtaken: Vec<JobId> = ahead.filter(|&other| !is_away(other) && !runs(other)).collect();
+        let ahead = kept.queued_before(id, |labels| !self.may_be_limited(labels));
+        let overtaken: Vec<JobId> =
+            ahead.into_iter().filter(|&other| !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
     }
 

@@ -6,7 +6,9 @@
 //! half of the engine, its windows, its credit and its volatile jobs are the daemon's own. Simulated is only
 //! what is outside.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::nouns::Swept;
@@ -22,7 +24,7 @@ use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Found, Rights};
 use crate::engine::memory::{Delivery, Memory};
 use crate::engine::{Answer, Assigned, Boot, Change, Chore, Engine, HistoryLimits, NotAssigned, Order, Said};
-use crate::job::{CallbackId, Claim, JobId, Place, ProcessId, StopReason, Until};
+use crate::job::{CallbackId, Claim, JobId, Labels, Place, ProcessId, StopReason, Until};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
 
@@ -68,6 +70,10 @@ pub struct World {
     /// What has happened since the first start, crashes included.
     pub seen: Chronicle,
     pub known_pauses: KnownPauses,
+    /// Labels that have had limits.
+    ever_limited: BTreeSet<Arc<str>>,
+    /// The jobs of each label that ran when somebody looked last.
+    pub(super) seen_running: RefCell<BTreeMap<Arc<str>, BTreeSet<JobId>>>,
     /// A worker is up as soon as it is asked for, as a fork is; otherwise when a test says so.
     pub spawns_at_once: bool,
     /// As an outside must not: what comes of an effect is handled while the effect is carried out.
@@ -123,6 +129,8 @@ impl World {
             exited: false,
             seen: Chronicle::default(),
             known_pauses: KnownPauses::default(),
+            ever_limited: BTreeSet::new(),
+            seen_running: RefCell::default(),
             spawns_at_once: false,
             reenters: false,
             outputs_are_missing: false,
@@ -272,6 +280,7 @@ impl World {
         machines.inbox.extend(events);
         machines.turn(self);
         self.machines = Some(machines);
+        self.check_labels();
     }
 
     pub fn handle(&mut self, event: core::Event) {
@@ -576,6 +585,11 @@ impl World {
         }
     }
 
+    /// Whether the front half of the engine holds the job.
+    pub fn engine_knows(&self, id: JobId) -> bool {
+        self.engine().knows(id)
+    }
+
     /// Whether a page of some line is on its way to the machines.
     pub fn is_fetching(&self) -> bool {
         self.delayed().orders.iter().any(|order| matches!(order, Order::Fetch { .. }))
@@ -584,6 +598,11 @@ impl World {
     /// Whether a page of that pool's line is on its way to the machines.
     pub(super) fn is_fetching_of(&self, pool: &str) -> bool {
         self.engine().is_fetching(pool)
+    }
+
+    /// Whether a limit may have been set for some of these labels.
+    pub(super) fn may_be_limited(&self, labels: &Labels) -> bool {
+        labels.iter().any(|label| self.ever_limited.contains(label))
     }
 
     /// Whether the job is about to leave its line.
@@ -651,6 +670,11 @@ impl Outside for World {
                 self.engine_mut().change(change);
             }
             core::Effect::Want { pool, credit, ahead_of } => self.engine_mut().want(&pool, credit, ahead_of),
+            core::Effect::SetRoom { label, room } => {
+                self.ever_limited.insert(label.clone());
+                self.engine_mut().set_room(&label, room);
+            }
+            core::Effect::AskOffers { pool } => self.engine_mut().ask_offers(&pool),
             core::Effect::GiveBack(ready) => self.engine_mut().give_back(ready),
             core::Effect::Exit => self.exited = true,
             effect => self.perform_at_worker(effect, inbox),

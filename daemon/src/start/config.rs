@@ -29,6 +29,9 @@
 //! max_age = "30d"
 //! max_output_bytes = 10737418240 # of output and results, on disk; beyond it these go, and the records stay
 //!
+//! [limit.gpu]                 # of the jobs with the label gpu, over all pools
+//! running = 2                 # run at a time
+//!
 //! [pool.build]                # further pools; [pool.default] has the same members
 //! workers = 2
 //! timeout = "2h"
@@ -125,6 +128,7 @@ pub struct Config {
     pub cgroup: CgroupUse,
     pub callbacks: CallbacksConfig,
     pub history: HistoryConfig,
+    pub limit: BTreeMap<String, LimitConfig>,
     pub pool: BTreeMap<String, PoolConfig>,
     pub schedule: BTreeMap<String, ScheduleConfig>,
     /// Not of the file: the numbers of pools' workers that somebody has set at run time.
@@ -181,6 +185,14 @@ pub struct HistoryConfig {
     #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
     pub max_output_bytes: u64,
+}
+
+/// The limit of a label.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitConfig {
+    /// So many jobs run at a time, over all pools.
+    pub running: NonZeroU32,
 }
 
 /// A pool.
@@ -441,6 +453,19 @@ pub fn name_rule(what: &str, name: &str) -> Option<String> {
     (!is_good).then(rule)
 }
 
+/// Why a label cannot be named so, as a sentence. None if it can.
+pub fn label_fault(label: &str) -> Option<String> {
+    let is_good = !label.is_empty()
+        && label.len() <= 128
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c));
+    let rule = || {
+        format!(
+            "{label:?} cannot be a label: use letters, digits, '-', '_', '.', ':', '/', '@' and '+', 128 at most"
+        )
+    };
+    (!is_good).then(rule)
+}
+
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 impl Default for Config {
@@ -466,6 +491,7 @@ impl Default for Config {
             cgroup: CgroupUse::Auto,
             callbacks: CallbacksConfig::default(),
             history: HistoryConfig::default(),
+            limit: BTreeMap::new(),
             pool: BTreeMap::new(),
             schedule: BTreeMap::new(),
             set_workers: BTreeMap::new(),
@@ -516,6 +542,9 @@ impl Config {
             toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
         retry_on(config.retry_on_exit.as_deref(), config.no_retry_on_exit.as_deref())
             .map_err(|(member, why)| anyhow::anyhow!("{member}: {why}"))?;
+        if let Some(why) = config.limit.keys().find_map(|label| label_fault(label)) {
+            bail!("[limit] {why}");
+        }
         for (name, pool) in &config.pool {
             if let Some(why) = name_fault(name) {
                 bail!("{why}");
@@ -584,6 +613,7 @@ impl Config {
             },
             crash_limit: self.crash_limit.get(),
             stop_grace: self.stop_grace,
+            limits: self.limits().map(|(label, limit)| (Arc::from(label), limit)).collect(),
             max_queued: self.max_queued,
             quick: QUICK,
         }
@@ -593,6 +623,11 @@ impl Config {
     pub fn join_workers(&mut self, set: &BTreeMap<String, u32>) {
         let set = set.iter().filter_map(|(pool, &workers)| Some((pool.clone(), NonZeroU32::new(workers)?)));
         self.set_workers = set.collect();
+    }
+
+    /// Labels that have limits, each with its limit.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.limit.iter().map(|(label, limit)| (label.as_str(), limit.running.get()))
     }
 
     /// The timeout of a pool's jobs that name none.

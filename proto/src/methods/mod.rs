@@ -9,6 +9,7 @@ mod table;
 
 pub mod backup;
 pub mod events;
+pub mod limit;
 pub mod list;
 pub mod pool;
 pub mod schedule;
@@ -32,6 +33,7 @@ use crate::refusal::Refusal;
 use crate::wire::message::RequestEnvelope;
 pub use backup::{Backup, BackupBegun, EndBackup};
 pub use events::Events;
+pub use limit::{LabelLimits, LabelLimitsListed, MAX_LIMITS, SetLabelLimit};
 pub use list::{
     Absent, AbsentIds, Dependents, DependentsListed, Explained, Get, Got, List, Listed, MAX_ABSENT,
     MAX_EXPLAINED, Output, OutputOpened, Why,
@@ -93,6 +95,8 @@ table::methods! {
     SetSchedulesPaused(SetSchedulesPaused) -> Empty;
     RunSchedule(RunSchedule)    -> Progress;
     RemoveSchedules(RemoveSchedules) -> Empty;
+    LabelLimits                 -> LabelLimitsListed;
+    SetLabelLimit(SetLabelLimit) -> Empty;
     Status                      -> Condition;
     Absent(Absent)              -> AbsentIds;
     Why(Why)                    -> Explained, long;
@@ -119,6 +123,7 @@ table::replies! {
     PoolsListed(PoolsListed),
     PoolRestarting(PoolRestarting),
     SchedulesListed(SchedulesListed),
+    LabelLimitsListed(LabelLimitsListed),
     Condition(Box<Condition>),
     AbsentIds(AbsentIds),
     Explained(Explained),

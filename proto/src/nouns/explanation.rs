@@ -19,12 +19,16 @@ pub struct Explanation {
     #[serde(default)]
     pub busy: Option<Vec<u64>>,
     #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub limit: Option<u32>,
+    #[serde(default)]
     pub due_at: Option<String>,
     #[serde(default)]
     pub waits_for: Option<Vec<u64>>,
 }
 
-/// The kinds of explanation: those of obstacles, and three more.
+/// The kinds of explanation: those of obstacles, and four more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExplanationKind {
@@ -44,6 +48,8 @@ pub enum ExplanationKind {
     Store,
     /// The job is in the line of its pool.
     Line,
+    /// The job is in its line, and as many jobs of one of its labels run as the limit of the label allows.
+    Limit,
     /// An attempt of the job runs, or is being ended.
     Running,
     /// The job has ended.

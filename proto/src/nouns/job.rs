@@ -16,6 +16,9 @@ pub const DEFAULT_POOL: &str = "default";
 /// bytes.
 pub const MAX_KEY: usize = 512;
 
+/// How many [`labels`](Job::labels) one job can have.
+pub const MAX_LABELS: usize = 16;
+
 /// The [`tie`](Job::tie) to the client that waits for the job.
 pub const TIE_TO_CLIENT: &str = "client";
 
@@ -72,6 +75,10 @@ pub struct Job {
     pub on_crash: Option<OnCrash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ pub mod condition;
 pub mod explanation;
 pub mod happening;
 pub mod job;
+pub mod label;
 pub mod limits;
 pub mod pool;
 pub mod progress;
@@ -15,8 +16,10 @@ pub use condition::{Condition, Ending, Incident, Stuck, Swept};
 pub use explanation::{Explanation, ExplanationKind};
 pub use happening::{Happening, HappeningKind};
 pub use job::{
-    DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, OnCrash, OnDisconnect, TIE_TO_CLIENT,
+    DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, MAX_LABELS, OnCrash, OnDisconnect,
+    TIE_TO_CLIENT,
 };
+pub use label::{LabelLimit, LimitSource};
 pub use limits::{Limit, Limits, MemoryLimiter};
 pub use pool::{Pool, ReadyWhen, Slot, SlotState, Tier};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};

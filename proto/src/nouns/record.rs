@@ -44,6 +44,8 @@ pub struct Record {
     #[serde(default)]
     pub unique: Option<OsText>,
     #[serde(default)]
+    pub labels: Option<Vec<String>>,
+    #[serde(default)]
     pub waits_for: Option<u64>,
     #[serde(default)]
     pub after: Option<Vec<Dependency>>,

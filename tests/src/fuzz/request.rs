@@ -81,6 +81,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Ping
         | Request::Spool
         | Request::Pools
+        | Request::LabelLimits
         | Request::Status
         | Request::Backup
         | Request::EndBackup => None,
@@ -107,6 +108,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::SetSchedulesPaused(paused) => of(paused),
         Request::RunSchedule(run) => of(run),
         Request::RemoveSchedules(remove) => of(remove),
+        Request::SetLabelLimit(limit) => of(limit),
         Request::Absent(absent) => of(absent),
         Request::Why(why) => of(why),
         Request::Dependents(dependents) => of(dependents),

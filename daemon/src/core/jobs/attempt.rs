@@ -83,7 +83,7 @@ impl Core {
         let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
         let active = Active::new(ready, slot, worker, self.now);
         let claim = Move { confirm: true, ..active.move_to(id, Place::Running(active.start(None))) };
-        self.active.insert(id, active);
+        self.insert_active(id, active);
 
         if must_not_repeat {
             // Its start is written down before it starts: handed over when the engine has confirmed that.
@@ -97,7 +97,7 @@ impl Core {
     pub(in crate::core) fn begin_ahead(&mut self, ready: Ready, slot: SlotId, worker: ProcessId) {
         let id = ready.id;
         let ahead = Some(Ahead { is_called_back: false });
-        self.active.insert(id, Active { ahead, ..Active::new(ready, slot, worker, self.now) });
+        self.insert_active(id, Active { ahead, ..Active::new(ready, slot, worker, self.now) });
         self.hand_over(id);
     }
 
@@ -127,7 +127,7 @@ impl Core {
 
     /// An attempt that a worker had ahead, and never began with.
     pub(in crate::core) fn go_unbegun(&mut self, id: JobId) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.remove_active(id) else { return };
         self.forget_timers(id, &active);
         match active.stop_reason() {
             Some(reason) => self.end_unstarted(id, &active, reason),
@@ -341,9 +341,21 @@ impl Core {
         self.change(Change::Move(Box::new(Move { work: Some(active.work.clone()), ..queued })));
     }
 
+    fn insert_active(&mut self, id: JobId, active: Active) {
+        let labels = active.work.labels.clone();
+        self.active.insert(id, active);
+        self.occupy(id, &labels);
+    }
+
+    pub(in crate::core) fn remove_active(&mut self, id: JobId) -> Option<Active> {
+        let active = self.active.remove(&id)?;
+        self.vacate_labels(id, &active.work.labels, active.slot.lane);
+        Some(active)
+    }
+
     pub(in crate::core) fn take_active(&mut self, id: JobId, slot: SlotId, claim: Claim) -> Option<Active> {
         self.active.get(&id).filter(|active| active.is(slot, claim))?;
-        let active = self.active.remove(&id)?;
+        let active = self.remove_active(id)?;
         self.forget_timers(id, &active);
         Some(active)
     }

@@ -132,7 +132,7 @@ impl Core {
             && pid == worker
         {
             if self.active.get(&id).is_some_and(|active| !active.handed)
-                && let Some(active) = self.active.remove(&id)
+                && let Some(active) = self.remove_active(id)
             {
                 self.requeue_untried(id, &active, None);
                 return self.end_program(slot, worker, how);

@@ -75,7 +75,7 @@ impl Core {
     }
 
     fn lose_attempt(&mut self, id: JobId, how: &str, unsent: bool) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.remove_active(id) else { return };
         self.forget_timers(id, &active);
         match active.stop_reason() {
             _ if !active.handed => self.requeue_untried(id, &active, None),

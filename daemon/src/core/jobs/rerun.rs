@@ -35,8 +35,8 @@ impl Core {
             if deadline_us.or(start_by_us).is_some() {
                 terms.push((id, [(Term::End, deadline_us), (Term::Start, start_by_us)]));
             }
-            self.waits_now(id, &released.pool, released.until);
-            told.push((id, released.pool));
+            self.waits_now(id, &released.line.pool, released.until);
+            told.push((id, released.line.pool));
         }
         self.tell(Fact::Retried { request, jobs: told, others });
         self.end_each(failed, StopReason::Dependency);

@@ -119,7 +119,7 @@ impl Core {
 
     /// Its worker has not been given the attempt, and does not get it.
     fn withdraw(&mut self, id: JobId, reason: StopReason) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.remove_active(id) else { return };
         self.end_unstarted(id, &active, reason);
         self.vacate(active.slot);
     }

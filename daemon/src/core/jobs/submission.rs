@@ -116,6 +116,7 @@ impl Core {
             if let Some(tie) = work.tie {
                 self.ties.add(id, tie);
             }
+            self.limit_to_one(work);
             let terms = [(Term::End, deadline_us(from_us, work)), (Term::Start, start_by_us(from_us, work))];
             for ((term, us), next_us) in terms.into_iter().zip(&mut next_us) {
                 match us {
@@ -174,10 +175,10 @@ impl Core {
     }
 
     pub(in crate::core) fn on_released(&mut self, request: RequestId, jobs: Vec<Released>) {
-        for Released { position, pool, until } in &jobs {
-            self.waits_now(position.id, pool, *until);
+        for Released { position, line, until } in &jobs {
+            self.waits_now(position.id, &line.pool, *until);
         }
-        let jobs = jobs.into_iter().map(|released| (released.position.id, released.pool)).collect();
+        let jobs = jobs.into_iter().map(|released| (released.position.id, released.line.pool)).collect();
         self.tell(Fact::Released { request, jobs });
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod callbacks;
 pub mod lane;
+pub mod limits;
 pub mod offers;
 pub mod pause;
 pub mod pool;

@@ -154,8 +154,10 @@ impl Core {
     /// Starts what can be started in a pool, gives back what it cannot keep, and asks for what it will need.
     pub(in crate::core) fn dispatch_pool(&mut self, id: PoolId) {
         if self.mode < Mode::Stopping {
+            self.drop_limited(id);
             while let Some(offer) = self.next_offer(id) {
                 self.take_offer(id, offer);
+                self.drop_limited(id);
             }
             while let Some((offer, index, worker)) = self.next_ahead(id) {
                 self.begin_ahead(offer.ready, SlotId { lane: LaneId::Pool(id), index }, worker);
@@ -183,6 +185,9 @@ impl Core {
         if self.mode >= Mode::Stopping {
             return; // Nothing is started any more, so that nothing waits for it: what is offered goes back now.
         }
+        if self.limits.apply_to(&work.labels) {
+            return; // It is offered when its turn has come among all that the limits apply to.
+        }
         let position = Position { priority: Reverse(work.priority), id };
         if let Some(pool_id) = self.pools.id_of(&work.pool)
             && self.pools.get(pool_id).is_some_and(|pool| pool.offers.are_after(position))
@@ -205,7 +210,8 @@ impl Core {
     }
 
     /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not
-    /// handed out ahead: what is to be written down before, what waits for its client, and calls.
+    /// handed out ahead: what is to be written down before, what waits for its client, calls, and what a
+    /// limit applies to.
     fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
         let now = self.now.monotonic;
         let hands_ahead =
@@ -215,6 +221,7 @@ impl Core {
         let is_plain = best.start_by.is_none()
             && best.ready.work.on_crash == OnCrash::Requeue
             && best.ready.work.call().is_none()
+            && !self.limits.apply_to(&best.ready.work.labels)
             && !self.unattended.contains_key(&best.ready.id);
         if !is_plain || !pool.slots.has_quick() {
             return None;
@@ -254,8 +261,9 @@ impl Core {
             return self.effects.push(Effect::GiveBack(ready));
         }
         if let Some(unattended) = self.unattended.get_mut(&ready.id) {
+            let work = ready.work.clone();
             unattended.ready = Some(ready);
-            return;
+            return self.offer_others(&work);
         }
         let slots = &mut self.pools.get_mut(pool).expect("it has offered this job").slots;
         if ready.work.call().is_some() != slots.is_warm() {

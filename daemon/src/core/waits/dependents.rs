@@ -31,8 +31,8 @@ impl Core {
     }
 
     pub(in crate::core) fn on_resolved(&mut self, jobs: &[Released], failed: &[(JobId, JobId)], more: bool) {
-        for Released { position, pool, until } in jobs {
-            self.goes_on(position.id, pool, Holdup::Others, *until);
+        for Released { position, line, until } in jobs {
+            self.goes_on(position.id, &line.pool, Holdup::Others, *until);
         }
         self.end_each(failed, StopReason::Dependency);
         let more = more || self.resolving == Resolving::AskedAndMore;

@@ -98,7 +98,7 @@ impl Core {
 
     /// The start of the attempt is being written down, and its worker has not been given it.
     fn take_from_slot(&mut self, id: JobId) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.remove_active(id) else { return };
         self.requeue_untried(id, &active, None);
         self.vacate(active.slot);
     }
@@ -189,7 +189,7 @@ impl Core {
             others.push((position.id, *why_not));
         }
         let mut told = Vec::with_capacity(jobs.len());
-        for Assigned { position, from, holdup } in jobs {
+        for Assigned { position, from, holdup, .. } in jobs {
             let id = position.id;
             self.answered_hold(id);
             if let Some(holdup) = holdup {

@@ -67,7 +67,7 @@ impl Core {
     }
 
     /// While draining: ends the jobs that are tied to the pool when nothing else is left, or when they hold
-    /// every slot that others wait for.
+    /// every slot, or the room of a label, that others wait for.
     pub(in crate::core) fn end_what_no_drain_waits_for(&mut self) {
         if self.mode != Mode::Draining || self.ties.to_pool.is_empty() {
             return;
@@ -82,7 +82,13 @@ impl Core {
         let is_last =
             self.submissions.is_empty() && self.startable_jobs() <= queued && self.active.len() == running;
         let blocks = |id: &JobId| self.active.get(id).is_some_and(|active| self.is_blocked(active.slot.lane));
-        let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || blocks(id)).collect();
+        // Others wait though no other job runs: where a limit is reached, they may wait for that.
+        let is_alone = self.active.len() == running && self.startable_jobs() > queued;
+        let fills = |id: &JobId| {
+            self.active.get(id).is_some_and(|active| !self.limits.have_room(&active.work.labels))
+        };
+        let is_in_the_way = |id: &JobId| blocks(id) || is_alone && fills(id);
+        let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || is_in_the_way(id)).collect();
         for id in ends {
             self.end(id, StopReason::Untied(Tie::Pool));
         }

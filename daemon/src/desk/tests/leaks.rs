@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{Detail, Turns};
-use crate::job::Place;
+use crate::job::{LineKey, Place};
 
 /// What a client, the engine or a worker does next.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ enum Owed {
     Sync(RequestId),
     Records(RequestId, Vec<JobId>),
     Page(RequestId),
-    Line(RequestId, Arc<str>),
+    Line(RequestId, LineKey),
     Release(RequestId),
     Pool(RequestId),
     Hold(RequestId),
@@ -144,8 +144,8 @@ impl Outside {
                 }
                 Effect::Ask(Question::Page { request, .. }) => self.owed.push_back(Owed::Page(request)),
                 Effect::Ask(Question::Dependents { .. }) => {}
-                Effect::Ask(Question::Line { request, pool }) => {
-                    self.owed.push_back(Owed::Line(request, pool))
+                Effect::Ask(Question::Line { request, line }) => {
+                    self.owed.push_back(Owed::Line(request, line))
                 }
                 Effect::Change(Change::Release { request, .. }) => {
                     self.owed.push_back(Owed::Release(request))
@@ -153,6 +153,7 @@ impl Outside {
                 Effect::Change(Change::SetPool { request, .. } | Change::SetPause { request, .. }) => {
                     self.owed.push_back(Owed::Pool(request))
                 }
+                Effect::Change(Change::SetLimit { request, .. }) => self.owed.push_back(Owed::Pool(request)),
                 Effect::Chore(Chore::Hold { request, .. }) => self.owed.push_back(Owed::Hold(request)),
                 Effect::Chore(Chore::LetGo { request, .. }) => self.owed.push_back(Owed::LetGo(request)),
                 Effect::Measure { .. } => self.owed.push_back(Owed::Measure),
@@ -323,9 +324,9 @@ impl Outside {
                 let next = (how % 2 == 1).then_some(JobId(1));
                 self.handle(Event::Answer(Answer::Listed { request, records, next }));
             }
-            Owed::Line(request, pool) => {
+            Owed::Line(request, line) => {
                 let head = (1..u64::from(how % 8)).map(|id| position(id, 0)).collect();
-                self.handle(Event::Answer(Answer::Line { request, pool, head }));
+                self.handle(Event::Answer(Answer::Line { request, line, head }));
             }
             Owed::Release(request) | Owed::Pool(request) if refuse => self.handle(refused(request)),
             Owed::Release(request) => {

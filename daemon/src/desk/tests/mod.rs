@@ -300,7 +300,11 @@ pub fn line(effect: &Effect) -> String {
             format!("{request} asks {limit} after {}", after.map_or(0, |id| id.0))
         }
         Effect::Ask(Question::Dependents { request, id, .. }) => format!("{request} asks who waits for {id}"),
-        Effect::Ask(Question::Line { request, pool }) => format!("{request} asks the line of {pool}"),
+        Effect::Ask(Question::Line { request, line }) => {
+            let of_labels =
+                if line.labels.is_empty() { String::new() } else { format!(" ({})", line.labels) };
+            format!("{request} asks the line of {}{of_labels}", line.pool)
+        }
         Effect::Change(Change::Release { request, ids }) => format!("{request} releases {}", list(ids)),
         Effect::Change(Change::SetPool { request, name, value }) => {
             format!("{request} {} pool {name}", if value.is_some() { "keeps" } else { "forgets" })

@@ -4,6 +4,7 @@ use pool_proto::nouns::Dependency;
 
 use super::*;
 use crate::engine::LINE_HEAD;
+use crate::job::LineKey;
 
 fn why(ids: &[u64]) -> Request {
     request("Why", json!({"ids": ids}))
@@ -12,7 +13,7 @@ fn why(ids: &[u64]) -> Request {
 /// The engine has read the beginning of the default pool's line.
 fn line_read(bench: &mut Bench, request: RequestId, ids: impl IntoIterator<Item = u64>) -> Vec<String> {
     let head = ids.into_iter().map(|id| position(id, 0)).collect();
-    bench.handle(Event::Answer(Answer::Line { request, pool: Arc::from("default"), head }))
+    bench.handle(Event::Answer(Answer::Line { request, line: LineKey::plain(&Arc::from("default")), head }))
 }
 
 /// The sentences of one reply.
@@ -137,8 +138,8 @@ fn a_pool_that_is_gone_is_why_its_jobs_wait() {
     let (asks, _) = bench.ask(connection, why(&[7]));
     let queued = Record { pool: "gone".to_owned(), ..record(7, "queued") };
     assert_eq!(bench.got(asks, vec![queued], &[]), ["1 asks the line of gone"]);
-    let (pool, head) = (Arc::from("gone"), vec![position(7, 0)]);
-    let told = bench.handle(Event::Answer(Answer::Line { request: asks, pool, head }));
+    let (line, head) = (LineKey::plain(&Arc::from("gone")), vec![position(7, 0)]);
+    let told = bench.handle(Event::Answer(Answer::Line { request: asks, line, head }));
     assert_eq!(sentences(&told), ["job 7 is 1st in line; there is no pool \"gone\" any more"]);
     assert!(told[0].contains(r#""kind":"pool""#), "{told:?}");
 }

@@ -277,7 +277,7 @@ pub fn what_waits_may_come_into_another_pool(trial: &mut Trial) {
     let Answer::Woken { jobs, .. } = trial.answer(wake(NOW_US, 9)) else { panic!("it is due") };
     assert_eq!((jobs[0].id, &*jobs[0].work.pool), (JobId(3), "other"));
     let Answer::Released { jobs, .. } = trial.answer(release(5, &[4])) else { panic!("it is released") };
-    assert_eq!(&*jobs[0].pool, "other");
+    assert_eq!(&*jobs[0].line.pool, "other");
     assert_eq!(assigned(trial, &[2], "default", false).0, [(2, "other".to_owned(), Some(Holdup::None))]);
     assert_eq!(trial.line(), [1, 2, 6]);
 }

@@ -12,8 +12,8 @@ use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Turns};
 use crate::job::{
-    ExitCodes, Holdup, JobId, Key, Place, Position, Ready, RequestId, Retries, StopReason, Term, Tie, Tries,
-    Unique, Work,
+    ExitCodes, Holdup, JobId, Key, Labels, Place, Position, Ready, RequestId, Retries, StopReason, Term, Tie,
+    Tries, Unique, Work,
 };
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
@@ -429,9 +429,54 @@ pub fn an_attempt_may_end_a_wait_itself(trial: &mut Trial) {
     assert_eq!(trial.restart().next_due_us, None);
 }
 
+pub fn what_has_the_same_labels_is_a_line_of_its_own(trial: &mut Trial) {
+    let of = |labels: &str, priority| {
+        let labels = Labels::parse(labels);
+        Arc::new(Work { labels, priority, retries: retried().retries, ..Work::clone(&work(&["a"], &[])) })
+    };
+    let line = |trial: &mut Trial, labels: &str| match trial.answer(fetch_of(labels, None, 99)) {
+        Answer::Fetched { line, jobs, complete: true } if line.labels == Labels::parse(labels) => {
+            assert!(jobs.iter().all(|ready| ready.work.labels == line.labels));
+            jobs.iter().map(|ready| ready.id.0).collect::<Vec<u64>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    trial.insert(1, vec![of("", 0), of("gpu", 0), of("db,gpu", 0), of("gpu", 5), of("db", 0), of("gpu", 0)]);
+    let lines = |trial: &mut Trial| ["", "db", "gpu", "db,gpu", "net"].map(|labels| line(trial, labels));
+    assert_eq!(lines(trial), [vec![1], vec![5], vec![4, 2, 6], vec![3], vec![]]);
+    assert_eq!(trial.record(3).labels, Some(vec!["db".to_owned(), "gpu".to_owned()]));
+    assert_eq!(trial.record(1).labels, None);
+
+    let restored = trial.restart();
+    assert_eq!(restored.queued, queued("default", &[(Holdup::None, 6)]));
+    let names: Vec<String> = restored.lines.iter().map(|(line, _)| line.labels.to_string()).collect();
+    assert_eq!(names, ["", "db", "db,gpu", "gpu"]);
+    for (line, first) in restored.lines {
+        let is_before = |id: &u64| {
+            let priority = Reverse(if *id == 4 { 5 } else { 0 });
+            Position { priority, id: JobId(*id) } < first
+        };
+        let ids: Vec<u64> = match line.labels.to_string().as_str() {
+            "" => vec![1],
+            "db" => vec![5],
+            "gpu" => vec![4, 2, 6],
+            _ => vec![3],
+        };
+        assert!(!ids.iter().any(is_before), "{ids:?} come before {first:?}");
+    }
+
+    trial.quietly(vec![start(3, 1), wait(3, 1, 1, NOW_US), start(2, 1), start(6, 1), hold(6, 1, 1, "died")]);
+    assert_eq!(lines(trial), [vec![1], vec![5], vec![4], vec![], vec![]], "a line that is empty is gone");
+    assert_eq!(trial.restart().interrupted[0].labels, Labels::parse("gpu"));
+    trial.answer(wake(NOW_US, 9));
+    let Answer::Released { jobs, .. } = trial.answer(release(7, &[6])) else { panic!("it is released") };
+    assert_eq!(jobs[0].line.labels, Labels::parse("gpu"));
+    assert_eq!(lines(trial), [vec![1], vec![5], vec![4, 6], vec![3], vec![]]);
+}
+
 pub fn the_beginning_of_a_line_is_told_and_no_more(trial: &mut Trial) {
     let head = |trial: &mut Trial, pool: &str| match trial.answer(line_of(4, pool)) {
-        Answer::Line { request: RequestId(4), pool: of, head } if *of == *pool => head,
+        Answer::Line { request: RequestId(4), line, head } if *line.pool == *pool => head,
         other => panic!("{other:?}"),
     };
     let ids = |head: Vec<Position>| head.iter().map(|position| position.id.0).collect::<Vec<u64>>();

@@ -217,6 +217,7 @@ macro_rules! stories {
                 who_has_not_ended_by_its_deadline_is_told,
                 who_has_not_begun_in_time_is_told,
                 a_line_goes_by_priority_and_then_by_id,
+                what_has_the_same_labels_is_a_line_of_its_own,
                 the_beginning_of_a_line_is_told_and_no_more,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
@@ -240,6 +241,7 @@ macro_rules! stories {
                 workers_are_kept_until_they_are_reset_or_the_pool_is_forgotten,
                 schedules_are_kept_until_they_are_forgotten,
                 pauses_are_kept_until_the_pool_is_resumed_or_forgotten,
+                limits_are_kept_and_an_exclusive_job_brings_one_along,
                 a_backup_is_answered_and_ends_once,
                 what_has_ended_is_removed_by_name,
             }

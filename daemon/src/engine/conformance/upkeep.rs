@@ -8,7 +8,9 @@ use pool_proto::nouns::{On, ResultKind, State};
 use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Boot, CallbackEnd, Chore, NotRemoved, Order, Page};
-use crate::job::{CallbackId, JobId, KeptSchedule, Key, LastFiring, Outcome, Pause, RequestId, UserId, Work};
+use crate::job::{
+    CallbackId, JobId, KeptSchedule, Key, Labels, LastFiring, Outcome, Pause, RequestId, UserId, Work,
+};
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
     let answers = trial.run(vec![
@@ -300,6 +302,24 @@ pub fn schedules_are_kept_until_they_are_forgotten(trial: &mut Trial) {
     }
     let all = [("nightly".to_owned(), added), ("hourly".to_owned(), fired)];
     assert_eq!(trial.restart().schedules, all.into());
+}
+
+pub fn limits_are_kept_and_an_exclusive_job_brings_one_along(trial: &mut Trial) {
+    let exclusive = |label: &str| {
+        let labels = Labels::parse(label);
+        Arc::new(Work { labels: labels.clone(), exclusive: labels, ..Work::clone(&work(&["a"], &[])) })
+    };
+    let limits = |trial: &mut Trial| trial.restart().limits.into_iter().collect::<Vec<(String, u32)>>();
+    let of = |label: &str, limit| (label.to_owned(), limit);
+    assert_eq!(trial.answer(set_limit(9, "gpu", Some(2))), Answer::Kept { request: RequestId(9) });
+    trial.insert(1, vec![exclusive("gpu"), exclusive("db")]);
+    assert_eq!(limits(trial), [of("db", 1), of("gpu", 2)]);
+    trial.answer(set_limit(9, "db", Some(7)));
+    trial.answer(set_limit(9, "gpu", None));
+    trial.answer(set_limit(9, "none", None));
+    assert_eq!(limits(trial), [of("db", 7)]);
+    let Answer::Fetched { jobs, .. } = trial.answer(fetch_of("db", None, 9)) else { panic!("it is read") };
+    assert!(jobs[0].work.exclusive.is_empty(), "the limit is kept, not who has brought it");
 }
 
 pub fn a_backup_is_answered_and_ends_once(trial: &mut Trial) {

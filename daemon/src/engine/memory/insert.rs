@@ -9,7 +9,7 @@ use pool_proto::{OsText, Refusal, State};
 use super::callbacks::OutgoingCallback;
 use super::{Memory, Row};
 use crate::engine::{Answer, Conditional, Insertion, Times, Turns, at_us, deadline_us, start_by_us, unmet};
-use crate::job::{After, CallbackId, JobId, Key, Tie, Tries, Unique, Unmet, Work};
+use crate::job::{After, CallbackId, JobId, Key, Labels, Tie, Tries, Unique, Unmet, Work};
 
 /// What becomes of an insertion's jobs that have keys or unique names.
 #[derive(Default)]
@@ -129,6 +129,10 @@ impl Memory {
             self.names.entry(unique.name.clone()).or_default().insert(id);
         }
 
+        for label in submitted.exclusive.iter() {
+            self.limits.entry(label.to_string()).or_insert(1);
+        }
+
         let mut callbacks = Vec::new();
         for (callback, callback_id) in submitted.callbacks.iter().zip(callback_ids) {
             self.callbacks.insert(callback_id, OutgoingCallback::new(id, callback.clone()));
@@ -138,6 +142,7 @@ impl Memory {
         let is_whole = submitted.key.is_none()
             && submitted.unique.is_none()
             && submitted.conditions.is_none()
+            && submitted.exclusive.is_empty()
             && submitted.callbacks.is_empty();
         let work = if is_whole {
             submitted.clone()
@@ -146,6 +151,7 @@ impl Memory {
                 key: None,
                 unique: None,
                 conditions: None,
+                exclusive: Labels::NONE,
                 callbacks: Vec::new(),
                 ..Work::clone(submitted)
             })

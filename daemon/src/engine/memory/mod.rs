@@ -26,8 +26,8 @@ use history::EndedJobs;
 
 use super::{Answer, Backing, Boot, Change, Chore, NotAssigned, NotRetried, Order, Question, Times, Told};
 use crate::job::{
-    After, CallbackId, JobId, KeptSchedule, Key, Pause, Place, Position, RequestId, Start, Tries, Unique,
-    Unit, Unmet, Work,
+    After, CallbackId, JobId, KeptSchedule, Key, LineKey, Pause, Place, Position, RequestId, Start, Tries,
+    Unique, Unit, Unmet, Work,
 };
 
 /// Mistakes that are kept. The first ones tell what is wrong.
@@ -42,8 +42,8 @@ pub struct Memory {
     keys: HashMap<OsText, JobId>,
     /// Of each unique name the jobs that have it and have not ended: the first has its turn, the others wait.
     names: HashMap<OsText, BTreeSet<JobId>>,
-    /// Queued jobs by pool. A pool without any has no entry.
-    lines: BTreeMap<Arc<str>, BTreeSet<Position>>,
+    /// Queued jobs by line. A line without any has no entry.
+    lines: BTreeMap<LineKey, BTreeSet<Position>>,
     /// What waits for a time, the first one first.
     waits: BTreeSet<(i64, Unit)>,
     /// What the jobs that have not ended take.
@@ -74,6 +74,7 @@ pub struct Memory {
     pauses: BTreeMap<String, Pause>,
     workers: BTreeMap<String, u32>,
     schedules: BTreeMap<String, KeptSchedule>,
+    limits: BTreeMap<String, u32>,
     told: VecDeque<Told>,
     mistakes: Vec<String>,
 }
@@ -196,7 +197,8 @@ impl Memory {
                 Change::SetPool { .. }
                 | Change::SetPause { .. }
                 | Change::SetWorkers { .. }
-                | Change::SetSchedules { .. },
+                | Change::SetSchedules { .. }
+                | Change::SetLimit { .. },
             )
             | Order::Question(Question::Page { .. } | Question::Line { .. } | Question::Dependents { .. })
             | Order::Chore(_)
@@ -294,10 +296,10 @@ impl Memory {
                 let (dependents, more) = self.list_dependents(id, limit as usize);
                 self.answer(Answer::Dependents { request, dependents, more });
             }
-            Order::Question(Question::Line { request, pool }) => {
+            Order::Question(Question::Line { request, line }) => {
                 let mut head = Vec::new();
-                self.join_line(&pool, &mut head);
-                self.answer(Answer::Line { request, pool, head });
+                self.join_line(&line, &mut head);
+                self.answer(Answer::Line { request, line, head });
             }
             Order::Chore(chore) => self.do_chore(chore),
             Order::Overdue { term, after, until_us, limit } => {
@@ -306,9 +308,9 @@ impl Memory {
                 let jobs = jobs.into_iter().map(|(_, id)| id).collect();
                 self.answer(Answer::Overdue { term, jobs, last, next_us });
             }
-            Order::Fetch { pool, after, limit } => {
-                let (jobs, complete) = self.fetch(&pool, after, limit as usize);
-                self.answer(Answer::Fetched { pool, jobs, complete });
+            Order::Fetch { line, after, limit } => {
+                let (jobs, complete) = self.fetch(&line, after, limit as usize);
+                self.answer(Answer::Fetched { line, jobs, complete });
             }
         }
     }
@@ -360,6 +362,13 @@ impl Memory {
                         Some(schedule) => _ = self.schedules.insert(name, schedule),
                         None => _ = self.schedules.remove(&name),
                     }
+                }
+                self.answer(Answer::Kept { request });
+            }
+            Change::SetLimit { request, label, limit } => {
+                match limit {
+                    Some(limit) => _ = self.limits.insert(label, limit),
+                    None => _ = self.limits.remove(&label),
                 }
                 self.answer(Answer::Kept { request });
             }
@@ -468,16 +477,27 @@ impl Memory {
         self.callbacks.keys().copied()
     }
 
-    /// Jobs that are in a pool's line before this one, in order.
-    pub fn queued_before(&self, pool: &str, id: JobId) -> impl Iterator<Item = JobId> {
-        let position = self.jobs.get(&id).map(|row| row.position(id));
-        let line = self.lines.get(pool).zip(position);
-        line.into_iter().flat_map(|(line, position)| line.range(..position)).map(|position| position.id)
+    /// Jobs that come before that one in its line, and in other lines of its pool with such labels.
+    pub fn queued_before(&self, id: JobId, is_one: impl Fn(&crate::job::Labels) -> bool) -> Vec<JobId> {
+        let Some(row) = self.jobs.get(&id) else { return Vec::new() };
+        let (own, position) = (row.work.line(), row.position(id));
+        let lines = self.lines_of(&row.work.pool).filter(|(line, _)| **line == own || is_one(&line.labels));
+        lines.flat_map(|(_, jobs)| jobs.range(..position)).map(|position| position.id).collect()
     }
 
-    /// How many jobs are in a pool's line.
+    /// How many jobs are in the lines of a pool.
     pub fn count_queued(&self, pool: &str) -> usize {
-        self.lines.get(pool).map_or(0, BTreeSet::len)
+        self.lines_of(pool).map(|(_, line)| line.len()).sum()
+    }
+
+    /// The lines of a pool in which jobs are.
+    pub fn lines_of(&self, pool: &str) -> impl Iterator<Item = (&LineKey, &BTreeSet<Position>)> {
+        self.lines.iter().filter(move |(line, _)| *line.pool == *pool)
+    }
+
+    /// The limits of labels that are kept.
+    pub fn limits(&self) -> &BTreeMap<String, u32> {
+        &self.limits
     }
 
     /// How many jobs of a pool wait for the time of their next attempt.
@@ -522,6 +542,7 @@ impl Memory {
             pauses: self.pauses.clone(),
             workers: self.workers.clone(),
             schedules: self.schedules.clone(),
+            limits: self.limits.clone(),
             mistakes: self.mistakes.clone(),
             told: VecDeque::new(),
             ..*self

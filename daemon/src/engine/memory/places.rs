@@ -152,7 +152,7 @@ impl Memory {
         if row.place != Place::Waiting(from) || until == Some(from) {
             return None;
         }
-        let released = Released { position: row.position(id), pool: row.work.pool.clone(), until };
+        let released = Released { position: row.position(id), line: row.work.line(), until };
         self.leave_place(id);
         let row = self.jobs.get_mut(&id)?;
         row.place = row.unmet.place();
@@ -238,7 +238,8 @@ impl Memory {
                 continue;
             }
             let (from, holdup) = (row.work.pool.clone(), row.place.holdup());
-            let assigned = Assigned { position: row.position(id), from, holdup };
+            let labels = row.work.labels.clone();
+            let assigned = Assigned { position: row.position(id), from, labels, holdup };
             match row.work.call().is_some() {
                 true if !is_warm => unfit.push((assigned, NotAssigned::Call)),
                 false if is_warm => unfit.push((assigned, NotAssigned::Command)),
@@ -329,11 +330,11 @@ impl Memory {
         let Some(row) = self.jobs.get(&id) else { return Place::Queued { again: false } };
         match row.place {
             Place::Queued { .. } => {
-                let position = row.position(id);
-                if let Some(line) = self.lines.get_mut(&*row.work.pool) {
+                let (position, key) = (row.position(id), row.work.line());
+                if let Some(line) = self.lines.get_mut(&key) {
                     line.remove(&position);
                     if line.is_empty() {
-                        self.lines.remove(&*row.work.pool);
+                        self.lines.remove(&key);
                     }
                 }
             }
@@ -367,11 +368,8 @@ impl Memory {
 
     pub(super) fn enter_line(&mut self, id: JobId) {
         let Some(row) = self.jobs.get(&id) else { return };
-        let position = row.position(id);
-        match self.lines.get_mut(&*row.work.pool) {
-            Some(line) => _ = line.insert(position),
-            None => _ = self.lines.insert(row.work.pool.clone(), [position].into()),
-        }
+        let (line, position) = (row.work.line(), row.position(id));
+        self.lines.entry(line).or_default().insert(position);
     }
 
     pub(super) fn ready(&self, id: JobId) -> Option<Ready> {

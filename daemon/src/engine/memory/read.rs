@@ -12,15 +12,17 @@ use crate::engine::large_bytes;
 use crate::engine::{
     ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_RECORDS, Page, Restored, Tied,
 };
-use crate::job::{After, CallbackId, JobId, JobKind, Place, Position, Ready, RequestId, Term, Tie, Until};
+use crate::job::{
+    After, CallbackId, JobId, JobKind, LineKey, Place, Position, Ready, RequestId, Term, Tie, Until,
+};
 
 impl Memory {
-    /// The next jobs in a pool's line after this position, so many at most, and whether the line holds
+    /// The next jobs in a line after this position, so many at most, and whether the line holds
     /// nothing beyond them.
-    pub fn fetch(&self, pool: &str, after: Option<Position>, limit: usize) -> (Vec<Ready>, bool) {
+    pub fn fetch(&self, line: &LineKey, after: Option<Position>, limit: usize) -> (Vec<Ready>, bool) {
         let limit = limit.max(1);
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let line = self.lines.get(pool).into_iter();
+        let line = self.lines.get(line).into_iter();
         let mut ids = line.flat_map(|line| line.range((after, Bound::Unbounded))).map(|position| position.id);
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         while jobs.len() < limit
@@ -162,8 +164,8 @@ impl Memory {
     }
 
     /// Adds its jobs to the beginning of a line that another backing has answered, each in its place.
-    pub fn join_line(&self, pool: &str, head: &mut Vec<Position>) {
-        let Some(line) = self.lines.get(pool) else { return };
+    pub fn join_line(&self, line: &LineKey, head: &mut Vec<Position>) {
+        let Some(line) = self.lines.get(line) else { return };
         head.extend(line.iter().take(LINE_HEAD));
         head.sort_unstable();
         head.truncate(LINE_HEAD);
@@ -217,6 +219,7 @@ impl Memory {
             on_crash: work.on_crash,
             key: key.as_ref().map(|key| key.text.clone()),
             unique: unique.as_ref().map(|unique| unique.name.clone()),
+            labels: work.labels.to_names(),
             waits_for: waits_for.map(|before| before.0),
             after: (*place == Place::Waiting(Until::Others)).then(|| row.dependencies()),
             depends_on: (!row.depends_on.is_empty()).then(|| {
@@ -271,6 +274,11 @@ impl Memory {
             next_job: self.next_job.max(self.reserved_below).max(1),
             next_callback: self.next_callback.max(1),
             queued: BTreeMap::new(),
+            lines: self
+                .lines
+                .iter()
+                .filter_map(|(line, jobs)| Some((line.clone(), *jobs.first()?)))
+                .collect(),
             replaced: self.replaced(),
             failed: self.failed.iter().map(|(&id, &prior)| (id, prior)).collect(),
             has_unresolved: !self.resolving.is_empty(),
@@ -293,6 +301,7 @@ impl Memory {
             pauses: self.pauses.clone(),
             workers: self.workers.clone(),
             schedules: self.schedules.clone(),
+            limits: self.limits.clone(),
         };
         for (&id, row) in self.jobs.iter().filter(|(_, row)| !row.has_ended()) {
             self.restore_job(id, row, &mut restored);
@@ -337,6 +346,7 @@ impl Memory {
             Place::Running(_) | Place::Stopping(_) => restored.interrupted.push(Interrupted {
                 id,
                 pool: row.work.pool.to_string(),
+                labels: row.work.labels.clone(),
                 tries: row.tries,
                 on_crash: row.work.on_crash,
                 retries: row.work.retries,

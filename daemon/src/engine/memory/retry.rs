@@ -55,8 +55,7 @@ impl Memory {
         if let Some(unique) = &row.unique {
             self.names.entry(unique.name.clone()).or_default().insert(id);
         }
-        let released =
-            Released { position: row.position(id), pool: row.work.pool.clone(), until: unmet.first() };
+        let released = Released { position: row.position(id), line: row.work.line(), until: unmet.first() };
         let (deadline_us, start_by_us) = (row.deadline_us, row.start_by_us);
         for callback in &row.callbacks {
             let Some(callback) = self.callbacks.get_mut(callback) else { continue };

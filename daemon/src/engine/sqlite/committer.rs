@@ -369,7 +369,8 @@ impl Committer {
                     Change::SetPool { request, .. }
                     | Change::SetPause { request, .. }
                     | Change::SetWorkers { request, .. }
-                    | Change::SetSchedules { request, .. },
+                    | Change::SetSchedules { request, .. }
+                    | Change::SetLimit { request, .. },
                 ) => *request,
                 _ => {
                     rest.push(order);
@@ -540,8 +541,8 @@ impl Committer {
                 | Question::Dependents { request, .. },
             ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
-            Order::Fetch { pool, .. } if fault::is_damage(error) => {
-                Answer::Fetched { pool, jobs: Vec::new(), complete: true }
+            Order::Fetch { line, .. } if fault::is_damage(error) => {
+                Answer::Fetched { line, jobs: Vec::new(), complete: true }
             }
             Order::Overdue { term, .. } if fault::is_damage(error) => nothing_overdue(term),
             Order::Chore(Chore::Prune(_)) => nothing_pruned(),
@@ -616,6 +617,7 @@ impl Committer {
                     ("resolve", Some(Answer::Resolved { jobs: Vec::new(), failed: Vec::new(), more: false }))
                 }
                 Change::SetClock { .. } => ("set of the clock", None),
+                Change::SetLimit { request, .. } => ("limit", Some(refused(request, reason))),
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
@@ -629,8 +631,8 @@ impl Committer {
             Order::Question(Question::Dependents { request, .. }) => {
                 ("dependents", unreadable(request, reason))
             }
-            Order::Fetch { pool, .. } => {
-                ("fetch", Some(Answer::Fetched { pool, jobs: Vec::new(), complete: true }))
+            Order::Fetch { line, .. } => {
+                ("fetch", Some(Answer::Fetched { line, jobs: Vec::new(), complete: true }))
             }
             Order::Overdue { term, .. } => ("overdue", Some(nothing_overdue(term))),
             Order::Chore(chore) => match chore {

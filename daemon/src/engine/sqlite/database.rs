@@ -186,6 +186,10 @@ impl Database {
                     }
                     Ok(Some(Answer::Kept { request: *request }))
                 }
+                Change::SetLimit { request, label, limit } => {
+                    meta::set_limit(connection, label, *limit)?;
+                    Ok(Some(Answer::Kept { request: *request }))
+                }
             },
             Order::Question(Question::Records { request, ids }) => {
                 let (records, missing, rest) = queries::get(connection, layout, ids)?;
@@ -195,17 +199,17 @@ impl Database {
                 let (records, next) = queries::list(connection, layout, page)?;
                 Ok(Some(Answer::Listed { request: *request, records, next }))
             }
-            Order::Question(Question::Line { request, pool }) => {
-                let head = queries::line_head(connection, pool)?;
-                Ok(Some(Answer::Line { request: *request, pool: pool.clone(), head }))
+            Order::Question(Question::Line { request, line }) => {
+                let head = queries::line_head(connection, line)?;
+                Ok(Some(Answer::Line { request: *request, line: line.clone(), head }))
             }
             Order::Question(Question::Dependents { request, id, limit }) => {
                 let (dependents, more) = dependents::list(connection, *id, *limit)?;
                 Ok(Some(Answer::Dependents { request: *request, dependents, more }))
             }
-            Order::Fetch { pool, after, limit } => {
-                let (jobs, complete) = queries::fetch(connection, environments, pool, *after, *limit)?;
-                Ok(Some(Answer::Fetched { pool: pool.clone(), jobs, complete }))
+            Order::Fetch { line, after, limit } => {
+                let (jobs, complete) = queries::fetch(connection, environments, line, *after, *limit)?;
+                Ok(Some(Answer::Fetched { line: line.clone(), jobs, complete }))
             }
             Order::Overdue { term, after, until_us, limit } => {
                 let (jobs, next_us) = deadlines::overdue(connection, *term, *after, *until_us, *limit)?;

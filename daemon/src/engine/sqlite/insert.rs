@@ -61,9 +61,10 @@ pub fn insert(
                            submitted_us, tie, on_crash, key, round, method, params, rank, retries, backoff_us,
                            unique_name, follows, state, waits, within_us, deadline_us, hold, others,
                            not_before_us, at_us, depends_on, jitter, retry_on, memory_limit_bytes, start_within_us,
-                           start_by_us, idle_timeout_us)
+                           start_by_us, idle_timeout_us, labels)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36,
+                 ?37)",
     )?;
     let mut insert_callback = connection
         .prepare_cached("INSERT INTO callbacks (id, job, kind, command) VALUES (?1, ?2, ?3, ?4)")?;
@@ -86,6 +87,8 @@ pub fn insert(
         let Open { others, failed } = dependents::add(connection, id, work.after())?;
         let unmet = unmet(&times, work, others, follows != Follows::Nobody);
         let until = unmet.first();
+        // Nothing is allocated where there are none.
+        let labels = work.labels.to_string();
         conditions.failed.extend(failed.map(|prior| (id, prior)));
         insert.execute(params![
             id,
@@ -124,7 +127,11 @@ pub fn insert(
             work.start_within.map(micros),
             start_by_us(times.counted_from_us, work),
             work.idle_timeout.map(micros),
+            labels,
         ])?;
+        for label in work.exclusive.iter() {
+            meta::limit_to_one(connection, label)?;
+        }
         if let Some(until) = until {
             waits::add(connection, Unit::Job(id), until)?;
             conditions.waiting.push((id, until));

@@ -1,5 +1,5 @@
 //! What is of no job: ids, the boot of the machine, pools that were added at run time, pools that are paused,
-//! and their numbers of workers.
+//! their numbers of workers, and limits of labels.
 
 use std::collections::BTreeMap;
 
@@ -96,6 +96,25 @@ fn start_pause(connection: &Connection, pool: &str, pause: &Pause) -> Result<()>
     connection
         .prepare_cached("INSERT OR IGNORE INTO pauses (pool, since_us, uid) VALUES (?1, ?2, ?3)")?
         .execute((pool, pause.since_us, pause.by.get()))?;
+    Ok(())
+}
+
+/// Keeps the limit of a label, or without one forgets it.
+pub fn set_limit(connection: &Connection, label: &str, limit: Option<u32>) -> Result<()> {
+    match limit {
+        Some(limit) => connection
+            .prepare_cached("INSERT OR REPLACE INTO limits (label, running) VALUES (?1, ?2)")?
+            .execute((label, limit))?,
+        None => connection.prepare_cached("DELETE FROM limits WHERE label = ?1")?.execute([label])?,
+    };
+    Ok(())
+}
+
+/// Keeps a limit of one, unless the label has a limit here.
+pub fn limit_to_one(connection: &Connection, label: &str) -> Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO limits (label, running) VALUES (?1, 1)")?
+        .execute([label])?;
     Ok(())
 }
 

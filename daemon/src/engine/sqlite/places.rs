@@ -15,7 +15,7 @@ use super::columns::{Columns, columns, signed};
 use super::{records, waits};
 use crate::engine::retention::{Group, Standing};
 use crate::engine::{Assigned, Dequeued, Fence, Move, NotAssigned};
-use crate::job::{Holdup, JobId, Outcome, Place, Position, Process, Start, StopReason, Tries, Unit};
+use crate::job::{Holdup, JobId, Labels, Outcome, Place, Position, Process, Start, StopReason, Tries, Unit};
 
 /// What a job has left behind, of use to whoever ends it.
 #[derive(Debug, Default)]
@@ -139,7 +139,7 @@ pub struct Moved {
 }
 
 columns! {
-    PoolColumn { state, pool, rank, waits, is_call = "method IS NOT NULL" }
+    PoolColumn { state, pool, labels, rank, waits, is_call = "method IS NOT NULL" }
     TO_ASSIGN: "FROM jobs WHERE id = ?1";
 }
 
@@ -155,8 +155,9 @@ pub fn assign(connection: &Connection, ids: &[JobId], pool: &str, is_warm: bool)
             let holdup = holdup(state, columns.get(PoolColumn::waits)?);
             let priority = Reverse(records::priority(columns.get(PoolColumn::rank)?)?);
             let from = columns.parse(PoolColumn::pool, |name| Some(Arc::from(name)))?;
+            let labels = columns.parse(PoolColumn::labels, |text| Some(Labels::parse(text)))?;
             let is_call: bool = columns.get(PoolColumn::is_call)?;
-            Ok((state, is_call, Assigned { position: Position { priority, id }, from, holdup }))
+            Ok((state, is_call, Assigned { position: Position { priority, id }, from, labels, holdup }))
         });
         match found.optional()? {
             None => moved.others.push((id, NotAssigned::Missing)),

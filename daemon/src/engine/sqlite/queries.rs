@@ -2,7 +2,6 @@
 //! long, and none looks at more than a bounded number of rows, since commits wait for it.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use pool_proto::{Record, State};
 use rusqlite::{CachedStatement, Connection, Result, Rows, params};
@@ -12,7 +11,7 @@ use super::environments::Environments;
 use super::insert::rank;
 use super::records::{self, Layout, ReadyColumn};
 use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, LINE_HEAD, MAX_RECORDS, Page, large_bytes};
-use crate::job::{JobId, Position, Ready};
+use crate::job::{JobId, LineKey, Position, Ready};
 
 /// Jobs on a page at most.
 const MAX_PAGE: u32 = 1000;
@@ -36,15 +35,16 @@ columns! {
 columns! {
     /// A job's place in its line.
     PlaceColumn { rank, id }
-    OF_POOL: "FROM jobs INDEXED BY jobs_queue
-              WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1
-              ORDER BY rank, id LIMIT ?2";
+    OF_LINE: "FROM jobs INDEXED BY jobs_queue
+              WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1 AND labels = ?2
+              ORDER BY rank, id LIMIT ?3";
 }
 
-/// The places of the first jobs in a pool's line, which the index alone has.
-pub fn line_head(connection: &Connection, pool: &str) -> Result<Vec<Position>> {
-    let mut select = connection.prepare_cached(PlaceColumn::OF_POOL)?;
-    let places = select.query_map(params![pool, LINE_HEAD as i64], |row| {
+/// The places of the first jobs in a line, which the index alone has.
+pub fn line_head(connection: &Connection, line: &LineKey) -> Result<Vec<Position>> {
+    let mut select = connection.prepare_cached(PlaceColumn::OF_LINE)?;
+    let of_line = params![line.pool, line.labels.to_string(), LINE_HEAD as i64];
+    let places = select.query_map(of_line, |row| {
         let columns = Columns::of(row);
         let priority = records::priority(columns.get(PlaceColumn::rank)?)?;
         Ok(Position { priority: Reverse(priority), id: columns.get(PlaceColumn::id)? })
@@ -52,26 +52,28 @@ pub fn line_head(connection: &Connection, pool: &str) -> Result<Vec<Position>> {
     places.collect()
 }
 
-/// The next queued jobs of a pool, and whether there are none beyond them.
+/// The next jobs in a line, and whether there are none beyond them.
 pub fn fetch(
     connection: &Connection,
     environments: &mut Environments,
-    pool: &Arc<str>,
+    line: &LineKey,
     after: Option<Position>,
     limit: u32,
 ) -> Result<(Vec<Ready>, bool)> {
     let limit = limit.clamp(1, MAX_PAGE) as usize;
     let (of_rank, id) = after.map_or((i64::MIN, JobId(0)), |after| (rank(after.priority.0), after.id));
+    let labels = line.labels.to_string();
     let (mut jobs, mut bytes) = (Vec::new(), 0);
     for select in [ReadyColumn::OF_RANK, ReadyColumn::OF_LATER_RANKS] {
         let mut select = connection.prepare_cached(select)?;
         let room = limit + 1 - jobs.len();
-        let mut rows = select.query(params![pool, of_rank, id, i64::try_from(room).unwrap_or(i64::MAX)])?;
+        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![line.pool, labels, of_rank, id, room])?;
         while let Some(row) = rows.next()? {
             if jobs.len() == limit || bytes > FETCHED_BYTES {
                 return Ok((jobs, false));
             }
-            let ready = records::read_ready(row, connection, environments, Some(pool))?;
+            let ready = records::read_ready(row, connection, environments, Some(line))?;
             bytes += ready.work.own_bytes();
             jobs.push(ready);
         }

@@ -13,7 +13,9 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::{dependents, places, retry, turns, waits};
-use crate::job::{Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Ready, Retries, Tries, Work};
+use crate::job::{
+    Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Labels, LineKey, Ready, Retries, Tries, Work,
+};
 
 /// Where the output of attempts is.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ columns! {
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
         waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes,
-        memory_limiter,
+        memory_limiter, labels,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -38,18 +40,19 @@ columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
         kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, start_within_us,
-        idle_timeout_us,
+        idle_timeout_us, labels,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
-    // What is queued in a pool, first what remains of one rank, then what is of the next ones. In one
+    // What is in a line, first what remains of one rank, then what is of the next ones. In one
     // condition, SQLite would search for the place through all that is of that rank.
     OF_RANK: "FROM jobs INDEXED BY jobs_queue
-              WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1 AND rank = ?2 AND id > ?3
-              ORDER BY id LIMIT ?4";
+              WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1 AND labels = ?2 AND rank = ?3
+                AND id > ?4
+              ORDER BY id LIMIT ?5";
     OF_LATER_RANKS: "FROM jobs INDEXED BY jobs_queue
-                     WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1 AND rank > ?2
-                       AND ?3 IS NOT NULL
-                     ORDER BY rank, id LIMIT ?4";
+                     WHERE state IN ('queued', 'retrying') AND waits = 0 AND pool = ?1 AND labels = ?2 AND rank > ?3
+                       AND ?4 IS NOT NULL
+                     ORDER BY rank, id LIMIT ?5";
 }
 
 columns! {
@@ -123,6 +126,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         key: columns.optional_os_text(Of::key)?,
         unique: columns.optional_os_text(Of::unique_name)?,
+        labels: columns.parse(Of::labels, |labels| Some(Labels::parse(labels).to_names()))?,
         waits_for: None,
         after: None,
         depends_on: columns.get::<Option<String>>(Of::depends_on)?.as_deref().map(named_dependencies),
@@ -220,18 +224,19 @@ pub fn ready(connection: &Connection, environments: &mut Environments, id: JobId
     select.query_row([id], |row| read_ready(row, connection, environments, None)).optional()
 }
 
-/// Reads [`ReadyColumn`]s. `pool`: its name, to be shared instead of made anew.
+/// Reads [`ReadyColumn`]s. `line`: the job's, whose names are shared instead of made anew.
 pub fn read_ready(
     row: &Row<'_>,
     connection: &Connection,
     environments: &mut Environments,
-    pool: Option<&Arc<str>>,
+    line: Option<&LineKey>,
 ) -> Result<Ready> {
     use ReadyColumn as Of;
 
     let columns = Columns::of(row);
+    let (pool, labels) = line.cloned().map(|line| (line.pool, line.labels)).unzip();
     let work = Work {
-        pool: columns.parse(Of::pool, |name| Some(pool.cloned().unwrap_or_else(|| Arc::from(name))))?,
+        pool: columns.parse(Of::pool, |name| Some(pool.unwrap_or_else(|| Arc::from(name))))?,
         name: columns.optional_os_text(Of::name)?,
         kind: read_kind(&columns)?,
         volatile: false,
@@ -246,6 +251,8 @@ pub fn read_ready(
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         priority: priority(columns.get(Of::rank)?)?,
+        labels: columns.parse(Of::labels, |text| Some(labels.unwrap_or_else(|| Labels::parse(text))))?,
+        exclusive: Labels::NONE,
         retries: Retries {
             allowed: columns.get(Of::retries)?,
             backoff: columns.duration(Of::backoff_us)?.unwrap_or_default(),

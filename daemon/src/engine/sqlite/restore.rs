@@ -1,6 +1,7 @@
 //! What a start needs to know, read once. Nothing is changed: what an interrupted job becomes is the
 //! core's decision, and a start on a full disk must not fail.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
 use super::records::exit_codes;
-use super::{deadlines, dependents, insert, meta, places, schedules, turns, waits};
+use super::{deadlines, dependents, insert, meta, places, records, schedules, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{
-    CallbackId, ExitCodes, Holdup, Pause, Process, ProcessId, Queued, Retries, Term, Tie, Tries, UserId,
+    CallbackId, ExitCodes, Holdup, Labels, LineKey, Pause, Position, Process, ProcessId, Queued, Retries,
+    Term, Tie, Tries, UserId,
 };
+
+/// How many jobs are queued, by pool.
+type Counts = BTreeMap<String, Queued>;
 
 columns! {
     MetaColumn { next_job = "max(next_job, volatile_below)", next_callback }
@@ -27,9 +32,14 @@ columns! {
 }
 
 columns! {
+    /// A line has no job of a lesser rank, and none of a lesser id.
+    LineColumn { pool, labels, jobs = "count(*)", rank = "min(rank)", id = "min(id)" }
+    LINES: "FROM jobs INDEXED BY jobs_queue
+            WHERE state IN ('queued', 'retrying') AND waits = 0 GROUP BY pool, labels";
+}
+
+columns! {
     CountColumn { pool, jobs = "count(*)" }
-    IN_LINE: "FROM jobs INDEXED BY jobs_queue
-              WHERE state IN ('queued', 'retrying') AND waits = 0 GROUP BY pool";
     // A cross join is carried out as it stands: it must not go through all jobs to find those that wait.
     WAITING: "FROM waits CROSS JOIN jobs ON jobs.id = waits.id
               WHERE waits.unit = 'job' AND waits.until = 'time' GROUP BY pool";
@@ -40,7 +50,7 @@ columns! {
 
 columns! {
     InterruptedColumn {
-        id, pool, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us,
+        id, pool, labels, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us,
         started_since_boot_us, state, result, retries, backoff_us, jitter, retry_on, retried,
     }
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
@@ -62,13 +72,20 @@ columns! {
 }
 
 columns! {
+    LimitColumn { label, running }
+    LIMITS: "FROM limits";
+}
+
+columns! {
     PauseColumn { pool, since_us, uid }
     PAUSES: "FROM pauses";
 }
 
 pub fn read(connection: &Connection) -> Result<Restored> {
+    let (lines, queued) = read_lines(connection)?;
     let mut restored = Restored {
-        queued: count_queued(connection)?,
+        queued: count_waiting(connection, queued)?,
+        lines,
         replaced: turns::read_replaced(connection)?,
         failed: dependents::read_failed(connection)?,
         has_unresolved: dependents::is_unresolved(connection)?,
@@ -84,6 +101,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         pauses: read_pauses(connection)?,
         workers: meta::workers(connection)?,
         schedules: schedules::read(connection)?,
+        limits: read_limits(connection)?,
         boot: meta::last_boot(connection)?,
         ..Restored::default()
     };
@@ -126,6 +144,15 @@ fn read_pauses(connection: &Connection) -> Result<BTreeMap<String, Pause>> {
     pauses.collect()
 }
 
+fn read_limits(connection: &Connection) -> Result<BTreeMap<String, u32>> {
+    let mut select = connection.prepare(LimitColumn::LIMITS)?;
+    let limits = select.query_map([], |row| {
+        let columns = Columns::of(row);
+        Ok((columns.get(LimitColumn::label)?, columns.get(LimitColumn::running)?))
+    })?;
+    limits.collect()
+}
+
 fn read_tied(connection: &Connection) -> Result<Vec<Tied>> {
     let mut select = connection.prepare(TiedColumn::TIED)?;
     let tied = select.query_map([], |row| {
@@ -152,12 +179,28 @@ fn read_stdin(connection: &Connection) -> Result<HashSet<String>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Counted in the indexes, which takes some 40 ms for a million jobs; a number kept beside the rows would
-/// have to be kept right.
-fn count_queued(connection: &Connection) -> Result<BTreeMap<String, Queued>> {
-    let mut queued: BTreeMap<String, Queued> = BTreeMap::new();
+/// The lines, and how many jobs of each pool are in them. Counted in the index, which takes some 40 ms for a
+/// million jobs; a number kept beside the rows would have to be kept right.
+fn read_lines(connection: &Connection) -> Result<(Vec<(LineKey, Position)>, Counts)> {
+    let (mut lines, mut queued) = (Vec::new(), Counts::new());
+    let mut select = connection.prepare(LineColumn::LINES)?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let columns = Columns::of(row);
+        let pool: Arc<str> = columns.parse(LineColumn::pool, |name| Some(Arc::from(name)))?;
+        let labels = columns.parse(LineColumn::labels, |text| Some(Labels::parse(text)))?;
+        let priority = Reverse(records::priority(columns.get(LineColumn::rank)?)?);
+        let first = Position { priority, id: columns.get(LineColumn::id)? };
+        let jobs = columns.size(LineColumn::jobs)?.unwrap_or(0);
+        queued.entry(pool.to_string()).or_default().add(Holdup::None, jobs);
+        lines.push((LineKey { pool, labels }, first));
+    }
+    Ok((lines, queued))
+}
+
+/// Adds the jobs that wait, counted likewise.
+fn count_waiting(connection: &Connection, mut queued: Counts) -> Result<Counts> {
     for (holdup, select) in [
-        (Holdup::None, CountColumn::IN_LINE),
         (Holdup::Time, CountColumn::WAITING),
         (Holdup::Others, CountColumn::BLOCKED),
         (Holdup::Predecessor, CountColumn::FOLLOWING),
@@ -188,6 +231,7 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
         Ok(Interrupted {
             id: columns.get(Of::id)?,
             pool: columns.get(Of::pool)?,
+            labels: columns.parse(Of::labels, |text| Some(Labels::parse(text)))?,
             tries: Tries {
                 attempts: columns.get(Of::attempt)?,
                 crashes: columns.get(Of::crashes)?,

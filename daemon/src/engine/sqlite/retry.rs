@@ -16,7 +16,7 @@ use super::prune::{History, read_group};
 use super::{records, waits};
 use crate::engine::retention::Group;
 use crate::engine::{NotRetried, Released, Retried, Times};
-use crate::job::{After, JobId, Position, Tie, Unit, Unmet};
+use crate::job::{After, JobId, Labels, LineKey, Position, Tie, Unit, Unmet};
 
 /// What became of the jobs of a request.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Round {
 /// A job that has ended, as far as its next round needs that.
 struct Past {
     state: State,
-    pool: Arc<str>,
+    line: LineKey,
     rank: i64,
     attempt: u32,
     is_undelivered: bool,
@@ -48,7 +48,7 @@ struct Past {
 
 columns! {
     PastColumn {
-        state, pool, rank, attempt, is_undelivered = "undelivered > 0", has_input = "stdin IS NOT NULL",
+        state, pool, labels, rank, attempt, is_undelivered = "undelivered > 0", has_input = "stdin IS NOT NULL",
         may_lack_params = "stripped AND method IS NOT NULL AND params IS NULL", unique_name, tie, within_us,
         start_within_us, depends_on, keep, held_bytes,
     }
@@ -75,7 +75,8 @@ pub fn retry(connection: &Connection, history: &mut History, ids: &[JobId], time
 
 fn read_past(row: &Row<'_>) -> Result<Past> {
     let columns = Columns::of(row);
-    let pool: String = columns.get(PastColumn::pool)?;
+    let pool: Arc<str> = columns.parse(PastColumn::pool, |name| Some(Arc::from(name)))?;
+    let labels = columns.parse(PastColumn::labels, |text| Some(Labels::parse(text)))?;
     Ok(Past {
         state: columns.parse(PastColumn::state, State::parse)?,
         rank: columns.get(PastColumn::rank)?,
@@ -90,7 +91,7 @@ fn read_past(row: &Row<'_>) -> Result<Past> {
         after: columns.get(PastColumn::depends_on)?,
         group: read_group(columns.get(PastColumn::keep)?, &pool),
         held_bytes: columns.size(PastColumn::held_bytes)?.unwrap_or(0),
-        pool: Arc::from(pool),
+        line: LineKey { pool, labels },
     })
 }
 
@@ -149,7 +150,7 @@ fn begin(
     connection.prepare_cached(callbacks)?.execute([id])?;
 
     let position = Position { priority: Reverse(records::priority(past.rank)?), id };
-    let released = Released { position, pool: past.pool.clone(), until };
+    let released = Released { position, line: past.line.clone(), until };
     Ok(Ok(Retried { released, tie, deadline_us, start_by_us }))
 }
 

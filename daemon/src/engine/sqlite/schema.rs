@@ -291,6 +291,13 @@ const MIGRATIONS: &[&str] = &[
         paused_us    INTEGER,
         paused_by    INTEGER
     ) STRICT;
+
+    -- In order, each once, with commas between. What waits in one pool with the same labels is one line.
+    ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+    DROP INDEX jobs_queue;
+    CREATE INDEX jobs_queue ON jobs (pool, labels, rank) WHERE state IN ('queued', 'retrying') AND waits = 0;
+    -- So many jobs of a label run at a time.
+    CREATE TABLE limits (label TEXT PRIMARY KEY, running INTEGER NOT NULL) STRICT;
 ",
 ];
 

@@ -15,7 +15,9 @@ use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::{places, records};
 use crate::engine::{Dequeued, FETCHED_BYTES, Released};
-use crate::job::{CallbackId, IdSet, JobId, MAX_BACKOFF, Position, Ready, Unit, Unmet, Until, micros};
+use crate::job::{
+    CallbackId, IdSet, JobId, Labels, LineKey, MAX_BACKOFF, Position, Ready, Unit, Unmet, Until, micros,
+};
 
 /// How long after a start a callback waits at most.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(60);
@@ -53,7 +55,7 @@ pub fn add(connection: &Connection, unit: Unit, until: Until) -> Result<()> {
 }
 
 columns! {
-    UnmetColumn { state, pool, rank, hold, others, follows, not_before_us }
+    UnmetColumn { state, pool, labels, rank, hold, others, follows, not_before_us }
     OF_JOB: "FROM jobs WHERE id = ?1";
 }
 
@@ -72,8 +74,9 @@ pub fn go_on(connection: &Connection, id: JobId, from: State) -> Result<Option<R
             };
             let position =
                 Position { priority: Reverse(records::priority(columns.get(UnmetColumn::rank)?)?), id };
-            let pool = Arc::from(columns.get::<String>(UnmetColumn::pool)?);
-            let released = Released { position, pool, until: unmet.first() };
+            let pool = columns.parse(UnmetColumn::pool, |name| Some(Arc::from(name)))?;
+            let labels = columns.parse(UnmetColumn::labels, |text| Some(Labels::parse(text)))?;
+            let released = Released { position, line: LineKey { pool, labels }, until: unmet.first() };
             Ok((columns.parse(UnmetColumn::state, State::parse)?, unmet, released))
         })?;
     let place = unmet.place();

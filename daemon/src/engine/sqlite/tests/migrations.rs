@@ -13,8 +13,8 @@ use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
 use crate::engine::{Answer, Boot, CallbackEnd, Change, Interrupted, Order, Page, Tied};
 use crate::job::{
-    CallbackId, Holdup, JobId, KeptSchedule, LastFiring, Pause, Process, ProcessId, Retries, StopReason, Tie,
-    Tries, UserId,
+    CallbackId, Holdup, JobId, KeptSchedule, Labels, LastFiring, Pause, Process, ProcessId, Retries,
+    StopReason, Tie, Tries, UserId,
 };
 
 /// Rows as each version wrote them, in its columns: the first set is of version 1. A new migration needs a
@@ -99,6 +99,8 @@ const ROWS: &[&str] = &[
     INSERT INTO schedules (name, definition, from_us, over_us, last_us, last_job, last_skipped, paused_us, paused_by)
         VALUES ('nightly', '{}', 600, 655, 650, 1, 0, 700, 1000);
     UPDATE jobs SET memory_limit_bytes = 4096, memory_limiter = 'address_space' WHERE id = 8;
+    UPDATE jobs SET labels = 'db,gpu' WHERE id = 3;
+    INSERT INTO limits (label, running) VALUES ('gpu', 2);
 ",
 ];
 
@@ -174,6 +176,8 @@ fn assert_restored(store: &Fixture, version: usize) {
     };
     let schedules = (version >= 12).then_some(("nightly".to_owned(), nightly));
     assert_eq!(restored.schedules, schedules.into_iter().collect());
+    let limits = (version >= 12).then_some(("gpu".to_owned(), 2));
+    assert_eq!(restored.limits, limits.into_iter().collect());
     assert_eq!(restored.stdin, ["token".to_owned(), "other".to_owned()].into());
     assert_eq!(restored.callbacks, [CallbackId(5)]);
     let crashes = if version < 10 { 1 } else { 2 };
@@ -183,6 +187,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     let interrupted = |id, pool: &str, slot, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),
+        labels: Labels::NONE,
         tries: Tries { attempts, crashes, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
@@ -195,7 +200,8 @@ fn assert_restored(store: &Fixture, version: usize) {
         stopping,
     };
     let ticks = (version >= 3).then_some(77);
-    let running = interrupted(3, "default", 1, (2, 1), (11, ticks), None);
+    let labels = Labels::parse(if version >= 12 { "db,gpu" } else { "" });
+    let running = Interrupted { labels, ..interrupted(3, "default", 1, (2, 1), (11, ticks), None) };
     let stopping = interrupted(4, "other", 0, (1, 0), (13, None), Some(StopReason::Canceled));
     assert_eq!(restored.interrupted, [running, stopping]);
     if version >= 3 {
@@ -256,6 +262,8 @@ fn assert_recorded(store: &Fixture, version: usize) {
         failed.callbacks.iter().map(|callback| (callback.id, callback.attempts)).collect();
     assert_eq!(callbacks, [(4, 2), (5, 1)]);
     assert_eq!(store.record(9).reason.as_deref(), Some("given up"));
+    let labels = (version >= 12).then(|| vec!["db".to_owned(), "gpu".to_owned()]);
+    assert_eq!((store.record(3).labels, first.labels), (labels, None));
     assert_eq!(store.record(8).output_pruned, version >= 9);
     let limit = MemoryLimit { bytes: 4096, by: Some(MemoryLimiter::AddressSpace) };
     assert_eq!(store.record(8).memory_limit, (version >= 12).then_some(limit));

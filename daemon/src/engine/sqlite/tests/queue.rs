@@ -25,11 +25,11 @@ fn the_places_of_a_line_are_read_from_its_index() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let plan = store.inspect(|connection| {
-        let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", PlaceColumn::OF_POOL)).unwrap();
-        let steps = select.query_map(("default", 9), |row| row.get(3)).unwrap();
+        let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", PlaceColumn::OF_LINE)).unwrap();
+        let steps = select.query_map(("default", "", 9), |row| row.get(3)).unwrap();
         steps.map(Result::unwrap).collect::<Vec<String>>()
     });
-    assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_queue (pool=?)"]);
+    assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_queue (pool=? AND labels=?)"]);
     store.close();
 }
 
@@ -66,11 +66,11 @@ fn a_page_of_a_queue_is_found_and_not_searched_for() {
     let plans = store.inspect(|connection| {
         [ReadyColumn::OF_RANK, ReadyColumn::OF_LATER_RANKS].map(|select| {
             let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {select}")).unwrap();
-            let rows = select.query_map(("default", 0, 0, 1), |row| row.get::<_, String>(3)).unwrap();
+            let rows = select.query_map(("default", "", 0, 0, 1), |row| row.get::<_, String>(3)).unwrap();
             rows.map(Result::unwrap).collect::<Vec<String>>().join("; ")
         })
     });
-    let wanted = ["pool=? AND rank=? AND rowid>?", "pool=? AND rank>?"];
+    let wanted = ["pool=? AND labels=? AND rank=? AND rowid>?", "pool=? AND labels=? AND rank>?"];
     assert_eq!(plans, wanted.map(|terms| format!("SEARCH jobs USING INDEX jobs_queue ({terms})")));
     store.close();
 }
