@@ -196,3 +196,28 @@ fn a_shutdown_waits_for_what_a_limit_holds_back_and_a_stop_does_not() {
     assert_eq!(shutdown.wait().unwrap().code(), Some(0));
     daemon.wait();
 }
+
+#[test]
+fn a_job_after_a_label_waits_for_all_that_have_it_and_have_not_ended() {
+    let daemon = Setup::new().workers(3).config(BUILD).start();
+    daemon.ok(&["run", "-l", "night", "--", "true"]);
+    let first = gated(&daemon, &["-l", "night"], "first");
+    let second = gated(&daemon, &["-l", "night", "-l", "x", "-p", "build"], "second");
+    let other = gated(&daemon, &["-l", "nightly"], "other");
+    let after = daemon.submit(&["-d", "afterany:@night", "--", "true"]);
+    let dependencies = daemon.record(after).after.unwrap_or_default();
+    assert_eq!(dependencies.iter().map(|one| one.id).collect::<Vec<_>>(), [first, second]);
+    let listed: Value = serde_json::from_str(&daemon.ok(&["ls", "--label", "night", "--json"])).unwrap();
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 3);
+
+    open(&daemon, "first");
+    wait(&daemon, &[first]);
+    assert_eq!(state(&daemon, after), State::Blocked);
+    open(&daemon, "second");
+    wait(&daemon, &[second, after]);
+    open(&daemon, "other");
+    wait(&daemon, &[other]);
+    let free = daemon.submit(&["-d", "@nobody", "--", "true"]);
+    wait(&daemon, &[free]);
+    assert_eq!(daemon.run(&["submit", "-d", "@a b", "--", "true"]).code, 2);
+}

@@ -100,8 +100,8 @@ pub struct LikeOptions {
 #[derive(Debug, Args)]
 pub struct ConditionOptions {
     /// Run the job after other jobs have ended: with success (ID or afterok:ID), without (afternotok:ID), or
-    /// in any way (afterany:ID). Ranges like 3-9, and several with commas; may be repeated. If one ends
-    /// otherwise, the job is canceled
+    /// in any way (afterany:ID). Ranges like 3-9, @LABEL for the jobs of a label that have not ended by now, and
+    /// several with commas; may be repeated. If one ends otherwise, the job is canceled
     #[arg(short = 'd', long, value_name = "IDS")]
     pub after: Vec<Dependencies>,
 
@@ -116,6 +116,13 @@ pub struct ConditionOptions {
     /// Hold the job until `poolctl release`
     #[arg(long)]
     pub hold: bool,
+}
+
+impl ConditionOptions {
+    /// Whether jobs are named by a label.
+    pub fn names_labels(&self) -> bool {
+        self.after.iter().any(|after| !after.labels().is_empty())
+    }
 }
 
 /// The options that `submit`, `map` and `call` share.

@@ -7,7 +7,7 @@ use pool_proto::nouns::{Job, OnDisconnect};
 use pool_proto::{Json, OsText, Record, State};
 
 use super::Context;
-use super::submission::{detach, stand_in};
+use super::submission::{after_labels, detach, stand_in};
 use crate::cli::UsageError;
 use crate::cli::choices::{DurabilityChoice, EnvMode};
 use crate::cli::job::{CommonOptions, ConditionOptions, LikeOptions};
@@ -71,11 +71,11 @@ impl CallOptions {
     /// # Errors
     /// When the call is not accepted, or its end cannot be told.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        let job = self.job()?;
+        let mut job = self.job()?;
         let policy = on_disconnect(&job, OnDisconnect::Detach, !self.detach, "without --async")?;
+        let mut client = context.link.connect()?;
+        after_labels(&mut client, &self.conditions, &mut job)?;
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
-
-        let client = context.link.connect()?;
         if self.detach {
             return detach(context, client, &submit);
         }

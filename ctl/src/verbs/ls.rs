@@ -9,7 +9,7 @@ use pool_proto::nouns::SCHEMA;
 use pool_proto::{Client, OsText, Record, State};
 
 use super::Context;
-use crate::cli::values::{parse_limit, parse_state};
+use crate::cli::values::{parse_label, parse_limit, parse_state};
 use crate::exit::ExitReason;
 use crate::tell::{outcome, record::work_line};
 use crate::term::json;
@@ -26,6 +26,10 @@ pub struct ListOptions {
     #[arg(short, long)]
     pool: Option<String>,
 
+    /// List jobs with this label only
+    #[arg(long, value_parser = parse_label)]
+    label: Option<String>,
+
     /// List only the newest jobs, this many
     #[arg(short, long, value_name = "N", value_parser = parse_limit)]
     limit: Option<NonZeroU32>,
@@ -38,7 +42,7 @@ impl ListOptions {
     /// When poold has gone, or stdout takes nothing.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let states = (!self.state.is_empty()).then_some(self.state);
-        let list = List { states, pool: self.pool, ..List::default() };
+        let list = List { states, pool: self.pool, label: self.label, ..List::default() };
 
         let mut client = context.link.connect()?;
         let newest = self.limit.map(|count| newest(&mut client, &list, count)).transpose()?;

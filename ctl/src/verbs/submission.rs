@@ -1,16 +1,37 @@
 //! What `submit`, `run` and `call` share: submitting a job without waiting for it, or waiting in its place.
 
-use pool_proto::methods::Submit;
-use pool_proto::nouns::{Progress, ProgressEvent, SCHEMA};
+use pool_proto::methods::{List, Submit};
+use pool_proto::nouns::{Dependency, Job, Progress, ProgressEvent, SCHEMA};
 use pool_proto::{Client, ClientError, Record, State};
 use serde_json::json;
 
 use super::Context;
+use crate::cli::job::ConditionOptions;
 use crate::exit::ExitReason;
 use crate::follow::{Attended, Follower, HeldSignals, is_repeatable};
 use crate::link::connect::not_known_whether_accepted;
 use crate::tell::outcome::skipped_for;
 use crate::term::text::{self, say};
+
+/// Adds the jobs that `--after @LABEL` names: those with the label that have not ended by now.
+///
+/// # Errors
+/// When poold has gone, or cannot read its store.
+pub fn after_labels(client: &mut Client, options: &ConditionOptions, job: &mut Job) -> anyhow::Result<()> {
+    for (label, on) in options.after.iter().flat_map(|after| after.labels()) {
+        let states = State::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
+        client.send(&List { states: Some(states), label: Some(label.clone()), ..List::default() }, true)?;
+        loop {
+            let (page, more) = client.receive::<List>()?;
+            let named = page.jobs.iter().map(|record| Dependency { id: record.id, on: Some(*on) });
+            job.after.get_or_insert_default().extend(named);
+            if !more {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Submits the job, and prints its id.
 ///

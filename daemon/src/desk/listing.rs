@@ -145,6 +145,7 @@ impl Desk {
         let page = Page {
             states: list.states.unwrap_or_default(),
             pool: list.pool,
+            label: list.label,
             after: list.after.map(|after| JobId(after.min(i64::MAX as u64))),
             limit: left.min(if more { PAGE } else { SINGLE_PAGE }),
         };

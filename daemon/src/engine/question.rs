@@ -28,6 +28,7 @@ pub struct Page {
     /// Any state when empty.
     pub states: Vec<State>,
     pub pool: Option<String>,
+    pub label: Option<String>,
     /// The part begins after this id.
     pub after: Option<JobId>,
     /// So many records at most.

@@ -22,6 +22,10 @@ impl Labels {
         self.0.is_none()
     }
 
+    pub fn has(&self, label: &str) -> bool {
+        self.iter().any(|other| **other == *label)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.iter().flat_map(|labels| labels.iter())
     }

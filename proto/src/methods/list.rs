@@ -29,6 +29,8 @@ pub struct List {
     #[serde(default)]
     pub pool: Option<String>,
     #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
     pub after: Option<u64>,
     #[serde(default)]
     pub limit: Option<u32>,

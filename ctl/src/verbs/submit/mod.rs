@@ -11,7 +11,7 @@ use pool_proto::methods::Submit;
 use pool_proto::nouns::Job;
 
 use super::Context;
-use super::submission::{detach, stand_in};
+use super::submission::{after_labels, detach, stand_in};
 use crate::cli::choices::DisconnectChoice;
 use crate::cli::job::{ConditionOptions, JobOptions, LikeOptions};
 use crate::cli::values::parse_tie;
@@ -78,7 +78,10 @@ impl SubmitOptions {
                      them, then `poolctl wait` for their ids"
                 ));
             }
-            let job = conditional(&self.conditions, job_of(&self.job, Vec::new())?);
+            let mut job = conditional(&self.conditions, job_of(&self.job, Vec::new())?);
+            if self.conditions.names_labels() {
+                after_labels(&mut context.link.connect()?, &self.conditions, &mut job)?;
+            }
             let defaults = Job { tie: self.tie.clone(), ..job };
             on_disconnect(&defaults, self.on_disconnect.into(), false, "with --wait and a single job")?;
             return bulk::run(context, file, defaults);
@@ -92,6 +95,7 @@ impl SubmitOptions {
         let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
 
         let mut client = context.link.connect()?;
+        after_labels(&mut client, &self.conditions, &mut job)?;
         job.stdin = input.map(|input| input.spool(&mut client)).transpose()?;
         let takes_input = job.stdin.is_some();
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };

@@ -68,7 +68,7 @@ pub fn questions_are_answered_in_their_order_and_page_by_page(trial: &mut Trial)
 
     let mut list = |states: &[State], pool: Option<&str>, after: Option<u64>, limit| {
         let pool = pool.map(ToOwned::to_owned);
-        let part = Page { states: states.to_vec(), pool, after: after.map(JobId), limit };
+        let part = Page { states: states.to_vec(), pool, after: after.map(JobId), limit, ..Page::default() };
         match trial.answer(page(1, part)) {
             Answer::Listed { records, next, .. } => {
                 (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
@@ -103,7 +103,9 @@ pub fn jobs_of_several_states_are_listed_in_their_order(trial: &mut Trial) {
     use State::{Canceled, Failed, Held, Lost, Running, Succeeded, TimedOut};
     let mut list = |states: &[State], pool: Option<&str>, after: u64, limit| {
         let (states, pool) = (states.to_vec(), pool.map(ToOwned::to_owned));
-        match trial.answer(page(1, Page { states, pool, after: Some(JobId(after)), limit })) {
+        match trial
+            .answer(page(1, Page { states, pool, after: Some(JobId(after)), limit, ..Page::default() }))
+        {
             Answer::Listed { records, next, .. } => {
                 (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next.map(|id| id.0))
             }

@@ -114,6 +114,7 @@ impl Memory {
         let fits = |row: &Row| {
             (page.states.is_empty() || page.states.contains(&row.place.state()))
                 && page.pool.as_ref().is_none_or(|pool| **pool == *row.work.pool)
+                && page.label.as_ref().is_none_or(|label| row.work.labels.has(label))
         };
         let limit = page.limit.max(1) as usize;
         let ours = self.jobs.range(from..=until).filter(|(_, row)| fits(row)).take(limit + 1);

@@ -11,7 +11,7 @@ use super::environments::Environments;
 use super::insert::rank;
 use super::records::{self, Layout, ReadyColumn};
 use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, LINE_HEAD, MAX_RECORDS, Page, large_bytes};
-use crate::job::{JobId, LineKey, Position, Ready};
+use crate::job::{JobId, Labels, LineKey, Position, Ready};
 
 /// Jobs on a page at most.
 const MAX_PAGE: u32 = 1000;
@@ -22,7 +22,7 @@ const LOOKED_AT: usize = 20_000;
 
 columns! {
     /// What a listing goes by; its statements are the ways that it may take.
-    ListedColumn { id, state, pool }
+    ListedColumn { id, state, pool, labels }
     ALL: "FROM jobs WHERE id > ?1 ORDER BY id";
     ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') AND id > ?1 ORDER BY id";
     OF_STATE: "FROM jobs INDEXED BY jobs_notable
@@ -137,8 +137,8 @@ fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option
     let mut ids = Vec::new();
     let mut last = after;
     let mut looked_at = 0;
-    while let Some(Candidate { id, state, is_of_pool }) = next_of(&mut ways, query)? {
-        let is_listed = is_of_pool && (query.states.is_empty() || query.states.contains(&state));
+    while let Some(Candidate { id, state, fits }) = next_of(&mut ways, query)? {
+        let is_listed = fits && (query.states.is_empty() || query.states.contains(&state));
         if (is_listed && ids.len() == limit) || looked_at == LOOKED_AT {
             return Ok((ids, Some(last)));
         }
@@ -154,7 +154,8 @@ fn list_ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option
 struct Candidate {
     id: JobId,
     state: State,
-    is_of_pool: bool,
+    /// It has the pool and the label that are asked for.
+    fits: bool,
 }
 
 /// A way to some of the jobs asked for, which it comes to in the order of their ids.
@@ -229,5 +230,11 @@ fn read_listed(rows: &mut Rows<'_>, query: &Page) -> Result<Option<Candidate>> {
         Some(pool) => columns.parse(ListedColumn::pool, |name| Some(name == pool))?,
         None => true,
     };
-    Ok(Some(Candidate { id, state, is_of_pool }))
+    let has_label = match &query.label {
+        Some(label) => {
+            columns.parse(ListedColumn::labels, |labels| Some(Labels::parse(labels).has(label)))?
+        }
+        None => true,
+    };
+    Ok(Some(Candidate { id, state, fits: is_of_pool && has_label }))
 }

@@ -472,8 +472,13 @@ fn listings_and_the_queue_are_read_page_by_page() {
     store.answer(insert(1, 1, vec![work(&["a"], &[]); 5]));
     store.run(vec![start(2, 1), finish(3)]);
     let list = |states: &[State], pool: Option<&str>, after: Option<u64>, limit| {
-        let query =
-            Page { states: states.to_vec(), pool: pool.map(str::to_owned), after: after.map(JobId), limit };
+        let query = Page {
+            states: states.to_vec(),
+            pool: pool.map(str::to_owned),
+            after: after.map(JobId),
+            limit,
+            ..Page::default()
+        };
         match store.answer(page(1, query)) {
             Answer::Listed { records, next, .. } => {
                 (records.iter().map(|record| record.id).collect::<Vec<u64>>(), next)
