@@ -260,8 +260,8 @@ pub struct Released {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     pub position: Position,
-    pub from: Arc<str>,
     pub labels: Labels,
+    pub from: Arc<str>,
     pub holdup: Option<Holdup>,
 }
 

@@ -187,23 +187,25 @@ impl Front {
             Place::Running(_) | Place::Stopping(_) => None,
             Place::Ended(_) => {
                 self.leaving.insert(id);
-                if moved.fence == Fence::Idle {
-                    self.leave_line(id);
-                }
-                self.return_room(id)
+                let left = if moved.fence == Fence::Idle { self.leave_line(id) } else { None };
+                left.or_else(|| self.return_room(id))
             }
         }
     }
 
-    fn leave_line(&mut self, id: JobId) {
-        self.lines.values_mut().for_each(|lines| lines.remove(id));
+    /// The pool in which others may be offered for it.
+    fn leave_line(&mut self, id: JobId) -> Option<Arc<str>> {
+        let mut lines = self.lines.iter_mut();
+        lines.find_map(|(pool, lines)| lines.remove(id).then(|| pool.clone()))
     }
 
     /// These jobs, which the durable backing may have, leave their lines, and come into none before the
     /// backing has answered [`Change::Hold`].
     pub fn withhold(&mut self, ids: impl Iterator<Item = JobId>) {
         for id in ids {
-            self.leave_line(id);
+            if let Some(pool) = self.leave_line(id) {
+                self.pump(&pool);
+            }
             *self.withheld.entry(id).or_default() += 1;
         }
     }
@@ -223,7 +225,7 @@ impl Front {
         {
             pools.extend(self.take_back(position.id));
             // Its insertion may have been told since it was named.
-            self.leave_line(position.id);
+            pools.extend(self.leave_line(position.id));
             self.note_withheld(position.id);
             if *holdup == Some(Holdup::None) {
                 self.lines(pool).released(labels, *position);
@@ -347,10 +349,12 @@ impl Front {
                 self.note_assigned(pool, jobs, unfit, others)
             }
             Answer::Withheld { held, others, .. } => {
-                // Their insertions may have been told since they were named.
-                held.iter().for_each(|&(id, _)| self.leave_line(id));
-                let stirred: BTreeSet<Arc<str>> =
-                    held.iter().filter_map(|&(id, _)| self.take_back(id)).collect();
+                let mut stirred = BTreeSet::new();
+                for &(id, _) in held {
+                    stirred.extend(self.take_back(id));
+                    // Its insertion may have been told since it was named.
+                    stirred.extend(self.leave_line(id));
+                }
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
                 all.for_each(|&id| self.note_withheld(id));
                 stirred.into_iter().collect()

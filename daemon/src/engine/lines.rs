@@ -16,6 +16,9 @@
 //! pool is offered since it was given, so that a label with room for one job brings each pool one offer, and
 //! another one only where that goes before the first.
 //!
+//! A line that waits for one of its labels holds up nobody with another one. So that it does not starve, it
+//! insists when jobs after its head have passed it often: from then on its other labels are kept free for it.
+//!
 //! The line of the jobs without labels has a window of its own. Those of the others share one bound, beyond
 //! which the line gives way that has been left alone for longest.
 
@@ -29,6 +32,9 @@ use crate::job::{IdMap, JobId, Labels, Position, Ready};
 /// What the windows of all lines with labels hold together, and how many bytes.
 const SHARED: usize = WINDOW;
 const SHARED_BYTES: usize = 16 << 20;
+
+/// After so many jobs of one of its labels that came after its head, a parked line insists.
+const PATIENCE: u32 = if cfg!(test) { 4 } else { 16 };
 
 /// Labels with limits, each with how many more of its jobs may be started.
 pub type Rooms = IdMap<Arc<str>, u32>;
@@ -72,6 +78,8 @@ struct Entry {
     turn: Option<Turn>,
     /// The label that it is parked with.
     parked_with: Option<Arc<str>>,
+    /// How many jobs of its labels have been offered, though its head comes before them.
+    passed: u32,
     /// What it holds of the shared bound, and when somebody used it last.
     held: (usize, usize),
     used: u64,
@@ -89,12 +97,18 @@ struct Label {
     parked: BTreeSet<Turn>,
     /// As `firsts` has it.
     first: Option<Turn>,
+    /// The lines with this label that are parked with another one; and those of them that insist.
+    elsewhere: BTreeSet<Turn>,
+    insisting: BTreeSet<Turn>,
 }
 
 impl Label {
     /// Whether a job at that position may be offered.
     fn has_room(&self, position: Position) -> bool {
         let Some(room) = self.room.map(|room| room as usize) else { return true };
+        if self.insisting.first().is_some_and(|&(first, _)| first < position) {
+            return false;
+        }
         room > 0 && (self.offered.len() < room || self.offered.last().is_some_and(|&last| position < last))
     }
 
@@ -163,11 +177,10 @@ impl Lines {
         self.change(number, |line, places| line.fetched(jobs, complete, skip, places));
     }
 
-    /// Takes a job out, if it is here.
-    pub fn remove(&mut self, id: JobId) {
-        if let Some(&(number, position)) = self.places.get(&id) {
-            self.change(number, |line, places| _ = line.take(position, places));
-        }
+    /// Takes a job out, if it is here; whether it is.
+    pub fn remove(&mut self, id: JobId) -> bool {
+        let Some(&(number, position)) = self.places.get(&id) else { return false };
+        self.change(number, |line, places| line.take(position, places)).is_some()
     }
 
     fn number(&mut self, labels: &Labels) -> u64 {
@@ -182,6 +195,7 @@ impl Lines {
             line: Line::new(number, bounds(labels)),
             turn: None,
             parked_with: None,
+            passed: 0,
             held: (0, 0),
             used: 0,
         };
@@ -210,10 +224,14 @@ impl Lines {
     /// The head of a line is another one.
     fn take_turn(&mut self, number: u64, old: Option<Turn>, new: Option<Turn>) {
         let Some(entry) = self.lines.get_mut(&number) else { return };
+        // It is another job that has been passed.
+        if new.map(|(position, _)| position) > old.map(|(position, _)| position) {
+            entry.passed = 0;
+        }
         if new.is_none() {
-            // It begins anew with the next job.
             let label = entry.parked_with.take();
-            return self.leave(label.as_ref(), old);
+            let labels = entry.labels.clone();
+            return self.leave(label.as_ref(), &labels, old);
         }
         match entry.parked_with.clone() {
             None => {
@@ -221,16 +239,26 @@ impl Lines {
                 self.free.extend(new);
             }
             Some(name) => {
+                let labels = entry.labels.clone();
                 let label = self.labels.entry(name).or_default();
                 old.inspect(|turn| _ = label.parked.remove(turn));
                 label.parked.extend(new);
                 label.list(&mut self.firsts);
+                let Some((old, new)) = old.zip(new) else { return };
+                for name in labels.iter() {
+                    if let Some(label) = self.labels.get_mut(name)
+                        && label.elsewhere.remove(&old)
+                    {
+                        label.elsewhere.insert(new);
+                    }
+                }
+                self.insist(number, old);
             }
         }
     }
 
     /// A line is no longer where it was.
-    fn leave(&mut self, name: Option<&Arc<str>>, turn: Option<Turn>) {
+    fn leave(&mut self, name: Option<&Arc<str>>, labels: &Labels, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
         let Some(name) = name else {
             self.free.remove(&turn);
@@ -239,7 +267,13 @@ impl Lines {
         if let Some(label) = self.labels.get_mut(name) {
             label.parked.remove(&turn);
         }
-        self.list(name);
+        for name in labels.iter() {
+            if let Some(label) = self.labels.get_mut(name) {
+                label.elsewhere.remove(&turn);
+                label.insisting.remove(&turn);
+            }
+            self.list(name);
+        }
     }
 
     // ---- the bound that lines share ----
@@ -304,9 +338,31 @@ impl Lines {
             let Some(&room) = rooms.get(name) else { continue };
             let label = self.labels.entry(name.clone()).or_default();
             label.room = Some(room);
+            let passed = label.elsewhere.first().filter(|&&(first, _)| first < position).copied();
             label.offered.insert(position);
             if label.offered.len() > room as usize {
                 label.offered.pop_last();
+            }
+            self.list(name);
+            if let Some(turn) = passed
+                && let Some(entry) = self.lines.get_mut(&turn.1)
+            {
+                entry.passed = entry.passed.saturating_add(1);
+                self.insist(turn.1, turn);
+            }
+        }
+    }
+
+    /// A line that has been passed often insists from now on. `before`: its turn until now.
+    fn insist(&mut self, number: u64, before: Turn) {
+        let Some(entry) = self.lines.get(&number) else { return };
+        let insists = entry.passed >= PATIENCE;
+        let Some(turn) = entry.turn else { return };
+        for name in entry.labels.clone().iter() {
+            let Some(label) = self.labels.get_mut(name) else { continue };
+            label.insisting.remove(&before);
+            if insists && label.elsewhere.contains(&turn) {
+                label.insisting.insert(turn);
             }
             self.list(name);
         }
@@ -325,7 +381,7 @@ impl Lines {
         let label = self.labels.get_mut(name)?;
         label.list(&mut self.firsts);
         let first = label.first;
-        if label.parked.is_empty() && label.offered.is_empty() {
+        if label.parked.is_empty() && label.offered.is_empty() && label.elsewhere.is_empty() {
             self.labels.remove(name);
         }
         first.map(|(position, _)| position)
@@ -336,11 +392,16 @@ impl Lines {
         let Some(entry) = self.lines.get_mut(&number) else { return };
         let Some(turn) = entry.turn else { return };
         let before = entry.parked_with.replace(name.clone());
-        self.leave(before.as_ref(), Some(turn));
-        let label = self.labels.entry(name.clone()).or_default();
-        label.room = rooms.get(&name).copied();
-        label.parked.insert(turn);
+        let labels = entry.labels.clone();
+        self.leave(before.as_ref(), &labels, Some(turn));
+        for other in labels.iter().filter(|other| rooms.contains_key(*other)) {
+            let label = self.labels.entry(other.clone()).or_default();
+            label.room = rooms.get(other).copied();
+            let among = if *other == name { &mut label.parked } else { &mut label.elsewhere };
+            among.insert(turn);
+        }
         self.list(&name);
+        self.insist(number, turn);
     }
 
     // ---- jobs go ----

@@ -126,6 +126,32 @@ fn a_job_with_several_labels_needs_room_in_all_of_them() {
 }
 
 #[test]
+fn a_job_with_several_labels_does_not_starve() {
+    let mut world = World::up(4);
+    limit(&mut world, "gpu", Some(1));
+    limit(&mut world, "db", Some(1));
+    submit(&mut world, vec![labeled("gpu"), labeled("db"), labeled("db,gpu")]);
+    // There is always another one that waits for either label.
+    for round in 0..40 {
+        submit(&mut world, vec![labeled("gpu"), labeled("db"), work()]);
+        let running = running(&world);
+        if running.contains(&3) {
+            assert!(round > 2, "at first it holds up nobody");
+            end(&mut world, 3);
+            run_all(&mut world);
+            return world.assert_idle();
+        }
+        // Only one of the two labels has room at a time.
+        let label = if round % 2 == 0 { "gpu" } else { "db" };
+        let is_of = |id: &&u64| world.record(**id).labels == Some(vec![label.to_owned()]);
+        let of_label = running.iter().find(is_of).copied();
+        let plain = running.iter().find(|&&id| world.record(id).labels.is_none()).copied();
+        of_label.into_iter().chain(plain).for_each(|id| end(&mut world, id));
+    }
+    panic!("job 3 waits for ever");
+}
+
+#[test]
 fn a_limit_can_be_changed_while_jobs_run() {
     let mut world = World::up(4);
     submit(&mut world, vec![labeled("gpu"); 6]);
@@ -264,7 +290,8 @@ fn an_attempt_that_is_being_ended_counts_until_nothing_of_it_is_left() {
 fn a_job_that_fails_gives_its_room_to_others_until_its_next_attempt() {
     let mut world = World::up(2);
     limit(&mut world, "gpu", Some(1));
-    let retried = Work { retries: Retries::new(1, SECOND), ..labeled("gpu") };
+    let retries = Retries { allowed: 1, backoff: SECOND, ..Retries::NONE };
+    let retried = Work { retries, ..labeled("gpu") };
     submit(&mut world, vec![retried, labeled("gpu"), labeled("gpu")]);
     end_as(&mut world, 1, Exit::Code(1));
     assert_eq!(running(&world), [2]);

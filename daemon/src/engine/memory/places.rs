@@ -239,7 +239,7 @@ impl Memory {
             }
             let (from, holdup) = (row.work.pool.clone(), row.place.holdup());
             let labels = row.work.labels.clone();
-            let assigned = Assigned { position: row.position(id), from, labels, holdup };
+            let assigned = Assigned { position: row.position(id), labels, from, holdup };
             match row.work.call().is_some() {
                 true if !is_warm => unfit.push((assigned, NotAssigned::Call)),
                 false if is_warm => unfit.push((assigned, NotAssigned::Command)),

@@ -155,9 +155,10 @@ pub fn assign(connection: &Connection, ids: &[JobId], pool: &str, is_warm: bool)
             let holdup = holdup(state, columns.get(PoolColumn::waits)?);
             let priority = Reverse(records::priority(columns.get(PoolColumn::rank)?)?);
             let from = columns.parse(PoolColumn::pool, |name| Some(Arc::from(name)))?;
-            let labels = columns.parse(PoolColumn::labels, |text| Some(Labels::parse(text)))?;
             let is_call: bool = columns.get(PoolColumn::is_call)?;
-            Ok((state, is_call, Assigned { position: Position { priority, id }, from, labels, holdup }))
+            let labels = columns.parse(PoolColumn::labels, |labels| Some(Labels::parse(labels)))?;
+            let position = Position { priority, id };
+            Ok((state, is_call, Assigned { position, labels, from, holdup }))
         });
         match found.optional()? {
             None => moved.others.push((id, NotAssigned::Missing)),

@@ -297,7 +297,7 @@ const MIGRATIONS: &[&str] = &[
     DROP INDEX jobs_queue;
     CREATE INDEX jobs_queue ON jobs (pool, labels, rank) WHERE state IN ('queued', 'retrying') AND waits = 0;
     -- So many jobs of a label run at a time.
-    CREATE TABLE limits (label TEXT PRIMARY KEY, running INTEGER NOT NULL) STRICT;
+    CREATE TABLE limits (label TEXT PRIMARY KEY, running INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ",
 ];
 

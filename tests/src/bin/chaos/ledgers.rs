@@ -17,7 +17,7 @@ pub struct Ledgers {
     started: PathBuf,
     done: PathBuf,
     callbacks: PathBuf,
-    /// Runs that were not alone with their unique name.
+    /// Runs that were not alone with their unique name, or with a label of which one job at a time may run.
     overlaps: PathBuf,
     program: PathBuf,
 }
@@ -91,12 +91,22 @@ impl Ledgers {
     pub fn give_name(&self, job: &mut Job, name: &str, if_exists: IfExists) {
         job.unique = Some(name.into());
         job.if_exists = Some(if_exists);
+        self.hold_lock(job, name, 9);
+    }
+
+    /// Gives it a label of which one job at a time may run, in the same way.
+    pub fn give_label(&self, job: &mut Job, label: &str) {
+        job.exclusive = Some(vec![label.to_owned()]);
+        self.hold_lock(job, label, 8);
+    }
+
+    fn hold_lock(&self, job: &mut Job, name: &str, descriptor: u32) {
         if let Some(script) = job.argv.get_mut(2) {
             let lock = self.overlaps.with_extension(name);
             let (lock, overlaps) = (lock.display(), self.overlaps.display());
             let line = format!("echo \"job $POOL_JOB_ID, attempt $POOL_ATTEMPT, as {name}\" >>{overlaps}");
             let text = script.as_escaped();
-            *script = format!("exec 9>>{lock}; flock -n 9 || {line}\n{text}").into();
+            *script = format!("exec {descriptor}>>{lock}; flock -n {descriptor} || {line}\n{text}").into();
         }
     }
 

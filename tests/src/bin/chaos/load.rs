@@ -25,6 +25,9 @@ use super::ledgers::Ledgers;
 /// What names begin with whose jobs may be replaced.
 pub const REPLACED: &str = "replaced";
 
+/// Labels of which one job at a time may run.
+const ALONE: [&str; 2] = ["alone", "alone-too"];
+
 const NOT_REPLACED: [IfExists; 3] = [IfExists::Skip, IfExists::Join, IfExists::Queue];
 const ALL_CHOICES: [IfExists; 4] = [IfExists::Skip, IfExists::Join, IfExists::Queue, IfExists::Replace];
 
@@ -130,6 +133,10 @@ impl<'s> Attendant<'s> {
             job.priority = Some(self.random.random_range(-1..=1));
             self.queue_by_name(job);
             self.put_off(job);
+            if self.random.random_bool(0.2) {
+                let label = *ALONE.choose(&mut self.random).expect("there are some");
+                self.stage.ledgers.give_label(job, label);
+            }
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.

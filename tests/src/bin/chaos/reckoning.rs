@@ -185,7 +185,9 @@ fn check_names(records: &HashMap<u64, Record>, written: &Written, breaches: &mut
             breaches.push(format!("job {id} has run after {before}, both of the name {name:?}"));
         }
     }
-    breaches.extend(written.overlaps.iter().map(|run| format!("beside another one of its name ran {run}")));
+    breaches.extend(
+        written.overlaps.iter().map(|run| format!("beside another one of its name or label ran {run}")),
+    );
 }
 
 /// A call that is kept in memory alone ends as well, unless its supervisor dies; then there is nothing left
