@@ -44,7 +44,7 @@ fn jobs_are_removed_by_what_they_are() {
     let fine = ended(&daemon, &["--name", "nightly"], "exit 0");
     let failed = ended(&daemon, &["--name", "nightly"], "exit 1");
     let other = ended(&daemon, &["--pool", "other"], "exit 0");
-    let last = ended(&daemon, &[], "exit 0");
+    let last = ended(&daemon, &["--label", "gpu"], "exit 0");
     let left = |jobs: [u64; 4]| jobs.map(|id| exists(&daemon, id));
     let jobs = [fine, failed, other, last];
 
@@ -59,7 +59,8 @@ fn jobs_are_removed_by_what_they_are() {
     assert_eq!(daemon.ok(&["prune", "--pool", "other"]), "1 job removed\n");
     assert_eq!(daemon.ok(&["prune", "--state", "failed,lost"]), "1 job removed\n");
     assert_eq!(left(jobs), [false, false, false, true]);
-    assert_eq!(daemon.ok(&["prune", "--older", "0s"]), "1 job removed\n");
+    assert_eq!(daemon.ok(&["prune", "--label", "cpu"]), "0 jobs removed\n");
+    assert_eq!(daemon.ok(&["prune", "--older", "0s", "--label", "gpu"]), "1 job removed\n");
 }
 
 #[test]

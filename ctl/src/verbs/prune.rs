@@ -9,7 +9,7 @@ use pool_proto::{Client, ClientError, OsText, Record, State};
 
 use super::Context;
 use crate::cli::ids::in_ranges;
-use crate::cli::values::{os_text, parse_ended_state};
+use crate::cli::values::{os_text, parse_ended_state, parse_label};
 use crate::exit::ExitReason;
 use crate::term::text::{or_untold, print, say};
 
@@ -39,6 +39,10 @@ struct What {
     /// Jobs of this pool
     #[arg(short, long)]
     pool: Option<String>,
+
+    /// Jobs with this label
+    #[arg(long, value_parser = parse_label)]
+    label: Option<String>,
 
     /// Jobs of this name
     #[arg(short, long, value_parser = os_text())]
@@ -100,7 +104,8 @@ const MOST_NAMED: usize = 20;
 fn find(client: &mut Client, what: &What) -> Result<Vec<u64>, ClientError> {
     let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let now_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
-    let list = List { states: Some(what.states()), pool: what.pool.clone(), ..List::default() };
+    let (pool, label) = (what.pool.clone(), what.label.clone());
+    let list = List { states: Some(what.states()), pool, label, ..List::default() };
     client.send(&list, true)?;
 
     let mut found = Vec::new();
