@@ -15,6 +15,7 @@ mod dependencies;
 mod doctor;
 mod durability;
 mod events;
+mod freezing;
 mod fuzz;
 mod harm;
 mod holding;

@@ -40,7 +40,8 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
     line("key", record.key.as_ref().map(OsText::to_string));
     line("unique", record.unique.as_ref().map(OsText::to_string));
     line("labels", record.labels.as_ref().map(|labels| labels.join(", ")));
-    line("state", Some(record.state.as_str().to_owned()));
+    let paused = record.frozen_since.as_ref().map(|since| format!(", paused since {since}"));
+    line("state", Some(format!("{}{}", record.state.as_str(), paused.unwrap_or_default())));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
     line("reason", record.reason.clone());
     line("why", why);

@@ -147,7 +147,7 @@ fn table_of(jobs: &[Record], with_header: bool) -> String {
         let named = job.name.as_ref().map_or_else(|| work_line(job), OsText::to_string);
         let labels = job.labels.as_ref().map(|labels| format!("  [{}]", labels.join(", ")));
         let command = printable(&named, LONGEST) + &labels.unwrap_or_default();
-        let state = job.state.as_str().to_owned();
+        let state = if job.frozen_since.is_some() { "paused" } else { job.state.as_str() }.to_owned();
         [job.id.to_string(), state, outcome_of(job), job.pool.clone(), duration, command]
     });
     with_header.then_some(header).into_iter().chain(rows).map(|cells| line_of(&cells)).collect()

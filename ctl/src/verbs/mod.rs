@@ -13,6 +13,7 @@ mod logs;
 mod ls;
 mod map;
 mod mv;
+mod pause;
 mod ping;
 mod pool;
 mod prune;
@@ -165,6 +166,8 @@ verbs! {
     Move("move", mv::MoveOptions);
     Hold("hold", hold::HoldOptions);
     Release("release", release::ReleaseOptions);
+    Pause("pause", pause::PauseOptions);
+    Resume("resume", pause::ResumeOptions);
     Schedule("schedule", schedule::ScheduleOptions);
     Pool("pool", pool::PoolOptions);
     Limit("limit", limit::LimitOptions);

@@ -102,6 +102,15 @@ pub enum Event {
         label: Arc<str>,
         limit: Option<u32>,
     },
+    /// What runs in that pool, which is paused, is frozen until the pool is resumed.
+    FreezePool {
+        pool: Arc<str>,
+    },
+    /// All that belongs to the attempt of a job stands still from now on, or goes on.
+    SetFrozen {
+        id: JobId,
+        frozen: bool,
+    },
     /// Each program of a warm pool is to be replaced by a new one; answered by [`Fact::Restarted`].
     Restart {
         request: RequestId,
@@ -317,7 +326,17 @@ pub enum Effect {
         claim: Claim,
         signal: i32,
     },
-    /// SIGTERM to every process of the attempt.
+    /// All that belongs to the attempt stands still.
+    Freeze {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// It goes on.
+    Thaw {
+        slot: SlotId,
+        claim: Claim,
+    },
+    /// SIGTERM to every process of the attempt, which goes on if it is frozen.
     Terminate {
         slot: SlotId,
         claim: Claim,

@@ -67,6 +67,16 @@ impl Core {
         self.ending.contains(&id)
     }
 
+    /// Since when the attempt of a job stands still, in microseconds since 1970.
+    pub fn frozen_since_us(&self, id: JobId) -> Option<i64> {
+        Some(self.active.get(&id)?.frozen?.since_us)
+    }
+
+    /// Whether what runs for the job is a call.
+    pub fn is_call(&self, id: JobId) -> bool {
+        self.active.get(&id).is_some_and(|active| active.work.call().is_some())
+    }
+
     /// Why the attempt of a job is being ended, where it is.
     pub fn stop_of(&self, id: JobId) -> Option<StopReason> {
         self.active.get(&id)?.stop_reason()

@@ -2,7 +2,8 @@
 
 use pool_proto::methods::{Absent, AbsentIds, DependentsListed, Got, List, Listed, MAX_ABSENT};
 use pool_proto::nouns::Dependency;
-use pool_proto::{Record, Refusal};
+use pool_proto::text::rfc3339;
+use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
 use super::{Desk, Effect};
@@ -39,6 +40,13 @@ pub struct Sought {
     known: usize,
 }
 
+/// What the core alone knows of a job that runs.
+fn note_frozen(record: &mut Record, core: &Core) {
+    if record.state == State::Running {
+        record.frozen_since = core.frozen_since_us(JobId(record.id)).map(rfc3339);
+    }
+}
+
 impl Desk {
     // ---- one record ----
 
@@ -57,6 +65,7 @@ impl Desk {
         match record {
             Some(mut record) => {
                 record.progress = core.progress_of(JobId(record.id));
+                note_frozen(&mut record, core);
                 self.reply(request, Got { record: Box::new(record) }, true);
             }
             None => self.refuse_missing(request, missing),
@@ -154,7 +163,15 @@ impl Desk {
         self.requests.insert(request, Open::Listing(Box::new(Listing { page, left, more })));
     }
 
-    pub(super) fn on_listed(&mut self, request: RequestId, records: Vec<Record>, next: Option<JobId>) {
+    pub(super) fn on_listed(
+        &mut self,
+        request: RequestId,
+        mut records: Vec<Record>,
+        next: Option<JobId>,
+        core: &Core,
+    ) {
+        records.iter_mut().for_each(|record| note_frozen(record, core));
+
         let Some(Open::Listing(listing)) = self.requests.get_mut(request) else { return };
         listing.left = listing.left.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
         let goes_on = next.is_some() && listing.left > 0 && listing.more;

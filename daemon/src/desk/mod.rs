@@ -211,6 +211,8 @@ impl Desk {
             | core::Effect::KillSuccessor { .. }
             | core::Effect::TakeBack { .. }
             | core::Effect::Signal { .. }
+            | core::Effect::Freeze { .. }
+            | core::Effect::Thaw { .. }
             | core::Effect::Terminate { .. }
             | core::Effect::Kill { .. }
             | core::Effect::KillWorker { .. }
@@ -308,6 +310,7 @@ impl Desk {
                 self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted }, tells_obstacles);
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
+            Request::SetFrozen(asked) => self.on_set_frozen(request, &asked, core),
             Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
             Request::Move(moved) => self.on_move(request, moved, core),
             Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
@@ -426,7 +429,7 @@ impl Desk {
             Answer::Got { request, records, missing, rest } => {
                 self.on_got(request, records, &missing, rest, core);
             }
-            Answer::Listed { request, records, next } => self.on_listed(request, records, next),
+            Answer::Listed { request, records, next } => self.on_listed(request, records, next, core),
             Answer::Dependents { request, dependents, more } => {
                 self.on_listed_dependents(request, dependents, more);
             }

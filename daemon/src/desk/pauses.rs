@@ -35,14 +35,16 @@ impl Desk {
         asked: SetPaused,
         core: &Core,
     ) {
-        let SetPaused { pools, paused } = asked;
+        let SetPaused { pools, paused, freeze } = asked;
         if let Some(unknown) = pools.iter().find(|pool| !self.can_be_paused(pool, core)) {
             return self.refuse(request, Refusal::NoSuchPool { pool: unknown.clone() });
         }
 
+        let frozen = if paused && freeze == Some(true) { pools.clone() } else { Vec::new() };
         let changes = |pool: &String| self.pauses.contains_key(pool) != paused || self.is_pausing(pool);
         let pools: BTreeSet<String> = pools.into_iter().filter(changes).collect();
         if pools.is_empty() {
+            self.freeze_pools(frozen);
             return self.reply(request, Empty {}, true);
         }
 
@@ -52,7 +54,15 @@ impl Desk {
         let change = PauseChange { pools: pools.clone(), pause, is_kept: false, is_forsaken: false };
         self.requests.insert(request, Open::Pausing(change));
         self.enforce_pauses(&pools);
+        self.freeze_pools(frozen);
         self.effects.push(Effect::Change(Change::SetPause { request, pools, pause }));
+    }
+
+    /// What runs there stands still until the pool is resumed, or its pause has failed to be kept.
+    fn freeze_pools(&mut self, pools: Vec<String>) {
+        for pool in pools {
+            self.command(core::Event::FreezePool { pool: Arc::from(pool) });
+        }
     }
 
     /// Whether there is such a pool, and nobody is removing it; one that is paused may have gone from the

@@ -67,6 +67,7 @@ impl Desk {
             | Request::Output(_)
             | Request::Cancel(_)
             | Request::Signal(_)
+            | Request::SetFrozen(_)
             | Request::Hold(_)
             | Request::Move(_)
             | Request::Retry(_)

@@ -219,6 +219,12 @@ pub fn running(record: &Record, lasted: Option<Duration>) -> String {
     format!("job {} {ran}", record.id)
 }
 
+/// A job whose attempt stands still.
+pub fn frozen(record: &Record, ago: Duration) -> String {
+    let (id, ago) = (record.id, about(ago));
+    format!("job {id} has been paused for {ago}, and keeps its slot; `poolctl resume {id}` lets it go on")
+}
+
 /// A job whose attempt is being ended. `why`: a clause, where it is known.
 pub fn stopping(record: &Record, why: Option<&str>, lasted: Option<Duration>) -> String {
     let why = because(why);

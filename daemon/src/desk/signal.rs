@@ -1,9 +1,9 @@
-//! What clients change about jobs that are there: signals, holds, and the release of held ones. (A cancel
+//! What clients change about jobs that are there: signals, whether what runs stands still, holds, and the release of held ones. (A cancel
 //! waits for the ends: [`wait`](super::wait).)
 
 use std::sync::Arc;
 
-use pool_proto::methods::{Altered, Empty, MAX_RELEASED, Move, Other, Signal};
+use pool_proto::methods::{Altered, Empty, MAX_RELEASED, Move, Other, SetFrozen, Signal};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
@@ -39,6 +39,31 @@ impl Desk {
         match core.reachable(id) {
             Reach::Running => {
                 self.command(core::Event::Signal { id, signal });
+                self.reply(request, Empty {}, true);
+            }
+            Reach::NotHanded => self.refuse(request, not_running(id, State::Queued)),
+            Reach::Unknown => {
+                self.requests.insert(request, Open::Signaling);
+                self.ask(Question::Records { request, ids: vec![id] });
+            }
+        }
+    }
+
+    pub(super) fn on_set_frozen(&mut self, request: RequestId, asked: &SetFrozen, core: &Core) {
+        let &SetFrozen { id, frozen } = asked;
+        let id = JobId(id);
+        match core.reachable(id) {
+            Reach::Running if core.is_call(id) => {
+                let parameter = format!(
+                    "id: job {id} is a call, which runs in a program of its pool and cannot be paused by itself"
+                );
+                self.refuse(request, Refusal::InvalidParameter { parameter });
+            }
+            Reach::Running if core.stop_of(id).is_some() => {
+                self.refuse(request, not_running(id, State::Stopping));
+            }
+            Reach::Running => {
+                self.command(core::Event::SetFrozen { id, frozen });
                 self.reply(request, Empty {}, true);
             }
             Reach::NotHanded => self.refuse(request, not_running(id, State::Queued)),

@@ -219,6 +219,10 @@ impl Desk {
         if why.is_some() || record.state == State::Stopping {
             return sentence::stopping(record, why, lasted);
         }
+        if let Some(since_us) = core.frozen_since_us(JobId(record.id)) {
+            let ago = Duration::from_micros(self.now.wall_us.saturating_sub(since_us).max(0).unsigned_abs());
+            return sentence::frozen(record, ago);
+        }
         sentence::running(record, lasted)
     }
 

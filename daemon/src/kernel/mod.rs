@@ -24,7 +24,7 @@ pub use descriptors::{
 };
 pub use end::{
     Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, continue_child,
-    cpu_ticks_of_tree, is_ending, is_stopped, kill_child, kill_leftovers, outer_pid, reap_one,
+    cpu_ticks_of_tree, freeze, is_ending, is_stopped, kill_child, kill_leftovers, outer_pid, reap_one,
     resident_bytes_below, signal_group, signal_tree, start_ticks_of, stopped_one, was_killed_unexecuted,
 };
 pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};

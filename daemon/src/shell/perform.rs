@@ -69,6 +69,12 @@ impl Outside for Shell {
             core::Effect::Signal { slot, claim, signal } => {
                 self.fleet.send(slot, &WorkerCommand::Signal { claim, signal });
             }
+            core::Effect::Freeze { slot, claim } => {
+                self.fleet.send(slot, &WorkerCommand::SetFrozen { claim, frozen: true });
+            }
+            core::Effect::Thaw { slot, claim } => {
+                self.fleet.send(slot, &WorkerCommand::SetFrozen { claim, frozen: false });
+            }
             core::Effect::Terminate { slot, claim } => {
                 self.fleet.send(slot, &WorkerCommand::Terminate { claim })
             }

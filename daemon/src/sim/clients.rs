@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
     AddPool, Cancel, Events, Get, Hold, List, Move, Output, Release, Remove, RemovePool, Reply, Request,
-    RestartPool, Retry, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany,
-    Submitted, Wait,
+    RestartPool, Retry, SetFrozen, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit,
+    SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -193,6 +193,17 @@ impl World {
         self.ask(Request::Signal(Signal { id, signal }))
     }
 
+    /// A client pauses a running job, or lets it go on.
+    pub fn set_frozen(&mut self, id: u64, frozen: bool) -> RequestId {
+        self.ask(Request::SetFrozen(SetFrozen { id, frozen }))
+    }
+
+    /// A client pauses a pool with what runs in it.
+    pub fn freeze_pool(&mut self, pool: &str) -> RequestId {
+        let pools = vec![pool.to_owned()];
+        self.ask(Request::SetPaused(SetPaused { pools, paused: true, freeze: Some(true) }))
+    }
+
     /// Somebody wants jobs held.
     pub fn hold(&mut self, ids: &[u64]) -> RequestId {
         self.ask(Request::Hold(Hold { ids: ids.to_vec() }))
@@ -265,7 +276,7 @@ impl World {
     /// Pools are paused, or resumed.
     pub fn set_paused(&mut self, pools: &[&str], paused: bool) -> RequestId {
         let pools = pools.iter().map(|pool| (*pool).to_owned()).collect();
-        self.ask(Request::SetPaused(SetPaused { pools, paused }))
+        self.ask(Request::SetPaused(SetPaused { pools, paused, freeze: None }))
     }
 
     /// The limit of a label is set, or removed.

@@ -84,12 +84,28 @@ impl World {
         self.check_spooled();
         self.check_names();
         self.check_deadlines();
+        self.check_frozen();
     }
 
     /// The machines have kept the engine's contract.
     pub(super) fn check_memory(&self) {
         for memory in [self.disk(), self.engine().volatile()] {
             assert!(memory.mistakes().is_empty(), "{:?}", memory.mistakes());
+        }
+    }
+
+    /// What workers were told last of each attempt that runs: whether it is to stand still.
+    fn check_frozen(&self) {
+        for (slot, claim) in self.running() {
+            let Unit::Job(id) = claim.unit else { continue };
+            let told = self.signals.iter().rev().find_map(|(other, sent)| match sent {
+                _ if *other != claim => None,
+                Sent::Freeze => Some(true),
+                Sent::Thaw | Sent::Terminate | Sent::Kill => Some(false),
+                Sent::Signal(_) => None,
+            });
+            let is_frozen = self.core().frozen_since_us(id).is_some();
+            assert_eq!(is_frozen, told == Some(true), "{claim} in {slot:?}");
         }
     }
 

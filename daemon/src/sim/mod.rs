@@ -14,6 +14,7 @@ mod clients;
 mod deadlines;
 mod deaths;
 mod delayed;
+mod freezing;
 mod holds;
 mod invariants;
 mod keys;

@@ -26,10 +26,10 @@ impl KnownPauses {
     /// A client asks for this. From here on nothing is known of a pool that is to be resumed or removed.
     pub fn note_request(&mut self, request: RequestId, asked: &Request) {
         match asked {
-            Request::SetPaused(SetPaused { pools, paused: true }) => {
+            Request::SetPaused(SetPaused { pools, paused: true, .. }) => {
                 self.asked.insert(request, pools.iter().cloned().collect());
             }
-            Request::SetPaused(SetPaused { pools, paused: false }) => {
+            Request::SetPaused(SetPaused { pools, paused: false, .. }) => {
                 pools.iter().for_each(|pool| self.forget(pool));
             }
             Request::RemovePool(RemovePool { name }) => self.forget(name),

@@ -59,6 +59,13 @@ pub enum Step {
     Signal {
         id: u64,
     },
+    SetFrozen {
+        id: u64,
+        frozen: bool,
+    },
+    FreezePool {
+        pool: &'static str,
+    },
     Reattach {
         id: u64,
     },
@@ -413,6 +420,8 @@ fn client_step() -> impl Strategy<Value = Step> {
         4 => (some_ids(), any::<bool>(), watch).prop_map(|(ids, any, watch)| Step::Wait { ids, any, watch }),
         4 => some_ids().prop_map(|ids| Step::Cancel { ids }),
         2 => (1..30u64).prop_map(|id| Step::Signal { id }),
+        3 => (1..30u64, any::<bool>()).prop_map(|(id, frozen)| Step::SetFrozen { id, frozen }),
+        1 => pausable.clone().prop_map(|pool| Step::FreezePool { pool }),
         2 => (1..30u64).prop_map(|id| Step::Reattach { id }),
         3 => some_ids().prop_map(|ids| Step::Hold { ids }),
         4 => some_ids().prop_map(|ids| Step::Retry { ids }),
@@ -509,6 +518,8 @@ pub fn take(world: &mut World, step: Step) {
         }
         Step::Cancel { ids } => _ = world.cancel(&ids),
         Step::Signal { id } => _ = world.signal(id, 10),
+        Step::SetFrozen { id, frozen } => _ = world.set_frozen(id, frozen),
+        Step::FreezePool { pool } => _ = world.freeze_pool(pool),
         Step::Reattach { id } => {
             world.wait(Wait { on_disconnect: Some(OnDisconnect::Cancel), ..ends_of(&[id]) });
         }

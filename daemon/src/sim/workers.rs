@@ -42,6 +42,8 @@ pub enum Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     Signal(i32),
+    Freeze,
+    Thaw,
     Terminate,
     Kill,
 }
@@ -379,6 +381,8 @@ impl World {
                 self.run(slot, claim, OnCrash::Requeue);
             }
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
+            Effect::Freeze { slot, claim } => self.send(slot, claim, Sent::Freeze),
+            Effect::Thaw { slot, claim } => self.send(slot, claim, Sent::Thaw),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
             Effect::Kill { slot, claim } => self.send(slot, claim, Sent::Kill),
             Effect::KillWorker { slot } => self.kill_worker(slot),
@@ -544,7 +548,8 @@ impl World {
             }
             _ => false,
         };
-        let is_ahead = self.ahead.get(&slot) == Some(&claim) && !matches!(sent, Sent::Signal(_));
+        let is_ahead = self.ahead.get(&slot) == Some(&claim)
+            && !matches!(sent, Sent::Signal(_) | Sent::Freeze | Sent::Thaw);
         assert!(is_meant || is_ahead, "{sent:?} is sent to {claim}, which {slot:?} does not run");
         self.signals.push((claim, sent));
     }

@@ -43,6 +43,18 @@ impl IdleWatch {
         self.attempt = None;
     }
 
+    /// The attempt stands still, and is not looked at meanwhile.
+    pub fn rest(&mut self) {
+        self.attempt.iter_mut().for_each(|attempt| attempt.due = None);
+    }
+
+    /// It goes on, and has a whole period to do something.
+    pub fn go_on(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            (attempt.seen, attempt.due) = (Signs::default(), after(attempt.period));
+        }
+    }
+
     /// When to call [`look`](Self::look) next.
     pub fn due(&self) -> Option<Instant> {
         self.attempt.as_ref()?.due
@@ -84,6 +96,13 @@ mod tests {
         }
         assert!(watch.look(signs(2, 4, 8)));
         assert_eq!(watch.due(), None, "it is told once");
+
+        watch.go_on();
+        assert!(watch.due().is_some());
+        watch.rest();
+        assert_eq!(watch.due(), None);
+        watch.go_on();
+        assert!(!watch.look(signs(2, 4, 8)) && watch.look(signs(2, 4, 8)));
 
         watch.begin(Some(Duration::MAX));
         assert_eq!(watch.due(), None);

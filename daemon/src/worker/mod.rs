@@ -84,6 +84,15 @@ struct RunningAttempt {
     usage: Usage,
 }
 
+/// What keeps an attempt from going on that is frozen.
+#[derive(Debug, Clone, Copy)]
+enum FrozenBy {
+    /// The freezer of the control group.
+    Group,
+    /// A SIGSTOP to each process.
+    Signals,
+}
+
 /// When an attempt has begun.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
@@ -135,6 +144,8 @@ struct Worker {
     told_stuck: Vec<Stuck>,
     /// The supervisor has been told that what runs is frozen.
     told_frozen: bool,
+    /// How we have frozen what runs, where we have.
+    frozen: Option<FrozenBy>,
     /// In a warm pool: the program that it keeps, in place of attempts.
     hosted: Option<Hosted>,
 }
@@ -195,6 +206,7 @@ pub unsafe fn run(equipment: Equipment) -> anyhow::Result<()> {
         sweeper: Sweeper::new(PATIENCE),
         told_stuck: Vec::new(),
         told_frozen: false,
+        frozen: None,
         hosted,
     };
 
@@ -325,10 +337,35 @@ impl Worker {
         self.untold.is_none() && (self.attempt.is_some() || self.hosted.is_some())
     }
 
+    /// Freezes all that belongs to the attempt, or lets it go on: by its control group, else by signals to
+    /// each of its processes.
+    fn set_frozen(&mut self, frozen: bool) {
+        match self.frozen {
+            None if frozen => {
+                let by_group = self.group.as_ref().is_some_and(|group| group.set_frozen(true));
+                if !by_group {
+                    kernel::freeze(&[]);
+                }
+                self.frozen = Some(if by_group { FrozenBy::Group } else { FrozenBy::Signals });
+                // What stands still is not idle.
+                self.idle_watch.rest();
+            }
+            Some(by) if !frozen => {
+                match (by, &self.group) {
+                    (FrozenBy::Group, Some(group)) => _ = group.set_frozen(false),
+                    (FrozenBy::Group, None) | (FrozenBy::Signals, _) => kernel::signal_tree(Signal::SIGCONT),
+                }
+                self.frozen = None;
+                self.idle_watch.go_on();
+            }
+            None | Some(_) => {}
+        }
+    }
+
     /// Somebody may have frozen what runs: it can still be killed, but goes on only when it is thawed.
     fn look_at_group(&mut self) {
         let is_frozen = self.group.as_ref().is_some_and(SlotGroup::is_frozen);
-        if is_frozen && !self.told_frozen {
+        if is_frozen && !self.told_frozen && self.frozen.is_none() {
             self.notice(
                 "the control group of what runs in the slot is frozen (cgroup.freeze); it goes on when \
                  somebody thaws the group, or ends when it is canceled or times out"
@@ -414,9 +451,15 @@ impl Worker {
                     kernel::signal_group(attempt.pid, signal);
                 }
             }
+            WorkerCommand::SetFrozen { claim, frozen } => {
+                if self.attempt_of(claim).is_some() {
+                    self.set_frozen(frozen);
+                }
+            }
             WorkerCommand::Terminate { claim } => {
                 if self.attempt_of(claim).is_some() {
                     self.terminate_all();
+                    self.set_frozen(false);
                 }
             }
             WorkerCommand::NameOutput { claim } if self.attempt_of(claim).is_some() => self.name_output(),
@@ -584,6 +627,7 @@ impl Worker {
                 exit = Some(reaped.exit);
             }
         }
+        self.forget_frozen();
         // Told before the end, so that whoever hears of the end knows what is left.
         self.tell_stuck();
 
@@ -619,12 +663,20 @@ impl Worker {
         Ok(is_heard)
     }
 
+    /// Nothing of a frozen attempt is left: the next one in the group is not to stand still.
+    fn forget_frozen(&mut self) {
+        if let (Some(FrozenBy::Group), Some(group)) = (self.frozen.take(), &self.group) {
+            group.set_frozen(false);
+        }
+    }
+
     /// The attempt's first process was killed before it executed its command: nothing of the attempt has run.
     fn end_unexecuted(&mut self) -> bool {
         let Some(attempt) = self.attempt.take() else { return true };
         self.idle_watch.end();
         self.untold = None;
         self.sweep();
+        self.forget_frozen();
         let is_gone = !self.sweeper.has_stuck();
         let named = attempt.files.end(&mut self.output, is_gone);
         self.tell_unnamed(attempt.claim, named);

@@ -33,7 +33,7 @@ use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,9 @@ pub enum WorkerCommand {
     GiveBack { claim: Claim },
     /// Send a signal to the process group of the attempt's first process.
     Signal { claim: Claim, signal: i32 },
-    /// Send SIGTERM to every process of the attempt.
+    /// All that belongs to the attempt stands still from now on, or goes on.
+    SetFrozen { claim: Claim, frozen: bool },
+    /// Send SIGTERM to every process of the attempt, which goes on if it is frozen.
     Terminate { claim: Claim },
     /// Give the attempt's output its names, if it has none: somebody looks at it.
     NameOutput { claim: Claim },

@@ -44,7 +44,7 @@ pub use schedule::{
 };
 pub use service::{SERVICE, ServiceReply};
 pub use signal::{
-    Altered, Cancel, Canceled, Hold, MAX_RELEASED, Move, Other, Release, Remove, Retry, Signal,
+    Altered, Cancel, Canceled, Hold, MAX_RELEASED, Move, Other, Release, Remove, Retry, SetFrozen, Signal,
 };
 pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
@@ -79,6 +79,7 @@ table::methods! {
     Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
+    SetFrozen(SetFrozen)        -> Empty;
     Hold(Hold)                  -> Altered, long;
     Move(Move)                  -> Altered, long;
     Retry(Retry)                -> Altered, long;

@@ -85,6 +85,8 @@ pub struct PoolRestarting {
 pub struct SetPaused {
     pub pools: Vec<String>,
     pub paused: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<bool>,
 }
 
 /// Parameters of `SetWorkers`.

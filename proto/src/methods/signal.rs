@@ -26,6 +26,15 @@ pub struct Canceled {
     pub obstacles: Option<Vec<Obstacle>>,
 }
 
+/// Parameters of `SetFrozen`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct SetFrozen {
+    pub id: u64,
+    pub frozen: bool,
+}
+
 /// Parameters of `Signal`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -80,6 +80,8 @@ pub struct Record {
     pub start_by: Option<String>,
     #[serde(default)]
     pub memory_limit: Option<MemoryLimit>,
+    #[serde(default)]
+    pub frozen_since: Option<String>,
     pub stdout: Option<OutputFile>,
     pub stderr: Option<OutputFile>,
     #[serde(default)]

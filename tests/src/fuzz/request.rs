@@ -93,6 +93,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Output(output) => of(output),
         Request::Cancel(cancel) => of(cancel),
         Request::Signal(signal) => of(signal),
+        Request::SetFrozen(asked) => of(asked),
         Request::Hold(hold) => of(hold),
         Request::Move(moved) => of(moved),
         Request::Retry(retry) => of(retry),

@@ -6,12 +6,16 @@ use pool_proto::methods::SetPaused;
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Start nothing more in these pools until `pool resume`, also after a restart of poold. Running jobs go on,
-/// new jobs are accepted and wait
+/// Start nothing more in these pools until `pool resume`, also after a restart of poold. Running jobs go on
+/// unless they are frozen, new jobs are accepted and wait
 ///
 /// Returns when the pause is on disk and no further job starts. The programs of a warm pool stay up.
 #[derive(Debug, Args)]
 pub struct PausePoolOptions {
+    /// Let what runs in the pools stand still, too, until `pool resume`. Calls go on
+    #[arg(long)]
+    freeze: bool,
+
     /// The pools' names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -31,7 +35,7 @@ impl PausePoolOptions {
     /// # Errors
     /// When one of the pools does not exist, or poold cannot write its database.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        set_paused(context, self.names, true)
+        set_paused(context, self.names, true, self.freeze.then_some(true))
     }
 }
 
@@ -41,11 +45,16 @@ impl ResumePoolOptions {
     /// # Errors
     /// When one of the pools does not exist, or poold cannot write its database.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        set_paused(context, self.names, false)
+        set_paused(context, self.names, false, None)
     }
 }
 
-fn set_paused(context: &Context, pools: Vec<String>, paused: bool) -> anyhow::Result<ExitReason> {
-    context.link.connect()?.request(&SetPaused { pools, paused })?;
+fn set_paused(
+    context: &Context,
+    pools: Vec<String>,
+    paused: bool,
+    freeze: Option<bool>,
+) -> anyhow::Result<ExitReason> {
+    context.link.connect()?.request(&SetPaused { pools, paused, freeze })?;
     Ok(ExitReason::Success)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool_proto::nouns::{CallProgress, MemoryLimiter, OnCrash};
 
+use super::freeze::Frozen;
 use super::outcome;
 use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::waits::hold::Wish;
@@ -40,6 +41,8 @@ pub struct Active {
     /// What a call has told last.
     pub progress: Option<CallProgress>,
     pub phase: Phase,
+    /// It stands still.
+    pub frozen: Option<Frozen>,
     /// When the daemon began to end it.
     pub stopped_at: Option<Duration>,
 }
@@ -108,6 +111,7 @@ impl Core {
             let wishes = std::mem::take(&mut active.wishes);
             wishes.into_iter().for_each(|(request, wish)| self.begun(id, request, &wish));
         }
+        self.freeze_with_pool(id);
     }
 
     /// The worker has not begun with what it had ahead.
@@ -179,6 +183,7 @@ impl Core {
         if let Some(slots) = self.slots_mut(slot.lane).filter(|_| !ahead) {
             slots.list_if_quick(slot.index);
         }
+        self.freeze_with_pool(id);
     }
 
     pub(in crate::core) fn on_started(
@@ -199,7 +204,9 @@ impl Core {
         let start = Start { memory_limiter, ..active.start(Some(process)) };
         let started = active.move_to(id, Place::Running(start));
         let attempt = active.tries.attempts;
-        if stopping.is_none() {
+        if let Some(frozen) = &mut active.frozen {
+            frozen.left = active.work.timeout;
+        } else if stopping.is_none() {
             let deadline = active.work.timeout.map(|timeout| now + timeout);
             active.phase = Phase::Running { deadline };
             self.timers.clear(old_phase.deadline(), Timer::Attempt(claim.unit));
@@ -384,6 +391,7 @@ impl Active {
             since,
             progress: None,
             phase: Phase::Running { deadline: None },
+            frozen: None,
             stopped_at: None,
         }
     }
@@ -429,6 +437,11 @@ impl Active {
     /// Whether a report speaks of this attempt.
     pub fn is(&self, slot: SlotId, claim: Claim) -> bool {
         self.slot == slot && self.tries.attempts == claim.attempt
+    }
+
+    /// Whether its worker has a process for it, as far as is known here. A call has none of its own.
+    pub fn is_at_work(&self) -> bool {
+        self.handed && self.ahead.is_none() && self.work.call().is_none()
     }
 
     pub fn stop_reason(&self) -> Option<StopReason> {

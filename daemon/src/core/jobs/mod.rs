@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod call;
 pub mod crash;
 pub mod ending;
+pub mod freeze;
 pub mod outcome;
 pub mod rerun;
 pub mod retry;

@@ -92,6 +92,8 @@ impl Core {
                 let kill_at = now.monotonic + grace;
                 active.phase = Phase::Stopping { reason, kill_at };
                 active.stopped_at = Some(now.monotonic);
+                // Its worker lets it go, so that it can make something of SIGTERM.
+                active.frozen = None;
                 let started = active.started;
 
                 self.timers.clear(deadline, Timer::Attempt(Unit::Job(id)));

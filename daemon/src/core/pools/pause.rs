@@ -1,5 +1,6 @@
 //! Pools that somebody has paused: such a pool starts nothing until it is resumed. What runs in it goes on,
-//! its programs stay up, and what is submitted to it waits.
+//! unless it is frozen with the pool ([`freeze`](crate::core::jobs::freeze)); its programs stay up, and what is
+//! submitted to it waits.
 //!
 //! The desk keeps the pauses, and says which are in force. A pause is in force as soon as it is asked for,
 //! before it is on disk. So when it is on disk, the start of every attempt that must not run twice, and that
@@ -21,6 +22,9 @@ impl Core {
 
     /// That pool is paused from now on, or without a pause it is not.
     pub(in crate::core) fn set_pause(&mut self, name: &Arc<str>, pause: Option<Pause>) {
+        if pause.is_none() {
+            self.thaw_pool(name);
+        }
         match (self.pools.id_of(name), pause) {
             (Some(id), pause) => self.set_pause_of(id, pause),
             (None, Some(pause)) => _ = self.pauses.insert(name.clone(), pause),

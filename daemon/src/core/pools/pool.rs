@@ -35,6 +35,8 @@ pub struct JobPool {
     pub is_stalled: bool,
     /// Somebody has paused it.
     pub pause: Option<Pause>,
+    /// It is paused, and what a worker begins with yet is frozen.
+    pub freezes: bool,
     /// See [`Core::is_settled`].
     pub is_settled: bool,
     /// Requests that wait until all programs are new ones.
@@ -77,6 +79,7 @@ impl JobPools {
             slots,
             offers: Offers::default(),
             queued,
+            freezes: false,
             inserting: 0,
             shortage: None,
             is_stalled: false,

@@ -250,6 +250,7 @@ impl Memory {
                 .limits
                 .memory_bytes
                 .map(|bytes| MemoryLimit { bytes, by: start.and_then(|start| start.memory_limiter) }),
+            frozen_since: None,
             stdout: None,
             stderr: None,
             output_pruned: row.is_stripped,

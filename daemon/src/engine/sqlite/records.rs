@@ -145,6 +145,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         deadline_at: columns.get::<Option<i64>>(Of::deadline_us)?.map(rfc3339),
         start_by: columns.get::<Option<i64>>(Of::start_by_us)?.map(rfc3339),
         memory_limit: read_memory_limit(columns)?,
+        frozen_since: None,
         stdout: None,
         stderr: None,
         output_pruned: columns.get(Of::stripped)?,

@@ -130,6 +130,11 @@ impl SlotGroup {
         is_written
     }
 
+    /// Freezes all that is in it, or lets it go on. False where that cannot be done.
+    pub fn set_frozen(&self, frozen: bool) -> bool {
+        write(&self.group.path().join("cgroup.freeze"), if frozen { "1" } else { "0" }).is_ok()
+    }
+
     /// Whether what is started in it would stand still. A group that is made anew within a frozen one is
     /// frozen, too.
     pub fn is_frozen(&self) -> bool {

@@ -22,7 +22,7 @@ pub use reap::{Reaped, reap_one, stopped_one, was_killed_unexecuted};
 pub use stuck::{PATIENCE, Stuck};
 pub use sweep::Sweeper;
 pub use tree::{
-    Descendant, continue_child, cpu_ticks_of_tree, is_ending, is_stopped, kill_child, outer_pid,
+    Descendant, continue_child, cpu_ticks_of_tree, freeze, is_ending, is_stopped, kill_child, outer_pid,
     resident_bytes_below, signal_group, signal_tree, start_ticks_of,
 };
 pub(super) use tree::{open_pidfd, send_signal};
