@@ -349,12 +349,9 @@ impl Front {
                 self.note_assigned(pool, jobs, unfit, others)
             }
             Answer::Withheld { held, others, .. } => {
-                let mut stirred = BTreeSet::new();
-                for &(id, _) in held {
-                    stirred.extend(self.take_back(id));
-                    // Its insertion may have been told since it was named.
-                    stirred.extend(self.leave_line(id));
-                }
+                // An insertion may have been told since its job was named.
+                let leave = |&(id, _): &(JobId, _)| [self.leave_line(id), self.take_back(id)];
+                let stirred: BTreeSet<Arc<str>> = held.iter().flat_map(leave).flatten().collect();
                 let all = held.iter().map(|(id, _)| id).chain(others.iter().map(|(id, _)| id));
                 all.for_each(|&id| self.note_withheld(id));
                 stirred.into_iter().collect()
