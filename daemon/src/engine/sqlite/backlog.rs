@@ -10,10 +10,17 @@ use crate::engine::{Change, Order};
 /// Bytes of memory beyond which no more jobs are fetched.
 const MAX_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
+/// An order, and what it took when it came, in bytes: what it takes changes, since others share parts of it.
+#[derive(Debug)]
+struct Kept {
+    order: Order,
+    bytes: usize,
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    orders: VecDeque<Order>,
+    orders: VecDeque<Kept>,
     bytes: usize,
     /// How many of them put jobs into lines.
     entering: usize,
@@ -28,7 +35,7 @@ impl Backlog {
 
     /// Changes and chores; what only reads is no loss.
     pub fn count_changes(&self) -> usize {
-        self.orders.iter().filter(|order| !order.is_read()).count()
+        self.orders.iter().filter(|kept| !kept.order.is_read()).count()
     }
 
     /// Keeps an order behind all others.
@@ -36,23 +43,22 @@ impl Backlog {
         if let Order::Change(Change::Move(moved)) = &mut order {
             moved.work = None; // It is on disk.
         }
-        self.count(&order);
-        self.orders.push_back(order);
+        let kept = self.counted(order);
+        self.orders.push_back(kept);
     }
 
     /// Takes out so many orders at most, the first ones.
     pub fn take(&mut self, limit: usize) -> Vec<Order> {
         let count = limit.min(self.orders.len());
-        let taken: Vec<Order> = self.orders.drain(..count).collect();
-        taken.iter().for_each(|order| self.discount(order));
-        taken
+        let taken: Vec<Kept> = self.orders.drain(..count).collect();
+        taken.into_iter().map(|kept| self.discounted(kept)).collect()
     }
 
     /// Puts orders that were taken out back before all others.
     pub fn put_back(&mut self, orders: Vec<Order>) {
         for order in orders.into_iter().rev() {
-            self.count(&order);
-            self.orders.push_front(order);
+            let kept = self.counted(order);
+            self.orders.push_front(kept);
         }
     }
 
@@ -68,23 +74,26 @@ impl Backlog {
         if self.fetches == 0 || self.bars_fetches() {
             return Vec::new();
         }
-        let (fetches, others): (VecDeque<Order>, VecDeque<Order>) =
-            std::mem::take(&mut self.orders).into_iter().partition(is_fetch);
+        let (fetches, others): (VecDeque<Kept>, VecDeque<Kept>) =
+            std::mem::take(&mut self.orders).into_iter().partition(|kept| is_fetch(&kept.order));
         self.orders = others;
-        fetches.iter().for_each(|order| self.discount(order));
-        fetches.into()
+        fetches.into_iter().map(|kept| self.discounted(kept)).collect()
     }
 
-    fn count(&mut self, order: &Order) {
-        self.bytes += bytes_of(order);
+    fn counted(&mut self, order: Order) -> Kept {
+        let bytes = bytes_of(&order);
+        self.bytes += bytes;
         self.entering += usize::from(order.enters_line());
-        self.fetches += usize::from(is_fetch(order));
+        self.fetches += usize::from(is_fetch(&order));
+        Kept { order, bytes }
     }
 
-    fn discount(&mut self, order: &Order) {
-        self.bytes -= bytes_of(order);
+    fn discounted(&mut self, kept: Kept) -> Order {
+        let Kept { order, bytes } = kept;
+        self.bytes -= bytes;
         self.entering -= usize::from(order.enters_line());
-        self.fetches -= usize::from(is_fetch(order));
+        self.fetches -= usize::from(is_fetch(&order));
+        order
     }
 }
 
