@@ -60,16 +60,18 @@ pub struct Machines {
     /// What the event under way has brought about. It comes before whatever has happened outside since: of
     /// two requests on one connection the second finds all done that the first has asked for.
     following: Inbox,
+    /// What the engine's front has said meanwhile. It comes before all else.
+    offered: Inbox,
 }
 
 impl Machines {
     pub fn new(core: Core, desk: Desk) -> Self {
-        Self { core, desk, inbox: Inbox::new(), following: Inbox::new() }
+        Self { core, desk, inbox: Inbox::new(), following: Inbox::new(), offered: Inbox::new() }
     }
 
     /// Whether nothing is left to be looked at.
     pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.following.is_empty()
+        self.inbox.is_empty() && self.following.is_empty() && self.offered.is_empty()
     }
 
     /// When one of them next has something to do, by the clock that never goes back.
@@ -115,15 +117,13 @@ impl Machines {
     /// What is looked at next.
     fn next(&mut self, outside: &mut impl Outside) -> Option<Input> {
         // What the engine offers because of the last effects comes first: a job that is in its line again is
-        // offered before the next worker, which may be there at once, takes one that came later.
-        let mut at_once = Inbox::new();
+        // offered before the next worker, which may be there at once, takes one that came later. Offers come
+        // in their order.
         while let Some(said) = outside.said_at_once() {
-            route(said, &mut at_once);
+            route(said, &mut self.offered);
         }
-        while let Some(event) = at_once.pop_back() {
-            self.following.push_front(event);
-        }
-        if let Some(event) = self.following.pop_front().or_else(|| self.inbox.pop_front()) {
+        let sources = [&mut self.offered, &mut self.following, &mut self.inbox];
+        if let Some(event) = sources.into_iter().find_map(VecDeque::pop_front) {
             return Some(event);
         }
 
