@@ -22,30 +22,30 @@ type Budget = (&'static str, f64);
 
 /// `poolctl submit --wait -- /bin/true`: what poolctl does.
 const CLIENT: &[Budget] = &[
-    ("poolctl: looks", 2.0),
-    ("poolctl: memory", 13.0),
-    ("poolctl: open, close", 12.0),
-    ("poolctl: others", 24.0),
+    ("poolctl: looks", 1.0),
+    ("poolctl: memory", 8.0),
+    ("poolctl: open, close", 10.0),
+    ("poolctl: others", 22.0),
     ("poolctl: processes", 1.0),
-    ("poolctl: reads", 6.0),
-    ("poolctl: signals", 14.0),
+    ("poolctl: reads", 5.0),
+    ("poolctl: signals", 5.0),
     ("poolctl: sockets", 6.0),
-    ("poolctl: system calls", 82.0),
+    ("poolctl: system calls", 62.0),
     ("poolctl: waits", 4.0),
 ];
 
 /// The same: the instructions of poolctl, optimized and not.
-const CLIENT_INSTRUCTIONS: [Budget; 2] = [("optimized", 1_220_000.0), ("unoptimized", 4_800_000.0)];
+const CLIENT_INSTRUCTIONS: [Budget; 2] = [("optimized", 1_220_000.0), ("unoptimized", 4_000_000.0)];
 
 /// A blocking submit of /bin/true over a kept connection: what poold does.
 const BLOCKING_SUBMIT: &[Budget] = &[
     ("bytes written", 34_500.0),
-    ("supervisor: futex", 4.1),
-    ("supervisor: looks", 6.0),
-    ("supervisor: open, close", 12.0),
+    ("supervisor: futex", 4.4),
+    ("supervisor: looks", 4.0),
+    ("supervisor: open, close", 6.0),
     ("supervisor: sockets", 8.0),
     ("supervisor: syncs", 2.0),
-    ("supervisor: system calls", 57.0),
+    ("supervisor: system calls", 47.5),
     ("supervisor: waits", 5.7),
     ("supervisor: wake-ups", 7.0),
     ("supervisor: writes", 19.5),
