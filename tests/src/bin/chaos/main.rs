@@ -12,6 +12,7 @@ mod kinds;
 mod known;
 mod ledgers;
 mod load;
+mod operator;
 mod pools;
 mod reckoning;
 
@@ -100,6 +101,8 @@ fn main() -> ExitCode {
             scope.spawn(|| attendant.attend());
         }
         scope.spawn(|| load::release(&stage));
+        let operator = StdRng::seed_from_u64(random.random());
+        scope.spawn(|| operator::operate(&stage, operator));
         kills::kill_for(
             &mut daemon,
             Duration::from_secs_f64(minutes * 60.0),
@@ -109,9 +112,9 @@ fn main() -> ExitCode {
         );
         stage.is_over.store(true, Ordering::Relaxed);
     });
-    let Stage { ledgers, known, .. } = stage;
+    let Stage { ledgers, known, clock, .. } = stage;
     let known: Known = known.into_inner().expect("no client has panicked");
-    let reckoning = reckoning::reckon(&daemon, || ledgers.read(), known);
+    let reckoning = reckoning::reckon(&daemon, || ledgers.read(), clock.is_none(), known);
     if !reckoning.breaches.is_empty() {
         keep_evidence(&daemon);
     }

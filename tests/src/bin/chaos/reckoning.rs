@@ -14,6 +14,7 @@ use super::kills::{OF_OTHERS, describe};
 use super::known::{Accepted, Fate, Known, Volatile};
 use super::ledgers::Written;
 use super::load::{REPLACED, release_held};
+use super::operator;
 use super::pools::MOST_PROGRAMS;
 
 /// What programs write down in place of an attempt.
@@ -39,7 +40,13 @@ struct Sums {
 }
 
 /// Compares; poold is to be running and nobody to be killed any more.
-pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) -> Reckoning {
+/// `keeps_time`: nobody has set its clock.
+pub fn reckon(
+    daemon: &Daemon,
+    written: impl Fn() -> Written,
+    keeps_time: bool,
+    mut known: Known,
+) -> Reckoning {
     let records = settled_records(daemon, &mut known);
     let written = written();
     let mut sums = Sums::default();
@@ -55,6 +62,7 @@ pub fn reckon(daemon: &Daemon, written: impl Fn() -> Written, mut known: Known) 
         check_volatile(daemon, id, volatile, &written, &mut known.breaches);
     }
     check_names(&records, &written, &mut known.breaches);
+    operator::check(&mut daemon.client(), keeps_time, &mut known);
     let twice = known.volatile.keys().filter(|id| known.accepted.contains_key(id));
     known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
