@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Cancel, Events, Get, Hold, List, Move, Output, Release, Remove, RemovePool, Reply, Request,
-    RestartPool, Retry, SetFrozen, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit,
-    SubmitMany, Submitted, Wait,
+    AddPool, Altered, Cancel, Events, Get, Hold, List, Move, Other, Output, Release, Remove, RemovePool,
+    Reply, Request, RestartPool, Retry, SetFrozen, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal,
+    Submit, SubmitMany, Submitted, Wait,
 };
 use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
 use pool_proto::{Record, Refusal, State};
@@ -340,6 +340,23 @@ impl World {
 
     pub fn replies(&self, request: RequestId) -> &[Heard] {
         &self.clients.told[&request].0
+    }
+
+    /// The jobs with which was done what the request has asked for, and the others.
+    pub fn altered(&self, request: RequestId) -> (Vec<u64>, Vec<Other>) {
+        match self.replies(request) {
+            [Heard::Other(reply)] => match &**reply {
+                Reply::Altered(Altered { ids, others }) => (ids.clone(), others.clone()),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The ids of both.
+    pub fn altered_ids(&self, request: RequestId) -> (Vec<u64>, Vec<u64>) {
+        let (ids, others) = self.altered(request);
+        (ids, others.iter().map(|other| other.id).collect())
     }
 
     pub fn is_answered(&self, request: RequestId) -> bool {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pool_proto::State;
-use pool_proto::methods::{Altered, Other, Reply};
 use pool_proto::nouns::{HappeningKind, OnCrash};
 
 use super::clients::Heard;
@@ -22,19 +21,8 @@ fn hold(world: &mut World, ids: &[u64]) -> RequestId {
     request
 }
 
-/// The jobs that are held, and those that are not.
-fn told(world: &World, request: RequestId) -> (Vec<u64>, Vec<Other>) {
-    match world.replies(request) {
-        [Heard::Other(reply)] => match &**reply {
-            Reply::Altered(Altered { ids, others }) => (ids.clone(), others.clone()),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
 fn held(world: &World, request: RequestId) -> Vec<u64> {
-    let (held, others) = told(world, request);
+    let (held, others) = world.altered(request);
     assert_eq!(others, []);
     held
 }
@@ -94,7 +82,7 @@ fn what_runs_has_ended_or_never_was_is_not_held() {
     end(&mut world, EXITED);
     begin(&mut world, 2);
     let request = hold(&mut world, &[1, 2, 9]);
-    let (held, others) = told(&world, request);
+    let (held, others) = world.altered(request);
     let mut others: Vec<_> = others.iter().map(|other| (other.id, other.state)).collect();
     others.sort_unstable_by_key(|&(id, _)| id);
     assert_eq!(held, [0; 0]);
@@ -154,8 +142,8 @@ fn whether_what_is_ahead_is_held_is_its_workers_word() {
             world.settle();
         } else {
             end(&mut world, EXITED);
-            assert_eq!(told(&world, first).0, [4]);
-            assert_eq!(told(&world, second).1[0].state, Some(State::Running));
+            assert_eq!(world.altered(first).0, [4]);
+            assert_eq!(world.altered(second).1[0].state, Some(State::Running));
             world.release(&[4]);
             world.settle();
         }
@@ -211,7 +199,7 @@ fn a_call_that_is_kept_in_memory_alone_is_not_held() {
     world.settle();
     let waiting: Vec<u64> = (1..=4).filter(|id| !world.running_jobs().contains(id)).collect();
     let request = hold(&mut world, &waiting);
-    let (held, others) = told(&world, request);
+    let (held, others) = world.altered(request);
     assert!(held.is_empty() && others.iter().all(|other| other.state == Some(State::Queued)), "{others:?}");
     for _ in 0..4 {
         for (slot, _) in world.running() {
@@ -229,7 +217,7 @@ fn a_job_that_is_named_before_it_is_there_is_not_held_and_runs() {
     world.submit(vec![work()]);
     world.store_writes(2);
     world.settle();
-    assert_eq!((told(&world, request).0, world.running_jobs()), (vec![], vec![1]));
+    assert_eq!((world.altered(request).0, world.running_jobs()), (vec![], vec![1]));
     end(&mut world, EXITED);
     world.assert_idle();
 }

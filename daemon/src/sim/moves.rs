@@ -1,6 +1,5 @@
 //! Stories of jobs that are moved into another pool while they wait.
 
-use pool_proto::methods::{Altered, Reply};
 use pool_proto::nouns::HappeningKind;
 use pool_proto::{Refusal, State};
 
@@ -31,19 +30,6 @@ fn move_to(world: &mut World, ids: &[u64], pool: &str) -> RequestId {
     request
 }
 
-/// Those that have been moved, and those that have not.
-fn told(world: &World, request: RequestId) -> (Vec<u64>, Vec<u64>) {
-    match world.replies(request) {
-        [Heard::Other(reply)] => match &**reply {
-            Reply::Altered(Altered { ids, others }) => {
-                (ids.clone(), others.iter().map(|other| other.id).collect())
-            }
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
 fn end_all(world: &mut World) {
     while !world.running().is_empty() {
         for (slot, _) in world.running() {
@@ -61,7 +47,7 @@ fn a_queued_job_starts_where_a_slot_is_free_for_it() {
     world.settle();
     assert_eq!(world.running_jobs(), [1]);
     let request = move_to(&mut world, &[3, 1], "other");
-    assert_eq!((told(&world, request), world.running_jobs()), ((vec![3], vec![1]), vec![1, 3]));
+    assert_eq!((world.altered_ids(request), world.running_jobs()), ((vec![3], vec![1]), vec![1, 3]));
     assert_eq!(&*world.record(3).pool, "other");
     let heard = world.replies(listening).iter().any(|heard| match heard {
         Heard::Happening(happening) => {
@@ -90,7 +76,7 @@ fn what_waits_waits_on_in_the_other_pool() {
     world.attempt_ended(SLOT, Exit::Code(1));
     world.settle();
     let request = move_to(&mut world, &[1, 2, 3], "other");
-    assert_eq!(told(&world, request).0, [1, 2, 3]);
+    assert_eq!(world.altered_ids(request).0, [1, 2, 3]);
     assert_eq!([1, 2, 3].map(|id| world.state(id)), [State::Retrying, State::Scheduled, State::Held]);
     world.advance(SECOND);
     world.settle();
@@ -108,10 +94,10 @@ fn what_a_pool_cannot_run_stays_where_it_is() {
     submit(&mut world, vec![work(), work()]);
     submit(&mut world, vec![Work { pool: "warm".into(), ..call() }, Work { pool: "warm".into(), ..call() }]);
     let request = move_to(&mut world, &[2], "warm");
-    assert_eq!(told(&world, request), (vec![], vec![2]));
+    assert_eq!(world.altered_ids(request), (vec![], vec![2]));
     let waiting = [3, 4].into_iter().find(|id| !world.running_jobs().contains(id)).expect("one slot");
     let request = move_to(&mut world, &[waiting, 9], "default");
-    assert_eq!(told(&world, request), (vec![], vec![9, waiting]));
+    assert_eq!(world.altered_ids(request), (vec![], vec![9, waiting]));
     let request = move_to(&mut world, &[2], "none");
     assert_eq!(refused(world.replies(request).last()), &Refusal::NoSuchPool { pool: "none".to_owned() });
     end_all(&mut world);
@@ -132,11 +118,11 @@ fn whether_what_is_ahead_is_moved_is_its_workers_word() {
         if is_in_time {
             world.give_back(SLOT);
             world.settle();
-            assert_eq!((told(&world, request).0, world.running_jobs()), (vec![3], vec![2, 3]));
+            assert_eq!((world.altered_ids(request).0, world.running_jobs()), (vec![3], vec![2, 3]));
         } else {
             world.attempt_ended(SLOT, EXITED);
             world.settle();
-            assert_eq!((told(&world, request).1, world.running_jobs()), (vec![3], vec![3]));
+            assert_eq!((world.altered_ids(request).1, world.running_jobs()), (vec![3], vec![3]));
         }
         end_all(&mut world);
         world.assert_idle();
@@ -151,7 +137,7 @@ fn a_job_that_is_named_before_it_is_there_stays_and_runs() {
     world.submit(vec![work()]);
     world.store_writes(2);
     world.settle();
-    assert_eq!((told(&world, request).1, world.running_jobs()), (vec![1], vec![1]));
+    assert_eq!((world.altered_ids(request).1, world.running_jobs()), (vec![1], vec![1]));
     assert_eq!(&*world.record(1).pool, "default");
     end_all(&mut world);
     world.assert_idle();

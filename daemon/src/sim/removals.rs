@@ -1,10 +1,9 @@
 //! Stories of jobs that have ended and are removed because somebody wants that.
 
 use pool_proto::State;
-use pool_proto::methods::{Altered, Reply};
 use pool_proto::nouns::{On, OnDisconnect};
 
-use super::clients::{Heard, ends_of, refused};
+use super::clients::{ends_of, refused};
 use super::specs::{EXITED, call, mixed, work};
 use super::workers::{begin, run_callback};
 use super::world::{DEFAULT, World};
@@ -19,19 +18,6 @@ fn remove(world: &mut World, ids: &[u64]) -> RequestId {
     request
 }
 
-/// Those that are gone, and those that stay.
-fn told(world: &World, request: RequestId) -> (Vec<u64>, Vec<u64>) {
-    match world.replies(request) {
-        [Heard::Other(reply)] => match &**reply {
-            Reply::Altered(Altered { ids, others }) => {
-                (ids.clone(), others.iter().map(|other| other.id).collect())
-            }
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn what_has_ended_goes_and_what_lives_stays() {
     let mut world = World::up(1);
@@ -44,13 +30,13 @@ fn what_has_ended_goes_and_what_lives_stays() {
     begin(&mut world, 2);
 
     let request = remove(&mut world, &[1, 2, 3, 9, 1]);
-    let (gone, mut stay) = told(&world, request);
+    let (gone, mut stay) = world.altered_ids(request);
     stay.sort_unstable();
     assert_eq!((gone, stay), (vec![], vec![1, 2, 3, 9]), "a callback of job 1 has yet to run");
     run_callback(&mut world, 1, EXITED);
     world.settle();
     let request = remove(&mut world, &[1]);
-    assert_eq!(told(&world, request), (vec![1], vec![]));
+    assert_eq!(world.altered_ids(request), (vec![1], vec![]));
     assert!(!world.has(JobId(1)));
     world.crash();
     world.settle();
@@ -71,14 +57,14 @@ fn nothing_goes_that_somebody_waits_for() {
     world.attempt_ended(SLOT, EXITED);
     world.settle();
     let request = remove(&mut world, &[1]);
-    assert_eq!(told(&world, request).0, [1], "who has been told of an end does not wait for it");
+    assert_eq!(world.altered_ids(request).0, [1], "who has been told of an end does not wait for it");
     let request = remove(&mut world, &[2]);
-    assert_eq!(told(&world, request), (vec![], vec![2]));
+    assert_eq!(world.altered_ids(request), (vec![], vec![2]));
     world.attempt_ended(SlotId { index: 1, ..SLOT }, EXITED);
     world.settle();
     assert!(world.is_answered(waiting));
     let request = remove(&mut world, &[2]);
-    assert_eq!(told(&world, request).0, [2]);
+    assert_eq!(world.altered_ids(request).0, [2]);
     world.assert_idle();
     world.assert_empty();
 }
@@ -93,7 +79,7 @@ fn a_wait_that_comes_after_a_removal_is_told_that_there_is_no_such_job() {
     let request = world.remove(&[1]);
     let waiting = world.wait(ends_of(&[1]));
     world.settle();
-    assert_eq!(told(&world, request).0, [1]);
+    assert_eq!(world.altered_ids(request).0, [1]);
     refused(world.replies(waiting).last());
     world.assert_idle();
 }
@@ -112,5 +98,5 @@ fn calls_that_are_kept_in_memory_go_as_well() {
     let ended: Vec<u64> = [1, 2].into_iter().filter(|&id| world.state(id) == State::Succeeded).collect();
     assert_eq!(ended, [1, 2]);
     let request = remove(&mut world, &ended);
-    assert_eq!(told(&world, request).0, ended);
+    assert_eq!(world.altered_ids(request).0, ended);
 }

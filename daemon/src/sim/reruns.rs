@@ -1,6 +1,5 @@
 //! Stories of jobs that have ended and are run again: one end for each round.
 
-use pool_proto::methods::{Altered, Reply};
 use pool_proto::nouns::{HappeningKind, On, OnCrash, OnDisconnect};
 use pool_proto::{Refusal, State};
 
@@ -25,18 +24,6 @@ fn retry(world: &mut World, ids: &[u64]) -> RequestId {
     request
 }
 
-fn told(world: &World, request: RequestId) -> (Vec<u64>, Vec<u64>) {
-    match world.replies(request) {
-        [Heard::Other(reply)] => match &**reply {
-            Reply::Altered(Altered { ids, others }) => {
-                (ids.clone(), others.iter().map(|other| other.id).collect())
-            }
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
 fn ends(world: &World, request: RequestId) -> Vec<(State, u32)> {
     let ends = world.replies(request).iter().filter_map(|heard| match heard {
         Heard::Ended(record) => Some((record.state, record.attempt)),
@@ -55,12 +42,12 @@ fn each_round_has_one_end_that_is_told_with_its_callbacks() {
     world.settle();
     end(&mut world, Exit::Code(1));
     let early = retry(&mut world, &[1]);
-    assert_eq!(told(&world, early), (vec![], vec![1]), "its callback has yet to run");
+    assert_eq!(world.altered_ids(early), (vec![], vec![1]), "its callback has yet to run");
     run_callback(&mut world, 1, EXITED);
     world.settle();
 
     let request = retry(&mut world, &[1]);
-    assert_eq!((told(&world, request).0, world.running_jobs()), (vec![1], vec![1]));
+    assert_eq!((world.altered_ids(request).0, world.running_jobs()), (vec![1], vec![1]));
     let second = world.wait(ends_of(&[1]));
     world.settle();
     assert!(!world.is_answered(second), "it waits for the end of this round");
@@ -120,7 +107,11 @@ fn a_retry_brings_back_those_that_were_canceled_for_its_sake_when_they_are_retri
     end(&mut world, Exit::Code(1));
     assert_eq!((world.state(1), world.state(2)), (State::Failed, State::Canceled));
     let alone = retry(&mut world, &[2]);
-    assert_eq!((told(&world, alone).0, world.state(2)), (vec![2], State::Canceled), "and it fails again");
+    assert_eq!(
+        (world.altered_ids(alone).0, world.state(2)),
+        (vec![2], State::Canceled),
+        "and it fails again"
+    );
     retry(&mut world, &[2, 1]);
     assert_eq!((world.running_jobs(), world.state(2)), (vec![1], State::Canceled), "it was looked at first");
     retry(&mut world, &[2]);
