@@ -5,8 +5,8 @@ use crate::core::Core;
 use crate::engine::{Change, Released};
 use crate::job::{Holdup, JobId, StopReason};
 
-/// So many are looked at in one transaction.
-const AT_ONCE: u32 = 1024;
+/// So many are looked at in one transaction: others wait for a millisecond behind it.
+const AT_ONCE: u32 = 128;
 
 /// Whether the engine looks at dependents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
