@@ -156,3 +156,35 @@ fn what_is_wrong_with_a_schedule_is_told_and_changes_nothing() {
     assert_eq!(schedule(&daemon, "a")["schedule"]["every_s"], 7200.0);
     assert_eq!(jobs(&daemon, "a"), []);
 }
+
+#[test]
+fn a_time_that_has_just_passed_is_not_missed_and_what_is_for_schedules_is_for_nobody_else() {
+    let mut daemon = Daemon::start(2);
+    for missed in ["run-once", "skip", "run-all"] {
+        let words = ["schedule", "add", missed, "--every", "1s", "--overlap", "allow", "--missed", missed];
+        daemon.ok(&[&words[..], &["--", "true"]].concat());
+    }
+    wait_until("a time comes", || !jobs(&daemon, "skip").is_empty());
+    let before = ["run-once", "skip", "run-all"].map(|name| jobs(&daemon, name).len());
+    daemon.kill_in_one_instant();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    daemon.restart();
+    for (name, before) in ["run-once", "skip", "run-all"].into_iter().zip(before) {
+        wait_until("those that have passed are made up for", || jobs(&daemon, name).len() >= before + 3);
+    }
+    let all = ["run-once", "skip", "run-all"].map(|name| {
+        let key = |(id, _)| daemon.record(id).key.expect("each has a key").to_string();
+        let time = |key: String| pool_proto::text::unix_micros(key.split_once('@').unwrap().1).unwrap();
+        jobs(&daemon, name).into_iter().map(key).map(time).collect::<Vec<_>>()
+    });
+    for times in all {
+        assert!(times.windows(2).all(|two| two[1] - two[0] <= 1_500_000), "{times:?}");
+    }
+    for words in [["--key", "schedule:a@b"], ["--unique", "schedule:a"]] {
+        let told = daemon.run(&[&["submit"], &words[..], &["--", "true"]].concat());
+        assert!(told.code != 0 && told.stderr.contains("is for schedules"), "{}", told.stderr);
+    }
+    assert_eq!(daemon.run(&["retry", "--pool", "default", "1"]).code, 2);
+    let pruned: Value = serde_json::from_str(&daemon.ok(&["prune", "--older", "1h", "--json"])).unwrap();
+    assert_eq!(pruned["ids"], Value::Array(vec![]));
+}

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use pool_proto::methods::{List, MAX_RELEASED, Remove};
+use pool_proto::nouns::SCHEMA;
 use pool_proto::text::{parse_duration, unix_micros};
 use pool_proto::{Client, ClientError, OsText, Record, State};
 
@@ -11,6 +12,7 @@ use super::Context;
 use crate::cli::ids::in_ranges;
 use crate::cli::values::{os_text, parse_ended_state, parse_label};
 use crate::exit::ExitReason;
+use crate::term::json;
 use crate::term::text::{or_untold, print, say};
 
 /// Remove jobs that have ended, by what they are: their records, and their output
@@ -75,15 +77,18 @@ impl PruneOptions {
         let mut client = context.link.connect()?;
         let ids = find(&mut client, &self.what)?;
         if self.dry_run {
-            let text = if ids.is_empty() { String::new() } else { in_ranges(&ids) + "\n" };
-            print(&text)?;
+            if context.as_json {
+                json::print(&Pruned { schema: SCHEMA, ids: &ids })?;
+            } else if !ids.is_empty() {
+                print(&(in_ranges(&ids) + "\n"))?;
+            }
             return Ok(ExitReason::Success);
         }
 
-        let (mut gone, mut others) = (0, Vec::new());
+        let (mut gone, mut others) = (Vec::new(), Vec::new());
         for some in ids.chunks(MAX_RELEASED) {
             let reply = client.request(&Remove { ids: some.to_vec() })?;
-            gone += reply.ids.len();
+            gone.extend(reply.ids);
             others.extend(reply.others);
         }
         others.sort_unstable_by_key(|other| other.id);
@@ -91,10 +96,22 @@ impl PruneOptions {
         if others.len() > MOST_NAMED {
             say(format_args!("and {} more", others.len() - MOST_NAMED));
         }
-        let noun = if gone == 1 { "job" } else { "jobs" };
-        or_untold(print(&format!("{gone} {noun} removed\n")), "the jobs are removed")?;
+        let told = if context.as_json {
+            json::print(&Pruned { schema: SCHEMA, ids: &gone })
+        } else {
+            let noun = if gone.len() == 1 { "job" } else { "jobs" };
+            print(&format!("{} {noun} removed\n", gone.len()))
+        };
+        or_untold(told, "the jobs are removed")?;
         Ok(ExitReason::Success)
     }
+}
+
+/// The document of `--json`: the jobs that are removed, or would be.
+#[derive(Debug, serde::Serialize)]
+struct Pruned<'a> {
+    schema: u32,
+    ids: &'a [u64],
 }
 
 /// So many of the jobs that stay are named.

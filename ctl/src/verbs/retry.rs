@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
+use anyhow::bail;
 use clap::Args;
 use pool_proto::methods::{List, MAX_RELEASED, Retry};
 use pool_proto::{Client, ClientError, Record, ResultKind, State};
 
 use super::Context;
 use super::selection::Selection;
+use crate::cli::UsageError;
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 use crate::term::text::say;
@@ -54,6 +56,9 @@ impl RetryOptions {
             Wanted::Ids(range) => Some(*range),
             Wanted::Failed => None,
         });
+        if self.pool.is_some() && !self.jobs.contains(&Wanted::Failed) {
+            bail!(UsageError::new("--pool goes with the word failed: leave it out, or write `retry failed`"));
+        }
         let mut selection = Selection::of(&ranges.collect::<Vec<IdRange>>());
         let mut client = context.link.connect()?;
 

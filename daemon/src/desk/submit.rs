@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use pool_proto::methods::{Submit, SubmitMany, Submitted};
 use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
-use pool_proto::{Refusal, nouns};
+use pool_proto::{OsText, Refusal, nouns};
 
 use super::admission::Common;
 use super::event::ConnectionId;
 use super::limits::check_exclusive;
 use super::request::Open;
+use super::schedules::RESERVED;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
 use crate::core::{self, Core, Denial};
@@ -87,6 +88,7 @@ impl Desk {
     ) -> Result<(Arc<Work>, Submission), Refusal> {
         self.check_output_room()?;
         let Submit { mut job, on_disconnect, obstacles } = submit;
+        check_reserved(0, &job)?;
         let tells_obstacles = more && obstacles == Some(true);
         let attached = more.then(|| on_disconnect.unwrap_or_default());
         if attached == Some(OnDisconnect::Cancel) {
@@ -158,6 +160,7 @@ impl Desk {
         for (index, job) in many.jobs.into_iter().enumerate() {
             let job = common.complete(job)?;
             check_shared(index, &job, more)?;
+            check_reserved(index, &job)?;
             let pool_named = |name: &str| core.open_pool(name);
             jobs.push(self.admission.admit_one_of(job, index, &mut common, &self.config, pool_named)?);
         }
@@ -292,6 +295,20 @@ pub fn refusal_of(denial: Denial) -> Refusal {
         Denial::Draining => Refusal::Draining {},
         Denial::QueueFull { pool, limit } => Refusal::QueueFull { pool: pool.to_string(), limit },
         Denial::PoolGone { pool } => Refusal::NoSuchPool { pool: pool.to_string() },
+    }
+}
+
+/// Keys and unique names that are those of schedules.
+fn check_reserved(index: usize, job: &nouns::Job) -> Result<(), Refusal> {
+    let is_reserved =
+        |text: &Option<OsText>| text.as_ref().is_some_and(|text| text.as_escaped().starts_with(RESERVED));
+    let named = [("key", &job.key), ("unique", &job.unique)];
+    match named.into_iter().find(|(_, text)| is_reserved(text)) {
+        Some((field, _)) => {
+            let reason = format!("what begins with {RESERVED:?} is for schedules: use another one");
+            Err(invalid(index, field, &reason))
+        }
+        None => Ok(()),
     }
 }
 

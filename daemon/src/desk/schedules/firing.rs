@@ -7,9 +7,10 @@ use pool_proto::nouns::{IfExists, Job, Missed, Overlap, Schedule};
 use pool_proto::text::rfc3339_short;
 use pool_proto::{OsText, Refusal};
 
-use super::Entry;
+use super::{Entry, RESERVED};
 use crate::core::{self, Core};
 use crate::desk::Desk;
+use crate::desk::limits::check_exclusive;
 use crate::desk::request::Open;
 use crate::engine::Turns;
 use crate::job::{JobId, LastFiring, Work, micros};
@@ -34,8 +35,8 @@ pub struct FiringUnderWay {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fire(i64),
-    /// All of them are left out.
-    LeaveOut,
+    /// All of them up to this one are left out.
+    LeaveOut(i64),
     /// None has come.
     Wait,
 }
@@ -43,14 +44,17 @@ enum Verdict {
 impl Entry {
     fn judge(&self, now_us: i64) -> Verdict {
         let over_us = self.kept.over_us;
-        let Some(latest) = self.timing.latest(over_us, now_us, self.kept.from_us) else {
+        let Some(first) = self.next_after(over_us).filter(|&first| first <= now_us) else {
             return Verdict::Wait;
         };
-        let is_missed = now_us.saturating_sub(latest) > micros(ON_TIME);
-        match self.schedule.missed.unwrap_or_default() {
-            Missed::Skip if is_missed => Verdict::LeaveOut,
-            Missed::Skip | Missed::RunOnce => Verdict::Fire(latest),
-            Missed::RunAll => self.next_after(over_us).map_or(Verdict::Wait, Verdict::Fire),
+        let on_time_us = now_us.saturating_sub(micros(ON_TIME));
+        match (self.schedule.missed.unwrap_or_default(), on_time_us > first) {
+            (Missed::RunAll, _) | (_, false) => Verdict::Fire(first),
+            (policy, true) => {
+                // Those that are on time come after it.
+                let missed = self.timing.latest(over_us, on_time_us - 1, self.kept.from_us).unwrap_or(first);
+                if policy == Missed::Skip { Verdict::LeaveOut(missed) } else { Verdict::Fire(missed) }
+            }
         }
     }
 }
@@ -58,7 +62,7 @@ impl Entry {
 /// The job of a schedule at that time.
 pub fn job_of(schedule: &Schedule, due_us: i64) -> Job {
     let name = &schedule.name;
-    let own = || OsText::from(format!("schedule:{name}"));
+    let own = || OsText::from(format!("{RESERVED}{name}"));
     let if_exists = match schedule.overlap.unwrap_or_default() {
         Overlap::Skip => Some(IfExists::Skip),
         Overlap::Queue => Some(IfExists::Queue),
@@ -67,7 +71,7 @@ pub fn job_of(schedule: &Schedule, due_us: i64) -> Job {
     let mut job = schedule.job.clone();
     job.name.get_or_insert_with(|| name.as_str().into());
     Job {
-        key: Some(format!("schedule:{name}@{}", rfc3339_short(due_us)).into()),
+        key: Some(format!("{RESERVED}{name}@{}", rfc3339_short(due_us)).into()),
         unique: if_exists.map(|_| own()),
         if_exists,
         ..job
@@ -96,8 +100,8 @@ impl Desk {
         let Some(entry) = self.schedules.by_name.get_mut(&name) else { return };
         match entry.judge(now_us) {
             Verdict::Wait => entry.look_ahead(),
-            Verdict::LeaveOut => {
-                entry.kept.over_us = now_us;
+            Verdict::LeaveOut(until_us) => {
+                entry.kept.over_us = until_us;
                 entry.look_ahead();
                 let kept = entry.kept.clone();
                 tracing::info!(schedule = name, "what was missed is left out");
@@ -136,7 +140,9 @@ impl Desk {
     }
 
     pub(super) fn admit(&mut self, job: Job, core: &Core) -> Result<Arc<Work>, Refusal> {
-        self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))
+        let mut work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
+        check_exclusive(std::slice::from_mut(&mut work), core)?;
+        Ok(work)
     }
 
     /// The job is there, or was there already, or another one has not ended.
@@ -219,12 +225,13 @@ mod tests {
             (9, Wait, Wait, Wait),
             (10, Fire(10), Fire(10), Fire(10)),
             (11, Fire(10), Fire(10), Fire(10)),
-            (12, Fire(10), LeaveOut, Fire(10)),
-            (20, Fire(20), Fire(20), Fire(10)),
-            (35, Fire(30), LeaveOut, Fire(10)),
+            (12, Fire(10), LeaveOut(10), Fire(10)),
+            (20, Fire(10), LeaveOut(10), Fire(10)),
+            (35, Fire(30), LeaveOut(30), Fire(10)),
         ] {
             let minutes = |verdict| match verdict {
                 Fire(due_us) => Fire(due_us / MINUTE),
+                LeaveOut(until_us) => LeaveOut(until_us / MINUTE),
                 other => other,
             };
             for (missed, wanted) in [(Missed::RunOnce, once), (Missed::Skip, skip), (Missed::RunAll, all)] {

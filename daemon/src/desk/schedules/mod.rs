@@ -26,6 +26,9 @@ use crate::job::{KeptSchedule, Pause, RequestId, Timing};
 use crate::start::config::{self, Config};
 pub use firing::FiringUnderWay;
 
+/// What the keys and the unique names of schedules begin with.
+pub const RESERVED: &str = "schedule:";
+
 /// So many times that are to come are told.
 const NEXT_TOLD: usize = 3;
 
