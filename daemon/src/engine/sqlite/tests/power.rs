@@ -424,11 +424,13 @@ fn cut(seed: u64, cuts: usize, durability: Durability, syncs: Syncs) -> Vec<Stri
             }
         }
         done = at;
-        let next = events[at..].iter().find_map(|event| match event {
+        // A batch is told in two parts where an insertion in it is told before the sync.
+        let in_flight = events[at..].iter().filter_map(|event| match event {
             // While the store is failing, what is in flight is not told.
             Event::Told { answers, is_failing: false } => Some(*answers),
             _ => None,
         });
+        let next = in_flight.take(2).last();
         let dir = tempfile::tempdir_in(scratch()).unwrap();
         for (name, content) in disk.after_cut(&mut chance) {
             fs::write(dir.path().join(name), content).unwrap();
