@@ -7,16 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use pool_proto::nouns::TIE_TO_CLIENT;
 use pool_proto::nouns::limits::cpus_from_text;
+use pool_proto::nouns::{MAX_KEY, MAX_LABEL, TIE_TO_CLIENT, is_label};
 use pool_proto::text::parse_duration;
 use pool_proto::{OsText, State};
-
-/// The longest key, in bytes, as io.poold.varlink has it.
-const MAX_KEY: usize = 512;
-
-/// The longest label, as io.poold.varlink has it.
-const MAX_LABEL: usize = 128;
 
 /// The longest name of a map, in bytes: its jobs' keys hold the name and some more.
 const MAX_MAP_NAME: usize = 400;
@@ -147,9 +141,7 @@ pub fn parse_name(text: OsString) -> Result<OsText, String> {
 /// # Errors
 /// When a label cannot be named so.
 pub fn parse_label(text: &str) -> Result<String, String> {
-    let is_good = (1..=MAX_LABEL).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c));
-    if is_good {
+    if is_label(text) {
         return Ok(text.to_owned());
     }
     Err(format!("write 1 to {MAX_LABEL} letters, digits, '-', '_', '.', ':', '/', '@' and '+'"))

@@ -1,9 +1,7 @@
 //! `poolctl hold`: holds jobs that have not begun.
 
-use std::collections::{HashMap, HashSet};
-
 use clap::Args;
-use pool_proto::methods::{Hold, MAX_RELEASED};
+use pool_proto::methods::Hold;
 
 use super::Context;
 use super::selection::Selection;
@@ -25,14 +23,7 @@ impl HoldOptions {
     /// When poold has gone, or refuses.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let mut selection = Selection::of(&self.ids);
-        let (mut held, mut others) = (HashSet::new(), HashMap::new());
-        for some in selection.ids().chunks(MAX_RELEASED) {
-            let reply = client.request(&Hold { ids: some.to_vec() })?;
-            held.extend(reply.ids);
-            others.extend(reply.others.into_iter().map(|other| (other.id, other.reason)));
-        }
-        selection.leave_out_others(&held, |id| others.remove(&id), "can be held");
-        Ok(selection.exit())
+        let selection = Selection::of(&self.ids);
+        Ok(selection.alter(&mut client, |ids| Hold { ids }, "can be held")?)
     }
 }

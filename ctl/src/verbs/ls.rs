@@ -6,9 +6,10 @@ use std::num::NonZeroU32;
 use clap::Args;
 use pool_proto::methods::List;
 use pool_proto::nouns::SCHEMA;
-use pool_proto::{Client, OsText, Record, State};
+use pool_proto::{Client, ClientError, OsText, Record, State};
 
 use super::Context;
+use super::selection::each_page;
 use crate::cli::values::{parse_label, parse_limit, parse_state};
 use crate::exit::ExitReason;
 use crate::tell::{outcome, record::work_line};
@@ -61,22 +62,6 @@ impl ListOptions {
     }
 }
 
-/// Calls `take` with each page of a listing, as the pages come.
-fn each_page(
-    client: &mut Client,
-    list: &List,
-    mut take: impl FnMut(&[Record]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    client.send(list, true)?;
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        take(&page.jobs)?;
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
 /// The newest jobs of a listing, in the order of their ids. poold lists the oldest first, so poolctl looks at
 /// ever more of the latest ids until there are enough jobs among them.
 fn newest(client: &mut Client, list: &List, count: NonZeroU32) -> anyhow::Result<Vec<Record>> {
@@ -89,7 +74,7 @@ fn newest(client: &mut Client, list: &List, count: NonZeroU32) -> anyhow::Result
         each_page(client, &List { after: Some(after), ..list.clone() }, |page| {
             jobs.extend(page.iter().cloned());
             jobs.drain(..jobs.len().saturating_sub(count));
-            Ok(())
+            Ok::<(), ClientError>(())
         })?;
 
         if jobs.len() == count || after == 0 {

@@ -1,9 +1,7 @@
 //! `poolctl move`: moves jobs that have not begun into another pool.
 
-use std::collections::{HashMap, HashSet};
-
 use clap::Args;
-use pool_proto::methods::{MAX_RELEASED, Move};
+use pool_proto::methods::Move;
 
 use super::Context;
 use super::selection::Selection;
@@ -29,14 +27,7 @@ impl MoveOptions {
     /// When poold has gone, or refuses: no such pool exists.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let mut selection = Selection::of(&self.ids);
-        let (mut moved, mut others) = (HashSet::new(), HashMap::new());
-        for some in selection.ids().chunks(MAX_RELEASED) {
-            let reply = client.request(&Move { ids: some.to_vec(), pool: self.pool.clone() })?;
-            moved.extend(reply.ids);
-            others.extend(reply.others.into_iter().map(|other| (other.id, other.reason)));
-        }
-        selection.leave_out_others(&moved, |id| others.remove(&id), "can be moved there");
-        Ok(selection.exit())
+        let selection = Selection::of(&self.ids);
+        Ok(selection.alter(&mut client, |ids| Move { ids, pool: self.pool.clone() }, "can be moved there")?)
     }
 }

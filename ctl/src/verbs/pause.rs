@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use clap::Args;
 use pool_proto::methods::{List, SetFrozen};
-use pool_proto::{Client, ClientError, State};
+use pool_proto::{ClientError, State};
 
 use super::Context;
-use super::selection::Selection;
+use super::selection::{Selection, ids_of};
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 
@@ -56,7 +56,8 @@ fn set_frozen(context: &Context, ranges: &[IdRange], frozen: bool) -> anyhow::Re
     let mut named: HashSet<u64> =
         ranges.iter().filter(|range| range.is_single()).map(|id| id.first()).collect();
     if ranges.iter().any(|range| !range.is_single()) {
-        named.extend(running(&mut client)?);
+        let running = List { states: Some(vec![State::Running]), ..List::default() };
+        named.extend(ids_of(&mut client, &running, |_| true)?);
     }
 
     let (mut done, mut refused) = (HashSet::new(), HashMap::new());
@@ -69,17 +70,4 @@ fn set_frozen(context: &Context, ranges: &[IdRange], frozen: bool) -> anyhow::Re
     }
     selection.leave_out_others(&done, |id| refused.remove(&id), "runs");
     Ok(selection.exit())
-}
-
-/// The ids of all jobs that run.
-fn running(client: &mut Client) -> Result<Vec<u64>, ClientError> {
-    client.send(&List { states: Some(vec![State::Running]), ..List::default() }, true)?;
-    let mut running = Vec::new();
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        running.extend(page.jobs.iter().map(|record| record.id));
-        if !more {
-            return Ok(running);
-        }
-    }
 }

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use pool_proto::methods::{List, MAX_RELEASED, Remove};
+use pool_proto::methods::{Altered, List, Remove};
 use pool_proto::nouns::SCHEMA;
 use pool_proto::text::{parse_duration, unix_micros};
 use pool_proto::{Client, ClientError, OsText, Record, State};
 
 use super::Context;
+use super::selection::{alter, ids_of};
 use crate::cli::ids::in_ranges;
 use crate::cli::values::{os_text, parse_ended_state, parse_label};
 use crate::exit::ExitReason;
@@ -85,12 +86,7 @@ impl PruneOptions {
             return Ok(ExitReason::Success);
         }
 
-        let (mut gone, mut others) = (Vec::new(), Vec::new());
-        for some in ids.chunks(MAX_RELEASED) {
-            let reply = client.request(&Remove { ids: some.to_vec() })?;
-            gone.extend(reply.ids);
-            others.extend(reply.others);
-        }
+        let Altered { ids: gone, mut others } = alter(&mut client, &ids, |ids| Remove { ids })?;
         others.sort_unstable_by_key(|other| other.id);
         others.iter().take(MOST_NAMED).for_each(|other| say(&other.reason));
         if others.len() > MOST_NAMED {
@@ -123,14 +119,5 @@ fn find(client: &mut Client, what: &What) -> Result<Vec<u64>, ClientError> {
     let now_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
     let (pool, label) = (what.pool.clone(), what.label.clone());
     let list = List { states: Some(what.states()), pool, label, ..List::default() };
-    client.send(&list, true)?;
-
-    let mut found = Vec::new();
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        found.extend(page.jobs.iter().filter(|record| what.fits(record, now_us)).map(|record| record.id));
-        if !more {
-            return Ok(found);
-        }
-    }
+    ids_of(client, &list, |record| what.fits(record, now_us))
 }

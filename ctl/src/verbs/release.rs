@@ -7,7 +7,7 @@ use pool_proto::methods::{Get, List, MAX_RELEASED, Release};
 use pool_proto::{Client, ClientError, Refusal, State};
 
 use super::Context;
-use super::selection::Selection;
+use super::selection::{Selection, ids_of};
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
 
@@ -50,16 +50,8 @@ impl ReleaseOptions {
 
 /// The ids of all held jobs.
 fn held(client: &mut Client) -> Result<HashSet<u64>, ClientError> {
-    client.send(&List { states: Some(vec![State::Held]), ..List::default() }, true)?;
-
-    let mut held = HashSet::new();
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        held.extend(page.jobs.iter().map(|record| record.id));
-        if !more {
-            return Ok(held);
-        }
-    }
+    let list = List { states: Some(vec![State::Held]), ..List::default() };
+    Ok(ids_of(client, &list, |_| true)?.into_iter().collect())
 }
 
 fn why_not(client: &mut Client, id: u64) -> String {

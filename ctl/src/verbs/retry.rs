@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use clap::Args;
-use pool_proto::methods::{List, MAX_RELEASED, Retry};
+use pool_proto::methods::{Altered, List, Retry};
 use pool_proto::{Client, ClientError, Record, ResultKind, State};
 
 use super::Context;
-use super::selection::Selection;
+use super::selection::{Selection, alter, ids_of};
 use crate::cli::UsageError;
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
@@ -71,12 +71,10 @@ impl RetryOptions {
         // A job that was to run after another one looks at that when the other one runs again already.
         ids.sort_unstable();
 
-        let (mut again, mut others) = (HashSet::new(), HashMap::new());
-        for some in ids.chunks(MAX_RELEASED) {
-            let reply = client.request(&Retry { ids: some.to_vec() })?;
-            again.extend(reply.ids);
-            others.extend(reply.others.into_iter().map(|other| (other.id, other.reason)));
-        }
+        let Altered { ids: again, others } = alter(&mut client, &ids, |ids| Retry { ids })?;
+        let again = again.into_iter().collect();
+        let mut others: HashMap<u64, String> =
+            others.into_iter().map(|other| (other.id, other.reason)).collect();
 
         let named: HashSet<u64> = selection.ids().iter().copied().collect();
         let mut unnamed: Vec<(u64, String)> = Vec::new();
@@ -98,16 +96,7 @@ impl RetryOptions {
 fn failed(client: &mut Client, pool: Option<&str>) -> Result<Vec<u64>, ClientError> {
     let states = vec![State::Failed, State::TimedOut, State::Lost, State::Canceled];
     let list = List { states: Some(states), pool: pool.map(ToOwned::to_owned), ..List::default() };
-    client.send(&list, true)?;
-
     let is_failed =
-        |record: &&Record| record.state != State::Canceled || record.result == Some(ResultKind::DepFailed);
-    let mut failed = Vec::new();
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        failed.extend(page.jobs.iter().filter(is_failed).map(|record| record.id));
-        if !more {
-            return Ok(failed);
-        }
-    }
+        |record: &Record| record.state != State::Canceled || record.result == Some(ResultKind::DepFailed);
+    ids_of(client, &list, is_failed)
 }

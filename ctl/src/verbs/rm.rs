@@ -1,9 +1,7 @@
 //! `poolctl rm`: removes jobs that have ended.
 
-use std::collections::{HashMap, HashSet};
-
 use clap::Args;
-use pool_proto::methods::{MAX_RELEASED, Remove};
+use pool_proto::methods::Remove;
 
 use super::Context;
 use super::selection::Selection;
@@ -25,14 +23,7 @@ impl RemoveOptions {
     /// When poold has gone, or refuses.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let mut selection = Selection::of(&self.ids);
-        let (mut gone, mut others) = (HashSet::new(), HashMap::new());
-        for some in selection.ids().chunks(MAX_RELEASED) {
-            let reply = client.request(&Remove { ids: some.to_vec() })?;
-            gone.extend(reply.ids);
-            others.extend(reply.others.into_iter().map(|other| (other.id, other.reason)));
-        }
-        selection.leave_out_others(&gone, |id| others.remove(&id), "can be removed");
-        Ok(selection.exit())
+        let selection = Selection::of(&self.ids);
+        Ok(selection.alter(&mut client, |ids| Remove { ids }, "can be removed")?)
     }
 }

@@ -1,10 +1,10 @@
 //! The jobs that the ids and ranges of a command line name. A range takes the jobs that exist. An id that is
 //! written alone names a job that should exist; if it does not, poolctl says so and does the rest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use pool_proto::methods::{Absent, Get, List, MAX_ABSENT};
-use pool_proto::{Client, ClientError, Record, Refusal};
+use pool_proto::methods::{Absent, Altered, Get, List, MAX_ABSENT, MAX_RELEASED};
+use pool_proto::{Client, ClientError, Method, Record, Refusal};
 
 use crate::cli::ids::IdRange;
 use crate::exit::ExitReason;
@@ -46,6 +46,24 @@ impl Selection {
     /// Whether a request about all of the jobs would hold poold up.
     pub fn are_many(&self) -> bool {
         self.ids.len() > MANY
+    }
+
+    /// Has something done with the jobs, and names those with which it was not done. `what`: what can be done
+    /// with a job, as the end of a sentence.
+    ///
+    /// # Errors
+    /// When poold has gone, or refuses.
+    pub fn alter<M: Method<Reply = Altered>>(
+        mut self,
+        client: &mut Client,
+        request: impl Fn(Vec<u64>) -> M,
+        what: &str,
+    ) -> Result<ExitReason, ClientError> {
+        let Altered { ids, others } = alter(client, &self.ids, request)?;
+        let mut others: HashMap<u64, String> =
+            others.into_iter().map(|other| (other.id, other.reason)).collect();
+        self.leave_out_others(&ids.into_iter().collect(), |id| others.remove(&id), what);
+        Ok(self.exit())
     }
 
     /// Leaves out the jobs that do not exist before poold is asked for all of them, if they are many.
@@ -139,6 +157,60 @@ pub fn is_unknown(error: &ClientError) -> bool {
 /// Why there is no job of that id, in the words of poold.
 pub fn why_unknown(client: &mut Client, id: u64) -> Option<String> {
     client.request(&Get { id }).err().map(|error| error.to_string())
+}
+
+/// Calls `take` with each page of a listing, as the pages come.
+///
+/// # Errors
+/// When poold has gone, or cannot read its store; and those of `take`.
+pub fn each_page<E: From<ClientError>>(
+    client: &mut Client,
+    list: &List,
+    mut take: impl FnMut(&[Record]) -> Result<(), E>,
+) -> Result<(), E> {
+    client.send(list, true).map_err(ClientError::from)?;
+    loop {
+        let (page, more) = client.receive::<List>()?;
+        take(&page.jobs)?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// The ids of the jobs of a listing that fit, in order.
+///
+/// # Errors
+/// When poold has gone, or cannot read its store.
+pub fn ids_of(
+    client: &mut Client,
+    list: &List,
+    fits: impl Fn(&Record) -> bool,
+) -> Result<Vec<u64>, ClientError> {
+    let mut ids = Vec::new();
+    each_page(client, list, |jobs| {
+        ids.extend(jobs.iter().filter(|record| fits(record)).map(|record| record.id));
+        Ok::<(), ClientError>(())
+    })?;
+    Ok(ids)
+}
+
+/// Asks for something to be done with jobs, some at a time: with which it was done, and the others.
+///
+/// # Errors
+/// When poold has gone, or refuses.
+pub fn alter<M: Method<Reply = Altered>>(
+    client: &mut Client,
+    ids: &[u64],
+    request: impl Fn(Vec<u64>) -> M,
+) -> Result<Altered, ClientError> {
+    let mut altered = Altered::default();
+    for some in ids.chunks(MAX_RELEASED) {
+        let reply = client.request(&request(some.to_vec()))?;
+        altered.ids.extend(reply.ids);
+        altered.others.extend(reply.others);
+    }
+    Ok(altered)
 }
 
 /// Calls `take` with each job of the range that exists.

@@ -6,6 +6,7 @@ use pool_proto::{Client, ClientError, Record, State};
 use serde_json::json;
 
 use super::Context;
+use super::selection::ids_of;
 use crate::cli::job::ConditionOptions;
 use crate::exit::ExitReason;
 use crate::follow::{Attended, Follower, HeldSignals, is_repeatable};
@@ -20,15 +21,10 @@ use crate::term::text::{self, say};
 pub fn after_labels(client: &mut Client, options: &ConditionOptions, job: &mut Job) -> anyhow::Result<()> {
     for (label, on) in options.after.iter().flat_map(|after| after.labels()) {
         let states = State::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
-        client.send(&List { states: Some(states), label: Some(label.clone()), ..List::default() }, true)?;
-        loop {
-            let (page, more) = client.receive::<List>()?;
-            let named = page.jobs.iter().map(|record| Dependency { id: record.id, on: Some(*on) });
-            job.after.get_or_insert_default().extend(named);
-            if !more {
-                break;
-            }
-        }
+        let list = List { states: Some(states), label: Some(label.clone()), ..List::default() };
+        let named = ids_of(client, &list, |_| true)?.into_iter();
+        let after = job.after.get_or_insert_default();
+        after.extend(named.map(|id| Dependency { id, on: Some(*on) }));
     }
     Ok(())
 }

@@ -88,7 +88,8 @@ use anyhow::{Context, bail};
 use pool_proto::OsText;
 use pool_proto::methods::MAX_SCHEDULES;
 use pool_proto::nouns::{
-    DEFAULT_POOL, Job, JobDurability, Limit, Limits, Missed, Overlap, ReadyWhen, Schedule,
+    DEFAULT_POOL, Job, JobDurability, Limit, Limits, MAX_LABEL, Missed, Overlap, ReadyWhen, Schedule,
+    is_label,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -455,15 +456,13 @@ pub fn name_rule(what: &str, name: &str) -> Option<String> {
 
 /// Why a label cannot be named so, as a sentence. None if it can.
 pub fn label_fault(label: &str) -> Option<String> {
-    let is_good = !label.is_empty()
-        && label.len() <= 128
-        && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c));
     let rule = || {
         format!(
-            "{label:?} cannot be a label: use letters, digits, '-', '_', '.', ':', '/', '@' and '+', 128 at most"
+            "{label:?} cannot be a label: use letters, digits, '-', '_', '.', ':', '/', '@' and '+', \
+             {MAX_LABEL} at most"
         )
     };
-    (!is_good).then(rule)
+    (!is_label(label)).then(rule)
 }
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);

@@ -19,6 +19,15 @@ pub const MAX_KEY: usize = 512;
 /// How many [`labels`](Job::labels) one job can have.
 pub const MAX_LABELS: usize = 16;
 
+/// The greatest length of a label, in bytes.
+pub const MAX_LABEL: usize = 128;
+
+/// Whether that can be a label: 1 to [`MAX_LABEL`] letters, digits, `-`, `_`, `.`, `:`, `/`, `@` and `+`.
+pub fn is_label(text: &str) -> bool {
+    (1..=MAX_LABEL).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c))
+}
+
 /// The [`tie`](Job::tie) to the client that waits for the job.
 pub const TIE_TO_CLIENT: &str = "client";
 

@@ -16,8 +16,8 @@ pub use condition::{Condition, Ending, Incident, Stuck, Swept};
 pub use explanation::{Explanation, ExplanationKind};
 pub use happening::{Happening, HappeningKind};
 pub use job::{
-    DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, MAX_LABELS, OnCrash, OnDisconnect,
-    TIE_TO_CLIENT,
+    DEFAULT_POOL, Dependency, IfExists, Job, JobDurability, MAX_KEY, MAX_LABEL, MAX_LABELS, OnCrash,
+    OnDisconnect, TIE_TO_CLIENT, is_label,
 };
 pub use label::{LabelLimit, LimitSource};
 pub use limits::{Limit, Limits, MemoryLimiter};
