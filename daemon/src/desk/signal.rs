@@ -1,5 +1,5 @@
-//! What clients change about jobs that are there: signals, whether what runs stands still, holds, and the release of held ones. (A cancel
-//! waits for the ends: [`wait`](super::wait).)
+//! What clients change about jobs that are there: signals, whether what runs stands still, holds, and the
+//! release of held ones. (A cancel waits for the ends: [`wait`](super::wait).)
 
 use std::sync::Arc;
 

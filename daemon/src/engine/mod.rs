@@ -7,12 +7,13 @@
 //!   core, desk ◀── Answer ──────────────────────── └────────┘ ── Order ──▶ volatile backing (memory)
 //! ```
 //!
-//! [`Engine`] is what the rest of the daemon sees. Its front half ([`front`], [`lines`], [`line`]) is a pure machine in
-//! the daemon's loop: it allots ids, keeps windows on the beginnings of lines, and offers jobs against credit, so that no dispatch waits for a disk. Its back half is a [`Backing`], of which there are two:
-//! [`sqlite`] and [`memory`]. Both carry out the same [`Order`]s and give the same [`Answer`]s, and one suite
-//! of conformance tests runs against either. An engine that is not on this machine would take the place of
-//! both halves: it would offer with a deadline of its own, and answer [`Answer::Lost`] where its fence no
-//! longer holds.
+//! [`Engine`] is what the rest of the daemon sees. Its front half ([`front`], [`lines`], [`line`]) is a
+//! pure machine in the daemon's loop: it allots ids, keeps windows on the beginnings of lines, and offers
+//! jobs against credit, so that no dispatch waits for a disk. Its back half is a [`Backing`], of which
+//! there are two: [`sqlite`] and [`memory`]. Both carry out the same [`Order`]s and give the same
+//! [`Answer`]s, and one suite of conformance tests runs against either. An engine that is not on this
+//! machine would take the place of both halves: it would offer with a deadline of its own, and answer
+//! [`Answer::Lost`] where its fence no longer holds.
 //!
 //! A backing carries out what it is given in the order in which it was given, and answers in that order, each
 //! answer only after what it speaks of is as durable as was promised. Nobody needs to keep an order by hand:
