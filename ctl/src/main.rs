@@ -5,6 +5,7 @@
 //!
 //! * [`entry`]: how the process begins and ends;
 //! * [`exit`], [`term`]: how poolctl ends, and what reaches the terminal;
+//! * [`help`]: what poolctl says about itself;
 //! * [`cli`]: what the verbs' command lines share;
 //! * [`tell`]: what is said of an outcome, a record, a pool, an event;
 //! * [`compose`]: from options to a job of the protocol;
@@ -22,6 +23,8 @@ mod term;
 
 mod cli;
 
+mod help;
+
 mod tell;
 
 mod compose;
@@ -35,6 +38,7 @@ mod verbs;
 #[cfg(test)]
 mod directions;
 
+use std::ffi::OsString;
 use std::thread;
 
 use crate::cli::{UsageError, fault};
@@ -42,7 +46,6 @@ use crate::exit::ExitReason;
 use crate::term::text::{CANNOT_WRITE, Untold, is_broken_pipe, say};
 use crate::verbs::Cli;
 use anyhow::Context;
-use clap::Parser;
 #[cfg(not(test))]
 use nix::libc::{c_char, c_int};
 use nix::sys::resource::{Resource, getrlimit};
@@ -117,7 +120,8 @@ fn explain(fault: &clap::Error) -> anyhow::Result<ExitReason> {
 
 /// A message about an argument repeats it, and it may hold what a terminal is not to get.
 fn print_shown(fault: &clap::Error) {
-    let printed = match shown_arguments().map(Cli::try_parse_from) {
+    let shown = shown_arguments().map(|words| words.into_iter().map(OsString::from).collect::<Vec<_>>());
+    let printed = match shown.map(|words| Cli::read_among_all(&words)) {
         None => fault.print(),
         Some(Err(shown)) => shown.print(),
         // The escaped form is right where the argument itself is wrong.

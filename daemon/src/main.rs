@@ -8,8 +8,7 @@ use pool_proto::terminal::{printable_lines, shown_arguments};
 use poold::kernel;
 use poold::shell::{self, Failure, SupervisorEnd};
 use poold::start::cli::{CommandLine, Role, SupervisorOptions, WorkerOptions};
-use poold::start::config::Config;
-use poold::start::{self, guardian, handover};
+use poold::start::{self, guardian, handover, last_good};
 use poold::worker;
 
 fn main() -> ExitCode {
@@ -55,15 +54,13 @@ unsafe fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
     // SAFETY: as the caller promises.
     let handover = unsafe { handover::adopt(&options) };
 
-    let handover = handover?;
+    let mut handover = handover?;
     let waiting = handover.readiness.second();
-    let config = match &options.config {
-        Some(path) => Config::read(path, options.config_optional)?,
-        None => Config::default(),
-    };
-    start::log_to_stderr(options.log.unwrap_or(config.log));
+    let last_good = handover.last_good.take();
+    let loaded = last_good::load(options.config.as_deref(), options.config_optional, last_good)?;
+    start::log_to_stderr(options.log.unwrap_or(loaded.config.log));
 
-    match shell::run(options, config, handover) {
+    match shell::run(options, loaded, handover) {
         Ok(SupervisorEnd::Orderly) => Ok(ExitCode::SUCCESS),
         Ok(SupervisorEnd::Orphaned) => Ok(ExitCode::FAILURE),
         Err(Failure::Start(error)) => {

@@ -42,4 +42,4 @@ pub use methods::{INTERFACE, Method, Reply, Request};
 pub use nouns::{Record, ResultKind, State};
 pub use os_text::OsText;
 pub use refusal::Refusal;
-pub use wire::json::Json;
+pub use wire::json::{Json, WeakJson};

@@ -92,6 +92,11 @@ pub enum Refusal {
     #[error("{}", of_pool(field, reason))]
     InvalidSchedule { field: String, reason: String },
 
+    /// No callback of that id exists.
+    #[serde(rename = "io.poold.NoSuchCallback")]
+    #[error("there is no callback {id}: `poolctl callbacks ls` lists callbacks that have not been delivered")]
+    NoSuchCallback { id: u64 },
+
     /// No schedule of that name exists.
     #[serde(rename = "io.poold.NoSuchSchedule")]
     #[error("there is no schedule {schedule:?}: `poolctl schedule ls` lists all schedules")]
@@ -126,13 +131,28 @@ pub enum Refusal {
 
     /// A signal was to be sent to a job that does not run.
     #[serde(rename = "io.poold.NotRunning")]
-    #[error("job {id} is {state}, not running")]
+    #[error("job {id} is {state}, and this takes a running job: `poolctl show {id}` tells more of it")]
     NotRunning { id: u64, state: String },
+
+    /// A running job has no standard input that a client could open, end or resize.
+    #[serde(rename = "io.poold.NoInput")]
+    #[error("{reason}")]
+    NoInput { id: u64, reason: String },
 
     /// A job that is not held was to be released.
     #[serde(rename = "io.poold.NotHeld")]
     #[error("job {id} is not held, so it cannot be released; nothing was changed")]
     NotHeld { id: u64 },
+
+    /// A job cannot be edited so, or not any more. Nothing was changed.
+    #[serde(rename = "io.poold.NotEdited")]
+    #[error("{reason}")]
+    NotEdited {
+        id: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
+        reason: String,
+    },
 
     /// The output of a job cannot be read.
     #[serde(rename = "io.poold.NoOutput")]
@@ -143,6 +163,14 @@ pub enum Refusal {
     #[serde(rename = "io.poold.Draining")]
     #[error("poold is shutting down and accepts nothing more: try again after its next start")]
     Draining {},
+
+    /// Somebody drains the pool, which takes no new jobs meanwhile.
+    #[serde(rename = "io.poold.PoolDraining")]
+    #[error(
+        "the pool {pool:?} is being drained and takes no new jobs: try again later, or let it take jobs again \
+         with `poolctl pool resume {pool}`"
+    )]
+    PoolDraining { pool: String },
 
     /// The pool has as many queued jobs as its limit allows; no job of the message was accepted.
     #[serde(rename = "io.poold.QueueFull")]
@@ -177,8 +205,8 @@ pub enum Refusal {
     /// The client has read events too slowly; later events are not told to it.
     #[serde(rename = "io.poold.EventsMissed")]
     #[error(
-        "more than {limit} bytes of events were not read, so later events are missing here: ask again to go \
-         on from now"
+        "more than {limit} bytes of events were not read, so poold stopped telling them: \
+         `poolctl events --since CURSOR` goes on after the last event that was read"
     )]
     EventsMissed { limit: usize },
 
@@ -189,7 +217,7 @@ pub enum Refusal {
 
     /// The copy that the client has made is worthless.
     #[serde(rename = "io.poold.BackupSpoiled")]
-    #[error("the backup is worthless: {reason}")]
+    #[error("the backup cannot be used, make another one: {reason}")]
     BackupSpoiled { reason: String },
 
     /// The store cannot be written.
@@ -209,7 +237,7 @@ pub enum Refusal {
 
     /// Varlink: no interface of that name exists.
     #[serde(rename = "org.varlink.service.InterfaceNotFound")]
-    #[error("poold has no interface {interface:?}")]
+    #[error("poold has no interface {interface:?}; its own is io.poold")]
     InterfaceNotFound { interface: String },
 
     /// Varlink: no method of that name exists.
@@ -219,7 +247,7 @@ pub enum Refusal {
 
     /// Varlink: the method cannot be requested in this way.
     #[serde(rename = "org.varlink.service.MethodNotImplemented")]
-    #[error("poold does not implement {method:?}")]
+    #[error("poold does not implement {method:?}; `poolctl help protocol` tells of its methods")]
     MethodNotImplemented { method: String },
 
     /// Varlink: a parameter is missing or of the wrong type.
@@ -240,6 +268,7 @@ impl Refusal {
             self,
             Self::TooManyClients { .. }
                 | Self::QueueFull { .. }
+                | Self::PoolDraining { .. }
                 | Self::MemoryFull { .. }
                 | Self::OutputFull { .. }
         );
@@ -255,6 +284,8 @@ fn in_words(field: &str) -> String {
         "method" => "the method".to_owned(),
         "limits" | "umask" => format!("the {field}"),
         "time_zone" => "--tz".to_owned(),
+        "resources" => "--resource".to_owned(),
+        "input" => "--stdin open, --pty".to_owned(),
         _ => {
             let option = ["_s", "_bytes"].iter().find_map(|unit| field.strip_suffix(unit)).unwrap_or(field);
             format!("--{}", option.replace('_', "-"))

@@ -9,7 +9,9 @@
 mod cargo;
 pub mod counters;
 pub mod fuzz;
+pub mod gate;
 mod processes;
+pub mod terminal;
 pub mod tracer;
 
 use std::ffi::{OsStr, OsString};

@@ -286,3 +286,24 @@ fn refusals_name_what_is_on_the_command_line_and_what_to_do() {
     let wanted = "HOME is \"here\", which is no absolute path: set HOME to a whole path";
     assert!(said.code == 1 && said.stderr.contains(wanted), "{said:?}");
 }
+
+#[test]
+fn numbers_and_times_that_cannot_be_are_refused_with_what_to_do() {
+    let daemon = Setup::new().workers(1).start();
+    for (arguments, code, told) in [
+        (&["limit", "set", "gpu", "99999999999"][..], 2, "99999999999: write 4294967295 or less"),
+        (&["limit", "set", "gpu", "0"], 2, "0: write 1 or more"),
+        (&["pool", "set", "default", "--workers", "0"], 2, "--workers 0: write 1 or more"),
+        (&["pool", "set", "default", "--workers", "5000"], 125, "from 1 to 4096"),
+        (&["hold", "1-99999999999"], 2, "names more than 1000000 ids: name fewer at once, as 1-1000000"),
+        (&["hold", "9-3"], 2, "write the smaller id first, 3-9"),
+        (
+            &["schedule", "add", "s", "--cron", "@reboot", "--", "true"],
+            125,
+            "\"@reboot\" names no times: write @hourly",
+        ),
+    ] {
+        assert_says(&daemon.run(arguments), code, &[told]);
+    }
+    assert_eq!(daemon.ok(&["schedule", "ls"]).lines().count(), 1);
+}

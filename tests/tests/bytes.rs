@@ -184,7 +184,7 @@ fn poold_lives_in_directories_of_any_name() {
         serde_json::from_value::<OsText>(pong["state_dir"].clone()).unwrap().to_path(),
         daemon.state_dir()
     );
-    for json in [&["doctor", "--json"][..], &["doctor"]] {
+    for json in [&["doctor", "--json"][..], &["doctor", "-v"]] {
         let doctor = output(&mut ctl(json));
         let text = String::from_utf8(doctor.stdout).unwrap();
         assert!(text.contains("state"), "{text} {}", String::from_utf8_lossy(&doctor.stderr));

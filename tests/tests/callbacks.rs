@@ -201,3 +201,131 @@ fn a_callback_that_kills_poold_again_and_again_is_given_up_and_no_other() {
     let after = daemon.submit(&["--on-done", "true", "--", "true"]);
     wait_until("callbacks are delivered", || state(after) == "delivered");
 }
+
+/// The lines of a table, without its heading.
+fn rows(text: &str) -> Vec<String> {
+    text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn what_was_given_up_is_seen_and_can_be_run_again() {
+    let daemon = Setup::new().config("[callbacks]\nbackoff = \"10ms\"\nattempts = 2\n").start();
+    let (ledger, gate) = (daemon.path_text("ledger"), daemon.path_text("gate"));
+    let command = format!("echo $POOL_CALLBACK_ATTEMPT >>{ledger}; echo shut >&2; test -e {gate}");
+    let id = daemon.submit(&["-n", "build", "--on-done", &command, "--", "true"]);
+    daemon.wait_record(id, "given up", |record| states(record) == ["failed"]);
+
+    // Whoever does not look for it is told.
+    let doctor = daemon.run(&["doctor"]);
+    let told = "1 callback failed each time and was given up; `poolctl callbacks ls --failed` shows them";
+    assert!(doctor.code == 1 && doctor.stdout.contains(told), "{doctor:?}");
+    let overview = daemon.ok(&[]);
+    assert!(overview.contains("1 callback has failed (poolctl callbacks ls --failed)\n"), "{overview}");
+    assert!(daemon.log().contains("see `poolctl callbacks show 1`"), "{}", daemon.log());
+
+    let listed = daemon.ok(&["callbacks", "ls", "--failed"]);
+    assert!(rows(&listed)[0].starts_with(&format!("1 failed done {id} 2 1 ")), "{listed}");
+    let shown = daemon.ok(&["callbacks", "show", "1"]);
+    for line in
+        ["state     failed\n", "attempts  2\n", &format!("job       {id} (build), success"), "  shut\n"]
+    {
+        assert!(shown.contains(line), "{line:?} is in {shown}");
+    }
+
+    // Once more in vain, over a death of poold, and then with success.
+    daemon.ok(&["callbacks", "retry", "1"]);
+    daemon.wait_record(id, "given up", |record| {
+        states(record) == ["failed"] && record.callbacks[0].attempts == 4
+    });
+    fs::write(&gate, "").unwrap();
+    daemon.ok(&["callbacks", "retry", "failed"]);
+    daemon.wait_record(id, "delivered", |record| states(record) == ["delivered"]);
+    assert_eq!(fs::read_to_string(&ledger).unwrap(), "1\n2\n3\n4\n5\n");
+    assert_eq!(rows(&daemon.ok(&["callbacks", "ls"])), [""; 0]);
+    assert_eq!(daemon.run(&["doctor"]).code, 0);
+    assert!(!daemon.ok(&[]).contains("callback"), "there is nothing to be reminded of");
+}
+
+#[test]
+fn a_callback_is_dropped_for_good_and_a_kill_of_poold_changes_nothing() {
+    let mut daemon = Setup::new().workers(1).config("[callbacks]\nbackoff = \"1h\"\n").start();
+    let ledger = daemon.path_text("ledger");
+    let id = daemon.submit(&["--on-done", &format!("echo >>{ledger}; exit 1"), "--", "true"]);
+    let waits = |record: &Record| record.callbacks[0].exit_code == Some(1);
+    daemon.wait_record(id, "its next attempt is in an hour", waits);
+    assert!(rows(&daemon.ok(&["callbacks", "ls"]))[0].starts_with("1 pending, next in 59 min done"));
+    assert_eq!(daemon.run(&["rm", &id.to_string()]).code, 125, "its callback is to be delivered");
+
+    daemon.ok(&["callbacks", "drop", "1"]);
+    daemon.kill_in_one_instant();
+    daemon.restart();
+    daemon.wait_record(id, "it is back", |record| states(record) == ["dropped"]);
+    daemon.ok(&["callbacks", "drop", "1-9"]);
+    daemon.ok(&["callbacks", "retry", "1"]);
+    wait_until("it has run again", || fs::read_to_string(&ledger).unwrap().lines().count() == 2);
+    daemon
+        .wait_record(id, "it waits again", |record| record.callbacks[0].state == "pending" && waits(record));
+    daemon.ok(&["callbacks", "drop", "1"]);
+    daemon.ok(&["rm", &id.to_string()]);
+}
+
+#[test]
+fn callbacks_that_cannot_be_changed_are_named() {
+    let daemon = Daemon::start(1);
+    let id = daemon.submit(&["--on-success", "true", "--on-failure", "true", "--", "true"]);
+    daemon.wait_record(id, "settled", settled);
+    for (arguments, code, told) in [
+        (&["callbacks", "retry", "1"][..], 125, "callback 1 was delivered, so it does not run again"),
+        (&["callbacks", "drop", "1", "2"], 125, "callback 2 was skipped: it is for another end of its job"),
+        (&["callbacks", "drop", "1-2"], 125, "none of the callbacks 1-2 can be dropped"),
+        (
+            &["callbacks", "retry", "9"],
+            125,
+            "there is no callback 9: it never existed, or was pruned with its job",
+        ),
+        (&["callbacks", "show", "9"], 125, "there is no callback 9: `poolctl callbacks ls` lists callbacks"),
+        (&["callbacks", "show", "8-9"], 125, "none of the callbacks 8-9 exists"),
+        (&["callbacks", "ls", "@none"], 125, "@none names no job"),
+        (&["callbacks", "retry", "job:1"], 125, "none of the callbacks of 1 can be run again"),
+        (
+            &["callbacks", "retry", "1.2"],
+            2,
+            "\"1.2\" names no callback: write its id, as 7 or 3-9; failed; or",
+        ),
+        (&["callbacks", "drop"], 2, "<CALLBACK>"),
+    ] {
+        let said = daemon.run(arguments);
+        assert!(said.code == code && said.stderr.contains(told), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(daemon.run(&["callbacks", "retry", "failed"]).code, 0, "there is none");
+    assert_eq!(states(&daemon.record(id)), ["delivered", "skipped"]);
+}
+
+#[test]
+fn callbacks_are_named_by_their_jobs_as_well() {
+    let daemon = Setup::new().config("[callbacks]\nattempts = 1\n").start();
+    let gate = daemon.path_text("gate");
+    let first = daemon.submit(&["-l", "x", "--on-done", &format!("test -e {gate}"), "--", "true"]);
+    let plain = daemon.submit(&["-l", "x", "--", "true"]);
+    let last = daemon.submit(&["-n", "b", "--on-done", "true", "--on-success", "false", "--", "true"]);
+    for id in [first, last] {
+        daemon.wait_record(id, "settled", settled);
+    }
+    let listed = |selectors: &[&str]| -> Vec<String> {
+        let text = daemon.ok(&[&["callbacks", "ls"], selectors].concat());
+        rows(&text).iter().map(|row| row.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(listed(&["@x"]), ["1 failed"]);
+    assert_eq!(listed(&["last", &first.to_string()]), ["1 failed", "2 delivered", "3 failed"]);
+    assert_eq!(listed(&["--failed", "state:succeeded"]), ["1 failed", "3 failed"]);
+    let said = daemon.run(&["callbacks", "ls", &plain.to_string()]);
+    assert!(said.code == 125 && said.stderr.contains("2: no callbacks"), "{said:?}");
+
+    let shown = daemon.ok(&["callbacks", "show", "name:b"]);
+    assert!(shown.contains("callback  2\n") && shown.contains("\n\ncallback  3\n"), "{shown}");
+    fs::write(&gate, "").unwrap();
+    daemon.ok(&["callbacks", "retry", "@x"]);
+    daemon.wait_record(first, "it has run again", |record| states(record) == ["delivered"]);
+    daemon.ok(&["callbacks", "drop", &format!("job:{last}")]);
+    assert_eq!(states(&daemon.record(last)), ["delivered", "dropped"]);
+}

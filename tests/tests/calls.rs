@@ -162,6 +162,15 @@ fn progress_reaches_those_who_look_and_those_who_wait() {
     assert_eq!(fractions, [0.25, 0.5, 0.75, 1.0]);
 }
 
+#[test]
+fn a_failed_call_at_a_terminal_points_to_show() {
+    let daemon = warm(1, &["python3", &program("square.py")], "");
+    let said = run(&mut daemon.ctl_at_terminal(&["call", "p", "square"]));
+    assert!(said.code == 1 && said.stdout.contains("`poolctl show 1` tells more"), "{said:?}");
+    let said = call(&daemon, &["square"]);
+    assert!(said.code == 1 && !said.stderr.contains("tells more"), "{said:?}");
+}
+
 /// A program whose calls each tell a text with their progress, and last until there is a file of that name.
 const HALF_DONE: &str = r#"
 import json, os, sys, time
@@ -217,11 +226,14 @@ fn who_waits_at_a_terminal_sees_how_far_calls_have_come() {
     for (child, (arguments, _, code)) in waiting.iter_mut().zip(&waits) {
         assert_eq!(child.wait().unwrap().code(), Some(*code), "{arguments:?}");
     }
-    let said = run(&mut daemon.ctl_at_terminal(&["call", "p", "wait", &gate, "three"]));
-    assert!(
-        said.code == 0 && said.stdout.contains("50 %  three") && said.stdout.ends_with("null\r\n"),
-        "{said:?}"
-    );
+    let third = daemon.path_text("third");
+    let call = ["call", "p", "wait", &third, "three"];
+    let mut child = daemon.ctl_at_terminal(&call).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    read_until(&mut stdout, &["50 %  three"]);
+    fs::write(&third, "").unwrap();
+    let told = std::io::read_to_string(stdout).unwrap();
+    assert!(child.wait().unwrap().success() && told.ends_with("null\r\n"), "{told}");
 }
 
 #[test]
@@ -490,7 +502,8 @@ fn a_program_that_cannot_start_says_why_and_its_calls_wait() {
     fs::copy(program("square.py"), &script).unwrap();
     let said = call(&daemon, &["square", "4"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, "16\n"), "once it can, it does: {said:?}");
-    assert!(daemon.ok(&["pool", "ls"]).contains("/no/such/program"), "{}", daemon.ok(&["pool", "ls"]));
+    // At the moment when it is tried anew, there is no reason.
+    wait_until("pool ls says why", || daemon.ok(&["pool", "ls"]).contains("/no/such/program"));
 }
 
 #[test]
@@ -728,6 +741,10 @@ fn bad_input_changes_nothing() {
         kill_after_s: None,
         retries: None,
         backoff_s: None,
+        jitter: None,
+        retry_on_exit: None,
+        no_retry_on_exit: None,
+        start_within_s: None,
         durability: None,
     };
     let refusal = client.request(&wrong).unwrap_err();

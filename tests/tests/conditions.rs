@@ -4,14 +4,11 @@ use std::time::{Duration, Instant};
 
 use pool_proto::State;
 use pool_proto::nouns::ResultKind;
+use pool_tests::gate::state;
 use pool_tests::{Daemon, Setup};
 
 fn submit(daemon: &Daemon, options: &[&str], script: &str) -> u64 {
     daemon.submit(&[options, &["--", "sh", "-c", script]].concat())
-}
-
-fn state(daemon: &Daemon, id: u64) -> State {
-    daemon.record(id).state
 }
 
 #[test]
@@ -115,7 +112,7 @@ fn what_cannot_be_waited_for_is_refused() {
         (["--at", "soon"].as_slice(), "tomorrow 09:00"),
         (&["--delay", "1h", "--at", "09:00"], "--delay"),
         (&["--after", "afterwards:1"], "afterok:12"),
-        (&["--after", "x"], "no id"),
+        (&["--after", "x"], "names no job"),
         (&["--delay", "x"], "--delay"),
     ] {
         let said = daemon.run(&[&["submit"], options, &["--", "true"]].concat());

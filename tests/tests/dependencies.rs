@@ -77,3 +77,36 @@ fn programs_read_the_graph_as_json() {
     let said = daemon.run(&["deps", "99"]);
     assert!(said.code == 125 && said.stderr.contains("there is no job 99"), "{said:?}");
 }
+
+#[test]
+fn a_job_that_is_run_again_is_not_waited_for_by_those_that_it_has_counted_for() {
+    let daemon = Daemon::start(2);
+    let flag = daemon.path_text("flag");
+    let first =
+        daemon.submit(&["--name", "first", "--", "sh", "-c", &format!("[ ! -e {flag} ] || exec sleep 600")]);
+    daemon.ok(&["wait", &first.to_string()]);
+    let hindered = submit(&daemon, "hindered", &["--hold"]);
+    let after = submit(&daemon, "after", &["--after", &first.to_string(), "--after", &hindered]);
+    let held = submit(&daemon, "held", &["--hold", "--after", &first.to_string(), "--after", &hindered]);
+    let ran = submit(&daemon, "ran", &["--after", &first.to_string()]);
+    daemon.ok(&["wait", &ran]);
+    std::fs::write(&flag, "").unwrap();
+    daemon.ok(&["retry", &first.to_string()]);
+    daemon.wait_record(first, "it runs again", |record| record.state == pool_proto::State::Running);
+
+    let counted = format!("{first} running first, run again; its first end has counted\n");
+    for id in [&after, &held] {
+        let told = daemon.ok(&["deps", id]);
+        assert!(
+            told.contains(&counted) && told.contains(&format!("└─ {hindered} held hindered\n")),
+            "{told}"
+        );
+    }
+    assert!(daemon.ok(&["deps", &ran]).contains(&counted));
+    let told: Value = serde_json::from_str(&daemon.ok(&["--json", "deps", &after])).unwrap();
+    let counted = |index: usize| told["waits_for"][index]["has_counted"].as_bool();
+    assert_eq!((counted(0), counted(1)), (Some(true), Some(false)), "{told}");
+    // What comes after it now waits for it.
+    let late = submit(&daemon, "late", &["--after", &first.to_string()]);
+    assert!(!daemon.ok(&["deps", &late]).contains("counted"));
+}

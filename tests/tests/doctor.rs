@@ -100,7 +100,10 @@ fn a_healthy_installation_has_nothing_to_be_done() {
         findings.find(check);
     }
 
-    let said = daemon.run(&["doctor"]);
+    let folded = daemon.run(&["doctor"]).stdout;
+    assert!(folded.starts_with("ok ") && folded.contains("(-v lists them)"), "{folded}");
+    assert!(folded.lines().count() < findings.checks().len(), "{folded}");
+    let said = daemon.run(&["doctor", "-v"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     assert_eq!(said.stdout.lines().count(), findings.checks().len(), "a line a check: {}", said.stdout);
     let levels = ["ok ", "note "];

@@ -19,7 +19,7 @@ impl Listener {
     fn start(daemon: &Daemon, pools: Option<&[&str]>, ids: Option<&[u64]>) -> Self {
         let mut client = daemon.client();
         let pools = pools.map(|pools| pools.iter().map(ToString::to_string).collect());
-        client.send(&Events { pools, ids: ids.map(<[u64]>::to_vec) }, true).unwrap();
+        client.send(&Events { pools, ids: ids.map(<[u64]>::to_vec), since: None }, true).unwrap();
         let mut listener = Self(client);
         assert_eq!(listener.next().event, HappeningKind::Listening);
         listener
@@ -226,7 +226,7 @@ fn a_listener_hears_only_of_what_it_named() {
 
     let daemon = Daemon::start(1);
     let mut client = daemon.client();
-    client.send(&Events { pools: Some(vec!["none".into()]), ids: None }, true).unwrap();
+    client.send(&Events { pools: Some(vec!["none".into()]), ..Events::default() }, true).unwrap();
     let refused = client.receive::<Events>();
     assert!(matches!(refused, Err(ClientError::Refused(Refusal::NoSuchPool { pool })) if pool == "none"));
     assert!(matches!(
@@ -329,7 +329,63 @@ fn poolctl_prints_an_object_or_a_line_for_each() {
     assert_eq!(objects.child.wait().unwrap().code(), Some(125));
     assert_eq!(lines.child.wait().unwrap().code(), Some(125));
     let said = line_of(&daemon.path("said"));
-    assert!(said.contains("poold was restarted") || said.contains("poold has shut down"), "{said}");
+    assert!(said.contains("poold has shut down"), "{said}");
+}
+
+/// An object that poolctl prints.
+fn object(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
+fn cursor(object: &serde_json::Value) -> String {
+    object["cursor"].as_str().expect("each event has a cursor").to_owned()
+}
+
+#[test]
+fn a_reader_that_comes_back_misses_nothing_or_is_told_so() {
+    let daemon = Daemon::start(1);
+    let mut reader = Reader::start(&daemon, &["events", "--json"]);
+    let listening = cursor(&object(&reader.line()));
+    daemon.ok(&["run", "--", "true"]);
+    let submitted = object(&reader.line());
+    assert_eq!(submitted["event"], "submitted");
+    drop(reader);
+
+    // While nobody reads.
+    daemon.run(&["run", "--", "false"]);
+    let mut reader = Reader::start(&daemon, &["events", "--json", "--since", &cursor(&submitted)]);
+    let told: Vec<_> = (0..6).map(|_| object(&reader.line())).collect();
+    let told: Vec<String> = told.iter().map(|told| format!("{} {}", told["event"], told["id"])).collect();
+    assert_eq!(
+        told,
+        [
+            "\"started\" 1",
+            "\"ended\" 1",
+            "\"submitted\" 2",
+            "\"started\" 2",
+            "\"ended\" 2",
+            "\"listening\" null"
+        ]
+    );
+    let mut of_job =
+        Reader::start(&daemon, &["events", "--json", "--since", &listening, "--kind", "ended", "2"]);
+    assert_eq!(object(&of_job.line())["id"], 2);
+    assert_eq!(object(&of_job.line())["event"], "listening");
+    assert_eq!(of_job.child.wait().unwrap().code(), Some(0), "it is over");
+
+    // A supervisor knows nothing of the one before it, and says so; to who is there as to who comes back.
+    send(daemon.supervisor(), Signal::SIGKILL);
+    let after = std::iter::repeat_with(|| object(&reader.line()));
+    let after: Vec<_> = after.skip_while(|told| told["event"] != "gap").take(1).collect();
+    assert_eq!(after[0]["reason"], "the cursor is of an earlier start of poold");
+    let mut back = Reader::start(&daemon, &["events", "--since", &listening]);
+    assert!(back.line().ends_with("some events are missing: the cursor is of an earlier start of poold"));
+    while !back.line().ends_with("listening") {}
+    daemon.ok(&["run", "--", "true"]);
+    assert!(back.line().contains("submitted"));
+
+    let said = daemon.run(&["events", "--since", "yesterday"]);
+    assert!(said.code == 125 && said.stderr.contains("\"yesterday\" is no cursor of an event"), "{said:?}");
 }
 
 #[test]
@@ -367,4 +423,26 @@ fn a_job_that_does_not_exist_is_named_and_not_waited_for() {
     // Of a range those are waited for that exist.
     daemon.ok(&["cancel", &id]);
     assert_eq!(daemon.run(&["events", "1-9"]).code, 0);
+}
+
+#[test]
+fn selectors_name_the_jobs_whose_events_are_wanted() {
+    let daemon = Daemon::start(1);
+    let gate = daemon.path_text("gate");
+    let wait = format!("until [ -e {gate} ]; do sleep 0.02; done");
+    daemon.submit(&["-l", "x", "--", "sh", "-c", &wait]);
+    daemon.submit(&["--", "true"]);
+    let mut command = daemon.ctl(&["events", "@x", "--json"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.next().unwrap().unwrap().contains("listening"));
+    std::fs::write(&gate, "").unwrap();
+    let told: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(child.wait().unwrap().success());
+    assert!(told.iter().all(|line| line.contains("\"id\":1")) && !told.is_empty(), "{told:?}");
+
+    let said = daemon.run(&["events", "name:none"]);
+    assert!(said.code == 125 && said.stderr.contains("name:none names no job"), "{said:?}");
+    let said = daemon.run(&["events", "last", "state:running"]);
+    assert!(said.code == 125 && said.stderr.contains("state:running names no job"), "{said:?}");
 }

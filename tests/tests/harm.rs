@@ -19,7 +19,7 @@ fn slot_group_or_skip(daemon: &Daemon, name: &str) -> Option<PathBuf> {
 }
 
 fn doctor(daemon: &Daemon) -> String {
-    daemon.run(&["doctor"]).stdout
+    daemon.run(&["doctor", "-v"]).stdout
 }
 
 #[track_caller]

@@ -2,9 +2,11 @@
 //! places when they are released.
 
 use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
 
 use pool_proto::State;
-use pool_tests::{Daemon, Setup};
+use pool_tests::{Daemon, Setup, wait_until};
 
 /// A job that runs until the file of this name is there.
 fn occupy(daemon: &Daemon, gate: &str) -> u64 {
@@ -93,4 +95,31 @@ fn a_job_that_waits_for_its_next_attempt_is_held_and_tried_at_once_when_it_is_re
     daemon.ok(&["release", &text]);
     assert_eq!(daemon.run(&["wait", &text]).code, 0);
     assert_eq!(daemon.record(id).attempt, 2);
+}
+
+#[test]
+fn an_end_of_poold_counts_what_is_held_among_what_it_keeps() {
+    let mut daemon = Daemon::start(1);
+    for _ in 0..3 {
+        daemon.submit(&["--hold", "--", "true"]);
+    }
+    let said = daemon.run(&["shutdown"]);
+    assert!(said.code == 0 && said.stderr.contains("3 jobs and callbacks are kept"), "{said:?}");
+    daemon.wait();
+    daemon.restart();
+
+    // What comes and goes while others are waited for is counted anew.
+    let running = occupy(&daemon, "gate");
+    let queued = daemon.submit(&["--", "true"]);
+    let mut shutdown = daemon.ctl(&["shutdown"]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it drains", || daemon.run(&["submit", "--", "true"]).code == 75);
+    daemon.ok(&["hold", &queued.to_string()]);
+    daemon.ok(&["release", "1"]);
+    daemon.ok(&["cancel", "2"]);
+    File::create(daemon.path("gate")).unwrap();
+    let mut told = String::new();
+    shutdown.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("2 jobs and callbacks are kept for its next start"), "{running}: {told}");
+    assert!(shutdown.wait().unwrap().success());
+    daemon.wait();
 }

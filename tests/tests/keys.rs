@@ -147,3 +147,36 @@ fn bad_keys_are_refused() {
     }
     assert!(daemon.ok(&["ls"]).lines().count() <= 1, "nothing was accepted");
 }
+
+#[test]
+fn a_repetition_is_answered_though_its_pool_is_gone_or_its_label_wrong_or_the_queue_full() {
+    let daemon = Setup::new().workers(1).config("max_queued = 2\n[pool.extra]\nworkers = 1\n").start();
+    let extra = daemon.submit(&["--key", "e", "--pool", "extra", "--", "sh", "-c", "exit 3"]);
+    daemon.run(&["wait", &extra.to_string()]);
+    fs::write(daemon.path("config.toml"), "max_queued = 2\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    wait_until("the pool is gone", || !daemon.ok(&["pool", "ls"]).contains("extra"));
+    let repeated = ["--key", "e", "--pool", "extra", "--", "true"];
+    assert_eq!(daemon.submit(&repeated), extra);
+    assert_eq!(daemon.run(&[&["run"], &repeated[..]].concat()).code, 3, "it is waited for, too");
+    let said = daemon.run(&["submit", "--key", "new", "--pool", "extra", "--", "true"]);
+    assert!(said.code == 125 && said.stderr.contains("extra"), "{said:?}");
+    // Another round is another job.
+    let said = daemon.run(&["submit", "--rerun-failed", "--key", "e", "--pool", "extra", "--", "true"]);
+    assert_eq!(said.code, 125, "{said:?}");
+
+    daemon.ok(&["limit", "set", "gpu", "2"]);
+    let blocker = daemon.submit_sh("exec sleep 600");
+    daemon.wait_record(blocker, "it runs", |record| record.state == State::Running);
+    let [first, second] = ["a", "b"].map(|key| daemon.submit(&["--key", key, "--", "true"]));
+    assert_eq!(daemon.run(&["submit", "--key", "c", "--", "true"]).code, 75, "the queue is full");
+    assert_eq!(daemon.submit(&["--key", "a", "--", "true"]), first);
+    assert_eq!(daemon.submit(&["--key", "b", "--exclusive", "gpu", "--", "true"]), second);
+    let said = daemon.run(&["submit", "--key", "c", "--exclusive", "gpu", "--", "true"]);
+    assert!(said.code == 125 && said.stderr.contains("gpu"), "{said:?}");
+    let from =
+        "{\"argv\":[\"true\"],\"key\":\"a\"}\n{\"argv\":[\"true\"],\"key\":\"e\",\"pool\":\"extra\"}\n";
+    fs::write(daemon.path("jobs"), from).unwrap();
+    let ids = daemon.ok(&["submit", "--from", &daemon.path_text("jobs")]);
+    assert_eq!(ids.split_whitespace().collect::<Vec<_>>(), [first.to_string(), extra.to_string()]);
+}

@@ -5,6 +5,7 @@ use std::fs::File;
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
+use pool_tests::gate::{self, open, runs, state, wait};
 use pool_tests::{Daemon, Setup, run, wait_until};
 use serde_json::{Value, json};
 
@@ -12,30 +13,11 @@ const BUILD: &str = "[pool.build]\nworkers = 2\n";
 
 /// A job with these options that runs until the test makes the file of that name.
 fn gated(daemon: &Daemon, options: &[&str], gate: &str) -> u64 {
-    let script = format!("until [ -e {} ]; do sleep 0.02; done", daemon.path_text(gate));
-    daemon.submit(&[options, &["--", "sh", "-c", &script]].concat())
-}
-
-fn open(daemon: &Daemon, gate: &str) {
-    File::create(daemon.path(gate)).unwrap();
-}
-
-fn runs(daemon: &Daemon, id: u64) {
-    daemon.wait_record(id, "it runs", |record| record.state == State::Running);
-}
-
-fn state(daemon: &Daemon, id: u64) -> State {
-    daemon.record(id).state
+    gate::gated(daemon, options, "", gate)
 }
 
 fn limits(daemon: &Daemon) -> Value {
     serde_json::from_str(&daemon.ok(&["limit", "ls", "--json"])).unwrap()
-}
-
-fn wait(daemon: &Daemon, ids: &[u64]) {
-    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-    let words: Vec<&str> = ["wait"].into_iter().chain(ids.iter().map(String::as_str)).collect();
-    assert_eq!(daemon.run(&words).code, 0, "{words:?}");
 }
 
 #[test]
@@ -220,4 +202,31 @@ fn a_job_after_a_label_waits_for_all_that_have_it_and_have_not_ended() {
     let free = daemon.submit(&["-d", "@nobody", "--", "true"]);
     wait(&daemon, &[free]);
     assert_eq!(daemon.run(&["submit", "-d", "@a b", "--", "true"]).code, 2);
+}
+
+#[test]
+fn why_tells_all_that_keeps_a_job_of_a_label_waiting() {
+    let daemon = Setup::new().workers(1).config(BUILD).start();
+    for label in ["a", "b"] {
+        daemon.ok(&["limit", "set", label, "1"]);
+    }
+    let first = gated(&daemon, &["-l", "b"], "first");
+    runs(&daemon, first);
+    let second = daemon.submit(&["-l", "b", "--", "true"]);
+    let busy = format!("limit b: 1 of 1 runs ({first}); pool default: 1 of 1 slot is busy (job {first})");
+    assert_eq!(
+        daemon.ok(&["why", &second.to_string()]),
+        format!("job {second} is 1st in line; {busy}\n"),
+        "a place alone would not start it"
+    );
+
+    let insisting = daemon.submit(&["-p", "build", "-l", "a", "-l", "b", "--", "true"]);
+    for _ in 0..16 {
+        daemon.ok(&["run", "-p", "build", "-l", "a", "--", "true"]);
+    }
+    let third = daemon.submit(&["-p", "build", "-l", "a", "--", "true"]);
+    let said = daemon.ok(&["why", &third.to_string()]);
+    assert!(said.contains("is kept for a job of several labels that was passed often"), "{said}");
+    File::create(daemon.path("first")).unwrap();
+    daemon.ok(&["wait", &insisting.to_string(), &third.to_string()]);
 }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
+use pool_tests::gate::state;
 use pool_tests::{Daemon, Setup, run, wait_until};
 use serde_json::Value;
 
@@ -14,10 +15,6 @@ const BUILD: &str = "[pool.build]\nworkers = 1\n";
 fn pool(daemon: &Daemon, name: &str) -> Value {
     let document: Value = serde_json::from_str(&daemon.ok(&["pool", "ls", "--json"])).unwrap();
     document["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == name).unwrap().clone()
-}
-
-fn state(daemon: &Daemon, id: u64) -> State {
-    daemon.record(id).state
 }
 
 fn kill_and_restart(daemon: &mut Daemon) {
@@ -83,8 +80,8 @@ fn who_waits_or_listens_is_told_of_the_pause() {
     hears("listening");
 
     daemon.ok(&["pool", "pause", "build", "default"]);
-    hears("pool default    pool_paused");
-    hears("pool build      pool_paused");
+    hears("pool default  paused");
+    hears("pool build  paused");
     let stderr = daemon.path("stderr");
     let mut waits = daemon.ctl(&["submit", "--wait", "--", "true"]);
     waits.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
@@ -94,7 +91,7 @@ fn who_waits_or_listens_is_told_of_the_pause() {
         said.contains("pool default is paused since 2") && said.contains("`poolctl pool resume default`")
     });
     daemon.ok(&["pool", "resume", "default", "build"]);
-    hears("pool default    pool_resumed");
+    hears("pool default  goes on");
     assert_eq!(waits.wait().unwrap().code(), Some(0));
     events.kill().unwrap();
     events.wait().unwrap();
@@ -193,4 +190,75 @@ fn a_pool_is_made_wider_and_narrower_at_run_time_and_stays_so() {
         let told = daemon.run(&[&["pool", "set"], arguments].concat());
         assert!(told.code != 0 && told.stderr.contains(said), "{}", told.stderr);
     }
+}
+
+#[test]
+fn a_drained_pool_works_off_what_it_has_and_takes_nothing_new_until_it_is_resumed() {
+    let daemon = Setup::new().workers(1).config("[pool.other]\nworkers = 1\n").start();
+    let gate = daemon.path_text("gate");
+    let running = daemon.submit_sh(&format!("until [ -e {gate} ]; do sleep 0.02; done"));
+    let queued = daemon.submit(&["--", "true"]);
+    let held = daemon.submit(&["--hold", "--", "true"]);
+    let elsewhere = daemon.submit(&["--pool", "other", "--hold", "--", "true"]);
+
+    let said = daemon.run(&["pool", "drain", "--timeout", "100ms", "default"]);
+    assert!(said.code == 124 && said.stderr.contains("is not empty yet, and takes no new jobs"), "{said:?}");
+    let said = daemon.run(&["submit", "--", "true"]);
+    assert!(said.code == 75 && said.stderr.contains("pool resume default"), "{said:?}");
+    let said = daemon.run(&["move", &elsewhere.to_string(), "--pool", "default"]);
+    assert!(said.code == 75 && said.stderr.contains("is being drained"), "{said:?}");
+    let said = daemon.run(&["edit", &elsewhere.to_string(), "--pool", "default"]);
+    assert!(said.code == 75 && said.stderr.contains("is being drained"), "{said:?}");
+    let ended = daemon.submit(&["--pool", "other", "--", "true"]);
+    daemon.ok(&["wait", &ended.to_string()]);
+    daemon.ok(&["pool", "drain", "other"]);
+    let said = daemon.run(&["retry", &ended.to_string()]);
+    assert!(said.code == 125 && said.stderr.contains("its pool is being drained"), "{said:?}");
+    daemon.ok(&["pool", "resume", "other"]);
+    daemon.ok(&["retry", &ended.to_string()]);
+    let said = daemon.run(&["release", &held.to_string()]);
+    assert!(said.code == 75 && said.stderr.contains("is being drained"), "{said:?}");
+    let why = daemon.ok(&["why", &held.to_string(), &queued.to_string()]);
+    let told = ["after `poolctl pool resume default`", "takes no new jobs: it works off what it has"];
+    assert!(why.lines().zip(told).all(|(line, told)| line.contains(told)), "{why}");
+    assert!(daemon.ok(&["pool", "ls"]).contains("draining since"));
+    assert!(daemon.run(&["doctor"]).stdout.contains("takes no new jobs"));
+    daemon.ok(&["run", "--pool", "other", "--", "true"]);
+
+    let mut draining = daemon.ctl(&["pool", "drain", "default"]).spawn().unwrap();
+    assert!(draining.try_wait().unwrap().is_none());
+    File::create(daemon.path("gate")).unwrap();
+    assert!(draining.wait().unwrap().success());
+    for id in [running, queued] {
+        assert_eq!(daemon.record(id).state, State::Succeeded, "{id}");
+    }
+    assert_eq!(daemon.record(held).state, State::Held);
+    assert_eq!(daemon.run(&["pool", "drain", "default"]).code, 0, "it is empty");
+    assert_eq!(daemon.run(&["pool", "drain", "none"]).code, 125);
+
+    daemon.ok(&["pool", "resume", "default"]);
+    daemon.ok(&["release", &held.to_string()]);
+    daemon.ok(&["wait", &held.to_string()]);
+    daemon.ok(&["run", "--", "true"]);
+}
+
+#[test]
+fn who_waits_for_a_drain_is_told_that_it_was_ended() {
+    let daemon = Setup::new().workers(1).start();
+    daemon.submit(&["--", "sleep", "1000"]);
+    daemon.run(&["pool", "drain", "--timeout", "1ms", "default"]);
+    let draining = daemon.ctl(&["pool", "drain", "default"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = None;
+    let mut draining = Some(draining);
+    wait_until("the drain is over", || {
+        // It may not have asked yet.
+        daemon.ok(&["pool", "resume", "default"]);
+        if draining.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some()) {
+            said = draining.take().map(|child| child.wait_with_output().unwrap());
+        }
+        said.is_some()
+    });
+    let said = said.unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(said.status.code() == Some(125) && text.contains("its drain is over"), "{text}");
 }

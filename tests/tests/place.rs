@@ -100,7 +100,7 @@ fn whatever_the_environment_says_a_user_has_one_poold() {
     for environment in environments {
         ok(&home.ctl(environment, &["ls"]));
         ok(&home.ctl(environment, &["ping"]));
-        let said = home.ctl(environment, &["doctor"]);
+        let said = home.ctl(environment, &["doctor", "-v"]);
         assert!(said.stdout.contains("ok       daemon"), "{environment:?}: {said:?}");
         assert!(!said.stdout.contains("problem  daemon"), "{environment:?}: {said:?}");
     }

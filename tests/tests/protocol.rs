@@ -312,7 +312,7 @@ fn a_submit_with_more_tells_of_start_and_end_and_hands_over_the_output() {
     let texts = outputs.each_mut().map(|file| io::read_to_string(file).unwrap());
     assert_eq!(texts, ["out\n", "err\n"]);
     assert!(outputs[0].write_all(b"x").is_err(), "they can only be read");
-    client.request(&Output { id: 1 }).unwrap();
+    client.request(&Output { id: 1, attempt: None }).unwrap();
     let again = fs::File::from(client.take_descriptor().unwrap());
     assert_eq!(io::read_to_string(again).unwrap(), "out\n");
 }

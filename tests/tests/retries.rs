@@ -36,7 +36,7 @@ fn a_failed_command_is_tried_again_and_its_client_sees_every_attempt_and_the_las
         .unwrap()
         .map(|file| file.unwrap().file_name())
         .collect();
-    assert_eq!(kept.len(), 2, "the output of earlier attempts goes: {kept:?}");
+    assert_eq!(kept.len(), 6, "the output of all three attempts is kept: {kept:?}");
 
     let said = daemon.run(&["run", "--retries", "1", "--backoff", "0", "--", "sh", "-c", "exit 7"]);
     assert_eq!((said.code, daemon.record(2).attempt), (7, 2));
@@ -80,7 +80,7 @@ fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     wait_until("the listener hears of it", || {
         fs::read_to_string(daemon.path("events"))
             .unwrap_or_default()
-            .contains("retrying            pool default, attempt 1 failed")
+            .contains("is tried again: attempt 1 failed")
     });
     daemon.ok(&["cancel", &id.to_string()]);
     assert_eq!(line_of(Path::new(&done)), "canceled");
@@ -203,4 +203,25 @@ fn only_the_named_exit_codes_are_followed_by_another_attempt() {
     }
     let said = daemon.run(&["submit", "--retry-on-exit", "75", "--", "true"]);
     assert!(said.code == 125 && said.stderr.contains("--retry-on-exit: it says nothing without"), "{said:?}");
+}
+
+#[test]
+fn each_attempt_is_told_one_by_one() {
+    let daemon = Daemon::start(1);
+    let script = "test -e here && exit 0; touch here; kill -9 $$";
+    let folder = daemon.path_text("");
+    let options = ["--retries", "2", "--backoff", "10ms", "--cwd", &folder];
+    let id = daemon.submit(&[&options[..], &["--", "sh", "-c", script]].concat()).to_string();
+    daemon.ok(&["wait", &id]);
+    daemon.ok(&["retry", &id]);
+    daemon.ok(&["wait", &id]);
+    let shown = daemon.ok(&["show", &id]);
+    let earlier: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("earlier    ")).collect();
+    assert_eq!(earlier.len(), 2, "{shown}");
+    assert!(earlier[0].starts_with("1: signal 9, after "), "{shown}");
+    assert!(earlier[1].starts_with("2: exit code 0, after "), "{shown}");
+    assert!(shown.contains("attempt    3\n"), "{shown}");
+    let none = daemon.submit(&["--", "true"]).to_string();
+    daemon.ok(&["wait", &none]);
+    assert!(!daemon.ok(&["show", &none]).contains("earlier"));
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use pool_proto::{Record, ResultKind, State};
 use pool_tests::{Daemon, Setup, line_of, run, wait_until};
+use serde_json::Value;
 
 #[test]
 fn a_blocking_submit_is_as_if_run_in_place() {
@@ -366,4 +367,27 @@ fn input_that_a_job_does_not_get_is_said() {
         assert_eq!(said(&[verb, "--stdin", "-", "cat"], fs::File::open(&file).unwrap().into()), "");
         assert_eq!(said(&[verb, "cat"], Stdio::null()), "");
     }
+}
+
+#[test]
+fn a_wait_without_time_looks_which_jobs_have_ended() {
+    let daemon = Daemon::start(2);
+    let [good, bad] = ["exit 0", "exit 3"].map(|script| daemon.submit_sh(script).to_string());
+    daemon.run(&["wait", &good, &bad]);
+    let running = daemon.submit_sh("exec sleep 600").to_string();
+    let look = |ids: &[&str]| daemon.run(&[&["wait", "--timeout", "0"], ids].concat());
+    assert_eq!(look(&[&good]).code, 0);
+    assert_eq!((look(&[&good, &bad]).code, look(&["1-2"]).code), (3, 3));
+    let said = look(&[&good, &running]);
+    assert!(
+        said.code == 124 && said.stderr.contains(&format!("1 of 2 jobs have not ended, first {running}")),
+        "{said:?}"
+    );
+    assert_eq!(look(&["--any", &running, &bad]).code, 3);
+    assert_eq!(look(&["--any", &running]).code, 124);
+    let said = look(&[&good, "99"]);
+    assert!(said.code == 125 && said.stderr.contains("there is no job 99"), "{said:?}");
+    let said = daemon.run(&["--json", "wait", "--timeout", "0", &good, &running]);
+    let lines: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["id"], &lines[1]["ids"][0]), (&1.into(), &3.into()), "{said:?}");
 }

@@ -52,9 +52,50 @@ fn a_queued_job_has_its_place_behind_those_that_run() {
     let wanted = json!({
         "schema": 1, "id": queued[0], "state": "queued", "kind": "line", "pool": "default", "position": 3,
         "reason": format!("job {} is 3rd in line; {slots}", queued[0]), "busy": busy, "due_at": null,
-        "waits_for": null, "label": null, "limit": null,
+        "waits_for": null, "label": null, "limit": null, "estimate": null,
     });
     assert_eq!(document, wanted);
+}
+
+#[test]
+fn about_when_a_queued_job_starts_is_told_from_those_that_have_ended_in_its_pool() {
+    let daemon = Setup::new().workers(1).config("[pool.other]\nworkers = 1\n").start();
+    let estimate = |id: u64| documents(&daemon, &id.to_string()).remove(0)["estimate"].clone();
+    let few: Vec<u64> = (0..4).map(|_| daemon.submit(&["--", "sleep", "0.4"])).collect();
+    few.iter().for_each(|id| _ = daemon.ok(&["wait", &id.to_string()]));
+    let busy = occupy(&daemon);
+    let queued: Vec<u64> = (0..20).map(|_| daemon.submit(&["--", "true"])).collect();
+    assert_eq!(estimate(queued[19]), Value::Null, "four are too few");
+    daemon.ok(&["pool", "pause", "default"]);
+    daemon.ok(&["cancel", &busy.to_string()]);
+    assert_eq!(estimate(queued[19]), Value::Null, "and the canceled one is none of them");
+    daemon.ok(&["edit", &queued[0].to_string(), "--priority", "9", "--", "sleep", "0.4"]);
+    let ids: Vec<String> = queued[1..].iter().map(u64::to_string).collect();
+    daemon.ok(&[&["hold"], &*ids.iter().map(String::as_str).collect::<Vec<&str>>()].concat());
+    daemon.ok(&["pool", "resume", "default"]);
+    daemon.ok(&["wait", &queued[0].to_string()]);
+
+    // Five have run for 0.4 s each.
+    let busy = occupy(&daemon);
+    daemon.ok(&[&["release"], &*ids.iter().map(String::as_str).collect::<Vec<&str>>()].concat());
+    let labeled = daemon.submit(&["--label", "some", "--", "true"]);
+    let told = estimate(labeled);
+    assert_eq!((&told["before"], &told["from_jobs"]), (&json!(19), &json!(5)), "those of another line count");
+    let start_in_s = told["start_in_s"].as_f64().unwrap();
+    assert!((6.0..120.0).contains(&start_in_s), "19 jobs of 0.4 s: {told}");
+    assert_eq!(estimate(queued[1])["before"], json!(0));
+    let sentence = why(&daemon, labeled);
+    assert!(sentence.contains("; 19 jobs of its pool are before it, and it starts in about "), "{sentence}");
+    assert!(sentence.ends_with(" s, from the last 5 jobs of this pool"), "{sentence}");
+
+    // What it waits for is no matter of time, or of jobs of another pool.
+    daemon.ok(&["hold", &labeled.to_string()]);
+    assert_eq!(estimate(labeled), Value::Null);
+    daemon.ok(&["move", &queued[1].to_string(), "--pool", "other"]);
+    daemon.ok(&["wait", &queued[1].to_string()]);
+    daemon.ok(&["pool", "pause", "default"]);
+    assert_eq!(estimate(queued[2]), Value::Null);
+    daemon.ok(&["cancel", &busy.to_string()]);
 }
 
 #[test]

@@ -1,8 +1,20 @@
 //! Choices that the command line takes by name. Each has its counterpart in the protocol; the help text of
 //! each name is poolctl's own.
 
-use clap::ValueEnum;
-use pool_proto::nouns::{IfExists, JobDurability, Missed, OnCrash, OnDisconnect, Overlap, ReadyWhen};
+use clap::{Args, ValueEnum};
+use pool_proto::nouns::{
+    CallbackFor, IfExists, JobDurability, Missed, OnCrash, OnDisconnect, Overlap, ReadyWhen,
+};
+
+/// That nobody is asked.
+#[derive(Debug, Args)]
+pub struct YesOption {
+    /// Do not ask
+    ///
+    /// On a terminal, poolctl asks before it does this with several jobs that are not named by their ids.
+    #[arg(short, long)]
+    pub yes: bool,
+}
 
 /// Which variables of our environment a job gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,6 +120,24 @@ impl From<CrashChoice> for OnCrash {
             CrashChoice::Requeue => Self::Requeue,
             CrashChoice::Fail => Self::Fail,
             CrashChoice::Hold => Self::Hold,
+        }
+    }
+}
+
+/// See [`CallbackFor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CallbackChoice {
+    /// That of the whole array, once
+    Array,
+    /// That of each element
+    Element,
+}
+
+impl From<CallbackChoice> for CallbackFor {
+    fn from(choice: CallbackChoice) -> Self {
+        match choice {
+            CallbackChoice::Array => Self::Array,
+            CallbackChoice::Element => Self::Element,
         }
     }
 }

@@ -6,6 +6,11 @@ pub mod choices;
 pub mod fault;
 pub mod ids;
 pub mod job;
+pub mod moment;
+pub mod period;
+pub mod selector;
+pub mod signal;
+pub mod states;
 pub mod times;
 pub mod values;
 

@@ -2,18 +2,26 @@
 //! and before any input is handed over to it.
 
 use std::ffi::OsString;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{IntErrorKind, NonZeroU32, NonZeroU64, ParseIntError};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use pool_proto::nouns::limits::cpus_from_text;
-use pool_proto::nouns::{MAX_KEY, MAX_LABEL, TIE_TO_CLIENT, is_label};
+use pool_proto::nouns::{ArraySpec, MAX_KEY, MAX_LABEL, MAX_RESOURCE, TIE_TO_CLIENT, is_label, is_resource};
 use pool_proto::text::parse_duration;
 use pool_proto::{OsText, State};
 
 /// The longest name of a map, in bytes: its jobs' keys hold the name and some more.
 const MAX_MAP_NAME: usize = 400;
+
+/// Reads the indices of an array, which are passed on as they are written.
+///
+/// # Errors
+/// When the text is none.
+pub fn parse_array(text: &str) -> Result<String, String> {
+    text.parse::<ArraySpec>().map(|_| text.to_owned())
+}
 
 /// Reads a job's state by its name.
 ///
@@ -36,6 +44,31 @@ pub fn parse_ended_state(name: &str) -> Result<State, String> {
         let names: Vec<&str> = ended.map(|state| state.as_str()).collect();
         format!("jobs do not end in a state {name:?}: {}", names.join(", "))
     })
+}
+
+/// Reads a number of slots.
+///
+/// # Errors
+/// When the text is no number above 0.
+pub fn parse_slots(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "write 1 or more".to_owned())
+}
+
+/// Reads the name of a resource, and how many items of it, 1 where that is not said.
+///
+/// # Errors
+/// When no resource can be named so, or the number is none above 0.
+pub fn parse_amount(text: &str) -> Result<(String, u32), String> {
+    let (name, amount) = text.split_once('=').unwrap_or((text, "1"));
+    if !is_resource(name) {
+        return Err(format!(
+            "{name:?} cannot be a resource: write letters, digits, '-' and '_', a letter first, \
+             {MAX_RESOURCE} at most"
+        ));
+    }
+    let amount: NonZeroU32 =
+        amount.parse().map_err(|_| format!("write {name}=1 or more, or leave the option out"))?;
+    Ok((name.to_owned(), amount.get()))
 }
 
 /// Reads a part of a whole: a number from 0 to 1.
@@ -74,9 +107,12 @@ pub fn parse_limit(text: &str) -> Result<NonZeroU32, String> {
 /// Reads a number of workers.
 ///
 /// # Errors
-/// When the text is no number above 0.
+/// When the text is no number above 0, or one that no pool and no limit can have.
 pub fn parse_workers(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| "write 1 or more".to_owned())
+    text.parse().map_err(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => format!("write {} or less", u32::MAX),
+        _ => "write 1 or more".to_owned(),
+    })
 }
 
 /// Reads a limit at which a program is replaced.
@@ -206,6 +242,20 @@ mod tests {
                 && parse_key("k".repeat(MAX_KEY + 1).into()).is_err()
         );
         assert!(parse_shell_command("true".into()).is_ok() && parse_shell_command(" ".into()).is_err());
-        assert!(parse_wear("1").is_ok() && parse_wear("0").is_err() && parse_workers("0").is_err());
+        assert_eq!(parse_amount("gpu"), Ok(("gpu".to_owned(), 1)));
+        assert_eq!(parse_amount("a-b_2=3"), Ok(("a-b_2".to_owned(), 3)));
+        for text in ["", "=1", "gpu=0", "gpu=", "gpu=x", "2gpu", "g:pu"] {
+            assert!(parse_amount(text).is_err(), "{text}");
+        }
+        assert!(parse_wear("1").is_ok() && parse_wear("0").is_err());
+        for (text, told) in [
+            ("0", "write 1 or more"),
+            ("", "write 1 or more"),
+            ("99999999999", "write 4294967295 or less"),
+            ("-1", "write 1 or more"),
+            ("two", "write 1 or more"),
+        ] {
+            assert_eq!(parse_workers(text), Err(told.to_owned()), "{text}");
+        }
     }
 }

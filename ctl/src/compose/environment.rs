@@ -50,6 +50,16 @@ pub fn environment(named: &[OsText], mode: EnvMode) -> anyhow::Result<BTreeMap<O
         variables.insert(SUBMIT_DIR_VARIABLE.into(), here.into());
     }
 
+    variables.extend(named_variables(named)?);
+    Ok(variables)
+}
+
+/// The variables that the user has named, with the values that they have there, or here.
+///
+/// # Errors
+/// As for [`environment`].
+pub fn named_variables(named: &[OsText]) -> anyhow::Result<BTreeMap<OsText, OsText>> {
+    let mut variables = BTreeMap::new();
     for setting in named {
         let escaped = setting.as_escaped();
         if escaped.is_empty() || escaped.starts_with('=') {

@@ -1,15 +1,18 @@
 //! From options to a job of the protocol.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::num::NonZeroU32;
 
 use anyhow::bail;
 use pool_proto::OsText;
 use pool_proto::nouns::{Dependency, Job, Limits, OnDisconnect, TIE_TO_CLIENT};
 use pool_proto::own_limits::own_limits;
 
-use super::environment::{cwd, environment, own_umask};
+use super::environment::{cwd, environment, named_variables, own_umask};
 use crate::cli::UsageError;
-use crate::cli::job::{CommonOptions, ConditionOptions, JobOptions, LikeOptions, LimitOptions};
+use crate::cli::choices::EnvMode;
+use crate::cli::job::{ArrayOptions, CommonOptions, ConditionOptions, JobOptions, LikeOptions, LimitOptions};
 
 /// The job that the options describe, with everything that it takes over from the caller.
 ///
@@ -20,13 +23,58 @@ pub fn job_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Job> {
         argv,
         pool: options.pool.clone(),
         cwd: Some(cwd(options.cwd.as_deref())?),
-        env: Some(environment(&options.env, options.env_mode)?),
+        env: Some(environment(&options.env, options.env_mode.unwrap_or(EnvMode::All))?),
         umask: Some(own_umask()),
         limits: Some(own_limits()),
         set_limits: set_limits(&options.limits),
         idle_timeout_s: options.idle_timeout.map(|timeout| timeout.as_secs_f64()),
+        slots: options.slots.map(NonZeroU32::get),
+        resources: resources(&options.resources)?,
         ..common_of(&options.common)
     })
+}
+
+/// What the options change of a job: the members to set, and the variables to set beside those that the job
+/// has. Nothing is taken over from the caller but what is named.
+///
+/// # Errors
+/// When the directory or a variable does not exist.
+pub fn changes_of(options: &JobOptions, argv: Vec<OsText>) -> anyhow::Result<Changes> {
+    let named = named_variables(&options.env)?;
+    let (env, set_env) = match options.env_mode {
+        Some(mode) => (Some(environment(&options.env, mode)?), BTreeMap::new()),
+        None => (None, named),
+    };
+    let set = Job {
+        argv,
+        pool: options.pool.clone(),
+        cwd: options.cwd.as_deref().map(|dir| cwd(Some(dir))).transpose()?,
+        env,
+        set_limits: set_limits(&options.limits),
+        idle_timeout_s: options.idle_timeout.map(|timeout| timeout.as_secs_f64()),
+        slots: options.slots.map(NonZeroU32::get),
+        resources: resources(&options.resources)?,
+        ..common_of(&options.common)
+    };
+    Ok(Changes { set, set_env })
+}
+
+/// See [`changes_of`].
+#[derive(Debug)]
+pub struct Changes {
+    pub set: Job,
+    pub set_env: BTreeMap<OsText, OsText>,
+}
+
+/// How many items of each resource.
+fn resources(named: &[(String, u32)]) -> anyhow::Result<Option<BTreeMap<String, u32>>> {
+    let mut resources = BTreeMap::new();
+    for (name, amount) in named {
+        if resources.insert(name.clone(), *amount).is_some() {
+            bail!(UsageError(format!("--resource {name} is given twice: say once how many")));
+        }
+    }
+    Ok((!resources.is_empty()).then_some(resources))
 }
 
 fn set_limits(options: &LimitOptions) -> Option<Limits> {
@@ -46,7 +94,7 @@ pub fn common_of(options: &CommonOptions) -> Job {
         kill_after_s: options.kill_after.map(|grace| grace.as_secs_f64()),
         deadline_s: options.deadline.map(|deadline| deadline.as_secs_f64()),
         start_within_s: options.start_within.map(|within| within.as_secs_f64()),
-        on_crash: Some(options.on_crash.into()),
+        on_crash: options.on_crash.map(Into::into),
         priority: options.priority,
         labels: some_labels(&options.labels),
         exclusive: some_labels(&options.exclusive),
@@ -71,6 +119,11 @@ pub fn like(options: &LikeOptions, job: Job) -> Job {
         if_exists: options.if_exists.map(Into::into),
         ..job
     }
+}
+
+/// The job, with the indices for each of which it is run.
+pub fn many(options: &ArrayOptions, job: Job) -> Job {
+    Job { array: options.array.clone(), callback_for: options.callback_for.map(Into::into), ..job }
 }
 
 /// The job, with what it waits for before it begins.

@@ -11,7 +11,11 @@
 
 mod held;
 mod interrupt;
+mod place;
+mod queue;
+mod sinks;
 mod tail;
+mod typist;
 
 use std::fs::File;
 use std::io;
@@ -23,21 +27,26 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::Inotify;
 use pool_proto::methods::{Submit, Wait};
-use pool_proto::nouns::{IfExists, OnDisconnect, Progress, ProgressEvent};
+use pool_proto::nouns::{IfExists, Input, Progress, ProgressEvent};
 use pool_proto::{Client, ClientError, Record, Refusal, State};
 
 use self::held::UNANSWERED;
-use self::tail::{Attempt, Pumped};
+use self::place::Place;
+use self::queue::QueueLine;
+use self::tail::{Attempt, Last, Pumped};
+use self::typist::Typist;
 use crate::link::connect::{Link, not_known_whether_accepted};
 use crate::link::deadline::Deadline;
 use crate::link::session::{Session, Turn};
 use crate::term::obstacles::Obstacles;
 use crate::term::progress::ProgressLines;
-use crate::term::stream::Stream;
 use crate::term::text::{Untold, say};
 
 pub use self::held::HeldSignals;
 pub use self::interrupt::note;
+pub use self::sinks::Sinks;
+pub use self::tail::begin_of_last;
+pub use self::typist::{DETACH, END, open_input};
 
 /// Without inotify (a user has 128 instances, unless the limit is raised), growing files are looked at this
 /// often.
@@ -47,61 +56,13 @@ const WITHOUT_INOTIFY: Duration = Duration::from_millis(100);
 /// late.
 const UNWATCHED: Duration = Duration::from_millis(10);
 
+/// So much of what a job has printed before is shown to who attaches to it, in bytes.
+const RECENT: u64 = 64 * 1024;
+
 /// How long a job may take to end by its SIGPIPE, and the time between two looks after that. A job that still
-/// writes more between the looks is canceled: it ignores the signal, as Python does, and its output never fails.
+/// writes more between the looks is canceled: it ignores the signal, as Python does, and its output never
+/// fails.
 const UNHEARD: Duration = Duration::from_secs(1);
-
-/// Which streams of a job go to which of ours.
-#[derive(Debug, Clone, Copy)]
-pub struct Sinks {
-    /// Whether the job's stdout goes to our stdout.
-    stdout: bool,
-    /// Where the job's stderr goes, if anywhere.
-    stderr: Option<Stream>,
-}
-
-impl Sinks {
-    /// Each stream goes to its counterpart.
-    pub fn both() -> Self {
-        Self { stdout: true, stderr: Some(Stream::Stderr) }
-    }
-
-    /// One stream goes to our stdout, the other nowhere.
-    pub fn one(stderr: bool) -> Self {
-        Self { stdout: !stderr, stderr: stderr.then_some(Stream::Stdout) }
-    }
-}
-
-/// Where poolctl stands towards the job that it follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// poolctl shows the job's output.
-    Onlooker,
-    /// The job is as if started here: it gets our signals (see [`interrupt`]), and SIGPIPE when the reader of
-    /// our output has gone. When poolctl dies, this happens to the job; poolctl says so again when poold is
-    /// back.
-    Owner(OnDisconnect),
-    /// Somebody else has submitted the job, and our submission has joined it (`--if-exists join`). It goes on
-    /// when poolctl leaves.
-    Guest,
-}
-
-impl Place {
-    fn on_disconnect(self) -> OnDisconnect {
-        match self {
-            Self::Owner(on_disconnect) => on_disconnect,
-            Self::Onlooker | Self::Guest => OnDisconnect::Detach,
-        }
-    }
-
-    /// What becomes of an accepted job when poolctl leaves it.
-    fn fate(self, id: u64) -> String {
-        match self.on_disconnect() {
-            OnDisconnect::Detach => format!("job {id} was accepted and goes on: `poolctl wait {id}`"),
-            OnDisconnect::Cancel => format!("job {id} was accepted and is canceled"),
-        }
-    }
-}
 
 /// See the module's description.
 pub struct Follower<'a> {
@@ -113,15 +74,26 @@ pub struct Follower<'a> {
     attempt: Option<Attempt>,
     /// The output of the latest attempt could not be opened.
     is_unshown: bool,
-    /// When to look whether the job goes on writing what nobody reads, and how much that was at the last look.
+    /// When to look whether the job goes on writing what nobody reads, and how much that was at the last
+    /// look.
     unheard: Option<(Deadline, Option<u64>)>,
     inotify: Option<Inotify>,
     /// Signals, from the submission of the job until threads act on them.
     held: Option<HeldSignals>,
     obstacles: Obstacles,
     progress: ProgressLines,
+    /// What is typed here goes to the job.
+    typist: Option<Typist>,
+    /// Of the first attempt that is shown, so much of what is there by then; all of it unless set.
+    last: Option<Last>,
+    queue: QueueLine,
+    /// Called with each attempt before its output is passed on.
+    before_attempt: Option<BeforeAttempt<'a>>,
     buffer: Vec<u8>,
 }
+
+/// What is done before the output of an attempt, by its number, is passed on.
+type BeforeAttempt<'a> = Box<dyn FnMut(u32) -> anyhow::Result<()> + 'a>;
 
 /// Threads act on signals from now on, where they were held back and there is a job.
 fn take_over(
@@ -157,15 +129,35 @@ enum Subject {
 
 impl<'a> Follower<'a> {
     /// Submits a job, and follows it as if it were started here: signals to poolctl go to the job.
-    pub fn in_place(link: &'a Link, client: Client, submit: Submit) -> Self {
+    pub fn in_place(link: &'a Link, client: Client, submit: Submit, sinks: Sinks) -> Self {
         let on_disconnect = submit.on_disconnect.unwrap_or_default();
         let subject = Subject::Submission(Box::new(submit));
-        Self::new(link, client, Sinks::both(), subject, Place::Owner(on_disconnect))
+        Self::new(link, client, sinks, subject, Place::Owner(on_disconnect))
     }
 
     /// Follows a job that was accepted before.
     pub fn of_job(link: &'a Link, client: Client, sinks: Sinks, id: u64) -> Self {
         Self::new(link, client, sinks, Subject::Job(id), Place::Onlooker)
+    }
+
+    /// What is typed here goes to the job, but for the key that leaves it. Of what the job has printed
+    /// before, the end is shown.
+    ///
+    /// # Errors
+    /// See [`Typist::start`].
+    pub fn attached(mut self, detach: u8) -> anyhow::Result<Self> {
+        self.typist = Some(Typist::start(self.link, detach, self.place)?);
+        self.last = Some(Last::Bytes(RECENT));
+        Ok(self)
+    }
+
+    /// See [`attached`](Self::attached). The job is submitted with a terminal.
+    fn type_into_submission(&mut self) -> anyhow::Result<()> {
+        let Subject::Submission(submit) = &self.subject else { return Ok(()) };
+        if submit.job.input == Some(Input::Terminal) {
+            self.typist = Some(Typist::start(self.link, DETACH, self.place)?);
+        }
+        Ok(())
     }
 
     fn new(link: &'a Link, client: Client, sinks: Sinks, subject: Subject, place: Place) -> Self {
@@ -182,8 +174,27 @@ impl<'a> Follower<'a> {
             held: None,
             obstacles: Obstacles::of_one(),
             progress: ProgressLines::of_one(),
+            typist: None,
+            last: None,
+            queue: QueueLine::new(),
+            before_attempt: None,
             buffer: vec![0; 256 * 1024],
         }
+    }
+
+    /// Begins with so many lines of what the job has written by then, where that is said.
+    pub fn showing_last(self, lines: Option<usize>) -> Self {
+        Self { last: lines.map(Last::Lines), ..self }
+    }
+
+    /// Calls `before` with the number of each attempt before its output is passed on.
+    pub fn announcing(self, before: impl FnMut(u32) -> anyhow::Result<()> + 'a) -> Self {
+        Self { before_attempt: Some(Box::new(before)), ..self }
+    }
+
+    /// Shows nothing but the output, and obstacles: others have the same terminal.
+    pub fn beside_others(self) -> Self {
+        Self { progress: ProgressLines::hidden(), ..self }
     }
 
     /// The id of the job, once it is known.
@@ -191,6 +202,13 @@ impl<'a> Follower<'a> {
         match self.subject {
             Subject::Submission(_) => None,
             Subject::Job(id) => Some(id),
+        }
+    }
+
+    /// The job has not started, as far as is known. Whoever types into it has the terminal to themselves.
+    fn expect_start(&mut self) {
+        if self.typist.is_none() {
+            self.queue.begin(&self.progress);
         }
     }
 
@@ -208,6 +226,7 @@ impl<'a> Follower<'a> {
                     ..Wait::default()
                 };
                 self.session.ask(&wait);
+                self.expect_start();
             }
         }
     }
@@ -220,6 +239,8 @@ impl<'a> Follower<'a> {
     pub fn attend(mut self) -> anyhow::Result<Attended> {
         if self.id().is_none() {
             self.held = Some(HeldSignals::hold()?);
+            // Now, so that its thread does not act on what is held back.
+            self.type_into_submission()?;
         }
         self.ask();
         loop {
@@ -228,6 +249,7 @@ impl<'a> Follower<'a> {
                     None => {}
                     Some(Attended::Ended(record)) => {
                         while self.pump()? {}
+                        self.attempt.as_mut().map_or(Ok(()), Attempt::finish)?;
                         self.progress.clear();
                         self.held.take().into_iter().for_each(HeldSignals::keep);
                         self.check_shown(&record)?;
@@ -238,6 +260,9 @@ impl<'a> Follower<'a> {
             }
 
             let has_more = self.pump()?;
+            if let Some(id) = self.id() {
+                self.queue.look(self.link, id, &mut self.progress);
+            }
             self.progress.show();
             for line in self.obstacles.lines() {
                 self.progress.aside(|| say(line));
@@ -293,16 +318,19 @@ impl<'a> Follower<'a> {
                 return Ok(Some(Attended::Skipped { id: progress.id, state }));
             }
             ProgressEvent::Started => {
+                self.queue.end(progress.id, &mut self.progress);
                 self.obstacles.forget(progress.id);
                 self.on_started(&progress)?;
             }
             ProgressEvent::Progress => {
+                self.queue.end(progress.id, &mut self.progress);
                 progress.progress.iter().for_each(|told| self.progress.note(progress.id, told))
             }
             ProgressEvent::Waiting => {
                 progress.obstacle.into_iter().for_each(|obstacle| self.obstacles.note(obstacle));
             }
             ProgressEvent::Ended => {
+                self.queue.end(progress.id, &mut self.progress);
                 let record = progress.record.context("poold told of an end without a record")?;
                 return Ok(Some(Attended::Ended(record)));
             }
@@ -318,6 +346,7 @@ impl<'a> Follower<'a> {
             self.place = Place::Guest;
         }
         self.subject = Subject::Job(progress.id);
+        self.expect_start();
     }
 
     fn on_started(&mut self, progress: &Progress) -> anyhow::Result<()> {
@@ -337,9 +366,16 @@ impl<'a> Follower<'a> {
         // The rest of the output of the attempt before must come before the output of this attempt.
         while self.pump()? {}
 
-        let streams = [self.sinks.stdout.then_some(Stream::Stdout), self.sinks.stderr];
         self.unheard = None;
-        self.attempt = Some(Attempt::new(number, [stdout, stderr], streams, self.attempt.take()));
+        let mut attempt = Attempt::new(number, [stdout, stderr], self.sinks.outlets(), self.attempt.take())?;
+        if let Some(last) = self.last.take() {
+            attempt.skip_to(last)?;
+        }
+        if let (Some(before), true) = (&mut self.before_attempt, attempt.is_new()) {
+            before(number)?;
+        }
+        self.attempt = Some(attempt);
+        self.typist.iter().for_each(|typist| typist.started(progress.id));
         Ok(())
     }
 
@@ -414,7 +450,8 @@ impl<'a> Follower<'a> {
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)));
         let signal = self.held.as_ref().and_then(HeldSignals::fd);
         fds.extend(signal.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let count = match poll(&mut fds, due.or(patience).or(held).or(unheard).or(told).poll_timeout()) {
+        let soonest = due.or(patience).or(held).or(unheard).or(told).or(self.queue.due());
+        let count = match poll(&mut fds, soonest.poll_timeout()) {
             Ok(count) => count,
             Err(Errno::EINTR) => return Ok(true),
             Err(error) => return Err(error).context("cannot wait"),
@@ -474,6 +511,7 @@ impl<'a> Follower<'a> {
     /// accepted is submitted again only if poold can tell that it is the same job.
     fn on_lost(&mut self) -> anyhow::Result<()> {
         self.progress.clear();
+        self.queue = QueueLine::new();
         self.obstacles.clear();
         match &self.subject {
             Subject::Job(_) => Ok(()),

@@ -1,15 +1,15 @@
 //! The two files that an attempt writes, and how much of them has been passed on.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::term::stream::{PIPE_BUF, Stream};
+use crate::term::outlet::Outlet;
 
 /// One growing file, and the stream that it goes to.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ struct Tail {
     file: File,
     offset: u64,
     /// None if the file is not passed on, or the reader of the stream has gone.
-    target: Option<Stream>,
+    target: Option<Outlet>,
     /// The reader of the stream has gone.
     is_unheard: bool,
 }
@@ -28,6 +28,15 @@ pub struct Attempt {
     number: u32,
     tails: Vec<Tail>,
     is_watched: bool,
+    /// It goes on with none of the files of the one before.
+    is_new: bool,
+}
+
+/// The last part of what an attempt has written.
+#[derive(Debug, Clone, Copy)]
+pub enum Last {
+    Lines(usize),
+    Bytes(u64),
 }
 
 /// The result of passing on output.
@@ -40,18 +49,63 @@ pub struct Pumped {
 }
 
 impl Attempt {
-    /// The files of an attempt. If `before` is the same attempt, which poold tells again after a restart, the
-    /// output goes on where it stopped.
-    pub fn new(number: u32, files: [File; 2], targets: [Option<Stream>; 2], before: Option<Self>) -> Self {
-        let known = before.filter(|before| before.number == number);
-        let offsets: Vec<u64> =
-            known.iter().flat_map(|before| before.tails.iter().map(|tail| tail.offset)).collect();
+    /// The files of an attempt. The output of the same attempt, which poold tells again after a restart, goes
+    /// on where it stopped. An attempt whose start poold had not written down when it died is repeated under
+    /// its number: its files are other ones, which begin anew.
+    ///
+    /// # Errors
+    /// When the last line of the attempt before cannot be written.
+    pub fn new(
+        number: u32,
+        files: [File; 2],
+        targets: [Option<Outlet>; 2],
+        before: Option<Self>,
+    ) -> anyhow::Result<Self> {
+        let before_number = before.as_ref().map(|before| before.number);
+        let mut before = before.into_iter().flat_map(|before| before.tails);
+        let (mut tails, mut is_new) = (Vec::new(), true);
+        for (file, target) in files.into_iter().zip(targets) {
+            let mut tail = Tail { file, offset: 0, target, is_unheard: false };
+            match before.next() {
+                Some(known) if before_number == Some(number) && known.is_same_file(&tail) => {
+                    is_new = false;
+                    tail.offset = known.offset;
+                    tail.target = known.target.or(tail.target);
+                }
+                Some(mut over) => over.finish()?,
+                None => {}
+            }
+            tails.push(tail);
+        }
+        Ok(Self { number, tails, is_watched: false, is_new })
+    }
 
-        let tails = files.into_iter().zip(targets).enumerate().map(|(index, (file, target))| {
-            let offset = offsets.get(index).copied().unwrap_or(0);
-            Tail { file, offset, target, is_unheard: false }
-        });
-        Self { number, tails: tails.collect(), is_watched: false }
+    /// Begins with the last part of what the attempt has written by now.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn skip_to(&mut self, last: Last) -> anyhow::Result<()> {
+        for tail in &mut self.tails {
+            let begin = match last {
+                Last::Lines(lines) => begin_of_last(&tail.file, lines),
+                Last::Bytes(bytes) => tail.file.metadata().map(|file| file.len().saturating_sub(bytes)),
+            };
+            tail.offset = begin.context("cannot read the job's output")?;
+        }
+        Ok(())
+    }
+
+    /// All of it has been passed on.
+    ///
+    /// # Errors
+    /// When our output cannot be written.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.tails.iter_mut().try_for_each(Tail::finish)
+    }
+
+    /// Whether this is the beginning of its output: nothing of it has been passed on before.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Whether [`watch`](Self::watch) has been called, even if inotify is not available.
@@ -97,17 +151,16 @@ impl Attempt {
     ) -> anyhow::Result<Pumped> {
         let mut pumped = Pumped { has_more: false, is_unheard: false };
         for tail in &mut self.tails {
-            let Some(target) = tail.target else { continue };
-
-            let count = tail.read(buffer, &mut pumped)?;
-            if count == 0 {
+            if tail.target.is_none() {
                 continue;
             }
+            let count = tail.read(buffer, &mut pumped)?;
+            let Some(target) = tail.target.as_mut().filter(|_| count > 0) else { continue };
 
-            if count > PIPE_BUF || !target.is_ready(PollTimeout::ZERO).unwrap_or(false) {
+            if target.may_block(count) {
                 before_a_block()?;
             }
-            match target.write_all(&buffer[..count]) {
+            match target.write(&buffer[..count]) {
                 Err(Errno::EPIPE) => {
                     tail.target = None;
                     tail.is_unheard = true;
@@ -121,6 +174,20 @@ impl Attempt {
 }
 
 impl Tail {
+    fn is_same_file(&self, other: &Self) -> bool {
+        let identity = |tail: &Self| tail.file.metadata().ok().map(|file| (file.dev(), file.ino()));
+        identity(self).is_some_and(|own| identity(other) == Some(own))
+    }
+
+    /// All of the file has been passed on.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        match self.target.as_mut().map(Outlet::finish) {
+            // Nobody reads it any more.
+            None | Some(Err(Errno::EPIPE)) => Ok(()),
+            Some(finished) => finished.context("cannot write the job's output"),
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8], pumped: &mut Pumped) -> anyhow::Result<usize> {
         let count = self.file.read_at(buffer, self.offset).context("cannot read the job's output")?;
         if count == 0 && self.offset > 0 {
@@ -134,5 +201,88 @@ impl Tail {
         pumped.has_more |= count == buffer.len();
         self.offset += count as u64;
         Ok(count)
+    }
+}
+
+/// Where the last lines of a file begin. It is read backwards, a piece at a time.
+///
+/// # Errors
+/// Those of reading.
+pub fn begin_of_last(file: &File, lines: usize) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    if lines == 0 {
+        return Ok(length);
+    }
+    let mut piece = vec![0; PIECE];
+    let (mut end, mut found) = (length, 0);
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE as u64);
+        let piece = &mut piece[..usize::try_from(end - begin).unwrap_or(PIECE)];
+        file.read_exact_at(piece, begin)?;
+        for (place, _) in piece.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            // The end of the last line begins no other one.
+            let after = begin + place as u64 + 1;
+            if after == length {
+                continue;
+            }
+            found += 1;
+            if found == lines {
+                return Ok(after);
+            }
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+/// What is read at once, backwards.
+const PIECE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_goes_on_where_it_stopped_unless_its_files_are_other_ones() {
+        let file = |text: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        };
+        let (stdout, stderr) = (file("tried\n"), file(""));
+        let again = || [stdout.try_clone().unwrap(), stderr.try_clone().unwrap()];
+        let offsets = |attempt: &Attempt| attempt.tails.iter().map(|tail| tail.offset).collect::<Vec<u64>>();
+        let passed_on = || {
+            let mut attempt = Attempt::new(2, again(), [None, None], None).unwrap();
+            attempt.skip_to(Last::Lines(0)).unwrap();
+            Some(attempt)
+        };
+        for (number, files, wanted) in
+            [(2, again(), [6, 0]), (3, again(), [0, 0]), (2, [file("tried\n"), file("")], [0, 0])]
+        {
+            let attempt = Attempt::new(number, files, [None, None], passed_on()).unwrap();
+            assert_eq!(offsets(&attempt), wanted, "{number}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_begin_behind_the_end_of_another() {
+        let long = "x".repeat(PIECE);
+        for (text, lines, wanted) in [
+            ("a\nb\nc\n".to_owned(), 2, "b\nc\n".to_owned()),
+            ("a\nb\nc".to_owned(), 2, "b\nc".to_owned()),
+            ("a\nb\n".to_owned(), 9, "a\nb\n".to_owned()),
+            ("a\n\n".to_owned(), 1, "\n".to_owned()),
+            ("a\n".to_owned(), 0, String::new()),
+            (String::new(), 3, String::new()),
+            (format!("a\n{long}\nb\n{long}\n"), 3, format!("{long}\nb\n{long}\n")),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let begin = usize::try_from(begin_of_last(&file, lines).unwrap()).unwrap();
+            assert_eq!(text[begin..], wanted, "{lines} of {} bytes", text.len());
+        }
     }
 }

@@ -251,7 +251,7 @@ impl Link {
             );
         }
 
-        let program = beside_us("poold").unwrap_or_else(|| "poold".into());
+        let program = daemon_program();
         let mut command = Command::new(&program);
         command.arg("--daemonize").stdin(Stdio::null());
         // These variables tell our own service what its service manager wants. They are not meant for poold.
@@ -332,6 +332,11 @@ pub fn not_known_whether_accepted(error: ClientError) -> anyhow::Error {
 /// Whether connect(2) failed because nobody listens at the socket.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// The poold that poolctl starts: the one beside it, or that of $PATH.
+pub fn daemon_program() -> PathBuf {
+    beside_us("poold").unwrap_or_else(|| "poold".into())
 }
 
 fn beside_us(name: &str) -> Option<PathBuf> {

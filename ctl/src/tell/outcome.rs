@@ -2,6 +2,7 @@
 
 use pool_proto::{OsText, Record, ResultKind, State};
 
+use super::record::id_of;
 use crate::exit::ExitReason;
 
 /// The exit code for the end of a job:
@@ -29,7 +30,7 @@ pub fn exit_of(record: &Record) -> ExitReason {
 
 /// What poolctl prints about the end besides the exit code. None for a job that ran and ended by itself.
 pub fn remark(record: &Record) -> Option<String> {
-    let id = record.id;
+    let id = id_of(record);
     match (record.result?, &record.reason) {
         (ResultKind::Success, _) => None,
         (ResultKind::ExitCode | ResultKind::Signal | ResultKind::CoreDump, None) => None,
@@ -41,6 +42,14 @@ pub fn remark(record: &Record) -> Option<String> {
         (ResultKind::Canceled, Some(reason)) => Some(format!("{}: {reason}", canceled(record))),
         (_, Some(reason)) => Some(format!("job {id}: {reason}")),
         (kind, None) => Some(format!("job {id}: {}", kind.as_str())),
+    }
+}
+
+/// Where more is told of jobs that have failed: the first of them, and how many there are.
+pub fn pointer(id: u64, failed: u64) -> String {
+    match failed {
+        0 | 1 => format!("`poolctl show {id}` tells more"),
+        failed => format!("`poolctl show {id}` tells more of the first of {failed} that did not succeed"),
     }
 }
 
@@ -67,7 +76,7 @@ pub fn sentence(record: &Record) -> String {
     match record.state {
         State::TimedOut => timed_out(record),
         State::Canceled => canceled(record),
-        state => format!("job {} {}: {}", record.id, state.as_str(), summary(record)),
+        state => format!("job {} {}: {}", id_of(record), state.as_str(), summary(record)),
     }
 }
 
@@ -75,7 +84,7 @@ pub fn sentence(record: &Record) -> String {
 fn timed_out(record: &Record) -> String {
     let when = if record.attempt == 0 { " before it had started" } else { "" };
     let why = record.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("job {} timed out{when}{why}", record.id)
+    format!("job {} timed out{when}{why}", id_of(record))
 }
 
 /// A job that has had an attempt and has no start waited for its next one, was held, or has just been
@@ -86,7 +95,7 @@ fn canceled(record: &Record) -> String {
         (false, 0) => " before it had started",
         (false, _) => "",
     };
-    format!("job {} was canceled{when}", record.id)
+    format!("job {} was canceled{when}", id_of(record))
 }
 
 /// How a job ended, in a few words.
@@ -94,6 +103,10 @@ pub fn summary(record: &Record) -> String {
     match (record.exit_code, record.signal) {
         _ if record.state == State::TimedOut => "timed out".to_owned(),
         _ if record.state == State::Canceled => "canceled".to_owned(),
+        // What is known of an array is how many of its elements have failed.
+        _ if record.array.as_ref().is_some_and(|array| array.index.is_none()) && record.reason.is_some() => {
+            record.reason.clone().unwrap_or_default()
+        }
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => record.reason.clone().unwrap_or_else(|| record.state.as_str().to_owned()),

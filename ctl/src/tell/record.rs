@@ -1,14 +1,14 @@
 //! What poolctl prints about a job: its record in full, its line in a listing, and the documents that hold
 //! records.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
-use pool_proto::nouns::{Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA};
+use pool_proto::nouns::{ArrayInfo, Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA};
 use pool_proto::{OsText, Record};
 
 use super::error::describe_error;
-use super::outcome;
 use super::shell::command_line;
+use super::{callback, outcome};
 use crate::term::{progress, text::printable};
 
 /// A document that holds records.
@@ -25,21 +25,54 @@ impl<'a> JobsDocument<'a> {
     }
 }
 
+/// Whether the job writes both streams to one file, in the order of time.
+pub fn are_merged(record: &Record) -> bool {
+    let path = |file: &Option<OutputFile>| file.as_ref().map(|file| file.path.clone());
+    path(&record.stdout).is_some_and(|stdout| path(&record.stderr) == Some(stdout))
+}
+
+/// The id of a job as people write it: of an element its array's, and its index.
+pub fn id_of(record: &Record) -> String {
+    let element = record.array.as_ref().and_then(|array| Some((array.id, array.index?)));
+    element.map_or_else(|| record.id.to_string(), |(array, index)| format!("{array}.{index}"))
+}
+
+/// How far an array has come.
+fn elements(array: &ArrayInfo) -> Option<String> {
+    let indices = array.indices.as_ref()?;
+    let at_once = array.at_once.map(|at_once| format!(", {at_once} at a time")).unwrap_or_default();
+    let counts = [(array.succeeded, "succeeded"), (array.failed, "failed"), (array.canceled, "canceled")];
+    let counts =
+        counts.into_iter().filter_map(|(count, what)| Some((count.filter(|&count| count > 0)?, what)));
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let ended = if counts.is_empty() { "none has ended".to_owned() } else { counts.join(", ") };
+    Some(format!("{} ({indices}{at_once}): {ended}", array.elements))
+}
+
 /// The whole record as text, one line for each member. `why`: what the job waits for.
 pub fn describe(record: &Record, why: Option<String>) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            writeln!(text, "{name:<10} {}", printable(&value, usize::MAX))
-                .expect("a string takes everything");
-        }
-    };
+    let line = |(name, value): (&str, String)| format!("{name:<10} {}\n", printable(&value, usize::MAX));
+    members(record, why).into_iter().map(line).collect()
+}
+
+/// The members of a record, each with its name.
+pub fn members(record: &Record, why: Option<String>) -> Vec<(&'static str, String)> {
+    let mut members = Vec::new();
+    let mut line =
+        |name: &'static str, value: Option<String>| members.extend(value.map(|value| (name, value)));
 
     line("id", Some(record.id.to_string()));
+    let array = record.array.as_deref();
+    let element = array
+        .and_then(|array| Some(format!("{} of {}", id_of(record), array.index.map(|_| array.elements)?)));
+    line("element", element);
+    line("elements", array.and_then(elements));
     line("name", record.name.as_ref().map(OsText::to_string));
     line("key", record.key.as_ref().map(OsText::to_string));
     line("unique", record.unique.as_ref().map(OsText::to_string));
     line("labels", record.labels.as_ref().map(|labels| labels.join(", ")));
+    line("slots", (record.slots > 1).then(|| record.slots.to_string()));
+    line("resources", record.resources.as_ref().map(|all| resources(all, record.items.as_ref())));
     let paused = record.frozen_since.as_ref().map(|since| format!(", paused since {since}"));
     line("state", Some(format!("{}{}", record.state.as_str(), paused.unwrap_or_default())));
     line("result", record.result.map(|result| format!("{} ({})", result.as_str(), outcome::summary(record))));
@@ -95,21 +128,30 @@ pub fn describe(record: &Record, why: Option<String>) -> String {
         }),
     );
 
-    for (name, file) in [("stdout", &record.stdout), ("stderr", &record.stderr)] {
+    let are_merged = are_merged(record);
+    let files = [("stdout", &record.stdout), ("stderr", &record.stderr)];
+    for (name, file) in files.into_iter().filter(|(name, _)| !are_merged || *name == "stdout") {
         let describe = |file: &OutputFile| match file.bytes {
             Some(bytes) => format!("{} ({bytes} bytes)", file.path),
             None => file.path.to_string(),
         };
-        line(name, file.as_ref().map(describe));
+        line(if are_merged { "output" } else { name }, file.as_ref().map(describe));
     }
 
     for callback in &record.callbacks {
-        let code = callback.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
-        let (id, on, state, attempts) =
-            (callback.id, callback.on.as_str(), &callback.state, callback.attempts);
-        line("callback", Some(format!("{id}, on {on}: {state}, attempts: {attempts}{code}")));
+        line("callback", Some(callback::line_of(callback)));
     }
-    text
+    members
+}
+
+/// What a job takes of its pool, and what its attempt has: `gpu=2 (0,1), tape=1 (a)`.
+fn resources(takes: &BTreeMap<String, u32>, items: Option<&BTreeMap<String, String>>) -> String {
+    let has = |name: &String| items.and_then(|items| items.get(name));
+    let one = |(name, amount): (&String, &u32)| match has(name) {
+        Some(items) => format!("{name}={amount} ({items})"),
+        None => format!("{name}={amount}"),
+    };
+    takes.iter().map(one).collect::<Vec<String>>().join(", ")
 }
 
 /// How much memory a job may use, and what holds it to that.
@@ -124,11 +166,12 @@ fn memory_limit(limit: MemoryLimit) -> String {
     format!("at most {} bytes{by}", limit.bytes)
 }
 
-/// What a job is to run after.
-fn times(count: u32) -> String {
+/// How often.
+pub fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
+/// What a job is to run after.
 fn after(dependencies: &[Dependency]) -> String {
     let one = |Dependency { id, on }: &Dependency| match on {
         Some(On::Failure) => format!("{id} (without success)"),

@@ -3,12 +3,11 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use pool_proto::nouns::{SCHEMA, Schedule, ScheduleState};
 use pool_proto::text::about;
 
 use super::shell::command_line;
+use super::when::{local, until};
 use crate::term::table;
 use crate::term::text::{LONGEST, printable};
 
@@ -69,7 +68,8 @@ pub fn lines_of(state: &ScheduleState) -> String {
     line("name", &schedule.name);
     line("times", &times_of(schedule));
     for (place, next) in state.next.iter().enumerate() {
-        let soon = until(next).map(|left| format!(" (in {})", about(left))).unwrap_or_default();
+        let soon =
+            until(next, SystemTime::now()).map(|left| format!(" (in {})", about(left))).unwrap_or_default();
         line(if place == 0 { "next" } else { "" }, &(local(next) + &soon));
     }
     if let (Some(since), Some(by)) = (&state.paused_since, state.paused_by) {
@@ -120,18 +120,4 @@ fn last_of(state: &ScheduleState) -> String {
         Some(last) => last.id.to_string(),
         None => String::new(),
     }
-}
-
-/// A time of the protocol in this machine's zone.
-fn local(text: &str) -> String {
-    match text.parse::<Timestamp>() {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => text.to_owned(),
-    }
-}
-
-/// How long it is until then.
-fn until(text: &str) -> Option<Duration> {
-    let time = SystemTime::from(text.parse::<Timestamp>().ok()?);
-    time.duration_since(SystemTime::now()).ok()
 }

@@ -10,6 +10,7 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pool_proto::nouns::CallProgress;
 
+use super::bar::Bar;
 use super::text::printable;
 
 /// See the module's description.
@@ -19,6 +20,8 @@ pub struct ProgressLines {
     /// Each line names its job.
     with_ids: bool,
     lines: BTreeMap<u64, ProgressLine>,
+    /// A bar stands among the lines.
+    has_bar: bool,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,7 @@ impl ProgressLines {
     pub fn of_one() -> Self {
         let terminal =
             stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { terminal, with_ids: false, lines: BTreeMap::new() }
+        Self { terminal, with_ids: false, lines: BTreeMap::new(), has_bar: false }
     }
 
     /// The lines of many jobs.
@@ -42,7 +45,14 @@ impl ProgressLines {
 
     /// No lines.
     pub fn hidden() -> Self {
-        Self { terminal: None, with_ids: false, lines: BTreeMap::new() }
+        Self { terminal: None, with_ids: false, lines: BTreeMap::new(), has_bar: false }
+    }
+
+    /// A bar for so many jobs, which stands among the lines.
+    pub fn bar(&mut self, total: u64) -> Bar {
+        let Some(terminal) = &self.terminal else { return Bar::hidden() };
+        self.has_bar = true;
+        Bar::among(terminal, total)
     }
 
     /// Whether the lines are on a terminal.
@@ -52,8 +62,16 @@ impl ProgressLines {
 
     /// Notes the progress of a call.
     pub fn note(&mut self, id: u64, progress: &CallProgress) {
+        self.note_line(id, describe(progress));
+    }
+
+    /// Notes something else about a job.
+    pub fn note_text(&mut self, id: u64, text: &str) {
+        self.note_line(id, printable(text, usize::MAX));
+    }
+
+    fn note_line(&mut self, id: u64, text: String) {
         let Some(terminal) = &self.terminal else { return };
-        let text = describe(progress);
         let text = if self.with_ids { format!("job {id}: {text}") } else { text };
 
         let line = self.lines.entry(id).or_insert_with(|| {
@@ -91,7 +109,7 @@ impl ProgressLines {
     /// Calls `act`, which may write to the terminal, with the lines removed for that time.
     pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
         match &self.terminal {
-            Some(terminal) if !self.lines.is_empty() => terminal.suspend(act),
+            Some(terminal) if self.has_bar || !self.lines.is_empty() => terminal.suspend(act),
             Some(_) | None => act(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IsTerminal, Read, StdoutLock, Write};
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use pool_proto::{Json, terminal};
@@ -23,6 +24,13 @@ pub fn printable(text: &str, longest: usize) -> String {
 pub fn say(message: impl Display) {
     let message = message.to_string();
     _ = writeln!(io::stderr(), "poolctl: {}", terminal::printable(&message));
+}
+
+/// The same, but only for somebody who reads it at a terminal.
+pub fn hint(message: impl Display) {
+    if io::stderr().is_terminal() {
+        say(message);
+    }
 }
 
 /// Prints text as it is.
@@ -73,18 +81,20 @@ pub fn or_untold(told: anyhow::Result<()>, done: impl Display) -> anyhow::Result
 
 /// A value of a call as one line: as it came, but nothing that a terminal would not show.
 pub fn value_line(value: Option<&Json>) -> String {
+    // Asked once: a map has many values.
+    static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| io::stdout().is_terminal());
     let value = value.map_or("null", Json::get);
-    let shown = if io::stdout().is_terminal() { terminal::printable_json(value) } else { value.into() };
+    let shown = if *IS_TERMINAL { terminal::printable_json(value) } else { value.into() };
     format!("{shown}\n")
 }
 
-/// Prints everything that a reader gives, byte for byte.
+/// Prints everything that a reader gives, byte for byte, and at once.
 ///
 /// # Errors
 /// Those of reading and of write(2).
 pub fn copy(source: &mut impl Read) -> anyhow::Result<()> {
-    io::copy(source, &mut stdout()?).context(CANNOT_WRITE)?;
-    Ok(())
+    let mut stdout = stdout()?;
+    io::copy(source, &mut stdout).and_then(|_| stdout.flush()).context(CANNOT_WRITE)
 }
 
 /// The message when stdout takes nothing. The reason follows it.

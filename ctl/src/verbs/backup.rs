@@ -1,9 +1,9 @@
 //! `poolctl backup`: copies poold's database while poold leaves it alone.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -24,10 +24,11 @@ use crate::follow::note;
 use crate::term::json;
 use crate::term::text::{self, printable};
 
-/// Copy poold's database, with every job accepted so far, into a new file
+/// Copy poold's database into a new file
 ///
-/// The copy has all jobs, callbacks and environments. Output and spooled input are files of their own, and
-/// are not in it.
+/// The copy has every job accepted so far, with callbacks and environments. Parameters and results of calls
+/// that take more than 256 KiB are files of their own: where there are any, they are copied into a directory
+/// beside the new file, FILE.values. Output and spooled input are files, too, and are not in the copy.
 #[derive(Debug, Args)]
 pub struct BackupOptions {
     /// The new file, which must not exist yet
@@ -38,26 +39,41 @@ impl BackupOptions {
     /// Makes a backup. The copy has another name until it is whole.
     ///
     /// # Errors
-    /// When the file exists already, or the copy is not whole. Then no file is left.
+    /// When the file or its directory of values exists already, or the copy is not whole. Then neither is
+    /// left.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let file = self.file.as_path();
         if fs::symlink_metadata(file).is_ok() {
             bail!("{} exists already: name a new file", file.display());
         }
 
+        let [values, values_part] = [".values", ".values.part"].map(|suffix| beside(file, suffix));
+        for path in [&values, &values_part] {
+            if fs::symlink_metadata(path).is_ok() {
+                bail!("{} exists already: name another file, or move it away", path.display());
+            }
+        }
+
         let mut client = context.link.connect_only()?;
         let noted = noted()?;
         let part = Part::create(file)?;
-        leave_nothing(noted, &part.path);
+        let values_part = Folder(values_part);
+        leave_nothing(noted, vec![part.path.clone(), values_part.0.clone()]);
 
         // Between these two requests poold leaves its database alone.
         let begun = client.request(&Backup {})?;
         copy(&begun, &part.file)
             .with_context(|| format!("cannot copy {} to {}", begun.path, part.path.display()))?;
+        let copied = copy_values(&begun, &values_part.0)
+            .with_context(|| format!("cannot copy large values to {}", values_part.0.display()))?;
         client.request(&EndBackup {})?;
 
-        part.become_file(file)?;
-        let told = report(file, begun.bytes, context.as_json);
+        // First what the file speaks of.
+        if copied > 0 {
+            give_name(&values_part.0, &values)?;
+        }
+        part.become_file(file).inspect_err(|_| _ = fs::remove_dir_all(&values))?;
+        let told = report(file, begun.bytes, (copied > 0).then_some(&values), context.as_json);
         text::or_untold(told, format_args!("the backup {} is whole", file.display()))?;
         Ok(ExitReason::Success)
     }
@@ -69,13 +85,16 @@ fn noted() -> anyhow::Result<Vec<(i32, UnixStream)>> {
 }
 
 /// A signal ends poolctl as ever, and takes the copy along. The stream of an ignored signal is at its end.
-fn leave_nothing(noted: Vec<(i32, UnixStream)>, part: &Path) {
+fn leave_nothing(noted: Vec<(i32, UnixStream)>, parts: Vec<PathBuf>) {
     for (signal, mut stream) in noted {
-        let part = part.to_owned();
+        let parts = parts.clone();
         thread::spawn(move || {
             if stream.read(&mut [0]).is_ok_and(|count| count > 0) {
-                // It may have become the file by now.
-                let _ = fs::remove_file(part);
+                // They may have got their names by now.
+                for part in parts {
+                    let _ = fs::remove_file(&part);
+                    let _ = fs::remove_dir_all(&part);
+                }
                 let _ = emulate_default_handler(signal);
             }
         });
@@ -91,14 +110,78 @@ fn copy(begun: &BackupBegun, to: &File) -> io::Result<()> {
     to.sync_all()
 }
 
-fn report(file: &Path, bytes: u64, as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        return json::print(
-            &serde_json::json!({ "schema": SCHEMA, "file": OsText::from(file), "bytes": bytes }),
-        );
+/// Copies the files of large values, which poold leaves where they are meanwhile; how many. There is no
+/// directory where there are none.
+fn copy_values(begun: &BackupBegun, to: &Path) -> io::Result<usize> {
+    let from = begun.path.to_path().with_file_name("values");
+    let entries = match fs::read_dir(&from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut copied = 0;
+    for entry in entries {
+        let name = entry?.file_name();
+        let open = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(from.join(&name));
+        // One that is gone was being removed before the backup began.
+        let mut value = match open {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            value => value?,
+        };
+        if copied == 0 {
+            DirBuilder::new().mode(0o700).create(to)?;
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to.join(&name))?;
+        io::copy(&mut value, &mut file)?;
+        file.sync_all()?;
+        copied += 1;
     }
-    let file = printable(&OsText::from(file).to_string(), usize::MAX);
-    text::print(&format!("{file}: {bytes} bytes; jobs, callbacks and environments, without output\n"))
+    if copied > 0 {
+        File::open(to)?.sync_all()?;
+    }
+    Ok(copied)
+}
+
+fn report(file: &Path, bytes: u64, values: Option<&PathBuf>, as_json: bool) -> anyhow::Result<()> {
+    let values = values.map(|values| OsText::from(values.as_path()));
+    if as_json {
+        let mut report = serde_json::json!({ "schema": SCHEMA, "file": OsText::from(file), "bytes": bytes });
+        if let Some(values) = values {
+            report["values"] = serde_json::json!(values);
+        }
+        return json::print(&report);
+    }
+    let shown = |path: &OsText| printable(&path.to_string(), usize::MAX);
+    let file = shown(&OsText::from(file));
+    let values =
+        values.map_or_else(String::new, |values| format!("; large values are in {}", shown(&values)));
+    text::print(&format!("{file}: {bytes} bytes; jobs, callbacks and environments, without output{values}\n"))
+}
+
+/// A path that begins with that of the file.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(file);
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+/// Gives a copy its name, which must be free, and syncs the directory.
+fn give_name(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let renamed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE);
+    renamed.with_context(|| format!("cannot name the copy {}", to.display()))?;
+
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot sync {}", folder.display()))
+}
+
+/// A directory of values that is not whole yet. It is removed unless it gets its name.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A copy that is not whole yet. It is removed unless it becomes whole.
@@ -109,9 +192,7 @@ struct Part {
 
 impl Part {
     fn create(file: &Path) -> anyhow::Result<Self> {
-        let mut path = OsString::from(file);
-        path.push(".part");
-        let path = PathBuf::from(path);
+        let path = beside(file, ".part");
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let hint = || {
             format!("cannot create {}: remove it, should it be there, or name another file", path.display())
@@ -123,13 +204,7 @@ impl Part {
 
     /// Gives the copy its name, which must be free, and syncs the directory.
     fn become_file(self, file: &Path) -> anyhow::Result<()> {
-        let renamed = renameat2(AT_FDCWD, &self.path, AT_FDCWD, file, RenameFlags::RENAME_NOREPLACE);
-        renamed.with_context(|| format!("cannot name the copy {}", file.display()))?;
-
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .with_context(|| format!("cannot sync {}", folder.display()))
+        give_name(&self.path, file)
     }
 }
 

@@ -7,7 +7,7 @@ use pool_proto::nouns::{Job, OnDisconnect};
 use pool_proto::{Json, OsText, Record, State};
 
 use super::Context;
-use super::submission::{after_labels, detach, stand_in};
+use super::submission::{after_others, detach, stand_in};
 use crate::cli::UsageError;
 use crate::cli::choices::{DurabilityChoice, EnvMode};
 use crate::cli::job::{CommonOptions, ConditionOptions, LikeOptions};
@@ -16,18 +16,21 @@ use crate::compose::environment::{cwd, environment, own_umask};
 use crate::compose::job::{common_of, conditional, like, on_disconnect};
 use crate::compose::params::parse_value;
 use crate::exit::ExitReason;
+use crate::follow::Sinks;
 use crate::tell::error::describe_error;
-use crate::tell::outcome::{exit_of, remark, result_pruned};
-use crate::term::text::{self, say};
+use crate::tell::outcome::{exit_of, pointer, remark, result_pruned};
+use crate::term::text::{self, hint, say};
 
-/// Call a method of a warm pool's program, and print the value that it returns as JSON
+/// Call a method of a warm pool, and print its value as JSON
 #[derive(Debug, Args)]
 pub struct CallOptions {
-    /// Wait for the value and print it. An error goes to stderr, with exit code 1 [default]
+    /// Wait for the value and print it [default]
+    ///
+    /// An error goes to stderr, with exit code 1.
     #[arg(short = 'W', long)]
     wait: bool,
 
-    /// Print the id as soon as the call is on disk, and do not wait
+    /// Print the id as soon as the call is on disk
     #[arg(long = "async", conflicts_with = "wait")]
     detach: bool,
 
@@ -38,12 +41,13 @@ pub struct CallOptions {
     #[arg(long, value_enum)]
     durability: Option<DurabilityChoice>,
 
-    /// The parameters as one JSON array or object, in place of PARAM
+    /// The parameters as one JSON array or object
     #[arg(long, value_name = "JSON", conflicts_with = "param")]
     params: Option<String>,
 
-    /// End the call when something else ends: client (poolctl), job:ID, or pool (all other jobs, when poold
-    /// shuts down)
+    /// End the call with the client (poolctl), a job, or the pool
+    ///
+    /// client is poolctl; job:ID another job; pool all other jobs, when poold shuts down.
     #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
     tie: Option<String>,
 
@@ -74,16 +78,21 @@ impl CallOptions {
         let mut job = self.job()?;
         let policy = on_disconnect(&job, OnDisconnect::Detach, !self.detach, "without --async")?;
         let mut client = context.link.connect()?;
-        after_labels(&mut client, &self.conditions, &mut job)?;
+        after_others(&mut client, &self.conditions, &mut job)?;
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
         if self.detach {
             return detach(context, client, &submit);
         }
 
-        let Some(record) = stand_in(context, client, submit)? else { return Ok(ExitReason::Success) };
+        let Some(record) = stand_in(context, client, submit, Sinks::both())? else {
+            return Ok(ExitReason::Success);
+        };
         let id = record.id;
         let told = tell(&record);
         text::or_untold(told, format_args!("job {id} has ended, and `poolctl show {id}` has its value"))?;
+        if record.state != State::Succeeded && record.state != State::Canceled {
+            hint(pointer(id, 1));
+        }
         Ok(exit_of(&record))
     }
 
@@ -154,7 +163,7 @@ mod tests {
 
     fn params(arguments: &[&str]) -> Option<String> {
         let cli = Cli::try_parse_from([&["poolctl", "call", "p", "m"], arguments].concat()).unwrap();
-        let Verb::Call(options) = cli.verb else { panic!("another verb") };
+        let Some(Verb::Call(options)) = cli.verb else { panic!("another verb") };
         options.params().unwrap().map(|params| params.get().to_owned())
     }
 

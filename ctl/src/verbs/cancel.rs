@@ -4,8 +4,9 @@ use clap::Args;
 use pool_proto::methods::{Cancel, Canceled};
 
 use super::Context;
-use super::selection::{Selection, is_unknown};
-use crate::cli::ids::IdRange;
+use super::selection::{Scope, Selection, count_jobs, is_unknown};
+use crate::cli::choices::YesOption;
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
 use crate::link::session::{News, Subscription};
@@ -17,9 +18,12 @@ use crate::term::{json, text};
 /// End jobs in any state, and return when they have ended
 #[derive(Debug, Args)]
 pub struct CancelOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that exist
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that have not ended
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
+
+    #[command(flatten)]
+    yes: YesOption,
 }
 
 impl CancelOptions {
@@ -28,8 +32,13 @@ impl CancelOptions {
     /// # Errors
     /// When poold has gone before the jobs have ended.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        let mut selection = Selection::of(&self.ids);
-        selection.leave_out_if_many(&mut context.link.connect()?)?;
+        let mut client = context.link.connect()?;
+        let mut selection = Selection::find(&mut client, &self.jobs, Scope::LIVING)?;
+        if !selection.is_wanted(self.yes.yes, |count| format!("cancel {}?", count_jobs(count))) {
+            return Ok(ExitReason::Unwell);
+        }
+        selection.leave_out_if_many(&mut client)?;
+        drop(client);
         let canceled = if selection.ids().is_empty() { None } else { cancel(context, &mut selection)? };
         if context.as_json {
             let jobs = canceled.map(|canceled| canceled.jobs).unwrap_or_default();

@@ -9,21 +9,28 @@ use pool_proto::{Client, ClientError, Record, State};
 use serde::Serialize;
 
 use super::Context;
-use super::selection::is_unknown;
+use super::selection::{Scope, Selection, is_unknown};
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 use crate::tell::record::work_line;
 use crate::term::json;
 use crate::term::text::{self, LONGEST, printable};
 
-/// Show what a job waits for (--after, --unique), and what waits for it, as trees
+/// Show what jobs wait for, and what waits for them, as trees
+///
+/// What waits by --after and by --unique. With --json as nested objects.
 #[derive(Debug, Args)]
 pub struct DepsOptions {
-    /// The job's id
-    id: u64,
+    /// Jobs by 12, 3-9, 12.4 (an element of array 12), last, all, @label, name:x, state:x or pool:x
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
 /// So many jobs are looked at.
 const MOST: usize = 1000;
+
+/// So many jobs poold tells of those that a job still waits for.
+const MOST_TOLD: usize = 100;
 
 /// A job in a tree.
 #[derive(Debug, Serialize)]
@@ -36,6 +43,8 @@ struct Node {
     work: String,
     /// The kind of end that counts; none where it is the end before it of a unique name.
     on: Option<On>,
+    /// Of a job that is to run after it: its end has counted for that, and another one does not.
+    has_counted: bool,
     /// It stands elsewhere in the tree, with its own.
     is_above: bool,
     /// Of a tree of what is waited for, what this one waits for; of the other, what waits for this one.
@@ -63,25 +72,37 @@ struct Reader {
 }
 
 impl DepsOptions {
-    /// Prints the trees of a job.
+    /// Prints the trees of jobs. Those that do not exist are named.
     ///
     /// # Errors
-    /// When the job does not exist.
+    /// When poold has gone, or stdout takes nothing.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let record = client.request(&Get { id: self.id })?.record;
+        let selection = Selection::find_existing(&mut client, &self.jobs, Scope::ANY)?;
         let mut reader = Reader { client, records: HashMap::new() };
-        let mut seen = HashSet::from([self.id]);
-        let (waits_for, _) = reader.prior(&record, &mut seen)?;
-        let mut seen = HashSet::from([self.id]);
-        let (waited_for_by, more) = reader.dependents(self.id, &mut seen)?;
-        if context.as_json {
-            let (schema, id, state) = (SCHEMA, record.id, record.state);
-            json::print(&Document { schema, id, state, waits_for, waited_for_by, more })?;
-            return Ok(ExitReason::Success);
+        for (place, &id) in selection.ids().iter().enumerate() {
+            // It may have been pruned in this moment.
+            let Some(record) = reader.record(id)? else { continue };
+            if place > 0 && !context.as_json {
+                text::print("\n")?;
+            }
+            reader.print(&record, context.as_json)?;
+        }
+        Ok(selection.exit())
+    }
+}
+
+impl Reader {
+    /// Prints the trees of a job.
+    fn print(&mut self, record: &Record, as_json: bool) -> anyhow::Result<()> {
+        let (id, state) = (record.id, record.state);
+        let (waits_for, _) = self.prior(record, &mut HashSet::from([id]))?;
+        let (waited_for_by, more) = self.dependents(id, &mut HashSet::from([id]))?;
+        if as_json {
+            return json::print(&Document { schema: SCHEMA, id, state, waits_for, waited_for_by, more });
         }
 
-        let mut told = format!("{}\n", described(record.id, Some(record.state), &work_of(&record)));
+        let mut told = format!("{}\n", described(id, Some(state), &work_of(record)));
         for (title, nodes, more) in
             [("waits for", &waits_for, false), ("is waited for by", &waited_for_by, more)]
         {
@@ -91,12 +112,9 @@ impl DepsOptions {
             told += &format!("{title}\n");
             draw(nodes, more, "", &mut told);
         }
-        text::print(&told)?;
-        Ok(ExitReason::Success)
+        text::print(&told)
     }
-}
 
-impl Reader {
     /// The record of a job; none where it has been pruned.
     fn record(&mut self, id: u64) -> Result<Option<Record>, ClientError> {
         if let Some(record) = self.records.get(&id) {
@@ -117,9 +135,32 @@ impl Reader {
         let turn = record.waits_for.map(|id| Dependency { id, on: None });
         let mut nodes = Vec::new();
         for Dependency { id, on } in after.into_iter().chain(turn) {
-            nodes.push(self.node(id, on, seen, |reader, record, seen| reader.prior(record, seen))?);
+            let has_counted = self.has_counted(id, on, record)?;
+            let node = self.node(id, on, seen, |reader, record, seen| reader.prior(record, seen))?;
+            nodes.push(Node { has_counted, ..node });
         }
         Ok((nodes, false))
+    }
+
+    /// Whether a job has done with one of those that it was to run after, which may be run again since.
+    fn has_counted(&mut self, prior: u64, on: Option<On>, record: &Record) -> Result<bool, ClientError> {
+        let is_among = |jobs: &[Dependency]| jobs.iter().any(|other| other.id == prior);
+        match record.state {
+            _ if on.is_none() => Ok(false),
+            State::Blocked => {
+                let left = record.after.as_deref().unwrap_or_default();
+                Ok(left.len() < MOST_TOLD && !is_among(left))
+            }
+            // What a held job waits for besides, its record does not tell.
+            State::Held => match self.client.request(&Dependents { id: prior }) {
+                Err(error) if is_unknown(&error) => Ok(true),
+                listed => {
+                    let listed = listed?;
+                    Ok(!listed.more && listed.dependents.iter().all(|other| other.id != record.id))
+                }
+            },
+            _ => Ok(true),
+        }
     }
 
     /// The jobs that are to run after this one, and whether there are more.
@@ -153,7 +194,7 @@ impl Reader {
         };
         let state = record.as_ref().map(|record| record.state);
         let work = record.as_ref().map(work_of).unwrap_or_default();
-        Ok(Node { id, state, work, on, is_above, jobs, more })
+        Ok(Node { id, state, work, on, has_counted: false, is_above, jobs, more })
     }
 }
 
@@ -177,9 +218,11 @@ fn draw(nodes: &[Node], more: bool, indent: &str, told: &mut String) {
             Some(On::Done) => " (however it ends)",
             None => " (same unique name)",
         };
+        let lives = node.state.is_some_and(|state| !state.is_terminal());
+        let counted = if node.has_counted && lives { ", run again; its first end has counted" } else { "" };
         let above = if node.is_above { ", see above" } else { "" };
         let line = described(node.id, node.state, &node.work);
-        *told += &format!("{indent}{branch}{line}{how}{above}\n");
+        *told += &format!("{indent}{branch}{line}{how}{counted}{above}\n");
         draw(&node.jobs, node.more, &format!("{indent}{stem}"), told);
     }
     if more {

@@ -4,16 +4,16 @@ use clap::Args;
 use pool_proto::methods::Hold;
 
 use super::Context;
-use super::selection::Selection;
-use crate::cli::ids::IdRange;
+use super::selection::{Scope, Selection};
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 
 /// Hold jobs of which no attempt runs, until they are released
 #[derive(Debug, Args)]
 pub struct HoldOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that wait
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that wait
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
 impl HoldOptions {
@@ -23,7 +23,7 @@ impl HoldOptions {
     /// When poold has gone, or refuses.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let selection = Selection::of(&self.ids);
+        let selection = Selection::find(&mut client, &self.jobs, Scope::WAITING)?;
         Ok(selection.alter(&mut client, |ids| Hold { ids }, "can be held")?)
     }
 }

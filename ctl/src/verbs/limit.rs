@@ -12,7 +12,9 @@ use crate::exit::ExitReason;
 use crate::tell::limit::{LimitsDocument, table_of};
 use crate::term::{json, text};
 
-/// Limit how many jobs with a label run at a time, over all pools; list the limits, and remove them
+/// Limit how many jobs with a label run at a time
+///
+/// Over all pools.
 #[derive(Debug, Args)]
 pub struct LimitOptions {
     #[command(subcommand)]
@@ -21,7 +23,9 @@ pub struct LimitOptions {
 
 #[derive(Debug, Subcommand)]
 enum LimitVerb {
-    /// Let so many jobs with this label run at a time, from now on and after every restart of poold
+    /// Let so many jobs with this label run at a time
+    ///
+    /// From now on, and after every restart of poold.
     ///
     /// A limit that is set comes before that of the configuration. Jobs that run go on when the limit becomes
     /// less.
@@ -35,7 +39,9 @@ enum LimitVerb {
     },
     /// List the limits, and the jobs that run with these labels
     Ls,
-    /// Remove the limit that was set. The limit of the configuration applies again, if there is one
+    /// Remove a limit that was set
+    ///
+    /// The limit of the configuration applies again, if there is one.
     Rm {
         #[arg(value_parser = parse_label)]
         label: String,

@@ -3,31 +3,33 @@
 use std::collections::{HashMap, HashSet};
 
 use clap::Args;
-use pool_proto::methods::{List, SetFrozen};
-use pool_proto::{ClientError, State};
+use pool_proto::ClientError;
+use pool_proto::methods::SetFrozen;
 
 use super::Context;
-use super::selection::{Selection, ids_of};
-use crate::cli::ids::IdRange;
+use super::selection::{Scope, Selection};
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 
-/// Let running jobs stand still, with all that they have started, until `resume`
+/// Let running jobs stand still, until `resume`
 ///
-/// Meanwhile a job keeps its slot, and its timeouts stand still. It can be canceled. When its worker or poold
-/// dies, it does so, too, and its next attempt is not paused.
+/// With all that they have started. Meanwhile a job keeps its slot, and its timeouts stand still. It can be
+/// canceled. When its worker or poold dies, it dies, too, and its next attempt is not paused.
 #[derive(Debug, Args)]
 pub struct PauseOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that run
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
-/// Let jobs go on that `pause`, or `pool pause --freeze`, has let stand still
+/// Let paused jobs go on
+///
+/// Those that `pause`, or `pool pause --freeze`, has let stand still.
 #[derive(Debug, Args)]
 pub struct ResumeOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that run
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
 impl PauseOptions {
@@ -36,7 +38,7 @@ impl PauseOptions {
     /// # Errors
     /// When poold refuses, or has gone.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        set_frozen(context, &self.ids, true)
+        set_frozen(context, &self.jobs, true)
     }
 }
 
@@ -46,22 +48,17 @@ impl ResumeOptions {
     /// # Errors
     /// When poold refuses, or has gone.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        set_frozen(context, &self.ids, false)
+        set_frozen(context, &self.jobs, false)
     }
 }
 
-fn set_frozen(context: &Context, ranges: &[IdRange], frozen: bool) -> anyhow::Result<ExitReason> {
+fn set_frozen(context: &Context, selectors: &[Selector], frozen: bool) -> anyhow::Result<ExitReason> {
     let mut client = context.link.connect()?;
-    let mut selection = Selection::of(ranges);
-    let mut named: HashSet<u64> =
-        ranges.iter().filter(|range| range.is_single()).map(|id| id.first()).collect();
-    if ranges.iter().any(|range| !range.is_single()) {
-        let running = List { states: Some(vec![State::Running]), ..List::default() };
-        named.extend(ids_of(&mut client, &running, |_| true)?);
-    }
+    let mut selection = Selection::find(&mut client, selectors, Scope::RUNNING)?;
+    let wanted = selection.running(&mut client)?;
 
     let (mut done, mut refused) = (HashSet::new(), HashMap::new());
-    for &id in selection.ids().iter().filter(|id| named.contains(id)) {
+    for id in wanted {
         match client.request(&SetFrozen { id, frozen }) {
             Ok(_) => _ = done.insert(id),
             Err(ClientError::Refused(refusal)) => _ = refused.insert(id, refusal.to_string()),

@@ -5,18 +5,22 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use pool_proto::methods::{Altered, List, Remove};
 use pool_proto::nouns::SCHEMA;
-use pool_proto::text::{parse_duration, unix_micros};
+use pool_proto::text::{parse_duration, rfc3339, unix_micros};
 use pool_proto::{Client, ClientError, OsText, Record, State};
 
 use super::Context;
-use super::selection::{alter, ids_of};
+use super::selection::{alter, confirmed, count_jobs, ids_of};
+use crate::cli::choices::YesOption;
 use crate::cli::ids::in_ranges;
 use crate::cli::values::{os_text, parse_ended_state, parse_label};
 use crate::exit::ExitReason;
 use crate::term::json;
 use crate::term::text::{or_untold, print, say};
 
-/// Remove jobs that have ended, by what they are: their records, and their output
+/// Remove jobs that have ended, by their age, state or label
+///
+/// Their records and their output. A job is removed if all that is given applies to it, unless it has
+/// callbacks to be delivered, or is waited for. Says how many jobs are gone.
 #[derive(Debug, Args)]
 pub struct PruneOptions {
     #[command(flatten)]
@@ -25,6 +29,9 @@ pub struct PruneOptions {
     /// Print the ids of the jobs, and remove none
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    yes: YesOption,
 }
 
 /// Which jobs: those to which all of it applies.
@@ -86,6 +93,11 @@ impl PruneOptions {
             return Ok(ExitReason::Success);
         }
 
+        let question = || format!("remove {} and their output?", count_jobs(ids.len()));
+        if ids.len() > 1 && !self.yes.yes && !confirmed(question) {
+            return Ok(ExitReason::Unwell);
+        }
+
         let Altered { ids: gone, mut others } = alter(&mut client, &ids, |ids| Remove { ids })?;
         others.sort_unstable_by_key(|other| other.id);
         others.iter().take(MOST_NAMED).for_each(|other| say(&other.reason));
@@ -95,8 +107,7 @@ impl PruneOptions {
         let told = if context.as_json {
             json::print(&Pruned { schema: SCHEMA, ids: &gone })
         } else {
-            let noun = if gone.len() == 1 { "job" } else { "jobs" };
-            print(&format!("{} {noun} removed\n", gone.len()))
+            print(&format!("{} removed\n", count_jobs(gone.len())))
         };
         or_untold(told, "the jobs are removed")?;
         Ok(ExitReason::Success)
@@ -117,7 +128,12 @@ const MOST_NAMED: usize = 20;
 fn find(client: &mut Client, what: &What) -> Result<Vec<u64>, ClientError> {
     let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let now_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
-    let (pool, label) = (what.pool.clone(), what.label.clone());
-    let list = List { states: Some(what.states()), pool, label, ..List::default() };
+    let (pool, label, name) = (what.pool.clone(), what.label.clone(), what.name.clone());
+    // What has ended before that was submitted before; so poold sends few others.
+    let until = what.older.map(|older| {
+        let older_us = i64::try_from(older.as_micros()).unwrap_or(i64::MAX);
+        rfc3339(now_us.saturating_sub(older_us).saturating_add(1))
+    });
+    let list = List { states: Some(what.states()), pool, label, name, until, ..List::default() };
     ids_of(client, &list, |record| what.fits(record, now_us))
 }

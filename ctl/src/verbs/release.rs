@@ -7,16 +7,16 @@ use pool_proto::methods::{Get, List, MAX_RELEASED, Release};
 use pool_proto::{Client, ClientError, Refusal, State};
 
 use super::Context;
-use super::selection::{Selection, ids_of};
-use crate::cli::ids::IdRange;
+use super::selection::{Scope, Selection, ids_of};
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 
 /// Queue held jobs again
 #[derive(Debug, Args)]
 pub struct ReleaseOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that are held
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that are held
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
 impl ReleaseOptions {
@@ -26,7 +26,7 @@ impl ReleaseOptions {
     /// When poold has gone, or cannot write its store.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let mut selection = Selection::of(&self.ids);
+        let mut selection = Selection::find(&mut client, &self.jobs, Scope::HELD)?;
         let mut released = HashSet::new();
         'look: loop {
             let mut kept = held(&mut client)?;

@@ -8,7 +8,7 @@ use super::submit::SubmitOptions;
 use crate::cli::UsageError;
 use crate::exit::ExitReason;
 
-/// Run a job as if it were started here: the same as submit --wait
+/// Run a job as if it were started here: submit --wait
 #[derive(Debug, Args)]
 pub struct RunOptions {
     #[command(flatten)]

@@ -8,25 +8,31 @@ use clap::Args;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
-use pool_proto::Client;
-use pool_proto::methods::{Ping, Shutdown, ShutdownMode, Status};
+use pool_proto::methods::{Ping, Pools, Shutdown, ShutdownMode, Status};
 use pool_proto::nouns::Ending;
+use pool_proto::{Client, ClientError};
 
 use super::Context;
+use super::selection::{confirmed, count_jobs};
+use crate::cli::choices::YesOption;
 use crate::exit::ExitReason;
 use crate::link::connect::Link;
 use crate::link::deadline::{Deadline, TimeUp};
+use crate::term::bar::Bar;
 use crate::term::text::say;
 
 /// When poolctl first says what the end of poold waits for, and how often it looks whether that has changed.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const NEXT_LOOK: Duration = Duration::from_secs(5);
 
+/// The same, where somebody looks at a bar.
+const BAR_LOOK: Duration = Duration::from_secs(1);
+
 /// End poold
 #[derive(Debug, Args)]
 pub struct ShutdownOptions {
-    /// Accept nothing more, finish all jobs, deliver all callbacks, then end. What cannot run is kept for the next
-    /// start [default]
+    /// Accept nothing more, finish all jobs, deliver all callbacks, then end. What cannot run is kept for the
+    /// next start [default]
     #[arg(long, conflicts_with = "now")]
     drain: bool,
 
@@ -34,6 +40,9 @@ pub struct ShutdownOptions {
     /// poold
     #[arg(long)]
     now: bool,
+
+    #[command(flatten)]
+    yes: YesOption,
 }
 
 impl ShutdownOptions {
@@ -43,6 +52,9 @@ impl ShutdownOptions {
     /// When no poold is running.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect_only()?;
+        if self.now && !self.yes.yes && !is_wanted(&mut client)? {
+            return Ok(ExitReason::Unwell);
+        }
         let pid = client.request(&Ping {})?.pid;
 
         // The process is opened before it is told to end. Afterwards its pid could name another process.
@@ -50,8 +62,7 @@ impl ShutdownOptions {
 
         let mode = if self.now { ShutdownMode::Now } else { ShutdownMode::Drain };
         client.send(&Shutdown { mode }, true)?;
-        let mut waiter =
-            Waiter { link: &context.link, look_at: Instant::now() + FIRST_LOOK, said: String::new() };
+        let mut waiter = Waiter::new(&context.link);
         let mut kept = None;
         loop {
             let from_poold = match waiter.wait(&main_process, kept.is_none().then_some(&client))? {
@@ -68,6 +79,7 @@ impl ShutdownOptions {
             }
         }
 
+        waiter.bar.finish();
         if let Some(kept) = kept.filter(|&kept| kept > 0 && !self.now) {
             let what = if kept == 1 {
                 "1 job or callback is".to_owned()
@@ -78,6 +90,14 @@ impl ShutdownOptions {
         }
         Ok(ExitReason::Success)
     }
+}
+
+/// Whether somebody at the terminal, if there is one, wants several running jobs to be ended.
+fn is_wanted(client: &mut Client) -> Result<bool, ClientError> {
+    let pools = client.request(&Pools {})?.pools;
+    let running = pools.iter().map(|pool| pool.running as usize).sum();
+    let question = || format!("end {}? They run again after the next start of poold.", count_jobs(running));
+    Ok(running < 2 || confirmed(question))
 }
 
 /// What has happened.
@@ -94,9 +114,17 @@ struct Waiter<'a> {
     link: &'a Link,
     look_at: Instant,
     said: String,
+    bar: Bar,
+    /// What there was to be done at the first look, and what has come since.
+    total: u64,
 }
 
-impl Waiter<'_> {
+impl<'a> Waiter<'a> {
+    fn new(link: &'a Link) -> Self {
+        let (look_at, said) = (Instant::now() + FIRST_LOOK, String::new());
+        Self { link, look_at, said, bar: Bar::hidden(), total: 0 }
+    }
+
     /// Waits until poold has ended or said something on this connection.
     fn wait(&mut self, main_process: &OwnedFd, client: Option<&Client>) -> anyhow::Result<Woken> {
         let mut fds = vec![PollFd::new(main_process.as_fd(), PollFlags::POLLIN)];
@@ -108,29 +136,47 @@ impl Waiter<'_> {
             Ok(_) => return Ok(Woken::Replied),
         }
         if Deadline::at(self.look_at).is_over() {
-            self.say();
-            self.look_at = Instant::now() + NEXT_LOOK;
+            self.look();
+            let pause = if self.bar.is_shown() { BAR_LOOK } else { NEXT_LOOK };
+            self.look_at = Instant::now() + pause;
         }
         Ok(Woken::Nothing)
     }
 
-    /// Says what poold waits for, if that is new.
-    fn say(&mut self) {
+    /// Says what poold waits for, if that is new. With a bar once: the bar shows the rest.
+    fn look(&mut self) {
         let link = self.link.clone();
         let asked = Deadline::after(NEXT_LOOK).bound(move || {
             let condition = link.open().ok()?.request(&Status {}).ok()?;
             Some((condition.ending?, condition.store_failure))
         });
         let line = match asked {
-            Ok(Some((ending, failure))) => describe(&ending, failure.as_deref()),
+            Ok(Some((ending, failure))) => {
+                self.show(&ending);
+                if self.bar.is_shown() && !self.said.is_empty() && failure.is_none() {
+                    return;
+                }
+                describe(&ending, failure.as_deref())
+            }
             // It has ended, or is about to.
             Ok(None) => return,
             Err(TimeUp) => "poold does not answer; SIGTERM twice to its main process ends it".to_owned(),
         };
         if self.said != line {
-            say(&line);
+            self.bar.aside(|| say(&line));
             self.said = line;
         }
+    }
+
+    /// How much of it is done. What comes meanwhile, such as the next attempt of a job, adds to the whole.
+    fn show(&mut self, ending: &Ending) {
+        let left = ending.running.len() as u64 + ending.queued + ending.callbacks;
+        if self.total == 0 && left > 1 {
+            self.bar = Bar::on_stderr(Some(left));
+        }
+        self.total = self.total.max(left);
+        self.bar.set_total(self.total);
+        self.bar.update(self.total - left, 0);
     }
 }
 

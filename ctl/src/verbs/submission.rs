@@ -1,30 +1,36 @@
 //! What `submit`, `run` and `call` share: submitting a job without waiting for it, or waiting in its place.
 
-use pool_proto::methods::{List, Submit};
+use anyhow::bail;
+use pool_proto::methods::Submit;
 use pool_proto::nouns::{Dependency, Job, Progress, ProgressEvent, SCHEMA};
 use pool_proto::{Client, ClientError, Record, State};
 use serde_json::json;
 
 use super::Context;
-use super::selection::ids_of;
+use super::selection::{Scope, find};
 use crate::cli::job::ConditionOptions;
+use crate::cli::selector::Selector;
 use crate::exit::ExitReason;
-use crate::follow::{Attended, Follower, HeldSignals, is_repeatable};
+use crate::follow::{Attended, Follower, HeldSignals, Sinks, is_repeatable};
 use crate::link::connect::not_known_whether_accepted;
 use crate::tell::outcome::skipped_for;
+use crate::term;
 use crate::term::text::{self, say};
 
-/// Adds the jobs that `--after @LABEL` names: those with the label that have not ended by now.
+/// Adds the jobs that `--after` names otherwise than by their ids: of those that are looked up, the ones that
+/// have not ended by now. If there are none, there is nothing to wait for.
 ///
 /// # Errors
-/// When poold has gone, or cannot read its store.
-pub fn after_labels(client: &mut Client, options: &ConditionOptions, job: &mut Job) -> anyhow::Result<()> {
-    for (label, on) in options.after.iter().flat_map(|after| after.labels()) {
-        let states = State::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
-        let list = List { states: Some(states), label: Some(label.clone()), ..List::default() };
-        let named = ids_of(client, &list, |_| true)?.into_iter();
+/// When there is no such array, pool or job, and when poold has gone.
+pub fn after_others(client: &mut Client, options: &ConditionOptions, job: &mut Job) -> anyhow::Result<()> {
+    for (selector, on) in options.after.iter().flat_map(|after| after.others()) {
+        let named = match (find(client, selector, Scope::LIVING)?, selector) {
+            (Ok(named), _) => named,
+            (Err(why_none), Selector::Last | Selector::Newest(_)) => bail!(why_none),
+            (Err(_), _) => continue,
+        };
         let after = job.after.get_or_insert_default();
-        after.extend(named.map(|id| Dependency { id, on: Some(*on) }));
+        after.extend(named.ids().map(|id| Dependency { id, on: Some(*on) }));
     }
     Ok(())
 }
@@ -62,6 +68,11 @@ pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow:
     Ok(ExitReason::Success)
 }
 
+/// What `--json` prints where nothing was submitted.
+fn skipped_document(id: u64, state: State) -> serde_json::Value {
+    json!({ "schema": SCHEMA, "id": id, "existing": true, "skipped": true, "state": state.as_str() })
+}
+
 /// Nothing was submitted. This is no failure: the work is being done, or is waiting to be done.
 fn skip(
     context: &Context,
@@ -71,12 +82,7 @@ fn skip(
 ) -> anyhow::Result<ExitReason> {
     let &Progress { id, state, .. } = skipped;
     let state = state.unwrap_or(State::Queued);
-    let line = if context.as_json {
-        let state = state.as_str();
-        json!({ "schema": SCHEMA, "id": id, "existing": true, "skipped": true, "state": state }).to_string()
-    } else {
-        id.to_string()
-    };
+    let line = if context.as_json { skipped_document(id, state).to_string() } else { id.to_string() };
     let said = skipped_for(id, state, submit.job.unique.as_ref());
     let told = held.print(&(line + "\n"), &said);
     text::or_untold(told, &said)?;
@@ -84,16 +90,24 @@ fn skip(
     Ok(ExitReason::Success)
 }
 
-/// Submits the job, passes its output through, and returns its record when it has ended. None if nothing was
-/// submitted, which is said.
+/// Submits the job, passes its output on to where it belongs, and returns its record when it has ended. None
+/// if nothing was submitted, which is said.
 ///
 /// # Errors
 /// When the job is not accepted, or its end cannot be told.
-pub fn stand_in(context: &Context, client: Client, submit: Submit) -> anyhow::Result<Option<Record>> {
+pub fn stand_in(
+    context: &Context,
+    client: Client,
+    submit: Submit,
+    sinks: Sinks,
+) -> anyhow::Result<Option<Record>> {
     let name = submit.job.unique.clone();
-    match Follower::in_place(&context.link, client, submit).attend()? {
+    match Follower::in_place(&context.link, client, submit, sinks).attend()? {
         Attended::Ended(record) => Ok(Some(*record)),
         Attended::Skipped { id, state } => {
+            if context.as_json {
+                term::json::print(&skipped_document(id, state))?;
+            }
             say(skipped_for(id, state, name.as_ref()));
             Ok(None)
         }

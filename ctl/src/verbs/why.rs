@@ -6,8 +6,8 @@ use pool_proto::nouns::{Explanation, SCHEMA};
 use pool_proto::{Client, ClientError};
 
 use super::Context;
-use super::selection::{Selection, is_unknown};
-use crate::cli::ids::IdRange;
+use super::selection::{Scope, Selection, is_unknown};
+use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 use crate::term::json;
 use crate::term::text::{self, printable};
@@ -15,9 +15,9 @@ use crate::term::text::{self, printable};
 /// Say what jobs wait for, or what they do instead
 #[derive(Debug, Args)]
 pub struct WhyOptions {
-    /// Ids, or ranges like 3-9, of which those jobs are taken that exist
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<IdRange>,
+    /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that have not ended
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
 }
 
 /// What `--json` prints of a job.
@@ -35,7 +35,7 @@ impl WhyOptions {
     /// When poold has gone, or cannot read its store.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let mut selection = Selection::of(&self.ids);
+        let mut selection = Selection::find(&mut client, &self.jobs, Scope::LIVING)?;
         selection.leave_out_absent(&mut client)?;
         for ids in selection.ids().chunks(MAX_EXPLAINED) {
             for explanation in explain(&mut client, ids)? {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::event::{PoolId, SlotId};
+use super::pools::stock::ResourceView;
 use super::{Core, Mode, Now, Timer};
 use crate::job::{JobId, Queued, StopReason};
 
@@ -16,6 +17,8 @@ pub struct PoolAudit {
     /// Slots that it is to have.
     pub wanted: u32,
     pub has_idle: bool,
+    /// It keeps its idle slots for a job that takes several, or items of resources.
+    pub gathers: bool,
     /// The machine had no room for a process, and the pool starts nothing for a while.
     pub backs_off: bool,
     pub is_paused: bool,
@@ -31,6 +34,7 @@ impl Core {
             queued: pool.queued,
             wanted: pool.slots.wanted(),
             has_idle: pool.slots.has_idle(),
+            gathers: pool.gathering.is_some(),
             backs_off: backs_off(id),
             is_paused: pool.pause.is_some(),
         };
@@ -42,6 +46,19 @@ impl Core {
         self.timers.iter().any(|timer| timer == Timer::Respawn(slot))
     }
 
+    /// Slots that are lent to the jobs of others.
+    pub fn audit_lent(&self) -> impl Iterator<Item = (SlotId, u64)> + '_ {
+        self.pools.iter().flat_map(|(id, pool)| {
+            let lent = pool.slots.iter().filter_map(|(index, _)| Some((index, pool.slots.lent_to(index)?)));
+            lent.map(move |(index, job)| (SlotId { lane: super::LaneId::Pool(id), index }, job.0))
+        })
+    }
+
+    /// The items of resources that attempts of a pool have.
+    pub fn audit_items(&self, pool: PoolId) -> impl Iterator<Item = ResourceView> + '_ {
+        self.pools.get(pool).into_iter().flat_map(|pool| pool.stock.views())
+    }
+
     /// The time by which deadlines and waits are counted, in microseconds since 1970.
     pub fn audit_clock(&self, now: Now) -> i64 {
         self.due.now_us(now)
@@ -49,10 +66,12 @@ impl Core {
 
     /// Whether an attempt of the job is being ended for good.
     pub fn audit_ends(&self, id: JobId) -> bool {
+        if self.arrays.get(&id).is_some_and(|array| array.is_stopping()) {
+            return true;
+        }
         let reason = self.active.get(&id).and_then(|active| active.stop_reason());
-        let is_last = |active: &super::Active| {
-            !active.work.retries.follow(active.tries.retried, super::jobs::outcome::TIMED_OUT)
-        };
+        let is_last =
+            |active: &super::Active| !active.work.retries.follow(active.tries.retried, crate::job::TIMED_OUT);
         match reason {
             Some(StopReason::TimedOut | StopReason::Idle) => self.active.get(&id).is_some_and(is_last),
             Some(StopReason::Shutdown) | None => false,
@@ -84,10 +103,15 @@ impl Core {
     pub fn held(&self) -> Vec<&'static str> {
         let held = [
             ("active attempts", !self.active.is_empty()),
+            ("arrays", !self.arrays.is_empty()),
+            ("limits of arrays", self.limits.has_arrays()),
             ("submissions", !self.submissions.is_empty()),
             ("submissions that are not synced", !self.unsynced.is_empty()),
             ("ends that are not kept", !self.ending.is_empty()),
             ("holds that are not kept", !self.holding.is_empty()),
+            ("slots that are lent", self.audit_lent().next().is_some()),
+            ("items of resources", self.pools.iter().any(|(_, pool)| !pool.stock.is_untouched())),
+            ("slots that are gathered", self.pools.iter().any(|(_, pool)| pool.gathering.is_some())),
             ("labels of running jobs", !self.limits.are_idle()),
             ("ties", !self.ties.is_empty()),
             ("unattended jobs", !self.unattended.is_empty()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pools::pool::JobPool;
 use super::pools::stall::stall_of_slots;
-use super::{Core, Mode};
+use super::{Core, Mode, PoolId};
 use crate::job::{Holdup, JobId, Queued};
 
 /// A drain waits for a further attempt that is due within this time.
@@ -40,7 +40,8 @@ impl Core {
         let due = if starts_more { self.startable_callbacks() } else { 0 };
         let all_queued = self.pools.iter().map(|(_, pool)| pool.queued.all()).sum::<u64>()
             + self.unserved.values().map(Queued::all).sum::<u64>()
-            + self.unattended_jobs();
+            + self.unattended_jobs()
+            + self.unfolding_arrays();
         Some(Holds {
             running,
             queued,
@@ -57,7 +58,13 @@ impl Core {
 
     /// Queued jobs that a drain waits for.
     pub(super) fn startable_jobs(&self) -> u64 {
-        self.pools.iter().map(|(_, pool)| self.startable_in(pool)).sum::<u64>() + self.unattended_jobs()
+        let queued = self.pools.iter().map(|(_, pool)| self.startable_in(pool)).sum::<u64>();
+        queued + self.unattended_jobs() + self.startable_arrays()
+    }
+
+    /// Queued jobs of that pool that can be started now, or soon.
+    pub(super) fn startable_in_pool(&self, id: PoolId) -> u64 {
+        self.pools.get(id).map_or(0, |pool| self.startable_in(pool))
     }
 
     fn startable_in(&self, pool: &JobPool) -> u64 {
@@ -67,7 +74,8 @@ impl Core {
         // A count may be a little old where an end under way has taken a job out of its wait. What waits for
         // another job can be started when that has ended, not before; if that one holds the drain.
         let waiting = if self.is_due_soon() { pool.queued[Holdup::Time] } else { 0 };
-        pool.queued[Holdup::None] + waiting
+        let in_line = if pool.is_beyond_capacity() { 0 } else { pool.queued[Holdup::None] };
+        in_line + waiting
     }
 
     /// Whether a drain waits for a job that is queued in this pool.
@@ -77,6 +85,8 @@ impl Core {
             Holdup::Time => !self.is_due_soon(),
             Holdup::Others | Holdup::Predecessor => true,
         };
+        let is_in_line = holdup == Holdup::None;
+        let can_start = |pool: &JobPool| can_start(pool) && !(is_in_line && pool.is_beyond_capacity());
         !is_held_up && self.pools.named(pool).is_some_and(can_start)
     }
 

@@ -3,6 +3,7 @@
 //! Each machine has its own `Event` and `Effect`, and names the other's with its module (`desk::Event`): the
 //! two machines are of one shape on purpose.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,13 @@ use pool_proto::nouns::{CallProgress, MemoryLimiter};
 use pool_proto::{Record, State};
 
 use super::settings::Settings;
-use crate::engine::{Answer, CallbackRun, Change, Credit, NotAssigned, NotRetried, Offer, Times, Turns};
+use crate::engine::{
+    Answer, CallbackRun, CallbackWish, Change, Credit, Delivery, NotAssigned, NotEdited, NotRetried, Offer,
+    Times, Turns,
+};
 use crate::job::{
-    Answered, Claim, Ended, JobId, Pause, Position, Process, ProcessId, Program, Ready, RequestId,
-    SpawnFailure, Term, Until, Work,
+    Answered, CallbackId, Capacity, Claim, Edit, Ended, Items, JobId, Needs, Pause, Position, Process,
+    ProcessId, Program, Ready, RequestId, SpawnFailure, Steer, Term, Until, Work,
 };
 
 /// The time of an event, as the shell read it.
@@ -85,6 +89,12 @@ pub enum Event {
         pool: Arc<str>,
         is_warm: bool,
     },
+    /// The job, if no attempt of it runs, is to be another one; answered by [`Fact::Edited`].
+    Edit {
+        request: RequestId,
+        id: JobId,
+        edit: Arc<Edit>,
+    },
     /// The jobs, each once, are to be run again, those that have ended; answered by [`Fact::Retried`], in
     /// parts.
     Retry {
@@ -96,6 +106,12 @@ pub enum Event {
     SetPause {
         pool: Arc<str>,
         pause: Option<Pause>,
+    },
+    /// The pool takes no new jobs from now on, or without anybody takes them again; answered by
+    /// [`Fact::Drained`] when it has worked off what it has.
+    SetDraining {
+        pool: Arc<str>,
+        by: Option<Pause>,
     },
     /// So many jobs of that label run at a time from now on; without a limit, as the configuration says.
     SetLimit {
@@ -121,6 +137,11 @@ pub enum Event {
         id: JobId,
         signal: i32,
     },
+    /// What a client wants of the input of a running job.
+    Steer {
+        id: JobId,
+        steer: Steer,
+    },
     /// Accept nothing more, finish everything, then end.
     Drain,
     /// End soon; told a second time: at once.
@@ -135,6 +156,16 @@ pub enum Event {
     Offered {
         pool: Arc<str>,
         offers: Vec<Offer>,
+    },
+    /// All that is in the lines of a pool needs more than the pool has.
+    BeyondCapacity {
+        pool: Arc<str>,
+    },
+    /// Jobs in the lines of a pool need more than the pool has: what one of them needs; or none does any
+    /// more.
+    TooSmall {
+        pool: Arc<str>,
+        needs: Option<Needs>,
     },
     /// It cannot be written, or can be again.
     Failing(bool),
@@ -271,6 +302,12 @@ pub enum Effect {
         label: Arc<str>,
         room: Option<u32>,
     },
+    /// The pool has this from now on, for all its jobs together. As with [`SetRoom`](Self::SetRoom), the pool
+    /// may be offered what there is room for besides what it has been offered before.
+    SetCapacity {
+        pool: Arc<str>,
+        capacity: Capacity,
+    },
     /// Offer what may be offered to this pool now. Answered by [`Event::Offered`], with nothing where that is
     /// nothing.
     AskOffers {
@@ -309,6 +346,8 @@ pub enum Effect {
         slot: SlotId,
         claim: Claim,
         work: Arc<Work>,
+        /// The items of resources that it has.
+        items: Items,
         ahead: bool,
     },
     /// What the slot has ahead is to be given back.
@@ -325,6 +364,12 @@ pub enum Effect {
         slot: SlotId,
         claim: Claim,
         signal: i32,
+    },
+    /// What a client wants of the attempt's input.
+    Steer {
+        slot: SlotId,
+        claim: Claim,
+        steer: Steer,
     },
     /// All that belongs to the attempt stands still.
     Freeze {
@@ -385,10 +430,11 @@ pub enum Fact {
     Synced {
         request: RequestId,
     },
-    /// They are not even tried to be kept.
+    /// They are not even tried to be kept. `jobs`: as they were submitted.
     Denied {
         request: RequestId,
         denial: Denial,
+        jobs: Vec<Arc<Work>>,
     },
     /// The command of an attempt has been executed.
     Started {
@@ -404,6 +450,11 @@ pub enum Fact {
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
+    },
+    /// Elements of an array that were never made are over with it: those among these that have not ended
+    /// otherwise.
+    Dropped {
+        ids: RangeInclusive<JobId>,
     },
     /// The job that it waited for has ended: it is in its line.
     TurnCame {
@@ -431,6 +482,12 @@ pub enum Fact {
         jobs: Vec<(JobId, Arc<str>)>,
         others: Vec<(JobId, NotAssigned)>,
     },
+    /// The job is another one now, in that pool; or it stays as it is, and why.
+    Edited {
+        request: RequestId,
+        id: JobId,
+        edited: Result<Arc<str>, NotEdited>,
+    },
     /// Some of the jobs that a client wants to be run again, each once in all facts of the request. `jobs`:
     /// those that are, with their pools; `others`: those that stay as they are, and why.
     Retried {
@@ -443,6 +500,13 @@ pub enum Fact {
         request: RequestId,
         jobs: Vec<(JobId, Arc<str>)>,
     },
+    /// What a client wants of callbacks is kept: see [`Answer::CallbacksAltered`].
+    CallbacksAltered {
+        request: RequestId,
+        wish: CallbackWish,
+        ids: Vec<CallbackId>,
+        others: Vec<(CallbackId, Option<Delivery>)>,
+    },
     /// A pool starts nothing of what is queued in it: see [`Core::stall_of`](super::Core::stall_of).
     Stalled {
         pool: Arc<str>,
@@ -450,6 +514,10 @@ pub enum Fact {
     /// What the pause of a pool, or its end, has brought about has come true: see
     /// [`Core::is_settled`](super::Core::is_settled).
     Settled {
+        pool: Arc<str>,
+    },
+    /// A pool that takes no new jobs has nothing to do any more.
+    Drained {
         pool: Arc<str>,
     },
     /// All programs of a pool are new ones; or, as an error, what became of one that could not be started.
@@ -466,6 +534,8 @@ pub enum Fact {
 pub enum Denial {
     /// The daemon is about to end.
     Draining,
+    /// Somebody drains the pool.
+    PoolDraining { pool: Arc<str> },
     /// The pool has gone since the jobs were checked.
     PoolGone { pool: Arc<str> },
     /// So many are queued in the pool already.

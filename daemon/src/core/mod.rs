@@ -42,14 +42,18 @@ use std::sync::Arc;
 
 pub use drain::Holds;
 pub use event::{Denial, Effect, Event, Fact, LaneId, Now, PoolId, SeatOf, SlotId};
+use jobs::array::Begun;
 use jobs::attempt::Active;
 use jobs::submission::PendingInsertion;
+use pools::draining::Draining;
+pub use pools::gather::Gathering;
 use pools::lane::CallbackLane;
 pub use pools::limits::LimitView;
 use pools::limits::Limits;
 use pools::pool::JobPools;
 use pools::slots::Slots;
 pub use pools::stall::Stall;
+pub use pools::stock::ResourceView;
 use pools::succession::Programs;
 pub use settings::{CallbackSettings, PoolSettings, QUICK, Settings};
 use timers::{Timer, Timers};
@@ -61,7 +65,7 @@ use waits::hold::{Holding, Wish};
 use waits::ties::{Ties, Unattended};
 
 use crate::engine::{Answer, Change, Restored};
-use crate::job::{IdMap, IdSet, JobId, Pause, Queued, RequestId, StopReason, Term, Tie, Unit, micros};
+use crate::job::{IdMap, IdSet, Items, JobId, Pause, Queued, RequestId, StopReason, Term, Tie, Unit, micros};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -87,6 +91,8 @@ pub struct Core {
     asking: BTreeSet<PoolId>,
     lane: CallbackLane,
     active: IdMap<JobId, Active>,
+    /// Arrays that have begun and have not ended.
+    arrays: IdMap<JobId, Begun>,
     /// Submissions that the engine has not answered yet.
     submissions: IdMap<RequestId, PendingInsertion>,
     /// Submissions whose jobs the engine has written and not synced.
@@ -95,10 +101,14 @@ pub struct Core {
     ending: IdSet<JobId>,
     /// Jobs that the engine is to hold, or to have in another pool, and has not answered.
     holding: IdMap<JobId, Holding>,
+    /// Jobs that it has answered about, and whose time was over by then.
+    overdue: Vec<(Term, JobId)>,
     /// Jobs queued for pools that are not configured.
     unserved: BTreeMap<Arc<str>, Queued>,
     /// Pauses of pools that are not configured.
     pauses: BTreeMap<Arc<str>, Pause>,
+    /// Pools that take no new jobs.
+    draining: BTreeMap<Arc<str>, Draining>,
     limits: Limits,
     programs: Programs,
     ties: Ties,
@@ -130,12 +140,15 @@ impl Core {
             awaiting: BTreeSet::new(),
             asking: BTreeSet::new(),
             active: IdMap::default(),
+            arrays: IdMap::default(),
             submissions: IdMap::default(),
             unsynced: IdSet::default(),
             ending: IdSet::default(),
             holding: IdMap::default(),
+            overdue: Vec::new(),
             unserved: BTreeMap::new(),
             pauses: restored.pauses.into_iter().map(|(name, pause)| (Arc::from(name), pause)).collect(),
+            draining: BTreeMap::new(),
             limits: Limits::restored(restored.limits),
             programs: Programs::default(),
             ties: Ties::default(),
@@ -190,6 +203,7 @@ impl Core {
 
         core.configure(settings);
         core.restore_ties(&restored.tied, &requeued);
+        core.restore_arrays(restored.arrays);
         core.end_each(&restored.replaced, StopReason::Replaced);
         core.end_each(&restored.failed, StopReason::Dependency);
         if restored.has_unresolved {
@@ -215,19 +229,29 @@ impl Core {
             Event::Assign { request, ids, pool, is_warm } => {
                 self.on_wish(request, ids, &Wish::Assign { pool, is_warm });
             }
+            Event::Edit { request, id, edit } => self.on_wish(request, vec![id], &Wish::Edit(edit)),
             Event::Retry { request, ids } => self.on_retry(request, ids),
             Event::SetPause { pool, pause } => self.set_pause(&pool, pause),
+            Event::SetDraining { pool, by } => self.set_draining(&pool, by),
             Event::SetLimit { label, limit } => self.set_limit(&label, limit),
             Event::FreezePool { pool } => self.freeze_pool(&pool),
             Event::SetFrozen { id, frozen: true } => self.freeze(id, false),
             Event::SetFrozen { id, frozen: false } => self.thaw(id),
             Event::Restart { request, pool } => self.on_restart(request, &pool),
             Event::Signal { id, signal } => self.on_signal(id, signal),
+            Event::Steer { id, steer } => self.on_steer(id, steer),
             Event::Drain => self.mode = self.mode.max(Mode::Draining),
             Event::Stop => self.on_stop(),
             Event::Configure(settings) => self.configure(settings),
             Event::Answer(answer) => self.on_answer(answer),
             Event::Offered { pool, offers } => self.on_offered(&pool, offers),
+            Event::BeyondCapacity { pool } => self.on_beyond_capacity(&pool),
+            Event::TooSmall { pool, needs } => {
+                self.pools
+                    .named_mut(&pool)
+                    .into_iter()
+                    .for_each(|pool| pool.too_small_for.clone_from(&needs));
+            }
             Event::Failing(failing) => self.engine_failing = failing,
             Event::WorkerUp { slot, pid } => self.on_worker_up(slot, pid),
             Event::WorkerFailed { slot, reason } => {
@@ -256,7 +280,9 @@ impl Core {
             Event::ClockSet => self.follow_wall(),
         }
 
+        self.end_overdue();
         self.dispatch();
+        self.tell_drained();
         self.end_what_no_drain_waits_for();
         self.exit_when_done();
         std::mem::take(&mut self.effects)
@@ -279,8 +305,11 @@ impl Core {
             Answer::Refused { request, refusal: _ } => _ = self.take_submission(request),
             Answer::Placed { id, attempt, worker } => self.on_placed(id, attempt, worker),
             Answer::Lost { id } => self.on_lost(id),
-            Answer::Ended { id, record, callbacks, dequeued, stdin: _, next, has_dependents } => {
+            Answer::Ended { id, record, callbacks, dequeued, stdin: _, next, has_dependents, array } => {
                 self.on_kept_end(id, record, callbacks, dequeued, next);
+                if let Some(tally) = array {
+                    self.on_end_in_array(id, *tally);
+                }
                 if has_dependents {
                     self.resolve();
                 }
@@ -291,21 +320,35 @@ impl Core {
             Answer::Assigned { request, pool, jobs, unfit, others } => {
                 self.on_assigned(request, &pool, jobs, &unfit, others);
             }
-            Answer::Retried { request, jobs, failed, others } => {
+            Answer::Edited { request, id, edited } => self.on_edited(request, id, edited),
+            Answer::Retried { request, jobs, failed, others, arrays } => {
+                self.on_arrays_revived(arrays);
                 self.on_retried(request, jobs, &failed, others);
             }
+            Answer::Unfolded { tally, jobs, tie } => self.on_unfolded(*tally, &jobs, tie),
+            Answer::Folded { tally, living, more } => self.on_folded(*tally, &living, more),
             Answer::Released { request, jobs } => self.on_released(request, jobs),
             Answer::Overdue { term, jobs, last, next_us } => self.on_overdue(term, jobs, last, next_us),
             Answer::Woken { jobs, callbacks, next_us } => self.on_woken(&jobs, callbacks, next_us),
             Answer::CallbackBegun(run) => self.on_callback_begun(run),
+            Answer::CallbacksAltered { request, wish, ids, others } => {
+                self.on_callbacks_altered(request, wish, ids, others);
+            }
             // The engine's own business, or the desk's: the core asks for none.
             Answer::Fetched { .. }
+            | Answer::Defined { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Pace { .. }
             | Answer::IdsReserved { .. }
             | Answer::Removed { .. }
+            | Answer::Tallied { .. }
             | Answer::Dependents { .. }
+            | Answer::Attempts { .. }
+            | Answer::Keepers { .. }
+            | Answer::Counted { .. }
+            | Answer::Callbacks { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }
@@ -348,6 +391,11 @@ impl Core {
             };
             self.resize(LaneId::Pool(id), wanted.workers);
             self.set_program(id, wanted.program.as_ref());
+            if let Some(pool) = self.pools.get_mut(id) {
+                pool.backfill = wanted.backfill;
+                pool.stock.configure(&wanted.resources);
+            }
+            self.tell_capacity(id);
             self.stirred.insert(id);
         }
 
@@ -357,6 +405,10 @@ impl Core {
             self.pools.iter().filter(|(_, pool)| !is_wanted(&pool.name)).map(|(id, _)| id).collect();
         for id in gone {
             self.resize(LaneId::Pool(id), 0);
+            if let Some(pool) = self.pools.get_mut(id) {
+                pool.stock.configure(&Items::new());
+            }
+            self.tell_capacity(id);
             self.stirred.insert(id);
         }
 

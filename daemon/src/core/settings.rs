@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::job::Program;
+use crate::job::{Items, Program};
 
 /// A pool as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,11 @@ pub struct PoolSettings {
     pub workers: u32,
     /// What its workers keep running, in a warm pool.
     pub program: Option<Arc<Program>>,
+    /// While the first job in line waits for several slots, or for resources, those behind it may use what is
+    /// free.
+    pub backfill: bool,
+    /// The items of its resources.
+    pub resources: Items,
 }
 
 /// Attempts that take no longer are quick: about as long as a worker waits before it tells of a start by

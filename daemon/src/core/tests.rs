@@ -19,7 +19,13 @@ fn core() -> Core {
         backoff: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
     };
-    let pool = PoolSettings { name: "default".into(), workers: 2, program: None };
+    let pool = PoolSettings {
+        name: "default".into(),
+        workers: 2,
+        program: None,
+        backfill: false,
+        resources: Default::default(),
+    };
     let settings = Settings {
         pools: vec![pool],
         callbacks,

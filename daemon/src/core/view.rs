@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{self, CallProgress, SlotState, Tier};
+use pool_proto::nouns::{self, CallProgress, Input, SlotState, Tier};
 use pool_proto::text::rfc3339;
 
 #[cfg(test)]
 use super::event::LaneId;
+use super::pools::gather::Gathering;
 use super::pools::limits::LimitView;
 use super::pools::pool::JobPool;
 use super::pools::slots::Occupancy;
+use super::pools::stock::ResourceView;
 use super::{Core, Mode, Now};
-use crate::job::{JobId, StopReason, Unit};
+use crate::job::{Capacity, Holdup, JobId, Pause, Resources, StopReason, Unit};
 
 /// Whether a signal would reach a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +46,28 @@ impl Core {
     /// The pools as clients see them. `containment`: how the attempts of the pool of that name are contained,
     /// and why no better.
     pub fn pools(&self, containment: impl Fn(&str) -> (Tier, Option<String>)) -> Vec<nouns::Pool> {
-        self.pools.iter().map(|(_, pool)| describe(pool, containment(&pool.name))).collect()
+        self.pools
+            .iter()
+            .map(|(_, pool)| describe(pool, self.draining(&pool.name), containment(&pool.name)))
+            .collect()
+    }
+
+    /// How many jobs are in the state `queued`: those in lines, and those that wait for another one of their
+    /// unique name.
+    pub fn count_queued(&self) -> u64 {
+        let of_pool = |pool: &JobPool| pool.queued[Holdup::None] + pool.queued[Holdup::Predecessor];
+        self.pools.iter().map(|(_, pool)| of_pool(pool)).sum()
     }
 
     /// The attempt of a job that the engine has been told the start of, and not the end.
     pub fn attempt_of(&self, id: JobId) -> Option<u32> {
         self.active.get(&id).filter(|active| active.started).map(|active| active.tries.attempts)
+    }
+
+    /// Whether clients write the standard input of a job that runs, and how; and its attempt.
+    pub fn input_of(&self, id: JobId) -> Option<(u32, Input)> {
+        let active = self.active.get(&id).filter(|active| active.started)?;
+        Some((active.tries.attempts, active.work.input?))
     }
 
     /// How far a running call has come, as its program has told last.
@@ -96,6 +114,28 @@ impl Core {
         self.limits.view(label)
     }
 
+    /// What the pool of that name has for its jobs.
+    pub fn capacity_of(&self, name: &str) -> Option<&Capacity> {
+        self.pools.named(name).map(|pool| &pool.capacity)
+    }
+
+    /// The same of all pools.
+    pub fn capacities(&self) -> Vec<(Arc<str>, Capacity)> {
+        self.pools.iter().map(|(_, pool)| (pool.name.clone(), pool.capacity.clone())).collect()
+    }
+
+    /// The job for which the pool of that name gathers slots and items of resources.
+    pub fn gathers(&self, name: &str) -> Option<&Gathering> {
+        self.pools.named(name)?.gathering.as_ref()
+    }
+
+    /// The first of these resources of a pool of which too little is free.
+    pub fn lacking_resource(&self, name: &str, takes: &Resources) -> Option<ResourceView> {
+        let stock = &self.pools.named(name)?.stock;
+        let lacking = stock.lacking(takes)?;
+        stock.views().find(|view| view.name == lacking)
+    }
+
     /// The first of these labels whose limit is reached.
     pub fn full_limit(&self, labels: &[String]) -> Option<LimitView> {
         self.limits.full(labels)
@@ -111,9 +151,25 @@ impl Core {
         self.pools.named(name).map(describe_slots).unwrap_or_default()
     }
 
+    /// Whether each slot of the pool has a job.
+    pub fn are_all_busy(&self, name: &str) -> bool {
+        self.slots_of(name).iter().all(|slot| slot.job.is_some())
+    }
+
+    /// How long the jobs have run that the slots of the pool have; none where some slot has none.
+    pub fn busy_for(&self, name: &str, now: Now) -> Option<Vec<Duration>> {
+        let since = |slot: nouns::Slot| {
+            let active = self.active.get(&JobId(slot.job?))?;
+            Some(now.monotonic.saturating_sub(active.since.monotonic))
+        };
+        self.slots_of(name).into_iter().map(since).collect()
+    }
+
     /// Whether a signal would reach the job.
     pub fn reachable(&self, id: JobId) -> Reach {
         match self.active.get(&id) {
+            // Its elements run.
+            None if self.is_begun_array(id) => Reach::Running,
             // It may be running without our knowing yet; its worker reads a signal after the order to start
             // it.
             Some(active) if active.handed && active.ahead.is_none() || active.work.call().is_some() => {
@@ -158,7 +214,11 @@ impl Core {
     }
 }
 
-fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<String>)) -> nouns::Pool {
+fn describe(
+    pool: &JobPool,
+    draining: Option<Pause>,
+    (containment, containment_note): (Tier, Option<String>),
+) -> nouns::Pool {
     let slots = describe_slots(pool);
     let running = slots.iter().filter(|slot| slot.state == SlotState::Busy).count();
     nouns::Pool {
@@ -171,9 +231,30 @@ fn describe(pool: &JobPool, (containment, containment_note): (Tier, Option<Strin
         paused: pool.pause.is_some(),
         paused_since: pool.pause.map(|pause| rfc3339(pause.since_us)),
         paused_by: pool.pause.map(|pause| pause.by.get()),
+        backfill: pool.backfill,
+        gathering_for: pool.gathering.as_ref().map(|gathering| gathering.id.0),
+        draining_since: draining.map(|draining| rfc3339(draining.since_us)),
+        draining_by: draining.map(|draining| draining.by.get()),
         command: pool.program.as_ref().map(|program| program.command.clone()),
+        too_small_for: pool
+            .too_small_for
+            .as_ref()
+            .and_then(|needs| pool.capacity.shortfall(needs))
+            .map(|shortfall| shortfall.to_string()),
+        resources: pool.stock.views().map(describe_resource).collect(),
         slots,
     }
+}
+
+fn describe_resource(view: ResourceView) -> nouns::Resource {
+    let item = |(item, job): (Arc<str>, Option<JobId>), removed: bool| nouns::ResourceItem {
+        item: item.to_string(),
+        job: job.map(|id| id.0),
+        removed: removed.then_some(true),
+    };
+    let items = view.items.into_iter().map(|of| item(of, false));
+    let removed = view.removed.into_iter().map(|(name, id)| item((name, Some(id)), true));
+    nouns::Resource { name: view.name.to_string(), items: items.chain(removed).collect() }
 }
 
 fn describe_slots(pool: &JobPool) -> Vec<nouns::Slot> {
@@ -181,11 +262,20 @@ fn describe_slots(pool: &JobPool) -> Vec<nouns::Slot> {
         let job = match slot {
             Occupancy::Busy { unit: Unit::Job(id), .. } => Some(id.0),
             Occupancy::Busy { unit: Unit::Callback(_), .. } => None,
+            Occupancy::Retired { .. } => return None,
+            // It belongs to the job of another slot, whether it has a worker or not.
+            Occupancy::Down { .. }
+            | Occupancy::Starting { .. }
+            | Occupancy::Idle { .. }
+            | Occupancy::Spoilt { .. }
+                if pool.slots.lent_to(index).is_some() =>
+            {
+                pool.slots.lent_to(index).map(|id| id.0)
+            }
             Occupancy::Down { .. }
             | Occupancy::Starting { .. }
             | Occupancy::Idle { .. }
             | Occupancy::Spoilt { .. } => None,
-            Occupancy::Retired { .. } => return None,
         };
         let state = pool.slots.state(index);
         let is_well = matches!(state, SlotState::Idle | SlotState::Busy) && !pool.slots.is_worn(index);

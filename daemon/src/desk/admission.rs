@@ -7,16 +7,17 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pool_proto::nouns::limits::{cpus_as_text, cpus_from_text};
 use pool_proto::nouns::{
-    DEFAULT_POOL, Dependency, Job, JobDurability, Limit, Limits, MAX_KEY, MAX_LABELS, On, OnCrash,
+    ArraySpec, CallbackFor, DEFAULT_POOL, Dependency, Job, JobDurability, Limit, Limits, MAX_KEY, MAX_LABELS,
+    On, OnCrash,
 };
 use pool_proto::text::parse_rfc3339;
 use pool_proto::{Json, OsText, Refusal};
 
 use crate::job::{
-    After, Call, Conditions, Environment, JobId, JobKind, Key, Labels, NewCallback, NotBefore, Retries, Tie,
-    Unique, Work, micros,
+    After, ArrayPart, ArrayPlan, Call, Capacity, Conditions, Environment, JobId, JobKind, Key, Labels, Needs,
+    NewCallback, NotBefore, Resources, Retries, Shortfall, Tie, Unique, Work, micros,
 };
-use crate::start::config::{Config, label_fault, permille, retry_on};
+use crate::start::config::{Config, label_fault, permille, resource_fault, retry_on};
 
 /// Environments remembered, so that jobs of the same shell share one; larger ones are not.
 const REMEMBERED: usize = 16;
@@ -69,7 +70,7 @@ struct MemberBytes {
     params: usize,
     env: usize,
     limits: usize,
-    texts: [usize; 5],
+    texts: [usize; 6],
     callbacks: [usize; 3],
 }
 
@@ -89,6 +90,7 @@ impl MemberBytes {
                 text(&job.key),
                 job.round.as_ref().map_or(0, String::len),
                 text(&job.unique),
+                job.array.as_ref().map_or(0, String::len),
             ],
             callbacks: [commands(&job.on_done), commands(&job.on_success), commands(&job.on_failure)],
         }
@@ -148,7 +150,8 @@ impl Common {
 }
 
 /// A member at fault, and why.
-struct Fault(&'static str, String);
+#[derive(Debug)]
+pub(super) struct Fault(pub &'static str, pub String);
 
 /// The user whose jobs they are, as far as the user database knows, and what poold hands on to processes.
 #[derive(Debug, Clone, Default)]
@@ -241,13 +244,7 @@ impl Admission {
     ) -> Result<Work, Fault> {
         let kind = take_kind(&mut job, &pool, is_warm)?;
         let cwd = job.cwd.clone().unwrap_or_else(|| self.home.clone());
-        if !is_absolute(&cwd) {
-            return Err(Fault(
-                "cwd",
-                format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path"),
-            ));
-        }
-        check_text("cwd", &cwd)?;
+        check_cwd(&cwd)?;
         if let Some(name) = &job.name {
             check_text("name", name)?;
         }
@@ -274,6 +271,7 @@ impl Admission {
             return Err(Fault("deadline_s", "must be greater than 0".to_owned()));
         }
         let start_within = duration("start_within_s", job.start_within_s)?;
+        let start_within = start_within.or_else(|| config.start_within_of(&pool));
         if start_within.is_some_and(|within| within.is_zero()) {
             return Err(Fault("start_within_s", "must be greater than 0".to_owned()));
         }
@@ -310,6 +308,7 @@ impl Admission {
         }
         let exclusive = labels("exclusive", job.exclusive.as_deref(), &Labels::NONE)?;
         let labels = labels("labels", job.labels.as_deref(), &exclusive)?;
+        let needs = needs(&job, labels, &kind)?;
         let conditions = conditions(&job)?;
         let volatile = is_volatile(&job, &kind, tie, config.is_volatile(&pool))?;
         let mut callbacks = Vec::new();
@@ -319,18 +318,17 @@ impl Admission {
             ("on_failure", On::Failure, &job.on_failure),
         ] {
             for command in commands.iter().flatten() {
-                check_text(field, command)?;
-                if command.as_escaped().trim().is_empty() {
-                    return Err(Fault(field, "the command is empty".to_owned()));
-                }
-                if command.len() > MAX_COMMAND {
-                    let reason = format!("takes {MAX_COMMAND} bytes at most, this has {}", command.len());
-                    return Err(Fault(field, reason));
-                }
+                check_callback(field, command)?;
                 callbacks.push(NewCallback { on, command: command.clone() });
             }
         }
-        let Job { name, stdin, .. } = job;
+        let array = array(&job, &kind)?;
+        if job.stdin.is_some() && job.input.is_some() {
+            let reason = "the job has another standard input already: leave one of the two out";
+            return Err(Fault("input", reason.to_owned()));
+        }
+        let merge = job.merge.unwrap_or_default();
+        let Job { name, stdin, input, .. } = job;
         Ok(Work {
             pool,
             name,
@@ -339,6 +337,8 @@ impl Admission {
             cwd,
             environment,
             stdin,
+            input,
+            merge,
             timeout,
             idle_timeout,
             kill_after,
@@ -347,13 +347,14 @@ impl Admission {
             tie,
             on_crash,
             priority,
-            labels,
+            needs,
             exclusive,
             retries,
             key,
             unique,
             conditions,
             callbacks,
+            array,
         })
     }
 
@@ -387,7 +388,7 @@ impl Admission {
         }
     }
 
-    fn beside_own(&self, limits: &Limits) -> Result<Limits, Fault> {
+    pub(super) fn beside_own(&self, limits: &Limits) -> Result<Limits, Fault> {
         if let Some(why) = limits.fault() {
             return Err(Fault("limits", why));
         }
@@ -418,16 +419,8 @@ impl Admission {
         limits: Limits,
     ) -> Result<Arc<Environment>, Fault> {
         let umask = umask.unwrap_or(DEFAULT_UMASK);
-        if umask > 0o777 {
-            return Err(Fault("umask", format!("{umask:#o} is no umask: use 0 to 0o777")));
-        }
-        for (name, value) in variables.iter().flatten() {
-            if name.is_empty() || name.as_escaped().contains('=') {
-                return Err(Fault("env", format!("{name:?} cannot be a variable's name")));
-            }
-            check_text("env", name)?;
-            check_text("env", value)?;
-        }
+        check_umask(umask)?;
+        check_variables(variables.iter().flatten())?;
         let variables = variables.unwrap_or_else(|| self.minimal.clone());
         let environment = Environment { variables, umask, limits };
         if let Some(known) = self.recent.iter().find(|known| ***known == environment) {
@@ -462,6 +455,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         limits: job.limits.or_else(|| defaults.limits.clone()),
         set_limits: job.set_limits.or_else(|| defaults.set_limits.clone()),
         stdin: job.stdin.or_else(|| defaults.stdin.clone()),
+        input: job.input.or(defaults.input),
+        merge: job.merge.or(defaults.merge),
         timeout_s: job.timeout_s.or(defaults.timeout_s),
         idle_timeout_s: job.idle_timeout_s.or(defaults.idle_timeout_s),
         kill_after_s: job.kill_after_s.or(defaults.kill_after_s),
@@ -475,6 +470,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         on_crash: job.on_crash.or(defaults.on_crash),
         priority: job.priority.or(defaults.priority),
         labels: job.labels.or_else(|| defaults.labels.clone()),
+        slots: job.slots.or(defaults.slots),
+        resources: job.resources.or_else(|| defaults.resources.clone()),
         exclusive: job.exclusive.or_else(|| defaults.exclusive.clone()),
         retries: job.retries.or(defaults.retries),
         backoff_s: job.backoff_s.or(defaults.backoff_s),
@@ -485,6 +482,8 @@ pub fn complete(job: Job, defaults: &Job) -> Job {
         round: job.round.or_else(|| defaults.round.clone()),
         unique: job.unique.or_else(|| defaults.unique.clone()),
         if_exists: job.if_exists.or(defaults.if_exists),
+        array: job.array.or_else(|| defaults.array.clone()),
+        callback_for: job.callback_for.or(defaults.callback_for),
         on_done: job.on_done.or_else(|| defaults.on_done.clone()),
         on_success: job.on_success.or_else(|| defaults.on_success.clone()),
         on_failure: job.on_failure.or_else(|| defaults.on_failure.clone()),
@@ -517,19 +516,80 @@ fn take_kind(job: &mut Job, pool: &str, is_warm: bool) -> Result<JobKind, Fault>
         );
         return Err(Fault("method", reason));
     }
-    if method.is_empty() || method.len() > MAX_KEY {
-        return Err(Fault("method", format!("a name of 1 to {MAX_KEY} bytes is needed")));
+    let method = check_method(&method)?;
+    if job.input.is_some() {
+        return Err(Fault("input", "a call has none: hand it parameters".to_owned()));
+    }
+    if job.merge.is_some() {
+        return Err(Fault("merge", "a call has a standard error alone: leave it out".to_owned()));
     }
     if job.stdin.is_some() {
         return Err(Fault("stdin", "a call has none: hand it parameters".to_owned()));
     }
-    let params = job.params.take().map(Json::on_one_line);
-    if params.as_ref().is_some_and(|params| !params.get().trim_start().starts_with(['[', '{'])) {
+    let params = job.params.take().map(check_params).transpose()?;
+    Ok(JobKind::Call(Call { method, params, lost: None }))
+}
+
+pub(super) fn check_method(method: &str) -> Result<String, Fault> {
+    if method.is_empty() || method.len() > MAX_KEY {
+        return Err(Fault("method", format!("a name of 1 to {MAX_KEY} bytes is needed")));
+    }
+    Ok(method.to_owned())
+}
+
+/// Parameters of a call, on one line.
+pub(super) fn check_params(params: Json) -> Result<Json, Fault> {
+    let params = params.on_one_line();
+    if !params.get().trim_start().starts_with(['[', '{']) {
         let reason =
             "JSON-RPC has an array for them, or an object for named ones: write [7], not 7".to_owned();
         return Err(Fault("params", reason));
     }
-    Ok(JobKind::Call(Call { method, params }))
+    Ok(params)
+}
+
+pub(super) fn check_cwd(cwd: &OsText) -> Result<(), Fault> {
+    if !is_absolute(cwd) {
+        let reason = format!("{cwd:?} is not absolute: a job may start anywhere, name the whole path");
+        return Err(Fault("cwd", reason));
+    }
+    check_text("cwd", cwd)
+}
+
+pub(super) fn check_umask(umask: u32) -> Result<(), Fault> {
+    match umask {
+        0..=0o777 => Ok(()),
+        _ => Err(Fault("umask", format!("{umask:#o} is no umask: use 0 to 0o777"))),
+    }
+}
+
+pub(super) fn check_variables<'a>(
+    variables: impl Iterator<Item = (&'a OsText, &'a OsText)>,
+) -> Result<(), Fault> {
+    for (name, value) in variables {
+        if name.is_empty() || name.as_escaped().contains('=') {
+            return Err(Fault(
+                "env",
+                format!("{name:?} cannot be a variable's name: it is empty, or holds a ="),
+            ));
+        }
+        check_text("env", name)?;
+        check_text("env", value)?;
+    }
+    Ok(())
+}
+
+/// A command of a callback; `field`: the member that has it.
+pub(super) fn check_callback(field: &'static str, command: &OsText) -> Result<(), Fault> {
+    check_text(field, command)?;
+    if command.as_escaped().trim().is_empty() {
+        return Err(Fault(field, "the command is empty".to_owned()));
+    }
+    if command.len() > MAX_COMMAND {
+        let reason = format!("takes {MAX_COMMAND} bytes at most, this has {}", command.len());
+        return Err(Fault(field, reason));
+    }
+    Ok(())
 }
 
 /// Whether the job is kept in memory alone, and whether that can be.
@@ -573,7 +633,7 @@ fn is_volatile(job: &Job, kind: &JobKind, tie: Option<Tie>, by_default: bool) ->
     }
 }
 
-fn check_argv(argv: &[OsText]) -> Result<(), Fault> {
+pub(super) fn check_argv(argv: &[OsText]) -> Result<(), Fault> {
     match argv.first() {
         None => return Err(Fault("argv", "the command is empty: name a program to run".to_owned())),
         Some(program) if program.is_empty() => {
@@ -584,7 +644,8 @@ fn check_argv(argv: &[OsText]) -> Result<(), Fault> {
     argv.iter().try_for_each(|argument| check_text("argv", argument))
 }
 
-fn key(job: &Job) -> Result<Option<Key>, Fault> {
+/// The key of a job, checked.
+pub(super) fn key(job: &Job) -> Result<Option<Key>, Fault> {
     let round = job.round.as_deref().map(OsText::from);
     check_name("key", job.key.as_ref())?;
     check_name("round", round.as_ref())?;
@@ -608,8 +669,86 @@ fn unique(job: &Job) -> Result<Option<Unique>, Fault> {
     }
 }
 
+/// Refuses a job for which its pool is too small.
+///
+/// # Errors
+/// The refusal to reply with. `index`: the job's place in the message.
+pub fn check_fit(
+    pool: &str,
+    needs: &Needs,
+    index: usize,
+    capacity: Option<&Capacity>,
+) -> Result<(), Refusal> {
+    let Some((capacity, shortfall)) = capacity.and_then(|it| Some((it, it.shortfall(needs)?))) else {
+        return Ok(());
+    };
+    let field = if shortfall.resource.is_some() { "resources" } else { "slots" };
+    let reason = too_much(pool, &shortfall, capacity);
+    Err(Refusal::InvalidJob { index, field: field.to_owned(), reason })
+}
+
+/// What of a job is too much for a pool, and what to do.
+pub(super) fn too_much(pool: &str, shortfall: &Shortfall, capacity: &Capacity) -> String {
+    let Shortfall { resource, takes, has } = shortfall;
+    let Some(name) = resource else {
+        return format!(
+            "the job takes {takes} slots, and the pool {pool:?} has {has}: take fewer, or give the pool more \
+             (`poolctl pool set {pool} --workers {takes}`)"
+        );
+    };
+    if capacity.resources.contains_key(name) {
+        return format!("the job takes {takes} of {name:?}, and the pool {pool:?} has {has}: take fewer");
+    }
+    if capacity.resources.is_empty() {
+        return format!(
+            "the pool {pool:?} has no resources: name another pool, \
+             or configure it ([pool.{pool}.resources])"
+        );
+    }
+    let names: Vec<&str> = capacity.resources.keys().map(|name| &**name).collect();
+    format!("the pool {pool:?} has no resource {name:?}: it has {}", names.join(", "))
+}
+
+pub(super) fn check_slots(slots: u32) -> Result<u32, Fault> {
+    match slots {
+        0 => Err(Fault("slots", "a job takes 1 slot or more".to_owned())),
+        slots => Ok(slots),
+    }
+}
+
+/// The resources that a job names. Whether its pool has them is looked at later.
+pub(super) fn resources(named: &BTreeMap<String, u32>) -> Result<Resources, Fault> {
+    if let Some(why) = named.keys().find_map(|name| resource_fault(name)) {
+        return Err(Fault("resources", why));
+    }
+    if let Some((name, _)) = named.iter().find(|&(_, &amount)| amount == 0) {
+        return Err(Fault("resources", format!("a job takes 1 of {name:?} or more, or leaves it out")));
+    }
+    Ok(named.iter().map(|(name, &amount)| (Arc::from(name.as_str()), amount)).collect())
+}
+
+/// What the job needs besides its turn. Whether its pool has so much is looked at later.
+fn needs(job: &Job, labels: Labels, kind: &JobKind) -> Result<Needs, Fault> {
+    let slots = check_slots(job.slots.unwrap_or(1))?;
+    let is_call = matches!(kind, JobKind::Call(_));
+    if is_call && slots > 1 {
+        let reason = "a call has one slot, in which the program is that answers it: leave it out";
+        return Err(Fault("slots", reason.to_owned()));
+    }
+    let resources = job.resources.as_ref().map(resources).transpose()?.unwrap_or_default();
+    if is_call && !resources.is_empty() {
+        let reason = "a call is answered by a program that serves others, too: leave it out";
+        return Err(Fault("resources", reason.to_owned()));
+    }
+    Ok(Needs { labels, resources, slots })
+}
+
 /// Labels, with those that it has besides.
-fn labels(field: &'static str, named: Option<&[String]>, besides: &Labels) -> Result<Labels, Fault> {
+pub(super) fn labels(
+    field: &'static str,
+    named: Option<&[String]>,
+    besides: &Labels,
+) -> Result<Labels, Fault> {
     let named = named.unwrap_or_default();
     if let Some(why) = named.iter().find_map(|label| label_fault(label)) {
         return Err(Fault(field, why));
@@ -624,7 +763,7 @@ fn labels(field: &'static str, named: Option<&[String]>, besides: &Labels) -> Re
 }
 
 /// What the job waits for before it begins.
-fn conditions(job: &Job) -> Result<Option<Box<Conditions>>, Fault> {
+pub(super) fn conditions(job: &Job) -> Result<Option<Box<Conditions>>, Fault> {
     let delay = duration("delay_s", job.delay_s)?;
     let start = match (delay, &job.at) {
         (Some(_), Some(_)) => return Err(Fault("at", "name a time or a delay, not both".to_owned())),
@@ -656,6 +795,26 @@ fn time_us(text: &str) -> Result<i64, Fault> {
     Ok(micros(since))
 }
 
+/// What the job consists of, where it is an array.
+fn array(job: &Job, kind: &JobKind) -> Result<Option<Box<ArrayPart>>, Fault> {
+    let Some(array) = &job.array else {
+        return match job.callback_for {
+            Some(CallbackFor::Element) => {
+                let reason = "only an array has elements: name them (array), or leave it out";
+                Err(Fault("callback_for", reason.to_owned()))
+            }
+            Some(CallbackFor::Array) | None => Ok(None),
+        };
+    };
+    if matches!(kind, JobKind::Call(_)) {
+        let reason = "a call cannot be an array: make several calls, as `poolctl map --call` does";
+        return Err(Fault("array", reason.to_owned()));
+    }
+    let ArraySpec { indices, at_once } = array.parse().map_err(|why| Fault("array", why))?;
+    let callback_for = job.callback_for.unwrap_or_default();
+    Ok(Some(Box::new(ArrayPart::Whole(ArrayPlan { indices, at_once, callback_for }))))
+}
+
 fn check_name(field: &'static str, text: Option<&OsText>) -> Result<(), Fault> {
     let Some(text) = text else { return Ok(()) };
     check_text(field, text)?;
@@ -666,15 +825,19 @@ fn check_name(field: &'static str, text: Option<&OsText>) -> Result<(), Fault> {
 }
 
 /// System calls end strings at a NUL.
-fn check_text(field: &'static str, text: &OsText) -> Result<(), Fault> {
-    if text.has_nul() { Err(Fault(field, format!("{text:?} holds a NUL character"))) } else { Ok(()) }
+pub(super) fn check_text(field: &'static str, text: &OsText) -> Result<(), Fault> {
+    if text.has_nul() {
+        Err(Fault(field, format!("{text:?} holds a NUL character, which no program can be handed")))
+    } else {
+        Ok(())
+    }
 }
 
 fn is_absolute(path: &OsText) -> bool {
     path.as_escaped().starts_with('/')
 }
 
-fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
+pub(super) fn duration(field: &'static str, seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
     seconds.map(pool_proto::text::seconds).transpose().map_err(|reason| Fault(field, reason))
 }
 

@@ -6,13 +6,14 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use pool_proto::OsText;
-use pool_proto::methods::{Pong, PoolsListed, ShutdownMode, ShuttingDown};
+use pool_proto::methods::{Pong, PoolsListed, SettingsListed, ShutdownMode, ShuttingDown};
 use pool_proto::nouns::{Condition, Ending, Incident, Pool, Swept, Tier};
 use pool_proto::text::rfc3339;
 
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::{self, Core, Holds, SlotId};
+use crate::engine::Question;
 use crate::job::{ProcessId, RequestId};
 use crate::start::config::DurabilityName;
 
@@ -30,9 +31,19 @@ pub struct Daemon {
     pub socket: OsText,
     /// The configuration's file, where there is to be one.
     pub config: Option<OsText>,
+    /// The settings of the command line, by their names in the configuration's file.
+    pub given: Vec<(&'static str, String)>,
     pub max_open_files: u64,
     /// What the start has killed.
     pub swept: Swept,
+}
+
+/// A drain that begins when the engine has counted what is held.
+#[derive(Debug)]
+pub struct Countdown {
+    more: bool,
+    /// Its client has gone. poold ends all the same.
+    pub is_forsaken: bool,
 }
 
 /// What changes.
@@ -42,6 +53,8 @@ pub struct Changing {
     pub store_failure: Option<String>,
     /// Why the configuration that was to be read anew is not in force.
     pub config_error: Option<String>,
+    /// How many jobs are held, once the daemon is to come to its end.
+    pub held: Option<u64>,
     /// Harm that was done to slots: the last ones.
     pub incidents: VecDeque<Incident>,
     /// How the attempts of each pool are contained, and why no better.
@@ -59,6 +72,14 @@ impl Desk {
             state_dir: self.daemon.state_dir.clone(),
         };
         self.reply(request, pong, true);
+    }
+
+    pub(super) fn on_settings(&mut self, request: RequestId, core: &Core) {
+        let limits = core.limits().into_iter().filter(|limit| limit.is_set);
+        let limits: Vec<(String, u32)> = limits.map(|limit| (limit.label.to_string(), limit.limit)).collect();
+        let settings = self.config.in_force(&self.daemon.given, &limits);
+        let config = self.daemon.config.clone();
+        self.reply(request, SettingsListed { config, settings }, true);
     }
 
     pub(super) fn on_pools(&mut self, request: RequestId, core: &Core) {
@@ -94,7 +115,7 @@ impl Desk {
             incidents: self.changing.incidents.iter().cloned().collect(),
             stuck: Vec::new(),
             pools: self.pools(core),
-            ending: core.holds().map(ending),
+            ending: core.holds().map(|holds| self.ending(holds)),
         };
         self.close(request);
         self.effects.push(Effect::ReplyCondition { request, condition: Box::new(condition) });
@@ -115,12 +136,44 @@ impl Desk {
         core.pools(|pool| self.changing.containment.get(pool).cloned().unwrap_or_else(|| unknown.clone()))
     }
 
+    /// A drain begins when the engine has counted what is held, which nobody counts otherwise: it may be over
+    /// at once.
     pub(super) fn on_shutdown(&mut self, request: RequestId, mode: ShutdownMode, more: bool) {
         tracing::info!(?mode, "told to end by a client");
+        match mode {
+            ShutdownMode::Drain => {
+                let countdown = Countdown { more, is_forsaken: false };
+                self.requests.insert(request, Open::Counting(countdown));
+                self.ask(Question::CountHeld { request });
+            }
+            ShutdownMode::Now => self.begin_end(request, mode, more),
+        }
+    }
+
+    /// So many jobs are held. Without an open request, they are counted anew.
+    pub(super) fn on_counted(&mut self, request: RequestId, held: u64) {
+        self.changing.held = Some(held);
+        let Some(Open::Counting(Countdown { more, is_forsaken })) = self.requests.get(request) else {
+            return;
+        };
+        let (more, is_forsaken) = (*more, *is_forsaken);
+        self.requests.remove(request);
+        if is_forsaken {
+            self.end(ShutdownMode::Drain)
+        } else {
+            self.begin_end(request, ShutdownMode::Drain, more)
+        }
+    }
+
+    fn begin_end(&mut self, request: RequestId, mode: ShutdownMode, more: bool) {
         if more {
             self.requests.insert(request, Open::ShuttingDown);
         }
         self.reply(request, ShuttingDown { pid: self.daemon.guardian.get(), kept: None }, !more);
+        self.end(mode);
+    }
+
+    fn end(&mut self, mode: ShutdownMode) {
         let (soon, command) = match mode {
             ShutdownMode::Drain => (false, core::Event::Drain),
             ShutdownMode::Now => (true, core::Event::Stop),
@@ -129,15 +182,24 @@ impl Desk {
         self.effects.push(Effect::Command(command));
     }
 
+    /// Jobs are held, or not held any more: who waits for the end of the daemon is to be told how many are.
+    pub(super) fn count_held_anew(&mut self) {
+        if self.changing.held.is_some() {
+            let request = self.schedules.take_request();
+            self.ask(Question::CountHeld { request });
+        }
+    }
+
     /// All is done that was waited for.
     pub(super) fn reply_shut_down(&mut self, request: RequestId, core: &Core) {
-        let kept = core.holds().map_or(0, |holds| holds.kept);
+        let kept = core.holds().map_or(0, |holds| holds.kept) + self.changing.held.unwrap_or(0);
         self.reply(request, ShuttingDown { pid: self.daemon.guardian.get(), kept: Some(kept) }, true);
     }
-}
 
-fn ending(holds: Holds) -> Ending {
-    let Holds { running, queued, callbacks, unwritten, kept } = holds;
-    let running = running.into_iter().map(|id| id.0).collect();
-    Ending { running, queued, callbacks, unwritten, kept }
+    fn ending(&self, holds: Holds) -> Ending {
+        let Holds { running, queued, callbacks, unwritten, kept } = holds;
+        let running = running.into_iter().map(|id| id.0).collect();
+        let kept = kept + self.changing.held.unwrap_or(0);
+        Ending { running, queued, callbacks, unwritten, kept }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pool_proto::Refusal;
 use pool_proto::methods::{Reply, Request};
-use pool_proto::nouns::{Condition, Happening, HappeningKind, Tier};
+use pool_proto::nouns::{Condition, Happening, HappeningKind, Input, Tier};
 
 use crate::core::{self, Fact, SlotId};
 use crate::engine::{Answer, Change, Chore, Question};
@@ -68,10 +68,18 @@ pub enum Event {
         reason: String,
     },
     /// The output of that attempt could not be opened for a request, and why, as a sentence.
+    /// Clients cannot write to a job; `reason`: what it is like, as the end of a sentence.
+    InputMissing {
+        request: RequestId,
+        id: JobId,
+        reason: String,
+    },
     OutputMissing {
         request: RequestId,
         id: JobId,
         attempt: u32,
+        /// The client has named the attempt.
+        named: bool,
         reason: String,
     },
     /// What the output of ended and of running jobs takes, in bytes.
@@ -136,9 +144,19 @@ pub enum Effect {
         request: RequestId,
         id: JobId,
         attempt: u32,
+        /// The client has named the attempt.
+        named: bool,
         log: bool,
         /// So many bytes have been written, where the attempt has ended.
         written: [Option<u64>; 2],
+    },
+    /// A descriptor for writing the standard input of an attempt, as the last reply. Answered by
+    /// [`Event::InputMissing`] where it cannot be opened.
+    ReplyInput {
+        request: RequestId,
+        id: JobId,
+        attempt: u32,
+        input: Input,
     },
     /// The condition, as the last reply, completed with what is stuck.
     ReplyCondition {
@@ -189,6 +207,7 @@ impl Effect {
             | Self::Refuse { request, .. }
             | Self::ReplyStarted { request, .. }
             | Self::ReplyOutput { request, .. }
+            | Self::ReplyInput { request, .. }
             | Self::ReplyCondition { request, .. }
             | Self::ReplySpooled { request, .. }
             | Self::AwaitDrained { request } => Some(*request),

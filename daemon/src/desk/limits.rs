@@ -100,28 +100,44 @@ fn too_many() -> String {
 pub(super) fn check_exclusive(jobs: &mut [Arc<Work>], core: &Core) -> Result<(), Refusal> {
     let mut new: BTreeSet<Arc<str>> = BTreeSet::new();
     for (index, work) in jobs.iter_mut().enumerate().filter(|(_, work)| !work.exclusive.is_empty()) {
-        let invalid = |reason| Refusal::InvalidJob { index, field: "exclusive".to_owned(), reason };
-        let mut unlimited = Vec::new();
-        for label in work.exclusive.iter() {
-            match core.limit_of(label).map(|known| known.limit) {
-                None => unlimited.push(label.clone()),
-                Some(1) => {}
-                Some(limit) => {
-                    return Err(invalid(format!(
-                        "{limit} jobs of the label {label:?} may run at a time: `poolctl limit set {label} 1` \
-                         lets one at a time run, or name it as a label"
-                    )));
-                }
-            }
-        }
-        new.extend(unlimited.iter().cloned());
-        if !new.is_empty() && core.count_limits() + new.len() > MAX_LIMITS {
-            return Err(invalid(too_many()));
-        }
-        let exclusive: Labels = unlimited.into_iter().collect();
+        let exclusive = without_limit(index, &work.exclusive, core)?;
+        new.extend(exclusive.iter().cloned());
+        check_count(index, new.len(), core)?;
         if exclusive != work.exclusive {
             Arc::make_mut(work).exclusive = exclusive;
         }
+    }
+    Ok(())
+}
+
+/// The same of labels for which one job is to be exclusive: those of them that get a limit with it.
+pub(super) fn check_exclusive_labels(index: usize, labels: &Labels, core: &Core) -> Result<Labels, Refusal> {
+    let exclusive = without_limit(index, labels, core)?;
+    check_count(index, exclusive.iter().count(), core)?;
+    Ok(exclusive)
+}
+
+fn without_limit(index: usize, labels: &Labels, core: &Core) -> Result<Labels, Refusal> {
+    let mut unlimited = Vec::new();
+    for label in labels.iter() {
+        match core.limit_of(label).map(|known| known.limit) {
+            None => unlimited.push(label.clone()),
+            Some(1) => {}
+            Some(limit) => {
+                let reason = format!(
+                    "{limit} jobs of the label {label:?} may run at a time: `poolctl limit set {label} 1` \
+                     lets one at a time run, or name it as a label"
+                );
+                return Err(Refusal::InvalidJob { index, field: "exclusive".to_owned(), reason });
+            }
+        }
+    }
+    Ok(unlimited.into_iter().collect())
+}
+
+fn check_count(index: usize, new: usize, core: &Core) -> Result<(), Refusal> {
+    if new > 0 && core.count_limits() + new > MAX_LIMITS {
+        return Err(Refusal::InvalidJob { index, field: "exclusive".to_owned(), reason: too_many() });
     }
     Ok(())
 }

@@ -13,13 +13,14 @@ use pool_proto::nouns::{CallProgress, Happening, HappeningKind};
 use pool_proto::text::rfc3339;
 use pool_proto::{Record, Refusal};
 
+use super::past::Since;
 use super::request::Open;
 use super::wait::in_brief;
 use super::{Desk, Effect};
 use crate::core::{Core, LaneId, SlotId};
 use crate::engine::{CallbackEnd, Change, Detail, Move, Question, Turns};
 use crate::job::{
-    CallbackId, IdMap, JobId, Place, ProcessId, RequestId, Start, StopReason, Unit, Until, Work,
+    CallbackId, IdMap, IdSet, JobId, Place, ProcessId, RequestId, Start, StopReason, Unit, Until, Work,
 };
 
 /// A listener that has so much to read, in bytes, is told that it has missed something, and nothing more.
@@ -34,6 +35,8 @@ const RETRIED: &str = "it had ended, and is run again";
 pub struct Listener {
     pools: Option<HashSet<String>>,
     ids: Option<HashSet<u64>>,
+    /// It has heard all up to here before.
+    since: Option<String>,
     /// It has been told that it hears everything from now on.
     is_told: bool,
 }
@@ -43,7 +46,7 @@ impl Listener {
         let has_pool =
             |pools: &HashSet<String>| happening.pool.as_ref().is_some_and(|pool| pools.contains(pool));
         let has_id = |ids: &HashSet<u64>| happening.id.is_some_and(|id| ids.contains(&id));
-        self.is_told && self.pools.as_ref().is_none_or(has_pool) && self.ids.as_ref().is_none_or(has_id)
+        self.pools.as_ref().is_none_or(has_pool) && self.ids.as_ref().is_none_or(has_id)
     }
 }
 
@@ -51,8 +54,10 @@ impl Listener {
 #[derive(Debug, Default)]
 pub struct Overheard {
     /// The pools of jobs that workers have or had, since the first listener came, and that have not ended.
-    /// Empty while nobody listens.
+    /// Empty while nobody listens, and nothing is kept for those who come back.
     pub pools: IdMap<JobId, Arc<str>>,
+    /// Jobs that have ended, and whose ends are to be told once their records are read.
+    unrecorded: IdSet<JobId>,
     /// The callbacks that run, with the job that each is of. Kept without listeners, too: they are few.
     callbacks: IdMap<CallbackId, (JobId, String)>,
 }
@@ -66,11 +71,20 @@ impl Desk {
             return self.refuse(request, Refusal::NoSuchPool { pool: unknown.clone() });
         }
 
-        if !self.requests.has_listeners() {
+        if let Some(since) = &events.since
+            && self.past.since(since).is_err()
+        {
+            let parameter = format!("since: {since:?} is no cursor of an event");
+            return self.refuse(request, Refusal::InvalidParameter { parameter });
+        }
+
+        if !self.hears() {
             self.overheard.pools = core.running_pools().collect();
         }
+        let since = events.since;
         let (pools, ids) = (events.pools.map(HashSet::from_iter), events.ids.map(HashSet::from_iter));
-        self.requests.insert(request, Open::Listening(Box::new(Listener { pools, ids, is_told: false })));
+        self.requests
+            .insert(request, Open::Listening(Box::new(Listener { pools, ids, since, is_told: false })));
         // Ends that were given to the engine before this was known bring no record. When this is answered,
         // the engine has answered them, too.
         self.ask(Question::Records { request, ids: Vec::new() });
@@ -81,17 +95,65 @@ impl Desk {
     pub(super) fn on_listened_records(&mut self, request: RequestId, records: Vec<Record>) {
         let Some(Open::Listening(listener)) = self.requests.get_mut(request) else { return };
         if !listener.is_told {
-            listener.is_told = true;
-            let happening = self.happening(HappeningKind::Listening);
-            return self.reply(request, happening, false);
+            return self.begin_listening(request);
         }
 
-        for record in records {
-            let happening = Happening { ..self.ended(&record) };
+        for record in records.iter().filter(|record| record.state.is_terminal()) {
+            let happening = Arc::new(self.ended(record));
+            // The others have asked for it, too. Of these the first one's is kept.
+            let is_first = self.overheard.unrecorded.remove(&JobId(record.id));
+            let happening = if is_first { self.past.note(happening) } else { happening };
             let Some(Open::Listening(listener)) = self.requests.get(request) else { return };
-            if record.state.is_terminal() && listener.wants(&happening) {
-                self.effects.push(Effect::Tell { request, happening: Arc::new(happening) });
+            if listener.wants(&happening) {
+                self.effects.push(Effect::Tell { request, happening });
             }
+        }
+    }
+
+    /// Tells what the listener has missed since it was here last, and that it hears everything from now on.
+    fn begin_listening(&mut self, request: RequestId) {
+        let Some(Open::Listening(listener)) = self.requests.get_mut(request) else { return };
+        listener.is_told = true;
+        let since = listener.since.take().and_then(|since| self.past.since(&since).ok());
+        self.past.on_listening();
+        if let Some(Since { gap, happenings }) = since {
+            if gap.is_some() {
+                let gap = Happening { reason: gap, ..self.happening(HappeningKind::Gap) };
+                self.effects.push(Effect::Tell { request, happening: Arc::new(gap) });
+            }
+            let Some(Open::Listening(listener)) = self.requests.get(request) else { return };
+            for happening in happenings.into_iter().filter(|happening| listener.wants(happening)) {
+                self.effects.push(Effect::Tell { request, happening });
+            }
+        }
+        let cursor = Some(self.past.cursor());
+        let listening = Happening { cursor, ..self.happening(HappeningKind::Listening) };
+        self.reply(request, listening, false);
+    }
+
+    /// A listener has gone.
+    pub(super) fn on_listener_left(&mut self) {
+        // Only those who have been told ask for ends.
+        if !self.requests.listeners().any(|(_, listener)| listener.is_told)
+            && !self.overheard.unrecorded.is_empty()
+        {
+            self.overheard.unrecorded.clear();
+            self.past.lose();
+        }
+        if !self.requests.has_listeners() {
+            self.past.on_last_left();
+            self.forget_if_unheard();
+        }
+    }
+
+    /// What happens is told to somebody, or kept for those who come back.
+    fn hears(&self) -> bool {
+        self.requests.has_listeners() || self.past.is_kept()
+    }
+
+    fn forget_if_unheard(&mut self) {
+        if !self.hears() {
+            self.overheard.pools.clear();
         }
     }
 
@@ -107,7 +169,7 @@ impl Desk {
 
     /// A worker is handed an attempt.
     pub(super) fn overhear_run(&mut self, unit: Unit, work: &Work) {
-        if let (Unit::Job(id), true) = (unit, self.requests.has_listeners()) {
+        if let (Unit::Job(id), true) = (unit, self.hears()) {
             self.overheard.pools.insert(id, work.pool.clone());
         }
     }
@@ -122,7 +184,7 @@ impl Desk {
             Change::Move(moved) => {
                 self.see_to_end(moved);
                 self.overhear_obstacle(moved);
-                if self.requests.has_listeners() {
+                if self.hears() {
                     self.tell_move(moved);
                 }
             }
@@ -130,13 +192,17 @@ impl Desk {
             Change::Insert(_)
             | Change::Hold { .. }
             | Change::Assign { .. }
+            | Change::Edit(_)
             | Change::Retry { .. }
             | Change::Remove { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
+            | Change::Unfold { .. }
+            | Change::Fold { .. }
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
+            | Change::AlterCallbacks { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
             | Change::SetWorkers { .. }
@@ -148,11 +214,12 @@ impl Desk {
     /// Has an end tell as much as those want to know who wait for it.
     fn see_to_end(&mut self, moved: &mut Move) {
         let Place::Ended(outcome) = &moved.to else { return };
-        moved.is_urgent = self.requests.want_alone(moved.id);
-        if self.requests.has_listeners() || self.requests.want_record(moved.id) {
+        let wishes = self.requests.wishes(moved.id);
+        moved.is_urgent = wishes.alone;
+        if self.hears() || wishes.record {
             moved.want = Detail::Record;
         }
-        if self.requests.want_brief(moved.id) {
+        if wishes.brief {
             self.requests.keep_brief(moved.id, in_brief(moved.id, outcome));
         }
     }
@@ -164,6 +231,7 @@ impl Desk {
         }
 
         let (kind, reason) = match &moved.to {
+            Place::Begun => return,
             // It is about to get the attempt; the start is told when the command has been executed.
             Place::Running(_) if moved.confirm => return,
             Place::Running(start) => return self.tell_start_of(moved, start),
@@ -191,7 +259,7 @@ impl Desk {
 
     fn tell_callback(&mut self, callback: CallbackId, end: CallbackEnd, exit_code: Option<i32>) {
         let (job, pool) = self.overheard.callbacks.remove(&callback).unzip();
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         let kind = match end {
@@ -212,7 +280,7 @@ impl Desk {
         existing: &[(usize, JobId)],
         turns: &Turns,
     ) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
@@ -229,7 +297,7 @@ impl Desk {
     pub(super) fn hear_of_hold(&mut self, held: &[(JobId, Option<Arc<str>>)]) {
         for (id, pool) in held.iter().filter_map(|(id, pool)| Some((*id, pool.as_ref()?))) {
             self.tell_held(id);
-            if self.requests.has_listeners() {
+            if self.hears() {
                 let (id, pool) = (Some(id.0), Some(pool.to_string()));
                 self.tell(Happening { id, pool, ..self.happening(HappeningKind::Held) });
             }
@@ -238,7 +306,7 @@ impl Desk {
 
     /// Jobs are in that pool, each from another one.
     pub(super) fn hear_of_move(&mut self, pool: &str, jobs: &[(JobId, Arc<str>)]) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         for (id, from) in jobs.iter().filter(|(_, from)| **from != *pool) {
@@ -248,9 +316,19 @@ impl Desk {
         }
     }
 
+    /// A job is another one, in this pool.
+    pub(super) fn hear_of_edit(&mut self, id: JobId, pool: &str) {
+        if !self.hears() {
+            return;
+        }
+        let (id, pool) = (Some(id.0), Some(pool.to_owned()));
+        let reason = Some("it was edited".to_owned());
+        self.tell(Happening { id, pool, reason, ..self.happening(HappeningKind::Edited) });
+    }
+
     /// Jobs that had ended are queued again.
     pub(super) fn hear_of_retry(&mut self, jobs: &[(JobId, Arc<str>)]) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         for (id, pool) in jobs {
@@ -260,7 +338,7 @@ impl Desk {
     }
 
     pub(super) fn hear_of_release(&mut self, jobs: &[(JobId, Arc<str>)]) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         for (id, pool) in jobs {
@@ -271,7 +349,7 @@ impl Desk {
 
     /// A pool is paused, or resumed.
     pub(super) fn hear_of_pause(&mut self, pool: &str, is_paused: bool) {
-        if self.requests.has_listeners() {
+        if self.hears() {
             let kind = if is_paused { HappeningKind::PoolPaused } else { HappeningKind::PoolResumed };
             self.tell(Happening { pool: Some(pool.to_owned()), ..self.happening(kind) });
         }
@@ -279,7 +357,7 @@ impl Desk {
 
     /// A job is in its line, since the one that it waited for has ended.
     pub(super) fn hear_of_turn(&mut self, id: JobId, pool: &str, after: JobId) {
-        if self.requests.has_listeners() {
+        if self.hears() {
             let (id, pool, reason) =
                 (Some(id.0), Some(pool.to_owned()), Some(format!("job {after} has ended")));
             self.tell(Happening { id, pool, reason, ..self.happening(HappeningKind::Released) });
@@ -287,7 +365,7 @@ impl Desk {
     }
 
     pub(super) fn hear_of_end(&mut self, id: JobId, record: Option<&Record>) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         self.overheard.pools.remove(&id);
@@ -299,6 +377,14 @@ impl Desk {
             None => {
                 let told = self.requests.listeners().filter(|(_, listener)| listener.is_told);
                 let told: Vec<RequestId> = told.map(|(request, _)| request).collect();
+                if told.is_empty() {
+                    // Whoever comes back would miss it.
+                    if self.past.is_kept() {
+                        self.past.lose();
+                    }
+                    return;
+                }
+                self.overheard.unrecorded.insert(id);
                 for request in told {
                     self.ask(Question::Records { request, ids: vec![id] });
                 }
@@ -307,7 +393,7 @@ impl Desk {
     }
 
     pub(super) fn hear_of_progress(&mut self, id: JobId, attempt: u32, progress: &CallProgress) {
-        if self.requests.has_listeners() {
+        if self.hears() {
             let (id, attempt, progress) = (Some(id.0), Some(attempt), Some(progress.clone()));
             self.tell_of_job(Happening { id, attempt, progress, ..self.happening(HappeningKind::Progress) });
         }
@@ -323,7 +409,7 @@ impl Desk {
         pid: ProcessId,
         reason: Option<String>,
     ) {
-        if !self.requests.has_listeners() {
+        if !self.hears() {
             return;
         }
         let pool = match slot.lane {
@@ -366,14 +452,18 @@ impl Desk {
 
     fn tell(&mut self, happening: Happening) {
         if let Some(happening) = self.unsynced.hold_happening(Arc::new(happening)) {
-            self.tell_listeners(&happening);
+            self.tell_listeners(happening);
         }
     }
 
-    pub(super) fn tell_listeners(&mut self, happening: &Arc<Happening>) {
-        for (request, _) in self.requests.listeners().filter(|(_, listener)| listener.wants(happening)) {
+    pub(super) fn tell_listeners(&mut self, happening: Arc<Happening>) {
+        let happening = self.past.note(happening);
+        let told = self.requests.listeners();
+        let told = told.filter(|(_, listener)| listener.is_told && listener.wants(&happening));
+        for (request, _) in told {
             self.effects.push(Effect::Tell { request, happening: happening.clone() });
         }
+        self.forget_if_unheard();
     }
 }
 

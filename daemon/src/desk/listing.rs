@@ -1,15 +1,20 @@
-//! What clients read of jobs: `Get`, `List`, `Output`, `Absent`, `Dependents`.
+//! What clients read of jobs: `Get`, `List`, `Count`, `Output`, `Absent`, `Dependents`, `Attempts`.
 
-use pool_proto::methods::{Absent, AbsentIds, DependentsListed, Got, List, Listed, MAX_ABSENT};
-use pool_proto::nouns::Dependency;
-use pool_proto::text::rfc3339;
+use std::collections::BTreeMap;
+
+use pool_proto::methods::{
+    Absent, AbsentIds, AttemptsListed, Counted, DependentsListed, Got, List, ListOrder, Listed, MAX_ABSENT,
+    StateCount,
+};
+use pool_proto::nouns::{Attempt, Dependency};
+use pool_proto::text::{rfc3339, unix_micros};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::Core;
 use crate::engine::{Page, Question};
-use crate::job::{After, IdSet, JobId, RequestId};
+use crate::job::{After, ExitCodes, Filter, IdSet, Items, JobId, KEPT_ATTEMPTS, PastAttempt, RequestId};
 
 /// Records in one reply of a listing.
 const PAGE: u32 = 500;
@@ -40,11 +45,49 @@ pub struct Sought {
     known: usize,
 }
 
+/// What a listing goes by besides the places of its jobs.
+///
+/// # Errors
+/// What is wrong with the request, as a sentence.
+fn filter_of(list: &List) -> Result<Filter, String> {
+    let time = |name: &str, text: &Option<String>| match text {
+        Some(text) => {
+            unix_micros(text).map(Some).ok_or_else(|| format!("{name}: {text:?} is no time of RFC 3339"))
+        }
+        None => Ok(None),
+    };
+    match list.order {
+        Some(ListOrder::Line) if list.pool.is_none() => {
+            return Err("order: a line is of one pool: name it with `pool`".to_owned());
+        }
+        Some(ListOrder::Line | ListOrder::Ended) if list.after.is_some() => {
+            return Err("after: the orders line and ended have one page only: leave it out".to_owned());
+        }
+        Some(_) | None => {}
+    }
+    let codes = list.exit_codes.as_deref().map(ExitCodes::parse).transpose();
+    Ok(Filter {
+        name: list.name.as_ref().map(|name| name.as_escaped().to_owned()),
+        since_us: time("since", &list.since)?,
+        until_us: time("until", &list.until)?,
+        codes: codes.map_err(|error| format!("exit_codes: {error}"))?,
+    })
+}
+
 /// What the core alone knows of a job that runs.
-fn note_frozen(record: &mut Record, core: &Core) {
+fn note_attempt(record: &mut Record, core: &Core) {
     if record.state == State::Running {
         record.frozen_since = core.frozen_since_us(JobId(record.id)).map(rfc3339);
     }
+    if record.resources.is_some() && matches!(record.state, State::Running | State::Stopping) {
+        record.items = as_told(&core.items_of(JobId(record.id)));
+    }
+}
+
+/// Items of resources, as a record tells them.
+fn as_told(items: &Items) -> Option<BTreeMap<String, String>> {
+    let told = items.iter().map(|(name, items)| (name.to_string(), items.join(",")));
+    (!items.is_empty()).then(|| told.collect())
 }
 
 impl Desk {
@@ -65,7 +108,7 @@ impl Desk {
         match record {
             Some(mut record) => {
                 record.progress = core.progress_of(JobId(record.id));
-                note_frozen(&mut record, core);
+                note_attempt(&mut record, core);
                 self.reply(request, Got { record: Box::new(record) }, true);
             }
             None => self.refuse_missing(request, missing),
@@ -97,48 +140,88 @@ impl Desk {
         self.reply(request, DependentsListed { dependents, more }, true);
     }
 
+    // ---- its attempts ----
+
+    pub(super) fn on_attempts(&mut self, request: RequestId, id: JobId) {
+        self.requests.insert(request, Open::ListingAttempts(id));
+        self.ask(Question::Attempts { request, id });
+    }
+
+    pub(super) fn on_listed_attempts(&mut self, request: RequestId, attempts: Option<Vec<PastAttempt>>) {
+        let Some(Open::ListingAttempts(id)) = self.requests.get(request) else { return };
+        let Some(attempts) = attempts else { return self.refuse_missing(request, &[*id]) };
+        let told = |past: PastAttempt| Attempt {
+            attempt: past.attempt,
+            started_at: past.started_us.map(rfc3339),
+            ended_at: rfc3339(past.ended_us),
+            result: past.result,
+            exit_code: past.exit_code,
+            signal: past.signal,
+            reason: past.reason,
+        };
+        let attempts = attempts.into_iter().map(told).collect();
+        self.reply(request, AttemptsListed { attempts }, true);
+    }
+
     // ---- output ----
 
-    pub(super) fn on_output(&mut self, request: RequestId, id: JobId) {
-        self.requests.insert(request, Open::OpeningOutput);
+    pub(super) fn on_output(&mut self, request: RequestId, id: JobId, attempt: Option<u32>) {
+        self.requests.insert(request, Open::OpeningOutput { attempt });
         self.ask(Question::Records { request, ids: vec![id] });
     }
 
     pub(super) fn on_output_record(
         &mut self,
         request: RequestId,
+        wanted: Option<u32>,
         record: Option<&Record>,
         missing: &[JobId],
     ) {
         let Some(record) = record else { return self.refuse_missing(request, missing) };
-        let (id, attempt) = (JobId(record.id), record.attempt);
+        let (id, latest) = (JobId(record.id), record.attempt);
         if record.output_pruned {
             let reason = "the history has removed it to make room ([history] max_output_bytes)".to_owned();
             return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
         }
-        if attempt == 0 {
+        if latest == 0 {
             let reason = format!("it is {} and has not started", record.state.as_str());
+            return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
+        }
+        let attempt = wanted.unwrap_or(latest);
+        if attempt == 0 || attempt > latest {
+            let attempts = if latest == 1 { "1 attempt" } else { &format!("{latest} attempts") };
+            let reason = format!("it has had {attempts}, and no attempt {attempt}");
+            return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
+        }
+        if latest - attempt >= KEPT_ATTEMPTS {
+            let reason = format!(
+                "that of attempt {attempt} is gone: only the last {KEPT_ATTEMPTS} attempts of {latest} are \
+                 kept"
+            );
             return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
         }
 
         // Whether it can be opened is told only where it cannot, so the request is over for now.
         self.close(request);
-        let written = [&record.stdout, &record.stderr].map(|file| file.as_ref()?.bytes);
-        let log = record.method.is_some();
-        self.effects.push(Effect::ReplyOutput { request, id, attempt, log, written });
+        // Of an earlier attempt it is not known.
+        let written = match attempt == latest {
+            true => [&record.stdout, &record.stderr].map(|file| file.as_ref()?.bytes),
+            false => [None; 2],
+        };
+        let (log, named) = (record.method.is_some(), wanted.is_some());
+        self.effects.push(Effect::ReplyOutput { request, id, attempt, named, log, written });
     }
 
+    /// `is_followed`: the latest attempt is wanted, and the next one has begun since the record was read.
     pub(super) fn on_output_missing(
         &mut self,
         request: RequestId,
         id: JobId,
-        attempt: u32,
+        is_followed: bool,
         reason: String,
-        core: &Core,
     ) {
-        // The next attempt has begun since the record was read.
-        if core.attempt_of(id).is_some_and(|current| current > attempt) {
-            return self.on_output(request, id);
+        if is_followed {
+            return self.on_output(request, id, None);
         }
         self.refuse(request, Refusal::NoOutput { id: id.0, reason });
     }
@@ -147,14 +230,23 @@ impl Desk {
 
     pub(super) fn on_list(&mut self, request: RequestId, list: List, more: bool) {
         if list.limit == Some(0) {
-            let parameter = "limit: at least 1, or none".to_owned();
+            let parameter =
+                "limit: must be 1 or more; without it a page has as many as poold chooses".to_owned();
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
+        let filter = match filter_of(&list) {
+            Ok(filter) => filter,
+            Err(parameter) => return self.refuse(request, Refusal::InvalidParameter { parameter }),
+        };
+        let order = list.order.unwrap_or_default();
+        let more = more && matches!(order, ListOrder::Oldest | ListOrder::Newest);
         let left = list.limit.unwrap_or(if more { u32::MAX } else { SINGLE_PAGE });
         let page = Page {
             states: list.states.unwrap_or_default(),
             pool: list.pool,
             label: list.label,
+            filter,
+            order,
             after: list.after.map(|after| JobId(after.min(i64::MAX as u64))),
             limit: left.min(if more { PAGE } else { SINGLE_PAGE }),
         };
@@ -170,7 +262,7 @@ impl Desk {
         next: Option<JobId>,
         core: &Core,
     ) {
-        records.iter_mut().for_each(|record| note_frozen(record, core));
+        records.iter_mut().for_each(|record| note_attempt(record, core));
 
         let Some(Open::Listing(listing)) = self.requests.get_mut(request) else { return };
         listing.left = listing.left.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
@@ -183,6 +275,29 @@ impl Desk {
             // The next page is read when the client has read this one.
             self.effects.push(Effect::AwaitDrained { request });
         }
+    }
+
+    // ---- how many there are ----
+
+    pub(super) fn on_tally(&mut self, request: RequestId) {
+        self.requests.insert(request, Open::Tallying);
+        self.ask(Question::Counts { request });
+    }
+
+    pub(super) fn on_tallied(
+        &mut self,
+        request: RequestId,
+        mut counts: Vec<(State, u64, bool)>,
+        failed_callbacks: u64,
+        core: &Core,
+    ) {
+        let queued = core.count_queued();
+        counts.retain(|&(state, ..)| state != State::Queued);
+        if queued > 0 {
+            counts.insert(0, (State::Queued, queued, false));
+        }
+        let states = counts.into_iter().map(|(state, jobs, more)| StateCount { state, jobs, more }).collect();
+        self.reply(request, Counted { states, failed_callbacks: Some(failed_callbacks) }, true);
     }
 
     /// The client has read all that it was told: the next page follows, or what else there is.
@@ -202,7 +317,7 @@ impl Desk {
     /// Looked up like records, a few at a time: nobody needs this to be quick.
     pub(super) fn on_absent(&mut self, request: RequestId, absent: Absent) {
         if absent.ids.len() > MAX_ABSENT {
-            let parameter = format!("ids: at most {MAX_ABSENT}");
+            let parameter = format!("ids: at most {MAX_ABSENT} at once");
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
         let mut named = IdSet::default();

@@ -17,12 +17,17 @@
 
 mod admission;
 mod backup;
+mod callbacks;
 mod condition;
+mod edit;
+mod estimate;
 mod event;
+mod input;
 mod limits;
 mod listen;
 mod listing;
 mod obstacle;
+mod past;
 mod pauses;
 mod pools;
 mod request;
@@ -52,6 +57,7 @@ pub use condition::Daemon;
 pub use event::{ConnectionId, Effect, Event};
 pub use listen::MAX_UNREAD;
 use listen::Overheard;
+use past::Past;
 pub use pools::AddedPools;
 use request::{Open, Requests};
 pub use rights::Rights;
@@ -62,8 +68,8 @@ use unsynced::Unsynced;
 use wait::{Wanted, Watch};
 
 use crate::core::{self, Core, Fact, Now};
-use crate::engine::{Answer, Chore, Question};
-use crate::job::{IdMap, JobId, KeptSchedule, Pause, RequestId, UserId};
+use crate::engine::{Answer, CallbackWish, Chore, Question};
+use crate::job::{CallbackId, IdMap, JobId, KeptSchedule, Pause, RequestId, UserId};
 use crate::start::config::Config;
 
 /// A client's connection, and what hangs on it besides its requests.
@@ -103,6 +109,7 @@ pub struct Desk {
     tokens: Tokens,
     room: OutputRoom,
     overheard: Overheard,
+    past: Past,
     unsynced: Unsynced,
     /// The requests with ends in few words that are told at the end of this turn.
     brief_at_end: Vec<RequestId>,
@@ -124,6 +131,7 @@ impl Desk {
         let (schedules, changed) = AllSchedules::restored(schedules, &config, now.wall_us);
         let mut desk = Self {
             tokens: Tokens::new(daemon.started_us),
+            past: Past::new(daemon.started_us),
             daemon,
             rights,
             admission,
@@ -174,8 +182,10 @@ impl Desk {
                 }
             }
             Event::SpoolFailed { request, token, reason } => self.on_spool_failed(request, &token, reason),
-            Event::OutputMissing { request, id, attempt, reason } => {
-                self.on_output_missing(request, id, attempt, reason, core);
+            Event::InputMissing { request, id, reason } => self.on_input_missing(request, id, reason, core),
+            Event::OutputMissing { request, id, attempt, named, reason } => {
+                let is_followed = core.attempt_of(id).is_some_and(|current| current > attempt);
+                self.on_output_missing(request, id, !named && is_followed, reason);
             }
             Event::Measured { ended, running } => self.on_measured(ended, running, core),
             Event::Contained(containment) => self.changing.containment = containment,
@@ -202,6 +212,7 @@ impl Desk {
             | core::Effect::AskOverdue { .. }
             | core::Effect::Want { .. }
             | core::Effect::SetRoom { .. }
+            | core::Effect::SetCapacity { .. }
             | core::Effect::AskOffers { .. }
             | core::Effect::GiveBack(_)
             | core::Effect::SpawnWorker { .. }
@@ -211,6 +222,7 @@ impl Desk {
             | core::Effect::KillSuccessor { .. }
             | core::Effect::TakeBack { .. }
             | core::Effect::Signal { .. }
+            | core::Effect::Steer { .. }
             | core::Effect::Freeze { .. }
             | core::Effect::Thaw { .. }
             | core::Effect::Terminate { .. }
@@ -302,25 +314,38 @@ impl Desk {
                 self.on_wait(request, job_ids(wait.ids), wanted, tells_obstacles);
             }
             Request::Get(get) => self.on_get(request, JobId(get.id)),
-            Request::Output(output) => self.on_output(request, JobId(output.id)),
-            Request::List(list) => self.on_list(request, list, more),
+            Request::Output(output) => self.on_output(request, JobId(output.id), output.attempt),
+            Request::List(list) => self.on_list(request, *list, more),
+            Request::Count => self.on_tally(request),
             Request::Cancel(cancel) => {
                 let unstarted = cancel.unstarted == Some(true);
                 let tells_obstacles = more && cancel.obstacles == Some(true);
                 self.on_wait(request, job_ids(cancel.ids), Wanted::Cancel { unstarted }, tells_obstacles);
             }
             Request::Signal(signal) => self.on_signal(request, &signal, core),
+            Request::OpenInput(asked) => self.on_open_input(request, JobId(asked.id), core),
+            Request::CloseInput(asked) => self.on_close_input(request, JobId(asked.id), core),
+            Request::Resize(asked) => self.on_resize(request, &asked, core),
             Request::SetFrozen(asked) => self.on_set_frozen(request, &asked, core),
             Request::Hold(hold) => self.on_hold(request, job_ids(hold.ids)),
             Request::Move(moved) => self.on_move(request, moved, core),
+            Request::Edit(asked) => self.on_edit(request, *asked, core),
+            Request::Definition(asked) => self.on_definition(request, JobId(asked.id)),
             Request::Retry(retry) => self.on_retry(request, job_ids(retry.ids)),
             Request::Remove(remove) => self.on_remove(request, job_ids(remove.ids)),
-            Request::Release(release) => self.on_release(request, job_ids(release.ids)),
+            Request::Release(release) => self.on_release(request, job_ids(release.ids), core),
+            Request::Callbacks(asked) => self.on_callbacks(request, &asked),
+            Request::GetCallback(asked) => self.on_get_callback(request, CallbackId(asked.id)),
+            Request::RetryCallbacks(retry) => {
+                self.on_alter_callbacks(request, retry.ids, CallbackWish::Retry);
+            }
+            Request::DropCallbacks(drop) => self.on_alter_callbacks(request, drop.ids, CallbackWish::Drop),
             Request::Pools => self.on_pools(request, core),
             Request::AddPool(added) => self.on_add_pool(request, added, core),
             Request::RemovePool(remove) => self.on_remove_pool(request, remove),
             Request::RestartPool(restart) => self.on_restart_pool(request, restart, more, core),
             Request::SetWorkers(asked) => self.on_set_workers(request, asked, core),
+            Request::DrainPool(asked) => self.on_drain_pool(connection, request, &asked.pool, more, core),
             Request::SetPaused(asked) => self.on_set_paused(connection, request, asked, core),
             Request::AddSchedule(add) => self.on_add_schedule(request, *add, core),
             Request::Schedules(asked) => self.on_schedules(request, &asked),
@@ -330,7 +355,9 @@ impl Desk {
             Request::LabelLimits => self.on_limits(request, core),
             Request::SetLabelLimit(asked) => self.on_set_limit(request, asked, core),
             Request::Status => self.on_status(request, core),
+            Request::Settings => self.on_settings(request, core),
             Request::Absent(absent) => self.on_absent(request, absent),
+            Request::Attempts(asked) => self.on_attempts(request, JobId(asked.id)),
             Request::Dependents(asked) => self.on_dependents(request, JobId(asked.id)),
             Request::Why(why) => self.on_why(request, job_ids(why.ids), core),
             Request::Events(events) => self.on_events(request, events, more, core),
@@ -371,21 +398,24 @@ impl Desk {
         match fact {
             Fact::Inserted { request, first, jobs, existing, turns, waiting, is_synced } => {
                 if !is_synced {
-                    self.unsynced.begin(request, first, jobs.len());
+                    let elements: u64 = jobs.iter().map(|work| work.elements()).sum();
+                    self.unsynced.begin(request, first, jobs.len() as u64 + elements);
                 }
                 self.hear_of_acceptance(first, &jobs, &existing, &turns);
-                if let Some(firing) = self.requests.take_firing(request) {
-                    return self.on_fired(firing, first, &existing, &turns);
-                }
+                let submission = match self.requests.remove(request) {
+                    Some(Open::Submitting(submission)) => submission,
+                    Some(Open::Firing(firing)) => return self.on_fired(firing, first, &existing, &turns),
+                    _ => return,
+                };
                 let is_stalled = jobs.first().is_some_and(|work| core.stall_of(&work.pool).is_some());
                 let stalled = (first.0..).map(JobId).take(if is_stalled { jobs.len() } else { 0 });
                 let waiting = waiting.into_iter().map(|(id, _)| id);
                 let most = obstacle::MOST_TOLD as usize;
                 let obstructed = stalled.take(most).chain(waiting.take(most)).collect();
-                self.on_accepted(request, first, jobs.len(), &existing, &turns, obstructed);
+                self.on_accepted(request, submission, first, jobs.len(), &existing, &turns, obstructed);
             }
             Fact::Synced { request } => self.on_synced(request),
-            Fact::Denied { request, denial } => self.refuse(request, submit::refusal_of(denial)),
+            Fact::Denied { request, denial, jobs } => self.on_denied(request, denial, &jobs),
             Fact::Started { id, attempt } => self.on_started(id, attempt),
             Fact::Progressed { id, attempt, progress } => {
                 if let Some(progress) = self.unsynced.hold_progress(id, attempt, progress) {
@@ -396,9 +426,15 @@ impl Desk {
                 self.hear_of_end(id, record.as_deref());
                 self.on_ended(id, record.as_deref());
             }
+            Fact::Dropped { ids } => {
+                for id in self.requests.awaited_among(&ids) {
+                    self.on_lost(id);
+                }
+            }
             Fact::TurnCame { id, pool, after } => self.hear_of_turn(id, &pool, after),
             Fact::Lost { id } => self.on_lost(id),
             Fact::Withheld { request, held, others } => {
+                self.count_held_anew();
                 self.hear_of_hold(&held);
                 self.on_withheld(request, &held, &others);
             }
@@ -406,18 +442,29 @@ impl Desk {
                 self.hear_of_move(&pool, &jobs);
                 self.on_assigned(request, &jobs, &others);
             }
+            Fact::Edited { request, id, edited } => {
+                if let Ok(pool) = &edited {
+                    self.hear_of_edit(id, pool);
+                }
+                self.on_edited(request, id, edited.map(|_| ()));
+            }
             Fact::Retried { request, jobs, others } => {
                 self.hear_of_retry(&jobs);
                 self.on_retried(request, &jobs, &others);
             }
             Fact::Released { request, jobs } => {
+                self.count_held_anew();
                 self.hear_of_release(&jobs);
                 self.on_released(request);
+            }
+            Fact::CallbacksAltered { request, wish, ids, others } => {
+                self.on_callbacks_altered(request, wish, &ids, &others);
             }
             Fact::Stalled { pool } => {
                 tracing::debug!(%pool, "a pool starts nothing");
                 self.look_for_obstacles();
             }
+            Fact::Drained { pool } => self.on_pool_drained(&pool),
             Fact::Settled { pool: _ } => self.reply_paused(core),
             Fact::Restarted { request, result } => self.on_restarted(request, result),
             Fact::Exiting => self.on_exiting(core),
@@ -430,13 +477,26 @@ impl Desk {
                 self.on_got(request, records, &missing, rest, core);
             }
             Answer::Listed { request, records, next } => self.on_listed(request, records, next, core),
+            Answer::Attempts { request, attempts } => self.on_listed_attempts(request, attempts),
+            Answer::Tallied { request, counts, failed_callbacks } => {
+                self.on_tallied(request, counts, failed_callbacks, core);
+            }
+            Answer::Callbacks { request, callbacks, next } => {
+                self.on_read_callbacks(request, callbacks, next);
+            }
             Answer::Dependents { request, dependents, more } => {
                 self.on_listed_dependents(request, dependents, more);
+            }
+            Answer::Defined { request, id, definition } => {
+                self.on_defined(request, id, definition.map(|definition| *definition));
             }
             Answer::Removed { request, jobs, callbacks: _, others } => {
                 self.on_removed(request, &jobs, &others);
             }
+            Answer::Keepers { request, keepers } => self.on_keepers(request, &keepers),
+            Answer::Counted { request, held } => self.on_counted(request, held),
             Answer::Kept { request } => self.on_kept(request, core),
+            Answer::Pace { request, pool, pace } => self.on_inquired_pace(request, pool, pace, core),
             Answer::Line { request, line, head } => self.on_inquired_line(request, line, head, core),
             Answer::Held { request, bytes } => self.on_held(request, bytes),
             Answer::LetGo { request: Some(request), whole } => self.on_let_go(request, whole),
@@ -449,14 +509,18 @@ impl Desk {
             | Answer::Ended { .. }
             | Answer::Withheld { .. }
             | Answer::Retried { .. }
+            | Answer::Edited { .. }
             | Answer::Assigned { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
+            | Answer::Unfolded { .. }
+            | Answer::Folded { .. }
             | Answer::Woken { .. }
             | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
             | Answer::Fetched { .. }
             | Answer::CallbackBegun(_)
+            | Answer::CallbacksAltered { .. }
             | Answer::IdsReserved { .. }
             | Answer::LetGo { request: None, .. }
             | Answer::Pruned { .. } => {}
@@ -478,16 +542,28 @@ impl Desk {
             Open::Waiting(_) => self.on_awaited_records(request, &records, missing, rest, core),
             Open::Signaling => self.on_signaled_record(request, records.first(), missing),
             Open::Getting => self.on_got_record(request, records.pop(), missing, core),
-            Open::OpeningOutput => self.on_output_record(request, records.first(), missing),
+            Open::OpeningOutput { attempt } => {
+                let attempt = *attempt;
+                self.on_output_record(request, attempt, records.first(), missing);
+            }
             Open::Seeking(_) => self.on_sought(request, records.len() + rest.len(), missing),
             Open::Inquiring(_) => self.on_inquired_records(request, records, missing, rest, core),
             Open::Listening(_) => self.on_listened_records(request, records),
             Open::Measuring(_)
             | Open::Submitting(_)
+            | Open::Repeating(_)
+            | Open::Counting(_)
             | Open::Altering(_)
+            | Open::Editing
+            | Open::Defining
             | Open::Releasing
             | Open::Listing(_)
             | Open::ListingDependents(_)
+            | Open::ListingAttempts(_)
+            | Open::Tallying
+            | Open::ListingCallbacks
+            | Open::GettingCallback(_)
+            | Open::AlteringCallbacks
             | Open::ChangingPool(_)
             | Open::Pausing(_)
             | Open::ChangingSchedules(_)
@@ -495,6 +571,7 @@ impl Desk {
             | Open::Firing(_)
             | Open::SettingLimit(_)
             | Open::RestartingPool(_)
+            | Open::DrainingPool(_)
             | Open::BackingUp
             | Open::EndingBackup
             | Open::ShuttingDown => tracing::error!(%request, "the engine answered what was not asked"),
@@ -516,6 +593,8 @@ impl Desk {
         let (pools, limit) = match self.requests.get(request) {
             Some(Open::Pausing(change)) => (change.pools.clone(), None),
             Some(Open::SettingLimit(change)) => (Vec::new(), Some(change.limit_before())),
+            // A daemon that cannot be read ends all the same.
+            Some(Open::Counting(_)) => return self.on_counted(request, 0),
             Some(_) => (Vec::new(), None),
             // The request is over already: nobody waits for this.
             None => return,
@@ -539,8 +618,8 @@ impl Desk {
             }
         }
         let waits = |open: &Open| {
-            use Open::{Listening, RestartingPool, Signaling, Waiting};
-            matches!(open, Waiting(_) | Signaling | Listening(_) | RestartingPool(_))
+            use Open::{DrainingPool, Listening, RestartingPool, Signaling, Waiting};
+            matches!(open, Waiting(_) | Signaling | Listening(_) | RestartingPool(_) | DrainingPool(_))
         };
         for request in self.requests.that(waits) {
             self.refuse(request, Refusal::ShuttingDown {});
@@ -561,7 +640,14 @@ impl Desk {
                 let spooled = submission.take_spooled();
                 self.remove_spooled(spooled);
             }
-            Open::Listening(_) if !self.requests.has_listeners() => self.overheard.pools.clear(),
+            Open::Waiting(watcher) if matches!(watcher.wanted, Wanted::Cancel { .. }) => {
+                self.count_held_anew()
+            }
+            Open::Repeating(repetition) => {
+                let spooled = repetition.submission.take_spooled();
+                self.remove_spooled(spooled);
+            }
+            Open::Listening(_) => self.on_listener_left(),
             _ => {}
         }
         Some(open)

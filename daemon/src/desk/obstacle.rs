@@ -13,6 +13,7 @@ use super::Desk;
 use super::request::Open;
 use super::sentence::{self, Doings};
 use super::wait::{Wanted, progress};
+use super::why::stall_of;
 use crate::core::{Core, Reach, Stall};
 use crate::engine::{Move, Question};
 use crate::job::{JobId, Place, RequestId, Until};
@@ -40,7 +41,7 @@ impl Desk {
         match self.standing_of(record, core, None) {
             Standing::Obstructed(obstacle) => Some(obstacle),
             Standing::InLine if core.reachable(id) == Reach::Unknown => {
-                let Stall { reason, lasts } = core.stall_of(&record.pool)?;
+                let Stall { reason, lasts } = stall_of(record, core)?;
                 let reason = sentence::stalled(id, &reason);
                 let lasts = lasts.then_some(true);
                 Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason, lasts })
@@ -121,13 +122,23 @@ impl Desk {
         let (id, reason) = (moved.id, moved.reason.as_deref());
         let failure = self.changing.store_failure.as_deref();
         let obstacle = match (&moved.to, failure) {
-            (Place::Waiting(Until::Person), _) => held(id, reason),
+            (Place::Waiting(Until::Person), _) => {
+                self.changing.held = self.changing.held.map(|jobs| jobs + 1);
+                held(id, reason)
+            }
             (Place::Waiting(Until::Time { due_us }), _) => retry(id, &sentence::due(*due_us, None), reason),
             (Place::Ended(_), Some(failure)) => unwritten_end(id, failure),
             (Place::Running(_), Some(failure)) if moved.confirm => unwritten_start(id, failure),
             // Only a submission puts a job there.
             (Place::Waiting(Until::Predecessor | Until::Others | Until::Start { .. }), _) => return,
-            (Place::Ended(_) | Place::Running(_) | Place::Queued { .. } | Place::Stopping(_), _) => return,
+            (
+                Place::Ended(_)
+                | Place::Begun
+                | Place::Running(_)
+                | Place::Queued { .. }
+                | Place::Stopping(_),
+                _,
+            ) => return,
         };
         self.tell_obstacle(&obstacle);
     }

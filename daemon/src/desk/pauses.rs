@@ -2,6 +2,8 @@
 //! in force: those that are kept, and those that are on their way to the disk. So a pause is in force from
 //! the request on, and its end once that is kept: nothing starts in a pool that the next start may find
 //! paused.
+//!
+//! Pools that are drained are here as well. The core alone knows of these, and nothing keeps them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,6 +42,9 @@ impl Desk {
             return self.refuse(request, Refusal::NoSuchPool { pool: unknown.clone() });
         }
 
+        if !paused {
+            self.take_jobs_again(&pools, core);
+        }
         let frozen = if paused && freeze == Some(true) { pools.clone() } else { Vec::new() };
         let changes = |pool: &String| self.pauses.contains_key(pool) != paused || self.is_pausing(pool);
         let pools: BTreeSet<String> = pools.into_iter().filter(changes).collect();
@@ -56,6 +61,47 @@ impl Desk {
         self.enforce_pauses(&pools);
         self.freeze_pools(frozen);
         self.effects.push(Effect::Change(Change::SetPause { request, pools, pause }));
+    }
+
+    /// The pool takes no new jobs. With `more` the client is told when it has nothing to do any more.
+    pub(super) fn on_drain_pool(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        pool: &str,
+        more: bool,
+        core: &Core,
+    ) {
+        let Some((pool, _)) = core.open_pool(pool) else {
+            return self.refuse(request, Refusal::NoSuchPool { pool: pool.to_owned() });
+        };
+        let by = self.clients.get(&connection).expect("a client connects before it asks").uid;
+        if more {
+            self.requests.insert(request, Open::DrainingPool(pool.clone()));
+        } else {
+            self.reply(request, Empty {}, true);
+        }
+        let by = Some(Pause { since_us: self.now.wall_us, by });
+        self.command(core::Event::SetDraining { pool, by });
+    }
+
+    pub(super) fn on_pool_drained(&mut self, pool: &str) {
+        let waits = |open: &Open| matches!(open, Open::DrainingPool(drained) if **drained == *pool);
+        for request in self.requests.that(waits) {
+            self.reply(request, Empty {}, true);
+        }
+    }
+
+    /// Whoever waits for the end of a drain that somebody has ended is told so.
+    fn take_jobs_again(&mut self, pools: &[String], core: &Core) {
+        for pool in pools.iter().filter(|pool| core.draining(pool).is_some()) {
+            let waits = |open: &Open| matches!(open, Open::DrainingPool(drained) if **drained == **pool);
+            for request in self.requests.that(waits) {
+                let reason = format!("the pool {pool:?} was told to take jobs again: its drain is over");
+                self.refuse(request, Refusal::InvalidPool { field: "name".to_owned(), reason });
+            }
+            self.command(core::Event::SetDraining { pool: Arc::from(pool.as_str()), by: None });
+        }
     }
 
     /// What runs there stands still until the pool is resumed, or its pause has failed to be kept.

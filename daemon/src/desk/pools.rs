@@ -2,7 +2,6 @@
 //! added is a member of it like those of the file, which has the say where both name one.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pool_proto::Refusal;
@@ -14,7 +13,7 @@ use super::{Desk, Effect};
 use crate::core::{self, Core};
 use crate::engine::Change;
 use crate::job::RequestId;
-use crate::start::config::{self, Config, MAX_WORKERS, PoolConfig};
+use crate::start::config::{self, Config, PoolConfig};
 
 /// The pools that were added, as they are kept.
 #[derive(Debug, Default)]
@@ -91,8 +90,7 @@ fn to_pool(added: &AddPool) -> Result<PoolConfig, Refusal> {
     if let Some(why) = config::name_fault(&added.name) {
         return Err(invalid("name", why));
     }
-    let workers = NonZeroU32::new(added.workers).filter(|workers| workers.get() <= MAX_WORKERS);
-    let workers = workers.ok_or_else(|| invalid("workers", format!("from 1 to {MAX_WORKERS}")))?;
+    let workers = config::workers(added.workers).map_err(|reason| invalid("workers", reason))?;
 
     let pool = PoolConfig {
         workers: Some(workers),
@@ -100,6 +98,10 @@ fn to_pool(added: &AddPool) -> Result<PoolConfig, Refusal> {
         kill_after: duration("kill_after_s", added.kill_after_s)?,
         retries: added.retries,
         backoff: duration("backoff_s", added.backoff_s)?,
+        jitter: added.jitter.map(config::permille).transpose().map_err(|why| invalid("jitter", why))?,
+        retry_on_exit: added.retry_on_exit.clone(),
+        no_retry_on_exit: added.no_retry_on_exit.clone(),
+        start_within: duration("start_within_s", added.start_within_s)?,
         command: Some(added.command.clone()),
         cwd: added.cwd.clone(),
         env: added.env.clone(),
@@ -112,8 +114,14 @@ fn to_pool(added: &AddPool) -> Result<PoolConfig, Refusal> {
         durability: added.durability,
         ..PoolConfig::default()
     };
-    if pool.timeout == Some(Duration::ZERO) {
-        return Err(invalid("timeout_s", "must be greater than 0".to_owned()));
+    for (field, duration) in [("timeout_s", pool.timeout), ("start_within_s", pool.start_within)] {
+        if duration == Some(Duration::ZERO) {
+            return Err(invalid(field, "must be greater than 0".to_owned()));
+        }
+    }
+    let codes = config::retry_on(pool.retry_on_exit.as_deref(), pool.no_retry_on_exit.as_deref());
+    if let Err((field, why)) = codes {
+        return Err(invalid(field, why));
     }
     match pool.fault() {
         Some((field, reason)) => Err(invalid(field, reason)),

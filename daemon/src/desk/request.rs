@@ -1,11 +1,13 @@
 //! Every request that has not been replied to in full, and all that hangs on it: what is removed here is
 //! over, and leaves nothing behind.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use pool_proto::Request;
 use pool_proto::nouns::Brief;
 
+use super::condition::Countdown;
 use super::event::ConnectionId;
 use super::limits::LimitChange;
 use super::listen::Listener;
@@ -14,11 +16,11 @@ use super::pauses::PauseChange;
 use super::pools::PoolChange;
 use super::schedules::{FiringUnderWay, ScheduleChange};
 use super::signal::Alteration;
-use super::submit::Submission;
+use super::submit::{Repetition, Submission};
 use super::wait::{Wanted, Watch, Watcher};
 use super::why::Inquiry;
 use super::workers::WorkersChange;
-use crate::job::{IdMap, JobId, RequestId};
+use crate::job::{CallbackId, IdMap, JobId, RequestId};
 
 /// A request that has not been replied to in full: what it is about, with all that it owns.
 #[derive(Debug)]
@@ -27,22 +29,39 @@ pub enum Open {
     Measuring(Box<Deferred>),
     /// Its jobs are on their way into the engine.
     Submitting(Submission),
+    /// Its jobs cannot be accepted, but may be there already: the engine is asked who has their keys.
+    Repeating(Box<Repetition>),
     /// It waits for the ends of jobs.
     Waiting(Box<Watcher>),
     /// A signal for a job that does not run here: the engine is asked what the job does instead.
     Signaling,
     /// Jobs are being held, moved, run again or removed.
     Altering(Box<Alteration>),
+    /// A job is being edited.
+    Editing,
+    /// It wants to know what a job is to do.
+    Defining,
     /// Held jobs are on their way back into their lines.
     Releasing,
+    /// Callbacks are being run again, or dropped.
+    AlteringCallbacks,
+    ListingCallbacks,
+    GettingCallback(CallbackId),
     Getting,
     /// The job's record is read: it names the attempt whose output is to be opened.
-    OpeningOutput,
+    OpeningOutput {
+        /// The one whose output is wanted; none: the latest.
+        attempt: Option<u32>,
+    },
     Listing(Box<Listing>),
     /// It wants to know which jobs do not exist.
     Seeking(Box<Sought>),
+    /// It wants to know how many jobs there are.
+    Tallying,
     /// It wants to know which jobs wait for that one.
     ListingDependents(JobId),
+    /// The attempts of this job are asked for.
+    ListingAttempts(JobId),
     /// It wants to know what jobs wait for.
     Inquiring(Box<Inquiry>),
     /// It is told what happens.
@@ -61,8 +80,12 @@ pub enum Open {
     SettingLimit(LimitChange),
     /// It is told when the programs of that pool are new ones.
     RestartingPool(Arc<str>),
+    /// It is told when that pool, which takes no new jobs, has nothing to do any more.
+    DrainingPool(Arc<str>),
     BackingUp,
     EndingBackup,
+    /// The daemon is to end, once the engine has counted what it holds.
+    Counting(Countdown),
     /// It is told when the daemon has come to its end.
     ShuttingDown,
 }
@@ -86,21 +109,31 @@ impl Open {
             Self::ChangingSchedules(change) => change.is_forsaken = true,
             Self::SettingWorkers(change) => change.is_forsaken = true,
             Self::SettingLimit(change) => change.is_forsaken = true,
+            Self::Counting(countdown) => countdown.is_forsaken = true,
             Self::Measuring(_)
+            | Self::Repeating(_)
             | Self::Waiting(_)
             | Self::Signaling
             | Self::Altering(_)
+            | Self::Editing
+            | Self::Defining
             | Self::Releasing
+            | Self::AlteringCallbacks
+            | Self::ListingCallbacks
+            | Self::GettingCallback(_)
             | Self::Getting
-            | Self::OpeningOutput
+            | Self::OpeningOutput { .. }
             | Self::Listing(_)
             | Self::Seeking(_)
             | Self::ListingDependents(_)
+            | Self::ListingAttempts(_)
+            | Self::Tallying
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Pausing(_)
             | Self::Firing(_)
             | Self::RestartingPool(_)
+            | Self::DrainingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
             | Self::ShuttingDown => return false,
@@ -117,20 +150,30 @@ impl Open {
             Self::ChangingSchedules(change) => change.is_forsaken,
             Self::SettingWorkers(change) => change.is_forsaken,
             Self::SettingLimit(change) => change.is_forsaken,
+            Self::Counting(countdown) => countdown.is_forsaken,
             Self::Measuring(_)
+            | Self::Repeating(_)
             | Self::Waiting(_)
             | Self::Signaling
             | Self::Altering(_)
+            | Self::Editing
+            | Self::Defining
             | Self::Releasing
+            | Self::AlteringCallbacks
+            | Self::ListingCallbacks
+            | Self::GettingCallback(_)
             | Self::Getting
-            | Self::OpeningOutput
+            | Self::OpeningOutput { .. }
             | Self::Listing(_)
             | Self::Seeking(_)
             | Self::ListingDependents(_)
+            | Self::ListingAttempts(_)
+            | Self::Tallying
             | Self::Inquiring(_)
             | Self::Listening(_)
             | Self::Firing(_)
             | Self::RestartingPool(_)
+            | Self::DrainingPool(_)
             | Self::BackingUp
             | Self::EndingBackup
             | Self::ShuttingDown => false,
@@ -146,6 +189,17 @@ struct Awaited {
     /// The end in few words, between its being given to the engine and its being kept, where somebody wants
     /// it so.
     brief: Option<Box<Brief>>,
+}
+
+/// What is wanted of a job's end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// Somebody wants the whole record.
+    pub record: bool,
+    /// Somebody wants it in few words.
+    pub brief: bool,
+    /// Somebody waits for this end, and for no other any more.
+    pub alone: bool,
 }
 
 /// All requests, and indexes of them: who waits for a job, who listens, and who waits for a measure.
@@ -188,17 +242,6 @@ impl Requests {
             _ => {}
         }
         Some(open)
-    }
-
-    /// The firing of a schedule that this request is, if it is one: it is over.
-    pub fn take_firing(&mut self, request: RequestId) -> Option<FiringUnderWay> {
-        match self.open.get(&request) {
-            Some(Open::Firing(_)) => match self.remove(request) {
-                Some(Open::Firing(firing)) => Some(firing),
-                _ => None,
-            },
-            _ => None,
-        }
     }
 
     pub fn get(&self, request: RequestId) -> Option<&Open> {
@@ -255,24 +298,17 @@ impl Requests {
             .collect()
     }
 
-    /// Whether anybody waits for the job who wants its whole record.
-    pub fn want_record(&self, id: JobId) -> bool {
-        self.any_wants(id, |watcher| watcher.wanted != Wanted::Batch && watcher.keeps_up())
-    }
-
-    /// Whether anybody waits for the job who wants its end in few words.
-    pub fn want_brief(&self, id: JobId) -> bool {
-        self.any_wants(id, |watcher| watcher.wanted == Wanted::Batch && watcher.keeps_up())
-    }
-
-    /// Whether anybody waits for the job, and for no other any more.
-    pub fn want_alone(&self, id: JobId) -> bool {
-        self.any_wants(id, Watcher::waits_for_one)
-    }
-
-    fn any_wants(&self, id: JobId, wants: impl Fn(&Watcher) -> bool) -> bool {
-        let is_one = |&request: &RequestId| self.watcher(request).is_some_and(&wants);
-        self.awaited.get(&id).is_some_and(|awaited| awaited.requests.iter().any(is_one))
+    /// What those who wait for the job want of its end.
+    pub fn wishes(&self, id: JobId) -> Wishes {
+        let mut wishes = Wishes::default();
+        let Some(awaited) = self.awaited.get(&id) else { return wishes };
+        for watcher in awaited.requests.iter().filter_map(|&request| self.watcher(request)) {
+            let is_batch = watcher.wanted == Wanted::Batch;
+            wishes.record |= !is_batch && watcher.keeps_up();
+            wishes.brief |= is_batch && watcher.keeps_up();
+            wishes.alone |= watcher.waits_for_one();
+        }
+        wishes
     }
 
     /// The end of a job in few words, for those who wait for it now: it goes with the last of them.
@@ -325,6 +361,13 @@ impl Requests {
 
     pub fn any(&self, is_one: impl Fn(&Open) -> bool) -> bool {
         self.open.values().any(is_one)
+    }
+
+    /// Those of these jobs whose ends somebody waits for, in order.
+    pub fn awaited_among(&self, ids: &RangeInclusive<JobId>) -> Vec<JobId> {
+        let mut among: Vec<JobId> = self.awaited.keys().copied().filter(|id| ids.contains(id)).collect();
+        among.sort_unstable();
+        among
     }
 
     /// Jobs whose ends somebody waits for, in order.

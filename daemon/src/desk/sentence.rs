@@ -1,14 +1,16 @@
 //! What is said of where a job stands, as sentences: to those who wait for it
 //! ([`obstacle`](super::obstacle)), and to those who ask ([`why`](super::why)).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pool_proto::nouns::{Slot, SlotState};
+use pool_proto::nouns::{Estimate, Slot, SlotState};
 use pool_proto::text::{about, rfc3339_short};
 use pool_proto::{Record, State};
 
-use crate::engine::{LINE_HEAD, NotAssigned, NotRemoved, NotRetried};
-use crate::job::{IdMap, JobId};
+use crate::core::ResourceView;
+use crate::engine::{CallbackWish, Delivery, LINE_HEAD, NotAssigned, NotEdited, NotRemoved, NotRetried};
+use crate::job::{CallbackId, IdMap, JobId, Shortfall, Unfit, array_of_label};
 
 /// What jobs do that others wait for, in a few words.
 pub type Doings = IdMap<JobId, String>;
@@ -40,10 +42,18 @@ pub fn held(id: JobId, reason: Option<&str>) -> String {
     format!("job {id} is held: {reason}; `poolctl release {id}` lets it go")
 }
 
+/// A job that is not kept, or not yet. `done`: what was to be done with it.
+fn missing(id: JobId, done: &str) -> String {
+    format!(
+        "there is no job {id}: it was pruned, or never existed, or its array has not come to it (an element \
+         can be {done} when `poolctl ls` lists it, and before its array has begun with the whole array)"
+    )
+}
+
 /// Why a job in this state, or none that exists, was not held.
 pub fn not_held(id: JobId, state: Option<State>) -> String {
     match state {
-        None => format!("there is no job {id}: it was pruned, or never existed"),
+        None => missing(id, "held"),
         Some(State::Running | State::Stopping) => {
             format!("job {id} runs, so it cannot be held: `poolctl cancel {id}` ends it")
         }
@@ -62,7 +72,7 @@ pub fn not_held(id: JobId, state: Option<State>) -> String {
 /// Why a job is not moved into another pool.
 pub fn not_assigned(id: JobId, why_not: NotAssigned) -> String {
     match why_not {
-        NotAssigned::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotAssigned::Missing => missing(id, "moved"),
         NotAssigned::Beyond(State::Running | State::Stopping) => {
             format!("job {id} runs, so it stays in its pool: `poolctl cancel {id}` ends it")
         }
@@ -82,6 +92,77 @@ pub fn not_assigned(id: JobId, why_not: NotAssigned) -> String {
     }
 }
 
+/// Why a job is not edited.
+pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
+    let what = match why_not {
+        NotEdited::Missing => return missing(id, "edited"),
+        NotEdited::Beyond(State::Running | State::Stopping) => {
+            return format!("job {id} runs, so it cannot be edited: `poolctl cancel {id}` ends it");
+        }
+        NotEdited::Beyond(state) => {
+            let state = state.as_str().replace('_', " ");
+            return format!(
+                "job {id} has ended ({state}), so it cannot be edited: \
+                 `poolctl retry --new {id}` submits a copy"
+            );
+        }
+        NotEdited::Volatile => {
+            return format!("job {id} is a call that is kept in memory alone, so it cannot be edited");
+        }
+        NotEdited::Tried => {
+            return format!(
+                "job {id} was tried before, so it waits for no time and no other job but its next attempt: \
+                 leave --delay, --at, --after and --start-within out"
+            );
+        }
+        NotEdited::PriorGone(prior) => {
+            return format!("job {id} cannot run after job {prior}: that was pruned, or never existed");
+        }
+        NotEdited::PriorLater(prior) => {
+            return format!(
+                "job {id} cannot run after job {prior}: \
+                 a job can run only after jobs that were submitted before it"
+            );
+        }
+        NotEdited::Unfit(unfit) => unfit,
+    };
+    match what {
+        Unfit::Command => {
+            format!("job {id} is a command, so its pool cannot be one that takes calls, and it has no method")
+        }
+        Unfit::Call => {
+            format!("job {id} is a call, so its pool must have a resident program, and it has no command")
+        }
+        Unfit::TooMuch { pool, shortfall: Shortfall { resource, takes, has } } => {
+            let what = resource.map_or_else(|| "slots".to_owned(), |name| format!("of {name:?}"));
+            format!("job {id} would take {takes} {what}, and its pool {pool:?} has {has}: take fewer")
+        }
+        Unfit::CallNeeds => format!("job {id} is a call, which has one slot, and no resources of its own"),
+        Unfit::CallLimits => {
+            format!(
+                "job {id} is a call, which runs in the program of its pool: \
+                 set the limits of the pool instead"
+            )
+        }
+        Unfit::CallIdle => {
+            format!("job {id} is a call, which has no process of its own to be looked at: give it a timeout")
+        }
+        Unfit::CallCallbacks => format!(
+            "job {id} is a call that was submitted without callbacks, so there is no environment to run them \
+             in: cancel it, and submit another one"
+        ),
+        Unfit::ElementCallbacks => {
+            "it is an array whose elements have the callbacks: submit it anew with others".to_owned()
+        }
+        Unfit::NoRetries => {
+            format!("exit codes say nothing without retries, and job {id} has none: say how many (--retries)")
+        }
+        Unfit::Labels(count) => {
+            format!("a job has {} labels at most, job {id} would have {count}", pool_proto::nouns::MAX_LABELS)
+        }
+    }
+}
+
 /// Why a job is not removed.
 pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
     match why_not {
@@ -92,15 +173,48 @@ pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
                 "job {id} is {state}: only a job that has ended can be removed; `poolctl cancel {id}` ends it"
             )
         }
-        NotRemoved::Undelivered => {
-            format!("job {id} has ended, but its callbacks still run: try again when they are delivered")
-        }
+        NotRemoved::Undelivered => undelivered(id, id.0),
     }
+}
+
+/// Why a job stays as it is. `of`: the job whose callbacks are still to be delivered, it or its array.
+fn undelivered(id: JobId, of: u64) -> String {
+    let whose = if of == id.0 { "its callbacks" } else { &format!("the callbacks of its array {of}") };
+    format!(
+        "job {id} has ended, but {whose} are still to be delivered: `poolctl callbacks ls {of}` shows how \
+         far they are; try again when that is done"
+    )
 }
 
 /// Why a job is not removed, either.
 pub fn awaited(id: JobId) -> String {
-    format!("a client waits for job {id}, so it is not removed")
+    format!("a client waits for job {id}, so it is not removed: try again when nobody waits for it")
+}
+
+/// Why a callback, whose delivery is so far, is not as a client wants it.
+pub fn callback_not_altered(id: CallbackId, wish: CallbackWish, delivery: Option<Delivery>) -> String {
+    let Some(delivery) = delivery else {
+        return format!("there is no callback {id}: it never existed, or was pruned with its job");
+    };
+    match (wish, delivery) {
+        (_, Delivery::Waiting) => format!("callback {id} waits for the end of its job"),
+        (_, Delivery::Skipped) => format!("callback {id} was skipped: it is for another end of its job"),
+        (CallbackWish::Retry, Delivery::Pending) => format!("callback {id} is pending: it runs in its turn"),
+        (CallbackWish::Retry, Delivery::Running) => format!("callback {id} runs"),
+        (CallbackWish::Retry, Delivery::Delivered) => {
+            format!("callback {id} was delivered, so it does not run again")
+        }
+        (CallbackWish::Drop, Delivery::Running) => {
+            format!("callback {id} runs: drop it once this attempt has failed")
+        }
+        (CallbackWish::Drop, Delivery::Delivered) => {
+            format!("callback {id} was delivered, so there is nothing to drop")
+        }
+        (CallbackWish::Retry, Delivery::Failed | Delivery::Dropped)
+        | (CallbackWish::Drop, Delivery::Pending | Delivery::Failed | Delivery::Dropped) => {
+            format!("callback {id} is {}", delivery.as_str())
+        }
+    }
 }
 
 /// Why a job is not run again.
@@ -113,9 +227,13 @@ pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
         NotRetried::Volatile => {
             format!("job {id} is a call that was kept in memory alone, so it cannot be run again: call anew")
         }
-        NotRetried::Undelivered => {
-            format!("job {id} has ended, but its callbacks still run: try again when they are delivered")
+        NotRetried::PoolClosed => {
+            format!(
+                "job {id} is not run again, since its pool is being drained: try again later, or let the pool \
+                 take jobs again with `poolctl pool resume`"
+            )
         }
+        NotRetried::Undelivered => undelivered(id, id.0),
         NotRetried::InputGone => {
             format!("job {id} has read a standard input that is gone: submit it anew with --stdin")
         }
@@ -127,6 +245,12 @@ pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
                 "job {id} has the unique name of job {holder}, which has not ended: try again when it has"
             )
         }
+        NotRetried::Unfolded => {
+            format!(
+                "job {id} is an array, whose elements are run again one by one: `poolctl retry {id}.4`, say"
+            )
+        }
+        NotRetried::ArrayUndelivered(array) => undelivered(id, array.0),
         NotRetried::PriorGone(prior) => {
             format!("job {id} was to run after job {prior}, which has been pruned: submit it anew")
         }
@@ -176,15 +300,46 @@ pub fn in_line(id: JobId, place: InLine, why: &str) -> String {
     }
 }
 
+/// What is said besides of a job in its line, of which it is known about when it starts.
+pub fn estimated(estimate: &Estimate) -> String {
+    let before = match estimate.before {
+        0 => "it is the next of its pool".to_owned(),
+        1 => "1 job of its pool is before it".to_owned(),
+        before => format!("{before} jobs of its pool are before it"),
+    };
+    let start = Duration::from_secs_f64(estimate.start_in_s.max(0.0));
+    let start = match start.as_secs() {
+        0 => "at once".to_owned(),
+        _ => format!("in about {}", about(start)),
+    };
+    format!("; {before}, and it starts {start}, from the last {} jobs of this pool", estimate.from_jobs)
+}
+
+/// What is said besides of a job that has not ended, in a pool that is being drained.
+pub fn draining(pool: &str, state: State) -> String {
+    let what = match state {
+        State::Held => format!("a held job is released there after `poolctl pool resume {pool}`"),
+        _ => "it works off what it has".to_owned(),
+    };
+    format!("; pool {pool} is being drained and takes no new jobs: {what}")
+}
+
+/// An element that its array, which has begun, has not come to.
+pub fn behind_in_array(id: JobId, array: u64) -> String {
+    format!("job {id} is an element of array {array}, which queues it when those before it have begun")
+}
+
 /// How many slots of a pool have work, and which; and what is wrong with the first one that is not well.
 pub fn slots(pool: &str, slots: &[Slot]) -> String {
-    let jobs: Vec<u64> = slots.iter().filter_map(|slot| slot.job).collect();
+    // A job may have several of them.
+    let jobs: BTreeSet<u64> = slots.iter().filter_map(|slot| slot.job).collect();
+    let jobs: Vec<u64> = jobs.into_iter().collect();
     let count = slots.len();
     let noun = if count == 1 { "slot" } else { "slots" };
-    let busy = match jobs.len() {
+    let busy = match slots.iter().filter(|slot| slot.job.is_some()).count() {
         0 => format!("none of {count} {noun} is busy"),
-        1 => format!("1 of {count} {noun} is busy (job {})", jobs[0]),
-        busy => format!("{busy} of {count} {noun} are busy (jobs {})", listed(&jobs)),
+        1 => format!("1 of {count} {noun} is busy ({})", by_jobs(&jobs)),
+        busy => format!("{busy} of {count} {noun} are busy ({})", by_jobs(&jobs)),
     };
     let is_well = |slot: &&Slot| matches!(slot.state, SlotState::Idle | SlotState::Busy);
     let unwell = slots.iter().find(|slot| !is_well(slot));
@@ -192,10 +347,75 @@ pub fn slots(pool: &str, slots: &[Slot]) -> String {
     format!("pool {pool}: {busy}{}", unwell.unwrap_or_default())
 }
 
+fn by_jobs(jobs: &[u64]) -> String {
+    format!("job{} {}", if jobs.len() == 1 { "" } else { "s" }, listed(jobs))
+}
+
+/// A job that waits for several slots of its pool. `why`: how many are busy.
+pub fn gathers(slots: u32, why: &str) -> String {
+    format!("it takes {slots} slots, and those that become free are kept for it; {why}")
+}
+
+/// A job that waits for items of a resource. `why`: how many slots are busy.
+pub fn lacks(takes: u32, resource: &ResourceView, why: &str) -> String {
+    format!("{}; {why}", taken(takes, resource))
+}
+
+/// A job behind one that waits for several slots, or for items of a resource. `why`: how many slots are busy.
+pub fn gathers_for(other: JobId, resource: Option<&ResourceView>, why: &str) -> String {
+    match resource {
+        Some(resource) => {
+            format!("free slots are kept for job {other}, which waits for {}; {why}", resource.name)
+        }
+        None => format!("free slots are kept for job {other}, which takes several; {why}"),
+    }
+}
+
+/// A job in its line that takes more than its pool has.
+pub fn too_much(pool: &str, shortfall: &Shortfall) -> String {
+    let Shortfall { resource, takes, has } = shortfall;
+    match resource {
+        Some(name) => format!(
+            "it takes {takes} of {name}, and the pool {pool:?} has {has}: more of it in the configuration \
+             ([pool.{pool}.resources]), or `poolctl edit --resource`, lets it run"
+        ),
+        None => format!(
+            "it takes {takes} slots, and the pool {pool:?} has {has}: \
+             `poolctl pool set {pool} --workers {takes}` lets it run"
+        ),
+    }
+}
+
+/// How many items of a resource are taken, and by which jobs.
+pub fn taken(takes: u32, resource: &ResourceView) -> String {
+    let all = resource.items.len();
+    let taken = resource.items.iter().filter(|(_, job)| job.is_some()).count();
+    let holders: BTreeSet<u64> = resource.items.iter().filter_map(|(_, job)| Some(job.as_ref()?.0)).collect();
+    let holders: Vec<u64> = holders.into_iter().collect();
+    let verb = if taken == 1 { "is" } else { "are" };
+    let by = match holders.as_slice() {
+        [] => String::new(),
+        holders => format!(" ({})", by_jobs(holders)),
+    };
+    format!("it takes {takes} of {}: {taken} of {all} {verb} taken{by}", resource.name)
+}
+
 /// How many jobs of a label run, and which.
 pub fn limit(label: &str, limit: u32, running: &[u64]) -> String {
     let verb = if running.len() == 1 { "runs" } else { "run" };
+    if let Some(array) = array_of_label(label) {
+        return format!(
+            "array {array} has {limit} elements running at a time, {} {verb} ({})",
+            running.len(),
+            listed(running)
+        );
+    }
     format!("limit {label}: {} of {limit} {verb} ({})", running.len(), listed(running))
+}
+
+/// Why a job waits whose labels have room, while a slot is idle.
+pub fn insisted_on(pool: &str) -> String {
+    format!("the room of its labels in pool {pool} is kept for a job of several labels that was passed often")
 }
 
 fn unwell_as(slot: &Slot) -> String {
@@ -215,6 +435,14 @@ fn listed(jobs: &[u64]) -> String {
 
 /// A job of which an attempt runs. `lasted`: since its start, where that is written.
 pub fn running(record: &Record, lasted: Option<Duration>) -> String {
+    if let Some(array) = record.array.as_deref().filter(|array| array.index.is_none()) {
+        let lasted = lasted.map(|lasted| format!(" for {}", about(lasted))).unwrap_or_default();
+        let ended: u32 = [array.succeeded, array.failed, array.canceled].into_iter().flatten().sum();
+        return format!(
+            "array {} has run{lasted}: {ended} of {} elements have ended",
+            record.id, array.elements
+        );
+    }
     let Some(ran) = ran(record, lasted) else { return format!("job {} has just been started", record.id) };
     format!("job {} {ran}", record.id)
 }

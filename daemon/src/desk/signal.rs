@@ -31,7 +31,7 @@ impl Desk {
     pub(super) fn on_signal(&mut self, request: RequestId, asked: &Signal, core: &Core) {
         let &Signal { id, signal } = asked;
         if !(1..=MAX_SIGNAL).contains(&signal) {
-            let parameter = format!("signal: {signal} is none, see signal(7)");
+            let parameter = format!("signal: {signal} is no number of a signal, see signal(7)");
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
 
@@ -53,6 +53,13 @@ impl Desk {
         let &SetFrozen { id, frozen } = asked;
         let id = JobId(id);
         match core.reachable(id) {
+            Reach::Running if core.is_begun_array(id) => {
+                let parameter = format!(
+                    "id: job {id} is an array, which has no process of its own: \
+                     pause its elements, or its pool"
+                );
+                self.refuse(request, Refusal::InvalidParameter { parameter });
+            }
             Reach::Running if core.is_call(id) => {
                 let parameter = format!(
                     "id: job {id} is a call, which runs in a program of its pool and cannot be paused by itself"
@@ -109,6 +116,9 @@ impl Desk {
         let Some((pool, is_warm)) = core.open_pool(&moved.pool) else {
             return self.refuse(request, Refusal::NoSuchPool { pool: moved.pool });
         };
+        if core.draining(&pool).is_some() {
+            return self.refuse(request, Refusal::PoolDraining { pool: moved.pool });
+        }
         let ids = moved.ids.into_iter().map(JobId).collect();
         if let Some(ids) = self.begin_alteration(request, ids) {
             self.command(core::Event::Assign { request, ids, pool, is_warm });
@@ -229,10 +239,11 @@ impl Desk {
         Some(ids)
     }
 
-    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>) {
+    pub(super) fn on_release(&mut self, request: RequestId, ids: Vec<JobId>, core: &Core) {
         let Some(ids) = self.few_enough(request, ids) else { return };
         self.requests.insert(request, Open::Releasing);
-        self.effects.push(Effect::Change(Change::Release { request, ids }));
+        let closed = core.closed_pools();
+        self.effects.push(Effect::Change(Change::Release { request, ids, closed }));
     }
 
     pub(super) fn on_released(&mut self, request: RequestId) {
@@ -249,6 +260,6 @@ pub(super) fn each_once(mut ids: Vec<JobId>) -> Vec<JobId> {
     ids
 }
 
-fn not_running(id: JobId, state: State) -> Refusal {
+pub(super) fn not_running(id: JobId, state: State) -> Refusal {
     Refusal::NotRunning { id: id.0, state: state.as_str().to_owned() }
 }

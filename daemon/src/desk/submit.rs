@@ -7,7 +7,7 @@ use pool_proto::methods::{Submit, SubmitMany, Submitted};
 use pool_proto::nouns::{OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
 use pool_proto::{OsText, Refusal, nouns};
 
-use super::admission::Common;
+use super::admission::{self, Common, check_fit};
 use super::event::ConnectionId;
 use super::limits::check_exclusive;
 use super::request::Open;
@@ -15,8 +15,8 @@ use super::schedules::RESERVED;
 use super::wait::{Wanted, Watcher, progress};
 use super::{Desk, Effect};
 use crate::core::{self, Core, Denial};
-use crate::engine::Turns;
-use crate::job::{JobId, RequestId, Work};
+use crate::engine::{Question, Turns};
+use crate::job::{JobId, Key, RequestId, Work};
 
 /// A submission whose jobs are on their way into the engine.
 #[derive(Debug)]
@@ -30,6 +30,13 @@ pub struct Submission {
     tells_obstacles: bool,
     /// Its client has gone.
     pub is_forsaken: bool,
+}
+
+/// A submission that cannot be accepted, while the engine is asked whether its jobs are there already.
+#[derive(Debug)]
+pub struct Repetition {
+    pub submission: Submission,
+    refusal: Refusal,
 }
 
 /// How the ids are told.
@@ -73,24 +80,31 @@ impl Desk {
         more: bool,
         core: &Core,
     ) {
-        match self.check_submit(connection, submit, more, core) {
-            Ok((work, submission)) => self.submit(request, vec![work], submission),
-            Err(refusal) => self.refuse(request, refusal),
+        let tells_obstacles = more && submit.obstacles == Some(true);
+        let attached = more.then(|| submit.on_disconnect.unwrap_or_default());
+        let follow = attached.map_or(Follow::Nothing, Follow::Attached);
+        let submission =
+            Submission { form: Form::One, follow, spooled: None, tells_obstacles, is_forsaken: false };
+        let keys = keys_of([&submit.job]);
+        match self.check_submit(connection, submit, attached, core) {
+            Ok((work, follow, spooled)) => {
+                self.submit(request, vec![work], Submission { follow, spooled, ..submission });
+            }
+            Err(refusal) => self.refuse_unless_known(request, keys, submission, refusal),
         }
     }
 
+    /// The job, what its client wants to hear, and the input that the job takes over.
     fn check_submit(
         &mut self,
         connection: ConnectionId,
         submit: Submit,
-        more: bool,
+        attached: Option<OnDisconnect>,
         core: &Core,
-    ) -> Result<(Arc<Work>, Submission), Refusal> {
+    ) -> Result<(Arc<Work>, Follow, Option<String>), Refusal> {
         self.check_output_room()?;
-        let Submit { mut job, on_disconnect, obstacles } = submit;
+        let Submit { mut job, on_disconnect: _, obstacles: _ } = submit;
         check_reserved(0, &job)?;
-        let tells_obstacles = more && obstacles == Some(true);
-        let attached = more.then(|| on_disconnect.unwrap_or_default());
         if attached == Some(OnDisconnect::Cancel) {
             if job.tie.as_deref().is_some_and(|tie| tie != TIE_TO_CLIENT) {
                 return Err(invalid(
@@ -119,6 +133,7 @@ impl Desk {
         let token = job.stdin.clone();
         let mut work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
         check_exclusive(std::slice::from_mut(&mut work), core)?;
+        check_fit(&work.pool, &work.needs, 0, core.capacity_of(&work.pool))?;
         // Last: what is refused before leaves the input with its connection.
         let spooled = match token {
             Some(token) => Some(self.claim_spooled(connection, &token).ok_or_else(|| {
@@ -126,26 +141,66 @@ impl Desk {
             })?),
             None => None,
         };
-        Ok((work, Submission { form: Form::One, follow, spooled, tells_obstacles, is_forsaken: false }))
+        Ok((work, follow, spooled))
     }
 
     pub(super) fn on_submit_many(&mut self, request: RequestId, many: SubmitMany, more: bool, core: &Core) {
         let tells_obstacles = more && many.obstacles == Some(true);
+        let follow = if more { Follow::Batch } else { Follow::Nothing };
+        let submission =
+            Submission { form: Form::List, follow, spooled: None, tells_obstacles, is_forsaken: false };
+        let keys = keys_of(&many.jobs);
         match self.check_submit_many(many, more, core) {
             Ok(jobs) if jobs.is_empty() => self.reply(request, Submitted::default(), true),
-            Ok(jobs) => {
-                let follow = if more { Follow::Batch } else { Follow::Nothing };
-                let submission = Submission {
-                    form: Form::List,
-                    follow,
-                    spooled: None,
-                    tells_obstacles,
-                    is_forsaken: false,
-                };
-                self.submit(request, jobs, submission);
-            }
-            Err(refusal) => self.refuse(request, refusal),
+            Ok(jobs) => self.submit(request, jobs, submission),
+            Err(refusal) => self.refuse_unless_known(request, keys, submission, refusal),
         }
+    }
+
+    /// What cannot be accepted now may be a repetition: where all of its jobs are there already, these are
+    /// the answer, whatever has become of their pool, their labels or the room in the queue since.
+    ///
+    /// Only here the keys are looked up by themselves. What can be accepted has them looked up by its
+    /// insertion.
+    fn refuse_unless_known(
+        &mut self,
+        request: RequestId,
+        keys: Vec<Key>,
+        submission: Submission,
+        refusal: Refusal,
+    ) {
+        if keys.is_empty() {
+            return self.refuse(request, refusal);
+        }
+        let repetition = Repetition { submission, refusal };
+        self.requests.insert(request, Open::Repeating(Box::new(repetition)));
+        self.ask(Question::Keepers { request, keys });
+    }
+
+    /// The core has no place for these jobs.
+    pub(super) fn on_denied(&mut self, request: RequestId, denial: Denial, jobs: &[Arc<Work>]) {
+        let refusal = refusal_of(denial);
+        let keys: Option<Vec<Key>> = jobs.iter().map(|work| work.key.clone()).collect();
+        match (keys, self.requests.get(request)) {
+            (Some(keys), Some(Open::Submitting(submission))) if !submission.is_forsaken => {
+                let Some(Open::Submitting(submission)) = self.requests.remove(request) else { return };
+                self.refuse_unless_known(request, keys, submission, refusal);
+            }
+            _ => self.refuse(request, refusal),
+        }
+    }
+
+    /// Who has the keys of a submission that cannot be accepted.
+    pub(super) fn on_keepers(&mut self, request: RequestId, keepers: &[Option<JobId>]) {
+        // Otherwise its client has gone.
+        let Some(Open::Repeating(repetition)) = self.requests.get(request) else { return };
+        let Some(ids) = keepers.iter().copied().collect::<Option<Vec<JobId>>>() else {
+            let refusal = repetition.refusal.clone();
+            return self.refuse(request, refusal);
+        };
+        let Some(Open::Repeating(repetition)) = self.requests.remove(request) else { return };
+        let existing: Vec<(usize, JobId)> = ids.iter().copied().enumerate().collect();
+        self.accept(request, repetition.submission, ids, &existing, &Turns::default(), Vec::new());
     }
 
     fn check_submit_many(
@@ -162,7 +217,9 @@ impl Desk {
             check_shared(index, &job, more)?;
             check_reserved(index, &job)?;
             let pool_named = |name: &str| core.open_pool(name);
-            jobs.push(self.admission.admit_one_of(job, index, &mut common, &self.config, pool_named)?);
+            let work = self.admission.admit_one_of(job, index, &mut common, &self.config, pool_named)?;
+            check_fit(&work.pool, &work.needs, index, core.capacity_of(&work.pool))?;
+            jobs.push(work);
         }
 
         check_exclusive(&mut jobs, core)?;
@@ -183,16 +240,32 @@ impl Desk {
 
     /// The jobs are kept, or were before. Where they are not synced, what is told of that is held back.
     /// `obstructed`: the first ones that wait for something besides a slot.
+    #[allow(clippy::too_many_arguments, reason = "all that the core says of an insertion")]
     pub(super) fn on_accepted(
         &mut self,
         request: RequestId,
+        submission: Submission,
         first: JobId,
         count: usize,
         existing: &[(usize, JobId)],
         turns: &Turns,
         obstructed: Vec<JobId>,
     ) {
-        let Some(Open::Submitting(mut submission)) = self.requests.remove(request) else { return };
+        let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
+        existing.iter().for_each(|&(place, id)| ids[place] = id);
+        self.accept(request, submission, ids, existing, turns, obstructed);
+    }
+
+    /// `ids`: in the order of the message.
+    fn accept(
+        &mut self,
+        request: RequestId,
+        mut submission: Submission,
+        ids: Vec<JobId>,
+        existing: &[(usize, JobId)],
+        turns: &Turns,
+        obstructed: Vec<JobId>,
+    ) {
         let spooled = submission.take_spooled();
         if !existing.is_empty() {
             // Another job has the key or the name. Only a job that was submitted by itself has an input to
@@ -200,8 +273,6 @@ impl Desk {
             self.remove_spooled(spooled);
         }
 
-        let mut ids: Vec<JobId> = (first.0..).take(count).map(JobId).collect();
-        existing.iter().for_each(|&(place, id)| ids[place] = id);
         // Nobody waits for what was not submitted.
         let awaited: Vec<JobId> = ids
             .iter()
@@ -248,7 +319,7 @@ impl Desk {
     /// A power cut does not take the jobs of that submission any more: what was held back is told.
     pub(super) fn on_synced(&mut self, request: RequestId) {
         let Some(held) = self.unsynced.end(request) else { return };
-        held.happenings.iter().for_each(|happening| self.tell_listeners(happening));
+        held.happenings.into_iter().for_each(|happening| self.tell_listeners(happening));
         self.effects.extend(held.replies);
         for (id, (attempt, progress)) in &held.progress {
             self.tell_progress_of(*id, *attempt, progress);
@@ -294,8 +365,18 @@ pub fn refusal_of(denial: Denial) -> Refusal {
     match denial {
         Denial::Draining => Refusal::Draining {},
         Denial::QueueFull { pool, limit } => Refusal::QueueFull { pool: pool.to_string(), limit },
+        Denial::PoolDraining { pool } => Refusal::PoolDraining { pool: pool.to_string() },
         Denial::PoolGone { pool } => Refusal::NoSuchPool { pool: pool.to_string() },
     }
+}
+
+/// The keys by which jobs may be known already; none unless each of them has one that a client may use.
+fn keys_of<'a>(jobs: impl IntoIterator<Item = &'a nouns::Job>) -> Vec<Key> {
+    let key_of = |job: &nouns::Job| {
+        let is_own = check_reserved(0, job).is_ok() && job.tie.as_deref() != Some(TIE_TO_CLIENT);
+        admission::key(job).ok().flatten().filter(|_| is_own)
+    };
+    jobs.into_iter().map(key_of).collect::<Option<Vec<Key>>>().unwrap_or_default()
 }
 
 /// Keys and unique names that are those of schedules.

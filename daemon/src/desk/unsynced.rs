@@ -47,9 +47,9 @@ impl Unsynced {
     }
 
     /// So many jobs from `first` on are written for this submission.
-    pub fn begin(&mut self, request: RequestId, first: JobId, count: usize) {
+    pub fn begin(&mut self, request: RequestId, first: JobId, count: u64) {
         let (replies, happenings, progress) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let held = Held { first, count: count as u64, replies, happenings, progress };
+        let held = Held { first, count, replies, happenings, progress };
         self.submissions.insert(request, held);
         self.by_first.insert(first, request);
     }

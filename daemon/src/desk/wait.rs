@@ -269,7 +269,7 @@ impl Desk {
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
         if ids.len() > MAX_AWAITED {
-            let parameter = format!("ids: at most {MAX_AWAITED}");
+            let parameter = format!("ids: at most {MAX_AWAITED} at once");
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
         ids.sort_unstable();
@@ -360,7 +360,9 @@ impl Desk {
             let wanted = watcher.wanted;
 
             let is_queued = matches!(record.state, State::Queued | State::Retrying);
-            if record.argv.is_some() && record.started_at.is_some() && !is_queued {
+            // An array has no attempt of its own.
+            let is_array = record.array.as_ref().is_some_and(|array| array.index.is_none());
+            if record.argv.is_some() && record.started_at.is_some() && !is_queued && !is_array {
                 self.tell_start(request, id, record.attempt);
             }
             if wanted.watch() >= Watch::Progress

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::methods::{Explained, MAX_EXPLAINED};
-use pool_proto::nouns::{Explanation, ExplanationKind};
+use pool_proto::nouns::{Explanation, ExplanationKind, Slot, SlotState};
 use pool_proto::text::unix_micros;
 use pool_proto::{Record, Refusal, State};
 
-use super::Desk;
 use super::listen::why_stopping;
 use super::obstacle::Standing;
 use super::request::Open;
 use super::sentence::{self, Doings, InLine, NAMED};
 use super::signal::each_once;
-use crate::core::Core;
-use crate::engine::{LINE_HEAD, Question};
-use crate::job::{IdMap, IdSet, JobId, Labels, LineKey, Position, RequestId};
+use super::{Desk, estimate};
+use crate::core::{Core, Gathering, Stall};
+use crate::engine::{LINE_HEAD, Pace, Question};
+use crate::job::{IdMap, IdSet, JobId, Labels, LineKey, Needs, Position, RequestId};
 
 /// So many of the jobs that the slots of a pool have are told.
 const MAX_BUSY: usize = 100;
@@ -42,6 +42,9 @@ pub struct Inquiry {
     lines: BTreeMap<LineKey, Vec<Position>>,
     unread_records: Vec<JobId>,
     unread_lines: BTreeSet<LineKey>,
+    /// How the pools of these lines work off their jobs.
+    paces: BTreeMap<Arc<str>, Pace>,
+    unread_paces: BTreeSet<Arc<str>>,
     /// Records that the engine has been asked for and has not answered.
     awaited: usize,
     /// Jobs that had left their line before that was read, and whose records are therefore read once more.
@@ -61,14 +64,36 @@ impl Inquiry {
     }
 
     /// What is to be read next. Nothing where all is known.
-    fn next_question(&mut self, request: RequestId) -> Option<Question> {
+    fn next_question(&mut self, request: RequestId, core: &Core) -> Option<Question> {
         if !self.unread_records.is_empty() {
             let ids = std::mem::take(&mut self.unread_records);
             self.awaited = ids.len();
             return Some(Question::Records { request, ids });
         }
-        let line = self.unread_lines.pop_first()?;
-        Some(Question::Line { request, line })
+        if let Some(line) = self.unread_lines.pop_first() {
+            return Some(Question::Line { request, line });
+        }
+        let unread = std::mem::take(&mut self.unread_paces);
+        let (pool, rest) = self.paces_for(unread, core)?;
+        self.unread_paces = rest;
+        Some(Question::Pace { request, pool })
+    }
+
+    /// The next of these pools in which a job is to be told about when it starts, and the others.
+    fn paces_for(
+        &self,
+        mut unread: BTreeSet<Arc<str>>,
+        core: &Core,
+    ) -> Option<(Arc<str>, BTreeSet<Arc<str>>)> {
+        let in_line = || self.in_line.iter().filter_map(|id| self.records.get(id));
+        let has_place = |record: &Record| matches!(self.place_of(record), InLine::At(_));
+        loop {
+            let pool = unread.pop_first()?;
+            let mut of_pool = in_line().filter(|record| *record.pool == *pool);
+            if of_pool.any(|record| has_place(record) && waits_for_slots_alone(record, core)) {
+                return Some((pool, unread));
+            }
+        }
     }
 
     fn take_in(&mut self, read: Read) {
@@ -84,7 +109,10 @@ impl Inquiry {
         self.in_line.remove(&id);
         if is_in_line {
             self.in_line.insert(id);
-            self.unread_lines.insert(line_of(&record));
+            let line = line_of(&record);
+            self.unread_paces
+                .extend(Some(&line.pool).filter(|pool| !self.paces.contains_key(*pool)).cloned());
+            self.unread_lines.insert(line);
         }
         self.records.insert(id, record);
     }
@@ -100,7 +128,7 @@ impl Inquiry {
     }
 
     fn place_of(&self, record: &Record) -> InLine {
-        let position = Position { priority: Reverse(record.priority), id: JobId(record.id) };
+        let position = position_of(record);
         let Some(head) = self.lines.get(&line_of(record)) else { return InLine::Unfound };
         match head.binary_search(&position) {
             Ok(before) => InLine::At(u32::try_from(before + 1).unwrap_or(u32::MAX)),
@@ -110,10 +138,16 @@ impl Inquiry {
     }
 }
 
+fn position_of(record: &Record) -> Position {
+    Position { priority: Reverse(record.priority), id: JobId(record.id) }
+}
+
 /// The line that a job is in, or would be.
 fn line_of(record: &Record) -> LineKey {
+    let resources = record.resources.iter().flatten();
+    let resources = resources.map(|(name, &amount)| (Arc::from(name.as_str()), amount)).collect();
     let labels: Labels = record.labels.iter().flatten().map(|label| Arc::from(label.as_str())).collect();
-    LineKey { pool: Arc::from(record.pool.as_str()), labels }
+    LineKey { pool: Arc::from(record.pool.as_str()), needs: Needs { labels, resources, slots: record.slots } }
 }
 
 /// The jobs whose ends a job waits for.
@@ -174,13 +208,19 @@ impl Desk {
         self.go_on_inquiring(request, core);
     }
 
+    pub(super) fn on_inquired_pace(&mut self, request: RequestId, pool: Arc<str>, pace: Pace, core: &Core) {
+        let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
+        inquiry.paces.insert(pool, pace);
+        self.go_on_inquiring(request, core);
+    }
+
     /// Asks for what is still to be read, or replies.
     fn go_on_inquiring(&mut self, request: RequestId, core: &Core) {
         let Some(Open::Inquiring(inquiry)) = self.requests.get_mut(request) else { return };
         if inquiry.awaited > 0 {
             return; // The answer comes in parts.
         }
-        if let Some(question) = inquiry.next_question(request) {
+        if let Some(question) = inquiry.next_question(request, core) {
             return self.ask(question);
         }
 
@@ -199,9 +239,25 @@ impl Desk {
     // ---- what is told ----
 
     fn explain(&self, record: &Record, inquiry: &Inquiry, core: &Core) -> Explanation {
+        let mut explanation = self.explain_job(record, inquiry, core);
+        if !record.state.is_terminal() && core.draining(&record.pool).is_some() {
+            explanation.reason += &sentence::draining(&record.pool, record.state);
+        }
+        explanation
+    }
+
+    fn explain_job(&self, record: &Record, inquiry: &Inquiry, core: &Core) -> Explanation {
+        let unmade =
+            record.array.as_deref().filter(|array| array.index.is_some() && array.unfolded.is_some());
+        if let Some(array) = unmade.filter(|_| !record.state.is_terminal()) {
+            return self.explain_unmade(record, array.id, inquiry, core);
+        }
         match self.standing_of(record, core, Some(&inquiry.doings)) {
             Standing::Obstructed(obstacle) => explanation(record, obstacle.kind.into(), obstacle.reason),
-            Standing::InLine => explain_line(record, inquiry.place_of(record), core),
+            Standing::InLine => {
+                let told = explain_line(record, inquiry.place_of(record), core);
+                self.with_estimate(told, record, inquiry, core)
+            }
             Standing::Running => {
                 explanation(record, ExplanationKind::Running, self.running_sentence(record, core))
             }
@@ -210,6 +266,39 @@ impl Desk {
                 explanation(record, ExplanationKind::Ended, sentence::ended(record, ago))
             }
         }
+    }
+
+    /// What waits for a slot of its pool and nothing else is told about when it gets one.
+    fn with_estimate(
+        &self,
+        told: Explanation,
+        record: &Record,
+        inquiry: &Inquiry,
+        core: &Core,
+    ) -> Explanation {
+        if told.position.is_none() || !waits_for_slots_alone(record, core) {
+            return told;
+        }
+        let busy = core.busy_for(&record.pool, self.now);
+        let estimate = inquiry.paces.get(record.pool.as_str()).zip(busy);
+        let estimate =
+            estimate.and_then(|(pace, busy)| estimate::estimate(&position_of(record), pace, &busy));
+        let Some(estimate) = estimate else { return told };
+        let reason = told.reason + &sentence::estimated(&estimate);
+        Explanation { reason, estimate: Some(estimate), ..told }
+    }
+
+    /// An element of an array that has not come to it: it waits as the array does, where that has not begun.
+    fn explain_unmade(&self, record: &Record, array: u64, inquiry: &Inquiry, core: &Core) -> Explanation {
+        let of_array = Record { id: array, array: None, ..record.clone() };
+        let told = self.standing_of(&of_array, core, Some(&inquiry.doings));
+        let (kind, reason) = match told {
+            Standing::Obstructed(obstacle) => (obstacle.kind.into(), obstacle.reason),
+            Standing::InLine | Standing::Running | Standing::Ended => {
+                (ExplanationKind::Line, sentence::behind_in_array(JobId(record.id), array))
+            }
+        };
+        explanation(record, kind, reason)
     }
 
     fn running_sentence(&self, record: &Record, core: &Core) -> String {
@@ -235,15 +324,34 @@ impl Desk {
 
 fn explain_line(record: &Record, place: InLine, core: &Core) -> Explanation {
     let slots = core.slots_of(&record.pool);
-    let slots_busy = slots.iter().filter_map(|slot| slot.job).collect::<Vec<u64>>();
+    // A job may have several of them.
+    let slots_busy: BTreeSet<u64> = slots.iter().filter_map(|slot| slot.job).collect();
+    let slots_busy: Vec<u64> = slots_busy.into_iter().collect();
     let full = core.full_limit(record.labels.as_deref().unwrap_or_default());
-    let (kind, why, busy) = match (core.stall_of(&record.pool), &full) {
+    let (kind, why, busy) = match (stall_of(record, core), &full) {
         (Some(stall), _) => (ExplanationKind::Pool, stall.reason, slots_busy),
         (None, Some(full)) => {
             let running: Vec<u64> = full.running.iter().map(|id| id.0).collect();
-            (ExplanationKind::Limit, sentence::limit(&full.label, full.limit, &running), running)
+            let mut why = sentence::limit(&full.label, full.limit, &running);
+            // Both are true: a place with the label alone would not start it.
+            if !has_idle(&slots) {
+                why += &format!("; {}", sentence::slots(&record.pool, &slots));
+            }
+            (ExplanationKind::Limit, why, running)
         }
-        (None, None) => (ExplanationKind::Line, sentence::slots(&record.pool, &slots), slots_busy),
+        (None, None) => {
+            let busy = sentence::slots(&record.pool, &slots);
+            let why = match core.gathers(&record.pool) {
+                Some(Gathering { id, needs }) => gathering_sentence(record, *id, needs, &busy, core),
+                // Its labels have room, and a slot waits: only a job that insists on one of them goes before
+                // it.
+                None if has_idle(&slots) && needs_labels_alone(record) && is_limited(record, core) => {
+                    sentence::insisted_on(&record.pool)
+                }
+                None => busy,
+            };
+            (ExplanationKind::Line, why, slots_busy)
+        }
     };
     let position = match place {
         InLine::At(position) => Some(position),
@@ -254,6 +362,53 @@ fn explain_line(record: &Record, place: InLine, core: &Core) -> Explanation {
     let full = full.filter(|_| kind == ExplanationKind::Limit);
     let (label, limit) = full.map(|full| (full.label.to_string(), full.limit)).unzip();
     Explanation { position, busy: Some(busy), label, limit, ..explanation(record, kind, reason) }
+}
+
+/// `gathers`: the job of its pool for which slots and items of resources are kept, and what it takes.
+fn gathering_sentence(record: &Record, gathers: JobId, needs: &Needs, busy: &str, core: &Core) -> String {
+    let lacking = core.lacking_resource(&record.pool, &needs.resources);
+    match lacking {
+        _ if gathers.0 != record.id => sentence::gathers_for(gathers, lacking.as_ref(), busy),
+        Some(resource) => sentence::lacks(needs.resources.amount(&resource.name), &resource, busy),
+        None if needs.slots > 1 => sentence::gathers(needs.slots, busy),
+        None => busy.to_owned(),
+    }
+}
+
+/// Whether a job in its line waits until slots of its pool are free that others have, and for nothing else.
+fn waits_for_slots_alone(record: &Record, core: &Core) -> bool {
+    core.gathers(&record.pool).is_none()
+        && core.are_all_busy(&record.pool)
+        && core.full_limit(record.labels.as_deref().unwrap_or_default()).is_none()
+        && stall_of(record, core).is_none()
+}
+
+/// Why nothing of a job in its line starts: that needs more than its pool has, or its pool starts nothing at
+/// all.
+pub fn stall_of(record: &Record, core: &Core) -> Option<Stall> {
+    let needs = line_of(record).needs;
+    let too_small = core.capacity_of(&record.pool).and_then(|capacity| capacity.shortfall(&needs));
+    let too_small = too_small.map(|shortfall| sentence::too_much(&record.pool, &shortfall));
+    match core.stall_of(&record.pool) {
+        // It would not run, even if the pool did.
+        Some(stall) if too_small.is_none() => Some(stall),
+        _ => too_small.map(|reason| Stall { reason, lasts: true }),
+    }
+}
+
+fn has_idle(slots: &[Slot]) -> bool {
+    slots.iter().any(|slot| slot.state == SlotState::Idle)
+}
+
+/// Whether one idle slot would do, but for its labels.
+fn needs_labels_alone(record: &Record) -> bool {
+    let needs = line_of(record).needs;
+    needs.slots <= 1 && needs.resources == Default::default()
+}
+
+/// Whether some label of the job has a limit.
+fn is_limited(record: &Record, core: &Core) -> bool {
+    record.labels.iter().flatten().any(|label| core.limit_of(label).is_some())
 }
 
 /// What is told of every job.
@@ -271,5 +426,6 @@ fn explanation(record: &Record, kind: ExplanationKind, reason: String) -> Explan
         limit: None,
         due_at: record.due_at.clone(),
         waits_for: (!others.is_empty()).then_some(others),
+        estimate: None,
     }
 }

@@ -11,7 +11,7 @@ use super::{Desk, Effect};
 use crate::core::Core;
 use crate::engine::Change;
 use crate::job::RequestId;
-use crate::start::config::MAX_WORKERS;
+use crate::start::config;
 
 /// A number of workers on its way into the engine.
 #[derive(Debug)]
@@ -25,13 +25,11 @@ pub struct WorkersChange {
 impl Desk {
     pub(super) fn on_set_workers(&mut self, request: RequestId, asked: SetWorkers, core: &Core) {
         let SetWorkers { pool, workers } = asked;
-        let workers = match workers.map(|count| NonZeroU32::new(count).filter(|n| n.get() <= MAX_WORKERS)) {
-            Some(None) => {
-                let reason = format!("from 1 to {MAX_WORKERS}");
+        let workers = match workers.map(config::workers).transpose() {
+            Ok(workers) => workers,
+            Err(reason) => {
                 return self.refuse(request, Refusal::InvalidPool { field: "workers".to_owned(), reason });
             }
-            Some(Some(workers)) => Some(workers),
-            None => None,
         };
         let is_known = core.open_pool(&pool).is_some() || self.config.set_workers.contains_key(&pool);
         if !is_known || self.is_changing(&pool) {

@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{OnCrash, State};
+use pool_proto::nouns::{CallbackRecord, OnCrash, State};
 use pool_proto::{OsText, Record, Refusal};
 
-use super::Boot;
+use super::{Boot, CallbackWish, Delivery, LINE_HEAD, PACED};
 use crate::job::{
-    After, CallbackId, Holdup, JobId, KeptSchedule, Labels, LineKey, Pause, Position, Process, ProcessId,
-    Queued, Ready, RequestId, Retries, StopReason, Term, Tie, Tries, Until, Work, micros,
+    After, ArrayTally, CallbackId, Holdup, JobId, KeptSchedule, Labels, LineKey, Needs, PastAttempt, Pause,
+    Position, Process, ProcessId, Queued, Ready, RequestId, Retries, StopReason, Term, Tie, Tries, Unfit,
+    Until, Work, micros,
 };
 
 /// What has become of an order; each comes only after what it speaks of is as durable as was promised, but
 /// for an insertion that is written and not synced.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// `existing`: the places in `jobs`, in order, of those that were not added, and which jobs hold their keys
-    /// or unique names. `is_synced`: they are as durable as was promised. Otherwise the death of poold does
-    /// not take them, but a power cut may: they may be started, and nobody is told of them before
+    /// `existing`: the places in `jobs`, in order, of those that were not added, and which jobs hold their
+    /// keys or unique names. `is_synced`: they are as durable as was promised. Otherwise the death of poold
+    /// does not take them, but a power cut may: they may be started, and nobody is told of them before
     /// [`Synced`](Self::Synced) follows. Only an [urgent](super::Insertion::is_urgent) insertion is answered
     /// so.
     Inserted {
@@ -57,7 +58,7 @@ pub enum Answer {
     /// [`Fence::Idle`](super::Fence::Idle), where it was queued. `stdin`: the token of its spooled input,
     /// which nobody needs any more. `next`: the next job of its unique name, and what that waits for now.
     /// `has_dependents`: jobs were to run after it, which [`Change::Resolve`](super::Change::Resolve) sees
-    /// to.
+    /// to. `array`: where it is an array, or an element of one that is kept: how far that has come.
     Ended {
         id: JobId,
         record: Option<Box<Record>>,
@@ -66,6 +67,7 @@ pub enum Answer {
         stdin: Option<String>,
         next: Option<(Ready, Option<Until>)>,
         has_dependents: bool,
+        array: Option<Box<ArrayTally>>,
     },
     /// `held`: those that wait for a person now, each with where it was queued, unless it has waited so
     /// before. `others`: those that are as they were, each with its state; none where it does not exist.
@@ -83,13 +85,27 @@ pub enum Answer {
         unfit: Vec<(Assigned, NotAssigned)>,
         others: Vec<(JobId, NotAssigned)>,
     },
+    /// What has become of a job that was to be another one.
+    Edited {
+        request: RequestId,
+        id: JobId,
+        edited: Edited,
+    },
+    /// What a job is to do, as it was submitted and edited; none where it does not exist.
+    Defined {
+        request: RequestId,
+        id: JobId,
+        definition: Option<Box<Definition>>,
+    },
     /// `jobs`: those that have begun a new round. `failed`: of these, those that were to run after a job
     /// which has ended in another way, each with that one. `others`: those that are as they were, and why.
+    /// `arrays`: those that go on because of it, or have not ended; each once.
     Retried {
         request: RequestId,
         jobs: Vec<Retried>,
         failed: Vec<(JobId, JobId)>,
         others: Vec<(JobId, NotRetried)>,
+        arrays: Vec<BegunArray>,
     },
     /// `jobs`, `callbacks`: those that are gone, each with its attempts, whose output files can go. `others`:
     /// those that are as they were, and why.
@@ -109,6 +125,19 @@ pub enum Answer {
     Resolved {
         jobs: Vec<Released>,
         failed: Vec<(JobId, JobId)>,
+        more: bool,
+    },
+    /// `jobs`: elements of an array, in order, that are in their line now, and are read in their turn. `tie`:
+    /// what each of them is tied to.
+    Unfolded {
+        tally: Box<ArrayTally>,
+        jobs: Vec<Released>,
+        tie: Option<Tie>,
+    },
+    /// `living`: elements of an array that have not ended, in order. `more`: there are others after these.
+    Folded {
+        tally: Box<ArrayTally>,
+        living: Vec<JobId>,
         more: bool,
     },
     /// In their lines, or pending, again. `next_us`: when others are due.
@@ -149,6 +178,18 @@ pub enum Answer {
         records: Vec<Record>,
         next: Option<JobId>,
     },
+    /// How many jobs are in each state, and whether there are more than that. What is queued is the core's
+    /// to count.
+    Tallied {
+        request: RequestId,
+        counts: Vec<(State, u64, bool)>,
+        failed_callbacks: u64,
+    },
+    Pace {
+        request: RequestId,
+        pool: Arc<str>,
+        pace: Pace,
+    },
     /// The jobs at the beginning of a line, in order; where these are fewer than
     /// [`LINE_HEAD`](super::LINE_HEAD), the line holds nothing beyond them.
     Line {
@@ -163,7 +204,37 @@ pub enum Answer {
         dependents: Option<Vec<After>>,
         more: bool,
     },
+    /// The attempts of a job before its latest one, the last [`MAX_ATTEMPTS`](super::MAX_ATTEMPTS), in order;
+    /// none where it does not exist.
+    Attempts {
+        request: RequestId,
+        attempts: Option<Vec<PastAttempt>>,
+    },
+    /// For each key the job that has it; none where a job with that key would be added.
+    Keepers {
+        request: RequestId,
+        keepers: Vec<Option<JobId>>,
+    },
+    /// So many jobs wait for a person.
+    Counted {
+        request: RequestId,
+        held: u64,
+    },
     CallbackBegun(Box<CallbackRun>),
+    /// `ids`: those that are as the client wants them now, in order. `others`: those that are as they were,
+    /// each with how far its delivery is; none where it does not exist.
+    CallbacksAltered {
+        request: RequestId,
+        wish: CallbackWish,
+        ids: Vec<CallbackId>,
+        others: Vec<(CallbackId, Option<Delivery>)>,
+    },
+    /// In order. `next`: the id after which there are others.
+    Callbacks {
+        request: RequestId,
+        callbacks: Vec<CallbackRecord>,
+        next: Option<CallbackId>,
+    },
     IdsReserved {
         below: u64,
     },
@@ -255,14 +326,118 @@ pub struct Released {
     pub until: Option<Until>,
 }
 
+/// How a pool works off its jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// The first jobs of all its lines, in order; none is missing between them. Where there are fewer than
+    /// [`LINE_HEAD`](super::LINE_HEAD), these are all. None where that is not known.
+    pub order: Option<Vec<Position>>,
+    /// Those that have ended last, [`PACED`](super::PACED) at most: when each ended, for how long its last
+    /// attempt ran, in microseconds, and in how many slots.
+    pub ran: Vec<Ran>,
+}
+
+/// See [`Pace::ran`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ran {
+    pub ended_us: i64,
+    pub lasted_us: u64,
+    pub slots: u32,
+}
+
+impl Pace {
+    /// The order of several lines, of which the beginnings are known, as far as it is certain.
+    pub fn merge(heads: Vec<Vec<Position>>) -> Vec<Position> {
+        // Beyond the last job that is known of a line, others of that line may stand.
+        let full = heads.iter().filter(|head| head.len() >= LINE_HEAD).filter_map(|head| head.last());
+        let horizon = full.min().copied();
+        let mut order: Vec<Position> = heads.into_iter().flatten().collect();
+        order.sort_unstable();
+        order.retain(|position| horizon.is_none_or(|horizon| *position <= horizon));
+        order.truncate(LINE_HEAD);
+        order
+    }
+}
+
+impl Ran {
+    /// Whether the attempt of a job that has ended so was one as any other.
+    pub fn tells(state: State) -> bool {
+        matches!(state, State::Succeeded | State::Failed | State::TimedOut)
+    }
+
+    /// The latest of them.
+    pub fn latest(mut all: Vec<Self>) -> Vec<Self> {
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        all.truncate(PACED);
+        all
+    }
+}
+
 /// A job that has come into another pool, or stays in its own. `from`: its old one. `holdup`: what keeps it
 /// from its line there, as it did before; none where it is not queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     pub position: Position,
-    pub labels: Labels,
+    pub needs: Needs,
     pub from: Arc<str>,
     pub holdup: Option<Holdup>,
+}
+
+/// What has become of a job that was to be another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edited {
+    Done(Box<Revised>),
+    /// It stays as it is, and where it is, and why.
+    Kept(Assigned, NotEdited),
+    /// It is neither in a line nor does it wait.
+    Not(NotEdited),
+}
+
+/// A job that is another one now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revised {
+    /// Where it was queued; none where it was held.
+    pub from: Option<Dequeued>,
+    /// Its place, and what it waits for now.
+    pub now: Released,
+    /// What these are now, where the edit was about them.
+    pub deadline_us: Option<Option<i64>>,
+    pub start_by_us: Option<Option<i64>>,
+    /// Labels of it that have got a limit of one, unless they had a limit.
+    pub exclusive: Labels,
+    /// It is to run after this job, which has ended otherwise than it was to.
+    pub failed: Option<JobId>,
+}
+
+/// Why a job is not edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotEdited {
+    /// There is no such job.
+    Missing,
+    /// It runs, or has ended.
+    Beyond(State),
+    /// It is kept in memory alone.
+    Volatile,
+    Unfit(Unfit),
+    /// It was tried before, and so does not wait for a time or for others any more.
+    Tried,
+    /// It cannot run after this job, which does not exist.
+    PriorGone(JobId),
+    /// It cannot run after this job, which was submitted later, or is the job itself.
+    PriorLater(JobId),
+}
+
+/// What a job is to do, as it was submitted and edited since.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// With its conditions, its unique name and its callbacks. Of a unique name it is not kept what becomes
+    /// of the job while another one has it.
+    pub work: Work,
+    pub state: State,
+    /// So many attempts.
+    pub attempts: u32,
+    /// Its parameters may have been removed to make room.
+    pub may_lack_params: bool,
 }
 
 /// Why a job stays in its pool.
@@ -280,10 +455,25 @@ pub enum NotAssigned {
     Call,
 }
 
+/// An array that has begun and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BegunArray {
+    pub tally: ArrayTally,
+    pub pool: Arc<str>,
+    pub tie: Option<Tie>,
+    pub deadline_us: Option<i64>,
+    /// It is being ended, for this reason.
+    pub stopping: Option<StopReason>,
+    /// It is in no line, and waits for nothing. Otherwise all of its elements were ended one by one before.
+    pub has_begun: bool,
+}
+
 /// A job that has ended and begins a new round. `tie`: what it is still tied to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retried {
     pub released: Released,
+    /// It is an array that goes on where it was: it is in no line.
+    pub has_begun: bool,
     pub tie: Option<Tie>,
     pub deadline_us: Option<i64>,
     /// It is to have begun by then.
@@ -310,6 +500,8 @@ pub enum NotRetried {
     Living(State),
     /// It was kept in memory alone.
     Volatile,
+    /// Its pool takes no new jobs.
+    PoolClosed,
     /// Its callbacks are still to be delivered.
     Undelivered,
     /// Its spooled input went with its end.
@@ -320,6 +512,10 @@ pub enum NotRetried {
     NameTaken(JobId),
     /// This job, which it was to run after, has been pruned.
     PriorGone(JobId),
+    /// It is an array, and each of its elements has been kept: they are run again by themselves.
+    Unfolded,
+    /// It is an element of this array, which cannot begin a new round, for the same reason as a job.
+    ArrayUndelivered(JobId),
 }
 
 /// A callback ready to run.
@@ -352,6 +548,8 @@ pub struct Restored {
     pub failed: Vec<(JobId, JobId)>,
     /// Jobs have ended whose dependents have not all been looked at.
     pub has_unresolved: bool,
+    /// Arrays that have begun and have not ended, or of which all elements have ended.
+    pub arrays: Vec<BegunArray>,
     /// Jobs with an attempt that ended with the last daemon.
     pub interrupted: Vec<Interrupted>,
     /// The boot of the machine that the processes named are of, and by whose clock is written what waits.
@@ -393,7 +591,7 @@ pub struct Restored {
 pub struct Interrupted {
     pub id: JobId,
     pub pool: String,
-    pub labels: Labels,
+    pub needs: Needs,
     /// `tries.attempts` is the attempt.
     pub tries: Tries,
     pub on_crash: OnCrash,

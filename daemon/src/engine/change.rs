@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::CallbackWish;
 use crate::job::{
-    CallbackId, JobId, KeptSchedule, NotBefore, Outcome, Pause, Place, ProcessId, RequestId, Start, Tries,
-    Unmet, Work, micros,
+    CallbackId, Edit, IdMap, JobId, KeptSchedule, NotBefore, Outcome, PastAttempt, Pause, Place, ProcessId,
+    RequestId, Start, StopReason, Tries, Unmet, Work, micros,
 };
 
 /// A fact to be kept.
@@ -24,22 +25,36 @@ pub enum Change {
     /// These jobs, those of them that are in their lines or wait, are of that pool from now on; `is_warm`: it
     /// runs calls and no commands. Answered by [`Answer::Assigned`](super::Answer::Assigned).
     Assign { request: RequestId, ids: Vec<JobId>, pool: Arc<str>, is_warm: bool },
+    /// The job, where it is in its line or waits, is another one in what the edit names. Its times count from
+    /// these. New callbacks have ids from `first_callback` on; the front gives them, and what comes before
+    /// them. Answered by [`Answer::Edited`](super::Answer::Edited).
+    Edit(Box<JobEdit>),
     /// Those of these jobs that have ended begin a new round: they are in their lines again, or wait for what
-    /// they were to run after. Answered by [`Answer::Retried`](super::Answer::Retried).
-    Retry { request: RequestId, ids: Vec<JobId>, times: Times },
+    /// they were to run after. Those of pools that are `closed`, taking no new jobs, stay as they are.
+    /// Answered by [`Answer::Retried`](super::Answer::Retried).
+    Retry { request: RequestId, ids: Vec<JobId>, times: Times, closed: Vec<Arc<str>> },
     /// Those of these jobs that have ended are forgotten. Answered by
     /// [`Answer::Removed`](super::Answer::Removed).
     Remove { request: RequestId, ids: Vec<JobId> },
     /// The trigger of [`Until::Person`](crate::job::Until::Person): these jobs, all or none, are in their
     /// lines again, their crashes forgiven. Answered by [`Answer::Released`](super::Answer::Released), or
-    /// refused with `NotHeld`.
-    Release { request: RequestId, ids: Vec<JobId> },
+    /// refused with `NotHeld`, or with `PoolDraining` where one is of a pool that is `closed`.
+    Release { request: RequestId, ids: Vec<JobId>, closed: Vec<Arc<str>> },
     /// The trigger of [`Until::Time`](crate::job::Until::Time): jobs and callbacks that are due by then wait
     /// no more; so many at most, the first ones. Answered by [`Answer::Woken`](super::Answer::Woken).
     Wake { until_us: i64, limit: u32 },
     /// The trigger of [`Until::Others`](crate::job::Until::Others): of the jobs that were to run after others
     /// which have ended, so many are looked at. Answered by [`Answer::Resolved`](super::Answer::Resolved).
     Resolve { limit: u32 },
+    /// The next elements of this array, so many at most, are in their line from now on. With the first of
+    /// them the array, which was in its line, has begun, then by the wall's clock, in microseconds since
+    /// 1970. Answered by [`Answer::Unfolded`](super::Answer::Unfolded), or where it makes no more elements by
+    /// [`Answer::Lost`](super::Answer::Lost).
+    Unfold { array: JobId, limit: u32, now_us: i64 },
+    /// No more elements of this array, which has begun, are made: it is being ended, for this reason.
+    /// Answered by [`Answer::Folded`](super::Answer::Folded), which names those of its elements that have not
+    /// ended, after this one and so many at most.
+    Fold { array: JobId, reason: StopReason, after: JobId, limit: u32 },
     /// The clock of what waits is so much ahead of the wall's from now on, in microseconds: what waits for a
     /// time of the wall's clock waits for another one of that clock. Answered by
     /// [`Answer::ClockSet`](super::Answer::ClockSet).
@@ -49,6 +64,9 @@ pub enum Change {
     BeginCallback { id: CallbackId },
     /// How an attempt of a callback has ended.
     EndCallback { id: CallbackId, end: CallbackEnd, exit_code: Option<i32> },
+    /// What a client wants of these callbacks. Answered by
+    /// [`Answer::CallbacksAltered`](super::Answer::CallbacksAltered).
+    AlterCallbacks { request: RequestId, ids: Vec<CallbackId>, wish: CallbackWish },
     /// Keeps a pool that was added at run time, as the next start is to find it; without a value it is
     /// forgotten, and so is its pause. Answered by [`Answer::Kept`](super::Answer::Kept).
     SetPool { request: RequestId, name: String, value: Option<String> },
@@ -90,6 +108,75 @@ pub struct Insertion {
     /// A slot is free for one of them: they are told as soon as they are written, where the sync takes its
     /// time.
     pub is_urgent: bool,
+    /// Of jobs whose parameters are in a file already: their places, in order, and its token.
+    pub files: Vec<(usize, ValueFile)>,
+}
+
+/// The token of a file that keeps a large value. The file is there, and synced where that is promised.
+pub type ValueFile = Arc<str>;
+
+impl Insertion {
+    /// The file that has the parameters of the job at that place.
+    pub fn file_of(&self, place: usize) -> Option<&ValueFile> {
+        let at = self.files.binary_search_by_key(&place, |&(place, _)| place).ok()?;
+        Some(&self.files[at].1)
+    }
+}
+
+/// A job that is to be another one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobEdit {
+    pub request: RequestId,
+    pub id: JobId,
+    pub edit: Arc<Edit>,
+    pub times: Times,
+    /// No id from these on has been given out.
+    pub next_job: JobId,
+    pub first_callback: CallbackId,
+}
+
+/// What is given out for the elements of an array in its insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// The id of the first element.
+    pub first: JobId,
+    /// That of its first callback, where each element has some.
+    pub first_callback: CallbackId,
+}
+
+impl Insertion {
+    /// How many ids it takes: the jobs' own, and then those of all elements of the arrays among them.
+    pub fn count_ids(&self) -> u64 {
+        self.jobs.len() as u64 + self.jobs.iter().map(|work| work.elements()).sum::<u64>()
+    }
+
+    /// How many ids of callbacks it takes: those of the jobs, and then those of elements.
+    pub fn count_callbacks(&self) -> u64 {
+        let count = |work: &Arc<Work>| {
+            let times = if work.calls_back_by_element() { work.elements() } else { 1 };
+            times * work.callbacks.len() as u64
+        };
+        self.jobs.iter().map(count).sum()
+    }
+
+    /// What is given out for the elements of each array.
+    pub fn reserved(&self) -> IdMap<JobId, Reserved> {
+        let mut reserved = IdMap::default();
+        let arrays = (self.first.0..).map(JobId).zip(&self.jobs).filter(|(_, work)| work.plan().is_some());
+        let mut next = self.first.0 + self.jobs.len() as u64;
+        let own = self.jobs.iter().filter(|work| !work.calls_back_by_element());
+        let mut next_callback =
+            self.first_callback.0 + own.map(|work| work.callbacks.len() as u64).sum::<u64>();
+        for (id, work) in arrays {
+            let first_callback = CallbackId(next_callback);
+            reserved.insert(id, Reserved { first: JobId(next), first_callback });
+            next += work.elements();
+            if work.calls_back_by_element() {
+                next_callback += work.elements() * work.callbacks.len() as u64;
+            }
+        }
+        reserved
+    }
 }
 
 /// When jobs are submitted, in microseconds since 1970.
@@ -111,19 +198,23 @@ pub fn start_by_us(from_us: i64, work: &Work) -> Option<i64> {
     work.start_within.map(|within| from_us.saturating_add(micros(within)))
 }
 
-/// What a new job has to wait for. `others`: so many other jobs; `follows`: the one before it of its name.
-pub fn unmet(times: &Times, work: &Work, others: u32, follows: bool) -> Unmet {
+/// When a job may begin, by the clock of what waits.
+pub fn due_us(times: &Times, start: NotBefore) -> i64 {
     let from_us = times.counted_from_us;
-    let due_us = |start| match start {
+    match start {
         NotBefore::Delay(delay) => from_us.saturating_add(micros(delay)),
         NotBefore::At { us } => us.saturating_add(from_us.saturating_sub(times.submitted_us)),
-    };
+    }
+}
+
+/// What a new job has to wait for. `others`: so many other jobs; `follows`: the one before it of its name.
+pub fn unmet(times: &Times, work: &Work, others: u32, follows: bool) -> Unmet {
     let conditions = work.conditions.as_deref();
     Unmet {
         hold: conditions.is_some_and(|conditions| conditions.hold),
         others,
         follows,
-        start_us: conditions.and_then(|conditions| conditions.start).map(due_us),
+        start_us: conditions.and_then(|conditions| conditions.start).map(|start| due_us(times, start)),
     }
 }
 
@@ -152,6 +243,8 @@ pub struct Move {
     /// The attempt died with its worker, its daemon or the machine, and `reason` says how: kept beyond the
     /// next start, as the last crash.
     pub crashed: bool,
+    /// The attempt that is over with this move, where the job goes on.
+    pub past: Option<Box<PastAttempt>>,
     /// The job's work, where the mover has it at hand, so that a job that is queued again need not be read
     /// again.
     pub work: Option<Arc<Work>>,
@@ -163,6 +256,8 @@ pub struct Move {
     /// Answered by [`Answer::Placed`](super::Answer::Placed) once it is as durable as an acceptance: for the
     /// start of an attempt that must not run twice.
     pub confirm: bool,
+    /// The file that has the answer of the call that has ended, where it is in one already.
+    pub file: Option<ValueFile>,
 }
 
 /// What must hold for a move to be made.
@@ -203,9 +298,11 @@ impl Change {
             Self::Insert(_)
             | Self::Hold { .. }
             | Self::Assign { .. }
+            | Self::Edit(_)
             | Self::Retry { .. }
             | Self::Remove { .. }
             | Self::Release { .. }
+            | Self::AlterCallbacks { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
@@ -214,6 +311,8 @@ impl Change {
             Self::Move(moved) => moved.is_promise(),
             Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::Unfold { .. }
+            | Self::Fold { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. } => false,
@@ -230,16 +329,20 @@ impl Change {
         match self {
             Self::Move(moved) => matches!(moved.to, Place::Queued { .. }),
             Self::Assign { .. }
+            | Self::Edit(_)
             | Self::Retry { .. }
             | Self::Release { .. }
             | Self::Wake { .. }
-            | Self::Resolve { .. } => true,
+            | Self::Resolve { .. }
+            | Self::Unfold { .. } => true,
             Self::Insert(_)
             | Self::Hold { .. }
+            | Self::Fold { .. }
             | Self::Remove { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
+            | Self::AlterCallbacks { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
@@ -259,10 +362,15 @@ impl Change {
                         let answer = usize::try_from(outcome.answer_bytes()).unwrap_or(usize::MAX);
                         size_of::<Outcome>() + outcome.reason.as_ref().map_or(0, String::len) + answer
                     }
-                    Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => 0,
+                    Place::Queued { .. }
+                    | Place::Waiting(_)
+                    | Place::Begun
+                    | Place::Running(_)
+                    | Place::Stopping(_) => 0,
                 };
                 size_of::<Move>() + moved.reason.as_ref().map_or(0, String::len) + end
             }
+            Self::Edit(change) => size_of::<Edit>() + change.edit.bytes(),
             Self::Hold { .. }
             | Self::Assign { .. }
             | Self::Retry { .. }
@@ -270,9 +378,12 @@ impl Change {
             | Self::Release { .. }
             | Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::Unfold { .. }
+            | Self::Fold { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
+            | Self::AlterCallbacks { .. }
             | Self::SetPool { .. }
             | Self::SetPause { .. }
             | Self::SetWorkers { .. }
@@ -290,9 +401,13 @@ impl Change {
             | Self::Retry { ids, .. }
             | Self::Remove { ids, .. }
             | Self::Release { ids, .. } => ids.len().max(1),
+            Self::AlterCallbacks { ids, .. } => ids.len().max(1),
+            Self::Unfold { limit, .. } => *limit as usize,
             Self::Move(_)
+            | Self::Edit(_)
             | Self::Wake { .. }
             | Self::Resolve { .. }
+            | Self::Fold { .. }
             | Self::SetClock { .. }
             | Self::BeginCallback { .. }
             | Self::EndCallback { .. }
@@ -316,10 +431,12 @@ impl Move {
             start: None,
             reason: None,
             crashed: false,
+            past: None,
             work: None,
             want: Detail::Nothing,
             is_urgent: false,
             confirm: false,
+            file: None,
         }
     }
 
@@ -334,7 +451,11 @@ impl Move {
     pub fn worker_to_confirm(&self) -> Option<ProcessId> {
         match self.to {
             Place::Running(start) => self.confirm.then_some(start.worker),
-            Place::Queued { .. } | Place::Waiting(_) | Place::Stopping(_) | Place::Ended(_) => None,
+            Place::Queued { .. }
+            | Place::Waiting(_)
+            | Place::Begun
+            | Place::Stopping(_)
+            | Place::Ended(_) => None,
         }
     }
 
@@ -342,7 +463,11 @@ impl Move {
         match self.to {
             // Somebody is told of the end, or that it waits for a decision.
             Place::Ended(_) | Place::Waiting(crate::job::Until::Person) => true,
-            Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => self.confirm,
+            Place::Queued { .. }
+            | Place::Waiting(_)
+            | Place::Begun
+            | Place::Running(_)
+            | Place::Stopping(_) => self.confirm,
         }
     }
 }

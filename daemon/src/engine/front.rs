@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use pool_proto::Refusal;
 
+use super::keeping::New;
 use super::lines::{Lines, Next, Rooms};
 use super::reserved_ids::ReservedIds;
 use super::{
-    Answer, Assigned, Change, Chore, Conditional, Credit, Fence, Insertion, Interrupted, Move, NotAssigned,
-    Offer, Order, Released, Restored, Times,
+    Answer, Assigned, Change, Chore, Conditional, Credit, Edited, Fence, Insertion, Interrupted, Move,
+    NotAssigned, Offer, Order, Released, Restored, ValueFile,
 };
 use crate::job::{
-    CallbackId, Holdup, IdMap, IdSet, JobId, LineKey, Place, Position, Ready, RequestId, Tries, Work,
+    CallbackId, Capacity, Holdup, IdMap, IdSet, JobId, Limit, LineKey, Needs, Place, Position, Ready, Tries,
+    Work,
 };
 
 /// What an engine says to the rest of the daemon.
@@ -28,6 +30,17 @@ pub enum Said {
     Offered {
         pool: Arc<str>,
         offers: Vec<Offer>,
+    },
+    /// All that is in the lines of a pool needs more than the pool has. Told whenever the engine has looked
+    /// and found it so.
+    BeyondCapacity {
+        pool: Arc<str>,
+    },
+    /// Jobs in the lines of a pool need more than the pool has: what one of them needs; or none does any
+    /// more.
+    TooSmall {
+        pool: Arc<str>,
+        needs: Option<Needs>,
     },
     /// The engine cannot be written, and why: see [`Told::Failing`](super::Told::Failing).
     Failing {
@@ -64,12 +77,12 @@ pub struct Front {
 impl Front {
     pub fn restored(restored: &Restored) -> Self {
         let mut lines: IdMap<Arc<str>, Lines> = IdMap::default();
-        for (LineKey { pool, labels }, first) in &restored.lines {
-            lines.entry(pool.clone()).or_default().restore(labels, Some(*first));
+        for (LineKey { pool, needs }, first) in &restored.lines {
+            lines.entry(pool.clone()).or_default().restore(needs, Some(*first));
         }
         // Interrupted jobs come back into their lines by a move that does not bring their work along.
-        for Interrupted { pool, labels, .. } in &restored.interrupted {
-            lines.entry(Arc::from(pool.as_str())).or_default().restore(labels, None);
+        for Interrupted { pool, needs, .. } in &restored.interrupted {
+            lines.entry(Arc::from(pool.as_str())).or_default().restore(needs, None);
         }
         Self {
             lines,
@@ -103,8 +116,9 @@ impl Front {
 
     // ---- from the core and the desk ----
 
-    /// New jobs get their ids.
-    pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times, is_urgent: bool) {
+    /// New jobs get their ids. `files`: see [`Insertion::files`].
+    pub fn insert(&mut self, new: New, files: Vec<(usize, ValueFile)>) {
+        let New { request, jobs, times, is_urgent } = new;
         let insertion = Insertion {
             request,
             first: JobId(self.next_job),
@@ -112,9 +126,10 @@ impl Front {
             jobs,
             times,
             is_urgent,
+            files,
         };
-        self.next_job += insertion.jobs.len() as u64;
-        self.next_callback += insertion.jobs.iter().map(|work| work.callbacks.len() as u64).sum::<u64>();
+        self.next_job += insertion.count_ids();
+        self.next_callback += insertion.count_callbacks();
 
         if insertion.jobs.first().is_some_and(|work| work.volatile) {
             let reservation = self.reserved_ids.ask(self.next_job, insertion);
@@ -139,21 +154,29 @@ impl Front {
         }
     }
 
-    pub fn change(&mut self, change: Change) {
+    pub fn change(&mut self, mut change: Change) {
+        if let Change::Edit(edit) = &mut change {
+            (edit.next_job, edit.first_callback) = (JobId(self.next_job), CallbackId(self.next_callback));
+            self.next_callback += edit.edit.count_callbacks() as u64;
+        }
         let stirred = match &change {
             Change::Move(moved) => self.note_move(moved),
             // Their jobs are in their lines when the backing has said so.
             Change::Insert(_)
             | Change::Hold { .. }
             | Change::Assign { .. }
+            | Change::Edit(_)
             | Change::Retry { .. }
             | Change::Remove { .. }
             | Change::Release { .. }
             | Change::Wake { .. }
             | Change::Resolve { .. }
+            | Change::Unfold { .. }
+            | Change::Fold { .. }
             | Change::SetClock { .. }
             | Change::BeginCallback { .. }
             | Change::EndCallback { .. }
+            | Change::AlterCallbacks { .. }
             | Change::SetPool { .. }
             | Change::SetPause { .. }
             | Change::SetWorkers { .. }
@@ -179,12 +202,12 @@ impl Front {
                 Some(pool)
             }
             Place::Waiting(_) => {
-                if let Some((LineKey { pool, labels }, _)) = self.out.get(&id).cloned() {
-                    self.lines(&pool).set_aside(&labels, id);
+                if let Some((LineKey { pool, needs }, _)) = self.out.get(&id).cloned() {
+                    self.lines(&pool).set_aside(&needs, id);
                 }
                 self.take_back(id)
             }
-            Place::Running(_) | Place::Stopping(_) => None,
+            Place::Begun | Place::Running(_) | Place::Stopping(_) => None,
             Place::Ended(_) => {
                 self.leaving.insert(id);
                 let left = if moved.fence == Fence::Idle { self.leave_line(id) } else { None };
@@ -220,7 +243,7 @@ impl Front {
     ) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
         let jobs = jobs.iter().map(|job| (job, pool));
-        for (Assigned { position, labels, holdup, .. }, pool) in
+        for (Assigned { position, needs, holdup, .. }, pool) in
             jobs.chain(unfit.iter().map(|(job, _)| (job, &job.from)))
         {
             pools.extend(self.take_back(position.id));
@@ -228,11 +251,39 @@ impl Front {
             pools.extend(self.leave_line(position.id));
             self.note_withheld(position.id);
             if *holdup == Some(Holdup::None) {
-                self.lines(pool).released(labels, *position);
+                self.lines(pool).released(needs, *position);
                 pools.insert(pool.clone());
             }
         }
         others.iter().for_each(|&(id, _)| self.note_withheld(id));
+        pools.into_iter().collect()
+    }
+
+    /// The pools in whose lines something has changed.
+    fn note_edited(&mut self, id: JobId, edited: &Edited) -> Vec<Arc<str>> {
+        let (line, position) = match edited {
+            Edited::Done(revised) => {
+                let is_in_line = revised.now.until.is_none();
+                (is_in_line.then(|| revised.now.line.clone()), revised.now.position)
+            }
+            Edited::Kept(Assigned { position, needs, from, holdup }, _) => {
+                let line = LineKey { pool: from.clone(), needs: needs.clone() };
+                ((*holdup == Some(Holdup::None)).then_some(line), *position)
+            }
+            Edited::Not(_) => {
+                self.note_withheld(id);
+                return Vec::new();
+            }
+        };
+        let mut pools = BTreeSet::new();
+        pools.extend(self.take_back(id));
+        // Its insertion may have been told since it was named.
+        pools.extend(self.leave_line(id));
+        self.note_withheld(id);
+        if let Some(LineKey { pool, needs }) = line {
+            self.lines(&pool).released(&needs, position);
+            pools.insert(pool);
+        }
         pools.into_iter().collect()
     }
 
@@ -262,11 +313,11 @@ impl Front {
         stirred
     }
 
-    /// Nor does it take room of its labels' limits. It may stay out until its end is kept.
+    /// Nor does it take room of limits. It may stay out until its end is kept.
     fn return_room(&mut self, id: JobId) -> Option<Arc<str>> {
-        let (line, position) = self.out.get(&id).filter(|(line, _)| !line.labels.is_empty())?;
+        let (line, position) = self.out.get(&id).filter(|(line, _)| !line.needs.are_plain())?;
         let lines = self.lines.get_mut(&line.pool)?;
-        lines.returned(&line.labels, *position);
+        lines.returned(&line.needs, *position);
         Some(line.pool.clone())
     }
 
@@ -278,12 +329,18 @@ impl Front {
         }
         let mut parked: Vec<(Position, Arc<str>)> = Vec::new();
         for (pool, lines) in &mut self.lines {
-            let first = lines.set_room(label, room);
+            let first = lines.set_room(&Limit::Label(label.clone()), room);
             parked.extend(first.map(|position| (position, pool.clone())));
         }
         // The pool of the job that has waited for longest is the first to be offered one.
         parked.sort_unstable();
         parked.iter().for_each(|(_, pool)| self.pump(pool));
+    }
+
+    /// See [`Effect::SetCapacity`](crate::core::Effect::SetCapacity).
+    pub fn set_capacity(&mut self, pool: &Arc<str>, capacity: Capacity) {
+        self.lines(pool).set_capacity(capacity);
+        self.pump(pool);
     }
 
     pub fn want(&mut self, pool: &Arc<str>, credit: Credit, ahead_of: Option<Position>) {
@@ -307,7 +364,7 @@ impl Front {
         let pool = ready.work.pool.clone();
         if self.is_withheld(&ready) {
             // Where the backing does not hold it, it is read once more.
-            self.lines(&pool).released(&ready.work.labels, ready.position());
+            self.lines(&pool).released(&ready.work.needs, ready.position());
             return self.pump(&pool);
         }
         self.lines(&pool).back(ready);
@@ -319,11 +376,11 @@ impl Front {
     pub fn answered(&mut self, answer: Answer) {
         let stirred = self.note_answer(&answer);
         match answer {
-            Answer::Fetched { line: LineKey { pool, labels }, jobs, complete } => {
+            Answer::Fetched { line: LineKey { pool, needs }, jobs, complete } => {
                 let (out, leaving, withheld) = (&self.out, &self.leaving, &self.withheld);
                 let has_left =
                     |id: JobId| out.contains_key(&id) || leaving.contains(&id) || withheld.contains_key(&id);
-                self.lines.entry(pool).or_default().fetched(&labels, jobs, complete, has_left);
+                self.lines.entry(pool).or_default().fetched(&needs, jobs, complete, has_left);
             }
             Answer::IdsReserved { below } => {
                 self.reserved_ids.reserved(below);
@@ -344,10 +401,21 @@ impl Front {
                 self.note_inserted(*first, jobs, existing, conditions)
             }
             Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => self.note_released(jobs),
-            Answer::Retried { jobs, .. } => self.note_released(jobs.iter().map(|retried| &retried.released)),
+            Answer::Retried { jobs, .. } => {
+                let in_line = jobs.iter().filter(|retried| !retried.has_begun);
+                self.note_released(in_line.map(|retried| &retried.released))
+            }
+            Answer::Unfolded { tally, jobs, .. } => {
+                // The array is in no line any more.
+                let left = [self.leave_line(tally.array), self.take_back(tally.array)];
+                let mut stirred = self.note_released(jobs);
+                stirred.extend(left.into_iter().flatten());
+                stirred
+            }
             Answer::Assigned { pool, jobs, unfit, others, .. } => {
                 self.note_assigned(pool, jobs, unfit, others)
             }
+            Answer::Edited { id, edited, .. } => self.note_edited(*id, edited),
             Answer::Withheld { held, others, .. } => {
                 // An insertion may have been told since its job was named.
                 let leave = |&(id, _): &(JobId, _)| [self.leave_line(id), self.take_back(id)];
@@ -372,11 +440,20 @@ impl Front {
             | Answer::Placed { .. }
             | Answer::Removed { .. }
             | Answer::ClockSet { .. }
+            | Answer::Folded { .. }
             | Answer::Overdue { .. }
+            | Answer::Defined { .. }
             | Answer::Got { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Pace { .. }
+            | Answer::Tallied { .. }
             | Answer::Dependents { .. }
+            | Answer::Attempts { .. }
+            | Answer::Keepers { .. }
+            | Answer::Counted { .. }
+            | Answer::CallbacksAltered { .. }
+            | Answer::Callbacks { .. }
             | Answer::CallbackBegun(_)
             | Answer::IdsReserved { .. }
             | Answer::Kept { .. }
@@ -416,7 +493,7 @@ impl Front {
     fn note_released<'a>(&mut self, jobs: impl IntoIterator<Item = &'a Released>) -> Vec<Arc<str>> {
         let mut pools = BTreeSet::new();
         for Released { position, line, .. } in jobs.into_iter().filter(|released| released.until.is_none()) {
-            self.lines(&line.pool).released(&line.labels, *position);
+            self.lines(&line.pool).released(&line.needs, *position);
             pools.insert(line.pool.clone());
         }
         pools.into_iter().collect()
@@ -469,14 +546,22 @@ impl Front {
                     self.out.insert(ready.id, (ready.work.line(), ready.position()));
                     offers.push(Offer { ready, start_by: None, bytes });
                 }
-                Next::Fetch(labels, after, limit) => {
-                    let line = LineKey { pool: pool.clone(), labels };
+                Next::Fetch(needs, after, limit) => {
+                    let line = LineKey { pool: pool.clone(), needs };
                     self.orders.push(Order::Fetch { line, after, limit });
                 }
             }
         }
+        let is_stuck = lines.are_beyond_capacity();
+        let beyond = lines.tell_beyond();
         if !offers.is_empty() {
             self.said.push_back(Said::Offered { pool: pool.clone(), offers });
+        }
+        if let Some(needs) = beyond {
+            self.said.push_back(Said::TooSmall { pool: pool.clone(), needs });
+        }
+        if is_stuck {
+            self.said.push_back(Said::BeyondCapacity { pool: pool.clone() });
         }
     }
 

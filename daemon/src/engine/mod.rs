@@ -23,6 +23,9 @@
 //! are *written*, that is when the death of poold does not take them. It may overtake the answers to what was
 //! asked before it, but for the reads of lines. That they are *synced*, so that a power cut does not take
 //! them either, is told by [`Answer::Synced`], in its turn.
+//!
+//! A large value, parameters or the answer of a call, is kept in a file of its own, which is there before the
+//! backing is asked for what speaks of it ([`keeping`]): so nothing else waits for its disk.
 
 mod answer;
 mod boot;
@@ -30,7 +33,10 @@ mod change;
 mod chore;
 #[cfg(test)]
 mod conformance;
+mod delivery;
+mod few;
 mod front;
+mod keeping;
 mod line;
 mod lines;
 pub mod memory;
@@ -46,16 +52,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use answer::{
-    Answer, Assigned, CallbackRun, Conditional, Dequeued, Interrupted, LastEnd, NotAssigned, NotRemoved,
-    NotRetried, Released, Restored, Retried, Tied, Turns,
+    Answer, Assigned, BegunArray, CallbackRun, Conditional, Definition, Dequeued, Edited, Interrupted,
+    LastEnd, NotAssigned, NotEdited, NotRemoved, NotRetried, Pace, Ran, Released, Restored, Retried, Revised,
+    Tied, Turns,
 };
 pub use boot::Boot;
 pub use change::{
-    CallbackEnd, Change, Detail, Fence, Insertion, Move, Times, at_us, deadline_us, start_by_us, unmet,
+    CallbackEnd, Change, Detail, Fence, Insertion, JobEdit, Move, Reserved, Times, ValueFile, at_us,
+    deadline_us, due_us, start_by_us, unmet,
 };
 pub use chore::{Chore, Room};
+pub use delivery::{CallbackPage, CallbackWish, Delivery};
 use front::Front;
 pub use front::Said;
+use keeping::{Keeping, New, Waiting};
 #[cfg(test)]
 pub use line::WINDOW;
 use memory::Memory;
@@ -63,9 +73,10 @@ pub use question::{Page, Question};
 pub use upkeep::HistoryLimits;
 use upkeep::Upkeep;
 
-use pool_proto::{OsText, Record, Refusal};
+use pool_proto::nouns::ArrayInfo;
+use pool_proto::{Json, OsText, Record, Refusal, ResultKind, State};
 
-use crate::job::{JobId, LineKey, Place, Position, Ready, RequestId, Term, Work};
+use crate::job::{Capacity, Element, JobId, LineKey, Place, Position, Ready, RequestId, Term, Work};
 
 /// Bytes of commands, parameters and results in one answer at most, the last one's apart.
 pub const ANSWER_BYTES: usize = 1 << 20;
@@ -80,11 +91,49 @@ pub const MAX_RECORDS: usize = 500;
 /// than 1,000 are before a job that is not among them.
 pub const LINE_HEAD: usize = 1001;
 
+/// So many jobs that have ended last tell how long one of a pool takes.
+pub const PACED: usize = 50;
+
+/// Lines of a pool of which the order among each other is looked for: a pool with more of them is told none.
+pub const MAX_PACED_LINES: usize = 64;
+
+/// The greatest number of jobs that are counted of one state: an index is read so far in some 10 ms.
+pub const MAX_COUNTED: u64 = 100_000;
+
+/// So many attempts of a job before its latest one are kept.
+pub const MAX_ATTEMPTS: u32 = 100;
+
 /// What may be large of a record.
 pub fn large_bytes(record: &Record) -> usize {
     let json = [&record.params, &record.value, &record.error].into_iter().flatten();
     let argv = record.argv.iter().flatten().map(OsText::len).sum::<usize>();
     argv + json.map(|json| json.get().len()).sum::<usize>()
+}
+
+/// The record of an element of an array that has not been unfolded up to it: it waits as its array does, or
+/// for that, or was given up with it.
+pub fn unmade_record(of_array: Record, id: JobId, element: &Element, is_dropped: bool) -> Record {
+    let has_ended = is_dropped || of_array.state.is_terminal();
+    let state = match of_array.state {
+        _ if has_ended => State::Canceled,
+        State::Running | State::Stopping => State::Queued,
+        state => state,
+    };
+    Record {
+        id: id.0,
+        state,
+        result: has_ended.then_some(ResultKind::Canceled),
+        exit_code: None,
+        reason: of_array.reason.filter(|_| !has_ended),
+        started_at: None,
+        ended_at: of_array.ended_at.filter(|_| has_ended),
+        wall_s: None,
+        key: None,
+        unique: None,
+        callbacks: Vec::new(),
+        array: Some(Box::new(ArrayInfo { unfolded: Some(0), ..element.info() })),
+        ..of_array
+    }
 }
 
 /// What a backing is given: closed, and matched once in each.
@@ -164,6 +213,10 @@ pub trait Backing {
     /// Hands over orders, to be carried out in this order. Never blocks.
     fn submit(&mut self, orders: Vec<Order>);
 
+    /// Keeps large values in files of their own, before the orders that speak of them. Told by
+    /// [`Told::Kept`] with the same ticket, in no order with the answers. Never blocks.
+    fn keep(&mut self, ticket: u64, values: Vec<Json>);
+
     /// The next thing that it has to say. Never blocks.
     fn next(&mut self) -> Option<Told>;
 }
@@ -180,6 +233,12 @@ pub enum Told {
     },
     /// It can be written again, and everything that was kept has been.
     Recovered,
+    /// What has become of values that were to be kept: for each its file, or none where it has none, and
+    /// goes with the order that speaks of it.
+    Kept {
+        ticket: u64,
+        files: Vec<Option<ValueFile>>,
+    },
 }
 
 /// A job that may be started, against the credit of its pool.
@@ -236,6 +295,8 @@ pub struct Engine<B> {
     /// Pages of listings that the durable backing has been asked for: the volatile jobs that belong on them
     /// are added.
     pages: VecDeque<(RequestId, Page)>,
+    /// What waits for large values to be in their files.
+    keeping: Keeping,
 }
 
 impl<B: Backing> Engine<B> {
@@ -250,6 +311,7 @@ impl<B: Backing> Engine<B> {
             prune_at: None,
             orders: Vec::new(),
             pages: VecDeque::new(),
+            keeping: Keeping::default(),
         }
     }
 
@@ -263,7 +325,14 @@ impl<B: Backing> Engine<B> {
         &mut self.durable
     }
 
-    pub fn into_durable(self) -> B {
+    /// What still waits for its large values to be in files goes without.
+    pub fn into_durable(mut self) -> B {
+        for waiting in self.keeping.give_up() {
+            self.go_on(waiting, Vec::new());
+        }
+        if !self.orders.is_empty() {
+            self.durable.submit(std::mem::take(&mut self.orders));
+        }
         self.durable
     }
 
@@ -276,7 +345,30 @@ impl<B: Backing> Engine<B> {
     /// Keeps new jobs, under ids of its own choice. Answered by [`Answer::Inserted`] or [`Answer::Refused`].
     /// `is_urgent`: see [`Insertion::is_urgent`].
     pub fn insert(&mut self, request: RequestId, jobs: Vec<Arc<Work>>, times: Times, is_urgent: bool) {
-        self.front.insert(request, jobs, times, is_urgent);
+        let new = New { request, jobs, times, is_urgent };
+        match keeping::values_of(&new) {
+            values if values.is_empty() => self.go_on(Waiting::New(new), Vec::new()),
+            values => self.keep(Waiting::New(new), values),
+        }
+    }
+
+    /// Nothing that comes later waits for it: it is asked for when its values are in their files.
+    fn keep(&mut self, waiting: Waiting, values: Vec<Json>) {
+        let ticket = self.keeping.wait(waiting);
+        self.durable.keep(ticket, values);
+    }
+
+    fn go_on(&mut self, waiting: Waiting, files: Vec<Option<ValueFile>>) {
+        match waiting {
+            Waiting::New(new) => {
+                let files = keeping::places_of(&new, files);
+                self.front.insert(new, files);
+            }
+            Waiting::End(mut moved) => {
+                moved.file = files.into_iter().next().flatten();
+                self.front.change(Change::Move(moved));
+            }
+        }
         self.route();
     }
 
@@ -295,8 +387,21 @@ impl<B: Backing> Engine<B> {
             let durable = ids.iter().copied().filter(|&id| !self.volatile.has(id));
             self.front.withhold(durable);
         }
-        self.front.change(change);
-        self.route();
+        if let Change::Edit(edit) = &change
+            && !self.volatile.has(edit.id)
+        {
+            self.front.withhold([edit.id].into_iter());
+        }
+        match change {
+            Change::Move(moved) if keeping::answer_of(&moved).is_some() && !self.volatile.has(moved.id) => {
+                let values = keeping::answer_of(&moved).cloned();
+                self.keep(Waiting::End(moved), values.into_iter().collect());
+            }
+            change => {
+                self.front.change(change);
+                self.route();
+            }
+        }
     }
 
     pub fn ask(&mut self, question: Question) {
@@ -319,6 +424,12 @@ impl<B: Backing> Engine<B> {
     /// See [`Effect::SetRoom`](crate::core::Effect::SetRoom).
     pub fn set_room(&mut self, label: &Arc<str>, room: Option<u32>) {
         self.front.set_room(label, room);
+        self.route();
+    }
+
+    /// See [`Effect::SetCapacity`](crate::core::Effect::SetCapacity).
+    pub fn set_capacity(&mut self, pool: &Arc<str>, capacity: Capacity) {
+        self.front.set_capacity(pool, capacity);
         self.route();
     }
 
@@ -374,6 +485,7 @@ impl<B: Backing> Engine<B> {
     pub fn held(&self) -> Vec<&'static str> {
         let mut held = self.front.held();
         held.extend((!self.pages.is_empty()).then_some("listings"));
+        held.extend((!self.keeping.is_empty()).then_some("large values"));
         held
     }
 
@@ -415,6 +527,12 @@ impl<B: Backing> Engine<B> {
             Told::Answer(answer) => answer,
             Told::Failing { reason } => return self.front.failing(reason),
             Told::Recovered => return self.front.recovered(),
+            Told::Kept { ticket, files } => {
+                if let Some(waiting) = self.keeping.take(ticket) {
+                    self.go_on(waiting, files);
+                }
+                return;
+            }
         };
         match &mut answer {
             Answer::Ended { .. } if self.upkeep.is_due() => self.prune(wall_us),
@@ -426,7 +544,9 @@ impl<B: Backing> Engine<B> {
                     *next = self.volatile.join(&page, records, *next);
                 }
             }
+            Answer::Tallied { counts, .. } => self.volatile.join_counts(counts),
             Answer::Line { line, head, .. } => self.volatile.join_line(line, head),
+            Answer::Pace { pool, pace, .. } => self.volatile.join_pace(pool, pace),
             Answer::Refused { request, .. } => self.pages.retain(|(other, _)| other != request),
             _ => {}
         }

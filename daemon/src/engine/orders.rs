@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, State, Usage};
+use pool_proto::nouns::{Input, Limit, Limits, MemoryLimiter, On, OnCrash, ResultKind, State, Usage};
 
-use super::{CallbackEnd, Change, Chore, Detail, Fence, Insertion, Move, Order, Page, Question, Room, Times};
+use super::{
+    CallbackEnd, CallbackPage, CallbackWish, Change, Chore, Detail, Fence, Insertion, JobEdit, Move, Order,
+    Page, Question, Room, Times,
+};
 use crate::job::{
-    Call, CallbackId, Environment, Holdup, JobId, JobKind, KeptSchedule, Labels, LineKey, NewCallback,
-    Outcome, Pause, Place, Position, Process, ProcessId, Queued, RequestId, Retries, Start, StopReason, Term,
-    Tie, Tries, Until, Work,
+    Call, CallbackId, Edit, Environment, Holdup, JobId, JobKind, KeptSchedule, Key, Labels, LineKey, Needs,
+    NewCallback, Outcome, Pause, Place, Position, Process, ProcessId, Queued, RequestId, Retries, Start,
+    StopReason, Term, Tie, Tries, Until, Work,
 };
 
 /// When jobs are submitted.
@@ -30,6 +33,8 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         cwd: "/tmp".into(),
         environment: Arc::new(Environment { variables, umask: 0o27, limits }),
         stdin: Some("token".to_owned()),
+        input: Some(Input::Pipe),
+        merge: true,
         timeout: Some(Duration::from_millis(1500)),
         idle_timeout: Some(Duration::from_millis(2500)),
         kill_after: Duration::from_secs(3),
@@ -38,7 +43,7 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
         tie: Some(Tie::Pool),
         on_crash: OnCrash::Requeue,
         priority: 0,
-        labels: Labels::NONE,
+        needs: Needs::default(),
         exclusive: Labels::NONE,
         retries: Retries::NONE,
         key: None,
@@ -48,13 +53,14 @@ pub fn work(argv: &[&str], callbacks: &[(On, &str)]) -> Arc<Work> {
             .iter()
             .map(|&(on, command)| NewCallback { on, command: command.into() })
             .collect(),
+        array: None,
     })
 }
 
 /// A call, which has nothing but its method.
 pub fn call(volatile: bool) -> Arc<Work> {
     Arc::new(Work {
-        kind: JobKind::Call(Call { method: "m".to_owned(), params: None }),
+        kind: JobKind::Call(Call { method: "m".to_owned(), params: None, lost: None }),
         volatile,
         environment: Arc::new(Environment::default()),
         stdin: None,
@@ -68,7 +74,8 @@ pub fn insert(first: u64, first_callback: u64, jobs: Vec<Arc<Work>>) -> Order {
     let (first, first_callback) = (JobId(first), CallbackId(first_callback));
     let request = RequestId(first.0);
     let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
-    let insertion = Insertion { request, first, first_callback, jobs, times, is_urgent: false };
+    let insertion =
+        Insertion { request, first, first_callback, jobs, times, is_urgent: false, files: Vec::new() };
     Order::Change(Change::Insert(insertion))
 }
 
@@ -185,15 +192,22 @@ pub fn assign(request: u64, ids: &[u64], pool: &str, is_warm: bool) -> Order {
     Order::Change(Change::Assign { request: RequestId(request), ids, pool: pool.into(), is_warm })
 }
 
+pub fn edit(request: u64, id: u64, first_callback: u64, edit: Edit) -> Order {
+    let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
+    let (next_job, first_callback) = (JobId(100), CallbackId(first_callback));
+    let (request, id, edit) = (RequestId(request), JobId(id), Arc::new(edit));
+    Order::Change(Change::Edit(Box::new(JobEdit { request, id, edit, times, next_job, first_callback })))
+}
+
 pub fn retry(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
     let times = Times { submitted_us: NOW_US, counted_from_us: NOW_US };
-    Order::Change(Change::Retry { request: RequestId(request), ids, times })
+    Order::Change(Change::Retry { request: RequestId(request), ids, times, closed: Vec::new() })
 }
 
 pub fn release(request: u64, ids: &[u64]) -> Order {
     let ids = ids.iter().copied().map(JobId).collect();
-    Order::Change(Change::Release { request: RequestId(request), ids })
+    Order::Change(Change::Release { request: RequestId(request), ids, closed: Vec::new() })
 }
 
 pub fn wake(until_us: i64, limit: u32) -> Order {
@@ -207,6 +221,23 @@ pub fn begin_callback(id: u64) -> Order {
 pub fn end_callback(id: u64, end: CallbackEnd) -> Order {
     let exit_code = Some(i32::from(end != CallbackEnd::Delivered));
     Order::Change(Change::EndCallback { id: CallbackId(id), end, exit_code })
+}
+
+pub fn retry_callbacks(request: u64, ids: &[u64]) -> Order {
+    alter_callbacks(request, ids, CallbackWish::Retry)
+}
+
+pub fn drop_callbacks(request: u64, ids: &[u64]) -> Order {
+    alter_callbacks(request, ids, CallbackWish::Drop)
+}
+
+fn alter_callbacks(request: u64, ids: &[u64], wish: CallbackWish) -> Order {
+    let ids = ids.iter().copied().map(CallbackId).collect();
+    Order::Change(Change::AlterCallbacks { request: RequestId(request), ids, wish })
+}
+
+pub fn read_callbacks(page: CallbackPage) -> Order {
+    Order::Question(Question::Callbacks { request: RequestId(1), page })
 }
 
 pub fn set_pool(request: u64, name: &str, value: Option<&str>) -> Order {
@@ -245,6 +276,22 @@ pub fn dependents_of(request: u64, id: u64, limit: u32) -> Order {
     Order::Question(Question::Dependents { request: RequestId(request), id: JobId(id), limit })
 }
 
+pub fn attempts_of(request: u64, id: u64) -> Order {
+    Order::Question(Question::Attempts { request: RequestId(request), id: JobId(id) })
+}
+
+pub fn keepers_of(request: u64, keys: Vec<Key>) -> Order {
+    Order::Question(Question::Keepers { request: RequestId(request), keys })
+}
+
+pub fn count_held(request: u64) -> Order {
+    Order::Question(Question::CountHeld { request: RequestId(request) })
+}
+
+pub fn counts(request: u64) -> Order {
+    Order::Question(Question::Counts { request: RequestId(request) })
+}
+
 pub fn page(request: u64, page: Page) -> Order {
     Order::Question(Question::Page { request: RequestId(request), page })
 }
@@ -253,9 +300,9 @@ pub fn fetch(after: Option<Position>, limit: u32) -> Order {
     fetch_of("", after, limit)
 }
 
-/// The next jobs of the default pool that have these labels.
+/// The next jobs of the default pool that need this.
 pub fn fetch_of(labels: &str, after: Option<Position>, limit: u32) -> Order {
-    let line = LineKey { pool: Arc::from("default"), labels: Labels::parse(labels) };
+    let line = LineKey { pool: Arc::from("default"), needs: Needs::parse(labels).expect("they are needs") };
     Order::Fetch { line, after, limit }
 }
 

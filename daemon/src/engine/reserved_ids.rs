@@ -74,6 +74,7 @@ mod tests {
             jobs,
             times: Times { submitted_us: 1, counted_from_us: 1 },
             is_urgent: false,
+            files: Vec::new(),
         }
     }
 

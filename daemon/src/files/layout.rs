@@ -7,6 +7,7 @@
 //! STATE/output/slots/pool.gpu.0.out  what an attempt in a slot writes, until it has the name above
 //! STATE/output/programs/           standard errors of resident programs, whose names are removed at once
 //! STATE/stdin/TOKEN                a spooled standard input
+//! STATE/values/TOKEN               parameters or the answer of a call, where they are large
 //! ```
 //!
 //! Jobs can write to the state directory, and may put links into it. From the state directory downwards no
@@ -32,15 +33,24 @@ const FOLDER: u64 = 1000;
 /// Where slots have their blank files.
 pub(super) const SLOTS: &str = "output/slots";
 
-/// Names below the state directory, in the path of an output file and of a spooled input.
+/// Names below the state directory, in the paths of an output file, a spooled input and a value.
 pub(super) const OUTPUT_DEPTH: usize = 3;
 pub(super) const STDIN_DEPTH: usize = 2;
+pub(super) const VALUE_DEPTH: usize = 2;
 
 /// The files of one attempt: stdout and stderr.
 pub fn paths(state_dir: &Path, claim: Claim) -> (PathBuf, PathBuf) {
     let Claim { unit: Unit::Job(JobId(id)) | Unit::Callback(CallbackId(id)), attempt } = claim;
     let folder = folder(state_dir, claim.unit);
     (folder.join(format!("{id}.{attempt}.out")), folder.join(format!("{id}.{attempt}.err")))
+}
+
+/// The name of the same file of another attempt: of `42137.3.out`, say, `42137.1.out`.
+pub fn of_attempt(path: &Path, attempt: u32) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut parts = name.splitn(3, '.');
+    let (id, stream) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
+    path.with_file_name(format!("{id}.{attempt}.{stream}"))
 }
 
 /// Where the files of all its attempts are, if there are any.
@@ -54,6 +64,11 @@ pub fn folder(state_dir: &Path, unit: Unit) -> PathBuf {
 /// The files of one attempt of a job, as the record names them.
 pub fn job_paths(state_dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
     paths(state_dir, Claim { unit: Unit::Job(id), attempt })
+}
+
+/// The same of a callback.
+pub fn callback_paths(state_dir: &Path, id: CallbackId, attempt: u32) -> (PathBuf, PathBuf) {
+    paths(state_dir, Claim { unit: Unit::Callback(id), attempt })
 }
 
 /// What the paths of a slot's blank files begin with. `pool`: none in the lane of the callbacks.
@@ -70,12 +85,17 @@ pub fn stdin_path(state_dir: &Path, token: &str) -> PathBuf {
     state_dir.join("stdin").join(token)
 }
 
+/// A large value.
+pub fn value_path(state_dir: &Path, token: &str) -> PathBuf {
+    state_dir.join("values").join(token)
+}
+
 /// Makes the folders that everything else lies in, where they are missing.
 ///
 /// # Errors
 /// Those of [`create_private_folder`], with the folder.
 pub fn create_folders(state_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
-    for folder in ["output", "output/callbacks", SLOTS, "stdin"] {
+    for folder in ["output", "output/callbacks", SLOTS, "stdin", "values"] {
         let path = state_dir.join(folder);
         create_private_folder(&path).map_err(|error| (path, error))?;
     }

@@ -20,11 +20,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::layout::{folder, paths, stdin_path};
-use crate::job::{Claim, Unit};
+use crate::job::{Claim, KEPT_ATTEMPTS, Unit};
 
-/// Attempts of a job whose output may be there: the latest one's, and some before it where supervisors have
-/// died in between.
-const KEPT_ATTEMPTS: usize = 4;
+/// Attempts of a job whose output may be there: those that are kept, and some before them where supervisors
+/// have died in between.
+const LEFT_ATTEMPTS: usize = 2 * KEPT_ATTEMPTS as usize;
 
 /// With so many orders waiting there is no room for those of another page of history.
 const MAX_PENDING: usize = 1000;
@@ -142,7 +142,7 @@ impl FolderCache {
         }
 
         let kept = match unit {
-            Unit::Job(_) => KEPT_ATTEMPTS,
+            Unit::Job(_) => LEFT_ATTEMPTS,
             Unit::Callback(_) => usize::MAX,
         };
         (1..=attempts).rev().take(kept).for_each(|attempt| remove_output(state_dir, Claim { unit, attempt }));

@@ -42,9 +42,22 @@ const PLAIN: u32 = SFlag::S_IFREG.bits() | 0o600;
 #[derive(Debug)]
 pub struct SlotOutput {
     paths: [PathBuf; 2],
-    blanks: [Option<File>; 2],
+    blanks: [Option<Blank>; 2],
     /// An attempt is over whose file could not get its name: while that is so, there is none for the next.
     unnamed: [Option<PathBuf>; 2],
+}
+
+/// A blank file, and the description that the next attempt is to have of it, opened while nobody waited.
+#[derive(Debug)]
+struct Blank {
+    file: File,
+    next: Option<File>,
+}
+
+impl From<File> for Blank {
+    fn from(file: File) -> Self {
+        Self { file, next: None }
+    }
 }
 
 /// An attempt's two files.
@@ -98,7 +111,7 @@ impl SlotOutput {
             return Ok(());
         }
         for (which, name) in names.into_iter().enumerate() {
-            let is_left = self.blanks[which].as_ref().is_some_and(|file| !is_gone || !is_blank(file));
+            let is_left = self.blanks[which].as_ref().is_some_and(|blank| !is_gone || !is_blank(&blank.file));
             self.unnamed[which] = Some(name).filter(|_| is_left);
         }
         self.name_left()
@@ -109,7 +122,7 @@ impl SlotOutput {
         self.blanks = [None, None];
     }
 
-    /// Makes the blank files that are missing, while nobody waits for them.
+    /// Makes the blank files that are missing, and opens both, while nobody waits for them.
     pub fn prepare(&mut self) {
         // Where that fails, the next attempt has the error.
         if self.name_left().is_err() {
@@ -118,29 +131,30 @@ impl SlotOutput {
         for which in [0, 1] {
             if self.blanks[which].is_none() {
                 // No folder is made: the state directory may be another one now.
-                self.blanks[which] = create(&self.paths[which], open_beneath).ok();
+                self.blanks[which] = create(&self.paths[which], open_beneath).ok().map(Blank::from);
+            }
+            if let Some(blank) = &mut self.blanks[which] {
+                blank.next = describe(&blank.file).ok();
             }
         }
     }
 
     fn open(&mut self, which: usize) -> io::Result<File> {
         let blank = self.fill(which)?;
-        // A description of its own: what an attempt does to its flags ends with it.
-        let path = format!("/proc/self/fd/{}", blank.as_raw_fd());
-        let opened = OpenOptions::new().append(true).custom_flags(libc::O_NOCTTY).open(path);
+        let opened = blank.next.take().map_or_else(|| describe(&blank.file), Ok);
         opened.or_else(|_| {
             // It may have been made unreadable meanwhile.
             self.blanks[which] = None;
-            self.fill(which)?.try_clone()
+            self.fill(which)?.file.try_clone()
         })
     }
 
-    fn fill(&mut self, which: usize) -> io::Result<&File> {
-        let file = match self.blanks[which].take() {
-            Some(file) => file,
-            None => create(&self.paths[which], open_or_create_beneath)?,
+    fn fill(&mut self, which: usize) -> io::Result<&mut Blank> {
+        let blank = match self.blanks[which].take() {
+            Some(blank) => blank,
+            None => create(&self.paths[which], open_or_create_beneath)?.into(),
         };
-        Ok(self.blanks[which].insert(file))
+        Ok(self.blanks[which].insert(blank))
     }
 
     /// What ended attempts have left gets its names.
@@ -155,11 +169,17 @@ impl SlotOutput {
 
     fn name_one(&mut self, which: usize, name: &Path) -> io::Result<()> {
         if let Some(blank) = &self.blanks[which] {
-            give_name(&self.paths[which], blank, name)?;
+            give_name(&self.paths[which], &blank.file, name)?;
             self.blanks[which] = None;
         }
         Ok(())
     }
+}
+
+/// A description of its own of a file that is open: what an attempt does to its flags ends with it.
+fn describe(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().append(true).custom_flags(libc::O_NOCTTY).open(path)
 }
 
 fn give_name(path: &Path, blank: &File, name: &Path) -> io::Result<()> {

@@ -4,12 +4,16 @@
 //! killed, without there being a child to reap, since somebody traces it or since it waits in the kernel.
 //! From then on there is a deadline, after which the roster takes it for an orphan, like what it ran.
 
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::UnixStream;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use pool_proto::wire::frame::{Decoder, encode};
 
 use super::outer_pids::OuterPids;
@@ -40,11 +44,13 @@ pub struct Handed {
     pub claim: Claim,
     /// The worker has been told that somebody looks at its output.
     pub is_looked_at: bool,
+    /// The number of the worker's descriptor by which clients reach its standard input, once it has started.
+    input: Option<RawFd>,
 }
 
 impl Handed {
     pub fn new(claim: Claim) -> Self {
-        Self { claim, is_looked_at: false }
+        Self { claim, is_looked_at: false, input: None }
     }
 }
 
@@ -168,6 +174,27 @@ impl WorkerLink {
     /// Processes that do not end, as the worker has told.
     pub fn stuck(&self) -> &[Stuck] {
         &self.stuck
+    }
+
+    /// Opens the standard input of the attempt for writing, by the descriptor that its worker keeps of it.
+    ///
+    /// # Errors
+    /// Those of open(2); `NotFound` also where the worker keeps none, or none any more.
+    pub fn open_input(&self) -> io::Result<OwnedFd> {
+        let number = self.handed.as_ref().and_then(|handed| handed.input).ok_or(io::ErrorKind::NotFound)?;
+        let path = format!("/proc/{}/fd/{number}", self.pid);
+        // Where nobody reads it any more, there is nothing to wait for.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+        Ok(file.into())
+    }
+
+    /// The input of the attempt has an end from now on.
+    pub fn close_input(&mut self) {
+        if let Some(handed) = &mut self.handed {
+            handed.input = None;
+        }
     }
 
     /// Takes in all that the worker had said before it died.
@@ -311,6 +338,9 @@ impl WorkerLink {
                         self.handed = self.ahead.take().map(Handed::new);
                     }
                     WorkerReport::GivenBack { .. } => self.ahead = None,
+                    WorkerReport::Started { input, .. } => {
+                        self.handed.iter_mut().for_each(|handed| handed.input = input);
+                    }
                     _ => {}
                 }
                 events.push(FleetEvent::Report { slot: self.slot, report });

@@ -525,7 +525,7 @@ mod tests {
             fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
             let log = tempfile::tempfile().unwrap();
             let mut link = ResidentLink::new(Arc::new(program), stdin, ours, log);
-            link.hand(claim(), JobId(7), &Call { method: "m".to_owned(), params: None });
+            link.hand(claim(), JobId(7), &Call { method: "m".to_owned(), params: None, lost: None });
 
             let text = "x".repeat(LARGE);
             stdout

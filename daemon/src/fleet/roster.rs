@@ -22,7 +22,7 @@ use super::resident::{Heard, ResidentLink};
 use super::{FleetEvent, LogPart, ResidentSeat, Seat, describe, rpc};
 use crate::aside::{Aside, Notify};
 use crate::core::{LaneId, SlotId};
-use crate::job::{Call, Claim, Environment, IdMap, IdSet, Isolate, JobId, ProcessId};
+use crate::job::{Call, Claim, Environment, IdMap, IdSet, Isolate, JobId, ProcessId, Steer};
 use crate::kernel::{self, Group, Orphans, OwnProgram, PATIENCE, Stuck};
 use crate::worker::protocol::{Host, Run, WorkerCommand};
 
@@ -317,6 +317,24 @@ impl Fleet {
             self.send(slot, &WorkerCommand::NameOutput { claim });
         }
         Some(slot)
+    }
+
+    /// Opens the standard input of an attempt for writing.
+    ///
+    /// # Errors
+    /// See [`WorkerLink::open_input`].
+    pub fn open_input(&self, claim: Claim) -> io::Result<OwnedFd> {
+        let has_it = |link: &&WorkerLink| link.handed.as_ref().is_some_and(|handed| handed.claim == claim);
+        self.links.values().find(has_it).ok_or(io::ErrorKind::NotFound)?.open_input()
+    }
+
+    /// Does to the input of an attempt what a client wants.
+    pub fn steer(&mut self, slot: SlotId, claim: Claim, steer: Steer) {
+        let link = self.slots.get(&slot).and_then(|token| self.links.get_mut(token));
+        if let Some(link) = link.filter(|_| steer == Steer::CloseInput) {
+            link.close_input();
+        }
+        self.send(slot, &WorkerCommand::Steer { claim, steer });
     }
 
     /// Tells a worker something; goes out with the next [`flush`](Self::flush).

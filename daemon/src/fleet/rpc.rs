@@ -179,7 +179,7 @@ mod tests {
     fn line(id: u64, method: &str, params: Option<&str>) -> String {
         let params = params.map(|params| Json::parse(params).unwrap());
         let (mut out, mut line) = (Outgoing::default(), Vec::new());
-        encode(JobId(id), &Call { method: method.to_owned(), params }, &mut out);
+        encode(JobId(id), &Call { method: method.to_owned(), params, lost: None }, &mut out);
         out.flush(&mut line, usize::MAX).unwrap();
         String::from_utf8(line).unwrap()
     }

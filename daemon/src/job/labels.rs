@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Needs;
+
 /// The labels of a job, in order, each once. Most jobs have none, which takes no memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Option<Arc<[Arc<str>]>>);
@@ -62,17 +64,17 @@ impl fmt::Display for Labels {
     }
 }
 
-/// Which line: what waits in one pool with the same labels, whether these have limits or not.
+/// Which line: what waits in one pool and needs the same, whether its labels have limits or not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LineKey {
     pub pool: Arc<str>,
-    pub labels: Labels,
+    pub needs: Needs,
 }
 
 impl LineKey {
-    /// The line of the jobs without labels.
+    /// The line of the jobs that need one slot and nothing else.
     pub fn plain(pool: &Arc<str>) -> Self {
-        Self { pool: pool.clone(), labels: Labels::NONE }
+        Self { pool: pool.clone(), needs: Needs::default() }
     }
 }
 

@@ -33,6 +33,19 @@ pub struct Ended {
     pub verdict: Option<Verdict>,
 }
 
+/// An attempt that another one follows, or may follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastAttempt {
+    pub attempt: u32,
+    /// In microseconds since 1970; none where nobody has told of it.
+    pub started_us: Option<i64>,
+    pub ended_us: i64,
+    pub result: ResultKind,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+}
+
 /// How a resident program has answered a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
@@ -155,14 +168,40 @@ pub struct Outcome {
     pub ended_us: i64,
 }
 
+/// The code of an attempt that has timed out: that of timeout(1).
+pub const TIMED_OUT: u8 = 124;
+
+/// The code of an attempt that has failed without one.
+const FAILED: u8 = 125;
+
 impl Outcome {
-    /// The bytes that the answer of a call takes.
-    pub fn answer_bytes(&self) -> u64 {
-        let answer = self.answer.as_ref().map(|answer| match answer {
+    /// Of an attempt after which the job goes on.
+    pub fn as_past(&self, attempt: u32, started_us: Option<i64>) -> PastAttempt {
+        let Self { ended_us, result, exit_code, signal, .. } = *self;
+        PastAttempt { attempt, started_us, ended_us, result, exit_code, signal, reason: self.reason.clone() }
+    }
+
+    /// The code with which poolctl ends after a job with that outcome, if that is not success.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self { state: State::TimedOut, .. } => TIMED_OUT,
+            Self { signal: Some(signal), .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self { exit_code: Some(code @ 1..=255), .. } => *code as u8,
+            Self { .. } => FAILED,
+        }
+    }
+
+    /// What a call has returned, or its error.
+    pub fn answer_json(&self) -> Option<&Json> {
+        self.answer.as_ref().map(|answer| match answer {
             Ok(value) => value,
             Err(error) => error,
-        });
-        answer.map_or(0, |json| json.get().len() as u64)
+        })
+    }
+
+    /// The bytes that the answer of a call takes.
+    pub fn answer_bytes(&self) -> u64 {
+        self.answer_json().map_or(0, |json| json.get().len() as u64)
     }
 
     /// What the job's output and result take for as long as they are kept.

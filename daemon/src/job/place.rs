@@ -30,8 +30,10 @@ pub enum Place {
     Waiting(Until),
     /// A worker has its attempt, or is about to get it.
     Running(Start),
-    /// Its attempt is being ended. Never with [`StopReason::Shutdown`]: that is the daemon's intent, not the
-    /// job's fate.
+    /// It is an array that has begun: elements of it wait or run, or are still to be made. In no line.
+    Begun,
+    /// Its attempt is being ended, or it is an array whose elements are. Never with [`StopReason::Shutdown`]:
+    /// that is the daemon's intent, not the job's fate.
     Stopping(StopReason),
     /// It is over. What has ended stays as it is.
     Ended(Box<Outcome>),
@@ -142,7 +144,7 @@ impl Place {
         match self {
             Self::Queued { .. } => Some(Holdup::None),
             Self::Waiting(until) => until.holdup(),
-            Self::Running(_) | Self::Stopping(_) | Self::Ended(_) => None,
+            Self::Begun | Self::Running(_) | Self::Stopping(_) | Self::Ended(_) => None,
         }
     }
 
@@ -154,7 +156,7 @@ impl Place {
             Self::Waiting(Until::Start { .. }) => State::Scheduled,
             Self::Waiting(Until::Others) => State::Blocked,
             Self::Waiting(Until::Person) => State::Held,
-            Self::Running(_) => State::Running,
+            Self::Begun | Self::Running(_) => State::Running,
             Self::Stopping(_) => State::Stopping,
             Self::Ended(outcome) => outcome.state,
         }

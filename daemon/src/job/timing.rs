@@ -106,6 +106,14 @@ impl Cron {
             None => TimeZone::system(),
         };
         let text = text.trim();
+        if text.starts_with('@') && expanded(text) == text {
+            let reason = format!(
+                "{text:?} names no times: write @hourly, @daily, @weekly, @monthly or @yearly, or five \
+                 fields (minute, hour, day of the month, month, day of the week); what is to run when the machine \
+                 starts is for `crontab`, or for a unit of systemd, with `poolctl submit`"
+            );
+            return Err(("cron", reason));
+        }
         let fields: Vec<&str> = text.split_whitespace().collect();
         if fields.len() != 5 && !text.starts_with('@') {
             let reason = format!(
@@ -258,7 +266,7 @@ mod tests {
             (None, Some("0 3 * *"), None, "cron", "has 4 fields"),
             (None, Some("0 3 * * * UTC"), None, "cron", "has 6 fields"),
             (None, Some("61 3 * * *"), None, "cron", "cannot be read"),
-            (None, Some("@never"), None, "cron", "cannot be read"),
+            (None, Some("@never"), None, "cron", "names no times: write @hourly"),
             (None, Some("0 0 31 2 *"), None, "cron", "never comes"),
             (None, Some("@daily"), Some("Europe/Atlantis"), "time_zone", "no time zone"),
         ] {

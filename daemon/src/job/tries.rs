@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::{JobId, Work};
 
+/// Attempts of a job whose output is kept: the latest ones.
+pub const KEPT_ATTEMPTS: u32 = 4;
+
 /// What becomes of a job whose attempt has failed or timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {

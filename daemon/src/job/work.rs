@@ -6,11 +6,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{IfExists, Limits, On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{CallbackFor, IfExists, Input, Limits, On, OnCrash, ReadyWhen};
 use pool_proto::{Json, OsText};
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Labels, LineKey, Retries};
+use super::{ArrayPart, ArrayPlan, Element, JobId, Labels, LineKey, Needs, Retries};
 
 /// What a job's life hangs on besides the daemon; as text `client`, `job:7`, `pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,11 +147,23 @@ pub enum JobKind {
     Call(Call),
 }
 
+/// A longer value has a file of its own where it is kept, in bytes: see [`Change`](crate::engine::Change).
+pub const LARGE_VALUE: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
+
 /// A method and its parameters, on one line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     pub method: String,
     pub params: Option<Json>,
+    /// Why there are no parameters though some were submitted: a sentence for people. The call fails.
+    pub lost: Option<String>,
+}
+
+impl Call {
+    /// The parameters, where they are so long that they have a file.
+    pub fn large_params(&self) -> Option<&Json> {
+        self.params.as_ref().filter(|params| params.get().len() > LARGE_VALUE)
+    }
 }
 
 /// The resident program of a warm pool.
@@ -181,7 +193,8 @@ pub struct Wear {
 /// An environment that so few hold, the caches among them, belongs to its job alone.
 const ITS_OWN: usize = 4;
 
-/// What a job is to do: checked when it was submitted, never changed afterwards.
+/// What a job is to do: checked when it was submitted; changed by an [`Edit`](super::Edit) alone, and only
+/// before it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     pub pool: Arc<str>,
@@ -194,6 +207,10 @@ pub struct Work {
     pub environment: Arc<Environment>,
     /// The token of a spooled standard input.
     pub stdin: Option<String>,
+    /// Its standard input comes from clients while it runs.
+    pub input: Option<Input>,
+    /// Standard error goes where standard output goes.
+    pub merge: bool,
     pub timeout: Option<Duration>,
     /// An attempt that does nothing for so long is ended.
     pub idle_timeout: Option<Duration>,
@@ -207,8 +224,8 @@ pub struct Work {
     pub on_crash: OnCrash,
     /// The higher, the sooner.
     pub priority: i32,
-    /// Each of them may have a limit, over all pools.
-    pub labels: Labels,
+    /// What it needs besides its turn.
+    pub needs: Needs,
     /// Those of the labels that get a limit of one with the job, where they have none. None of them once the
     /// job is kept: the engine has the limits.
     pub exclusive: Labels,
@@ -221,6 +238,8 @@ pub struct Work {
     pub conditions: Option<Box<Conditions>>,
     /// Empty once the job is kept: the engine has them.
     pub callbacks: Vec<NewCallback>,
+    /// That it is an array, or an element of one.
+    pub array: Option<Box<ArrayPart>>,
 }
 
 impl Work {
@@ -235,17 +254,53 @@ impl Work {
         let callbacks = self.callbacks.iter().map(|callback| callback.command.len()).sum::<usize>();
         let is_its_own = Arc::strong_count(&self.environment) <= ITS_OWN;
         let environment = if is_its_own { self.environment.bytes() } else { 0 };
-        size_of::<Self>() + work + callbacks + self.cwd.len() + self.labels.bytes() + environment
+        size_of::<Self>() + work + callbacks + self.cwd.len() + self.needs.bytes() + environment
     }
 
     /// The line that it waits in.
     pub fn line(&self) -> LineKey {
-        LineKey { pool: self.pool.clone(), labels: self.labels.clone() }
+        LineKey { pool: self.pool.clone(), needs: self.needs.clone() }
     }
 
     /// What it is to run after.
     pub fn after(&self) -> &[After] {
         self.conditions.as_ref().map_or(&[], |conditions| &conditions.after)
+    }
+
+    /// What it consists of, where it is an array.
+    pub fn plan(&self) -> Option<&ArrayPlan> {
+        match self.array.as_deref()? {
+            ArrayPart::Whole(plan) => Some(plan),
+            ArrayPart::Element(_) => None,
+        }
+    }
+
+    /// Which element it is, where it is one.
+    pub fn element(&self) -> Option<&Element> {
+        match self.array.as_deref()? {
+            ArrayPart::Whole(_) => None,
+            ArrayPart::Element(element) => Some(element),
+        }
+    }
+
+    /// How many elements it has, each with an id of its own.
+    pub fn elements(&self) -> u64 {
+        self.plan().map_or(0, |plan| plan.indices.count().into())
+    }
+
+    /// Whether its callbacks are those of each of its elements, and not its own.
+    pub fn calls_back_by_element(&self) -> bool {
+        self.plan().is_some_and(|plan| plan.callback_for == CallbackFor::Element)
+    }
+
+    /// The callbacks that tell its own end.
+    pub fn own_callbacks(&self) -> &[NewCallback] {
+        if self.calls_back_by_element() { &[] } else { &self.callbacks }
+    }
+
+    /// The callbacks that each of its elements has.
+    pub fn element_callbacks(&self) -> &[NewCallback] {
+        if self.calls_back_by_element() { &self.callbacks } else { &[] }
     }
 
     /// The call, where it is one.

@@ -6,6 +6,7 @@
 //! * [`cgroup`]: the control groups of this daemon;
 //! * [`clock`]: which clock is for what;
 //! * [`descriptors`], [`limits`], [`signals`]: what a process has, and what its children inherit;
+//! * [`memory`]: what its allocator keeps;
 //! * [`identity`]: what tells this boot, this daemon and this role from all others.
 
 pub mod cgroup;
@@ -14,8 +15,10 @@ pub mod descriptors;
 pub mod end;
 pub mod identity;
 pub mod limits;
+pub mod memory;
 pub mod signals;
 pub mod spawn;
+pub mod terminal;
 
 pub use cgroup::{DaemonGroups, Group, GroupCondition, GroupsPlace, SlotGroup, remove_group};
 pub use descriptors::{
@@ -29,8 +32,10 @@ pub use end::{
 };
 pub use identity::{boot_id, daemon_name, own_group, own_user, set_child_subreaper};
 pub use limits::{lower_oom_score, max_open_files, raise_nofile, set_nofile};
+pub use memory::give_back_free_memory;
 pub use signals::{block_signals_of_child, ignore_file_size_signal, unblock_signals};
 pub use spawn::{EnvironmentBlock, Launch, OwnProgram, Spawner, die_with_parent};
+pub use terminal::{Terminal, resize};
 
 /// A file of proc(5) as text. The names of processes and mounts in it may hold any bytes.
 fn read_proc(path: &str) -> std::io::Result<String> {

@@ -1,14 +1,16 @@
 //! What a worker is told of an attempt: command, files, and the variables that tell the attempt who it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use pool_proto::location::{SOCKET_VARIABLE, SUBMIT_DIR_VARIABLE};
+use pool_proto::nouns::ArrayInfo;
 use pool_proto::{OsText, Record};
 
 use crate::core::SlotId;
 use crate::engine::CallbackRun;
 use crate::files::layout;
-use crate::job::{Claim, Unit, Work};
+use crate::job::{Claim, Items, Unit, Work, items_variable};
 use crate::worker::protocol::{Run, Stdin};
 
 /// Which daemon's an attempt is, so that no start takes another one's for what is left of its own. A socket
@@ -26,25 +28,34 @@ pub struct Site {
 }
 
 /// A job's attempt.
-pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, argv: &[OsText]) -> Box<Run> {
+pub fn job(site: &Site, slot: SlotId, claim: Claim, work: &Work, items: &Items, argv: &[OsText]) -> Box<Run> {
     let id = match claim.unit {
         Unit::Job(id) => id.0,
         Unit::Callback(_) => unreachable!("callbacks have a launch of their own"),
     };
-    let stdin = work
-        .stdin
-        .as_ref()
-        .map_or(Stdin::Null, |token| Stdin::File(layout::stdin_path(&site.state_dir, token).into()));
+    let stdin = match (&work.stdin, work.input) {
+        (Some(token), _) => Stdin::File(layout::stdin_path(&site.state_dir, token).into()),
+        (None, Some(input)) => Stdin::Live(input),
+        (None, None) => Stdin::Null,
+    };
     let mut variables = vec![
         ("POOL_JOB_ID".into(), id.to_string().into()),
         ("POOL_ATTEMPT".into(), claim.attempt.to_string().into()),
         ("POOL_NAME".into(), work.name.clone().unwrap_or_default()),
         ("POOL_SLOT".into(), slot.index.to_string().into()),
+        ("POOL_SLOTS".into(), work.needs.slots.to_string().into()),
         (SOCKET_VARIABLE.into(), site.socket.clone()),
         (DAEMON_VARIABLE.into(), site.daemon.as_str().into()),
     ];
+    if let Some(element) = work.element() {
+        variables.extend(array_variables(&element.info()));
+    }
+    let of_items =
+        |(name, items): (&Arc<str>, &Vec<Arc<str>>)| (items_variable(name).into(), items.join(",").into());
+    variables.extend(items.iter().map(of_items));
     variables.extend(submit_dir(work));
-    run(&site.state_dir, claim, argv.to_vec(), work.cwd.clone(), false, variables, stdin)
+    let run = run(&site.state_dir, claim, argv.to_vec(), work.cwd.clone(), false, variables, stdin);
+    Box::new(Run { merge: work.merge, ..*run })
 }
 
 /// A callback's attempt: what the job had, and how it ended.
@@ -77,14 +88,24 @@ pub fn callback(site: &Site, claim: Claim, callback: &CallbackRun) -> Box<Run> {
         ("POOL_CALLBACK_ATTEMPT", attempt.to_string().into()),
         ("POOL_RERUNS", record.reruns.to_string().into()),
     ];
-    let variables =
-        variables.into_iter().map(|(name, value)| (name.into(), value)).chain(submit_dir(work)).collect();
+    let of_array = record.array.iter().flat_map(|array| array_variables(array));
+    let variables = variables.into_iter().map(|(name, value)| (name.into(), value));
+    let variables = variables.chain(of_array).chain(submit_dir(work)).collect();
     let argv = vec!["/bin/sh".into(), "-c".into(), command.clone()];
     let run = run(&site.state_dir, claim, argv, work.cwd.clone(), true, variables, Stdin::Text(record_text));
     // What has not been written to has no file, but a name in the environment.
     let is_missing = |file: &&pool_proto::nouns::OutputFile| file.bytes.is_none_or(|bytes| bytes == 0);
     let missing = [&record.stdout, &record.stderr].into_iter().flatten().filter(is_missing);
     Box::new(Run { present: missing.map(|file| file.path.clone()).collect(), ..*run })
+}
+
+/// Which element of an array it is, or how many an array has.
+fn array_variables(array: &ArrayInfo) -> Vec<(OsText, OsText)> {
+    let number = |name: &str, value: u64| (name.into(), value.to_string().into());
+    let mut variables =
+        vec![number("POOL_ARRAY_ID", array.id), number("POOL_ARRAY_COUNT", array.elements.into())];
+    variables.extend(array.index.map(|index| number("POOL_ARRAY_INDEX", index.into())));
+    variables
 }
 
 /// Where it was submitted: poolctl says so in the environment, since the job may have been told to start
@@ -132,6 +153,7 @@ fn run(
         stdin,
         stdout,
         stderr,
+        merge: false,
         present: Vec::new(),
         max_output_bytes: None,
         idle_timeout: None,

@@ -47,6 +47,7 @@ use crate::server::{Readiness, Server, ServerEvent};
 use crate::start::cli::SupervisorOptions;
 use crate::start::config::Config;
 use crate::start::handover::Handover;
+use crate::start::last_good::Loaded;
 use alarm::{Alarm, WallWatch};
 use containment::Containment;
 use launch::Site;
@@ -121,9 +122,9 @@ struct Supervisor {
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(options: SupervisorOptions, config: Config, handover: Handover) -> Result<SupervisorEnd, Failure> {
+pub fn run(options: SupervisorOptions, loaded: Loaded, handover: Handover) -> Result<SupervisorEnd, Failure> {
     let start::Started { mut supervisor, mut poll, mut signals } =
-        start::start(options, config, handover).map_err(Failure::Start)?;
+        start::start(options, loaded, handover).map_err(Failure::Start)?;
     let end = supervisor.run(&mut poll, &mut signals).map_err(Failure::Running)?;
     supervisor.close(end).map_err(Failure::Unwritten)
 }
@@ -186,7 +187,7 @@ impl Supervisor {
         shell.server.accept_again(clients);
         shell.hear_clients(clients, &mut machines.inbox);
         shell.hear_files(&mut machines.inbox);
-        machines.tick(clock::now());
+        machines.tick(clock::now);
 
         machines.turn(shell);
         shell.silent.clear();

@@ -5,9 +5,9 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pool_proto::OsText;
 use pool_proto::location::SOCKET_VARIABLE;
 use pool_proto::nouns::HappeningKind;
+use pool_proto::{Json, OsText};
 
 use super::launch::{self, DAEMON_VARIABLE};
 use super::turn::{Inbox, Input, Outside};
@@ -17,8 +17,13 @@ use crate::desk;
 use crate::engine::{Answer, CallbackEnd, CallbackRun, Change, Said};
 use crate::files::{layout, output, slot_output};
 use crate::fleet::{LogPart, ResidentSeat, Seat};
-use crate::job::{CallbackId, Claim, JobId, JobKind, Place, ProcessId, Unit, Work};
+use crate::job::{
+    Answered, Call, CallbackId, Claim, Items, JobId, JobKind, KEPT_ATTEMPTS, Place, ProcessId, Unit, Work,
+};
 use crate::worker::protocol::{Run, WorkerCommand};
+
+/// JSON-RPC's number for an error that is not the caller's.
+const INTERNAL_ERROR: i32 = -32603;
 
 impl Outside for Shell {
     fn now(&self) -> Now {
@@ -37,12 +42,16 @@ impl Outside for Shell {
                 self.drop_earlier_output(&change);
                 tracing::debug!(?change, "change");
                 if let Change::EndCallback { id, end: CallbackEnd::Failed, exit_code } = &change {
-                    tracing::warn!(callback = %id, ?exit_code, "a callback has failed for the last time");
+                    tracing::warn!(
+                        callback = %id, ?exit_code,
+                        "a callback has failed for the last time: see `poolctl callbacks show {id}`"
+                    );
                 }
                 self.engine.change(change);
             }
             core::Effect::Want { pool, credit, ahead_of } => self.engine.want(&pool, credit, ahead_of),
             core::Effect::SetRoom { label, room } => self.engine.set_room(&label, room),
+            core::Effect::SetCapacity { pool, capacity } => self.engine.set_capacity(&pool, capacity),
             core::Effect::AskOffers { pool } => self.engine.ask_offers(&pool),
             core::Effect::GiveBack(ready) => self.engine.give_back(ready),
 
@@ -61,7 +70,9 @@ impl Outside for Shell {
                 tracing::warn!(worker = %self.name_of(slot), "a worker is killed");
                 self.fleet.kill(slot);
             }
-            core::Effect::Run { slot, claim, work, ahead } => self.run(slot, claim, &work, ahead),
+            core::Effect::Run { slot, claim, work, items, ahead } => {
+                self.run(slot, claim, &work, &items, ahead, inbox);
+            }
             core::Effect::TakeBack { slot, claim } => {
                 self.fleet.send(slot, &WorkerCommand::GiveBack { claim });
             }
@@ -69,6 +80,7 @@ impl Outside for Shell {
             core::Effect::Signal { slot, claim, signal } => {
                 self.fleet.send(slot, &WorkerCommand::Signal { claim, signal });
             }
+            core::Effect::Steer { slot, claim, steer } => self.fleet.steer(slot, claim, steer),
             core::Effect::Freeze { slot, claim } => {
                 self.fleet.send(slot, &WorkerCommand::SetFrozen { claim, frozen: true });
             }
@@ -121,7 +133,7 @@ impl Shell {
                 );
             }
             Said::Recovered => tracing::warn!("the store can be written again; nothing is missing"),
-            Said::Answer(_) | Said::Offered { .. } => {}
+            Said::Answer(_) | Said::Offered { .. } | Said::BeyondCapacity { .. } | Said::TooSmall { .. } => {}
         }
     }
 }
@@ -217,12 +229,27 @@ impl Shell {
 
     // ---- attempts ----
 
-    fn run(&mut self, slot: SlotId, claim: Claim, work: &Work, ahead: bool) {
+    fn run(
+        &mut self,
+        slot: SlotId,
+        claim: Claim,
+        work: &Work,
+        items: &Items,
+        ahead: bool,
+        inbox: &mut Inbox,
+    ) {
         match (&work.kind, claim.unit) {
+            (JobKind::Call(Call { lost: Some(reason), .. }), Unit::Job(_)) => {
+                let reason = format!("what was passed to the call is lost: {reason}");
+                let error = serde_json::json!({ "code": INTERNAL_ERROR, "message": reason });
+                let result = Err(Json::parse(&error.to_string()).expect("it is JSON"));
+                let answered = Answered { result, stderr_bytes: 0, rss_bytes: None };
+                inbox.push_back(Input::Core(core::Event::Answered { slot, claim, answered }));
+            }
             (JobKind::Call(call), Unit::Job(id)) => self.fleet.call(slot, claim, id, call),
             (JobKind::Exec(argv), _) => {
                 let max_output_bytes = self.config.max_output_bytes_of(&work.pool);
-                let launch = launch::job(&self.site, slot, claim, work, argv);
+                let launch = launch::job(&self.site, slot, claim, work, items, argv);
                 let run = Run { max_output_bytes, idle_timeout: work.idle_timeout, ..*launch };
                 self.fleet.run(slot, &work.environment, Box::new(run), ahead);
             }
@@ -239,13 +266,13 @@ impl Shell {
 
     // ---- files that nobody needs any more ----
 
-    /// Of a job, the output of the latest attempt is kept; that of the one before goes when it is known that
-    /// another has been started. Whoever reads it has it open.
+    /// Of a job, the output of the latest attempts is kept; that of the oldest of them goes when it is known
+    /// that another has been started. Whoever reads it has it open.
     fn drop_earlier_output(&self, change: &Change) {
         let Change::Move(moved) = change else { return };
         let has_started = matches!(moved.to, Place::Running(_)) || moved.start.is_some();
-        if has_started && moved.tries.attempts > 1 {
-            let attempt = moved.tries.attempts - 1;
+        if has_started && moved.tries.attempts > KEPT_ATTEMPTS {
+            let attempt = moved.tries.attempts - KEPT_ATTEMPTS;
             self.remover.remove_output(Claim { unit: Unit::Job(moved.id), attempt });
         }
     }

@@ -9,6 +9,7 @@ use crate::files::log;
 use crate::job::Isolate;
 use crate::kernel;
 use crate::start::config::Config;
+use crate::start::last_good;
 use crate::worker::protocol::WorkerCommand;
 
 impl Shell {
@@ -24,12 +25,19 @@ impl Shell {
     /// is in force.
     pub(super) fn reread_config(&self) -> Option<Input> {
         let path = self.options.config.clone()?;
-        let reread = match Config::read(&path, self.options.config_optional) {
-            Ok(config) => {
+        let read = Config::read(&path, self.options.config_optional).and_then(|(config, text)| {
+            // A start checks it, too: what is in force here must do for the next supervisor.
+            check_open_files(&config, &config.settings(self.options.workers, &self.minimal))?;
+            Ok((config, text))
+        });
+        let reread = match read {
+            Ok((mut config, text)) => {
                 let at_start = |config: &Config| (config.durability, config.log, config.cgroup);
                 if at_start(&config) != at_start(&self.config) {
                     tracing::warn!("`durability`, `log` and `cgroup` take effect with the next start");
+                    config.keep_until_next_start(&self.config);
                 }
+                self.hand_on_config(&text);
                 tracing::info!(path = %path.display(), "configuration read anew");
                 Ok(Box::new(config))
             }
@@ -41,12 +49,20 @@ impl Shell {
         Some(Input::Desk(desk::Event::Reread(reread)))
     }
 
+    /// For the next supervisor, should the file be a bad one by then.
+    pub(super) fn hand_on_config(&self, text: &str) {
+        if let Err(error) = last_good::hand_on(&self.lifeline, text) {
+            tracing::warn!(%error, "the guardian cannot be given the configuration to keep");
+        }
+    }
+
     /// The configuration is this from now on; what the core needs to know of it.
     pub(super) fn configure(&mut self, config: Config, inbox: &mut Inbox) -> Settings {
         let settings = config.settings(self.options.workers, &self.minimal);
         self.server.set_max_clients(affordable_clients(&config, &settings));
         self.containment.configure(&config);
         self.config = config;
+        kernel::give_back_free_memory();
         inbox.extend(self.contained_if_changed());
 
         self.limit_history(0);

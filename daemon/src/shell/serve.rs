@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use pool_proto::Record;
-use pool_proto::methods::{OutputOpened, Reply, Spooled};
-use pool_proto::nouns::{Condition, Progress, ProgressEvent, Stuck};
+use pool_proto::methods::{InputOpened, OutputOpened, Reply, Spooled};
+use pool_proto::nouns::{self, Condition, Progress, ProgressEvent, Stuck};
+use pool_proto::{OsText, Record};
 
 use super::turn::{Inbox, Input};
 use super::{Shell, clock};
@@ -44,17 +44,20 @@ impl Shell {
                 self.reply_started(request, id, attempt);
                 self.tell_if_full(request, false, inbox);
             }
-            desk::Effect::ReplyOutput { request, id, attempt, log: true, .. }
-                if self.engine.is_volatile(id) =>
-            {
-                let reason = NO_LOG.to_owned();
-                inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
-            }
-            desk::Effect::ReplyOutput { request, id, attempt, log, written } => {
-                if let Err(error) = self.reply_output(request, id, attempt, log, written) {
-                    let reason = format!("its files cannot be opened: {error}");
-                    inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
+            desk::Effect::ReplyOutput { request, id, attempt, named, log, written } => {
+                let opened = match log && self.engine.is_volatile(id) {
+                    true => Err(NO_LOG.to_owned()),
+                    false => self
+                        .reply_output(request, id, attempt, log, written)
+                        .map_err(|error| format!("its files cannot be opened: {error}")),
+                };
+                if let Err(reason) = opened {
+                    let missing = desk::Event::OutputMissing { request, id, attempt, named, reason };
+                    inbox.push_back(Input::Desk(missing));
                 }
+            }
+            desk::Effect::ReplyInput { request, id, attempt, input } => {
+                self.reply_input(request, id, attempt, input, inbox);
             }
             desk::Effect::ReplyCondition { request, condition } => {
                 let condition = Condition { stuck: self.stuck(), ..*condition };
@@ -151,6 +154,32 @@ impl Shell {
         Ok(())
     }
 
+    fn reply_input(
+        &mut self,
+        request: RequestId,
+        id: JobId,
+        attempt: u32,
+        input: nouns::Input,
+        inbox: &mut Inbox,
+    ) {
+        match self.fleet.open_input(Claim { unit: Unit::Job(id), attempt }) {
+            Ok(pipe) => {
+                let opened = InputOpened { attempt, input, descriptors: 1 };
+                self.server.reply(request, &opened, vec![pipe], true);
+            }
+            Err(error) => {
+                // Its input has got its end; or nobody has the pipe open for reading any more.
+                let is_over =
+                    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENXIO);
+                let reason = match is_over {
+                    true => "reads no more input".to_owned(),
+                    false => format!("has a standard input that cannot be opened: {error}"),
+                };
+                inbox.push_back(Input::Desk(desk::Event::InputMissing { request, id, reason }));
+            }
+        }
+    }
+
     fn reply_spooled(&mut self, request: RequestId, token: String) -> io::Result<()> {
         let file = spool::create(&self.site.state_dir, &token)?;
         self.server.reply(request, &Spooled { token, descriptors: 1 }, vec![file.into()], true);
@@ -216,19 +245,34 @@ fn large_bytes_of(reply: &Reply) -> usize {
             let json = submitted.results.iter().flat_map(|brief| [&brief.value, &brief.error]);
             json.flatten().map(|json| json.get().len()).sum()
         }
+        Reply::Defined(defined) => {
+            let job = &defined.job;
+            let variables = job.env.iter().flatten().map(|(name, value)| name.len() + value.len());
+            let argv = job.argv.iter().map(OsText::len);
+            argv.chain(variables).sum::<usize>() + job.params.as_ref().map_or(0, |params| params.get().len())
+        }
         Reply::Altered(altered) => altered.others.iter().map(|other| other.reason.len()).sum(),
+        Reply::CallbacksListed(listed) => {
+            listed.callbacks.iter().map(|callback| callback.command.len()).sum()
+        }
+        Reply::CallbackGot(got) => got.callback.command.len(),
+        Reply::CallbacksAltered(altered) => altered.others.iter().map(|other| other.reason.len()).sum(),
         Reply::Explained(explained) => explained.jobs.iter().map(|job| job.reason.len()).sum(),
         Reply::Pong(_)
         | Reply::Spooled(_)
         | Reply::OutputOpened(_)
+        | Reply::InputOpened(_)
         | Reply::Empty(_)
         | Reply::PoolsListed(_)
         | Reply::PoolRestarting(_)
         | Reply::SchedulesListed(_)
         | Reply::LabelLimitsListed(_)
         | Reply::Condition(_)
+        | Reply::SettingsListed(_)
         | Reply::AbsentIds(_)
+        | Reply::Counted(_)
         | Reply::DependentsListed(_)
+        | Reply::AttemptsListed(_)
         | Reply::Happening(_)
         | Reply::BackupBegun(_)
         | Reply::ShuttingDown(_) => 0,

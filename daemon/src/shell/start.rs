@@ -36,15 +36,15 @@ use super::launch::Site;
 use super::recovery::{self, Recovery};
 use super::reload::{affordable_clients, check_open_files, history_limits};
 use super::service_manager::ServiceManager;
-use super::turn::Machines;
+use super::turn::{Input, Machines};
 use super::{ALARM, FIRST_WORKER, LIFELINE, LISTENER, SIGNALS, Shell, Supervisor, THREADS, WALL};
 use crate::core::Core;
-use crate::desk::{AddedPools, Admission, Daemon, Desk, Found, Rights};
-use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite};
+use crate::desk::{self, AddedPools, Admission, Daemon, Desk, Found, Rights};
+use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite, ValueFiles};
 use crate::engine::{Boot, Chore, Engine, Restored};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
-use crate::files::{layout, slot_output, spool};
+use crate::files::{layout, slot_output, spool, values};
 use crate::fleet::Fleet;
 use crate::job::{ProcessId, UserId};
 use crate::kernel;
@@ -53,6 +53,7 @@ use crate::start::cli::SupervisorOptions;
 use crate::start::config::{Config, DurabilityName};
 use crate::start::guardian;
 use crate::start::handover::Handover;
+use crate::start::last_good::Loaded;
 use crate::start::readiness::Readiness;
 
 /// A supervisor that serves.
@@ -66,14 +67,18 @@ pub struct Started {
 ///
 /// # Errors
 /// What keeps it from serving; the state directory is then as it was, but for leftovers that are dead.
-pub fn start(options: SupervisorOptions, config: Config, handover: Handover) -> anyhow::Result<Started> {
-    Watching::begin(options, config, handover)?.check()?.open()?.sweep()?.serve()
+pub fn start(options: SupervisorOptions, loaded: Loaded, handover: Handover) -> anyhow::Result<Started> {
+    Watching::begin(options, loaded, handover)?.check()?.open()?.sweep()?.serve()
 }
 
 /// What every phase hands on.
 struct Ground {
     options: SupervisorOptions,
     config: Config,
+    /// For the guardian: the configuration's text.
+    config_text: Option<String>,
+    /// Why it is not that of the file.
+    config_fault: Option<String>,
     listener: OwnedFd,
     lifeline: OwnedFd,
     locks: Vec<OwnedFd>,
@@ -114,7 +119,7 @@ struct Cleared {
 }
 
 impl Watching {
-    fn begin(options: SupervisorOptions, config: Config, handover: Handover) -> anyhow::Result<Self> {
+    fn begin(options: SupervisorOptions, loaded: Loaded, handover: Handover) -> anyhow::Result<Self> {
         kernel::set_child_subreaper().context("cannot become a subreaper")?;
         let nofile = kernel::raise_nofile().context("cannot raise the limit of open files")?;
         let poll = Poll::new().context("cannot make a poll")?;
@@ -128,10 +133,13 @@ impl Watching {
 
         let waker = Arc::new(Waker::new(registry, THREADS)?);
 
-        let Handover { listener, lifeline, locks, readiness } = handover;
+        let Handover { listener, lifeline, locks, last_good: _, readiness } = handover;
+        let Loaded { config, text, fault } = loaded;
         Ok(Self(Ground {
             options,
             config,
+            config_text: text,
+            config_fault: fault,
             listener,
             lifeline,
             locks,
@@ -182,7 +190,14 @@ impl Checked {
                 DurabilityName::Crash => Durability::Crash,
             },
             output_paths: layout::job_paths,
+            callback_paths: layout::callback_paths,
             sync_stdin: spool::sync,
+            values: ValueFiles {
+                write: values::write,
+                read: values::read,
+                remove: values::remove,
+                list: values::list,
+            },
             boot: boot.clone(),
             since_boot: now.monotonic,
         };
@@ -218,8 +233,8 @@ impl Opened {
 impl Cleared {
     fn serve(self) -> anyhow::Result<Started> {
         let Self { checked: Checked { ground, daemon }, mut containment, sqlite, restored, recovery } = self;
-        let Ground { options, config, listener, lifeline, locks, readiness, poll, waker, signals, nofile } =
-            ground;
+        let Ground { options, config, listener, lifeline, locks, readiness, poll, waker, .. } = ground;
+        let Ground { config_text, config_fault, signals, nofile, .. } = ground;
         let registry = poll.registry();
         let now = clock::now();
 
@@ -289,6 +304,14 @@ impl Cleared {
 
         let mut machines = Machines::new(core, desk);
         machines.begin(effects, &mut shell);
+        match (config_text, config_fault) {
+            (Some(text), _) => shell.hand_on_config(&text),
+            (None, Some(fault)) => {
+                tracing::error!("{fault}; poold goes on with the last good configuration");
+                machines.inbox.push_back(Input::Desk(desk::Event::Reread(Err(fault))));
+            }
+            (None, None) => {}
+        }
         // Must follow what becomes of the interrupted attempts: their pids belong to an earlier boot,
         // perhaps.
         shell.engine.chore(Chore::Booted(boot));
@@ -300,6 +323,7 @@ impl Cleared {
         tracing::info!(socket = %shell.options.socket.display(), interrupted, "ready");
         shell.service_manager.ready();
         readiness.ready();
+        kernel::give_back_free_memory();
         Ok(Started { supervisor: Supervisor { machines, shell }, poll, signals })
     }
 }
@@ -335,7 +359,15 @@ fn daemon_facts(options: &SupervisorOptions, started_us: i64, recovery: &Recover
         database: options.state_dir.join(sqlite::FILE_NAME).into(),
         socket: options.socket.as_path().into(),
         config: options.config.as_deref().map(Into::into),
+        given: given(options),
         max_open_files: kernel::max_open_files(),
         swept: recovery.swept,
     }
+}
+
+/// The settings that the command line gives.
+fn given(options: &SupervisorOptions) -> Vec<(&'static str, String)> {
+    let workers = options.workers.map(|workers| ("workers", workers.to_string()));
+    let log = options.log.map(|log| ("log", format!("{:?}", log.as_str())));
+    workers.into_iter().chain(log).collect()
 }

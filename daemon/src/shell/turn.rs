@@ -82,12 +82,17 @@ impl Machines {
         self.core.next_deadline().into_iter().chain(of_desk).min()
     }
 
-    /// Tells those whose time has come.
-    pub fn tick(&mut self, now: Now) {
-        if self.core.next_deadline().is_some_and(|at| at <= now.monotonic) {
+    /// Tells those whose time has come. `now` is asked only where somebody waits for a time.
+    pub fn tick(&mut self, now: impl FnOnce() -> Now) {
+        let (of_core, of_desk) = (self.core.next_deadline(), self.desk.next_us());
+        if of_core.is_none() && of_desk.is_none() {
+            return;
+        }
+        let now = now();
+        if of_core.is_some_and(|at| at <= now.monotonic) {
             self.inbox.push_back(Input::Core(core::Event::Tick));
         }
-        if self.desk.next_us().is_some_and(|due_us| due_us <= now.wall_us) {
+        if of_desk.is_some_and(|due_us| due_us <= now.wall_us) {
             self.inbox.push_back(Input::Desk(desk::Event::Tick));
         }
     }
@@ -185,6 +190,8 @@ impl Machines {
 fn route(said: Said, inbox: &mut Inbox) {
     let (to_core, to_desk) = match said {
         Said::Offered { pool, offers } => (Some(core::Event::Offered { pool, offers }), None),
+        Said::BeyondCapacity { pool } => (Some(core::Event::BeyondCapacity { pool }), None),
+        Said::TooSmall { pool, needs } => (Some(core::Event::TooSmall { pool, needs }), None),
         Said::Failing { reason } => {
             (Some(core::Event::Failing(true)), Some(desk::Event::Failing(Some(reason))))
         }
@@ -206,19 +213,30 @@ fn route(said: Said, inbox: &mut Inbox) {
             | Answer::Withheld { .. }
             | Answer::Retried { .. }
             | Answer::Assigned { .. }
+            | Answer::Edited { .. }
             | Answer::Released { .. }
             | Answer::Resolved { .. }
+            | Answer::Unfolded { .. }
+            | Answer::Folded { .. }
             | Answer::Woken { .. }
             | Answer::ClockSet { .. }
             | Answer::Overdue { .. }
-            | Answer::CallbackBegun(_)),
+            | Answer::CallbackBegun(_)
+            | Answer::CallbacksAltered { .. }),
         ) => (Some(core::Event::Answer(answer)), None),
         Said::Answer(
             answer @ (Answer::Got { .. }
+            | Answer::Defined { .. }
             | Answer::Listed { .. }
             | Answer::Line { .. }
+            | Answer::Pace { .. }
             | Answer::Removed { .. }
+            | Answer::Tallied { .. }
             | Answer::Dependents { .. }
+            | Answer::Attempts { .. }
+            | Answer::Keepers { .. }
+            | Answer::Counted { .. }
+            | Answer::Callbacks { .. }
             | Answer::Kept { .. }
             | Answer::Held { .. }
             | Answer::LetGo { .. }),

@@ -7,11 +7,12 @@ use pool_proto::nouns::{CallProgress, OnCrash, OnDisconnect, ReadyWhen, Slot, Sl
 use pool_proto::{Json, Record, Refusal, State};
 
 use super::clients::{Heard, ends_of, refused};
-use super::specs::{call, mixed, pool, program, warm, work};
+use super::specs::{call, large_call, mixed, pool, program, warm, work};
 use super::workers::{Sent, Worker, pass_deadline, sent_to};
 use super::world::{WARM, World};
 use crate::core::{Event, SlotId};
-use crate::job::{JobId, Program, RequestId, Wear, Work};
+use crate::engine::{Change, Order};
+use crate::job::{JobId, LARGE_VALUE, Place, Program, RequestId, Wear, Work};
 use crate::start::config::Config;
 
 const SLOT: SlotId = SlotId { lane: WARM, index: 0 };
@@ -592,4 +593,45 @@ fn a_successor_that_is_dead_or_being_killed_takes_nobodys_place() {
         assert_eq!(slot(&world).state, SlotState::Idle);
         world.assert_idle();
     }
+}
+
+#[test]
+fn what_is_large_is_kept_in_files_and_nobody_else_waits_for_it() {
+    let mut world = up(&lasting());
+    let large = world.submit_and_wait(&large_call(), OnDisconnect::Detach);
+    let small = world.submit_and_wait(&call(), OnDisconnect::Detach);
+    let inserted = world.delayed().orders.iter().filter_map(|order| match order {
+        Order::Change(Change::Insert(insertion)) => Some(insertion.jobs[0].call()?.large_params().is_some()),
+        _ => None,
+    });
+    assert_eq!(inserted.collect::<Vec<_>>(), [false], "the large one is asked for when its file is there");
+    world.settle();
+
+    world.answered(SLOT, Ok("49"));
+    world.settle();
+    assert!(world.is_answered(small) && !world.is_answered(large));
+    let value = format!("[{}49]", " ".repeat(LARGE_VALUE));
+    world.answered(SLOT, Ok(&value));
+    assert_eq!(slot(&world).state, SlotState::Idle, "it does not wait for its value's file");
+    let ends = world.delayed().orders.iter().filter(
+        |order| matches!(order, Order::Change(Change::Move(moved)) if matches!(moved.to, Place::Ended(_))),
+    );
+    assert_eq!(ends.count(), 0);
+    world.settle();
+    assert_eq!(record(&world, large).value.map(|value| value.get().len()), Some(value.len()));
+    world.assert_idle();
+}
+
+#[test]
+fn a_large_value_on_its_way_to_its_file_dies_with_poold_and_its_call_runs_again() {
+    let mut world = up(&lasting());
+    world.submit(vec![call()]);
+    world.settle();
+    world.answered(SLOT, Ok(&format!("[{}49]", " ".repeat(LARGE_VALUE))));
+    world.crash();
+    world.settle();
+    assert_eq!(slot(&world).state, SlotState::Busy);
+    world.answered(SLOT, Ok("49"));
+    world.settle();
+    assert_eq!(world.state(1), State::Succeeded);
 }

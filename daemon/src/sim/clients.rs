@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Altered, Cancel, Events, Get, Hold, List, Move, Other, Output, Release, Remove, RemovePool,
-    Reply, Request, RestartPool, Retry, SetFrozen, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal,
-    Submit, SubmitMany, Submitted, Wait,
+    AddPool, Altered, CallbacksAltered, Cancel, DropCallbacks, Edit, Events, Get, Hold, List, Move, Other,
+    Output, Release, Remove, RemovePool, Reply, Request, RestartPool, Retry, RetryCallbacks, SetFrozen,
+    SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
 };
-use pool_proto::nouns::{Brief, CallProgress, Happening, OnDisconnect, Progress, ProgressEvent, ReadyWhen};
+use pool_proto::nouns::{
+    Brief, CallProgress, Happening, HappeningKind, OnDisconnect, Progress, ProgressEvent, ReadyWhen,
+};
 use pool_proto::{Record, Refusal, State};
 
 use super::specs::as_submitted;
@@ -57,6 +59,11 @@ pub enum Heard {
         id: JobId,
         attempt: u32,
     },
+    /// A job's standard input was opened.
+    Input {
+        id: JobId,
+        attempt: u32,
+    },
     Other(Box<Reply>),
 }
 
@@ -77,6 +84,12 @@ pub struct Clients {
     last_before: Option<JobId>,
     /// Ids that some client has been told the end of, and how.
     pub ended: BTreeMap<JobId, (u32, State)>,
+    /// The cursors that some listener was told, since the first start.
+    pub cursors: Vec<String>,
+    /// The numbers of those that this daemon has told with what has happened.
+    numbers: BTreeSet<u64>,
+    /// Listeners that were there before, and the cursors up to which they have heard all.
+    back: BTreeMap<RequestId, String>,
     /// Standard inputs on the disk.
     pub spooled: BTreeSet<String>,
     next_connection: usize,
@@ -86,11 +99,11 @@ pub struct Clients {
 impl Clients {
     /// After the daemon's death: nobody is connected, and what was promised stands.
     pub fn outlive_daemon(self, needed: impl Fn(&str) -> bool) -> Self {
-        let Self { accepted, given, ended, mut spooled, next_connection, next_request, .. } = self;
+        let Self { accepted, given, ended, cursors, mut spooled, next_connection, next_request, .. } = self;
         let last_before = given.last().copied();
         spooled.retain(|token| needed(token));
         let none = Self::default();
-        Self { accepted, given, last_before, ended, spooled, next_connection, next_request, ..none }
+        Self { accepted, given, last_before, ended, cursors, spooled, next_connection, next_request, ..none }
     }
 }
 
@@ -219,9 +232,24 @@ impl World {
         self.ask(Request::Move(Move { ids: ids.to_vec(), pool: pool.to_owned() }))
     }
 
+    /// Somebody wants a job to be another one.
+    pub fn edit(&mut self, edit: Edit) -> RequestId {
+        self.ask(Request::Edit(Box::new(edit)))
+    }
+
     /// Somebody has jobs that have ended run again.
     pub fn retry(&mut self, ids: &[u64]) -> RequestId {
         self.ask(Request::Retry(Retry { ids: ids.to_vec() }))
+    }
+
+    /// Somebody has callbacks run again.
+    pub fn retry_callbacks(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::RetryCallbacks(RetryCallbacks { ids: ids.to_vec() }))
+    }
+
+    /// Somebody drops callbacks.
+    pub fn drop_callbacks(&mut self, ids: &[u64]) -> RequestId {
+        self.ask(Request::DropCallbacks(DropCallbacks { ids: ids.to_vec() }))
     }
 
     /// Somebody lets held jobs run again.
@@ -234,11 +262,11 @@ impl World {
     }
 
     pub fn list(&mut self, list: List) -> RequestId {
-        self.ask_for_more(Request::List(list))
+        self.ask_for_more(Request::List(Box::new(list)))
     }
 
     pub fn output(&mut self, id: u64) -> RequestId {
-        self.ask(Request::Output(Output { id }))
+        self.ask(Request::Output(Output { id, attempt: None }))
     }
 
     /// A warm pool is added at run time.
@@ -259,6 +287,10 @@ impl World {
             kill_after_s: None,
             retries: None,
             backoff_s: None,
+            jitter: None,
+            retry_on_exit: None,
+            no_retry_on_exit: None,
+            start_within_s: None,
             durability: None,
         };
         self.ask(Request::AddPool(Box::new(add)))
@@ -294,8 +326,28 @@ impl World {
         self.ask_for_more(Request::Events(Events::default()))
     }
 
+    /// Somebody who has listened before is back, and has heard all up to that cursor.
+    pub fn listen_since(&mut self, cursor: &str) -> RequestId {
+        let since = Some(cursor.to_owned());
+        let request = self.ask_for_more(Request::Events(Events { since, ..Events::default() }));
+        self.clients.back.insert(request, cursor.to_owned());
+        request
+    }
+
+    /// All that this listener was told.
+    pub fn happenings(&self, request: RequestId) -> Vec<Happening> {
+        let told = self.replies(request).iter().filter_map(|heard| match heard {
+            Heard::Happening(happening) => Some((**happening).clone()),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// A drain begins when the backing has counted what is held.
     pub fn drain(&mut self) -> RequestId {
-        self.ask(Request::Shutdown(Shutdown { mode: ShutdownMode::Drain }))
+        let request = self.ask(Request::Shutdown(Shutdown { mode: ShutdownMode::Drain }));
+        self.settle_store();
+        request
     }
 
     /// The client of a request goes.
@@ -359,6 +411,19 @@ impl World {
         (ids, others.iter().map(|other| other.id).collect())
     }
 
+    /// The callbacks that are as somebody wanted, and what is said of the others.
+    pub fn altered_callbacks(&self, request: RequestId) -> (Vec<u64>, Vec<String>) {
+        match self.replies(request) {
+            [Heard::Other(reply)] => match &**reply {
+                Reply::CallbacksAltered(CallbacksAltered { ids, others }) => {
+                    (ids.clone(), others.iter().map(|other| other.reason.clone()).collect())
+                }
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn is_answered(&self, request: RequestId) -> bool {
         self.clients.told[&request].1
     }
@@ -388,12 +453,21 @@ impl World {
             desk::Effect::ReplyCondition { request, condition } => {
                 self.hear_reply(request, Reply::Condition(condition), true);
             }
-            desk::Effect::ReplyOutput { request, id, attempt, log: _, written: _ } => {
+            desk::Effect::ReplyOutput { request, id, attempt, named, log: _, written: _ } => {
                 if self.outputs_are_missing {
                     let reason = "too many open files".to_owned();
-                    inbox.push_back(Input::Desk(desk::Event::OutputMissing { request, id, attempt, reason }));
+                    let missing = desk::Event::OutputMissing { request, id, attempt, named, reason };
+                    inbox.push_back(Input::Desk(missing));
                 } else {
                     self.hear(request, Heard::Output { id, attempt }, true);
+                }
+            }
+            desk::Effect::ReplyInput { request, id, attempt, input: _ } => {
+                if self.outputs_are_missing {
+                    let reason = "reads no more".to_owned();
+                    inbox.push_back(Input::Desk(desk::Event::InputMissing { request, id, reason }));
+                } else {
+                    self.hear(request, Heard::Input { id, attempt }, true);
                 }
             }
             desk::Effect::ReplySpooled { request, token } => {
@@ -467,6 +541,33 @@ impl World {
         self.hear(request, heard, last);
     }
 
+    /// A listener that is back has missed nothing of what anybody else was told, or is told that it has.
+    fn hear_cursor(&mut self, request: RequestId, happening: &Happening) {
+        let Some(cursor) = &happening.cursor else { return };
+        self.clients.cursors.push(cursor.clone());
+        let split = |cursor: &str| {
+            let (start, number) = cursor.split_once('-').expect("a cursor has two parts");
+            (start.to_owned(), number.parse::<u64>().expect("it is a number"))
+        };
+        let (start, latest) = split(cursor);
+        if happening.event != HappeningKind::Listening {
+            self.clients.numbers.insert(latest);
+            return;
+        }
+
+        let Some(since) = self.clients.back.remove(&request) else { return };
+        let told = self.happenings(request);
+        if told.first().is_some_and(|first| first.event == HappeningKind::Gap) {
+            return;
+        }
+        let (before, since) = split(&since);
+        assert_eq!(before, start, "a gap is told to those of an earlier daemon");
+        let told: BTreeSet<u64> = told.iter().filter_map(|one| Some(split(one.cursor.as_ref()?).1)).collect();
+        for number in self.clients.numbers.range(since + 1..=latest) {
+            assert!(told.contains(number), "{request} has missed {number}, since {since}: {told:?}");
+        }
+    }
+
     fn hear(&mut self, request: RequestId, heard: Heard, last: bool) {
         match &heard {
             Heard::Accepted { ids, existing } => self.hear_acceptance(ids, existing),
@@ -481,6 +582,7 @@ impl World {
             Heard::Happening(happening) => {
                 let is_synced = happening.id.is_none_or(|id| self.is_synced(JobId(id)));
                 assert!(is_synced, "{happening:?} is told of a job that a power cut may take");
+                self.hear_cursor(request, &(**happening).clone());
             }
             Heard::Done => self.known_pauses.note_reply(request),
             Heard::Started { .. }
@@ -488,6 +590,7 @@ impl World {
             | Heard::Refused(_)
             | Heard::Spooled { .. }
             | Heard::Output { .. }
+            | Heard::Input { .. }
             | Heard::Other(_) => {}
         }
 
@@ -523,7 +626,7 @@ impl World {
 
     /// Whether no power cut takes the job. A volatile one may be forgotten when somebody is told of its end.
     fn is_synced(&self, id: JobId) -> bool {
-        self.delayed().synced().has(id) || !self.disk().has(id)
+        self.delayed().synced().exists(id) || !self.disk().has(id)
     }
 
     /// `round`: how often the job had been run again by then, where that is told.

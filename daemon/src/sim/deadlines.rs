@@ -12,7 +12,7 @@ use super::workers::{Sent, begin, end_as, run_callback, sent_to};
 use super::world::{DEFAULT, World};
 use crate::core::SlotId;
 use crate::core::jobs::outcome::{PAST_DEADLINE, TOO_LATE};
-use crate::engine::memory::Delivery;
+use crate::engine::Delivery;
 use crate::job::{Conditions, Exit, NewCallback, NotBefore, Retries, Stage, Unique, Work};
 
 const TIMED_OUT: (State, Option<ResultKind>) = (State::TimedOut, Some(ResultKind::Timeout));

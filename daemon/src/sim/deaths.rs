@@ -11,7 +11,7 @@ use super::specs::{EXITED, SECOND, with_callback, work};
 use super::workers::{Sent, run_callback, sent_to};
 use super::world::World;
 use crate::core::Event;
-use crate::engine::memory::Delivery;
+use crate::engine::Delivery;
 use crate::job::{CallbackId, Ended, JobId, Process, ProcessId, Unit, Work};
 
 #[test]

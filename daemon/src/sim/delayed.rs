@@ -12,10 +12,10 @@
 
 use std::collections::VecDeque;
 
-use pool_proto::Refusal;
+use pool_proto::{Json, Refusal};
 
 use crate::engine::memory::Memory;
-use crate::engine::{Answer, Backing, Change, Chore, Order, Question, Restored, Told};
+use crate::engine::{Answer, Backing, Change, Chore, Order, Question, Restored, Told, ValueFile};
 
 const FULL: &str = "no space left on device";
 
@@ -52,6 +52,12 @@ impl Backing for Delayed {
         self.orders.extend(orders);
     }
 
+    /// They are in files when that is heard: what is asked meanwhile overtakes them.
+    fn keep(&mut self, ticket: u64, values: Vec<Json>) {
+        let file = (!self.is_full).then(|| ValueFile::from("kept"));
+        self.answers.push_back(Told::Kept { ticket, files: vec![file; values.len()] });
+    }
+
     fn next(&mut self) -> Option<Told> {
         self.hearable = self.hearable.checked_sub(1)?;
         self.answers.pop_front()
@@ -60,7 +66,7 @@ impl Backing for Delayed {
 
 impl Delayed {
     /// A backing of a start, and what the start finds.
-    pub fn opened(disk: Memory, is_full: bool) -> (Self, Restored) {
+    pub fn opened(mut disk: Memory, is_full: bool) -> (Self, Restored) {
         let restored = disk.restored();
         let mut delayed = Self { disk, ..Self::default() };
         delayed.set_full(is_full);
@@ -122,7 +128,7 @@ impl Delayed {
     pub fn coming(&self) -> impl Iterator<Item = &Answer> {
         let told = self.answers.iter().filter_map(|told| match told {
             Told::Answer(answer) => Some(answer),
-            Told::Failing { .. } | Told::Recovered => None,
+            Told::Failing { .. } | Told::Recovered | Told::Kept { .. } => None,
         });
         told.chain(self.owed.iter().flatten())
     }
@@ -144,7 +150,7 @@ impl Delayed {
         let enters_line = |order: &Order| matches!(order, Order::Change(change) if change.enters_line());
         let is_ahead = |index: usize| self.orders.iter().take(index).any(enters_line);
         let fits = |(index, order): (usize, &Order)| match order {
-            Order::Question(Question::Records { .. }) => self.owed.is_none(),
+            Order::Question(Question::Records { .. } | Question::Keepers { .. }) => self.owed.is_none(),
             Order::Change(Change::Insert(_)) | Order::Question(_) | Order::Overdue { .. } => true,
             Order::Fetch { .. } => self.owed.is_none() && !is_ahead(index),
             Order::Change(_)
@@ -207,7 +213,7 @@ impl Delayed {
                 let told = std::iter::from_fn(|| self.disk.next());
                 let answers = told.filter_map(|told| match told {
                     Told::Answer(answer) => Some(answer),
-                    Told::Failing { .. } | Told::Recovered => None,
+                    Told::Failing { .. } | Told::Recovered | Told::Kept { .. } => None,
                 });
                 (answers.collect(), is_promise)
             }

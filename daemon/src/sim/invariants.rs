@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::nouns::{DEFAULT_POOL, OnCrash, SlotState, Tier};
-use pool_proto::{OsText, State};
+use pool_proto::{OsText, Record, State};
 
 use super::workers::{Sent, Worker};
 use super::world::World;
 use crate::core::jobs::outcome::PAST_DEADLINE;
 use crate::core::{LaneId, LimitView, SlotId};
-use crate::engine::memory::{Delivery, Memory};
-use crate::engine::{Answer, Change, Fence, Order, Question};
-use crate::job::{CallbackId, Claim, Holdup, JobId, Labels, Place, Term, Tie, Unit, Unmet, Until, Work};
+use crate::engine::Delivery;
+use crate::engine::memory::Memory;
+use crate::engine::{Answer, Change, Fence, MAX_ATTEMPTS, Order, Question};
+use crate::job::{CallbackId, Claim, Holdup, JobId, Needs, Place, Term, Tie, Unit, Unmet, Until, Work};
 
 /// What has happened to jobs and callbacks since the first start.
 #[derive(Debug, Default)]
@@ -85,6 +86,7 @@ impl World {
         self.check_names();
         self.check_deadlines();
         self.check_frozen();
+        self.check_items();
     }
 
     /// The machines have kept the engine's contract.
@@ -102,7 +104,7 @@ impl World {
                 _ if *other != claim => None,
                 Sent::Freeze => Some(true),
                 Sent::Thaw | Sent::Terminate | Sent::Kill => Some(false),
-                Sent::Signal(_) => None,
+                Sent::Signal(_) | Sent::Steer(_) => None,
             });
             let is_frozen = self.core().frozen_since_us(id).is_some();
             assert_eq!(is_frozen, told == Some(true), "{claim} in {slot:?}");
@@ -111,8 +113,9 @@ impl World {
 
     /// Core and workers agree on who does what; no job is in two slots.
     fn check_slots(&self) {
-        let mut seen = BTreeSet::new();
+        let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
         let described = self.core().pools(|_| (Tier::Subreaper, None));
+        let lent: BTreeSet<(SlotId, u64)> = self.core().audit_lent().collect();
         for (pool, described) in self.core().audit_pools().into_iter().zip(described) {
             for slot in &described.slots {
                 let id = SlotId { lane: LaneId::Pool(pool.id), index: slot.slot };
@@ -148,6 +151,9 @@ impl World {
                     ) => {
                         assert!(is_job(claim), "{id:?} has {claim}, not {:?}", slot.job);
                     }
+                    // It belongs to the job of another slot.
+                    (_, None | Some(Worker::Idle | Worker::Starting | Worker::Dying { claim: None, .. }))
+                        if slot.job.is_some_and(|job| lent.contains(&(id, job))) => {}
                     // The backing has yet to write the start down.
                     (
                         SlotState::Busy,
@@ -162,12 +168,18 @@ impl World {
                     }
                     other => panic!("{id:?} is {other:?}"),
                 }
-                let is_new = slot.job.is_none_or(|job| seen.insert(job));
-                assert!(is_new, "job {:?} is in two slots", slot.job);
+                if let Some(job) = slot.job {
+                    *seen.entry(job).or_insert(0) += 1;
+                }
                 // A pool that has become smaller starts nobody beyond that.
                 let may_come = slot.slot < pool.wanted || !matches!(worker, Some(Worker::Loading));
                 assert!(may_come, "{id:?} gets a worker, and {} are wanted", pool.wanted);
             }
+        }
+        for (job, slots) in seen {
+            let takes = self.work_kept(JobId(job)).map_or(1, |work| work.needs.slots);
+            // A slot that nobody wants any more has gone though it was lent.
+            assert!(slots <= takes, "job {job} is in {slots} slots, and takes {takes}");
         }
     }
 
@@ -196,6 +208,8 @@ impl World {
             _ => false,
         };
         let tells = |answer: &Answer, id: JobId| match answer {
+            Answer::Ended { array: Some(tally), .. } if tally.drops && tally.ids().contains(&id) => true,
+            Answer::Folded { tally, .. } => tally.ids().contains(&id),
             Answer::Ended { id: other, .. } | Answer::Lost { id: other } => *other == id,
             Answer::Got { records, missing, .. } => {
                 missing.contains(&id) || records.iter().any(|record| record.id == id.0)
@@ -203,7 +217,10 @@ impl World {
             _ => false,
         };
         for id in self.desk().awaited() {
-            let has_ended = self.place_of(id).is_none_or(|place| place.state().is_terminal());
+            // An element of an array may not be kept yet.
+            let unkept = || self.disk().record(id).is_none_or(|record| record.state.is_terminal());
+            let place = self.place_of(id);
+            let has_ended = place.map_or_else(unkept, |place| place.state().is_terminal());
             let is_told = self.delayed().coming().any(|answer| tells(answer, id))
                 || self.delayed().orders.iter().any(|order| asks(order, id));
             assert!(!has_ended || is_told, "somebody waits for job {id}, which has ended, and is not told");
@@ -231,7 +248,7 @@ impl World {
             let is_paused = self.disk().pauses().contains_key(&*pool.name);
             assert_eq!(pool.is_paused, is_paused, "whether {:?} is paused", pool.name);
             let waiting = pool.queued[Holdup::None];
-            let is_free = pool.has_idle && !pool.backs_off && !pool.is_paused;
+            let is_free = pool.has_idle && !pool.backs_off && !pool.is_paused && !pool.gathers;
             let is_held_up = waiting > 0 && is_free && self.has_room_for_some(&pool.name);
             assert!(!is_held_up, "{waiting} jobs wait in {:?} beside an idle slot", pool.name);
         }
@@ -244,17 +261,18 @@ impl World {
             let may_lack_client = self.work_kept(id).is_some_and(|work| work.tie == Some(Tie::Client));
             !active.contains(&id) && !may_lack_client
         };
-        let has_room = |labels: &Labels| {
-            let names = labels.to_names().unwrap_or_default();
-            self.core().full_limit(&names).is_none()
+        let capacity = self.core().capacity_of(pool);
+        let has_room = |needs: &Needs| {
+            let names = needs.labels.to_names().unwrap_or_default();
+            self.core().full_limit(&names).is_none() && capacity.is_none_or(|capacity| capacity.fits(needs))
         };
         [self.disk(), self.engine().volatile()].into_iter().any(|memory| {
             let mut lines = memory.lines_of(pool);
-            lines.any(|(line, jobs)| has_room(&line.labels) && jobs.iter().any(|position| waits(position.id)))
+            lines.any(|(line, jobs)| has_room(&line.needs) && jobs.iter().any(|position| waits(position.id)))
         })
     }
 
-    fn work_kept(&self, id: JobId) -> Option<&Work> {
+    pub(super) fn work_kept(&self, id: JobId) -> Option<&Work> {
         self.disk().work_of(id).or_else(|| self.engine().volatile().work_of(id)).map(|work| &**work)
     }
 
@@ -266,13 +284,15 @@ impl World {
         }
         let running = self.core().audit_labels();
         for id in self.running_jobs().into_iter().map(JobId) {
-            for label in self.work_kept(id).into_iter().flat_map(|work| work.labels.iter()) {
+            for label in self.work_kept(id).into_iter().flat_map(|work| work.needs.labels.iter()) {
                 let counts = running.get(label).is_some_and(|running| running.contains(&id));
                 assert!(counts, "job {id} runs with {label:?}, and does not count");
             }
         }
         let before = self.seen_running.replace(running.clone());
-        for LimitView { label, limit, running, .. } in self.core().limits() {
+        for LimitView { label, limit, running, .. } in
+            running.keys().filter_map(|label| self.core().limit_of(label))
+        {
             let has_begun = |id: &&JobId| !before.get(&label).is_some_and(|before| before.contains(id));
             let begun: Vec<&JobId> = running.iter().filter(has_begun).collect();
             let is_kept = running.len() <= limit as usize || begun.is_empty();
@@ -328,7 +348,7 @@ impl World {
         !delayed.orders.is_empty() || !delayed.answers.is_empty() || delayed.coming().next().is_some()
     }
 
-    fn work_of(&self, id: JobId) -> &Work {
+    pub(super) fn work_of(&self, id: JobId) -> &Work {
         self.disk().work_of(id).expect("it is on the disk")
     }
 
@@ -376,8 +396,8 @@ impl World {
                 self.check_end(id);
             }
         }
-        // A volatile job is forgotten some time after its end: this daemon knew it, and nothing of it is left.
-        // Another one when somebody wants that.
+        // A volatile job is forgotten some time after its end: this daemon knew it, and nothing of it is
+        // left. Another one when somebody wants that.
         let may_be_gone = |id: JobId| self.lined_up.contains(&id) || self.seen.removed.contains(&id);
         let is_forgotten = |id: JobId| may_be_gone(id) && !self.has(id);
         for &id in &self.clients.accepted {
@@ -406,6 +426,11 @@ impl World {
             record.attempt
         );
 
+        self.check_attempts(&record);
+        if record.array.as_ref().is_some_and(|array| array.index.is_none()) {
+            return self.check_array_end(&record);
+        }
+
         let has_failed = matches!(record.state, State::Failed | State::TimedOut);
         let is_past_deadline = record.reason.as_deref() == Some(PAST_DEADLINE);
         assert!(!is_past_deadline || record.deadline_at.is_some(), "job {id} had no deadline: {record:?}");
@@ -433,11 +458,50 @@ impl World {
         assert!(!is_lost || record.crashes == limit, "job {id} is lost after {} crashes", record.crashes);
     }
 
+    /// Each attempt that counts, but for the latest one, is kept as one that is over; the first ones of many
+    /// are not.
+    fn check_attempts(&self, record: &Record) {
+        let memory = self.memory_of(JobId(record.id)).expect("it is kept");
+        let past = memory.past_attempts(JobId(record.id));
+        let told: Vec<u32> = past.iter().map(|past| past.attempt).collect();
+        let first = told.first().copied().unwrap_or(1).min(record.attempt.max(1));
+        let is_over = told.last() == Some(&record.attempt);
+        let last = if is_over { record.attempt } else { record.attempt.saturating_sub(1) };
+        let wanted: Vec<u32> = (first..=last).collect();
+        assert_eq!(told, wanted, "attempts of job {}: {record:?}", record.id);
+        assert!(first == 1 || told.len() == MAX_ATTEMPTS as usize, "some of {told:?} are missing");
+    }
+
+    /// What an array tells of its elements is so.
+    fn check_array_end(&self, record: &Record) {
+        let array = record.array.as_ref().expect("it is one");
+        let first = array.first_id.expect("an array has elements");
+        let ids = first..first + u64::from(array.elements);
+        if ids.clone().any(|id| self.seen.removed.contains(&JobId(id))) {
+            return; // Somebody had that one removed, and nothing of it is left.
+        }
+        let states: Vec<State> = ids.map(|id| self.record(id).state).collect();
+        let count =
+            |is_one: fn(&State) -> bool| Some(states.iter().filter(|state| is_one(state)).count() as u32);
+        let counts = [array.succeeded, array.failed, array.canceled];
+        let is_failure = |state: &State| matches!(state, State::Failed | State::TimedOut | State::Lost);
+        let counted = [
+            count(|state| *state == State::Succeeded),
+            count(is_failure),
+            count(|state| *state == State::Canceled),
+        ];
+        assert_eq!(counts, counted, "{record:?}: {states:?}");
+        let has_succeeded = states.iter().all(|state| *state == State::Succeeded);
+        let was_ended = matches!(record.state, State::Canceled | State::TimedOut);
+        assert!(was_ended || (record.state == State::Succeeded) == has_succeeded, "{record:?}: {states:?}");
+    }
+
     fn check_callbacks(&self) {
         for id in self.disk().callbacks() {
             let (delivery, attempts, job) = self.disk().delivery_of(id).expect("it is one of them");
             let state = self.state(job.0);
-            let is_settled = matches!(delivery, Delivery::Delivered | Delivery::Failed);
+            let is_dropped = delivery == Delivery::Dropped;
+            let is_settled = is_dropped || matches!(delivery, Delivery::Delivered | Delivery::Failed);
             let is_due = delivery != Delivery::Skipped;
             assert!(!is_due || is_settled, "callback {id} of a job that is {state:?}: {delivery:?}");
             let has_run = self.seen.called.contains(&(id, self.reruns_of(job)));
@@ -445,7 +509,7 @@ impl World {
             let limit = self.config.crash_limit.get().saturating_sub(1).max(1);
             let is_given_up = delivery == Delivery::Failed && attempts >= limit;
             assert!(
-                has_run == is_due || is_given_up,
+                has_run == is_due || is_given_up || is_dropped,
                 "callback {id} of a job that is {state:?} runs exactly when it is due"
             );
             let record = self.record(job.0);

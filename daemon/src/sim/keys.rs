@@ -1,13 +1,14 @@
 //! Stories of keys: a submission that is repeated, and one that is meant anew.
 
 use pool_proto::nouns::OnDisconnect;
-use pool_proto::{ResultKind, State};
+use pool_proto::{Refusal, ResultKind, State};
 
 use super::clients::{Heard, accepted, refused};
 use super::scenarios::{ended_as, slot, submit_attached};
-use super::specs::{EXITED, work};
+use super::specs::{EXITED, settings, work};
 use super::world::World;
 use crate::job::{Exit, JobId, Key, Tie, Work};
+use crate::start::config::Config;
 
 fn keyed(text: &str, round: Option<&str>) -> Work {
     Work { key: Some(Key { text: text.into(), round: round.map(ToOwned::to_owned) }), ..work() }
@@ -147,4 +148,31 @@ fn a_tie_of_a_job_that_is_not_added_does_not_matter() {
     assert_eq!(submit(&mut world, vec![tied("a")]), [existing(2, 1, &[(0, 1)])]);
     let replies = submit(&mut world, vec![tied("b")]);
     refused(replies.first());
+}
+
+#[test]
+fn a_repetition_is_answered_where_a_new_job_would_be_refused() {
+    let mut world = World::new(Config { max_queued: 2, ..settings(1) });
+    world.settle();
+    submit(&mut world, vec![keyed("a", None)]);
+    submit(&mut world, vec![keyed("b", None), keyed("c", None)]);
+    let full = submit(&mut world, vec![keyed("d", None)]);
+    assert!(matches!(refused(full.first()), Refusal::QueueFull { .. }));
+    for (key, id) in [("a", 1), ("b", 2), ("c", 3)] {
+        assert_eq!(submit(&mut world, vec![keyed(key, None)]), [existing(id, 1, &[(0, id)])]);
+    }
+    let both = || vec![keyed("c", None), keyed("a", None)];
+    assert_eq!(submit(&mut world, both()), [existing(0, 2, &[(0, 3), (1, 1)])]);
+    let one_is_new = submit(&mut world, vec![keyed("a", None), keyed("d", None)]);
+    assert!(matches!(refused(one_is_new.first()), Refusal::QueueFull { .. }));
+
+    let waits = submit_attached(&mut world, keyed("a", None), OnDisconnect::Detach);
+    world.drain();
+    world.settle();
+    assert_eq!(submit(&mut world, vec![keyed("b", None)]), [existing(2, 1, &[(0, 2)])], "it drains");
+    let late = submit(&mut world, vec![keyed("d", None)]);
+    assert_eq!(refused(late.first()), &Refusal::Draining {});
+    world.attempt_ended(slot(0), EXITED);
+    world.settle();
+    assert_eq!(ended_as(world.replies(waits).last()), (State::Succeeded, Some(ResultKind::Success)));
 }

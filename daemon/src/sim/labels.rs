@@ -6,15 +6,15 @@ use pool_proto::methods::Request;
 
 use super::clients::{Heard, accepted, refused};
 use super::delayed::Death;
-use super::specs::{EXITED, SECOND, call, mixed, settings, work};
-use super::workers::end_as;
+use super::specs::{SECOND, call, mixed, settings, work};
+use super::workers::{end, end_as, running, submit};
 use super::world::World;
 use crate::engine::WINDOW;
-use crate::job::{Exit, JobId, Labels, Retries, Tie, Work};
+use crate::job::{Exit, JobId, Labels, Needs, Retries, Tie, Work};
 use crate::start::config::{Config, LimitConfig};
 
 fn labeled(labels: &str) -> Work {
-    Work { labels: Labels::parse(labels), ..work() }
+    Work { needs: Needs::of_labels(Labels::parse(labels)), ..work() }
 }
 
 fn elsewhere(labels: &str) -> Work {
@@ -29,22 +29,6 @@ fn limit(world: &mut World, label: &str, limit: Option<u32>) {
     let request = world.set_limit(label, limit);
     world.settle();
     assert_eq!(world.replies(request), [Heard::Done]);
-}
-
-fn submit(world: &mut World, jobs: Vec<Work>) {
-    world.submit(jobs);
-    world.settle();
-}
-
-fn end(world: &mut World, id: u64) {
-    end_as(world, id, EXITED);
-}
-
-/// Ids of what runs, in order.
-fn running(world: &World) -> Vec<u64> {
-    let mut running = world.running_jobs();
-    running.sort_unstable();
-    running
 }
 
 /// Ends what runs, the first one first, until nothing does; ids in the order of the ends.
@@ -265,7 +249,7 @@ fn calls_have_labels_too_in_memory_alone_or_not() {
     let mut world = World::new(mixed(3));
     world.settle();
     limit(&mut world, "gpu", Some(1));
-    let of_gpu = |volatile| Work { labels: Labels::parse("gpu"), volatile, ..call() };
+    let of_gpu = |volatile| Work { needs: Needs::of_labels(Labels::parse("gpu")), volatile, ..call() };
     submit(&mut world, vec![of_gpu(true); 2]);
     submit(&mut world, vec![of_gpu(false), labeled("gpu")]);
     assert_eq!(run_all(&mut world), [1, 2, 3, 4]);

@@ -6,6 +6,7 @@ use pool_proto::{Refusal, State};
 use super::clients::{Heard, refused};
 use super::queue::retried;
 use super::specs::{EXITED, SECOND, call, mixed, work};
+use super::workers::submit;
 use super::world::{DEFAULT, World};
 use crate::core::SlotId;
 use crate::job::{Conditions, Exit, NotBefore, RequestId, Work};
@@ -17,11 +18,6 @@ fn pools() -> World {
     let mut world = World::new(mixed(1));
     world.settle();
     world
-}
-
-fn submit(world: &mut World, jobs: Vec<Work>) {
-    world.submit(jobs);
-    world.settle();
 }
 
 fn move_to(world: &mut World, ids: &[u64], pool: &str) -> RequestId {

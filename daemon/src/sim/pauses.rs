@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_proto::methods::{RemovePool, Request, SetPaused};
+use pool_proto::methods::{DrainPool, RemovePool, Request, SetPaused};
 use pool_proto::nouns::OnCrash;
 use pool_proto::{Refusal, State};
 
@@ -12,7 +12,7 @@ use super::delayed::Death;
 use super::specs::{EXITED, SECOND, call, mixed, settings, work};
 use super::world::{WARM, World};
 use crate::core::{LaneId, PoolId, SlotId};
-use crate::job::{Claim, JobId, RequestId, Unit, Work};
+use crate::job::{Claim, Exit, JobId, RequestId, Retries, Unit, Work};
 
 /// The pools that some client knows to be paused, over all crashes.
 #[derive(Debug, Default)]
@@ -345,4 +345,87 @@ fn a_retry_in_a_paused_pool_waits_and_a_deadline_ends_what_is_queued() {
     assert_eq!(world.state(2), State::TimedOut);
     resume(&mut world, "default");
     assert_eq!(world.running_jobs(), [1]);
+}
+
+#[test]
+fn a_drained_pool_takes_nothing_new_and_says_when_it_is_empty() {
+    let mut world = World::new(settings(1));
+    world.settle();
+    let failing = Work { retries: Retries::new(1, 60 * SECOND), ..work() };
+    world.submit(vec![work(), failing, work()]);
+    world.settle();
+    let drain = |world: &mut World| {
+        let request = world.ask_for_more(Request::DrainPool(DrainPool { pool: "default".to_owned() }));
+        world.settle();
+        request
+    };
+    let first = drain(&mut world);
+    let refused_one = world.submit(vec![work()]);
+    world.settle();
+    assert!(matches!(refused(world.replies(refused_one).last()), Refusal::PoolDraining { .. }));
+    world.attempt_ended(SLOT, EXITED);
+    world.settle();
+    let second = drain(&mut world);
+    world.attempt_ended(SLOT, Exit::Code(1));
+    world.settle();
+    assert!(!world.is_answered(first) && !world.is_answered(second));
+    world.attempt_ended(SLOT, EXITED);
+    world.settle();
+    assert!(world.is_answered(first) && world.is_answered(second), "the retry is a long time off");
+    let request = drain(&mut world);
+    assert!(world.is_answered(request));
+
+    world.advance(60 * SECOND);
+    world.settle();
+    assert_eq!(world.running_jobs(), [2], "what it has it works off");
+    let request = drain(&mut world);
+    world.set_paused(&["default"], false);
+    world.settle();
+    assert!(matches!(refused(world.replies(request).last()), Refusal::InvalidPool { .. }));
+    world.attempt_ended(SLOT, EXITED);
+    world.submit(vec![work()]);
+    world.settle();
+    assert_eq!(world.running_jobs(), [4]);
+    drain(&mut world);
+    world.crash();
+    world.settle();
+    world.submit(vec![work()]);
+    world.settle();
+    assert_eq!(world.state(5), State::Queued, "a drain ends with the daemon");
+    while !world.running().is_empty() {
+        world.attempt_ended(SLOT, EXITED);
+        world.settle();
+    }
+    world.assert_idle();
+}
+
+#[test]
+fn a_drained_pool_releases_nothing_and_runs_nothing_again() {
+    let mut world = World::new(settings(1));
+    world.settle();
+    world.submit(vec![work(), work(), work()]);
+    world.settle();
+    world.attempt_ended(SLOT, EXITED);
+    world.hold(&[3]);
+    world.ask_for_more(Request::DrainPool(DrainPool { pool: "default".to_owned() }));
+    world.settle();
+    let wish = |world: &mut World| {
+        world.retry(&[1]);
+        let released = world.release(&[3]);
+        world.settle();
+        released
+    };
+    let released = wish(&mut world);
+    assert!(matches!(refused(world.replies(released).last()), Refusal::PoolDraining { .. }));
+    assert_eq!((world.state(1), world.state(3)), (State::Succeeded, State::Held), "as a submission");
+    world.set_paused(&["default"], false);
+    world.settle();
+    wish(&mut world);
+    assert_eq!((world.state(1), world.state(3)), (State::Queued, State::Queued));
+    while !world.running().is_empty() {
+        world.attempt_ended(SLOT, EXITED);
+        world.settle();
+    }
+    world.check_ends();
+    world.assert_idle();
 }

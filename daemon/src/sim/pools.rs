@@ -167,6 +167,10 @@ fn a_pool_is_refused_whose_settings_make_no_sense() {
         kill_after_s: None,
         retries: None,
         backoff_s: None,
+        jitter: None,
+        retry_on_exit: None,
+        no_retry_on_exit: None,
+        start_within_s: None,
         durability: None,
     })));
     assert!(matches!(refused(world.replies(request).last()), Refusal::InvalidPool { .. }));

@@ -8,21 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::methods::{Dependents, List, Request, Wait, Why};
-use pool_proto::nouns::{IfExists, Missed, On, OnCrash, OnDisconnect, Overlap};
+use pool_proto::methods::{Attempts, Dependents, Edit, List, Request, Wait, Why};
+use pool_proto::nouns::{
+    CallbackFor, DEFAULT_POOL, Dependency, IfExists, Job, Missed, On, OnCrash, OnDisconnect, Overlap,
+};
 use proptest::prelude::*;
 
 use super::clients::ends_of;
 use super::delayed::Death;
-use super::specs::{SECOND, call, mixed, work};
+use super::specs::{SECOND, array_of, call, large_call, mixed, pool, work};
 use super::workers::{Worker, pass_deadline};
 use super::world::World;
 use crate::core::{Event, SlotId};
 use crate::engine::{Change, Order, WINDOW};
 use crate::job::{
-    After, Conditions, Exit, ExitCodes, JobId, Key, NewCallback, NotBefore, Place, RequestId, Retries, Stage,
-    Tie, Unique, Until, Work,
+    After, Conditions, Exit, ExitCodes, JobId, Key, Needs, NewCallback, NotBefore, Place, RequestId,
+    Resources, Retries, Stage, Tie, Unique, Until, Work,
 };
+use crate::start::config::{Config, PoolConfig};
 
 /// A warm pool that clients add and remove.
 const ADDED: &str = "added";
@@ -79,8 +82,13 @@ pub enum Step {
         ids: Vec<u64>,
         pool: &'static str,
     },
+    Edit(Box<Edit>),
     Retry {
         ids: Vec<u64>,
+    },
+    AlterCallbacks {
+        ids: Vec<u64>,
+        drop: bool,
     },
     Release {
         which: usize,
@@ -99,6 +107,10 @@ pub enum Step {
         missing: bool,
     },
     Listen,
+    /// Somebody who has listened comes back.
+    ListenAgain {
+        which: usize,
+    },
     Backup,
     Disconnect {
         which: usize,
@@ -231,6 +243,8 @@ pub struct Spec {
     on_crash: OnCrash,
     priority: i32,
     labels: BTreeSet<&'static str>,
+    slots: u32,
+    resources: BTreeMap<&'static str, u32>,
     exclusive: bool,
     retries: u32,
     /// Of a job with retries: a signal or a timeout is followed by no other attempt.
@@ -245,6 +259,8 @@ pub struct Spec {
     /// In milliseconds.
     delay: Option<u64>,
     after: BTreeMap<u64, On>,
+    /// As it is written, and whose ends its callbacks tell.
+    array: Option<(&'static str, CallbackFor)>,
 }
 
 impl Spec {
@@ -254,6 +270,11 @@ impl Spec {
             return plain;
         }
         Retries { jitter: 500, on: ExitCodes::parse("1").expect("it is a code"), ..plain }
+    }
+
+    fn resources(&self) -> Resources {
+        let all = self.resources.iter().filter(|_| !self.is_warm());
+        all.map(|(&name, &amount)| (name.into(), amount)).collect()
     }
 
     fn is_warm(&self) -> bool {
@@ -270,7 +291,11 @@ impl Spec {
     /// What is kept in memory alone cannot have all of this.
     fn work(&self) -> Work {
         let callback = |&on: &On| NewCallback { on, command: "callback".into() };
-        let kind = if self.is_warm() { call() } else { work() };
+        let kind = match (self.is_warm(), self.timeout) {
+            (true, true) => large_call(),
+            (true, false) => call(),
+            (false, _) => work(),
+        };
         let work = Work {
             pool: self.pool.into(),
             timeout: self.timeout.then_some(Duration::from_secs(2)),
@@ -278,7 +303,11 @@ impl Spec {
             tie: self.tie,
             on_crash: self.on_crash,
             priority: self.priority,
-            labels: self.labels.iter().copied().map(Arc::from).collect(),
+            needs: Needs {
+                slots: if self.is_warm() { 1 } else { self.slots },
+                resources: self.resources(),
+                ..Needs::of_labels(self.labels.iter().copied().map(Arc::from).collect())
+            },
             exclusive: self
                 .exclusive
                 .then_some(&self.labels)
@@ -298,6 +327,9 @@ impl Spec {
             unique: self.unique.map(|(name, if_exists)| Unique { name: name.to_string().into(), if_exists }),
             ..kind
         };
+        if let (Some((spec, callback_for)), false) = (self.array, self.is_warm()) {
+            return array_of(work, spec, callback_for);
+        }
         if !self.volatile || !self.is_warm() {
             return work;
         }
@@ -339,18 +371,29 @@ fn spec() -> impl Strategy<Value = Spec> {
         3 => Just(BTreeSet::new()),
         2 => prop::collection::btree_set(label(), 1..3),
     ];
+    let slots = prop_oneof![6 => Just(1), 1 => Just(2), 1 => Just(3)];
+    let resources = prop_oneof![
+        4 => Just(BTreeMap::new()),
+        2 => prop::collection::btree_map(Just("gpu"), 1..3u32, 1),
+        1 => Just(BTreeMap::from([("gpu", 1), ("tape", 1)])),
+    ];
     let retries = (prop_oneof![3 => Just(0), 1 => 1..3u32], any::<bool>());
     let kind = (pool, prop::bool::weighted(0.4));
+    let elements = prop_oneof![
+        3 => Just("0-4"), 2 => Just("0-9%2"), 1 => Just("7"), 1 => Just("0-30:10,99%1"), 2 => Just("0-19")
+    ];
+    let callback_for = prop_oneof![Just(CallbackFor::Array), Just(CallbackFor::Element)];
+    let array = prop_oneof![4 => Just(None), 1 => (elements, callback_for).prop_map(Some)];
     (
         kind,
         prop::bool::weighted(0.3),
         callbacks,
         tie,
         on_crash,
-        (priority, labels, prop::bool::weighted(0.1)),
+        (priority, labels, slots, resources, prop::bool::weighted(0.1)),
         retries,
         (key, unique, (deadline, start_within)),
-        (hold, delay, after),
+        (hold, delay, after, array),
     )
         .prop_map(
             |(
@@ -359,10 +402,10 @@ fn spec() -> impl Strategy<Value = Spec> {
                 callbacks,
                 tie,
                 on_crash,
-                (priority, labels, exclusive),
+                (priority, labels, slots, resources, exclusive),
                 (retries, on_code),
                 (key, unique, (deadline, start_within)),
-                (hold, delay, after),
+                (hold, delay, after, array),
             )| Spec {
                 pool,
                 volatile,
@@ -372,6 +415,8 @@ fn spec() -> impl Strategy<Value = Spec> {
                 on_crash,
                 priority,
                 labels,
+                slots,
+                resources,
                 exclusive,
                 retries,
                 on_code,
@@ -382,6 +427,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 hold,
                 delay,
                 after,
+                array,
             },
         )
 }
@@ -400,6 +446,49 @@ fn exit() -> impl Strategy<Value = Exit> {
 
 pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![30 => client_step(), 49 => world_step()]
+}
+
+/// A job that is to be another one in one way or the other.
+fn edit() -> impl Strategy<Value = Edit> {
+    let pool = prop_oneof![3 => Just("default"), 3 => Just("other"), 1 => Just("warm")];
+    let on = || prop_oneof![Just(On::Done), Just(On::Success), Just(On::Failure)];
+    let set = prop_oneof![
+        3 => (-2..3i32).prop_map(|priority| Job { priority: Some(priority), ..Job::default() }),
+        2 => pool.prop_map(|pool| Job { pool: Some(pool.to_owned()), ..Job::default() }),
+        2 => prop::sample::subsequence(vec!["a", "b"], 0..=2).prop_map(|labels| {
+            let labels = labels.into_iter().map(str::to_owned).collect();
+            Job { labels: Some(labels), ..Job::default() }
+        }),
+        2 => (0..4u32).prop_map(|delay| Job { delay_s: Some(delay.into()), ..Job::default() }),
+        2 => (1..20u64, on()).prop_map(|(id, on)| {
+            Job { after: Some(vec![Dependency { id, on: Some(on) }]), ..Job::default() }
+        }),
+        1 => (1..4u32).prop_map(|slots| Job { slots: Some(slots), ..Job::default() }),
+        1 => (1..3u32).prop_map(|gpus| {
+            Job { resources: Some([("gpu".to_owned(), gpus)].into()), ..Job::default() }
+        }),
+        1 => (1..9u32).prop_map(|deadline| Job { deadline_s: Some(deadline.into()), ..Job::default() }),
+        1 => (1..9u32).prop_map(|within| Job { start_within_s: Some(within.into()), ..Job::default() }),
+        1 => (0..3usize).prop_map(|count| {
+            Job { on_done: Some(vec!["done".into(); count]), ..Job::default() }
+        }),
+    ];
+    let some = (1..30u64, set).prop_map(|(id, set)| Edit { id, set: Some(set), ..Edit::default() });
+    let none = prop_oneof![
+        Just("after"),
+        Just("at"),
+        Just("labels"),
+        Just("deadline_s"),
+        Just("on_done"),
+        Just("slots"),
+        Just("resources")
+    ];
+    let unset = (1..30u64, none).prop_map(|(id, name)| Edit {
+        id,
+        unset: Some(vec![name.to_owned()]),
+        ..Edit::default()
+    });
+    prop_oneof![4 => some, 1 => unset]
 }
 
 fn client_step() -> impl Strategy<Value = Step> {
@@ -426,13 +515,17 @@ fn client_step() -> impl Strategy<Value = Step> {
         3 => some_ids().prop_map(|ids| Step::Hold { ids }),
         4 => some_ids().prop_map(|ids| Step::Retry { ids }),
         3 => (some_ids(), movable).prop_map(|(ids, pool)| Step::Move { ids, pool }),
+        4 => edit().prop_map(|edit| Step::Edit(Box::new(edit))),
         1 => some_ids().prop_map(|ids| Step::Remove { ids }),
+        3 => (prop::collection::vec(1..15u64, 1..4), any::<bool>())
+            .prop_map(|(ids, drop)| Step::AlterCallbacks { ids, drop }),
         2 => (0..9usize).prop_map(|which| Step::Release { which }),
         1 => some_ids().prop_map(|ids| Step::ReleaseAny { ids }),
         1 => (1..30u64).prop_map(|id| Step::Get { id }),
         1 => (1..9u32).prop_map(|limit| Step::List { limit }),
         1 => (1..30u64, any::<bool>()).prop_map(|(id, missing)| Step::Output { id, missing }),
         1 => Just(Step::Listen),
+        1 => (0..40usize).prop_map(|which| Step::ListenAgain { which }),
         1 => Just(Step::Backup),
         3 => (0..9usize).prop_map(|which| Step::Disconnect { which }),
         1 => (0..9usize).prop_map(|which| Step::Read { which }),
@@ -526,7 +619,10 @@ pub fn take(world: &mut World, step: Step) {
         Step::Hold { ids } => _ = world.hold(&ids),
         Step::Remove { ids } => _ = world.remove(&ids),
         Step::Move { ids, pool } => _ = world.move_to(&ids, pool),
+        Step::Edit(edit) => _ = world.edit(*edit),
         Step::Retry { ids } => _ = world.retry(&ids),
+        Step::AlterCallbacks { ids, drop: true } => _ = world.drop_callbacks(&ids),
+        Step::AlterCallbacks { ids, drop: false } => _ = world.retry_callbacks(&ids),
         Step::Release { which } => {
             if let Some(id) = held(world).get(which) {
                 world.release(&[id.0]);
@@ -537,6 +633,7 @@ pub fn take(world: &mut World, step: Step) {
             world.get(id);
             world.ask(Request::Why(Why { ids: vec![id] }));
             world.ask(Request::Dependents(Dependents { id }));
+            world.ask(Request::Attempts(Attempts { id }));
         }
         Step::List { limit } => _ = world.list(List { limit: Some(limit), ..List::default() }),
         Step::Output { id, missing } => {
@@ -544,6 +641,11 @@ pub fn take(world: &mut World, step: Step) {
             world.output(id);
         }
         Step::Listen => _ = world.listen(),
+        Step::ListenAgain { which } => {
+            if let Some(cursor) = world.clients.cursors.iter().rev().nth(which).cloned() {
+                world.listen_since(&cursor);
+            }
+        }
         Step::Backup => _ = world.ask(Request::Backup),
         Step::Disconnect { which } => {
             if let Some(&request) = world.open_requests().get(which) {
@@ -624,7 +726,10 @@ pub fn take(world: &mut World, step: Step) {
         Step::Time { ms } => world.advance(Duration::from_millis(ms)),
         Step::Deadline => pass_deadline(world),
         Step::Reread { workers, without } => {
-            let mut config = mixed(workers);
+            let mut config = roomy(workers);
+            let backfill = workers % 2 == 1;
+            let default = PoolConfig { backfill, resources: stock(workers), ..PoolConfig::default() };
+            config.pool.insert(DEFAULT_POOL.to_owned(), default);
             if let Some(pool) = without {
                 config.pool.remove(pool);
             }
@@ -694,6 +799,7 @@ fn held(world: &World) -> Vec<JobId> {
     let is_changing = |id: JobId| {
         world.delayed().orders.iter().any(|order| match order {
             Order::Change(Change::Release { ids, .. }) => ids.contains(&id),
+            Order::Change(Change::Edit(edit)) => edit.id == id,
             Order::Change(Change::Move(moved)) => moved.id == id,
             _ => false,
         })
@@ -707,7 +813,7 @@ pub fn come_to_rest(world: &mut World) {
     world.set_disk_full(false);
     world.settle();
     // A pool that is not there would keep its queue for ever.
-    world.reread(mixed(2));
+    world.reread(roomy(3));
     if !world.desk().config().pool.contains_key(ADDED) {
         world.add_pool(ADDED, 1);
     }
@@ -719,6 +825,26 @@ pub fn come_to_rest(world: &mut World) {
     run_on(world);
     world.assert_idle();
     world.assert_empty();
+}
+
+/// Jobs that take several slots, or items of resources, may be in two of the pools.
+pub fn roomy(workers: u32) -> Config {
+    let mut config = mixed(workers);
+    let resources = stock(workers);
+    config.pool.insert("other".to_owned(), PoolConfig { resources: resources.clone(), ..pool(workers) });
+    config.pool.insert(DEFAULT_POOL.to_owned(), PoolConfig { resources, ..PoolConfig::default() });
+    config
+}
+
+/// With more workers there are more resources, and other items of these.
+fn stock(workers: u32) -> BTreeMap<String, Vec<String>> {
+    let all: [(&str, &[&str]); 2] = match workers {
+        1 => return BTreeMap::from([("gpu".to_owned(), vec!["1".to_owned()])]),
+        2 => [("gpu", &["0", "1"]), ("tape", &[])],
+        _ => [("gpu", &["2", "1", "3"]), ("tape", &["a"])],
+    };
+    let items = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect();
+    all.into_iter().map(|(name, all)| (name.to_owned(), items(all))).collect()
 }
 
 fn resume_all(world: &mut World) {
@@ -753,7 +879,7 @@ fn run_on(world: &mut World) {
 proptest! {
     #[test]
     fn every_job_comes_to_one_end_and_everybody_is_told(workers in 1..4u32, steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::handing_ahead(mixed(workers));
+        let mut world = World::handing_ahead(roomy(workers));
         for step in steps {
             take(&mut world, step);
         }
@@ -764,7 +890,7 @@ proptest! {
 
     #[test]
     fn a_stop_comes_to_its_end_and_loses_nothing(steps in prop::collection::vec(step(), 1..80), hurry in any::<bool>()) {
-        let mut world = World::handing_ahead(mixed(2));
+        let mut world = World::handing_ahead(roomy(2));
         for step in steps {
             take(&mut world, step);
         }

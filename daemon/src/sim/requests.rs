@@ -2,7 +2,7 @@
 //! the order in which effects are carried out.
 
 use pool_proto::methods::{List, Listed, Release, Reply, Request, Submit};
-use pool_proto::nouns::{HappeningKind, OnCrash};
+use pool_proto::nouns::{Happening, HappeningKind, OnCrash};
 use pool_proto::{Refusal, State};
 
 use super::clients::{Heard, accepted, refused};
@@ -10,7 +10,7 @@ use super::specs::{EXITED, as_submitted, call, mixed, settings, work};
 use super::world::{WARM, World};
 use crate::core::{Effect, Event, SlotId};
 use crate::engine::Change;
-use crate::job::{JobId, Place, ProcessId, Work};
+use crate::job::{JobId, Place, ProcessId, RequestId, Work};
 use crate::start::config::Config;
 
 // ---- spooled inputs ----
@@ -175,6 +175,77 @@ fn who_listens_hears_what_happens_in_its_order() {
         [HappeningKind::Listening, HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended];
     assert_eq!(heard, wanted);
     world.assert_empty();
+}
+
+/// What came after that cursor, by one who has listened all the time.
+fn after(told: &[Happening], cursor: &str) -> Vec<Happening> {
+    let place = told.iter().position(|happening| happening.cursor.as_deref() == Some(cursor));
+    told[place.expect("it was told") + 1..].to_vec()
+}
+
+/// What a listener that is back was told before it was told that it listens, and whether there was a gap.
+fn caught_up(world: &World, request: RequestId) -> (Vec<Happening>, bool) {
+    let mut told = world.happenings(request);
+    assert_eq!(told.pop().map(|last| last.event), Some(HappeningKind::Listening));
+    let gap = told.first().is_some_and(|first| first.event == HappeningKind::Gap);
+    told.retain(|happening| happening.event != HappeningKind::Gap);
+    (told, gap)
+}
+
+#[test]
+fn who_comes_back_hears_what_it_has_missed() {
+    let mut world = World::up(2);
+    let (always, leaves) = (world.listen(), world.listen());
+    world.submit(vec![work()]);
+    world.settle();
+    let cursor = world.happenings(leaves).last().and_then(|last| last.cursor.clone()).expect("it has one");
+    world.disconnect(leaves);
+    world.submit(vec![work(); 2]);
+    world.settle();
+    while let Some(&(slot, _)) = world.running().first() {
+        world.attempt_ended(slot, EXITED);
+        world.settle();
+    }
+    let back = world.listen_since(&cursor);
+    world.settle();
+    let (told, gap) = caught_up(&world, back);
+    assert_eq!((told.len() > 6, gap), (true, false), "{told:#?}");
+    assert_eq!(told, after(&world.happenings(always), &cursor));
+
+    // Nobody listens for a while, and nothing is missed all the same.
+    let cursor = told.last().and_then(|last| last.cursor.clone()).expect("it has one");
+    world.disconnect(back);
+    world.disconnect(always);
+    world.submit(vec![work()]);
+    world.settle();
+    world.attempt_ended(world.running()[0].0, EXITED);
+    world.settle();
+    let back = world.listen_since(&cursor);
+    world.settle();
+    let (told, gap) = caught_up(&world, back);
+    let kinds: Vec<HappeningKind> = told.iter().map(|happening| happening.event).collect();
+    assert_eq!(kinds, [HappeningKind::Submitted, HappeningKind::Started, HappeningKind::Ended]);
+    assert_eq!((told[2].state, gap), (Some(pool_proto::State::Succeeded), false));
+
+    world.disconnect(back);
+    world.assert_empty();
+}
+
+#[test]
+fn who_comes_back_to_another_poold_is_told_that_something_is_missing() {
+    let mut world = World::up(1);
+    let listener = world.listen();
+    world.settle();
+    let cursor = world.happenings(listener)[0].cursor.clone().expect("it has one");
+    world.now.wall_us += 1;
+    world.crash();
+    let back = world.listen_since(&cursor);
+    world.settle();
+    let (_, gap) = caught_up(&world, back);
+    assert!(gap);
+
+    let none = world.listen_since("7");
+    assert!(matches!(refused(world.replies(none).last()), Refusal::InvalidParameter { .. }));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::specs::{EXITED, SECOND, pool, settings, with_callback, work};
 use super::workers::{Sent, run_callback, sent_to};
 use super::world::{DEFAULT, World};
 use crate::core::{Event, LaneId, PoolId, SlotId};
-use crate::engine::memory::Delivery;
+use crate::engine::Delivery;
 use crate::engine::{Answer, Told, WINDOW};
 use crate::job::{CallbackId, Exit, JobId, RequestId, Retries, Stage, StopReason, Tie, Unit, Work};
 use crate::start::config::Config;

@@ -115,7 +115,7 @@ fn a_death_at_any_moment_fires_no_time_twice_and_loses_none() {
                 world.store_steps(steps);
                 world.die(death);
                 world.settle();
-                world.look_at_schedules();
+                world.tick();
                 world.settle();
                 assert_eq!(keys(&world).len(), 1, "{death:?} after {steps} steps");
                 world.advance(EVERY);
@@ -136,7 +136,7 @@ fn what_was_missed_while_nothing_ran_is_made_up_for_as_wanted() {
         world.now.wall_us += (EVERY * 7 / 2).as_micros() as i64;
         world.crash();
         for _ in 0..5 {
-            world.look_at_schedules();
+            world.tick();
             world.settle();
         }
         assert_eq!(keys(&world).len(), count, "{missed:?}");
@@ -159,7 +159,7 @@ fn a_pause_leaves_times_out_and_survives_a_death() {
     assert_eq!(keys(&world).len(), 0);
     let request = world.pause_schedule("often", false);
     assert_done(&mut world, request);
-    world.look_at_schedules();
+    world.tick();
     world.settle();
     assert_eq!(keys(&world).len(), 0);
     world.advance(EVERY);
@@ -201,7 +201,7 @@ fn a_clock_that_is_set_back_fires_nothing_twice_and_one_that_was_wrong_does_not_
         let mut world = World::up(1);
         add(&mut world, Overlap::Allow, Missed::RunOnce);
         world.now.wall_us += hours(back);
-        world.look_at_schedules();
+        world.tick();
         world.settle();
         assert_eq!(keys(&world).len(), 1);
         world.now.wall_us -= hours(back);

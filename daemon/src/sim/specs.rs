@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::Json;
-use pool_proto::nouns::{DEFAULT_POOL, Dependency, Job, JobDurability, On, OnCrash, ReadyWhen};
+use pool_proto::nouns::{
+    ArraySpec, CallbackFor, DEFAULT_POOL, Dependency, Job, JobDurability, On, OnCrash, ReadyWhen,
+};
 use pool_proto::text::rfc3339;
 
 use crate::job::{
-    After, Call, Environment, Exit, JobKind, Labels, NewCallback, NotBefore, Program, Retries, Wear, Work,
+    After, ArrayPart, ArrayPlan, Call, Environment, Exit, JobKind, LARGE_VALUE, Labels, Needs, NewCallback,
+    NotBefore, Program, Retries, Wear, Work,
 };
 use crate::start::config::{CallbacksConfig, Config, PoolConfig};
 
@@ -83,9 +86,15 @@ pub fn call() -> Work {
     let params = Some(Json::parse("[7]").unwrap());
     Work {
         pool: Arc::from("warm"),
-        kind: JobKind::Call(Call { method: "square".to_owned(), params }),
+        kind: JobKind::Call(Call { method: "square".to_owned(), params, lost: None }),
         ..work()
     }
+}
+
+/// A call with parameters that are kept in a file.
+pub fn large_call() -> Work {
+    let params = Json::parse(&format!("[{}7]", " ".repeat(LARGE_VALUE))).ok();
+    Work { kind: JobKind::Call(Call { method: "square".to_owned(), params, lost: None }), ..call() }
 }
 
 /// Work for the default pool.
@@ -98,6 +107,8 @@ pub fn work() -> Work {
         cwd: "/".into(),
         environment: Arc::new(Environment::default()),
         stdin: None,
+        input: None,
+        merge: false,
         timeout: None,
         idle_timeout: None,
         kill_after: Duration::from_secs(10),
@@ -106,14 +117,27 @@ pub fn work() -> Work {
         tie: None,
         on_crash: OnCrash::Requeue,
         priority: 0,
-        labels: Labels::NONE,
+        needs: Needs::default(),
         exclusive: Labels::NONE,
         retries: Retries::NONE,
         key: None,
         unique: None,
         conditions: None,
         callbacks: Vec::new(),
+        array: None,
     }
+}
+
+/// An array, as it is written.
+pub fn array(spec: &str) -> Work {
+    array_of(work(), spec, CallbackFor::Array)
+}
+
+/// That work, once for each of these indices.
+pub fn array_of(work: Work, spec: &str, callback_for: CallbackFor) -> Work {
+    let ArraySpec { indices, at_once } = spec.parse().expect("it is one");
+    let plan = ArrayPlan { indices, at_once, callback_for };
+    Work { array: Some(Box::new(ArrayPart::Whole(plan))), ..work }
 }
 
 pub fn with_callback(on: On) -> Work {
@@ -151,6 +175,8 @@ pub fn as_submitted(work: &Work) -> Job {
         limits: Some(work.environment.limits.clone()),
         set_limits: None,
         stdin: work.stdin.clone(),
+        input: work.input,
+        merge: work.merge.then_some(true),
         timeout_s: work.timeout.map(|timeout| timeout.as_secs_f64()),
         idle_timeout_s: work.idle_timeout.map(|timeout| timeout.as_secs_f64()),
         kill_after_s: Some(work.kill_after.as_secs_f64()),
@@ -163,7 +189,9 @@ pub fn as_submitted(work: &Work) -> Job {
         tie: work.tie.map(|tie| tie.to_string()),
         on_crash: Some(work.on_crash),
         priority: Some(work.priority),
-        labels: work.labels.to_names(),
+        labels: work.needs.labels.to_names(),
+        slots: (work.needs.slots > 1).then_some(work.needs.slots),
+        resources: work.needs.resources.to_counts(),
         exclusive: work.exclusive.to_names(),
         retries: Some(work.retries.allowed),
         jitter: Some(f64::from(work.retries.jitter) / 1000.0),
@@ -174,6 +202,10 @@ pub fn as_submitted(work: &Work) -> Job {
         round: work.key.as_ref().and_then(|key| key.round.clone()),
         unique: work.unique.as_ref().map(|unique| unique.name.clone()),
         if_exists: work.unique.as_ref().map(|unique| unique.if_exists),
+        array: work
+            .plan()
+            .map(|plan| ArraySpec { indices: plan.indices.clone(), at_once: plan.at_once }.to_string()),
+        callback_for: work.plan().map(|plan| plan.callback_for),
         on_done: commands(On::Done),
         on_success: commands(On::Success),
         on_failure: commands(On::Failure),

@@ -7,7 +7,7 @@ use super::clients::{Heard, accepted};
 use super::queue::retried;
 use super::scenarios::{ended_as, slot, submit_attached};
 use super::specs::{EXITED, SECOND, settings, work};
-use super::workers::{begin, end_as};
+use super::workers::{begin, end, end_as};
 use super::world::World;
 use crate::core::Event;
 use crate::job::{Exit, JobId, RequestId, Tie, Unique, Work};
@@ -21,11 +21,6 @@ fn submit(world: &mut World, jobs: Vec<Work>) -> Vec<Heard> {
     world.settle();
     assert!(world.is_answered(call));
     world.replies(call).to_vec()
-}
-
-/// A running job ends.
-fn end(world: &mut World, id: u64) {
-    end_as(world, id, EXITED);
 }
 
 fn last(world: &World, call: RequestId) -> (State, Option<ResultKind>) {

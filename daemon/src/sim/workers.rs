@@ -5,10 +5,12 @@ use std::time::Duration;
 use pool_proto::Json;
 use pool_proto::nouns::{OnCrash, Usage};
 
+use super::specs::EXITED;
 use super::world::World;
 use crate::core::{self, Event, LaneId, SeatOf, SlotId};
 use crate::job::{
-    Answered, Claim, Ended, Exit, JobId, Place, Process, ProcessId, SpawnFailure, Stage, Tie, Unit, micros,
+    Answered, Claim, Ended, Exit, JobId, Place, Process, ProcessId, SpawnFailure, Stage, Steer, Tie, Unit,
+    Work, micros,
 };
 use crate::shell::turn::{self, Inbox};
 
@@ -42,6 +44,7 @@ pub enum Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     Signal(i32),
+    Steer(Steer),
     Freeze,
     Thaw,
     Terminate,
@@ -370,8 +373,11 @@ impl World {
                 let (pid, _) = self.successors.remove(&slot).expect("there is a successor");
                 self.replaced.push((slot, pid));
             }
-            Effect::Run { slot, claim, work, ahead: false } => self.run(slot, claim, work.on_crash),
-            Effect::Run { slot, claim, work, ahead: true } => self.run_ahead(slot, claim, work.on_crash),
+            Effect::Run { slot, claim, work, items, ahead: false } => {
+                self.handed_items.insert(claim, (work.pool.clone(), items));
+                self.run(slot, claim, work.on_crash);
+            }
+            Effect::Run { slot, claim, work, ahead: true, .. } => self.run_ahead(slot, claim, work.on_crash),
             // Whether that comes in time is chance's business.
             Effect::TakeBack { claim, .. } => self.called_back.push(claim),
             Effect::RunCallback { slot, run } => {
@@ -381,6 +387,7 @@ impl World {
                 self.run(slot, claim, OnCrash::Requeue);
             }
             Effect::Signal { slot, claim, signal } => self.send(slot, claim, Sent::Signal(signal)),
+            Effect::Steer { slot, claim, steer } => self.send(slot, claim, Sent::Steer(steer)),
             Effect::Freeze { slot, claim } => self.send(slot, claim, Sent::Freeze),
             Effect::Thaw { slot, claim } => self.send(slot, claim, Sent::Thaw),
             Effect::Terminate { slot, claim } => self.send(slot, claim, Sent::Terminate),
@@ -391,6 +398,7 @@ impl World {
             | Effect::Change(_)
             | Effect::Want { .. }
             | Effect::SetRoom { .. }
+            | Effect::SetCapacity { .. }
             | Effect::AskOffers { .. }
             | Effect::GiveBack(_)
             | Effect::Tell(_)
@@ -451,6 +459,8 @@ impl World {
     }
 
     fn run(&mut self, slot: SlotId, claim: Claim, on_crash: OnCrash) {
+        // A worker that died before it got the attempt may have been told things of the same number.
+        self.signals.retain(|(other, _)| *other != claim);
         if let Unit::Job(id) = claim.unit {
             self.check_run(id, claim, on_crash);
             if on_crash == OnCrash::Requeue {
@@ -532,9 +542,12 @@ impl World {
         let is_fetching = self.is_fetching_of(&pool);
         let is_unread = |other: JobId| is_fetching && !self.engine().knows(other);
         let is_away = |other: JobId| {
-            is_tied(other) || is_unread(other) || self.is_leaving(other) || self.is_coming(other)
+            // An array takes no slot: its elements do, once they are in the line.
+            let is_array = kept.work_of(other).is_some_and(|work| work.plan().is_some());
+            let may_leave = self.is_leaving(other) || self.is_coming(other);
+            is_tied(other) || is_unread(other) || may_leave || is_array
         };
-        let ahead = kept.queued_before(id, |labels| !self.may_be_limited(labels));
+        let ahead = kept.queued_before(id, |needs| !self.may_be_limited(&pool, needs));
         let overtaken: Vec<JobId> =
             ahead.into_iter().filter(|&other| !is_away(other) && !runs(other)).collect();
         assert!(overtaken.is_empty(), "job {id} overtakes {overtaken:?}");
@@ -549,10 +562,37 @@ impl World {
             _ => false,
         };
         let is_ahead = self.ahead.get(&slot) == Some(&claim)
-            && !matches!(sent, Sent::Signal(_) | Sent::Freeze | Sent::Thaw);
+            && !matches!(sent, Sent::Signal(_) | Sent::Steer(_) | Sent::Freeze | Sent::Thaw);
         assert!(is_meant || is_ahead, "{sent:?} is sent to {claim}, which {slot:?} does not run");
         self.signals.push((claim, sent));
     }
+}
+
+/// Jobs are submitted, and what can be done about them is done.
+pub fn submit(world: &mut World, jobs: Vec<Work>) {
+    world.submit(jobs);
+    world.settle();
+}
+
+/// Ids of what runs, in order.
+pub fn running(world: &World) -> Vec<u64> {
+    let mut running = world.running_jobs();
+    running.sort_unstable();
+    running
+}
+
+/// A running job succeeds.
+pub fn end(world: &mut World, id: u64) {
+    end_as(world, id, EXITED);
+}
+
+/// Ends what runs until nothing does; then nothing is left of it.
+pub fn end_all(world: &mut World) {
+    while let Some(&id) = running(world).first() {
+        end(world, id);
+    }
+    world.assert_idle();
+    world.assert_empty();
 }
 
 /// A job that a worker has starts.

@@ -7,7 +7,7 @@
 //! what is outside.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,10 @@ use super::specs::settings;
 use super::workers::{Sent, Worker};
 use crate::core::{self, Core, LaneId, Now, PoolId, QUICK, Settings, SlotId};
 use crate::desk::{self, Account, AddedPools, Admission, Daemon, Desk, Found, Rights};
-use crate::engine::memory::{Delivery, Memory};
+use crate::engine::Delivery;
+use crate::engine::memory::Memory;
 use crate::engine::{Answer, Assigned, Boot, Change, Chore, Engine, HistoryLimits, NotAssigned, Order, Said};
-use crate::job::{CallbackId, Claim, JobId, Labels, Place, ProcessId, StopReason, Until};
+use crate::job::{CallbackId, Capacity, Claim, Items, JobId, Needs, Place, ProcessId, StopReason, Until};
 use crate::shell::turn::{Inbox, Input, Machines, Outside};
 use crate::start::config::Config;
 
@@ -58,6 +59,8 @@ pub struct World {
     pub(super) warm: BTreeSet<LaneId>,
     /// What workers were asked to give back, in order.
     pub called_back: Vec<Claim>,
+    /// The items of resources that attempts were handed with, in which pool.
+    pub handed_items: HashMap<Claim, (Arc<str>, Items)>,
     /// Signals sent to attempts, in order.
     pub signals: Vec<(Claim, Sent)>,
     /// Killed, and not dead yet.
@@ -70,6 +73,8 @@ pub struct World {
     /// What has happened since the first start, crashes included.
     pub seen: Chronicle,
     pub known_pauses: KnownPauses,
+    /// What pools have, as the engine was told last.
+    capacities: BTreeMap<Arc<str>, Capacity>,
     /// Labels that have had limits.
     ever_limited: BTreeSet<Arc<str>>,
     /// The jobs of each label that ran when somebody looked last.
@@ -122,6 +127,7 @@ impl World {
             replaced: Vec::new(),
             warm: BTreeSet::new(),
             called_back: Vec::new(),
+            handed_items: HashMap::new(),
             signals: Vec::new(),
             killed_workers: BTreeSet::new(),
             lined_up: BTreeSet::new(),
@@ -129,6 +135,7 @@ impl World {
             exited: false,
             seen: Chronicle::default(),
             known_pauses: KnownPauses::default(),
+            capacities: BTreeMap::new(),
             ever_limited: BTreeSet::new(),
             seen_running: RefCell::default(),
             spawns_at_once: false,
@@ -477,24 +484,23 @@ impl World {
     pub fn advance(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.now.wall_us += time.as_micros() as i64;
-        if self.next_deadline().is_some_and(|at| at <= self.now.monotonic) {
-            self.handle(core::Event::Tick);
-        }
-        self.look_at_schedules();
+        self.tick();
         let next = self.next_deadline().filter(|_| self.lives());
         assert!(next.is_none_or(|at| at > self.now.monotonic), "a deadline that has passed stands: {next:?}");
     }
 
     /// The wall's clock was set.
     pub fn set_clock(&mut self) {
-        self.turn([Input::Core(core::Event::ClockSet), Input::Desk(desk::Event::ClockSet)]);
+        self.machines.as_mut().expect("no turn is under way").set_clock();
+        self.turn([]);
     }
 
-    /// The times of schedules that have come.
-    pub fn look_at_schedules(&mut self) {
-        let now_us = self.now.wall_us;
-        if self.lives() && self.desk().next_us().is_some_and(|due_us| due_us <= now_us) {
-            self.turn([Input::Desk(desk::Event::Tick)]);
+    /// The times that have come.
+    pub fn tick(&mut self) {
+        let now = self.now;
+        if self.lives() {
+            self.machines.as_mut().expect("no turn is under way").tick(|| now);
+            self.turn([]);
         }
     }
 
@@ -548,14 +554,14 @@ impl World {
     }
 
     pub fn state(&self, id: u64) -> State {
-        self.place_of(JobId(id)).unwrap_or_else(|| panic!("there is no job {id}")).state()
+        self.place_of(JobId(id)).map_or_else(|| self.record(id).state, Place::state)
     }
 
     pub fn record(&self, id: u64) -> Record {
         let id = JobId(id);
-        self.memory_of(id)
-            .and_then(|memory| memory.record(id))
-            .unwrap_or_else(|| panic!("there is no job {id}"))
+        // An element of an array may be told without being kept.
+        let memory = self.memory_of(id).unwrap_or_else(|| self.disk());
+        memory.record(id).unwrap_or_else(|| panic!("there is no job {id}"))
     }
 
     /// What the disk says about the end of a running job.
@@ -600,9 +606,13 @@ impl World {
         self.engine().is_fetching(pool)
     }
 
-    /// Whether a limit may have been set for some of these labels.
-    pub(super) fn may_be_limited(&self, labels: &Labels) -> bool {
-        labels.iter().any(|label| self.ever_limited.contains(label))
+    /// Whether others may go before a job with these needs: a limit may have been set for some of its labels,
+    /// it needs more than its pool has, or the pool lets others use what is free while it waits for more.
+    pub(super) fn may_be_limited(&self, pool: &str, needs: &Needs) -> bool {
+        let fits = self.capacities.get(pool).is_none_or(|capacity| capacity.fits(needs));
+        let takes_more = needs.slots > 1 || !needs.resources.is_empty();
+        let is_passed = takes_more && self.config.pool.get(pool).is_some_and(|pool| pool.backfill);
+        is_passed || !fits || needs.labels.iter().any(|label| self.ever_limited.contains(label))
     }
 
     /// Whether the job is about to leave its line.
@@ -610,6 +620,7 @@ impl World {
         let leaves = |order: &Order| match order {
             Order::Change(Change::Move(moved)) => moved.id == id && !matches!(moved.to, Place::Queued { .. }),
             Order::Change(Change::Hold { ids, .. } | Change::Assign { ids, .. }) => ids.contains(&id),
+            Order::Change(Change::Edit(edit)) => edit.id == id,
             _ => false,
         };
         self.delayed().orders.iter().any(leaves)
@@ -618,7 +629,7 @@ impl World {
     /// Whether the machines have yet to hear that the job is in its line.
     pub(super) fn is_coming(&self, id: JobId) -> bool {
         let comes = |answer: &Answer| match answer {
-            Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } => {
+            Answer::Released { jobs, .. } | Answer::Resolved { jobs, .. } | Answer::Unfolded { jobs, .. } => {
                 jobs.iter().any(|job| job.position.id == id)
             }
             // It was named before it was there, and is put back with this.
@@ -629,6 +640,7 @@ impl World {
                     || unfit.iter().any(stays)
                     || others.iter().any(|&(other, _)| other == id)
             }
+            Answer::Edited { id: edited, .. } => *edited == id,
             Answer::Retried { jobs, .. } => jobs.iter().any(|job| job.released.position.id == id),
             Answer::Woken { jobs, .. } => jobs.iter().any(|ready| ready.id == id),
             Answer::Inserted { first, jobs, .. } => (first.0..first.0 + jobs.len() as u64).contains(&id.0),
@@ -673,6 +685,10 @@ impl Outside for World {
             core::Effect::SetRoom { label, room } => {
                 self.ever_limited.insert(label.clone());
                 self.engine_mut().set_room(&label, room);
+            }
+            core::Effect::SetCapacity { pool, capacity } => {
+                self.capacities.insert(pool.clone(), capacity.clone());
+                self.engine_mut().set_capacity(&pool, capacity);
             }
             core::Effect::AskOffers { pool } => self.engine_mut().ask_offers(&pool),
             core::Effect::GiveBack(ready) => self.engine_mut().give_back(ready),
@@ -760,6 +776,7 @@ fn identity(started_us: i64) -> Daemon {
         database: "/state/poold.db".into(),
         socket: "/run/poold.sock".into(),
         config: None,
+        given: Vec::new(),
         max_open_files: 1024,
         swept: Swept::default(),
     }

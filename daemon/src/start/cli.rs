@@ -54,6 +54,10 @@ pub struct DaemonOptions {
     /// With --daemonize: write the pid to this file
     #[arg(long, value_name = "FILE", requires = "daemonize")]
     pub pid_file: Option<PathBuf>,
+
+    /// Read a configuration, say what is wrong with it, and start nothing
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub check_config: Option<PathBuf>,
 }
 
 fn parse_workers(text: &str) -> Result<NonZeroU32, String> {
@@ -100,6 +104,8 @@ pub struct SupervisorOptions {
     #[arg(long)]
     pub lock_fd: Vec<i32>,
     #[arg(long)]
+    pub last_good_fd: Option<i32>,
+    #[arg(long)]
     pub readiness_fd: Option<i32>,
 }
 
@@ -126,4 +132,27 @@ pub struct WorkerOptions {
     /// children say that they are there.
     #[arg(long)]
     pub announcements: Option<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The manual page poold(8), whose text is not made of what is here.
+    const PAGE: &str = include_str!("../../../ctl/docs/poold.md");
+
+    #[test]
+    fn the_manual_page_has_the_options_of_the_help() {
+        for option in CommandLine::command().get_arguments() {
+            let value = option.get_value_names().and_then(|names| names.first());
+            let is_flag = matches!(option.get_action(), clap::ArgAction::SetTrue);
+            let value = value.filter(|_| !is_flag).map_or(String::new(), |value| format!(" {value}"));
+            let long = option.get_long().expect("every option of poold has a long name");
+            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            let row = format!("| `--{long}{value}` | {help} |\n");
+            assert!(PAGE.contains(&row), "ctl/docs/poold.md lacks {row}");
+        }
+    }
 }

@@ -1,81 +1,10 @@
 //! The configuration: a TOML file, every member optional, every unknown member an error.
 //!
-//! ```toml
-//! workers = 4                 # slots of the pool "default"; the number of CPUs unless set
-//! durability = "power"        # or "crash": survives the death of all of poold, but no power cut
-//! log = "info"                # error, warn, info, debug
-//! timeout = "1h"              # of jobs that name none; no limit unless set
-//! idle_timeout = "1d"         # of commands that name none: without output and CPU time; no limit unless set
-//! kill_after = "10s"          # from SIGTERM to SIGKILL
-//! stop_grace = "10s"          # the limit of it while poold is being stopped
-//! retries = 0                 # how many times a failed job is retried, unless the job says otherwise
-//! backoff = "1s"              # from the first failure to the next attempt; doubled after each one
-//! jitter = 0.0                # by up to this part of it, by chance, each backoff is longer
-//! crash_limit = 3             # a job is lost once so many attempts have died with worker or poold
-//! max_clients = 16384
-//! max_queued = 10000000       # jobs that wait in one pool; beyond it new jobs are refused
-//! max_output_bytes = 1000000000        # of one attempt, which is killed beyond it; no limit unless set
-//! max_total_output_bytes = 50000000000 # of all jobs; beyond it new jobs are refused; no limit unless set
-//! cgroup = "auto"             # or "off": no control groups, even where they can be had
-//!
-//! [callbacks]
-//! workers = 1                 # with 1, callbacks run in the order in which the jobs ended
-//! attempts = 5
-//! backoff = "1s"              # doubled after each failed attempt
-//! timeout = "5m"
-//!
-//! [history]                   # of ended jobs
-//! max_jobs = 100000           # canceled ones and a map's go first, failed ones and those with a key last
-//! max_age = "30d"
-//! max_output_bytes = 10737418240 # of output and results, on disk; beyond it these go, and the records stay
-//!
-//! [limit.gpu]                 # of the jobs with the label gpu, over all pools
-//! running = 2                 # run at a time
-//!
-//! [pool.build]                # further pools; [pool.default] has the same members
-//! workers = 2
-//! timeout = "2h"
-//! idle_timeout = "10m"
-//! kill_after = "30s"
-//! retries = 2
-//! backoff = "10s"
-//! jitter = 0.5
-//! retry_on_exit = "75,100-110" # only these codes are retried; or `no_retry_on_exit`: all but these
-//! max_output_bytes = 5000000
-//! isolate = "pid"             # each worker has a pid namespace of its own; or "none", the default
-//! mem = "2G"                  # limits of attempts, or of a warm pool's programs: memory, nice value,
-//! nice = 5                    # CPUs, and the resources of prlimit(1)
-//! cpus = "0-3"
-//! rlimit = { nofile = "1024:2048", core = 0 }
-//!
-//! [pool.square]               # a warm pool: each worker keeps a program running, which answers calls
-//! workers = 2
-//! command = ["python3", "/srv/square.py"]
-//! cwd = "/srv"                # "/" unless set
-//! env = { PATH = "/usr/bin:/bin", LANG = "C.UTF-8" } # the whole environment; a minimal one unless set
-//! ready = "notify"            # calls wait for its notification "ready"; not so with "started"
-//! start_timeout = "30s"       # the limit from its start until it is ready
-//! start_attempts = 8          # so many failed starts in a row in each slot make the queued calls fail
-//! max_calls = 100000          # beyond any of these limits a fresh program takes its place
-//! max_age = "1d"
-//! max_rss_bytes = 1073741824
-//! durability = "none"         # calls are kept in memory only; or "disk", the default
-//!
-//! [schedule.backup]           # submitted again and again; `poolctl schedule add` does the same at run time
-//! cron = "0 3 * * *"          # or `every`, a duration
-//! time_zone = "Europe/Berlin" # of cron; the system's unless set
-//! overlap = "skip"            # while an earlier job has not ended; or "queue", "allow"
-//! missed = "run_once"         # what passed while poold was down; or "skip", "run_all"
-//! command = ["/usr/local/bin/backup", "--all"]
-//! pool = "default"
-//! cwd = "/srv"                # the user's home unless set
-//! env = { PATH = "/usr/bin:/bin" } # the whole environment; a minimal one unless set
-//! timeout = "2h"              # these as for `poolctl submit`
-//! retries = 2
-//! backoff = "1m"
-//! priority = -5
-//! on_failure = ["mail -s 'backup failed' root < $POOL_RESULT"]
-//! ```
+//! `ctl/docs/poold.toml` documents each setting with its default; the tests of [`written`] hold it to what is
+//! here.
+
+mod resources;
+mod written;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -88,10 +17,14 @@ use anyhow::{Context, bail};
 use pool_proto::OsText;
 use pool_proto::methods::MAX_SCHEDULES;
 use pool_proto::nouns::{
-    DEFAULT_POOL, Job, JobDurability, Limit, Limits, MAX_LABEL, Missed, Overlap, ReadyWhen, Schedule,
-    is_label,
+    DEFAULT_POOL, Job, JobDurability, Limit, Limits, MAX_LABEL, Missed, OnCrash, Overlap, ReadyWhen,
+    Schedule, is_label,
 };
 use serde::{Deserialize, Deserializer};
+
+pub use self::resources::resource_fault;
+pub use self::written::Written;
+use self::written::quoted;
 
 use crate::core::{CallbackSettings, PoolSettings, QUICK, Settings};
 use crate::job::{Environment, ExitCodes, Isolate, Program, Retries, Timing, Wear};
@@ -110,6 +43,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     pub idle_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub start_within: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub kill_after: Duration,
     #[serde(deserialize_with = "duration")]
@@ -135,6 +70,9 @@ pub struct Config {
     /// Not of the file: the numbers of pools' workers that somebody has set at run time.
     #[serde(skip)]
     pub set_workers: BTreeMap<String, NonZeroU32>,
+    /// What the file says, and where.
+    #[serde(skip)]
+    pub written: Written,
 }
 
 /// What outlives what.
@@ -164,6 +102,18 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
+}
+
+impl LogLevel {
+    /// Its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
 }
 
 /// How callbacks are run.
@@ -206,6 +156,8 @@ pub struct PoolConfig {
     #[serde(deserialize_with = "optional_duration")]
     pub idle_timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
+    pub start_within: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
     pub kill_after: Option<Duration>,
     pub retries: Option<u32>,
     #[serde(deserialize_with = "optional_duration")]
@@ -216,11 +168,15 @@ pub struct PoolConfig {
     pub no_retry_on_exit: Option<String>,
     pub max_output_bytes: Option<NonZeroU64>,
     pub isolate: Isolate,
+    pub backfill: bool,
+    /// The items of each resource.
+    #[serde(deserialize_with = "resources::read")]
+    pub resources: BTreeMap<String, Vec<String>>,
     #[serde(deserialize_with = "optional_bytes")]
     pub mem: Option<u64>,
     pub nice: Option<i32>,
     pub cpus: Option<String>,
-    #[serde(deserialize_with = "resources")]
+    #[serde(deserialize_with = "rlimits")]
     pub rlimit: Option<BTreeMap<String, Limit>>,
     /// The resident program of a warm pool; what follows is for it alone.
     pub command: Option<Vec<OsText>>,
@@ -251,12 +207,35 @@ pub struct ScheduleConfig {
     pub pool: Option<String>,
     pub cwd: Option<OsText>,
     pub env: Option<BTreeMap<OsText, OsText>>,
+    pub name: Option<OsText>,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub kill_after: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub deadline: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub start_within: Option<Duration>,
     pub retries: Option<u32>,
     #[serde(deserialize_with = "optional_duration")]
     pub backoff: Option<Duration>,
+    pub jitter: Option<f64>,
+    pub retry_on_exit: Option<String>,
+    pub no_retry_on_exit: Option<String>,
+    pub on_crash: Option<OnCrash>,
+    pub labels: Option<Vec<String>>,
+    pub exclusive: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional_bytes")]
+    pub mem: Option<u64>,
+    pub nice: Option<i32>,
+    pub cpus: Option<String>,
+    #[serde(deserialize_with = "rlimits")]
+    pub rlimit: Option<BTreeMap<String, Limit>>,
     pub priority: Option<i32>,
+    pub slots: Option<u32>,
+    pub resources: Option<BTreeMap<String, u32>>,
     pub on_done: Option<Vec<OsText>>,
     pub on_success: Option<Vec<OsText>>,
     pub on_failure: Option<Vec<OsText>>,
@@ -267,6 +246,8 @@ impl ScheduleConfig {
     pub fn schedule(&self, name: &str) -> Schedule {
         let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
         let this = self.clone();
+        let limits =
+            Limits { nice: this.nice, cpus: this.cpus, memory_bytes: this.mem, resources: this.rlimit };
         Schedule {
             name: name.to_owned(),
             every_s: seconds(this.every),
@@ -279,10 +260,24 @@ impl ScheduleConfig {
                 pool: this.pool,
                 cwd: this.cwd,
                 env: this.env,
+                name: this.name,
+                set_limits: (!limits.is_empty()).then_some(limits),
                 timeout_s: seconds(this.timeout),
+                idle_timeout_s: seconds(this.idle_timeout),
+                kill_after_s: seconds(this.kill_after),
+                deadline_s: seconds(this.deadline),
+                start_within_s: seconds(this.start_within),
                 retries: this.retries,
                 backoff_s: seconds(this.backoff),
+                jitter: this.jitter,
+                retry_on_exit: this.retry_on_exit,
+                no_retry_on_exit: this.no_retry_on_exit,
+                on_crash: this.on_crash,
+                labels: this.labels,
+                exclusive: this.exclusive,
                 priority: this.priority,
+                slots: this.slots,
+                resources: this.resources,
                 on_done: this.on_done,
                 on_success: this.on_success,
                 on_failure: this.on_failure,
@@ -386,6 +381,9 @@ impl PoolConfig {
 
     /// What is wrong with it, if anything: the member at fault, and why.
     pub fn fault(&self) -> Option<(&'static str, String)> {
+        if let Some(why) = resources::fault(&self.resources) {
+            return Some(("resources", why));
+        }
         let Some(command) = &self.command else {
             let is_set = [
                 ("cwd", self.cwd.is_some()),
@@ -406,6 +404,13 @@ impl PoolConfig {
         };
         if command.first().is_none_or(OsText::is_empty) {
             return Some(("command", "it is empty: name a program to run".to_owned()));
+        }
+        if self.backfill {
+            return Some(("backfill", "each call has one slot: leave it out of a warm pool".to_owned()));
+        }
+        if !self.resources.is_empty() {
+            let why = "a call takes none, since its program serves others, too: leave it out of a warm pool";
+            return Some(("resources", why.to_owned()));
         }
         if command.iter().any(OsText::has_nul) {
             return Some(("command", "a NUL cannot be passed on".to_owned()));
@@ -433,6 +438,15 @@ impl PoolConfig {
 
 /// The name of what runs callbacks, in settings and slots. No pool can have it.
 pub const CALLBACKS: &str = "callbacks";
+
+/// A number of workers.
+///
+/// # Errors
+/// The bounds, where it is beyond them.
+pub fn workers(count: u32) -> Result<NonZeroU32, String> {
+    let workers = NonZeroU32::new(count).filter(|workers| workers.get() <= MAX_WORKERS);
+    workers.ok_or_else(|| format!("from 1 to {MAX_WORKERS}"))
+}
 
 /// Why a pool cannot be named so, as a sentence. None if it can.
 pub fn name_fault(name: &str) -> Option<String> {
@@ -475,6 +489,7 @@ impl Default for Config {
             log: LogLevel::Info,
             timeout: None,
             idle_timeout: None,
+            start_within: None,
             kill_after: DEFAULT_GRACE,
             stop_grace: DEFAULT_GRACE,
             retries: 0,
@@ -494,6 +509,7 @@ impl Default for Config {
             pool: BTreeMap::new(),
             schedule: BTreeMap::new(),
             set_workers: BTreeMap::new(),
+            written: Written::default(),
         }
     }
 }
@@ -516,20 +532,19 @@ impl Default for HistoryConfig {
 }
 
 impl Config {
-    /// Reads a file. With `optional`, a file that does not exist stands for the defaults.
+    /// Reads a file; returns its text, too. With `optional`, a file that does not exist stands for the
+    /// defaults, as an empty one does.
     ///
     /// # Errors
     /// What is wrong, with file, line and column.
-    pub fn read(path: &Path, optional: bool) -> anyhow::Result<Self> {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))
-            }
-            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read the configuration {}", path.display()))
-            }
-        }
+    pub fn read(path: &Path, optional: bool) -> anyhow::Result<(Self, String)> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read the configuration {}", path.display()))?,
+        };
+        let config =
+            Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))?;
+        Ok((config, text))
     }
 
     /// Reads the text of a file.
@@ -537,55 +552,58 @@ impl Config {
     /// # Errors
     /// What is wrong, with line and column.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let config: Self =
+        let mut config: Self =
             toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
-        retry_on(config.retry_on_exit.as_deref(), config.no_retry_on_exit.as_deref())
-            .map_err(|(member, why)| anyhow::anyhow!("{member}: {why}"))?;
-        if let Some(why) = config.limit.keys().find_map(|label| label_fault(label)) {
-            bail!("[limit] {why}");
+        config.written = Written::of(text);
+        match config.fault() {
+            Some((name, why)) => bail!("{}", config.written.fault(&name, &why)),
+            None => Ok(config),
         }
-        for (name, pool) in &config.pool {
-            if let Some(why) = name_fault(name) {
-                bail!("{why}");
-            }
-            if let Some(why) = pool.limits().fault() {
-                bail!("[pool.{name}] {why}");
-            }
-            if let Some((member, why)) = pool.fault() {
-                bail!("[pool.{name}] {member}: {why}");
-            }
-            retry_on(pool.retry_on_exit.as_deref(), pool.no_retry_on_exit.as_deref())
-                .map_err(|(member, why)| anyhow::anyhow!("[pool.{name}] {member}: {why}"))?;
-            if pool.command.is_some() && name == DEFAULT_POOL {
-                bail!("[pool.{name}] cannot have a `command`: it runs the jobs that name no pool");
-            }
-            if pool.workers.is_none() && name != DEFAULT_POOL {
-                bail!("[pool.{name}] lacks `workers`, the number of its slots");
-            }
+    }
+
+    /// What is wrong with it, if anything: the whole name of the setting or table at fault, and why.
+    fn fault(&self) -> Option<(String, String)> {
+        let of_retries = retry_on(self.retry_on_exit.as_deref(), self.no_retry_on_exit.as_deref());
+        if let Err((member, why)) = of_retries {
+            return Some((member.to_owned(), format!("{member}: {why}")));
         }
-        for (name, schedule) in &config.schedule {
+        if let Some((label, why)) = self.limit.keys().find_map(|label| Some((label, label_fault(label)?))) {
+            return Some((format!("limit.{}", quoted(label)), format!("[limit] {why}")));
+        }
+        let of_pools = self.pool.iter().find_map(|(name, pool)| {
+            let (member, why) = pool_fault(name, pool)?;
+            Some((format!("pool.{}.{member}", quoted(name)), why))
+        });
+        if of_pools.is_some() {
+            return of_pools;
+        }
+        for (name, schedule) in &self.schedule {
             if let Some(why) = name_rule("a schedule", name) {
-                bail!("{why}");
+                return Some((format!("schedule.{}", quoted(name)), why));
             }
             if let Some((member, why)) = schedule.fault() {
-                bail!("[schedule.{name}] {member}: {why}");
+                return Some((
+                    format!("schedule.{}.{member}", quoted(name)),
+                    format!("[schedule.{name}] {member}: {why}"),
+                ));
             }
         }
-        if config.schedule.len() > MAX_SCHEDULES {
-            bail!("{MAX_SCHEDULES} schedules are the most");
+        if self.schedule.len() > MAX_SCHEDULES {
+            return Some(("schedule".to_owned(), format!("{MAX_SCHEDULES} schedules are the most")));
         }
-        if config.workers.is_some()
-            && config.pool.get(DEFAULT_POOL).is_some_and(|pool| pool.workers.is_some())
-        {
-            bail!("`workers` and `workers` of [pool.default] mean the same: leave one out");
+        let default = self.pool.get(DEFAULT_POOL);
+        if self.workers.is_some() && default.is_some_and(|pool| pool.workers.is_some()) {
+            let why = "`workers` and `workers` of [pool.default] mean the same: leave one out".to_owned();
+            return Some(("pool.default.workers".to_owned(), why));
         }
-        let all_workers = config.pool.values().filter_map(|pool| pool.workers).chain(config.workers);
-        if let Some(workers) =
-            all_workers.chain([config.callbacks.workers]).find(|workers| workers.get() > MAX_WORKERS)
-        {
-            bail!("{workers} workers are too many: at most {MAX_WORKERS} a pool");
-        }
-        Ok(config)
+        let of_pools =
+            self.pool.iter().map(|(name, pool)| (format!("pool.{}.workers", quoted(name)), pool.workers));
+        let others = [("workers", self.workers), ("callbacks.workers", Some(self.callbacks.workers))];
+        let mut all = of_pools.chain(others.map(|(name, workers)| (name.to_owned(), workers)));
+        all.find_map(|(name, workers)| {
+            let workers = workers.filter(|workers| workers.get() > MAX_WORKERS)?;
+            Some((name, format!("{workers} workers are too many: at most {MAX_WORKERS} a pool")))
+        })
     }
 
     /// What the core needs to know. `workers` is the command line's word on the pool "default";
@@ -600,8 +618,17 @@ impl Config {
             name: Arc::from(name.as_str()),
             workers: set(name).or(pool.workers).map_or(0, NonZeroU32::get),
             program: pool.program(minimal),
+            backfill: pool.backfill,
+            resources: resources::items(&pool.resources),
         });
-        let default = PoolSettings { name: Arc::from(DEFAULT_POOL), workers: default, program: None };
+        let of_default = self.pool.get(DEFAULT_POOL);
+        let default = PoolSettings {
+            name: Arc::from(DEFAULT_POOL),
+            workers: default,
+            program: None,
+            backfill: of_default.is_some_and(|pool| pool.backfill),
+            resources: of_default.map(|pool| resources::items(&pool.resources)).unwrap_or_default(),
+        };
         Settings {
             pools: [default].into_iter().chain(others).collect(),
             callbacks: CallbackSettings {
@@ -637,6 +664,11 @@ impl Config {
     /// How long an attempt of a pool's commands that name no other time may do nothing.
     pub fn idle_timeout_of(&self, pool: &str) -> Option<Duration> {
         self.pool.get(pool).and_then(|pool| pool.idle_timeout).or(self.idle_timeout)
+    }
+
+    /// By when jobs of a pool are to have begun that say nothing else, from their submission.
+    pub fn start_within_of(&self, pool: &str) -> Option<Duration> {
+        self.pool.get(pool).and_then(|pool| pool.start_within).or(self.start_within)
     }
 
     /// The limits of a pool's attempts that say nothing else.
@@ -684,6 +716,28 @@ impl Config {
         let left = self.max_total_output_bytes.map_or(u64::MAX, |limit| limit.get().saturating_sub(running));
         self.history.max_output_bytes.min(left - left / 8)
     }
+}
+
+/// What is wrong with a pool's table, if anything: the member at fault, empty for the table itself, and why.
+fn pool_fault(name: &str, pool: &PoolConfig) -> Option<(&'static str, String)> {
+    if let Some(why) = name_fault(name) {
+        return Some(("", why));
+    }
+    if let Some(why) = pool.limits().fault() {
+        return Some(("", format!("[pool.{name}] {why}")));
+    }
+    let retries = retry_on(pool.retry_on_exit.as_deref(), pool.no_retry_on_exit.as_deref());
+    if let Some((member, why)) = pool.fault().or(retries.err()) {
+        return Some((member, format!("[pool.{name}] {member}: {why}")));
+    }
+    if pool.command.is_some() && name == DEFAULT_POOL {
+        let why = format!("[pool.{name}] cannot have a `command`: it runs the jobs that name no pool");
+        return Some(("command", why));
+    }
+    if pool.workers.is_none() && name != DEFAULT_POOL {
+        return Some(("", format!("[pool.{name}] lacks `workers`, the number of its slots")));
+    }
+    None
 }
 
 fn cpus() -> u32 {
@@ -746,9 +800,7 @@ enum LimitValue {
     Number(u32),
 }
 
-fn resources<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<BTreeMap<String, Limit>>, D::Error> {
+fn rlimits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, Limit>>, D::Error> {
     let values = BTreeMap::<String, LimitValue>::deserialize(deserializer)?.into_iter();
     let limits = values.map(|(name, value)| {
         let limit = match value {
@@ -769,16 +821,60 @@ mod tests {
         assert_eq!(Config::parse("").unwrap(), Config::default());
     }
 
+    const SOME_POOLS: &str = r#"
+timeout = "1h"
+idle_timeout = "1d"
+max_output_bytes = 1000000000
+max_total_output_bytes = 50000000000
+
+[pool.build]
+workers = 2
+timeout = "2h"
+idle_timeout = "10m"
+start_within = "1d"
+retries = 2
+backoff = "10s"
+jitter = 0.5
+retry_on_exit = "75,100-110"
+max_output_bytes = 5000000
+mem = "2G"
+nice = 5
+cpus = "0-3"
+rlimit = { nofile = "1024:2048", core = 0 }
+
+[pool.square]
+workers = 2
+command = ["python3", "/srv/square.py"]
+cwd = "/srv"
+ready = "notify"
+max_calls = 100000
+
+[schedule.backup]
+cron = "0 3 * * *"
+command = ["backup"]
+jitter = 0.5
+retry_on_exit = "75"
+deadline = "4h"
+start_within = "1h"
+labels = ["disk"]
+mem = "2G"
+"#;
+
     #[test]
-    fn the_modules_example_is_valid() {
-        let source = include_str!("config.rs");
-        let example = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
-        let example: Vec<&str> =
-            example.take_while(|line| *line != "//! ```").map(|line| &line[3..]).collect();
-        let config = Config::parse(&example.join("\n")).unwrap();
+    fn a_pool_goes_by_its_own_settings_and_else_by_those_of_all() {
+        let config = Config::parse(SOME_POOLS).unwrap();
         assert_eq!(config.timeout_of("build"), Some(Duration::from_secs(7200)));
         assert_eq!(config.timeout_of(DEFAULT_POOL), Some(Duration::from_secs(3600)));
         assert_eq!(config.idle_timeout_of("build"), Some(Duration::from_secs(600)));
+        assert_eq!(config.start_within_of("build"), Some(Duration::from_secs(86_400)));
+        assert_eq!(config.start_within_of(DEFAULT_POOL), None);
+        let job = config.schedule["backup"].schedule("backup").job;
+        assert_eq!(
+            (job.deadline_s, job.start_within_s, job.jitter),
+            (Some(14400.0), Some(3600.0), Some(0.5))
+        );
+        assert_eq!((job.labels, job.retry_on_exit.as_deref()), (Some(vec!["disk".to_owned()]), Some("75")));
+        assert_eq!(job.set_limits.and_then(|limits| limits.memory_bytes), Some(2 << 30));
         assert_eq!(config.idle_timeout_of(DEFAULT_POOL), Some(Duration::from_secs(86400)));
         let on = ExitCodes::parse("75,100-110").unwrap();
         let wanted = Retries { jitter: 500, on, ..Retries::new(2, Duration::from_secs(10)) };
@@ -797,8 +893,6 @@ mod tests {
         assert_eq!(resources["nofile"], Limit { soft: Some(1024), hard: Some(2048) });
         assert_eq!(resources["core"], Limit { soft: Some(0), hard: Some(0) });
         assert!(config.limits_of(DEFAULT_POOL).is_empty() && config.limits_of("nowhere").is_empty());
-        assert_eq!(config.callbacks, CallbacksConfig::default());
-        assert_eq!(config.history, HistoryConfig::default());
         let minimal = Arc::new(Environment::default());
         let pools = config.settings(NonZeroU32::new(7), &minimal).pools;
         assert_eq!(pools.iter().map(|pool| pool.workers).collect::<Vec<u32>>(), [7, 2, 2]);
@@ -836,6 +930,12 @@ mod tests {
             ("[pool.default]\ncpus = \"all\"", "no list of CPUs"),
             ("[pool.default]\nrlimit = { files = 5 }", "no resource"),
             ("[pool.default]\nrlimit = { nofile = \"5:\" }", "no limit"),
+            ("[pool.default]\nresources = { gpu = 2 }", "sequence"),
+            (
+                "[pool.default]\n\n[pool.default.resources]\ngpu = [0, 1, 0]",
+                "line 3, column 15: [pool.default] resources: \"gpu\" has the item \"0\" twice",
+            ),
+            ("[pool.a]\nworkers = 1\ncommand = [\"cat\"]\nresources = { gpu = [] }", "a call takes none"),
             ("[pool.default]\ncommand = [\"cat\"]", "name no pool"),
             ("[pool.a]\nworkers = 1\ncommand = []", "command: it is empty"),
             ("[pool.a]\nworkers = 1\nmax_calls = 5", "name its `command`"),

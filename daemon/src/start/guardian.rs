@@ -4,7 +4,7 @@
 //!
 //! A socket pair is the lifeline: the guardian holds its one end, so that the supervisor reads the end of its
 //! own when the guardian is dead, and ends with all that it runs. Where the listening socket was lost, the next
-//! one is handed over it.
+//! one is handed over it; the supervisor hands over it the text of the configuration in force.
 
 use std::ffi::OsString;
 use std::io;
@@ -32,6 +32,7 @@ use crate::kernel::{self, PATIENCE, Sweeper};
 
 const SIGNALS: Token = Token(0);
 const DOOR: Token = Token(1);
+const SUPERVISOR: Token = Token(2);
 
 /// Whoever removes the socket may be about to remove its directory, too, and is left the time to.
 const MEND_AFTER: Duration = Duration::from_millis(100);
@@ -66,12 +67,23 @@ pub struct Guarded {
     pub door: Door,
     /// Held by both, so that they last until both have ended.
     pub locks: Vec<OwnedFd>,
+    /// The text of the last configuration that was in force, for the next supervisor.
+    pub last_good: Option<OwnedFd>,
     /// Where somebody waits for the start.
     pub readiness: Option<OwnedFd>,
     /// What our standard error is, where we are in the background.
     pub log_file: Option<PathBuf>,
     /// Removed at the end.
     pub pid_file: Option<Trace>,
+}
+
+impl Guarded {
+    /// Takes what the supervisor has sent.
+    fn hear(&mut self, lifeline: &OwnedFd) {
+        if let Some(config) = handover::last_config(lifeline) {
+            self.last_good = Some(config);
+        }
+    }
 }
 
 /// What the guardian waits for besides the end of the supervisor.
@@ -135,7 +147,9 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
         guarded.door.watch(&ears.inotify);
         match start(guarded) {
             Ok((supervisor, lifeline)) => {
-                match wait_for_end(supervisor, &lifeline, guarded, ears, &mut told_to_end) {
+                let end = wait_for_end(supervisor, &lifeline, guarded, ears, &mut told_to_end);
+                guarded.hear(&lifeline);
+                match end {
                     Exit::Code(0) => return Ok(ExitCode::SUCCESS),
                     Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
                         return Ok(ExitCode::FAILURE);
@@ -175,7 +189,7 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
 
 /// Starts the supervisor; returns our end of its lifeline, too.
 fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
-    let Guarded { program, arguments, door, locks, readiness, pid_file: _, log_file: _ } = guarded;
+    let Guarded { program, arguments, door, locks, last_good, readiness, pid_file: _, log_file: _ } = guarded;
     let mut command = Command::new(program);
     command.arg0("poold").args(arguments).arg("--socket").arg(door.at());
 
@@ -185,8 +199,13 @@ fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
     command.process_group(0);
 
     let (ours, theirs) = handover::lifeline()?;
-    let handed =
-        Handed { listener: door.listener(), lifeline: &theirs, locks, readiness: readiness.as_ref() };
+    let handed = Handed {
+        listener: door.listener(),
+        lifeline: &theirs,
+        locks,
+        last_good: last_good.as_ref(),
+        readiness: readiness.as_ref(),
+    };
     let child = handover::spawn(&mut command, &handed)?;
     Ok((ProcessId::new(i32::try_from(child.id()).expect("pids are positive and fit pid_t")), ours))
 }
@@ -203,9 +222,18 @@ fn wait_for_end(
     ears: &mut Ears,
     told_to_end: &mut bool,
 ) -> Exit {
-    let mut events = Events::with_capacity(2);
+    let mut events = Events::with_capacity(4);
     let mut mend_at: Option<Instant> = None;
     let mut ends = 0;
+    // It goes with the lifeline. What cannot be heard at once is heard at the supervisor's end.
+    let source = lifeline.as_raw_fd();
+    if let Err(error) = ears.poll.registry().register(&mut SourceFd(&source), SUPERVISOR, Interest::READABLE)
+    {
+        tracing::warn!(
+            %error,
+            "the guardian hears of another configuration only when the supervisor has ended"
+        );
+    }
     loop {
         let patience = mend_at.map(|at| at.saturating_duration_since(Instant::now()));
         // It is interrupted by the signals that it waits for; anything else is a bug, and is not to keep the
@@ -215,6 +243,10 @@ fn wait_for_end(
         {
             tracing::error!(%error, "the guardian cannot wait for events");
             std::thread::sleep(BACKOFF);
+        }
+
+        if events.iter().any(|event| event.token() == SUPERVISOR) {
+            guarded.hear(lifeline);
         }
 
         let mut has_child_ended = false;

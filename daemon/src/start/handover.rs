@@ -3,8 +3,9 @@
 //! | descriptor | what it is for |
 //! |---|---|
 //! | listener | clients that connect while no supervisor lives wait in its queue for the next one |
-//! | lifeline | its end tells the supervisor that the guardian is dead; a message on it is another listener, where the socket was lost |
+//! | lifeline | its end tells the supervisor that the guardian is dead; a message on it is another listener, where the socket was lost; one in the other direction is the text of the configuration in force |
 //! | locks | on the state directory; held by both, so that they last until both have ended |
+//! | last good configuration | for a file that has become a bad one: the text that the last supervisor has sent |
 //! | readiness | with `--daemonize`: who waits for the start is told there how it went |
 //!
 //! A supervisor that is started in the place of another (after a crash now; on an upgrade, one day) gets the
@@ -35,6 +36,7 @@ pub struct Handed<'a> {
     pub listener: &'a OwnedFd,
     pub lifeline: &'a OwnedFd,
     pub locks: &'a [OwnedFd],
+    pub last_good: Option<&'a OwnedFd>,
     pub readiness: Option<&'a OwnedFd>,
 }
 
@@ -46,6 +48,8 @@ pub struct Handover {
     pub lifeline: OwnedFd,
     /// Only to be kept open. The first is the state directory.
     pub locks: Vec<OwnedFd>,
+    /// The last good configuration.
+    pub last_good: Option<OwnedFd>,
     pub readiness: Readiness,
 }
 
@@ -58,6 +62,7 @@ pub fn spawn(command: &mut Command, handed: &Handed<'_>) -> io::Result<Child> {
         [("--listener-fd", handed.listener), ("--lifeline-fd", handed.lifeline)]
             .into_iter()
             .chain(handed.locks.iter().map(|lock| ("--lock-fd", lock)))
+            .chain(handed.last_good.map(|file| ("--last-good-fd", file)))
             .chain(handed.readiness.map(|pipe| ("--readiness-fd", pipe)))
             .collect();
     for (flag, descriptor) in &passed {
@@ -90,6 +95,7 @@ pub unsafe fn adopt(options: &SupervisorOptions) -> anyhow::Result<Handover> {
         listener: adopt(options.listener_fd)?,
         lifeline: adopt(options.lifeline_fd)?,
         locks: options.lock_fd.iter().map(|&number| adopt(number)).collect::<Result<_, _>>()?,
+        last_good: options.last_good_fd.map(adopt).transpose()?,
         readiness: Readiness::new(options.readiness_fd.map(adopt).transpose()?),
     })
 }
@@ -108,12 +114,7 @@ pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// Those of sendmsg(2). A supervisor that does not read is not waited for.
 pub fn send_listener(lifeline: &OwnedFd, listener: &OwnedFd, socket: &Path) -> io::Result<()> {
-    let bytes = [IoSlice::new(socket.as_os_str().as_bytes())];
-    let descriptors = [listener.as_raw_fd()];
-    let message = [ControlMessage::ScmRights(&descriptors)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(lifeline.as_raw_fd(), &bytes, &message, flags, None)?;
-    Ok(())
+    send(lifeline, listener, socket.as_os_str().as_bytes())
 }
 
 /// What the lifeline has to say.
@@ -129,6 +130,43 @@ pub enum Word {
 
 /// Reads the lifeline, without waiting.
 pub fn hear(lifeline: &OwnedFd) -> Word {
+    match receive(lifeline) {
+        Ok(Some((bytes, _))) if bytes.is_empty() => Word::Dead,
+        Ok(Some((path, Some(listener)))) => Word::Listener(listener, PathBuf::from(OsStr::from_bytes(&path))),
+        Ok(Some((_, None)) | None) => Word::None,
+        Err(_) => Word::Dead,
+    }
+}
+
+/// Gives the guardian the text of the configuration in force.
+///
+/// # Errors
+/// Those of sendmsg(2). A guardian that does not read is not waited for.
+pub fn send_config(lifeline: &OwnedFd, text: &OwnedFd) -> io::Result<()> {
+    send(lifeline, text, b"config")
+}
+
+/// The last configuration that the supervisor has sent since the last time, be it dead by now.
+pub fn last_config(lifeline: &OwnedFd) -> Option<OwnedFd> {
+    let mut last = None;
+    while let Ok(Some((bytes, file))) = receive(lifeline)
+        && !bytes.is_empty()
+    {
+        last = file.or(last);
+    }
+    last
+}
+
+fn send(lifeline: &OwnedFd, descriptor: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    let descriptors = [descriptor.as_raw_fd()];
+    let message = [ControlMessage::ScmRights(&descriptors)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(lifeline.as_raw_fd(), &[IoSlice::new(bytes)], &message, flags, None)?;
+    Ok(())
+}
+
+/// Reads a message, without waiting: none where there is none for now, an empty one at the end.
+fn receive(lifeline: &OwnedFd) -> nix::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut buffer = [0; 4096];
     let mut control = cmsg_space!([i32; 1]);
     let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -142,18 +180,12 @@ pub fn hear(lifeline: &OwnedFd) -> Word {
                 });
                 (message.bytes, descriptors)
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => return Word::None,
-            Err(_) => return Word::Dead,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error),
         };
-    match (count, descriptor) {
-        (0, _) => Word::Dead,
-        (_, None) => Word::None,
-        (count, Some(descriptor)) => {
-            // SAFETY: the kernel has just made this descriptor for this process, so nothing else owns it.
-            let listener = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            Word::Listener(listener, PathBuf::from(OsStr::from_bytes(&buffer[..count])))
-        }
-    }
+    // SAFETY: the kernel has just made this descriptor for this process, so nothing else owns it.
+    let descriptor = descriptor.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
+    Ok(Some((buffer[..count].to_vec(), descriptor)))
 }
 
 #[cfg(test)]

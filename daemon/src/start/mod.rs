@@ -28,6 +28,7 @@ pub mod config;
 mod door;
 pub mod guardian;
 pub mod handover;
+pub mod last_good;
 mod lock;
 pub mod paths;
 pub mod readiness;
@@ -67,6 +68,9 @@ use trace::Trace;
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub unsafe fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &options.check_config {
+        return Config::read(file, false).map(|_| ExitCode::SUCCESS);
+    }
     // SAFETY: as the caller promises, nothing has been opened.
     let located = unsafe { Located::find(options) }?;
     located.configure()?.lock()?.listen()?.detach()?.run()
@@ -132,7 +136,7 @@ impl Located {
     fn configure(self) -> anyhow::Result<Configured> {
         let Self { options, paths, activated } = self;
         let config = match &paths.config {
-            Some(path) => Config::read(path, options.config.is_none())?,
+            Some(path) => Config::read(path, options.config.is_none())?.0,
             None => Config::default(),
         };
         // The rest of it the supervisor reads for itself.
@@ -192,6 +196,7 @@ impl Listening {
             log_file,
             door,
             locks,
+            last_good: None,
             readiness,
             pid_file,
         }))

@@ -1,22 +1,31 @@
 //! The files behind an attempt's standard streams.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::live_input::LiveInput;
 use super::protocol::{Run, Stdin};
+use crate::files::layout::of_attempt;
 use crate::files::slot_output::{AttemptOutput, SlotOutput};
 use crate::files::{output, spool};
-use crate::job::{SpawnFailure, Stage};
+use crate::job::{Claim, KEPT_ATTEMPTS, SpawnFailure, Stage, Steer, Unit};
 
 /// An attempt's standard streams.
 #[derive(Debug)]
 pub struct Files {
     stdin: Option<File>,
+    /// Where clients write the standard input.
+    live: Option<LiveInput>,
     output: AttemptOutput,
+    /// Standard error goes where standard output goes.
+    are_merged: bool,
+    /// The names of what earlier attempts have written, as far as it is kept.
+    earlier: Vec<PathBuf>,
 }
 
 impl Files {
@@ -36,8 +45,8 @@ impl Files {
         // Last: where the whole state directory is gone, that is not this job's fault.
         let begun = slot.begin([run.stdout.to_path(), run.stderr.to_path()]);
         let (output, odd) = begun.map_err(failed(Stage::Output))?;
-        let stdin = match open_stdin(&run.stdin) {
-            Ok(stdin) => stdin,
+        let (live, stdin) = match open_stdin(&run.stdin) {
+            Ok(opened) => opened,
             Err(error) => {
                 // Nobody has written anything.
                 let _ = slot.end(output, true);
@@ -47,7 +56,8 @@ impl Files {
         let replaced = odd
             .iter()
             .map(|path| format!("something that is no plain file was in the place of {}", path.display()));
-        Ok((Self { stdin: Some(stdin), output }, replaced.collect()))
+        let (are_merged, earlier) = (run.merge, earlier_output(run));
+        Ok((Self { stdin: Some(stdin), live, output, are_merged, earlier }, replaced.collect()))
     }
 
     /// They get their names, if they have none.
@@ -72,8 +82,40 @@ impl Files {
     /// After [`without_stdin`](Self::without_stdin).
     pub fn stdio(&self) -> [BorrowedFd<'_>; 3] {
         let stdin = self.stdin.as_ref().expect("the attempt has not been started yet");
-        let [stdout, stderr] = self.output();
+        let [stdout, stderr] = match (self.live.as_ref().and_then(LiveInput::terminal), self.output()) {
+            (Some(terminal), _) => [terminal; 2],
+            (None, [stdout, _]) if self.are_merged => [stdout; 2],
+            (None, output) => output,
+        };
         [stdin.as_fd(), stdout, stderr]
+    }
+
+    /// Whether all three are a terminal.
+    pub fn is_at_terminal(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.terminal().is_some())
+    }
+
+    /// What clients write the standard input by.
+    pub fn live(&self) -> Option<&LiveInput> {
+        self.live.as_ref()
+    }
+
+    /// Does to the standard input what a client wants.
+    pub fn steer(&mut self, steer: Steer) {
+        if let Some(live) = &mut self.live {
+            live.steer(steer);
+        }
+    }
+
+    /// Passes on what is typed at the terminal and what is written there. What keeps that from the output, as
+    /// long as it was not told.
+    pub fn pass_on(&mut self, is_typed: bool) -> Option<io::Error> {
+        self.live.as_mut()?.pass_on(self.output.files[0].as_fd(), is_typed)
+    }
+
+    /// Nothing of the attempt is left: what it has written to its terminal last is passed on.
+    pub fn end_live(&mut self) -> Option<io::Error> {
+        self.live.take()?.end(self.output.files[0].as_fd())
     }
 
     /// Only the job reads it.
@@ -115,18 +157,40 @@ impl Files {
         self.output.files.iter().map(size).fold(0, u64::saturating_add)
     }
 
+    /// What the kept output of earlier attempts takes on the disk, in bytes.
+    pub fn earlier_bytes(&self) -> u64 {
+        let size = |path: &PathBuf| {
+            fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks().saturating_mul(512))
+        };
+        self.earlier.iter().map(size).fold(0, u64::saturating_add)
+    }
+
     /// Without a process: the files, and what somebody writes to them through.
     #[cfg(test)]
     pub fn for_test(dir: &std::path::Path) -> (Self, File, File) {
         let names = ["out", "err"].map(|name| dir.join("output/0").join(name));
         let (output, _) = SlotOutput::new(&dir.join("output/slots/a")).begin(names).unwrap();
         let [stdout, stderr] = output.files.each_ref().map(|file| file.try_clone().unwrap());
-        (Self { stdin: None, output }, stdout, stderr)
+        (Self { stdin: None, live: None, output, are_merged: false, earlier: Vec::new() }, stdout, stderr)
     }
 }
 
-fn open_stdin(stdin: &Stdin) -> io::Result<File> {
-    match stdin {
+/// The names of what the attempts before this one have written, as far as it is kept. Of callbacks all is
+/// kept, and counted nowhere.
+fn earlier_output(run: &Run) -> Vec<PathBuf> {
+    let Claim { unit: Unit::Job(_), attempt } = run.claim else { return Vec::new() };
+    let (stdout, stderr) = (run.stdout.to_path(), run.stderr.to_path());
+    let earlier = (1..attempt).rev().take(KEPT_ATTEMPTS as usize - 1);
+    let both = |attempt| [of_attempt(&stdout, attempt), of_attempt(&stderr, attempt)];
+    earlier.flat_map(both).collect()
+}
+
+fn open_stdin(stdin: &Stdin) -> io::Result<(Option<LiveInput>, File)> {
+    let file = match stdin {
+        Stdin::Live(input) => {
+            let (live, file) = LiveInput::open(*input)?;
+            return Ok((Some(live), file));
+        }
         Stdin::Null => File::open("/dev/null"),
         Stdin::File(path) => spool::open(&path.to_path()),
         Stdin::Text(text) => {
@@ -135,5 +199,6 @@ fn open_stdin(stdin: &Stdin) -> io::Result<File> {
             file.rewind()?;
             Ok(file)
         }
-    }
+    };
+    Ok((None, file?))
 }

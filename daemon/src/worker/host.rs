@@ -126,6 +126,7 @@ impl Worker {
             cwd: &host.cwd,
             lenient: false,
             stdio: stdio.each_ref().map(OwnedFd::as_fd) as [BorrowedFd<'_>; 3],
+            at_terminal: false,
             group: None,
             address_space: None,
         };

@@ -5,12 +5,13 @@
 mod files;
 mod host;
 mod idle_watch;
+mod live_input;
 mod output_watch;
 pub mod protocol;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, 
 use files::Files;
 use host::Hosted;
 use idle_watch::{IdleWatch, Signs};
+use live_input::LiveInput;
 use output_watch::OutputWatch;
 use protocol::{Hello, Run, VERSION, WorkerCommand, WorkerReport};
 
@@ -118,6 +120,7 @@ struct UntoldStart {
     pid: ProcessId,
     started_us: i64,
     memory_limiter: Option<MemoryLimiter>,
+    input: Option<RawFd>,
 }
 
 struct Worker {
@@ -222,13 +225,13 @@ impl Worker {
             return Ok(());
         }
         loop {
-            let [commands, children, output, group] = self.wait()?;
+            let [commands, children, output, group, shown, typed] = self.wait()?;
             if group {
                 self.look_at_group();
             }
 
             // Where nothing has come, the start has waited long enough.
-            let has_come = commands || children || output || group;
+            let has_come = commands || children || output || group || shown || typed;
             if !has_come && !self.tell_start() {
                 return Ok(());
             }
@@ -249,6 +252,10 @@ impl Worker {
                 .is_some_and(|at| at <= Instant::now())
             {
                 self.name_output();
+            }
+
+            if shown || typed {
+                self.pass_on(typed);
             }
 
             // Ends before commands: a command may be meant for an attempt that has just ended, and is ignored
@@ -293,17 +300,21 @@ impl Worker {
     }
 
     /// Until a command comes, a child ends, the attempt writes output that is watched, or something is due.
-    fn wait(&self) -> anyhow::Result<[bool; 4]> {
+    fn wait(&self) -> anyhow::Result<[bool; 6]> {
         let socket = self.socket.as_fd();
         // One that is missing is never ready, but at the end of the socket.
         let missing = (socket, PollFlags::empty());
         // The group tells of each start and each end in it. What is over soon is not to cost another wake-up.
         let group = self.group.as_ref().filter(|_| self.runs_for_long()).map(SlotGroup::events);
+        let live = self.attempt.as_ref().and_then(|attempt| attempt.files.live());
+        let [shown, typed] = live.and_then(LiveInput::awaited).unwrap_or([missing; 2]);
         let mut ready = [
             (socket, PollFlags::POLLIN),
             (self.children.as_fd(), PollFlags::POLLIN),
             self.output_watch.next_write().map_or(missing, |output| (output, PollFlags::POLLIN)),
             group.map_or(missing, |group| (group, PollFlags::POLLPRI)),
+            shown,
+            typed,
         ]
         .map(|(source, flags)| PollFd::new(source, flags));
 
@@ -327,7 +338,7 @@ impl Worker {
 
         match poll(&mut ready, timeout) {
             Ok(_) => Ok(ready.map(|fd| fd.any().unwrap_or(false))),
-            Err(Errno::EINTR) => Ok([false; 4]),
+            Err(Errno::EINTR) => Ok([false; 6]),
             Err(error) => Err(error).context("cannot wait"),
         }
     }
@@ -451,6 +462,11 @@ impl Worker {
                     kernel::signal_group(attempt.pid, signal);
                 }
             }
+            WorkerCommand::Steer { claim, steer } => {
+                if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.claim == claim) {
+                    attempt.files.steer(steer);
+                }
+            }
             WorkerCommand::SetFrozen { claim, frozen } => {
                 if self.attempt_of(claim).is_some() {
                     self.set_frozen(frozen);
@@ -489,9 +505,11 @@ impl Worker {
         match self.start(run, start) {
             Ok(attempt) => {
                 let (pid, started_us, memory_limiter) = (attempt.pid, start.wall_us, self.memory_limiter);
-                self.untold = Some(UntoldStart { claim, pid, started_us, memory_limiter });
+                let input = attempt.files.live().and_then(LiveInput::door);
+                self.untold = Some(UntoldStart { claim, pid, started_us, memory_limiter, input });
                 self.attempt = Some(attempt);
-                Ok(true)
+                // Clients may wait to write.
+                Ok(input.is_none() || self.tell_start())
             }
             Err(failure) => Ok(self.report(&WorkerReport::Failed { claim, failure })),
         }
@@ -509,6 +527,7 @@ impl Worker {
             cwd: &run.cwd,
             lenient: run.lenient,
             stdio: files.stdio(),
+            at_terminal: files.is_at_terminal(),
             group: None,
             address_space: None,
         };
@@ -635,6 +654,8 @@ impl Worker {
         // of its command any more, and the status will be this one. Why it was killed, which is the attempt's
         // result, the supervisor knows.
         let exit = exit.unwrap_or(Exit::Signal { signal: Signal::SIGKILL as i32, core: false });
+        let unshown = attempt.files.end_live();
+        self.tell_unshown(attempt.claim, unshown);
         let (stdout_bytes, stderr_bytes) = attempt.files.sizes();
         let ran_out = self.group.as_mut().and_then(|group| group.settle(&mut attempt.usage));
         // An attempt that was faster than the watch is judged by the same limit.
@@ -643,10 +664,15 @@ impl Worker {
 
         let has_output = stdout_bytes > 0 || stderr_bytes > 0;
         let disk_bytes = if has_output { attempt.files.disk_bytes() } else { 0 };
-        // Before the end is told: whoever hears of it looks for the output under its name.
+        let disk_bytes = disk_bytes.saturating_add(attempt.files.earlier_bytes());
+        // Before the end is told: whoever hears of it looks for the output under its name. Without output
+        // nobody looks, and the files are seen to when the end is told.
         let is_gone = !self.sweeper.has_stuck();
-        let named = attempt.files.end(&mut self.output, is_gone);
-        self.tell_unnamed(attempt.claim, named);
+        let claim = attempt.claim;
+        let mut files = Some(attempt.files);
+        if let Some(files) = files.take_if(|_| has_output) {
+            self.end_files(claim, files, is_gone);
+        }
 
         let ended = Ended {
             exit,
@@ -658,9 +684,17 @@ impl Worker {
             ended_since_boot_us,
             verdict,
         };
-        let is_heard = self.report(&WorkerReport::Ended { claim: attempt.claim, ended });
+        let is_heard = self.report(&WorkerReport::Ended { claim, ended });
+        if let Some(files) = files {
+            self.end_files(claim, files, is_gone);
+        }
         self.output.prepare();
         Ok(is_heard)
+    }
+
+    fn end_files(&mut self, claim: Claim, files: Files, is_gone: bool) {
+        let named = files.end(&mut self.output, is_gone);
+        self.tell_unnamed(claim, named);
     }
 
     /// Nothing of a frozen attempt is left: the next one in the group is not to stand still.
@@ -678,14 +712,28 @@ impl Worker {
         self.sweep();
         self.forget_frozen();
         let is_gone = !self.sweeper.has_stuck();
-        let named = attempt.files.end(&mut self.output, is_gone);
-        self.tell_unnamed(attempt.claim, named);
+        self.end_files(attempt.claim, attempt.files, is_gone);
         self.output_watch.end(0);
         if let Some(group) = &mut self.group {
             group.settle(&mut Usage::default());
         }
         let failure = SpawnFailure { stage: Stage::Killed, errno: Errno::EINTR as i32 };
         self.report(&WorkerReport::Failed { claim: attempt.claim, failure })
+    }
+
+    /// Passes on what is typed at the attempt's terminal, and what the attempt writes there.
+    fn pass_on(&mut self, is_typed: bool) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let (claim, unshown) = (attempt.claim, attempt.files.pass_on(is_typed));
+        self.tell_unshown(claim, unshown);
+    }
+
+    fn tell_unshown(&mut self, claim: Claim, error: Option<io::Error>) {
+        if let Some(error) = error {
+            self.notice(format!(
+                "what {claim} writes to its terminal is not kept: its output cannot be written ({error})"
+            ));
+        }
     }
 
     /// The output of the attempt gets its name, if it has none.
@@ -756,8 +804,8 @@ impl Worker {
 impl UntoldStart {
     fn report(&self, start_ticks: Option<u64>) -> WorkerReport {
         let process = Process { pid: self.pid, start_ticks };
-        let Self { claim, started_us, memory_limiter, .. } = *self;
-        WorkerReport::Started { claim, process, started_us, memory_limiter }
+        let Self { claim, started_us, memory_limiter, input, .. } = *self;
+        WorkerReport::Started { claim, process, started_us, memory_limiter, input }
     }
 }
 

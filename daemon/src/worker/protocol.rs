@@ -20,20 +20,21 @@
 //! `Hello` also says what a worker has in hand, which is nothing for a fresh one: so a later supervisor can
 //! adopt living workers. ARCHITECTURE.md says how that would go.
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pool_proto::OsText;
-use pool_proto::nouns::MemoryLimiter;
+use pool_proto::nouns::{Input, MemoryLimiter};
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure};
+use crate::job::{Claim, Ended, Environment, Exit, Process, SpawnFailure, Steer};
 use crate::kernel::Stuck;
 
 /// The version of this protocol. It is raised with each change that a worker or a supervisor of before would
 /// misunderstand.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// From the supervisor.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub enum WorkerCommand {
     GiveBack { claim: Claim },
     /// Send a signal to the process group of the attempt's first process.
     Signal { claim: Claim, signal: i32 },
+    /// Do to the attempt's input what a client wants.
+    Steer { claim: Claim, steer: Steer },
     /// All that belongs to the attempt stands still from now on, or goes on.
     SetFrozen { claim: Claim, frozen: bool },
     /// Send SIGTERM to every process of the attempt, which goes on if it is frozen.
@@ -81,8 +84,8 @@ pub struct Run {
     pub claim: Claim,
     pub argv: Vec<OsText>,
     pub cwd: OsText,
-    /// Where the working directory is gone, `/` takes its place, and variables that cannot be passed are cut: a
-    /// callback is delivered whatever the job has removed or was given.
+    /// Where the working directory is gone, `/` takes its place, and variables that cannot be passed are cut:
+    /// a callback is delivered whatever the job has removed or was given.
     pub lenient: bool,
     /// Variables on top of the environment; they win.
     pub variables: Vec<(OsText, OsText)>,
@@ -91,6 +94,8 @@ pub struct Run {
     /// [`SlotOutput`](crate::files::slot_output::SlotOutput).
     pub stdout: OsText,
     pub stderr: OsText,
+    /// Standard error goes where standard output goes.
+    pub merge: bool,
     /// Files that are made, empty, where they are missing: a callback is told the names of its job's output.
     pub present: Vec<OsText>,
     /// Bytes that both may take together.
@@ -108,6 +113,8 @@ pub enum Stdin {
     File(OsText),
     /// This text, from an unnamed file in memory.
     Text(String),
+    /// What clients write while the attempt runs.
+    Live(Input),
 }
 
 /// What a worker says first: its version, and what it has in hand.
@@ -138,6 +145,9 @@ pub enum WorkerReport {
         started_us: i64,
         /// What holds it to its limit of memory, if it has one.
         memory_limiter: Option<MemoryLimiter>,
+        /// The number of the descriptor that the worker keeps of the standard input, where clients write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<RawFd>,
     },
     /// The attempt has written nothing and used no CPU for as long as its idle timeout.
     Idle { claim: Claim },

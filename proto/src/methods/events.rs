@@ -11,4 +11,6 @@ pub struct Events {
     pub pools: Option<Vec<String>>,
     #[serde(default)]
     pub ids: Option<Vec<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }

@@ -8,7 +8,10 @@
 mod table;
 
 pub mod backup;
+pub mod callback;
+pub mod edit;
 pub mod events;
+pub mod input;
 pub mod limit;
 pub mod list;
 pub mod pool;
@@ -32,13 +35,21 @@ use crate::nouns::{Condition, Happening, Progress};
 use crate::refusal::Refusal;
 use crate::wire::message::RequestEnvelope;
 pub use backup::{Backup, BackupBegun, EndBackup};
+pub use callback::{
+    CallbackGot, Callbacks, CallbacksAltered, CallbacksListed, DropCallbacks, GetCallback, MAX_CALLBACKS,
+    OtherCallback, RetryCallbacks,
+};
+pub use edit::{Defined, Definition, Edit};
 pub use events::Events;
+pub use input::{CloseInput, InputOpened, OpenInput, Resize};
 pub use limit::{LabelLimits, LabelLimitsListed, MAX_LIMITS, SetLabelLimit};
 pub use list::{
-    Absent, AbsentIds, Dependents, DependentsListed, Explained, Get, Got, List, Listed, MAX_ABSENT,
-    MAX_EXPLAINED, Output, OutputOpened, Why,
+    Absent, AbsentIds, Attempts, AttemptsListed, Count, Counted, Dependents, DependentsListed, Explained,
+    Get, Got, List, ListOrder, Listed, MAX_ABSENT, MAX_EXPLAINED, Output, OutputOpened, StateCount, Why,
 };
-pub use pool::{AddPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused, SetWorkers};
+pub use pool::{
+    AddPool, DrainPool, PoolRestarting, Pools, PoolsListed, RemovePool, RestartPool, SetPaused, SetWorkers,
+};
 pub use schedule::{
     AddSchedule, MAX_SCHEDULES, RemoveSchedules, RunSchedule, Schedules, SchedulesListed, SetSchedulesPaused,
 };
@@ -46,7 +57,7 @@ pub use service::{SERVICE, ServiceReply};
 pub use signal::{
     Altered, Cancel, Canceled, Hold, MAX_RELEASED, Move, Other, Release, Remove, Retry, SetFrozen, Signal,
 };
-pub use status::{Ping, Pong, Shutdown, ShutdownMode, ShuttingDown, Status};
+pub use status::{Ping, Pong, Settings, SettingsListed, Shutdown, ShutdownMode, ShuttingDown, Status};
 pub use submit::{MAX_JOBS, Spool, Spooled, Submit, SubmitMany, Submitted};
 pub use wait::Wait;
 
@@ -75,21 +86,32 @@ table::methods! {
     Spool                       -> Spooled, long;
     Wait(Wait)                  -> Progress, long;
     Get(Get)                    -> Got, long;
-    List(List)                  -> Listed, long;
+    List(Box<List>)             -> Listed, long;
+    Count                       -> Counted;
     Output(Output)              -> OutputOpened, long;
     Cancel(Cancel)              -> Canceled, long;
     Signal(Signal)              -> Empty;
+    OpenInput(OpenInput)        -> InputOpened, long;
+    CloseInput(CloseInput)      -> Empty;
+    Resize(Resize)              -> Empty;
     SetFrozen(SetFrozen)        -> Empty;
     Hold(Hold)                  -> Altered, long;
     Move(Move)                  -> Altered, long;
+    Edit(Box<Edit>)             -> Empty;
+    Definition(Definition)      -> Defined, long;
     Retry(Retry)                -> Altered, long;
     Remove(Remove)              -> Altered, long;
     Release(Release)            -> Empty;
+    Callbacks(Callbacks)        -> CallbacksListed, long;
+    GetCallback(GetCallback)    -> CallbackGot, long;
+    RetryCallbacks(RetryCallbacks) -> CallbacksAltered, long;
+    DropCallbacks(DropCallbacks) -> CallbacksAltered, long;
     Pools                       -> PoolsListed;
     AddPool(Box<AddPool>)       -> Empty;
     RemovePool(RemovePool)      -> Empty;
     RestartPool(RestartPool)    -> PoolRestarting;
     SetPaused(SetPaused)        -> Empty;
+    DrainPool(DrainPool)        -> Empty;
     SetWorkers(SetWorkers)      -> Empty;
     AddSchedule(Box<AddSchedule>) -> Empty;
     Schedules(Schedules)        -> SchedulesListed, long;
@@ -99,9 +121,11 @@ table::methods! {
     LabelLimits                 -> LabelLimitsListed;
     SetLabelLimit(SetLabelLimit) -> Empty;
     Status                      -> Condition;
+    Settings                    -> SettingsListed;
     Absent(Absent)              -> AbsentIds;
     Why(Why)                    -> Explained, long;
     Dependents(Dependents)      -> DependentsListed;
+    Attempts(Attempts)          -> AttemptsListed;
     Events(Events)              -> Happening;
     Backup                      -> BackupBegun;
     EndBackup                   -> Empty;
@@ -117,18 +141,26 @@ table::replies! {
     Spooled(Spooled),
     Got(Got),
     Listed(Listed),
+    Counted(Counted),
     OutputOpened(OutputOpened),
+    InputOpened(InputOpened),
     Canceled(Canceled),
     Altered(Altered),
+    Defined(Box<Defined>),
+    CallbacksListed(CallbacksListed),
+    CallbackGot(CallbackGot),
+    CallbacksAltered(CallbacksAltered),
     Empty(Empty),
     PoolsListed(PoolsListed),
     PoolRestarting(PoolRestarting),
     SchedulesListed(SchedulesListed),
     LabelLimitsListed(LabelLimitsListed),
     Condition(Box<Condition>),
+    SettingsListed(SettingsListed),
     AbsentIds(AbsentIds),
     Explained(Explained),
     DependentsListed(DependentsListed),
+    AttemptsListed(AttemptsListed),
     // The same happening goes to every client that listens.
     Happening(Arc<Happening>),
     BackupBegun(BackupBegun),
@@ -193,7 +225,7 @@ mod tests {
     fn a_request_is_read_with_its_parameters() {
         assert_eq!(read("io.poold.Get", r#"{"id":7}"#), Ok(Request::Get(Get { id: 7 })));
         assert_eq!(Request::parse("io.poold.Ping", None), Ok(Request::Ping));
-        assert_eq!(Request::parse("io.poold.List", None), Ok(Request::List(List::default())));
+        assert_eq!(Request::parse("io.poold.List", None), Ok(Request::List(Box::default())));
         let request = read("io.poold.SubmitMany", r#"{"jobs":[]}"#).expect("it is one");
         assert_eq!((request.name(), request.is_long()), ("io.poold.SubmitMany", false));
         assert!(read("io.poold.Wait", r#"{"ids":[1]}"#).expect("it is one").is_long());

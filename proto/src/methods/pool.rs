@@ -1,4 +1,4 @@
-//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`, `SetPaused`, `SetWorkers`.
+//! Pools: `Pools`, `AddPool`, `RemovePool`, `RestartPool`, `SetPaused`, `DrainPool`, `SetWorkers`.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +52,14 @@ pub struct AddPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_on_exit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_retry_on_exit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<JobDurability>,
 }
 
@@ -87,6 +95,14 @@ pub struct SetPaused {
     pub paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze: Option<bool>,
+}
+
+/// Parameters of `DrainPool`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct DrainPool {
+    pub pool: String,
 }
 
 /// Parameters of `SetWorkers`.

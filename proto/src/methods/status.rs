@@ -1,8 +1,9 @@
-//! The daemon itself: `Ping`, `Status`, `Shutdown`. The reply of `Status` is
+//! The daemon itself: `Ping`, `Status`, `Settings`, `Shutdown`. The reply of `Status` is
 //! [`Condition`](crate::nouns::Condition).
 
 use serde::{Deserialize, Serialize};
 
+use crate::nouns::Setting;
 use crate::os_text::OsText;
 
 /// Parameters of `Ping`.
@@ -23,6 +24,19 @@ pub struct Pong {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {}
+
+/// Parameters of `Settings`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// Reply of `Settings`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct SettingsListed {
+    pub config: Option<OsText>,
+    pub settings: Vec<Setting>,
+}
 
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::progress::ObstacleKind;
 use super::state::State;
 
 /// What a job waits for, or does instead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Explanation {
     pub id: u64,
@@ -26,6 +26,17 @@ pub struct Explanation {
     pub due_at: Option<String>,
     #[serde(default)]
     pub waits_for: Option<Vec<u64>>,
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
+}
+
+/// About when a job starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Estimate {
+    pub before: u64,
+    pub start_in_s: f64,
+    pub from_jobs: u64,
 }
 
 /// The kinds of explanation: those of obstacles, and four more.

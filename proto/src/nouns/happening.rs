@@ -39,6 +39,8 @@ pub struct Happening {
     pub callback: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<CallProgress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 impl Happening {
@@ -66,6 +68,7 @@ impl Default for Happening {
             reason: None,
             callback: None,
             progress: None,
+            cursor: None,
         }
     }
 }
@@ -76,11 +79,13 @@ impl Default for Happening {
 #[allow(missing_docs, reason = "the interface description says what each means")]
 pub enum HappeningKind {
     Listening,
+    Gap,
     Submitted,
     Started,
     Progress,
     Stopping,
     Requeued,
+    Edited,
     Retrying,
     Held,
     Released,
@@ -97,13 +102,15 @@ pub enum HappeningKind {
 
 impl HappeningKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Listening,
+        Self::Gap,
         Self::Submitted,
         Self::Started,
         Self::Progress,
         Self::Stopping,
         Self::Requeued,
+        Self::Edited,
         Self::Retrying,
         Self::Held,
         Self::Released,
@@ -122,11 +129,13 @@ impl HappeningKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Listening => "listening",
+            Self::Gap => "gap",
             Self::Submitted => "submitted",
             Self::Started => "started",
             Self::Progress => "progress",
             Self::Stopping => "stopping",
             Self::Requeued => "requeued",
+            Self::Edited => "edited",
             Self::Retrying => "retrying",
             Self::Held => "held",
             Self::Released => "released",

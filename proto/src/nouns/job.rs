@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::array::CallbackFor;
 use super::limits::Limits;
 use super::record::On;
 use crate::os_text::OsText;
@@ -61,6 +62,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_s: Option<f64>,
@@ -89,6 +94,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<BTreeMap<String, u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_s: Option<f64>,
@@ -107,6 +116,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_exists: Option<IfExists>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_for: Option<CallbackFor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_done: Option<Vec<OsText>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_success: Option<Vec<OsText>>,
@@ -122,6 +135,31 @@ pub struct Dependency {
     pub id: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<On>,
+}
+
+/// What standard input comes by that clients write while the job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// A pipe.
+    Pipe,
+    /// A terminal, which is standard output and error too.
+    Terminal,
+}
+
+impl Input {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pipe => "pipe",
+            Self::Terminal => "terminal",
+        }
+    }
+
+    /// The opposite of [`as_str`](Self::as_str).
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pipe, Self::Terminal].into_iter().find(|input| input.as_str() == text)
+    }
 }
 
 /// Where a job is kept.

@@ -21,8 +21,49 @@ pub struct Pool {
     #[serde(default)]
     pub paused_by: Option<u32>,
     #[serde(default)]
+    pub backfill: bool,
+    #[serde(default)]
+    pub gathering_for: Option<u64>,
+    #[serde(default)]
+    pub draining_since: Option<String>,
+    #[serde(default)]
+    pub draining_by: Option<u32>,
+    #[serde(default)]
     pub command: Option<Vec<OsText>>,
+    #[serde(default)]
+    pub resources: Vec<Resource>,
+    #[serde(default)]
+    pub too_small_for: Option<String>,
     pub slots: Vec<Slot>,
+}
+
+/// The longest name of a resource, in bytes.
+pub const MAX_RESOURCE: usize = 64;
+
+/// Whether a resource can be named so.
+#[must_use]
+pub fn is_resource(name: &str) -> bool {
+    name.len() <= MAX_RESOURCE
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
+/// A resource of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Resource {
+    pub name: String,
+    pub items: Vec<ResourceItem>,
+}
+
+/// An item of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct ResourceItem {
+    pub item: String,
+    pub job: Option<u64>,
+    #[serde(default)]
+    pub removed: Option<bool>,
 }
 
 /// What holds the processes of an attempt together. Each tier includes the tiers before it.

@@ -1,7 +1,10 @@
 //! What poold knows of a job: the record and its parts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::array::ArrayInfo;
 use super::job::{Dependency, OnCrash};
 use super::limits::MemoryLimiter;
 use super::state::{ResultKind, State};
@@ -45,6 +48,14 @@ pub struct Record {
     pub unique: Option<OsText>,
     #[serde(default)]
     pub labels: Option<Vec<String>>,
+    #[serde(default = "one")]
+    pub slots: u32,
+    #[serde(default)]
+    pub resources: Option<BTreeMap<String, u32>>,
+    #[serde(default)]
+    pub items: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub array: Option<Box<ArrayInfo>>,
     #[serde(default)]
     pub waits_for: Option<u64>,
     #[serde(default)]
@@ -87,6 +98,10 @@ pub struct Record {
     #[serde(default)]
     pub output_pruned: bool,
     pub callbacks: Vec<Callback>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// What all processes of a job have used.

@@ -10,11 +10,16 @@
 //! assert_eq!(decoder.next_frame().unwrap(), b"{\"method\":\"b\"}");
 //! ```
 
+use memchr::arch::all::memchr::One;
 use memchr::memchr;
 use serde::Serialize;
 
 /// The greatest length of a frame that the daemon accepts, in bytes, without the terminating NUL.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// What is no longer than this is searched in the way that every processor knows. The fastest one begins with
+/// asking what this one knows: under a hypervisor that takes longer than a whole message of a short job.
+const SHORT: usize = 4096;
 
 /// A buffer that has grown beyond this size gives its memory back when the buffer is empty.
 const KEEP_CAPACITY: usize = 64 * 1024;
@@ -78,7 +83,7 @@ impl Decoder {
     /// The length of the next frame, if it is whole.
     pub fn next_length(&mut self) -> Option<usize> {
         let held = &self.buffer[self.consumed..];
-        match memchr(self.delimiter, &held[self.searched..]) {
+        match find(self.delimiter, &held[self.searched..]) {
             Some(offset) => {
                 // The delimiter is found again at once.
                 self.searched += offset;
@@ -116,7 +121,7 @@ impl Decoder {
     fn longest_frame(&self) -> usize {
         let mut rest = &self.buffer[self.consumed..];
         let mut longest = 0;
-        while let Some(length) = memchr(self.delimiter, rest) {
+        while let Some(length) = find(self.delimiter, rest) {
             longest = longest.max(length);
             rest = &rest[length + 1..];
         }
@@ -134,6 +139,11 @@ impl Decoder {
         }
         self.consumed = 0;
     }
+}
+
+/// Where the byte is found first.
+fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
+    if bytes.len() <= SHORT { One::new(byte).find(bytes) } else { memchr(byte, bytes) }
 }
 
 /// `message` as one frame, with its NUL.

@@ -2,7 +2,7 @@
 //! and never takes it apart.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use memchr::{memchr, memchr2};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,6 +15,22 @@ use serde_json::value::RawValue;
 /// U+FFFD here, as in the Encoding Standard.
 #[derive(Clone)]
 pub struct Json(Arc<Box<RawValue>>);
+
+/// A value that somebody else holds, if anybody still does.
+#[derive(Debug, Clone)]
+pub struct WeakJson(Weak<Box<RawValue>>);
+
+impl WeakJson {
+    /// The value, unless nobody has held it any more.
+    pub fn upgrade(&self) -> Option<Json> {
+        self.0.upgrade().map(Json)
+    }
+
+    /// Whether nobody holds the value any more.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -51,6 +67,19 @@ impl Json {
 
     fn new(value: Box<RawValue>) -> Self {
         Self(Arc::new(value))
+    }
+
+    /// The value for as long as somebody else holds it.
+    pub fn downgrade(&self) -> WeakJson {
+        WeakJson(Arc::downgrade(&self.0))
+    }
+
+    /// A value whose text is here as a whole, and is not copied.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn from_text(text: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text).map(Self::new)
     }
 
     /// The text of the value.

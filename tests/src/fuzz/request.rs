@@ -81,27 +81,39 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Ping
         | Request::Spool
         | Request::Pools
+        | Request::Count
         | Request::LabelLimits
         | Request::Status
+        | Request::Settings
         | Request::Backup
         | Request::EndBackup => None,
         Request::Submit(submit) => of(&**submit),
         Request::SubmitMany(many) => of(&**many),
         Request::Wait(wait) => of(wait),
         Request::Get(get) => of(get),
-        Request::List(list) => of(list),
+        Request::List(list) => of(&**list),
         Request::Output(output) => of(output),
         Request::Cancel(cancel) => of(cancel),
         Request::Signal(signal) => of(signal),
+        Request::OpenInput(open) => of(open),
+        Request::CloseInput(close) => of(close),
+        Request::Resize(resize) => of(resize),
         Request::SetFrozen(asked) => of(asked),
         Request::Hold(hold) => of(hold),
         Request::Move(moved) => of(moved),
+        Request::Edit(edit) => of(&**edit),
+        Request::Definition(asked) => of(asked),
         Request::Retry(retry) => of(retry),
         Request::Remove(remove) => of(remove),
         Request::Release(release) => of(release),
+        Request::Callbacks(asked) => of(asked),
+        Request::GetCallback(asked) => of(asked),
+        Request::RetryCallbacks(retry) => of(retry),
+        Request::DropCallbacks(drop) => of(drop),
         Request::AddPool(added) => of(&**added),
         Request::RemovePool(remove) => of(remove),
         Request::RestartPool(restart) => of(restart),
+        Request::DrainPool(drain) => of(drain),
         Request::SetPaused(paused) => of(paused),
         Request::SetWorkers(set) => of(set),
         Request::AddSchedule(add) => of(&**add),
@@ -113,6 +125,7 @@ fn parameters(request: &Request) -> Option<Value> {
         Request::Absent(absent) => of(absent),
         Request::Why(why) => of(why),
         Request::Dependents(dependents) => of(dependents),
+        Request::Attempts(attempts) => of(attempts),
         Request::Events(events) => of(events),
         Request::Shutdown(shutdown) => of(shutdown),
     }

@@ -46,7 +46,7 @@ fn line(line: &[u8]) {
 /// A value can be handed on as a parameter: one line, with the id in it.
 fn call_back(id: JobId, json: &Json) {
     let params = Json::parse(&format!("[{}]", json.get())).expect("a value in brackets is an array");
-    let call = Call { method: "m\n\"".to_owned(), params: Some(params) };
+    let call = Call { method: "m\n\"".to_owned(), params: Some(params), lost: None };
     let (mut out, mut line) = (Outgoing::default(), Vec::new());
     encode(id, &call, &mut out);
     out.flush(&mut line, usize::MAX).expect("memory takes everything");

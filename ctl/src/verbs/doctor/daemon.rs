@@ -189,7 +189,7 @@ fn configuration(condition: &Condition) -> Check {
     match (path, &condition.config_error) {
         (_, Some(error)) => Check::problem(
             "configuration",
-            format!("the last reload failed, so the old configuration is in force: {error}"),
+            format!("the file cannot be taken over, so the last good configuration is in force: {error}"),
         )
         .advise("correct the file and send SIGHUP to poold"),
         (Some(path), None) if path.to_path().exists() => Check::ok("configuration", path.to_string()),

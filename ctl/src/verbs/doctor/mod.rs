@@ -5,6 +5,7 @@
 //! A file is a group of checks; each check is a line. Exit code: 0 when there is nothing but `ok` and
 //! `note`, otherwise 1.
 
+mod callbacks;
 mod daemon;
 mod machine;
 mod pools;
@@ -25,6 +26,8 @@ use self::daemon::Asked;
 use super::Context;
 use crate::exit::ExitReason;
 use crate::link::connect::Link;
+use crate::term::stream::Stream;
+use crate::term::style::{Tone, has_color};
 use crate::term::text::printable;
 use crate::term::{json, text};
 
@@ -101,15 +104,19 @@ struct Document<'a> {
     checks: &'a [Check],
 }
 
-/// Check the socket, permissions, disk, limits, stale files, versions and pools; exit with 1 if something is
-/// wrong
+/// Look for what is wrong, and say what to do
 ///
-/// doctor changes nothing and starts nothing.
+/// Checks the socket, permissions, disk, limits, stale files, versions, slots, pools and callbacks. The code
+/// is 1 if something is wrong. doctor changes nothing and starts nothing.
 #[derive(Debug, Args)]
 pub struct DoctorOptions {
     /// The state directory to check when no poold is running
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+
+    /// List all checks, also those that found nothing
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl DoctorOptions {
@@ -124,8 +131,9 @@ impl DoctorOptions {
         let state_dir = state_dir(link, self.state_dir, &answer);
         let mut checks = socket::look(link, &answer);
         checks.extend(daemon::look(link, &answer, state_dir.as_deref()));
-        if let Asked::Condition { condition, .. } = &answer {
+        if let Asked::Condition { client, condition, .. } = &mut answer {
             checks.extend(pools::look(condition));
+            checks.extend(callbacks::look(client));
         }
 
         match &state_dir {
@@ -152,7 +160,7 @@ impl DoctorOptions {
             let state_dir = state_dir.map(OsText::from);
             json::print(&Document { schema: SCHEMA, healthy, socket, state_dir, checks: &checks })?;
         } else {
-            text::print(&describe(&checks))?;
+            text::print(&describe(&checks, self.verbose, has_color(Stream::Stdout)))?;
         }
         Ok(if healthy { ExitReason::Success } else { ExitReason::Unwell })
     }
@@ -168,15 +176,59 @@ fn state_dir(link: &Link, named: Option<PathBuf>, answer: &Asked) -> Option<Path
     told.or(named).or_else(|| default_state_dir().filter(|_| !link.is_named()))
 }
 
-fn describe(checks: &[Check]) -> String {
+/// The findings, the worst last, where the eyes are. Without `verbose` what is well is a count.
+fn describe(checks: &[Check], verbose: bool, has_color: bool) -> String {
+    let mut shown: Vec<&Check> = checks.iter().filter(|check| verbose || check.level > Level::Ok).collect();
+    shown.sort_by_key(|check| check.level);
+
     let mut text = String::new();
-    for Check { check, subject, level, message, advice } in checks {
+    let count = checks.len() - shown.len();
+    if count > 0 {
+        let line = match (count, shown.is_empty()) {
+            (1, true) => "ok       the one check".to_owned(),
+            (count, true) => format!("ok       all {count} checks"),
+            (1, false) => "ok       1 check".to_owned(),
+            (count, false) => format!("ok       {count} checks"),
+        };
+        writeln!(text, "{} (-v lists them)", Tone::Good.paint(&line, has_color))
+            .expect("a string takes everything");
+    }
+    for Check { check, subject, level, message, advice } in shown {
         let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
         let line = format!("{subject}{message}{advice}");
-        let level = level.as_str();
-        writeln!(text, "{level:<8} {check:<18} {}", printable(&line, usize::MAX))
+        let tone = match level {
+            Level::Ok => Tone::Good,
+            Level::Note => Tone::Plain,
+            Level::Warning => Tone::Attention,
+            Level::Problem => Tone::Bad,
+        };
+        let level = format!("{:<8}", level.as_str());
+        writeln!(text, "{} {check:<18} {}", tone.paint(&level, has_color), printable(&line, usize::MAX))
             .expect("a string takes everything");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_comes_last_and_what_is_well_is_a_count() {
+        let checks = [
+            Check::problem("disk", "it is full").advise("make room"),
+            Check::ok("socket", "it is there"),
+            Check::note("limits", "few"),
+            Check::ok("pool", "it works").of("default"),
+        ];
+        assert_eq!(
+            describe(&checks, false, false),
+            "ok       2 checks (-v lists them)\n\
+             note     limits             few\n\
+             problem  disk               it is full; make room\n"
+        );
+        assert_eq!(describe(&checks, true, false).lines().count(), 4);
+        assert_eq!(describe(&checks[1..2], false, false), "ok       the one check (-v lists them)\n");
+    }
 }

@@ -5,12 +5,12 @@ use pool_proto::nouns::{Condition, Incident, Pool, Slot, SlotState, Stuck};
 
 use super::Check;
 
-/// Three checks for each pool, and one more where jobs wait for its pause to end; then what is stuck
-/// anywhere, and what was.
+/// Three checks for each pool, and one more where jobs wait for its pause to end, or take more than it has;
+/// then what is stuck anywhere, and what was.
 pub fn look(condition: &Condition) -> Vec<Check> {
     let each = |pool| {
         let checks = [containment(pool), slots(pool), queue(pool, condition.max_queued)];
-        checks.into_iter().chain(pause(pool))
+        checks.into_iter().chain(too_small(pool)).chain(pause(pool)).chain(drain(pool))
     };
     let pools = condition.pools.iter().flat_map(each);
     pools.chain(stuck(condition)).chain(incidents(condition)).collect()
@@ -100,6 +100,22 @@ fn pause(pool: &Pool) -> Option<Check> {
     let text = format!("{} queued jobs wait, because the pool is paused since {since}{by}", pool.queued);
     let advice = format!("`poolctl pool resume {}` lets it go on", pool.name);
     Some(Check::note("pause", text).of(&pool.name).advise(advice))
+}
+
+fn too_small(pool: &Pool) -> Option<Check> {
+    let takes = pool.too_small_for.as_deref()?;
+    let text = format!("a job waits that {takes}: it cannot run");
+    let advice =
+        "give the pool more, or edit, move or cancel such jobs: `poolctl ls --state queued`, `poolctl why`";
+    Some(Check::warning("capacity", text).of(&pool.name).advise(advice))
+}
+
+fn drain(pool: &Pool) -> Option<Check> {
+    let since = pool.draining_since.as_deref()?;
+    let by = pool.draining_by.map(|uid| format!(", by uid {uid}")).unwrap_or_default();
+    let text = format!("the pool takes no new jobs, because it is being drained since {since}{by}");
+    let advice = format!("`poolctl pool resume {}` lets it take jobs again", pool.name);
+    Some(Check::note("drain", text).of(&pool.name).advise(advice))
 }
 
 fn is_up(state: SlotState) -> bool {

@@ -64,13 +64,14 @@ use crate::compose::job::job_of;
 use crate::exit::ExitReason;
 use crate::link::deadline::Deadline;
 use crate::link::session::Turn;
+use crate::tell::outcome::pointer;
 use crate::tell::shell::command_line;
 use crate::term::bar::Bar;
 use crate::term::json;
 use crate::term::obstacles::Obstacles;
 use crate::term::printer::Printing;
 use crate::term::stream::Stream;
-use crate::term::text::{self, CANNOT_WRITE, Untold, say};
+use crate::term::text::{self, CANNOT_WRITE, Untold, hint, say};
 
 pub use self::options::MapOptions;
 
@@ -115,6 +116,7 @@ impl MapOptions {
             signals: Signals::noted()?,
             stop,
             obstacles: Obstacles::of_many(),
+            first_failed: None,
             error: None,
         };
         map.run(self.fail_count)
@@ -162,6 +164,7 @@ struct Map<'a> {
     signals: Signals,
     stop: Stop,
     obstacles: Obstacles,
+    first_failed: Option<u64>,
     /// The first error.
     error: Option<anyhow::Error>,
 }
@@ -199,6 +202,9 @@ impl Map<'_> {
 
         if let Some(summary) = self.tally.summary() {
             say(summary);
+        }
+        if let Some(id) = self.first_failed {
+            hint(pointer(id, self.tally.failed()));
         }
         let exit = self.tally.exit(fail_count);
         Ok(if exit.is_success() && self.results.has_unshown() { ExitReason::Untold } else { exit })
@@ -376,6 +382,9 @@ impl Map<'_> {
         }
 
         let remark = ended.remark(&argv).filter(|_| !is_ours);
+        if !matches!(ended.state(), State::Succeeded | State::Canceled) {
+            self.first_failed = self.first_failed.or(ended.id());
+        }
         let enough = if is_ours { None } else { self.tally.count(&ended) };
 
         self.bar.update(self.tally.done(), self.tally.failed());

@@ -18,11 +18,13 @@ use crate::cli::job::JobOptions;
 use crate::cli::values::{os_text_by, parse_map_name};
 use crate::cli::{UsageError, command_words};
 
-/// Run a command for each item, through a pool. The items follow `:::`, or come from a file or stdin, one a
-/// line. What GNU parallel calls by the same name works alike
+/// Run a command for each item, as GNU parallel does
+///
+/// The items follow `:::`, or come from a file or stdin, one a line. What GNU parallel calls by the same name
+/// works alike.
 #[derive(Debug, Args)]
 pub struct MapOptions {
-    /// Print output in the order of the items, not in the order in which jobs end
+    /// Print output in the order of the items
     #[arg(short, long)]
     pub keep_order: bool,
 
@@ -30,32 +32,37 @@ pub struct MapOptions {
     #[arg(long)]
     pub tag: bool,
 
-    /// Show progress, rate and the time left on stderr, if stderr is a terminal
+    /// Show progress on stderr, if it is a terminal
     #[arg(long)]
     pub bar: bool,
 
-    /// Run at most N jobs of the map at a time [default: as many as the pool has slots]
+    /// Run at most N jobs of the map at a time [default: all slots]
     #[arg(short, long, visible_short_alias = 'P', value_name = "N", value_parser = parse_jobs)]
     pub jobs: Option<usize>,
 
-    /// Wait at least this long from one submission to the next, and submit none ahead of a free slot
+    /// Wait so long from one submission to the next
+    ///
+    /// None is submitted ahead of a free slot.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub delay: Option<Duration>,
 
-    /// Print the commands instead of running them. No poold is needed
+    /// Print the commands instead of running them
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Write a line for each job that has ended, in the columns of GNU parallel's log. +FILE adds to a file
+    /// Write a line for each job that has ended
+    ///
+    /// In the columns of GNU parallel's log. +FILE adds to a file.
     #[arg(long, value_name = "[+]FILE", conflicts_with = "call")]
     pub joblog: Option<PathBuf>,
 
-    /// Run the items in random order. All of them are read first
+    /// Run the items in random order, after all are read
     #[arg(long)]
     pub shuf: bool,
 
-    /// Split each value into columns, at whatever the regular expression matches. The columns are {1}, {2}
-    /// and so on
+    /// Split each value into columns {1}, {2} and so on
+    ///
+    /// Wherever the regular expression matches.
     #[arg(long, value_name = "REGEX", value_parser = parse_column_separator)]
     pub colsep: Option<Regex>,
 
@@ -63,12 +70,13 @@ pub struct MapOptions {
     #[arg(short = 'a', long, value_name = "FILE|-")]
     pub arg_file: Option<PathBuf>,
 
-    /// NUL bytes separate the items that are read, not newlines
+    /// NUL bytes end the items that are read, not newlines
     #[arg(short = '0', long)]
     pub null: bool,
 
-    /// When to start no more jobs, and what happens to running ones. soon lets them end, now ends them; WHAT
-    /// is fail, success or done, and N how many: soon,fail=1
+    /// Stop early: soon,fail=1; now,success=2; soon,done=9
+    ///
+    /// soon lets running jobs end, now ends them; fail, success or done is what is counted.
     #[arg(
         long,
         value_name = "never|soon,WHAT=N|now,WHAT=N",
@@ -77,29 +85,34 @@ pub struct MapOptions {
     )]
     pub halt: Halt,
 
-    /// N items may fail: the same as --halt now,fail=N+1
+    /// Stop when more than N items fail: --halt now,fail=N+1
     #[arg(long, value_name = "N")]
     pub max_fails: Option<u64>,
 
-    /// Exit with the number of items that failed; 101 stands for more than 100
+    /// Exit with the number of failures, at most 101
     #[arg(long)]
     pub fail_count: bool,
 
-    /// Give the map a name. When it is cut off, the same command shows what has succeeded and runs the rest
+    /// Name the map, and skip what has succeeded under this name
+    ///
+    /// When it is cut off, the same command shows what has succeeded and runs the rest.
     #[arg(long, value_name = "NAME", value_parser = os_text_by(parse_map_name))]
     pub resume: Option<OsText>,
 
-    /// Call a method of a warm pool's program for each item. The item's values are the parameters: a JSON
-    /// value a line in, a JSON value a line out
+    /// Call a method of a warm pool for each item
+    ///
+    /// The item's values are the parameters: a JSON value a line in, a JSON value a line out.
     #[arg(long, num_args = 2, value_names = ["POOL", "METHOD"], conflicts_with = "pool")]
     pub call: Option<Vec<String>>,
 
     #[command(flatten)]
     pub job: JobOptions,
 
-    /// The command, which no shell reads, with {} for the item, {.} {/} {//} {/.} for parts of it, {1} {2}
-    /// for one of its values, and {#} for its number; then `:::` and the items, unless they are read.
-    /// Several `:::` make an item of each combination, `:::+` links two; `::::` is followed by files
+    /// The command with {} for the item, then `:::` and the items
+    ///
+    /// No shell reads it. {.} {/} {//} {/.} are parts of the item, {1} {2} its values, and {#} its number.
+    /// Without `:::` the items are read. Several `:::` make an item of each combination, `:::+` links two;
+    /// `::::` is followed by files.
     #[arg(trailing_var_arg = true, required_unless_present = "call", value_name = "COMMAND [::: ITEM]")]
     pub command: Vec<OsString>,
 }

@@ -12,13 +12,14 @@ use pool_proto::text::{parse_bytes, parse_duration};
 
 use crate::cli::choices::{DurabilityChoice, EnvMode, ReadyChoice};
 use crate::cli::command_words;
-use crate::cli::values::{os_text, parse_timeout, parse_wear, parse_workers};
+use crate::cli::values::{os_text, parse_codes, parse_part, parse_timeout, parse_wear, parse_workers};
 use crate::compose::environment::{cwd, environment};
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Add a warm pool, also for later starts of poold: each of its workers keeps a program running and hands
-/// calls to it
+/// Add a warm pool, whose programs answer calls
+///
+/// Also for later starts of poold. Each of its workers keeps a program running and hands calls to it.
 #[derive(Debug, Args)]
 pub struct AddPoolOptions {
     /// The pool's name
@@ -32,7 +33,9 @@ pub struct AddPoolOptions {
     #[arg(short = 'C', long, value_name = "DIR")]
     cwd: Option<PathBuf>,
 
-    /// Set a variable. With --env-mode clean, a name alone passes that variable on
+    /// Set a variable; may be repeated
+    ///
+    /// With --env-mode clean, a name alone passes that variable on.
     #[arg(short = 'E', long, value_name = "K[=V]", value_parser = os_text())]
     env: Vec<OsText>,
 
@@ -48,11 +51,13 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     start_timeout: Option<Duration>,
 
-    /// After this many failed starts in a row in each slot, queued calls fail [default: 8]
+    /// Failed starts in each slot until calls fail [default: 8]
+    ///
+    /// After this many failed starts in a row in each slot, queued calls fail.
     #[arg(long, value_name = "N")]
     start_attempts: Option<NonZeroU32>,
 
-    /// Where poold keeps the pool's calls, unless a call says otherwise
+    /// Where calls are kept, unless a call says otherwise
     #[arg(long, value_enum, default_value_t = DurabilityChoice::Disk)]
     durability: DurabilityChoice,
 
@@ -64,7 +69,9 @@ pub struct AddPoolOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     max_age: Option<Duration>,
 
-    /// Replace the program when it takes this much memory, with all that it has started (1048576, 100M, 2G)
+    /// Replace the program at so much memory (100M, 2G)
+    ///
+    /// The memory of all that it has started counts, too.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_rss: Option<u64>,
 
@@ -72,17 +79,33 @@ pub struct AddPoolOptions {
     #[arg(short, long, value_name = "DURATION", value_parser = parse_timeout)]
     timeout: Option<Duration>,
 
-    /// The time from SIGTERM to SIGKILL when a timeout or a cancel ends a call
+    /// From SIGTERM to SIGKILL at a timeout or a cancel
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     kill_after: Option<Duration>,
 
-    /// How many times a failed call is retried, unless the call says otherwise
+    /// How many times a failed call is retried
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
 
     /// The backoff of calls without one
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     backoff: Option<Duration>,
+
+    /// Each wait is longer by a random part of itself, up to this one: from 0 to 1
+    #[arg(long, value_name = "PART", value_parser = parse_part)]
+    jitter: Option<f64>,
+
+    /// Retry a call only if its exit code is one of these
+    #[arg(long, value_name = "CODES", value_parser = parse_codes)]
+    retry_on_exit: Option<String>,
+
+    /// Do not retry a call if its exit code is one of these
+    #[arg(long, value_name = "CODES", value_parser = parse_codes, conflicts_with = "retry_on_exit")]
+    no_retry_on_exit: Option<String>,
+
+    /// Cancel a call that has not begun this long after its submission
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    start_within: Option<Duration>,
 
     /// The program and its arguments, which no shell reads
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
@@ -112,6 +135,10 @@ impl AddPoolOptions {
             kill_after_s: seconds(self.kill_after),
             retries: self.retries,
             backoff_s: seconds(self.backoff),
+            jitter: self.jitter,
+            retry_on_exit: self.retry_on_exit,
+            no_retry_on_exit: self.no_retry_on_exit,
+            start_within_s: seconds(self.start_within),
             durability: Some(self.durability.into()),
         };
 

@@ -1,6 +1,7 @@
-//! `poolctl pool`: lists, adds, sets, pauses, resumes, restarts and removes pools.
+//! `poolctl pool`: lists, adds, sets, pauses, resumes, drains, restarts and removes pools.
 
 mod add;
+mod drain;
 mod ls;
 mod pause;
 mod restart;
@@ -25,6 +26,7 @@ enum PoolVerb {
     Add(Box<add::AddPoolOptions>),
     Pause(pause::PausePoolOptions),
     Resume(pause::ResumePoolOptions),
+    Drain(drain::DrainPoolOptions),
     Restart(restart::RestartPoolOptions),
     Set(set::SetPoolOptions),
     Rm(rm::RemovePoolOptions),
@@ -41,6 +43,7 @@ impl PoolOptions {
             PoolVerb::Add(options) => options.run(context),
             PoolVerb::Pause(options) => options.run(context),
             PoolVerb::Resume(options) => options.run(context),
+            PoolVerb::Drain(options) => options.run(context),
             PoolVerb::Restart(options) => options.run(context),
             PoolVerb::Set(options) => options.run(context),
             PoolVerb::Rm(options) => options.run(context),

@@ -6,9 +6,9 @@ use pool_proto::methods::SetPaused;
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Start nothing more in these pools until `pool resume`, also after a restart of poold. Running jobs go on
-/// unless they are frozen, new jobs are accepted and wait
+/// Start nothing more in these pools, until `pool resume`
 ///
+/// Also after a restart of poold. Running jobs go on unless they are frozen, new jobs are accepted and wait.
 /// Returns when the pause is on disk and no further job starts. The programs of a warm pool stay up.
 #[derive(Debug, Args)]
 pub struct PausePoolOptions {
@@ -21,7 +21,7 @@ pub struct PausePoolOptions {
     names: Vec<String>,
 }
 
-/// Let paused pools go on
+/// Let paused pools go on, and drained ones take jobs again
 #[derive(Debug, Args)]
 pub struct ResumePoolOptions {
     /// The pools' names

@@ -7,12 +7,12 @@ use crate::exit::ExitReason;
 use crate::term::text::say;
 use crate::verbs::Context;
 
-/// Replace each program of a warm pool by a new one, as after a change of its code. Returns when the new
-/// programs take the calls
+/// Replace the programs of a warm pool, as after a change of code
 ///
-/// The new program is started first. The old one takes calls until the new one is ready, and ends when its
-/// last call is over. If a new program does not stay up, the old one goes on, and the exit code is 125.
-/// Without `--ready notify` a new program has to stay up for a second before it takes calls.
+/// Returns when the new programs take the calls. The new program is started first. The old one takes calls
+/// until the new one is ready, and ends when its last call is over. If a new program does not stay up, the
+/// old one goes on, and the exit code is 125. Without `--ready notify` a new program has to stay up for a
+/// second before it takes calls.
 #[derive(Debug, Args)]
 pub struct RestartPoolOptions {
     /// The pool's name

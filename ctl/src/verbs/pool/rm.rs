@@ -6,7 +6,9 @@ use pool_proto::methods::RemovePool;
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Remove a pool that was added. It takes no more jobs; queued jobs wait until the pool is added again
+/// Remove a pool that was added
+///
+/// It takes no more jobs; queued jobs wait until the pool is added again.
 #[derive(Debug, Args)]
 pub struct RemovePoolOptions {
     /// The pool's name

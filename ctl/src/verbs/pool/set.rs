@@ -5,23 +5,29 @@ use std::num::NonZeroU32;
 use clap::{ArgGroup, Args};
 use pool_proto::methods::SetWorkers;
 
+use crate::cli::values::parse_workers;
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Set a pool's number of workers, also for the time after a restart of poold
+/// Set a pool's number of workers
 ///
-/// With fewer workers running jobs go on: a worker too many ends when its job has.
+/// Also for the time after a restart of poold. With fewer workers running jobs go on: a worker too many ends
+/// when its job has.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").args(["workers", "reset"]).required(true)))]
 pub struct SetPoolOptions {
     /// The pool's name
     name: String,
 
-    /// So many workers, whatever the configuration and the command line of poold say
-    #[arg(long, value_name = "N")]
+    /// So many workers, whatever the configuration says
+    ///
+    /// And whatever the command line of poold says.
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
     workers: Option<NonZeroU32>,
 
-    /// As many workers as the command line of poold or the configuration says
+    /// As many as the configuration says
+    ///
+    /// Or the command line of poold.
     #[arg(long)]
     reset: bool,
 }

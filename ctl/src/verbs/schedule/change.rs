@@ -6,8 +6,9 @@ use pool_proto::methods::{RemoveSchedules, SetSchedulesPaused};
 use crate::exit::ExitReason;
 use crate::verbs::Context;
 
-/// Submit nothing more for these schedules until `schedule resume`, also after a restart of poold. Jobs that
-/// were submitted go on
+/// Submit nothing more for these schedules, until `schedule resume`
+///
+/// Also after a restart of poold. Jobs that were submitted go on.
 #[derive(Debug, Args)]
 pub struct PauseSchedulesOptions {
     /// The schedules' names
@@ -15,7 +16,9 @@ pub struct PauseSchedulesOptions {
     names: Vec<String>,
 }
 
-/// Let paused schedules go on. The times that have passed meanwhile are left out
+/// Let paused schedules go on
+///
+/// The times that have passed meanwhile are left out.
 #[derive(Debug, Args)]
 pub struct ResumeSchedulesOptions {
     /// The schedules' names

@@ -11,7 +11,9 @@ use crate::tell::outcome::skipped_for;
 use crate::term::text::{self, say};
 use crate::verbs::Context;
 
-/// Submit the job of a schedule now, besides its times, and print the job's id
+/// Submit a schedule's job now, and print its id
+///
+/// Besides its times.
 #[derive(Debug, Args)]
 pub struct RunScheduleOptions {
     /// The schedule's name

@@ -8,7 +8,7 @@ use crate::tell::schedule::{ScheduleDocument, lines_of};
 use crate::term::{json, text};
 use crate::verbs::Context;
 
-/// Show a schedule: when its next times are, what came of the last one, and what it submits
+/// Show a schedule: its next times, its last job, its work
 #[derive(Debug, Args)]
 pub struct ShowScheduleOptions {
     /// The schedule's name

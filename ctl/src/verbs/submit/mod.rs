@@ -3,54 +3,79 @@
 mod bulk;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use pool_proto::State;
 use pool_proto::methods::Submit;
-use pool_proto::nouns::Job;
+use pool_proto::nouns::{Input, Job};
 
 use super::Context;
-use super::submission::{after_labels, detach, stand_in};
+use super::ending::{Ending, Endings};
+use super::submission::{after_others, detach, stand_in};
 use crate::cli::choices::DisconnectChoice;
-use crate::cli::job::{ConditionOptions, JobOptions, LikeOptions};
+use crate::cli::job::{ArrayOptions, ConditionOptions, JobOptions, LikeOptions};
 use crate::cli::values::parse_tie;
 use crate::cli::{UsageError, command_words};
-use crate::compose::job::{conditional, job_of, like, on_disconnect};
+use crate::compose::job::{conditional, job_of, like, many, on_disconnect};
 use crate::compose::stdin::{JobInput, has_unread_input};
 use crate::exit::ExitReason;
-use crate::tell::outcome::{exit_of, remark};
-use crate::term::text::say;
+use crate::follow::Sinks;
+use crate::tell::outcome::{exit_of, pointer, remark};
+use crate::term::json;
+use crate::term::text::{hint, or_untold, say};
 
-/// Submit a job and print its id; with --wait, run the job as if it were started here
+/// Submit a job and print its id
+///
+/// The job is on disk when its id is printed. With --wait, poolctl runs the job as if it were started here.
 #[derive(Debug, Args)]
 pub struct SubmitOptions {
-    /// Wait for the job's end, pass its output through, and exit with its code
+    /// Wait for the end; pass output and exit code through
+    ///
+    /// With --json: print one document in the end, with the record and the end of the output.
     #[arg(short = 'W', long)]
     pub(super) wait: bool,
 
-    /// Print the id as soon as the job is on disk, and do not wait [default]
+    /// Print the id as soon as the job is on disk [default]
     #[arg(long = "async", conflicts_with = "wait")]
     pub(super) detach: bool,
 
-    /// Submit many jobs from a file, or - for stdin: one JSON object a line, with the members of the
-    /// protocol's Job
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "command", "key", "unique"])]
+    /// Submit a job for each line of a file, a JSON object
+    ///
+    /// For stdin write -. A line has the members of the protocol's Job; what it leaves out is as the other
+    /// options say.
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["wait", "stdin", "pty", "command", "key", "unique"])]
     pub(super) from: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) job: JobOptions,
 
-    /// The job reads this file, or - for the stdin of poolctl, as its standard input [default: nothing]
-    #[arg(long, value_name = "FILE|-")]
+    /// The job reads this file, or - for poolctl's stdin [default: nothing]
+    ///
+    /// With open: what is sent to it while it runs (send, attach). A file of that name is ./open.
+    #[arg(long, value_name = "FILE|-|open")]
     pub(super) stdin: Option<PathBuf>,
 
-    /// With --wait: what happens to the job when poolctl dies. cancel is the same as --tie client
+    /// The job has a terminal of its own; with --wait at a terminal, it is this one
+    ///
+    /// See attach. What the job writes to its terminal is its stdout.
+    #[arg(long, conflicts_with = "stdin")]
+    pub(super) pty: bool,
+
+    /// The job's stderr goes where its stdout goes: `logs` shows both in the order in which they were written
+    #[arg(long, conflicts_with = "pty")]
+    pub(super) merge: bool,
+
+    /// With --wait: when poolctl dies
+    ///
+    /// cancel is the same as --tie client.
     #[arg(long, value_enum, default_value_t = DisconnectChoice::Detach)]
     pub(super) on_disconnect: DisconnectChoice,
 
-    /// End the job when something else ends: client (poolctl, with --wait), job:ID, or pool (all other jobs,
-    /// when poold shuts down)
+    /// End the job with the client (poolctl), a job, or the pool
+    ///
+    /// client is poolctl, with --wait; job:ID another job; pool all other jobs, when poold shuts down.
     #[arg(long, value_name = "client|job:ID|pool", value_parser = parse_tie)]
     pub(super) tie: Option<String>,
 
@@ -58,9 +83,12 @@ pub struct SubmitOptions {
     pub(super) conditions: ConditionOptions,
 
     #[command(flatten)]
+    pub(super) array: ArrayOptions,
+
+    #[command(flatten)]
     pub(super) like: LikeOptions,
 
-    /// The command and its arguments, which no shell reads
+    /// The command and its arguments. No shell reads them
     #[arg(trailing_var_arg = true, required_unless_present = "from", value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
@@ -79,10 +107,11 @@ impl SubmitOptions {
                 ));
             }
             let mut job = conditional(&self.conditions, job_of(&self.job, Vec::new())?);
-            if self.conditions.names_labels() {
-                after_labels(&mut context.link.connect()?, &self.conditions, &mut job)?;
+            job = many(&self.array, job);
+            if self.conditions.names_others() {
+                after_others(&mut context.link.connect()?, &self.conditions, &mut job)?;
             }
-            let defaults = Job { tie: self.tie.clone(), ..job };
+            let defaults = Job { tie: self.tie.clone(), merge: self.merge.then_some(true), ..job };
             on_disconnect(&defaults, self.on_disconnect.into(), false, "with --wait and a single job")?;
             return bulk::run(context, file, defaults);
         }
@@ -90,14 +119,21 @@ impl SubmitOptions {
         // Every fault of the command line is told here, before a poold is started and before any input is
         // handed over.
         let job = conditional(&self.conditions, job_of(&self.job, command_words(&self.command)?)?);
-        let mut job = Job { tie: self.tie.clone(), ..like(&self.like, job) };
+        let mut job = Job { tie: self.tie.clone(), ..many(&self.array, like(&self.like, job)) };
         let policy = on_disconnect(&job, self.on_disconnect.into(), self.wait, "with --wait")?;
-        let input = self.stdin.as_deref().map(JobInput::open).transpose()?;
+        let is_open = self.stdin.as_deref() == Some(Path::new("open"));
+        job.input = match (self.pty, is_open) {
+            (true, _) => Some(Input::Terminal),
+            (false, true) => Some(Input::Pipe),
+            (false, false) => None,
+        };
+        job.merge = self.merge.then_some(true);
+        let input = self.stdin.as_deref().filter(|_| !is_open).map(JobInput::open).transpose()?;
 
         let mut client = context.link.connect()?;
-        after_labels(&mut client, &self.conditions, &mut job)?;
+        after_others(&mut client, &self.conditions, &mut job)?;
         job.stdin = input.map(|input| input.spool(&mut client)).transpose()?;
-        let takes_input = job.stdin.is_some();
+        let takes_input = job.stdin.is_some() || job.input.is_some();
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
         if !self.wait {
             let exit = detach(context, client, &submit);
@@ -105,17 +141,28 @@ impl SubmitOptions {
             return exit;
         }
 
-        let Some(record) = stand_in(context, client, submit)? else { return Ok(ExitReason::Success) };
+        // With --json the output is in the document.
+        let sinks = if context.as_json { Sinks::none() } else { Sinks::both() };
+        let Some(record) = stand_in(context, client, submit, sinks)? else { return Ok(ExitReason::Success) };
         say_unread_input(takes_input);
+        if context.as_json {
+            let ending = Ending::read(&mut context.link.connect()?, record.id, None)?;
+            let document = Endings::new(false, vec![ending]);
+            or_untold(json::print(&document), format_args!("job {} has ended", record.id))?;
+            return Ok(exit_of(&record));
+        }
         if let Some(remark) = remark(&record) {
             say(remark);
+        }
+        if record.state != State::Succeeded && record.state != State::Canceled {
+            hint(pointer(record.id, 1));
         }
         Ok(exit_of(&record))
     }
 }
 
-/// Says that input was left unread, which the job would have got if it had been started in place. This comes at
-/// the end, when whoever writes the input has had time to.
+/// Says that input was left unread, which the job would have got if it had been started in place. This comes
+/// at the end, when whoever writes the input has had time to.
 fn say_unread_input(takes_input: bool) {
     if !takes_input && has_unread_input() {
         say("the job did not get the input at stdin: write --stdin - to pass it on");
@@ -131,7 +178,7 @@ mod tests {
     #[test]
     fn what_follows_the_command_belongs_to_it() {
         let cli = Cli::try_parse_from(["poolctl", "submit", "--wait", "make", "-j4", "--json"]).unwrap();
-        let Verb::Submit(options) = cli.verb else { panic!("another verb") };
+        let Some(Verb::Submit(options)) = cli.verb else { panic!("another verb") };
         assert_eq!(options.command, ["make", "-j4", "--json"]);
         assert!(!cli.common.json && options.wait);
     }

@@ -12,8 +12,8 @@ use crate::core::waits::hold::Wish;
 use crate::core::{Core, LaneId, Now, Timer};
 use crate::engine::{Change, Fence, Move};
 use crate::job::{
-    Claim, Ended, Holdup, JobId, Place, Process, ProcessId, Ready, RequestId, SpawnFailure, Stage, Start,
-    StopReason, Tries, Unit, Work, micros,
+    Claim, Ended, Holdup, JobId, PastAttempt, Place, Process, ProcessId, Ready, RequestId, SpawnFailure,
+    Stage, Start, StopReason, Tries, Unit, Work, micros,
 };
 
 /// A job's attempt that a worker has.
@@ -86,7 +86,11 @@ impl Core {
         let must_not_repeat = ready.work.on_crash != OnCrash::Requeue;
         let active = Active::new(ready, slot, worker, self.now);
         let claim = Move { confirm: true, ..active.move_to(id, Place::Running(active.start(None))) };
+        let element = active.work.element().copied();
         self.insert_active(id, active);
+        if let Some(element) = element {
+            self.passed(element.array, id);
+        }
 
         if must_not_repeat {
             // Its start is written down before it starts: handed over when the engine has confirmed that.
@@ -100,8 +104,12 @@ impl Core {
     pub(in crate::core) fn begin_ahead(&mut self, ready: Ready, slot: SlotId, worker: ProcessId) {
         let id = ready.id;
         let ahead = Some(Ahead { is_called_back: false });
+        let element = ready.work.element().copied();
         self.insert_active(id, Active { ahead, ..Active::new(ready, slot, worker, self.now) });
         self.hand_over(id);
+        if let Some(element) = element {
+            self.passed(element.array, id);
+        }
     }
 
     /// It has come to its turn: its worker has begun with it.
@@ -179,7 +187,8 @@ impl Core {
 
         let (slot, claim, work, ahead) =
             (active.slot, active.claim(id), active.work.clone(), active.ahead.is_some());
-        self.effects.push(Effect::Run { slot, claim, work, ahead });
+        let items = self.items_of(id);
+        self.effects.push(Effect::Run { slot, claim, work, items, ahead });
         if let Some(slots) = self.slots_mut(slot.lane).filter(|_| !ahead) {
             slots.list_if_quick(slot.index);
         }
@@ -250,7 +259,8 @@ impl Core {
         match outcome::of_end(ended, stopping, active.work.on_crash) {
             Some(outcome) => self.conclude(id, &active, outcome, None),
             None if active.work.on_crash == OnCrash::Hold => {
-                self.hold(id, active.tries, outcome::TOLD_TO_END);
+                let past = active.lost(outcome::TOLD_TO_END, self.now);
+                self.hold(id, active.tries, outcome::TOLD_TO_END, past);
             }
             None => self.requeue(id, &active, None),
         }
@@ -310,7 +320,9 @@ impl Core {
     pub(in crate::core) fn requeue(&mut self, id: JobId, active: &Active, died: Option<String>) {
         let queued = active.move_to(id, Place::Queued { again: false });
         let crashed = died.is_some();
-        self.put_back(Move { reason: died, crashed, ..queued }, active);
+        let how = died.as_deref().unwrap_or(outcome::TOLD_TO_END);
+        let past = Some(active.lost(how, self.now));
+        self.put_back(Move { reason: died, crashed, past, ..queued }, active);
     }
 
     /// The attempt was not started and does not count. `reason`: what there was no room for, where that is
@@ -330,8 +342,8 @@ impl Core {
         self.put_back(Move { tries, reason, ..active.move_to(id, Place::Queued { again }) }, active);
     }
 
-    /// The engine was told nothing of the attempt: it has the job where it was, as it was. One that was retrying
-    /// still is, for the same reason.
+    /// The engine was told nothing of the attempt: it has the job where it was, as it was. One that was
+    /// retrying still is, for the same reason.
     fn give_back(&mut self, id: JobId, active: &Active) {
         self.enqueue(id, &active.work.pool, Holdup::None);
         self.came_back(&active.work.pool);
@@ -349,14 +361,15 @@ impl Core {
     }
 
     fn insert_active(&mut self, id: JobId, active: Active) {
-        let labels = active.work.labels.clone();
+        let labels = active.work.needs.labels.clone();
         self.active.insert(id, active);
         self.occupy(id, &labels);
     }
 
     pub(in crate::core) fn remove_active(&mut self, id: JobId) -> Option<Active> {
         let active = self.active.remove(&id)?;
-        self.vacate_labels(id, &active.work.labels, active.slot.lane);
+        self.vacate_labels(id, &active.work.needs.labels, active.slot.lane);
+        self.take_back(id, active.slot.lane, &active.work.needs);
         Some(active)
     }
 
@@ -413,6 +426,16 @@ impl Active {
     pub fn ended_us(&self, now: Now) -> i64 {
         let lasted = now.monotonic.saturating_sub(self.since.monotonic);
         self.since.wall_us.saturating_add(micros(lasted))
+    }
+
+    /// When it has started, in microseconds since 1970, where somebody has told of that.
+    pub fn started_us(&self) -> Option<i64> {
+        self.started.then_some(self.since.wall_us)
+    }
+
+    /// It has died now, with its worker or with its daemon.
+    pub fn lost(&self, how: &str, now: Now) -> Box<PastAttempt> {
+        outcome::died(self.tries.attempts, self.started_us(), how, self.ended_us(now))
     }
 
     /// How often the job was tried, where nothing of this attempt has run.

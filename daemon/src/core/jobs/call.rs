@@ -65,7 +65,8 @@ impl Core {
             Some(reason) => {
                 match outcome::of_stop(reason, ended_us) {
                     Some(stopped) => self.conclude(id, &active, stopped, start),
-                    // The daemon ends. A value is there, and complete; an error may be what SIGTERM has caused.
+                    // The daemon ends. A value is there, and complete; an error may be what SIGTERM has
+                    // caused.
                     None if answered.result.is_ok() => {
                         self.conclude(id, &active, outcome::of_answer(answered, ended_us), start);
                     }
@@ -86,7 +87,8 @@ impl Core {
                 if !active.started {
                     self.note_tried(id, active);
                 }
-                self.hold(id, active.tries, outcome::TOLD_TO_END);
+                let past = active.lost(outcome::TOLD_TO_END, self.now);
+                self.hold(id, active.tries, outcome::TOLD_TO_END, past);
             }
             OnCrash::Requeue => {
                 if !active.started {

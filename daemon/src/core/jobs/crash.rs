@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::core::event::SlotId;
 use crate::core::pools::slots::Occupancy;
 use crate::engine::{Change, Fence, Interrupted, LastEnd, Move};
-use crate::job::{Holdup, JobId, Place, ProcessId, StopReason, Tries, Unit, Until};
+use crate::job::{Holdup, JobId, PastAttempt, Place, ProcessId, StopReason, Tries, Unit, Until};
 
 impl Core {
     /// `unsent`: the worker never got the attempt that it was handed last.
@@ -59,9 +59,9 @@ impl Core {
 
         let ahead = self.slots_mut(slot.lane).and_then(|slots| slots.without_ahead(slot.index));
 
-        // The slot first: its next worker starts while the attempt's fate is written down. `dispatch` runs at the end of
-        // the event, after this function: so nothing is handed to a worker before the move of the lost job is emitted,
-        // not even to a successor that is ready and has taken the slot over.
+        // The slot first: its next worker starts while the attempt's fate is written down. `dispatch` runs at
+        // the end of the event, after this function: so nothing is handed to a worker before the move of the
+        // lost job is emitted, not even to a successor that is ready and has taken the slot over.
         self.respawn_later(slot, how.to_owned());
         match unit {
             Some(Unit::Job(id)) => self.lose_attempt(id, how, unsent),
@@ -102,7 +102,7 @@ impl Core {
         }
         match active.work.on_crash {
             OnCrash::Fail => self.finish(&active, id, outcome::crashed(how, ended_us), None),
-            OnCrash::Hold => self.hold(id, active.tries, how),
+            OnCrash::Hold => self.hold(id, active.tries, how, active.lost(how, self.now)),
             // It was on its way back into the queue.
             OnCrash::Requeue if stopping == Some(StopReason::Shutdown) => {
                 active.tries = before;
@@ -128,7 +128,7 @@ impl Core {
         let id = job.id;
 
         if let Some(outcome) = job.stopping.and_then(|reason| outcome::of_stop(reason, ended_us)) {
-            let failed = self.failed_attempt(id, &outcome, job.tries, job.retries);
+            let failed = self.failed_attempt(id, &outcome, job.tries, job.retries, job.started_us);
             if let Some(failed) = failed.filter(|_| job.stopping != Some(StopReason::Deadline)) {
                 self.wait_for_retry(id, Fence::Attempt(job.tries.attempts), job.tries, failed, None);
                 self.enqueue(id, &Arc::from(job.pool.as_str()), Holdup::Time);
@@ -138,18 +138,24 @@ impl Core {
             return None;
         }
 
+        let past = outcome::died(job.tries.attempts, job.started_us, how, ended_us);
         let tries = Tries { crashes: job.tries.crashes + 1, ..job.tries };
         let fence = Fence::Attempt(tries.attempts);
         match job.on_crash {
             OnCrash::Fail => self.finish_as(id, fence, tries, outcome::crashed(how, ended_us), None),
-            OnCrash::Hold => self.hold(id, tries, how),
+            OnCrash::Hold => self.hold(id, tries, how, past),
             OnCrash::Requeue if tries.crashes >= self.settings.crash_limit => {
                 self.finish_as(id, fence, tries, outcome::lost(tries.crashes, how, ended_us), None);
             }
             OnCrash::Requeue => {
                 let queued = Move::new(id, fence, Place::Queued { again: false }, tries);
                 let reason = Some(how.to_owned());
-                self.change(Change::Move(Box::new(Move { reason, crashed: true, ..queued })));
+                self.change(Change::Move(Box::new(Move {
+                    reason,
+                    crashed: true,
+                    past: Some(past),
+                    ..queued
+                })));
                 self.enqueue(id, &Arc::from(job.pool.as_str()), Holdup::None);
                 return Some(Holdup::None);
             }
@@ -158,11 +164,11 @@ impl Core {
     }
 
     /// The job waits for somebody to decide.
-    pub(in crate::core) fn hold(&mut self, id: JobId, tries: Tries, how: &str) {
+    pub(in crate::core) fn hold(&mut self, id: JobId, tries: Tries, how: &str, past: Box<PastAttempt>) {
         let reason = format!(
             "{how}; `poolctl release {id}` runs it again, `poolctl cancel {id}` does not (on crash: hold)"
         );
         let held = Move::new(id, Fence::Attempt(tries.attempts), Place::Waiting(Until::Person), tries);
-        self.change(Change::Move(Box::new(Move { reason: Some(reason), ..held })));
+        self.change(Change::Move(Box::new(Move { reason: Some(reason), past: Some(past), ..held })));
     }
 }

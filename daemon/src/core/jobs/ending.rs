@@ -18,6 +18,9 @@ impl Core {
         if self.ending.contains(&id) {
             return; // Its end is on its way already.
         }
+        if self.arrays.contains_key(&id) {
+            return self.fold(id, reason);
+        }
         let Some(outcome) = outcome::of_stop(reason, self.now.wall_us) else { return };
 
         if let Some(ready) = self.take_waiting(id) {
@@ -30,7 +33,7 @@ impl Core {
     }
 
     /// A job that is here without a slot.
-    fn take_waiting(&mut self, id: JobId) -> Option<Ready> {
+    pub(in crate::core) fn take_waiting(&mut self, id: JobId) -> Option<Ready> {
         if let Some(ready) = self.forget_unattended(id) {
             return Some(ready);
         }

@@ -1,5 +1,6 @@
 //! The life of a job in the core, from its submission to its end.
 
+pub mod array;
 pub mod attempt;
 pub mod call;
 pub mod crash;

@@ -5,7 +5,8 @@ use pool_proto::Json;
 use pool_proto::nouns::{OnCrash, ResultKind, State};
 
 use crate::job::{
-    Answered, Ended, Exit, JobId, JobKind, Outcome, SpawnFailure, Stage, StopReason, Tie, Verdict, Work,
+    Answered, ArrayTally, Ended, Exit, JobId, JobKind, Outcome, PastAttempt, SpawnFailure, Stage, StopReason,
+    Tie, Verdict, Work,
 };
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
@@ -128,19 +129,29 @@ pub fn of_breach(how: &str, ended_us: i64) -> Outcome {
     Outcome { exit_code: Some(1), answer: Some(Err(error)), ..outcome }
 }
 
-/// The code of an attempt that has timed out: that of timeout(1).
-pub const TIMED_OUT: u8 = 124;
-
-/// The code of an attempt that has failed without one.
-const FAILED: u8 = 125;
-
-/// The code with which poolctl ends after a job with that outcome, if that is not success.
-pub fn code(outcome: &Outcome) -> u8 {
-    match outcome {
-        Outcome { state: State::TimedOut, .. } => TIMED_OUT,
-        Outcome { signal: Some(signal), .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-        Outcome { exit_code: Some(code @ 1..=255), .. } => *code as u8,
-        Outcome { .. } => FAILED,
+/// The outcome of an array of which nothing is left to run. `stopping`: it was being ended, for this reason.
+pub fn of_array(tally: &ArrayTally, stopping: Option<StopReason>, ended_us: i64) -> Outcome {
+    if let Some(outcome) = stopping.and_then(|reason| of_stop(reason, ended_us)) {
+        return outcome;
+    }
+    let ArrayTally { elements, failed, canceled, worst, .. } = *tally;
+    let canceled = canceled + if tally.drops { elements - tally.made } else { 0 };
+    let of_all = |count: u32, what: &str| format!("{count} of {elements} elements {what}");
+    match (failed, canceled) {
+        (0, 0) => Outcome {
+            exit_code: Some(0),
+            ..without_process(State::Succeeded, ResultKind::Success, None, ended_us)
+        },
+        (0, canceled) => {
+            let verb = if canceled == 1 { "was canceled" } else { "were canceled" };
+            let reason = Some(of_all(canceled, verb));
+            without_process(State::Canceled, ResultKind::Canceled, reason, ended_us)
+        }
+        (failed, _) => {
+            let reason = Some(of_all(failed, "failed"));
+            let outcome = without_process(State::Failed, ResultKind::ExitCode, reason, ended_us);
+            Outcome { exit_code: Some(worst.max(1).into()), ..outcome }
+        }
     }
 }
 
@@ -228,6 +239,12 @@ fn replaced(by: JobId) -> String {
 
 fn dependency(on: JobId) -> String {
     format!("job {on}, after which it was to run, has not ended as it was to")
+}
+
+/// An attempt that died with its worker or daemon.
+pub fn died(attempt: u32, started_us: Option<i64>, how: &str, ended_us: i64) -> Box<PastAttempt> {
+    let outcome = without_process(State::Lost, ResultKind::Lost, Some(how.to_owned()), ended_us);
+    Box::new(outcome.as_past(attempt, started_us))
 }
 
 /// The outcome of a job that died with its worker or daemon and is not to be repeated.

@@ -12,10 +12,11 @@ impl Core {
     /// `ids`: each once.
     pub(in crate::core) fn on_retry(&mut self, request: RequestId, ids: Vec<JobId>) {
         if self.mode != Mode::Serving {
-            return self.tell(Fact::Denied { request, denial: Denial::Draining });
+            return self.tell(Fact::Denied { request, denial: Denial::Draining, jobs: Vec::new() });
         }
         let times = self.times();
-        self.change(Change::Retry { request, ids, times });
+        let closed = self.closed_pools();
+        self.change(Change::Retry { request, ids, times, closed });
     }
 
     pub(in crate::core) fn on_retried(
@@ -27,8 +28,13 @@ impl Core {
     ) {
         let mut terms = Vec::new();
         let mut told: Vec<(JobId, Arc<str>)> = Vec::with_capacity(jobs.len());
-        for Retried { released, tie, deadline_us, start_by_us } in jobs {
+        for Retried { released, has_begun, tie, deadline_us, start_by_us } in jobs {
             let id = released.position.id;
+            if has_begun {
+                // It is in no line, and has been seen to.
+                told.push((id, released.line.pool));
+                continue;
+            }
             if let Some(tie) = tie {
                 self.ties.add(id, tie);
             }

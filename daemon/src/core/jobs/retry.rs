@@ -6,13 +6,14 @@ use super::attempt::Active;
 use super::outcome;
 use crate::core::Core;
 use crate::engine::{Change, Fence, Move};
-use crate::job::{Holdup, JobId, Outcome, Place, Retries, Start, StopReason, Tries, Until};
+use crate::job::{Holdup, JobId, Outcome, PastAttempt, Place, Retries, Start, StopReason, Tries, Until};
 
 /// A failed attempt that is followed by another.
 #[derive(Debug)]
 pub struct Failed {
     reason: String,
     due_us: i64,
+    attempt: Box<PastAttempt>,
 }
 
 impl Core {
@@ -43,7 +44,8 @@ impl Core {
             Some(StopReason::Deadline) => true,
             _ => false,
         };
-        let failed = self.failed_attempt(id, &outcome, active.tries, active.work.retries);
+        let started_us = start.map(|start| start.started_us).or(active.started_us());
+        let failed = self.failed_attempt(id, &outcome, active.tries, active.work.retries, started_us);
         match failed.filter(|_| !ends_for_good) {
             Some(failed) => {
                 self.wait_for_retry(id, fence, tries, failed, start);
@@ -60,6 +62,7 @@ impl Core {
         outcome: &Outcome,
         tries: Tries,
         retries: Retries,
+        started_us: Option<i64>,
     ) -> Option<Failed> {
         let has_failed = match outcome.state {
             State::Failed | State::TimedOut => true,
@@ -72,7 +75,7 @@ impl Core {
             | State::Stopping
             | State::Retrying => false,
         };
-        if !has_failed || !retries.follow(tries.retried, outcome::code(outcome)) {
+        if !has_failed || !retries.follow(tries.retried, outcome.code()) {
             return None;
         }
         let backoff = retries.wait(tries.retried, chance(id, tries.attempts));
@@ -84,7 +87,8 @@ impl Core {
             format!("{left} more follow at most")
         };
         let reason = format!("attempt {} failed ({}); {left}", tries.attempts, outcome::in_words(outcome));
-        Some(Failed { reason, due_us: self.due.after(self.now, backoff) })
+        let attempt = Box::new(outcome.as_past(tries.attempts, started_us));
+        Some(Failed { reason, due_us: self.due.after(self.now, backoff), attempt })
     }
 
     /// Until the next attempt is due the job is the engine's alone: a million failed jobs cost no memory and
@@ -97,10 +101,12 @@ impl Core {
         failed: Failed,
         start: Option<Start>,
     ) {
-        let Failed { reason, due_us } = failed;
+        let Failed { reason, due_us, attempt } = failed;
+        // One of which nothing has run does not count.
+        let past = (attempt.attempt == tries.attempts).then_some(attempt);
         let tries = Tries { retried: tries.retried + 1, ..tries };
         let waiting = Move::new(id, fence, Place::Waiting(Until::Time { due_us }), tries);
-        self.change(Change::Move(Box::new(Move { reason: Some(reason), start, ..waiting })));
+        self.change(Change::Move(Box::new(Move { reason: Some(reason), start, past, ..waiting })));
         self.wake_for(due_us);
     }
 }

@@ -1,14 +1,13 @@
 //! Ending an attempt from outside: SIGTERM, then SIGKILL, then the worker that does not do as it is told; and
-//! signals that clients send.
+//! what clients want of it meanwhile: signals, and changes of its input.
 
 use std::time::Duration;
 
 use super::attempt::{Active, Phase};
-use super::outcome;
 use crate::core::event::{Effect, SlotId};
 use crate::core::{Core, Mode, Timer};
 use crate::engine::{Change, Move};
-use crate::job::{Claim, JobId, Place, StopReason, Unit};
+use crate::job::{Claim, JobId, Place, Steer, StopReason, TIMED_OUT, Unit};
 
 /// A worker that has been told to kill its attempt takes this long at most; one that was stopped would take
 /// for ever.
@@ -42,9 +41,20 @@ impl Core {
                 let (slot, claim) = (active.slot, active.claim(id));
                 self.effects.push(Effect::Signal { slot, claim, signal });
             }
+            None if self.is_begun_array(id) => {
+                for element in self.running_elements(id) {
+                    self.on_signal(element, signal);
+                }
+            }
             // It has ended since somebody looked.
             Some(_) | None => {}
         }
+    }
+
+    pub(in crate::core) fn on_steer(&mut self, id: JobId, steer: Steer) {
+        let Some(active) = self.active.get(&id).filter(|active| active.started) else { return };
+        let (slot, claim) = (active.slot, active.claim(id));
+        self.effects.push(Effect::Steer { slot, claim, steer });
     }
 
     pub(in crate::core) fn on_attempt_deadline(&mut self, id: JobId) {
@@ -75,7 +85,7 @@ impl Core {
             return self.withdraw(id, reason);
         }
 
-        let is_last = !active.work.retries.follow(active.tries.retried, outcome::TIMED_OUT);
+        let is_last = !active.work.retries.follow(active.tries.retried, TIMED_OUT);
         match old_phase {
             Phase::Running { deadline } => {
                 let grace = match reason {

@@ -21,7 +21,7 @@ pub struct PendingInsertion {
 impl Core {
     pub(in crate::core) fn on_submit(&mut self, request: RequestId, jobs: Vec<Arc<Work>>) {
         if self.mode != Mode::Serving {
-            return self.tell(Fact::Denied { request, denial: Denial::Draining });
+            return self.tell(Fact::Denied { request, denial: Denial::Draining, jobs });
         }
         match self.make_room(&jobs) {
             Ok(added) => {
@@ -31,7 +31,7 @@ impl Core {
                 self.submissions.insert(request, pending);
                 self.effects.push(Effect::Insert { request, jobs, times, is_urgent });
             }
-            Err(denial) => self.tell(Fact::Denied { request, denial }),
+            Err(denial) => self.tell(Fact::Denied { request, denial, jobs }),
         }
     }
 
@@ -58,7 +58,10 @@ impl Core {
                 self.pools.id_of(&work.pool).ok_or_else(|| Denial::PoolGone { pool: work.pool.clone() })?;
             match added.iter_mut().find(|(other, _)| *other == id) {
                 Some((_, count)) => *count += 1,
-                None => added.push((id, 1)),
+                None => {
+                    self.check_draining(&work.pool)?;
+                    added.push((id, 1));
+                }
             }
         }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::lane;
-use crate::core::event::{Effect, SlotId};
+use crate::core::event::{Effect, Fact, SlotId};
 use crate::core::jobs::stop::WORKER_PATIENCE;
 use crate::core::{Core, Mode, Timer};
-use crate::engine::{CallbackEnd, CallbackRun, Change};
-use crate::job::{CallbackId, Claim, Exit, Unit};
+use crate::engine::{CallbackEnd, CallbackRun, CallbackWish, Change, Delivery};
+use crate::job::{CallbackId, Claim, Exit, RequestId, Unit};
 
 impl Core {
     /// Decides on a callback that ran when the last daemon died, so often in a row. It may have been what
@@ -84,6 +84,27 @@ impl Core {
             self.lane.wait(id);
             self.wake_for(due_us);
         }
+    }
+
+    /// What clients have changed about callbacks is kept. `ids`: those that are so now.
+    pub(in crate::core) fn on_callbacks_altered(
+        &mut self,
+        request: RequestId,
+        wish: CallbackWish,
+        ids: Vec<CallbackId>,
+        others: Vec<(CallbackId, Option<Delivery>)>,
+    ) {
+        match wish {
+            CallbackWish::Retry => ids.iter().for_each(|&id| self.lane.push(id)),
+            // One that has got a slot meanwhile does not begin any more: the engine was told of the drop
+            // first.
+            CallbackWish::Drop => {
+                for slot in self.lane.forget(&ids) {
+                    self.vacate(slot);
+                }
+            }
+        }
+        self.tell(Fact::CallbacksAltered { request, wish, ids, others });
     }
 
     pub(in crate::core) fn stop_callback(&mut self, id: CallbackId, current: lane::Current) {

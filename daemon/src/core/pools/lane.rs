@@ -124,6 +124,24 @@ impl CallbackLane {
         Some(current)
     }
 
+    /// These callbacks are not to run any more; the slots that they had been given, where they have not
+    /// begun.
+    pub fn forget(&mut self, ids: &[CallbackId]) -> Vec<SlotId> {
+        let gone: HashSet<CallbackId> = ids.iter().copied().collect();
+        self.due.retain(|id| !gone.contains(id));
+        let mut slots = Vec::new();
+        for id in gone {
+            self.waiting.remove(&id);
+            self.suspects.remove(&id);
+            if let Some(current) = self.current.get(&id).filter(|current| current.claim.is_none()) {
+                slots.push(current.slot);
+                self.current.remove(&id);
+            }
+        }
+        slots.sort_unstable();
+        slots
+    }
+
     /// What runs, in order.
     pub fn running(&self) -> Vec<(CallbackId, Current)> {
         let running = self.current.iter().filter(|(_, current)| current.claim.is_some());

@@ -3,7 +3,8 @@
 //! starts without a look here: what was offered before others took the room goes back.
 //!
 //! An attempt runs from the moment when a slot takes it until nothing of it is left. So one that is being
-//! ended counts, and one that a slot has ahead.
+//! ended counts, and one that a slot has ahead; and so does a job that gathers slots, lest others take from
+//! it in the meantime what it has waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Limits {
     configured: BTreeMap<Arc<str>, u32>,
     /// Those that were set at run time, which come before the configuration's.
     set: BTreeMap<Arc<str>, u32>,
+    /// Those of arrays, which run so many elements at a time.
+    arrays: BTreeMap<Arc<str>, u32>,
     /// By label, whether it has a limit or not.
     running: IdMap<Arc<str>, BTreeSet<JobId>>,
 }
@@ -41,7 +44,8 @@ impl Limits {
     }
 
     fn of(&self, label: &str) -> Option<u32> {
-        self.set.get(label).or_else(|| self.configured.get(label)).copied()
+        let named = self.set.get(label).or_else(|| self.configured.get(label));
+        named.or_else(|| self.arrays.get(label)).copied()
     }
 
     fn count(&self, label: &str) -> u32 {
@@ -55,6 +59,15 @@ impl Limits {
 
     pub fn have_room(&self, labels: &Labels) -> bool {
         labels.iter().all(|label| self.room(label) != Some(0))
+    }
+
+    /// Whether that job may start, which may have the room of its labels already.
+    fn have_room_for(&self, id: JobId, labels: &Labels) -> bool {
+        let has_room = |label: &Arc<str>| {
+            self.room(label) != Some(0)
+                || self.running.get(label).is_some_and(|running| running.contains(&id))
+        };
+        labels.iter().all(has_room)
     }
 
     /// Whether some of them has a limit.
@@ -91,6 +104,11 @@ impl Limits {
     }
 
     #[cfg(test)]
+    pub fn has_arrays(&self) -> bool {
+        !self.arrays.is_empty()
+    }
+
+    #[cfg(test)]
     pub fn are_idle(&self) -> bool {
         self.running.is_empty()
     }
@@ -105,8 +123,8 @@ impl Core {
         }
     }
 
-    /// Nothing of the attempt is left, or a slot never began with it.
-    pub(in crate::core) fn vacate_labels(&mut self, id: JobId, labels: &Labels, lane: LaneId) {
+    /// A job has the room of these labels no more.
+    pub(in crate::core) fn leave_labels(&mut self, id: JobId, labels: &Labels) {
         for label in labels.iter() {
             let Some(running) = self.limits.running.get_mut(label) else { continue };
             running.remove(&id);
@@ -114,6 +132,13 @@ impl Core {
                 self.limits.running.remove(label);
             }
             self.tell_room(label);
+        }
+    }
+
+    /// Nothing of the attempt is left, or a slot never began with it.
+    pub(in crate::core) fn vacate_labels(&mut self, id: JobId, labels: &Labels, lane: LaneId) {
+        self.leave_labels(id, labels);
+        for label in labels.iter() {
             // The slot that is free by the same event waits for what was held back by this limit.
             if let (Some(1), LaneId::Pool(pool)) = (self.limits.room(label), lane) {
                 self.asking.insert(pool);
@@ -142,7 +167,7 @@ impl Core {
 
     /// What was offered of a job with these labels is no offer any more, though no slot has taken it.
     pub(in crate::core) fn offer_others(&mut self, work: &Work) {
-        work.labels.iter().for_each(|label| self.tell_room(label));
+        work.needs.labels.iter().for_each(|label| self.tell_room(label));
     }
 
     /// The limit of a label that was set at run time is this from now on.
@@ -155,9 +180,24 @@ impl Core {
         self.limit_changed(label, before);
     }
 
+    /// So many elements of an array run at a time, as long as it has not ended.
+    pub(in crate::core) fn set_array_limit(&mut self, label: &Arc<str>, limit: Option<u32>) {
+        let before = self.limits.of(label);
+        match limit {
+            Some(limit) => _ = self.limits.arrays.insert(label.clone(), limit),
+            None => _ = self.limits.arrays.remove(label),
+        }
+        self.limit_changed(label, before);
+    }
+
     /// Each label for which a new job is exclusive has a limit, of one where it has had none.
     pub(in crate::core) fn limit_to_one(&mut self, work: &Work) {
-        for label in work.exclusive.iter() {
+        self.limit_labels_to_one(&work.exclusive);
+    }
+
+    /// The same of these labels.
+    pub(in crate::core) fn limit_labels_to_one(&mut self, exclusive: &Labels) {
+        for label in exclusive.iter() {
             let before = self.limits.of(label);
             self.limits.set.entry(label.clone()).or_insert(1);
             self.limit_changed(label, before);
@@ -188,11 +228,13 @@ impl Core {
         }
     }
 
-    /// The best offers of a pool whose labels have no room any more go back.
+    /// The best offers of a pool go back whose labels have no room any more, or for which it has become too
+    /// small.
     pub(in crate::core) fn drop_limited(&mut self, id: PoolId) {
         while let Some(pool) = self.pools.get_mut(id)
             && let Some(best) = pool.offers.best()
-            && !self.limits.have_room(&best.ready.work.labels)
+            && !(pool.capacity.fits(&best.ready.work.needs)
+                && self.limits.have_room_for(best.ready.id, &best.ready.work.needs.labels))
         {
             let job = best.ready.id;
             if let Some(offer) = pool.offers.remove(job) {

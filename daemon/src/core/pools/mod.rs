@@ -1,7 +1,9 @@
-//! Pools: their slots, what is offered to them, their programs, whether they are paused; and the lane of the
-//! callbacks, which is like a pool.
+//! Pools: their slots, what is offered to them, their programs, their resources, whether they are paused; and
+//! the lane of the callbacks, which is like a pool.
 
 pub mod callbacks;
+pub mod draining;
+pub mod gather;
 pub mod lane;
 pub mod limits;
 pub mod offers;
@@ -9,4 +11,5 @@ pub mod pause;
 pub mod pool;
 pub mod slots;
 pub mod stall;
+pub mod stock;
 pub mod succession;

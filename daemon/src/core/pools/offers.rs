@@ -29,6 +29,8 @@ pub struct Offers {
     /// After an attempt that the machine had no room for.
     rests_until: Option<Duration>,
     shortages: u32,
+    /// Of jobs that wait for several slots: see [`passes`](Self::passes).
+    passes: IdMap<JobId, u32>,
 }
 
 /// Bytes of the jobs that are held for a pool, the last one's apart. In tests there is room for few.
@@ -66,7 +68,7 @@ impl Offers {
 
     /// The best one, unless the pool backs off.
     pub fn pop(&mut self, now: Duration) -> Option<Offer> {
-        if self.rests_until.is_some_and(|until| now < until) {
+        if self.rests(now) {
             return None;
         }
         self.rests_until = None;
@@ -84,6 +86,16 @@ impl Offers {
         self.jobs.get(self.positions.get(&id)?)
     }
 
+    /// The others, the best ones first.
+    pub fn others(&self) -> impl Iterator<Item = &Offer> {
+        self.jobs.values().skip(1)
+    }
+
+    /// Whether the pool backs off.
+    pub fn rests(&self, now: Duration) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
     /// Takes a job out, if it is here.
     pub fn remove(&mut self, id: JobId) -> Option<Offer> {
         let position = *self.positions.get(&id)?;
@@ -93,6 +105,7 @@ impl Offers {
     fn take(&mut self, position: Position) -> Option<Offer> {
         let offer = self.jobs.remove(&position)?;
         self.positions.remove(&offer.ready.id);
+        self.passes.remove(&offer.ready.id);
         self.bytes -= offer.bytes;
         Some(offer)
     }
@@ -154,6 +167,15 @@ impl Offers {
         self.shortages += 1;
         self.rests_until = Some(until);
         until
+    }
+
+    /// How many jobs have started while that one, which is before them, waited for slots.
+    pub fn passes(&self, id: JobId) -> u32 {
+        self.passes.get(&id).copied().unwrap_or(0)
+    }
+
+    pub fn pass(&mut self, id: JobId) {
+        *self.passes.entry(id).or_default() += 1;
     }
 
     /// Shortages in a row.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use pool_proto::nouns::OnCrash;
 
+use super::gather::Gathering;
 use super::offers::Offers;
 use super::slots::{Next, Occupancy, Slots};
+use super::stock::Stock;
 use crate::core::event::{Effect, LaneId, PoolId, SeatOf, SlotId};
 use crate::core::jobs::outcome;
 use crate::core::{Core, Mode, Timer};
 use crate::engine::Offer;
 use crate::job::{
-    Holdup, IdMap, JobId, Pause, Position, ProcessId, Program, Queued, Ready, RequestId, Unit, Until, Work,
+    Capacity, Holdup, IdMap, JobId, Needs, Pause, Position, ProcessId, Program, Queued, Ready, RequestId,
+    Unit, Until, Work,
 };
 
 /// One pool of jobs.
@@ -23,6 +26,7 @@ pub struct JobPool {
     /// What its workers keep running.
     pub program: Option<Arc<Program>>,
     pub slots: Slots,
+    pub stock: Stock,
     /// What the engine has offered and no slot has taken.
     pub offers: Offers,
     /// Jobs in its line, those that are offered included, and those that something keeps from it.
@@ -41,6 +45,16 @@ pub struct JobPool {
     pub is_settled: bool,
     /// Requests that wait until all programs are new ones.
     pub restarts: Vec<RequestId>,
+    /// See [`PoolSettings`](crate::core::PoolSettings).
+    pub backfill: bool,
+    /// Its best job, which waits for several slots, or for items of resources.
+    pub gathering: Option<Gathering>,
+    /// What the engine was told last that it has.
+    pub capacity: Capacity,
+    /// The engine has said that all that is in its lines needs more than that, and nothing has come since.
+    pub is_beyond: bool,
+    /// What some job in its lines needs, which is more than that.
+    pub too_small_for: Option<Needs>,
 }
 
 /// All of them.
@@ -77,6 +91,7 @@ impl JobPools {
             name,
             program,
             slots,
+            stock: Stock::default(),
             offers: Offers::default(),
             queued,
             freezes: false,
@@ -86,6 +101,11 @@ impl JobPools {
             pause: None,
             is_settled: true,
             restarts: Vec::new(),
+            backfill: false,
+            gathering: None,
+            capacity: Capacity::default(),
+            is_beyond: false,
+            too_small_for: None,
         };
         self.pools.insert(id, pool);
         id
@@ -145,6 +165,7 @@ impl Core {
         let has_left = |Offer { ready, .. }: &mut Offer| ending.contains(&ready.id) || is_held(ready);
         let left: Vec<Offer> = offers.extract_if(.., has_left).collect();
         left.iter().for_each(|offer| pool.offers.forgo(offer));
+        pool.is_beyond &= offers.is_empty();
         pool.offers.add(offers);
         self.stirred.insert(id);
         for Offer { ready, .. } in left {
@@ -158,15 +179,21 @@ impl Core {
     pub(in crate::core) fn dispatch_pool(&mut self, id: PoolId) {
         if self.mode < Mode::Stopping {
             self.drop_limited(id);
-            while let Some(offer) = self.next_offer(id) {
-                self.take_offer(id, offer);
+            loop {
+                if !self.begin_array(id) {
+                    let Some(offer) = self.next_offer(id) else { break };
+                    self.take_offer(id, offer);
+                }
                 self.drop_limited(id);
             }
             while let Some((offer, index, worker)) = self.next_ahead(id) {
                 self.begin_ahead(offer.ready, SlotId { lane: LaneId::Pool(id), index }, worker);
             }
+            // The pool gathers for none that its labels keep out.
+            self.drop_limited(id);
             self.call_back(id);
         }
+        self.gather(id);
 
         let starts_more = self.mode < Mode::Stopping;
         let Some(pool) = self.pools.get_mut(id) else { return };
@@ -182,39 +209,52 @@ impl Core {
         self.tell_restarted(id);
     }
 
-    /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the engine
-    /// offers it at once: a slot that is free by the same event, since a successor has taken it over, waits for that.
+    /// A job is on its way back into its line. Where it goes before all that its pool has been offered, the
+    /// engine offers it at once: a slot that is free by the same event, since a successor has taken it over,
+    /// waits for that.
     pub(in crate::core) fn await_offer(&mut self, id: JobId, work: &Work) {
         if self.mode >= Mode::Stopping {
             return; // Nothing is started any more, so that nothing waits for it: what is offered goes back now.
         }
-        if self.limits.apply_to(&work.labels) {
+        if self.limits.apply_to(&work.needs.labels) {
             return; // It is offered when its turn has come among all that the limits apply to.
         }
         let position = Position { priority: Reverse(work.priority), id };
+        // One that needs more than its pool has is not offered at all.
+        let goes_first = |pool: &JobPool| pool.offers.are_after(position) && pool.capacity.fits(&work.needs);
         if let Some(pool_id) = self.pools.id_of(&work.pool)
-            && self.pools.get(pool_id).is_some_and(|pool| pool.offers.are_after(position))
+            && self.pools.get(pool_id).is_some_and(goes_first)
         {
             self.awaiting.insert(pool_id);
         }
     }
 
-    /// The best job that is offered, where a slot is free for it, or none ever will be. None of a paused
-    /// pool.
+    /// The best job that is offered, where all that it takes is free, or no slot ever will be. None of a
+    /// paused pool.
     fn next_offer(&mut self, id: PoolId) -> Option<Offer> {
         let now = self.now.monotonic;
         let is_decided = |pool: &&mut JobPool| {
             pool.pause.is_none() && (pool.slots.has_idle() || pool.hopeless().is_some())
         };
         let pool = self.pools.get_mut(id).filter(is_decided)?;
-        let offer = pool.offers.pop(now)?;
+        let offer = match pool.offers.best() {
+            // One that waits for its client takes no slot.
+            Some(best)
+                if pool.slots.has_idle()
+                    && !pool.has_all_for(best)
+                    && !self.unattended.contains_key(&best.ready.id) =>
+            {
+                self.backfill(id)?
+            }
+            _ => pool.offers.pop(now)?,
+        };
         self.dequeue(offer.ready.id, &offer.ready.work.pool, Holdup::None);
         Some(offer)
     }
 
     /// The best job that is offered, and the slot that will be free for it very soon. Some jobs are not
-    /// handed out ahead: what is to be written down before, what waits for its client, calls, and what a
-    /// limit applies to.
+    /// handed out ahead: what is to be written down before, what waits for its client, calls, what a
+    /// limit applies to, and what takes several slots or items of resources, which nothing overtakes.
     fn next_ahead(&mut self, id: PoolId) -> Option<(Offer, u32, ProcessId)> {
         let now = self.now.monotonic;
         let hands_ahead =
@@ -224,7 +264,10 @@ impl Core {
         let is_plain = best.start_by.is_none()
             && best.ready.work.on_crash == OnCrash::Requeue
             && best.ready.work.call().is_none()
-            && !self.limits.apply_to(&best.ready.work.labels)
+            && best.ready.work.plan().is_none()
+            && best.ready.work.needs.slots == 1
+            && best.ready.work.needs.resources.is_empty()
+            && !self.limits.apply_to(&best.ready.work.needs.labels)
             && !self.unattended.contains_key(&best.ready.id);
         if !is_plain || !pool.slots.has_quick() {
             return None;
@@ -268,7 +311,7 @@ impl Core {
             unattended.ready = Some(ready);
             return self.offer_others(&work);
         }
-        let slots = &mut self.pools.get_mut(pool).expect("it has offered this job").slots;
+        let JobPool { slots, stock, .. } = self.pools.get_mut(pool).expect("it has offered this job");
         if ready.work.call().is_some() != slots.is_warm() {
             let outcome = outcome::of_mismatch(&ready.work, self.now.wall_us);
             return self.finish_idle(&ready, outcome);
@@ -279,6 +322,13 @@ impl Core {
             return self.finish_idle(&ready, outcome);
         }
         let (index, worker) = slots.take(Unit::Job(ready.id)).expect("a slot is idle");
+        let needs = &ready.work.needs;
+        if needs.slots > 1 {
+            slots.lend(ready.id, needs.slots - 1);
+        }
+        if !needs.resources.is_empty() {
+            stock.take(ready.id, &needs.resources);
+        }
         self.begin_attempt(ready, SlotId { lane: LaneId::Pool(pool), index }, worker);
     }
 
@@ -298,8 +348,10 @@ impl Core {
     /// One more job is queued in a pool, whether that is configured or not.
     pub(in crate::core) fn enqueue(&mut self, id: JobId, pool: &Arc<str>, holdup: Holdup) {
         self.ties.enqueued(id, pool, holdup);
-        if self.pools.named(pool).is_none() {
-            self.unserved.entry(pool.clone()).or_default();
+        match self.pools.named_mut(pool) {
+            // Until the engine says so again.
+            Some(pool) => pool.is_beyond &= holdup != Holdup::None,
+            None => _ = self.unserved.entry(pool.clone()).or_default(),
         }
         self.count(pool, |queued| queued.add(holdup, 1));
     }

@@ -11,7 +11,9 @@
 //!                                   └── retire ──▶ Retired
 //! ```
 //!
-//! Free slots are used in turn, the one that has been idle longest first.
+//! Free slots are used in turn, the one that has been idle longest first. A job that takes several slots runs
+//! in one of them; the others are lent to it, and have no turn until it gives them back. A slot that is lent
+//! may lose its worker and get another one like any other.
 //!
 //! A slot whose attempts are short gets the next one ahead, behind the one that it has: when that is over,
 //! its worker goes on at once. Whether a job that is ahead has begun its worker alone knows, and tells.
@@ -130,6 +132,8 @@ struct Station {
     takes_ahead: bool,
     /// It is among [`Slots::quick`].
     is_listed: bool,
+    /// It is free for nobody: it belongs to the job of another slot, which takes several.
+    lent_to: Option<JobId>,
 }
 
 /// What is to be done about a slot that is to have a new program.
@@ -283,13 +287,49 @@ impl Slots {
     }
 
     fn set_idle(&mut self, index: u32, pid: ProcessId) {
-        self.station_mut(index).slot = Occupancy::Idle { pid };
-        self.turn.push_back(index);
+        let station = self.station_mut(index);
+        station.slot = Occupancy::Idle { pid };
+        if station.lent_to.is_none() {
+            self.turn.push_back(index);
+        }
     }
 
     pub fn has_idle(&self) -> bool {
         !self.turn.is_empty()
     }
+
+    /// Whether so many slots are free.
+    pub fn has_idle_for(&self, slots: u32) -> bool {
+        self.turn.len() >= slots as usize
+    }
+
+    // ---- jobs that take several slots ----
+
+    /// So many free slots belong to that job until it gives them back; its own is not one of them.
+    pub fn lend(&mut self, id: JobId, slots: u32) {
+        for index in self.turn.drain(..slots as usize).collect::<Vec<u32>>() {
+            self.station_mut(index).lent_to = Some(id);
+        }
+    }
+
+    /// What belonged to that job is free for everybody.
+    pub fn take_back(&mut self, id: JobId) {
+        for index in 0..self.stations.len() as u32 {
+            let station = self.station_mut(index);
+            if station.lent_to.take_if(|holder| *holder == id).is_some()
+                && matches!(station.slot, Occupancy::Idle { .. })
+            {
+                self.turn.push_back(index);
+            }
+        }
+    }
+
+    /// The job of another slot that the slot belongs to.
+    pub fn lent_to(&self, index: u32) -> Option<JobId> {
+        self.station(index).lent_to
+    }
+
+    // ---- whose turn it is ----
 
     /// The slot whose turn it is, and its worker's pid; it is taken for `unit`.
     pub fn take(&mut self, unit: Unit) -> Option<(u32, ProcessId)> {
@@ -697,6 +737,7 @@ impl Slots {
             Occupancy::Down { .. } if station.failures >= FAILED_AFTER => SlotState::Failed,
             Occupancy::Down { .. } if station.failures > 0 => SlotState::BackingOff,
             Occupancy::Down { .. } | Occupancy::Starting { .. } => SlotState::Starting,
+            Occupancy::Idle { .. } if station.lent_to.is_some() => SlotState::Busy,
             Occupancy::Idle { .. } if station.worn || station.successor.is_some() => SlotState::Recycling,
             Occupancy::Idle { .. } => SlotState::Idle,
             Occupancy::Busy { .. } => SlotState::Busy,
@@ -730,6 +771,7 @@ impl Station {
             is_quick: false,
             takes_ahead: false,
             is_listed: false,
+            lent_to: None,
         }
     }
 

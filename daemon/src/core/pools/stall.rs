@@ -53,6 +53,9 @@ impl JobPool {
         if let Some(reason) = &self.shortage {
             return Some(Stall { reason: reason.clone(), lasts: self.offers.shortages() >= LASTS_AFTER });
         }
+        if self.is_beyond_capacity() {
+            return Some(beyond_capacity(&self.name));
+        }
         let what = if self.slots.is_warm() { "program" } else { "worker" };
         let (why, lasts) = stall_of_slots(&self.slots)?;
         let name = &self.name;
@@ -67,6 +70,11 @@ fn no_such_pool(name: &str) -> Stall {
 fn paused(name: &str, pause: &Pause) -> Stall {
     let since = rfc3339(pause.since_us);
     let reason = format!("pool {name} is paused since {since}: `poolctl pool resume {name}` lets it go on");
+    Stall { reason, lasts: true }
+}
+
+fn beyond_capacity(name: &str) -> Stall {
+    let reason = format!("all that waits in pool {name} needs more slots or resources than the pool has");
     Stall { reason, lasts: true }
 }
 

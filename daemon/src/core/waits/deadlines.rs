@@ -85,6 +85,9 @@ impl Core {
     }
 
     pub(in crate::core) fn out_of_time(&mut self, term: Term, id: JobId) {
+        if term == Term::Start && self.is_begun_array(id) || self.postpone_end(term, id) {
+            return;
+        }
         match (term, self.active.get_mut(&id)) {
             (Term::End, _) => self.end(id, StopReason::Deadline),
             (Term::Start, None) => self.end(id, StopReason::Late),

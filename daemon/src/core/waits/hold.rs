@@ -1,6 +1,6 @@
-//! Holding jobs of which no attempt runs, or moving them into another pool, since a client wants that. The
-//! engine does it; here is what they are taken out of first, so that none of them starts: what the engine has
-//! offered, and what slots have that have not begun.
+//! Holding jobs of which no attempt runs, moving them into another pool, or editing them, since a client
+//! wants that. The engine does it; here is what they are taken out of first, so that none of them starts:
+//! what the engine has offered, and what slots have that have not begun.
 //!
 //! A client may name a job that it has not been told of yet: the engine may answer that there is none, and
 //! have offered it by then. So what is taken out is kept until the engine has answered.
@@ -15,11 +15,11 @@ use pool_proto::State;
 use crate::core::Core;
 use crate::core::event::{Effect, Fact};
 use crate::core::jobs::attempt::Phase;
-use crate::engine::{Assigned, Change, Dequeued, NotAssigned};
-use crate::job::{Holdup, JobId, Ready, RequestId};
+use crate::engine::{Assigned, Change, Dequeued, Edited, JobEdit, NotAssigned, NotEdited, Revised};
+use crate::job::{CallbackId, Edit, Holdup, JobId, Ready, RequestId, StopReason, Term};
 
 /// What a client wants of jobs of which no attempt runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     Hold,
     /// They are to be of that pool.
@@ -27,15 +27,19 @@ pub enum Wish {
         pool: Arc<str>,
         is_warm: bool,
     },
+    /// It, alone, is to be another one.
+    Edit(Arc<Edit>),
 }
 
-/// A job that the engine is to hold, or to have in another pool, and has not answered.
+/// A job that the engine is to hold, to have in another pool, or to edit, and has not answered.
 #[derive(Debug, Default)]
 pub struct Holding {
     /// How often it is to.
     times: u32,
     /// It has offered the job.
     offered: Option<Ready>,
+    /// Its time was over by then. An edit that is on its way may give it another one.
+    overdue: Vec<Term>,
 }
 
 impl Core {
@@ -80,6 +84,11 @@ impl Core {
         self.change(match wish.clone() {
             Wish::Hold => Change::Hold { request, ids },
             Wish::Assign { pool, is_warm } => Change::Assign { request, ids, pool, is_warm },
+            Wish::Edit(edit) => {
+                let (times, id) = (self.times(), ids[0]);
+                let (next_job, first_callback) = (JobId(0), CallbackId(0));
+                Change::Edit(Box::new(JobEdit { request, id, edit, times, next_job, first_callback }))
+            }
         });
     }
 
@@ -93,6 +102,7 @@ impl Core {
                 let others = vec![(id, NotAssigned::Beyond(State::Running))];
                 Fact::Assigned { request, pool: pool.clone(), jobs: Vec::new(), others }
             }
+            Wish::Edit(_) => Fact::Edited { request, id, edited: Err(NotEdited::Beyond(State::Running)) },
         });
     }
 
@@ -141,9 +151,26 @@ impl Core {
         holding.times -= 1;
         let offered = holding.offered.take();
         if holding.times == 0 {
-            self.holding.remove(&id);
+            let overdue = self.holding.remove(&id).map(|holding| holding.overdue).unwrap_or_default();
+            self.overdue.extend(overdue.into_iter().map(|term| (term, id)));
         }
         offered
+    }
+
+    /// Whether what the job's time means is to be seen when the engine has answered.
+    pub(in crate::core) fn postpone_end(&mut self, term: Term, id: JobId) -> bool {
+        let Some(holding) = self.holding.get_mut(&id) else { return false };
+        if !holding.overdue.contains(&term) {
+            holding.overdue.push(term);
+        }
+        true
+    }
+
+    /// The engine has answered about jobs whose time was over by then.
+    pub(in crate::core) fn end_overdue(&mut self) {
+        for (term, id) in std::mem::take(&mut self.overdue) {
+            self.out_of_time(term, id);
+        }
     }
 
     pub(in crate::core) fn on_withheld(
@@ -167,7 +194,42 @@ impl Core {
             }
             told.push((id, line.map(|line| line.pool)));
         }
+        self.passed_by(told.iter().map(|&(id, _)| id));
         self.tell(Fact::Withheld { request, held: told, others });
+    }
+
+    pub(in crate::core) fn on_edited(&mut self, request: RequestId, id: JobId, edited: Edited) {
+        let revised = match edited {
+            Edited::Done(revised) => revised,
+            Edited::Kept(_, why_not) => {
+                // It is where it was, from where the engine offers it.
+                self.answered_hold(id);
+                return self.tell(Fact::Edited { request, id, edited: Err(why_not) });
+            }
+            Edited::Not(why_not) => {
+                let ready = self.answered_hold(id).filter(|_| why_not == NotEdited::Missing);
+                // As for one that was to be held.
+                self.effects.extend(ready.map(Effect::GiveBack));
+                return self.tell(Fact::Edited { request, id, edited: Err(why_not) });
+            }
+        };
+
+        let Revised { from, now, deadline_us, start_by_us, exclusive, failed } = *revised;
+        let terms = [(Term::End, deadline_us), (Term::Start, start_by_us)];
+        if let Some(holding) = self.holding.get_mut(&id) {
+            let is_new = |term| terms.iter().any(|&(other, until_us)| other == term && until_us.is_some());
+            holding.overdue.retain(|&term| !is_new(term));
+        }
+        self.answered_hold(id);
+        self.limit_labels_to_one(&exclusive);
+        if let Some(Dequeued { pool, holdup }) = &from {
+            self.dequeue(id, pool, *holdup);
+        }
+        let pool = now.line.pool.clone();
+        self.waits_now(id, &pool, now.until);
+        self.tell(Fact::Edited { request, id, edited: Ok(pool) });
+        failed.into_iter().for_each(|prior| self.end(id, StopReason::Dependency(prior)));
+        self.give_time(id, terms.map(|(term, until_us)| (term, until_us.flatten())));
     }
 
     pub(in crate::core) fn on_assigned(
@@ -201,6 +263,7 @@ impl Core {
             }
             told.push((id, from));
         }
+        self.passed_by(told.iter().map(|&(id, _)| id));
         self.tell(Fact::Assigned { request, pool: pool.clone(), jobs: told, others });
     }
 }

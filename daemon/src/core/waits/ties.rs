@@ -5,6 +5,7 @@
 //! does not come back.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ impl Core {
         // Others wait though no other job runs: where a limit is reached, they may wait for that.
         let is_alone = self.active.len() == running && self.startable_jobs() > queued;
         let fills = |id: &JobId| {
-            self.active.get(id).is_some_and(|active| !self.limits.have_room(&active.work.labels))
+            self.active.get(id).is_some_and(|active| !self.limits.have_room(&active.work.needs.labels))
         };
         let is_in_the_way = |id: &JobId| blocks(id) || is_alone && fills(id);
         let ends: Vec<JobId> = left.into_iter().filter(|id| is_last || is_in_the_way(id)).collect();
@@ -102,7 +103,8 @@ impl Core {
         let mut running =
             self.active.iter().filter(|(_, active)| active.slot.lane == lane).map(|(&id, _)| id);
         let has_others = pool.queued.all() > self.ties.queued_in(&pool.name);
-        has_others && !pool.slots.has_idle() && running.all(is_tied)
+        let are_taken = !pool.slots.has_idle() || pool.gathering.is_some();
+        has_others && are_taken && running.all(is_tied)
     }
 }
 
@@ -169,6 +171,14 @@ impl Ties {
             Some(Tie::Client) | None => {}
         }
         self.to_job.remove(&id).unwrap_or_default()
+    }
+
+    /// The jobs that are tied to one of these.
+    pub fn to_any_of(&self, ids: &RangeInclusive<JobId>) -> Vec<JobId> {
+        let tied = self.to_job.iter().filter(|(other, _)| ids.contains(other));
+        let mut tied: Vec<JobId> = tied.flat_map(|(_, tied)| tied).copied().collect();
+        tied.sort_unstable();
+        tied
     }
 
     #[cfg(test)]

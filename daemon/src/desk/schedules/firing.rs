@@ -10,6 +10,7 @@ use pool_proto::{OsText, Refusal};
 use super::{Entry, RESERVED};
 use crate::core::{self, Core};
 use crate::desk::Desk;
+use crate::desk::admission::check_fit;
 use crate::desk::limits::check_exclusive;
 use crate::desk::request::Open;
 use crate::engine::Turns;
@@ -60,7 +61,13 @@ impl Entry {
 }
 
 /// The job of a schedule at that time.
-pub fn job_of(schedule: &Schedule, due_us: i64) -> Job {
+fn job_of(schedule: &Schedule, due_us: i64) -> Job {
+    let key = format!("{RESERVED}{}@{}", schedule.name, rfc3339_short(due_us));
+    Job { key: Some(key.into()), ..unkeyed_job_of(schedule) }
+}
+
+/// The job of a schedule, at no time.
+pub fn unkeyed_job_of(schedule: &Schedule) -> Job {
     let name = &schedule.name;
     let own = || OsText::from(format!("{RESERVED}{name}"));
     let if_exists = match schedule.overlap.unwrap_or_default() {
@@ -70,12 +77,7 @@ pub fn job_of(schedule: &Schedule, due_us: i64) -> Job {
     };
     let mut job = schedule.job.clone();
     job.name.get_or_insert_with(|| name.as_str().into());
-    Job {
-        key: Some(format!("{RESERVED}{name}@{}", rfc3339_short(due_us)).into()),
-        unique: if_exists.map(|_| own()),
-        if_exists,
-        ..job
-    }
+    Job { unique: if_exists.map(|_| own()), if_exists, ..job }
 }
 
 impl Desk {
@@ -97,7 +99,7 @@ impl Desk {
 
     fn on_due(&mut self, name: String, core: &Core) {
         let now_us = self.now.wall_us;
-        let Some(entry) = self.schedules.by_name.get_mut(&name) else { return };
+        let Some(entry) = self.schedules.by_name_mut().get_mut(&name) else { return };
         match entry.judge(now_us) {
             Verdict::Wait => entry.look_ahead(),
             Verdict::LeaveOut(until_us) => {
@@ -118,7 +120,7 @@ impl Desk {
     fn fire(&mut self, name: String, schedule: &Schedule, due_us: i64, core: &Core) {
         let work = self.check_output_room().and_then(|()| self.scheduled_work(schedule, due_us, core));
         match work {
-            Ok((work, _)) => {
+            Ok(work) => {
                 let request = self.schedules.take_request();
                 self.requests.insert(request, Open::Firing(FiringUnderWay { schedule: name, due_us }));
                 self.command(core::Event::Submit { request, jobs: vec![work] });
@@ -127,21 +129,20 @@ impl Desk {
         }
     }
 
-    /// The job of a schedule at that time, checked, and whether it is kept in memory alone.
+    /// The job of a schedule at that time, checked.
     pub(super) fn scheduled_work(
         &mut self,
         schedule: &Schedule,
         due_us: i64,
         core: &Core,
-    ) -> Result<(Arc<Work>, bool), Refusal> {
-        let work = self.admit(job_of(schedule, due_us), core)?;
-        let is_volatile = work.volatile;
-        Ok((work, is_volatile))
+    ) -> Result<Arc<Work>, Refusal> {
+        self.admit(job_of(schedule, due_us), core)
     }
 
     pub(super) fn admit(&mut self, job: Job, core: &Core) -> Result<Arc<Work>, Refusal> {
         let mut work = self.admission.admit(job, 0, &self.config, |name| core.open_pool(name))?;
         check_exclusive(std::slice::from_mut(&mut work), core)?;
+        check_fit(&work.pool, &work.needs, 0, core.capacity_of(&work.pool))?;
         Ok(work)
     }
 
@@ -155,7 +156,7 @@ impl Desk {
     ) {
         let FiringUnderWay { schedule: name, due_us } = firing;
         // It may have been removed meanwhile.
-        let Some(entry) = self.schedules.by_name.get_mut(&name) else { return };
+        let Some(entry) = self.schedules.by_name_mut().get_mut(&name) else { return };
         let job = existing.first().map_or(first, |&(_, id)| id);
         let is_skipped = !turns.skipped.is_empty();
         tracing::debug!(schedule = name, %job, is_skipped, "a schedule has fired");
@@ -170,7 +171,7 @@ impl Desk {
     /// No job could be submitted: it is tried again.
     pub(in crate::desk) fn on_not_fired(&mut self, name: &str, refusal: &Refusal) {
         let now_us = self.now.wall_us;
-        let Some(entry) = self.schedules.by_name.get_mut(name) else { return };
+        let Some(entry) = self.schedules.by_name_mut().get_mut(name) else { return };
         let fault = refusal.to_string();
         if entry.fault.as_ref() != Some(&fault) {
             tracing::warn!(
@@ -187,7 +188,7 @@ impl Desk {
     pub(in crate::desk) fn on_clock_set(&mut self) {
         let now_us = self.now.wall_us;
         let mut changed = Vec::new();
-        for (name, entry) in &mut self.schedules.by_name {
+        for (name, entry) in self.schedules.by_name_mut() {
             if entry.kept.over_us.saturating_sub(now_us) > micros(SET_BACK) {
                 entry.kept.over_us = now_us;
                 entry.kept.from_us = entry.kept.from_us.min(now_us);

@@ -7,6 +7,7 @@
 
 mod firing;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use pool_proto::Refusal;
@@ -39,6 +40,8 @@ const MAX_DEFINITION: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct AllSchedules {
     by_name: BTreeMap<String, Entry>,
+    /// When the first of them is next to be looked at; none while that is not known.
+    first: Cell<Option<Option<i64>>>,
     /// The next request of the desk's own, counted down from the greatest number.
     own_requests: u64,
 }
@@ -138,7 +141,7 @@ impl AllSchedules {
         let schedule = config.schedule.get(&name).map_or(schedule, |of_file| of_file.schedule(&name));
         let is_configured = kept.definition.is_none() || config.schedule.contains_key(&name);
         match Entry::new(schedule, kept, is_configured) {
-            Ok(entry) => _ = self.by_name.insert(name, entry),
+            Ok(entry) => _ = self.by_name_mut().insert(name, entry),
             // Its time zone may have gone from the system.
             Err(refusal) if !is_configured => {
                 tracing::error!(schedule = name, %refusal, "a schedule cannot be kept; remove it and add it anew");
@@ -164,7 +167,7 @@ impl AllSchedules {
             };
             // The configuration has been checked.
             if let Ok(entry) = Entry::new(schedule, kept, true) {
-                self.by_name.insert(name.clone(), entry);
+                self.by_name_mut().insert(name.clone(), entry);
             }
         }
 
@@ -172,11 +175,11 @@ impl AllSchedules {
             |(name, entry): &(&String, &Entry)| entry.is_configured && !config.schedule.contains_key(*name);
         let gone: Vec<String> = self.by_name.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
-            let Some(entry) = self.by_name.remove(&name) else { continue };
+            let Some(entry) = self.by_name_mut().remove(&name) else { continue };
             // One that was added with the same name is in force again.
             let added = entry.kept.definition.as_deref().and_then(|text| serde_json::from_str(text).ok());
             match added.and_then(|added| Entry::new(added, entry.kept, false).ok()) {
-                Some(entry) => _ = self.by_name.insert(name, entry),
+                Some(entry) => _ = self.by_name_mut().insert(name, entry),
                 None => changed.push((name, None)),
             }
         }
@@ -185,10 +188,19 @@ impl AllSchedules {
 
     /// When something is next to be done, in microseconds since 1970.
     pub fn next_us(&self) -> Option<i64> {
-        self.by_name.values().filter_map(|entry| entry.next_us).min()
+        let least = || self.by_name.values().filter_map(|entry| entry.next_us).min();
+        let first = self.first.get().unwrap_or_else(least);
+        self.first.set(Some(first));
+        first
     }
 
-    fn take_request(&mut self) -> RequestId {
+    /// The schedules, to be changed.
+    fn by_name_mut(&mut self) -> &mut BTreeMap<String, Entry> {
+        self.first.set(None);
+        &mut self.by_name
+    }
+
+    pub(super) fn take_request(&mut self) -> RequestId {
         let request = RequestId(u64::MAX - self.own_requests);
         self.own_requests += 1;
         request
@@ -225,8 +237,7 @@ impl Desk {
         }
         timing_of(schedule)?;
         check_job(&schedule.job)?;
-        let (_, is_volatile) = self.scheduled_work(schedule, self.now.wall_us, core)?;
-        if is_volatile {
+        if self.scheduled_work(schedule, self.now.wall_us, core)?.volatile {
             let reason = "a call that is kept in memory alone cannot be scheduled: use a pool of durability \
                           \"disk\"";
             return Err(invalid("durability", reason.to_owned()));
@@ -320,8 +331,7 @@ impl Desk {
         let Some(entry) = self.schedules.by_name.get(&run.name) else {
             return self.refuse(request, Refusal::NoSuchSchedule { schedule: run.name });
         };
-        let mut job = firing::job_of(&entry.schedule, 0);
-        job.key = None;
+        let job = firing::unkeyed_job_of(&entry.schedule);
         match self.check_output_room().and_then(|()| self.admit(job, core)) {
             Ok(work) => self.submit(request, vec![work], Submission::of_one_unattended()),
             Err(refusal) => self.refuse(request, refusal),
@@ -351,7 +361,7 @@ impl Desk {
         let Some(Open::ChangingSchedules(change)) = self.requests.remove(request) else { return };
         for (name, entry) in change.to {
             match entry {
-                None => _ = self.schedules.by_name.remove(&name),
+                None => _ = self.schedules.by_name_mut().remove(&name),
                 Some((schedule, kept)) => self.put_schedule(name, schedule, kept),
             }
         }
@@ -365,7 +375,7 @@ impl Desk {
         let is_configured = known.is_some_and(|known| known.is_configured);
         // It has been checked.
         if let Ok(entry) = Entry::new(schedule, kept, is_configured) {
-            self.schedules.by_name.insert(name, entry);
+            self.schedules.by_name_mut().insert(name, entry);
         }
     }
 
@@ -403,6 +413,7 @@ fn check_job(job: &Job) -> Result<(), Refusal> {
         ),
         ("if_exists", job.if_exists.is_some(), "--overlap says what happens while a job has not ended"),
         ("stdin", job.stdin.is_some(), "a job of a schedule has no standard input"),
+        ("input", job.input.is_some(), "a job of a schedule has no standard input"),
         ("tie", job.tie.as_deref() == Some(TIE_TO_CLIENT), "a job of a schedule has no client"),
         ("at", job.at.is_some(), "the schedule has the times"),
         ("after", job.after.is_some(), "the schedule has the times"),

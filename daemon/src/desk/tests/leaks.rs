@@ -56,8 +56,11 @@ enum Owed {
     /// They are written, and not synced.
     Sync(RequestId),
     Records(RequestId, Vec<JobId>),
+    /// Who has so many keys.
+    Keepers(RequestId, usize),
     Page(RequestId),
     Line(RequestId, LineKey),
+    Pace(RequestId, Arc<str>),
     Release(RequestId),
     Pool(RequestId),
     Hold(RequestId),
@@ -113,12 +116,20 @@ impl Outside {
                 }
                 Effect::AwaitDrained { request } => self.replied(request, false),
                 Effect::ReplyCondition { request, .. } => self.replied(request, true),
-                Effect::ReplyOutput { request, id, attempt, .. } => {
+                Effect::ReplyOutput { request, id, attempt, named, .. } => {
                     if self.opens() {
                         self.replied(request, true);
                     } else {
                         let reason = String::new();
-                        let missing = Event::OutputMissing { request, id, attempt, reason };
+                        let missing = Event::OutputMissing { request, id, attempt, named, reason };
+                        self.owed.push_back(Owed::Failure(missing));
+                    }
+                }
+                Effect::ReplyInput { request, id, .. } => {
+                    if self.opens() {
+                        self.replied(request, true);
+                    } else {
+                        let missing = Event::InputMissing { request, id, reason: String::new() };
                         self.owed.push_back(Owed::Failure(missing));
                     }
                 }
@@ -143,7 +154,20 @@ impl Outside {
                     self.owed.push_back(Owed::Records(request, ids))
                 }
                 Effect::Ask(Question::Page { request, .. }) => self.owed.push_back(Owed::Page(request)),
-                Effect::Ask(Question::Dependents { .. }) => {}
+                Effect::Ask(Question::Keepers { request, keys }) => {
+                    self.owed.push_back(Owed::Keepers(request, keys.len()));
+                }
+                Effect::Ask(
+                    Question::Dependents { .. }
+                    | Question::Attempts { .. }
+                    | Question::CountHeld { .. }
+                    | Question::Counts { .. }
+                    | Question::Callbacks { .. }
+                    | Question::Definition { .. },
+                ) => {}
+                Effect::Ask(Question::Pace { request, pool }) => {
+                    self.owed.push_back(Owed::Pace(request, pool));
+                }
                 Effect::Ask(Question::Line { request, line }) => {
                     self.owed.push_back(Owed::Line(request, line))
                 }
@@ -245,10 +269,11 @@ impl Outside {
         let connection = connections[connection % connections.len()];
         let tokens: Vec<String> = self.spooled.iter().cloned().collect();
         let token = tokens.get(usize::try_from(id).unwrap()).cloned();
-        let one = json!({"argv": ["true"]});
+        let key = id.is_multiple_of(2).then(|| format!("key {id}"));
+        let one = json!({"argv": ["true"], "key": key});
         let asked = match kind {
             0 => Request::Ping,
-            1 => submit(Job { stdin: token.clone(), ..job() }),
+            1 => submit(Job { stdin: token.clone(), key: key.map(Into::into), ..job() }),
             2 => submit_with(Job { stdin: token.clone(), ..job() }, OnDisconnect::Cancel),
             3 => request("SubmitMany", json!({"jobs": [one, one, one]})),
             4 => Request::Spool,
@@ -258,11 +283,17 @@ impl Outside {
             8 => request("List", json!({})),
             9 => request("Output", json!({"id": id})),
             10 => request("Cancel", json!({"ids": [id, id + 2]})),
-            11 => request("Signal", json!({"id": id, "signal": 15})),
+            11 => match id % 4 {
+                0 => request("OpenInput", json!({"id": id})),
+                1 => request("CloseInput", json!({"id": id})),
+                2 => request("Resize", json!({"id": id, "rows": 5, "columns": 9})),
+                _ => request("Signal", json!({"id": id, "signal": 15})),
+            },
             12 if id.is_multiple_of(2) => request("Hold", json!({"ids": [id]})),
             12 if id.is_multiple_of(3) => request("Remove", json!({"ids": [id]})),
             12 if id.is_multiple_of(5) => request("Move", json!({"ids": [id], "pool": "default"})),
             12 => request("Release", json!({"ids": [id]})),
+            13 if id.is_multiple_of(2) => Request::Settings,
             13 => Request::Pools,
             14 => Request::Status,
             15 => request("Absent", json!({"ids": [id, id + 1]})),
@@ -295,8 +326,8 @@ impl Outside {
         };
         match owed {
             Owed::Jobs(request, _) if refuse => self.handle(refused(request)),
-            Owed::Jobs(request, _) if how.is_multiple_of(7) => {
-                self.handle(Event::Fact(Fact::Denied { request, denial: Denial::Draining }));
+            Owed::Jobs(request, jobs) if how.is_multiple_of(7) => {
+                self.handle(Event::Fact(Fact::Denied { request, denial: Denial::Draining, jobs }));
             }
             Owed::Jobs(request, jobs) => {
                 let first = JobId(self.next_job);
@@ -318,11 +349,20 @@ impl Outside {
             Owed::Records(request, _) | Owed::Page(request) | Owed::Line(request, _) if refuse => {
                 self.handle(refused(request));
             }
+            Owed::Keepers(request, _) if refuse => self.handle(refused(request)),
+            Owed::Keepers(request, count) => {
+                let keepers = vec![how.is_multiple_of(2).then_some(JobId(u64::from(how))); count];
+                self.handle(Event::Answer(Answer::Keepers { request, keepers }));
+            }
             Owed::Records(request, ids) => self.got(request, &ids, how),
             Owed::Page(request) => {
                 let records = vec![record(1, "failed")];
                 let next = (how % 2 == 1).then_some(JobId(1));
                 self.handle(Event::Answer(Answer::Listed { request, records, next }));
+            }
+            Owed::Pace(request, pool) => {
+                let pace = crate::engine::Pace::default();
+                self.handle(Event::Answer(Answer::Pace { request, pool, pace }));
             }
             Owed::Line(request, line) => {
                 let head = (1..u64::from(how % 8)).map(|id| position(id, 0)).collect();
@@ -346,7 +386,10 @@ impl Outside {
     }
 
     fn fail(&mut self, event: Event) {
-        let (Event::OutputMissing { request, .. } | Event::SpoolFailed { request, .. }) = event else {
+        let (Event::OutputMissing { request, .. }
+        | Event::InputMissing { request, .. }
+        | Event::SpoolFailed { request, .. }) = event
+        else {
             unreachable!("nothing else fails later")
         };
         if self.requests().contains(&request) {

@@ -30,7 +30,7 @@ fn start(slot: u32) -> Start {
 fn run(id: u64) -> core::Effect {
     let slot = SlotId { lane: LaneId::Pool(PoolId(0)), index: 0 };
     let claim = Claim { unit: Unit::Job(JobId(id)), attempt: 1 };
-    core::Effect::Run { slot, claim, work: work(), ahead: false }
+    core::Effect::Run { slot, claim, work: work(), items: Default::default(), ahead: false }
 }
 
 fn told(bench: &mut Bench, effect: core::Effect) -> Vec<String> {

@@ -57,6 +57,7 @@ impl Bench {
             database: "/state/poold.db".into(),
             socket: "/run/poold".into(),
             config: None,
+            given: Vec::new(),
             max_open_files: 1024,
             swept: Swept::default(),
         };
@@ -150,7 +151,17 @@ impl Bench {
     }
 
     pub fn denied(&mut self, request: RequestId, denial: Denial) -> Vec<String> {
-        self.handle(Event::Fact(Fact::Denied { request, denial }))
+        self.denied_of(request, denial, vec![work()])
+    }
+
+    pub fn denied_of(&mut self, request: RequestId, denial: Denial, jobs: Vec<Arc<Work>>) -> Vec<String> {
+        self.handle(Event::Fact(Fact::Denied { request, denial, jobs }))
+    }
+
+    /// The engine tells who has the keys of a submission.
+    pub fn keepers(&mut self, request: RequestId, ids: &[u64]) -> Vec<String> {
+        let keepers = ids.iter().map(|&id| (id > 0).then_some(JobId(id))).collect();
+        self.handle(Event::Answer(Answer::Keepers { request, keepers }))
     }
 
     pub fn measured(&mut self, ended: u64, running: u64) -> Vec<String> {
@@ -206,7 +217,7 @@ impl Bench {
         desk.requests.is_empty()
             && desk.clients.is_empty()
             && desk.brief_at_end.is_empty()
-            && desk.overheard.pools.is_empty()
+            && (desk.past.is_kept() || desk.overheard.pools.is_empty())
             && desk.unsynced.is_empty()
     }
 }
@@ -278,8 +289,11 @@ pub fn line(effect: &Effect) -> String {
         Effect::ReplyCondition { request, condition } => {
             format!("{request} {}", brief(serde_json::to_value(condition).unwrap()))
         }
-        Effect::ReplyOutput { request, id, attempt, log, written: _ } => {
+        Effect::ReplyOutput { request, id, attempt, named: _, log, written: _ } => {
             format!("{request} {} {id}/{attempt}", if *log { "log" } else { "output" })
+        }
+        Effect::ReplyInput { request, id, attempt, input } => {
+            format!("{request} {} of {id}/{attempt}", input.as_str())
         }
         Effect::ReplySpooled { request, token } => format!("{request} spooled {token}"),
         Effect::AwaitDrained { request } => format!("{request} awaits drained"),
@@ -299,13 +313,22 @@ pub fn line(effect: &Effect) -> String {
         Effect::Ask(Question::Page { request, page: Page { after, limit, .. } }) => {
             format!("{request} asks {limit} after {}", after.map_or(0, |id| id.0))
         }
+        Effect::Ask(Question::Definition { request, id }) => format!("{request} asks what {id} is to do"),
+        Effect::Ask(Question::Counts { request }) => format!("{request} asks for counts"),
+        Effect::Ask(Question::Attempts { request, id }) => format!("{request} asks for attempts of {id}"),
         Effect::Ask(Question::Dependents { request, id, .. }) => format!("{request} asks who waits for {id}"),
+        Effect::Ask(Question::Keepers { request, keys }) => {
+            let keys: Vec<&str> = keys.iter().map(|key| key.text.as_escaped()).collect();
+            format!("{request} asks who has {}", keys.join(" "))
+        }
+        Effect::Ask(Question::Callbacks { request, page }) => format!("{request} asks for {page:?}"),
+        Effect::Ask(Question::CountHeld { request }) => format!("{request} asks how many are held"),
+        Effect::Ask(Question::Pace { request, pool }) => format!("{request} asks the pace of {pool}"),
         Effect::Ask(Question::Line { request, line }) => {
-            let of_labels =
-                if line.labels.is_empty() { String::new() } else { format!(" ({})", line.labels) };
+            let of_labels = if line.needs.are_plain() { String::new() } else { format!(" ({})", line.needs) };
             format!("{request} asks the line of {}{of_labels}", line.pool)
         }
-        Effect::Change(Change::Release { request, ids }) => format!("{request} releases {}", list(ids)),
+        Effect::Change(Change::Release { request, ids, .. }) => format!("{request} releases {}", list(ids)),
         Effect::Change(Change::SetPool { request, name, value }) => {
             format!("{request} {} pool {name}", if value.is_some() { "keeps" } else { "forgets" })
         }
@@ -345,7 +368,9 @@ fn brief(value: Value) -> Value {
             Value::String(format!("{} {}", members["id"], members["state"].as_str().unwrap()))
         }
         Value::Object(members) => {
-            let kept = members.into_iter().filter(|(name, value)| !value.is_null() && name != "at");
+            let kept = members
+                .into_iter()
+                .filter(|(name, value)| !value.is_null() && !["at", "cursor"].contains(&name.as_str()));
             Value::Object(kept.map(|(name, value)| (name, brief(value))).collect())
         }
         Value::Array(values) => Value::Array(values.into_iter().map(brief).collect()),

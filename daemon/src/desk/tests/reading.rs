@@ -65,7 +65,12 @@ fn a_listing_ends_with_the_last_job_or_with_its_one_reply() {
     assert_eq!(listed(&mut bench, lists, &[2], Some(2)), [r#"2 {"jobs":["2 succeeded"],"next":2}"#]);
 
     let (_, told) = bench.ask(connection, request("List", json!({"limit": 0})));
-    assert_eq!(told, [r#"3 refused InvalidParameter {"parameter":"limit: at least 1, or none"}"#]);
+    assert_eq!(
+        told,
+        [
+            r#"3 refused InvalidParameter {"parameter":"limit: must be 1 or more; without it a page has as many as poold chooses"}"#
+        ]
+    );
     let (lists, _) = bench.ask_more(connection, request("List", json!({})));
     listed(&mut bench, lists, &[1], Some(1));
     bench.leave(connection, &[lists]);
@@ -97,13 +102,42 @@ fn output_is_opened_for_the_attempt_of_the_record() {
 }
 
 #[test]
+fn output_of_an_earlier_attempt_is_opened_as_long_as_it_is_kept() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let many = || Record { attempt: 6, ..record(7, "failed") };
+    let refused = |told: &str| [format!("1 refused NoOutput {{\"id\":7,\"reason\":\"{told}\"}}")];
+    for (attempt, wanted) in [
+        (6, ["1 output 7/6".to_owned()]),
+        (3, ["1 output 7/3".to_owned()]),
+        (2, refused("that of attempt 2 is gone: only the last 4 attempts of 6 are kept")),
+        (7, refused("it has had 6 attempts, and no attempt 7")),
+        (0, refused("it has had 6 attempts, and no attempt 0")),
+    ] {
+        let (opens, _) = bench.ask(connection, request("Output", json!({"id": 7, "attempt": attempt})));
+        let told =
+            bench.got(opens, vec![many()], &[]).join("").replacen(|c: char| c.is_ascii_digit(), "1", 1);
+        assert_eq!(told, wanted.join(""), "{attempt}");
+    }
+
+    // What is asked for by its number stays that, also where another one has begun.
+    let (opens, _) = bench.ask(connection, request("Output", json!({"id": 7, "attempt": 5})));
+    bench.got(opens, vec![many()], &[]);
+    let (id, reason) = (JobId(7), "gone".to_owned());
+    let missing = Event::OutputMissing { request: opens, id, attempt: 5, named: true, reason };
+    assert_eq!(bench.handle(missing), [r#"6 refused NoOutput {"id":7,"reason":"gone"}"#]);
+    bench.leave(connection, &[]);
+    assert!(bench.is_empty());
+}
+
+#[test]
 fn output_that_cannot_be_opened_is_refused() {
     let mut bench = Bench::new();
     let connection = bench.connect();
     let (opens, _) = bench.ask(connection, request("Output", json!({"id": 7})));
     bench.got(opens, vec![record(7, "failed")], &[]);
-    let missing =
-        Event::OutputMissing { request: opens, id: JobId(7), attempt: 1, reason: "gone".to_owned() };
+    let (id, reason) = (JobId(7), "gone".to_owned());
+    let missing = Event::OutputMissing { request: opens, id, attempt: 1, named: false, reason };
     assert_eq!(bench.handle(missing), [r#"1 refused NoOutput {"id":7,"reason":"gone"}"#]);
     bench.leave(connection, &[]);
     assert!(bench.is_empty());
@@ -124,8 +158,8 @@ fn output_of_an_attempt_that_has_been_followed_by_another_is_looked_for_again() 
     let connection = bench.connect();
     let (opens, _) = bench.ask(connection, request("Output", json!({"id": 7})));
     bench.got(opens, vec![record(7, "running")], &[]);
-    let missing =
-        Event::OutputMissing { request: opens, id: JobId(7), attempt: 0, reason: "gone".to_owned() };
+    let (id, reason) = (JobId(7), "gone".to_owned());
+    let missing = Event::OutputMissing { request: opens, id, attempt: 0, named: false, reason };
     assert_eq!(bench.handle(missing), ["1 asks 7"], "attempt 1 runs");
     assert_eq!(bench.got(opens, vec![record(7, "running")], &[]), ["1 output 7/1"]);
     bench.leave(connection, &[]);
@@ -147,7 +181,7 @@ fn ids_that_no_job_has_are_told_when_all_are_known() {
     assert_eq!(bench.got(seeks, Vec::new(), &[]), [r#"2 {"ids":[]}"#]);
     let many: Vec<u64> = (1..=501).collect();
     let (_, told) = bench.ask(connection, request("Absent", json!({"ids": many})));
-    assert_eq!(told, [r#"3 refused InvalidParameter {"parameter":"ids: at most 500"}"#]);
+    assert_eq!(told, [r#"3 refused InvalidParameter {"parameter":"ids: at most 500 at once"}"#]);
     bench.leave(connection, &[]);
     assert!(bench.is_empty());
 }

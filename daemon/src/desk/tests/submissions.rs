@@ -164,6 +164,7 @@ fn denials_are_told_in_the_words_of_the_interface() {
             Denial::QueueFull { pool: pool.clone(), limit: 5 },
             r#"refused QueueFull {"limit":5,"pool":"default"}"#,
         ),
+        (Denial::PoolDraining { pool: pool.clone() }, r#"refused PoolDraining {"pool":"default"}"#),
         (Denial::PoolGone { pool }, r#"refused NoSuchPool {"pool":"default"}"#),
     ];
     for (denial, words) in denials {
@@ -322,4 +323,82 @@ fn the_user_of_a_connection_is_asked_for_his_rights() {
     assert_eq!(told, [r#"1 refused NotOwner {"owner":1000,"uid":0}"#]);
     assert_eq!(bench.leave(connection, &[]), [""; 0]);
     assert!(bench.is_empty());
+}
+
+fn keyed(key: &str, pool: &str) -> Job {
+    Job { key: Some(key.into()), pool: Some(pool.to_owned()), ..job() }
+}
+
+#[test]
+fn what_cannot_be_accepted_is_answered_with_the_jobs_that_have_its_keys() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    let (request, told) = bench.ask(connection, submit(keyed("k", "gone")));
+    assert_eq!(told, ["1 asks who has k"]);
+    assert_eq!(bench.keepers(request, &[7]), [r#"1 {"event":"accepted","existing":true,"id":7}"#]);
+
+    let (request, told) = bench.ask(connection, submit(keyed("k", "gone")));
+    assert_eq!(told, ["2 asks who has k"]);
+    assert_eq!(bench.keepers(request, &[0]), [r#"2 refused NoSuchPool {"pool":"gone"}"#]);
+
+    // One that waits is told of the end of the job that is there.
+    let (request, _) = bench.ask_more(connection, submit(keyed("k", "gone")));
+    assert_eq!(
+        bench.keepers(request, &[7]),
+        [r#"3 {"event":"accepted","existing":true,"id":7} ..."#, "3 asks 7"]
+    );
+    bench.got(request, vec![record(7, "succeeded")], &[]);
+
+    let many = |keys: [&str; 2]| {
+        let jobs = keys.map(|key| json!({"argv": ["true"], "pool": "gone", "key": key}));
+        super::request("SubmitMany", json!({ "jobs": jobs }))
+    };
+    let (request, told) = bench.ask(connection, many(["a", "b"]));
+    assert_eq!(told, ["4 asks who has a b"]);
+    assert_eq!(bench.keepers(request, &[8, 9]), [r#"4 {"existing":[0,1],"ids":[8,9],"results":[]}"#]);
+    let (request, _) = bench.ask(connection, many(["a", "b"]));
+    assert_eq!(bench.keepers(request, &[8, 0]), [r#"5 refused NoSuchPool {"pool":"gone"}"#]);
+    bench.leave(connection, &[]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn what_the_core_denies_may_be_a_repetition_and_its_input_is_removed_once() {
+    let mut bench = Bench::new();
+    let connection = spooled(&mut bench);
+    let reads = Job { stdin: Some("abc-1".to_owned()), ..keyed("k", "default") };
+    let (request, _) = bench.ask(connection, submit(reads));
+    let key = Some(crate::job::Key { text: "k".into(), round: None });
+    let jobs = vec![Arc::new(Work { key, ..Work::clone(&work()) })];
+    assert_eq!(bench.denied_of(request, Denial::Draining, jobs.clone()), ["2 asks who has k"]);
+    assert_eq!(
+        bench.keepers(request, &[7]),
+        ["remove abc-1", r#"2 {"event":"accepted","existing":true,"id":7}"#]
+    );
+
+    let (request, _) = bench.ask(connection, submit(keyed("k", "default")));
+    assert_eq!(bench.denied_of(request, Denial::Draining, jobs.clone()), ["3 asks who has k"]);
+    assert_eq!(bench.keepers(request, &[0]), ["3 refused Draining {}"]);
+
+    // A client that goes meanwhile is told nothing.
+    let (request, _) = bench.ask(connection, submit(keyed("k", "default")));
+    bench.denied_of(request, Denial::Draining, jobs);
+    bench.leave(connection, &[request]);
+    assert_eq!(bench.keepers(request, &[7]), [""; 0]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn a_key_that_no_client_may_use_is_not_looked_up() {
+    let mut bench = Bench::new();
+    let connection = bench.connect();
+    for job in [
+        keyed("schedule:x", "default"),
+        keyed("", "default"),
+        Job { tie: Some("client".to_owned()), ..keyed("k", "default") },
+        Job { pool: Some("gone".to_owned()), ..job() },
+    ] {
+        let (_, told) = bench.ask(connection, submit(job));
+        assert!(matches!(&*told, [told] if told.contains("refused")), "{told:?}");
+    }
 }

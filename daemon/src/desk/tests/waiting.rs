@@ -230,7 +230,10 @@ fn a_signal_goes_to_a_running_job_and_to_no_other() {
     let (waits, _) = bench.ask(connection, request("Signal", json!({"id": 9, "signal": 15})));
     assert_eq!(bench.got(waits, Vec::new(), &[9]), [r#"3 refused NoSuchJob {"id":9}"#]);
     let (_, told) = bench.ask(connection, request("Signal", json!({"id": 7, "signal": 99})));
-    assert_eq!(told, [r#"4 refused InvalidParameter {"parameter":"signal: 99 is none, see signal(7)"}"#]);
+    assert_eq!(
+        told,
+        [r#"4 refused InvalidParameter {"parameter":"signal: 99 is no number of a signal, see signal(7)"}"#]
+    );
     bench.leave(connection, &[]);
     assert!(bench.is_empty());
 }
@@ -287,12 +290,37 @@ fn a_shutdown_is_replied_to_before_it_begins() {
     for (mode, ending, command) in [("drain", "when all is done", "Drain"), ("now", "soon", "Stop")] {
         let mut bench = Bench::new();
         let connection = bench.connect();
-        let (_, told) = bench.ask(connection, request("Shutdown", json!({"mode": mode})));
+        let (asked, told) = bench.ask(connection, request("Shutdown", json!({"mode": mode})));
+        let told = match mode {
+            "drain" => {
+                assert_eq!(told, ["1 asks how many are held"]);
+                bench.handle(Event::Answer(Answer::Counted { request: asked, held: 3 }))
+            }
+            _ => told,
+        };
         assert_eq!(
             told,
             [r#"1 {"pid":10}"#.to_owned(), format!("ending {ending}"), format!("command {command}")]
         );
     }
+}
+
+#[test]
+fn a_drain_begins_though_nobody_can_count_what_is_held_and_though_its_client_has_gone() {
+    let drain = |bench: &mut Bench| {
+        let connection = bench.connect();
+        (connection, bench.ask(connection, request("Shutdown", json!({"mode": "drain"}))).0)
+    };
+    let mut bench = Bench::new();
+    let (_, asked) = drain(&mut bench);
+    assert_eq!(bench.refused(asked), [r#"1 {"pid":10}"#, "ending when all is done", "command Drain"]);
+
+    let mut bench = Bench::new();
+    let (connection, asked) = drain(&mut bench);
+    bench.leave(connection, &[asked]);
+    let counted = Event::Answer(Answer::Counted { request: asked, held: 3 });
+    assert_eq!(bench.handle(counted), ["ending when all is done", "command Drain"]);
+    assert!(bench.is_empty());
 }
 
 #[test]

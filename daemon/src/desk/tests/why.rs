@@ -3,7 +3,7 @@
 use pool_proto::nouns::Dependency;
 
 use super::*;
-use crate::engine::LINE_HEAD;
+use crate::engine::{LINE_HEAD, Pace};
 use crate::job::LineKey;
 
 fn why(ids: &[u64]) -> Request {
@@ -13,7 +13,18 @@ fn why(ids: &[u64]) -> Request {
 /// The engine has read the beginning of the default pool's line.
 fn line_read(bench: &mut Bench, request: RequestId, ids: impl IntoIterator<Item = u64>) -> Vec<String> {
     let head = ids.into_iter().map(|id| position(id, 0)).collect();
-    bench.handle(Event::Answer(Answer::Line { request, line: LineKey::plain(&Arc::from("default")), head }))
+    let told = bench.handle(Event::Answer(Answer::Line {
+        request,
+        line: LineKey::plain(&Arc::from("default")),
+        head,
+    }));
+    match told.last() {
+        Some(asks) if asks.starts_with(&format!("{request} asks the pace of ")) => {
+            let (pool, pace) = (asks.rsplit(' ').next().unwrap_or_default().into(), Pace::default());
+            bench.handle(Event::Answer(Answer::Pace { request, pool, pace }))
+        }
+        _ => told,
+    }
 }
 
 /// The sentences of one reply.

@@ -8,8 +8,10 @@ use pool_proto::nouns::{IfExists, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Change, Conditional, NotAssigned, Order, Page};
-use crate::job::{After, Conditions, Holdup, JobId, NotBefore, RequestId, Retries, Unique, Until, Work};
+use crate::engine::{Answer, Change, Conditional, Edited, NotAssigned, Order, Page};
+use crate::job::{
+    After, Conditions, Edit, Holdup, JobId, NotBefore, RequestId, Retries, Unique, Until, Work,
+};
 
 fn with(conditions: Conditions) -> Arc<Work> {
     let tie = None;
@@ -121,6 +123,21 @@ pub fn what_a_job_is_to_run_after_may_have_ended_and_must_exist(trial: &mut Tria
     assert_eq!(trial.restart().failed, [(JobId(4), JobId(1))], "it is to be canceled");
 }
 
+/// A job that has nothing which its end has to look for, until others are to run after it.
+pub fn a_plain_job_has_others_after_it_all_the_same(trial: &mut Trial) {
+    let plain = || Arc::new(Work { stdin: None, ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![plain(), plain(), call(false)]);
+    trial.run(vec![succeed(1)]);
+    trial.insert(4, vec![after(&[(1, On::Success), (2, On::Success)]), after(&[(3, On::Done)]), plain()]);
+    assert_eq!(trial.line(), [2, 3, 6], "the first one has ended by now");
+
+    assert!(!has_dependents(trial, succeed(6)) && has_dependents(trial, succeed(2)));
+    assert_eq!(resolve(trial, 9), (vec![(4, None)], vec![], false));
+    assert!(has_dependents(trial, fail(3)));
+    assert_eq!(resolve(trial, 9), (vec![(5, None)], vec![], false));
+    assert_eq!((trial.line(), trial.record(6).state), (vec![4, 5], State::Succeeded));
+}
+
 pub fn a_job_waits_for_one_thing_after_the_other(trial: &mut Trial) {
     let unique = Some(Unique { name: "nightly".into(), if_exists: IfExists::Queue });
     let start = Some(NotBefore::Delay(Duration::from_secs(5)));
@@ -194,6 +211,34 @@ pub fn who_is_to_run_after_a_job_is_told_and_no_more(trial: &mut Trial) {
     trial.run(vec![cancel(4)]);
     assert_eq!(told(trial, 1, 9), (of(&[]), false), "nobody waits for it any more");
     assert_eq!((depends_on(trial), trial.record(3).after.map(|after| after.len())), (Some(2), Some(1)));
+}
+
+pub fn what_fails_takes_those_along_that_need_its_success(trial: &mut Trial) {
+    let held = with(Conditions { hold: true, ..Conditions::default() });
+    trial.insert(1, vec![held]);
+    for id in 2..=6 {
+        trial.insert(id, vec![after(&[(id - 1, On::Success)])]);
+    }
+    trial.insert(7, vec![after(&[(4, On::Failure)]), after(&[(4, On::Done), (1, On::Done)])]);
+
+    assert!(has_dependents(trial, cancel(1)));
+    assert_eq!(resolve(trial, 1), (vec![], vec![(2, 1)], true), "there is no room for more");
+    assert_eq!(trial.restart().failed, [(JobId(2), JobId(1))]);
+    assert_eq!(resolve(trial, 9), (vec![], vec![], false));
+    assert!(has_dependents(trial, cancel(2)));
+    let wanted = (vec![], vec![(3, 2), (4, 3), (5, 4), (6, 5)], false);
+    assert_eq!(resolve(trial, 9), wanted, "those that have an end of any kind to wait for do wait");
+
+    // One of them is given others to wait for before it is canceled.
+    let restored = trial.restart();
+    assert_eq!(restored.failed, [(JobId(3), JobId(2))], "the others have their turn when this has ended");
+    let change = Edit { after: Some(vec![]), ..Edit::default() };
+    assert!(matches!(trial.answer(edit(4, 4, 500, change)), Answer::Edited { edited: Edited::Done(_), .. }));
+    assert!(!has_dependents(trial, cancel(3)));
+    assert_eq!((resolve(trial, 9), trial.line()), ((vec![], vec![], false), vec![4]));
+    trial.quietly(vec![start_of(4)]);
+    trial.run(vec![succeed(4)]);
+    assert_eq!(resolve(trial, 9), (vec![(5, None), (8, None)], vec![(7, 4)], false));
 }
 
 pub fn what_waits_is_held_and_waits_for_the_rest_when_it_is_released(trial: &mut Trial) {

@@ -9,7 +9,7 @@ use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, CallbackEnd, CallbackRun, Dequeued, Detail, Fence, Interrupted, Move};
 use crate::job::{
-    CallbackId, Holdup, JobId, Labels, Place, ProcessId, Retries, Start, StopReason, Tie, Tries, Until, Work,
+    CallbackId, Holdup, JobId, Needs, Place, ProcessId, Retries, Start, StopReason, Tie, Tries, Until, Work,
 };
 
 pub fn a_job_goes_from_its_line_to_its_end(trial: &mut Trial) {
@@ -259,7 +259,7 @@ pub fn a_start_finds_what_was_interrupted(trial: &mut Trial) {
     let interrupted = |id, pool: &str, tries, process, stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),
-        labels: Labels::NONE,
+        needs: Needs::default(),
         tries,
         on_crash: OnCrash::Hold,
         retries: Retries::new(2, Duration::from_secs(5)),

@@ -10,10 +10,10 @@ use pool_proto::text::rfc3339;
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Turns};
+use crate::engine::{Answer, Conditional, Dequeued, LINE_HEAD, Move, Order, Question, Ran, Turns};
 use crate::job::{
-    ExitCodes, Holdup, JobId, Key, Labels, Place, Position, Ready, RequestId, Retries, StopReason, Term, Tie,
-    Tries, Unique, Work,
+    Conditions, ExitCodes, Holdup, JobId, Key, Needs, Place, Position, Ready, RequestId, Retries, StopReason,
+    Term, Tie, Tries, Unique, Work,
 };
 
 pub fn new_jobs_are_added_all_or_none(trial: &mut Trial) {
@@ -431,12 +431,12 @@ pub fn an_attempt_may_end_a_wait_itself(trial: &mut Trial) {
 
 pub fn what_has_the_same_labels_is_a_line_of_its_own(trial: &mut Trial) {
     let of = |labels: &str, priority| {
-        let labels = Labels::parse(labels);
-        Arc::new(Work { labels, priority, retries: retried().retries, ..Work::clone(&work(&["a"], &[])) })
+        let needs = Needs::parse(labels).unwrap();
+        Arc::new(Work { needs, priority, retries: retried().retries, ..Work::clone(&work(&["a"], &[])) })
     };
     let line = |trial: &mut Trial, labels: &str| match trial.answer(fetch_of(labels, None, 99)) {
-        Answer::Fetched { line, jobs, complete: true } if line.labels == Labels::parse(labels) => {
-            assert!(jobs.iter().all(|ready| ready.work.labels == line.labels));
+        Answer::Fetched { line, jobs, complete: true } if line.needs == Needs::parse(labels).unwrap() => {
+            assert!(jobs.iter().all(|ready| ready.work.needs == line.needs));
             jobs.iter().map(|ready| ready.id.0).collect::<Vec<u64>>()
         }
         other => panic!("{other:?}"),
@@ -449,14 +449,14 @@ pub fn what_has_the_same_labels_is_a_line_of_its_own(trial: &mut Trial) {
 
     let restored = trial.restart();
     assert_eq!(restored.queued, queued("default", &[(Holdup::None, 6)]));
-    let names: Vec<String> = restored.lines.iter().map(|(line, _)| line.labels.to_string()).collect();
+    let names: Vec<String> = restored.lines.iter().map(|(line, _)| line.needs.to_string()).collect();
     assert_eq!(names, ["", "db", "db,gpu", "gpu"]);
     for (line, first) in restored.lines {
         let is_before = |id: &u64| {
             let priority = Reverse(if *id == 4 { 5 } else { 0 });
             Position { priority, id: JobId(*id) } < first
         };
-        let ids: Vec<u64> = match line.labels.to_string().as_str() {
+        let ids: Vec<u64> = match line.needs.to_string().as_str() {
             "" => vec![1],
             "db" => vec![5],
             "gpu" => vec![4, 2, 6],
@@ -467,11 +467,35 @@ pub fn what_has_the_same_labels_is_a_line_of_its_own(trial: &mut Trial) {
 
     trial.quietly(vec![start(3, 1), wait(3, 1, 1, NOW_US), start(2, 1), start(6, 1), hold(6, 1, 1, "died")]);
     assert_eq!(lines(trial), [vec![1], vec![5], vec![4], vec![], vec![]], "a line that is empty is gone");
-    assert_eq!(trial.restart().interrupted[0].labels, Labels::parse("gpu"));
+    assert_eq!(trial.restart().interrupted[0].needs, Needs::parse("gpu").unwrap());
     trial.answer(wake(NOW_US, 9));
     let Answer::Released { jobs, .. } = trial.answer(release(7, &[6])) else { panic!("it is released") };
-    assert_eq!(jobs[0].line.labels, Labels::parse("gpu"));
+    assert_eq!(jobs[0].line.needs, Needs::parse("gpu").unwrap());
     assert_eq!(lines(trial), [vec![1], vec![5], vec![4, 6], vec![3], vec![]]);
+}
+
+pub fn what_takes_as_many_slots_and_resources_is_a_line_of_its_own(trial: &mut Trial) {
+    let texts = ["", "=3", "db,=3", "=2", "db,gpu=2", "gpu=1,tape=2,=4"];
+    let of = |text: &&str| {
+        let needs = Needs::parse(text).unwrap();
+        Arc::new(Work { needs, ..Work::clone(&work(&["a"], &[])) })
+    };
+    trial.insert(1, texts.iter().chain(&texts).map(of).collect());
+    for (place, text) in texts.iter().enumerate() {
+        let Answer::Fetched { line, jobs, .. } = trial.answer(fetch_of(text, None, 99)) else {
+            panic!("the line {text:?} is read")
+        };
+        let ids: Vec<u64> = jobs.iter().map(|ready| ready.id.0).collect();
+        assert_eq!((line.needs.to_string().as_str(), ids), (*text, vec![place as u64 + 1, place as u64 + 7]));
+        assert!(jobs.iter().all(|ready| ready.work.needs == line.needs));
+    }
+    assert_eq!(trial.restart().lines.len(), texts.len());
+    let record = trial.record(6);
+    assert_eq!((record.slots, record.labels), (4, None));
+    let resources = [("gpu", 1), ("tape", 2)].map(|(name, amount)| (name.to_owned(), amount));
+    assert_eq!(record.resources, Some(resources.into_iter().collect()));
+    assert_eq!((trial.record(1).slots, trial.record(1).resources), (1, None));
+    assert_eq!(trial.record(3).labels, Some(vec!["db".to_owned()]));
 }
 
 pub fn the_beginning_of_a_line_is_told_and_no_more(trial: &mut Trial) {
@@ -500,4 +524,91 @@ pub fn the_beginning_of_a_line_is_told_and_no_more(trial: &mut Trial) {
     trial.insert(6, vec![of("default", 0); LINE_HEAD]);
     let told = ids(head(trial, "default"));
     assert_eq!((told.len(), told[..3].to_vec(), told.last()), (LINE_HEAD, vec![4, 5, 6], Some(&1004)));
+}
+
+pub fn who_has_a_key_is_told_as_an_insertion_would_find_it(trial: &mut Trial) {
+    let key = |text: &str, round: Option<&str>| Key { text: text.into(), round: round.map(str::to_owned) };
+    let keyed = |key: Key| Arc::new(Work { key: Some(key), stdin: None, ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![keyed(key("done", Some("r"))), keyed(key("failed", Some("r")))]);
+    trial.run(vec![cancel(2)]);
+    let asked = vec![
+        key("done", None),
+        key("done", Some("s")),
+        key("failed", None),
+        key("failed", Some("r")),
+        key("failed", Some("s")),
+        key("none", None),
+    ];
+    let Answer::Keepers { request: RequestId(4), keepers } = trial.answer(keepers_of(4, asked)) else {
+        panic!("it is answered")
+    };
+    let ids: Vec<u64> = keepers.iter().map(|keeper| keeper.map_or(0, |id| id.0)).collect();
+    assert_eq!(ids, [1, 1, 2, 2, 0, 0]);
+}
+
+pub fn what_is_held_is_counted(trial: &mut Trial) {
+    let counted = |trial: &mut Trial| match trial.answer(count_held(4)) {
+        Answer::Counted { request: RequestId(4), held } => held,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(counted(trial), 0);
+    let held = Conditions { hold: true, ..Conditions::default() };
+    let held = Arc::new(Work { conditions: Some(Box::new(held)), ..Work::clone(&work(&["a"], &[])) });
+    trial.insert(1, vec![held.clone(), work(&["a"], &[]), held.clone(), held]);
+    assert_eq!(counted(trial), 3);
+    trial.answer(release(5, &[1]));
+    trial.run(vec![cancel(3)]);
+    assert_eq!(counted(trial), 1);
+}
+
+pub fn how_a_pool_works_off_its_jobs_is_told(trial: &mut Trial) {
+    let pace = |trial: &mut Trial| {
+        let question = Question::Pace { request: RequestId(4), pool: "default".into() };
+        match trial.answer(Order::Question(question)) {
+            Answer::Pace { request: RequestId(4), pace, .. } => pace,
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = || Work { stdin: None, tie: None, ..Work::clone(&work(&["a"], &[])) };
+    let of = |slots: u32, priority: i32| {
+        let needs = Needs { slots, ..plain().needs };
+        Arc::new(Work { needs, priority, ..plain() })
+    };
+    let elsewhere = Arc::new(Work { pool: "other".into(), ..plain() });
+    trial.insert(1, vec![of(1, 0), of(2, 0), of(1, 0), of(2, 5), elsewhere, of(1, 0)]);
+    let order = |trial: &mut Trial| {
+        pace(trial).order.unwrap().iter().map(|position| position.id.0).collect::<Vec<u64>>()
+    };
+    assert_eq!(order(trial), [4, 1, 2, 3, 6], "of all its lines");
+    assert_eq!(pace(trial).ran, []);
+
+    let ends = [(State::Succeeded, ResultKind::Success), (State::Failed, ResultKind::ExitCode)];
+    for (id, (state, result)) in [1, 2].into_iter().zip(ends) {
+        trial.quietly(vec![start(id, 1)]);
+        trial.answer(end(id, 1, outcome(state, result, NOW_US + id.cast_signed() * 5_000_000)));
+    }
+    trial.quietly(vec![start(3, 1)]);
+    trial.answer(end(3, 1, outcome(State::Canceled, ResultKind::Canceled, NOW_US + 9_000_000)));
+    trial.answer(cancel(6));
+    let started_us = a_start().started_us;
+    let ran =
+        |ended_us: i64, slots| Ran { ended_us, lasted_us: (ended_us - started_us).unsigned_abs(), slots };
+    assert_eq!(
+        pace(trial).ran,
+        [ran(NOW_US + 10_000_000, 2), ran(NOW_US + 5_000_000, 1)],
+        "the latest first"
+    );
+
+    trial.insert(7, (0..LINE_HEAD + 9).map(|_| of(1, 0)).collect());
+    let ids = order(trial);
+    let last = 5 + LINE_HEAD as u64;
+    assert_eq!((ids.len(), ids[..3].to_vec(), ids.last()), (LINE_HEAD, vec![4, 7, 8], Some(&last)));
+
+    // Two lines of which neither ends before what is told of both.
+    let next = 7 + LINE_HEAD as u64 + 9;
+    trial.insert(next, (0..LINE_HEAD).map(|_| of(3, 0)).collect());
+    trial
+        .insert(next + LINE_HEAD as u64, (0..LINE_HEAD).map(|place| of(3 + (place % 2) as u32, 7)).collect());
+    let ids = order(trial);
+    assert_eq!((ids.len(), ids.is_sorted()), (LINE_HEAD, true), "those of a higher priority, by their turns");
 }

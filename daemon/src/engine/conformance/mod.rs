@@ -5,12 +5,17 @@
 //! hold changes nothing, a wait ends with its trigger, and what was answered is there after a restart. A new
 //! backing implements [`Stage`] and gets a module below.
 
+mod arrays;
+mod callbacks;
 mod conditions;
+mod edits;
 mod life;
 mod line;
+mod listings;
 mod reruns;
 mod upkeep;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -20,9 +25,9 @@ use tempfile::TempDir;
 
 use super::memory::Memory;
 use super::orders::*;
-use super::sqlite::{Durability, Options, Sqlite};
+use super::sqlite::{Durability, Options, Sqlite, ValueFiles};
 use super::{Answer, Backing, Boot, Order, Restored, Told};
-use crate::job::{JobId, RequestId};
+use crate::job::{CallbackId, JobId, RequestId};
 
 /// A request that no story makes: the answer to it comes after all answers to what was asked before.
 const FENCE: u64 = u64::MAX;
@@ -124,13 +129,23 @@ struct OnDisk {
 
 impl OnDisk {
     fn open(dir: &Path) -> (Sqlite, Receiver<()>, Restored) {
+        fn callback_paths(dir: &Path, id: CallbackId, attempt: u32) -> (PathBuf, PathBuf) {
+            (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
+        }
         fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
             (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
         }
         let options = Options {
             durability: Durability::Crash,
             output_paths,
+            callback_paths,
             sync_stdin: |_, _| Ok(()),
+            values: ValueFiles {
+                write: |_, _, _, _| Err(io::ErrorKind::StorageFull.into()),
+                read: |_, _, _| Err(io::ErrorKind::NotFound.into()),
+                remove: |_, _| (),
+                list: |_| Vec::new(),
+            },
             boot: Boot { id: None, began_us: Some(NOW_US) },
             since_boot: Duration::from_secs(1),
         };
@@ -185,12 +200,35 @@ macro_rules! stories {
     ($make:path) => {
         tests! {
             $make;
+            edits {
+                what_waits_may_be_edited,
+                what_an_edit_makes_it_wait_for_is_waited_for,
+                what_does_not_suit_a_job_is_not_made_of_it,
+                a_job_is_told_as_it_was_submitted_and_edited,
+            }
+            arrays {
+                an_array_is_unfolded_in_its_place_a_piece_at_a_time,
+                an_element_is_what_its_array_was_submitted_as,
+                an_element_that_is_not_made_is_told_and_may_be_ended,
+                an_array_is_folded_and_its_elements_are_named_in_pieces,
+                elements_are_run_again_and_their_array_goes_on,
+                what_is_to_run_after_an_element_that_is_never_made_is_settled,
+                a_start_finds_how_far_an_array_has_come,
+            }
+            callbacks {
+                what_was_given_up_is_pending_again_and_its_job_kept,
+                what_is_dropped_does_not_begin,
+                callbacks_are_told_page_by_page,
+                failed_callbacks_are_counted,
+            }
             conditions {
                 a_job_begins_after_others_as_they_have_ended,
                 what_a_job_is_to_run_after_may_have_ended_and_must_exist,
                 a_job_waits_for_one_thing_after_the_other,
+                a_plain_job_has_others_after_it_all_the_same,
                 who_is_to_run_after_a_job_is_told_and_no_more,
                 a_turn_may_come_while_a_job_waits_for_something_else,
+                what_fails_takes_those_along_that_need_its_success,
                 what_waits_is_held_and_waits_for_the_rest_when_it_is_released,
                 what_waits_may_come_into_another_pool,
                 a_job_is_due_by_the_clock_on_the_wall,
@@ -209,6 +247,8 @@ macro_rules! stories {
             line {
                 new_jobs_are_added_all_or_none,
                 a_key_is_held_by_one_job,
+                who_has_a_key_is_told_as_an_insertion_would_find_it,
+                what_is_held_is_counted,
                 a_unique_name_is_one_jobs_at_a_time,
                 who_joins_a_name_joins_the_job_that_takes_the_place_of_others,
                 a_wait_for_another_job_ends_with_its_end,
@@ -218,13 +258,23 @@ macro_rules! stories {
                 who_has_not_begun_in_time_is_told,
                 a_line_goes_by_priority_and_then_by_id,
                 what_has_the_same_labels_is_a_line_of_its_own,
+                what_takes_as_many_slots_and_resources_is_a_line_of_its_own,
                 the_beginning_of_a_line_is_told_and_no_more,
+                how_a_pool_works_off_its_jobs_is_told,
                 a_wait_for_a_time_ends_when_it_has_come,
                 a_wait_for_a_person_ends_with_a_release,
                 an_attempt_may_end_a_wait_itself,
             }
+            listings {
+                the_newest_come_first_on_request,
+                filters_let_through_what_fits,
+                a_pool_is_listed_as_its_lines_will_be_taken,
+                the_latest_end_comes_first_on_request,
+                jobs_are_counted_by_state,
+            }
             reruns {
                 a_job_that_has_ended_begins_a_new_round,
+    attempts_that_others_follow_are_told_in_order, what_is_of_a_closed_pool_is_neither_released_nor_run_again,
                 what_cannot_be_run_again_stays_as_it_is,
                 what_was_canceled_for_another_jobs_sake_looks_at_that_job_anew,
             }

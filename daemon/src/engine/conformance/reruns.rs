@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool_proto::Refusal;
 use pool_proto::nouns::{IfExists, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
-use crate::engine::{Answer, CallbackEnd, Change, NotRetried, Order};
+use crate::engine::{Answer, CallbackEnd, Change, Fence, Move, NotRetried, Order};
 use crate::job::{
-    After, CallbackId, Conditions, Holdup, JobId, RequestId, Retries, Tie, Unique, Until, Work,
+    After, CallbackId, Conditions, Holdup, JobId, PastAttempt, Place, RequestId, Retries, Tie, Tries, Unique,
+    Until, Work,
 };
 
 fn plain() -> Work {
@@ -21,7 +23,7 @@ type Told = (Vec<(u64, Option<Until>)>, Vec<(u64, u64)>, Vec<(u64, NotRetried)>)
 
 fn retried(trial: &mut Trial, ids: &[u64]) -> Told {
     match trial.answer(retry(7, ids)) {
-        Answer::Retried { request: RequestId(7), jobs, failed, others } => (
+        Answer::Retried { request: RequestId(7), jobs, failed, others, arrays } if arrays.is_empty() => (
             jobs.iter().map(|job| (job.released.position.id.0, job.released.until)).collect(),
             failed.iter().map(|(id, prior)| (id.0, prior.0)).collect(),
             others.iter().map(|&(id, why_not)| (id.0, why_not)).collect(),
@@ -133,4 +135,78 @@ pub fn what_was_canceled_for_another_jobs_sake_looks_at_that_job_anew(trial: &mu
     trial.quietly(vec![start(3, 1)]);
     trial.run(vec![succeed(3, 1)]);
     assert_eq!(retried(trial, &[3]).0, [(3, None)]);
+}
+
+pub fn attempts_that_others_follow_are_told_in_order(trial: &mut Trial) {
+    let told = |trial: &mut Trial, id| match trial.answer(attempts_of(4, id)) {
+        Answer::Attempts { request: RequestId(4), attempts } => attempts,
+        other => panic!("{other:?}"),
+    };
+    let retries = Retries::new(1, Duration::from_secs(1));
+    trial.insert(1, vec![Arc::new(Work { retries, ..plain() }), Arc::new(plain())]);
+    assert_eq!((told(trial, 1), told(trial, 9)), (Some(vec![]), None));
+
+    let crashed = PastAttempt {
+        attempt: 1,
+        started_us: None,
+        ended_us: NOW_US + 9,
+        result: ResultKind::Lost,
+        exit_code: None,
+        signal: None,
+        reason: Some("its worker died".to_owned()),
+    };
+    let past = Some(Box::new(crashed.clone()));
+    let queued = Move { past, ..moved(1, 1, Place::Queued { again: false }) };
+    trial.quietly(vec![start(1, 1), change(queued)]);
+    let tries = Tries { attempts: 2, retried: 1, ..Tries::default() };
+    let waiting = Place::Waiting(Until::Time { due_us: NOW_US });
+    let failed = PastAttempt {
+        attempt: 2,
+        started_us: Some(a_start().started_us),
+        result: ResultKind::ExitCode,
+        exit_code: Some(3),
+        reason: None,
+        ..crashed.clone()
+    };
+    let past = Some(Box::new(failed.clone()));
+    let waiting = Move { past, ..Move::new(JobId(1), Fence::Attempt(2), waiting, tries) };
+    trial.quietly(vec![start(1, 2), change(waiting)]);
+    trial.answer(wake(NOW_US, 9));
+    trial.quietly(vec![start(1, 3)]);
+    assert_eq!(told(trial, 1), Some(vec![crashed.clone(), failed.clone()]), "the third one runs");
+    trial.answer(succeed(1, 3));
+    assert_eq!(told(trial, 1).map(|past| past.len()), Some(2), "the record tells of the latest one");
+
+    retried(trial, &[1]);
+    trial.restart();
+    let past = told(trial, 1).expect("it is there");
+    assert_eq!(past[..2], [crashed, failed]);
+    let last = &past[2];
+    let was = (last.attempt, last.result, last.started_us, last.ended_us);
+    let wanted = (3, ResultKind::Success, Some(a_start().started_us), NOW_US + 5_000_000);
+    assert_eq!((was, past.len()), (wanted, 3));
+    assert_eq!(told(trial, 2), Some(vec![]));
+}
+
+pub fn what_is_of_a_closed_pool_is_neither_released_nor_run_again(trial: &mut Trial) {
+    let other = || Arc::new(Work { pool: "other".into(), ..plain() });
+    trial.insert(1, vec![Arc::new(plain()), Arc::new(plain()), other(), other()]);
+    trial.run(vec![cancel(1), hold_idle(4, &[2]), cancel(3), hold_idle(4, &[4])]);
+    let close = |order: Order| match order {
+        Order::Change(Change::Release { request, ids, .. }) => {
+            Order::Change(Change::Release { request, ids, closed: vec!["default".into(), "else".into()] })
+        }
+        Order::Change(Change::Retry { request, ids, times, .. }) => {
+            Order::Change(Change::Retry { request, ids, times, closed: vec!["default".into()] })
+        }
+        other => other,
+    };
+    let Answer::Refused { refusal, .. } = trial.answer(close(release(5, &[4, 2]))) else { panic!("refused") };
+    assert_eq!(refusal, Refusal::PoolDraining { pool: "default".to_owned() });
+    assert_eq!([2, 4].map(|id| trial.record(id).state), [State::Held; 2], "all of them, or none");
+    let Answer::Retried { jobs, others, .. } = trial.answer(close(retry(7, &[1, 2, 3]))) else { panic!() };
+    assert_eq!(others, [(JobId(1), NotRetried::PoolClosed), (JobId(2), NotRetried::Living(State::Held))]);
+    assert_eq!((jobs.len(), trial.record(1).state), (1, State::Canceled));
+    let released = trial.answer(close(release(5, &[4])));
+    assert!(matches!(released, Answer::Released { jobs, .. } if jobs.len() == 1));
 }

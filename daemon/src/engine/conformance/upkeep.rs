@@ -9,7 +9,7 @@ use super::Trial;
 use crate::engine::orders::*;
 use crate::engine::{Answer, Boot, CallbackEnd, Chore, NotRemoved, Order, Page};
 use crate::job::{
-    CallbackId, JobId, KeptSchedule, Key, Labels, LastFiring, Outcome, Pause, RequestId, UserId, Work,
+    CallbackId, JobId, KeptSchedule, Key, Labels, LastFiring, Needs, Outcome, Pause, RequestId, UserId, Work,
 };
 
 pub fn answers_come_in_the_order_of_the_orders(trial: &mut Trial) {
@@ -309,7 +309,11 @@ pub fn schedules_are_kept_until_they_are_forgotten(trial: &mut Trial) {
 pub fn limits_are_kept_and_an_exclusive_job_brings_one_along(trial: &mut Trial) {
     let exclusive = |label: &str| {
         let labels = Labels::parse(label);
-        Arc::new(Work { labels: labels.clone(), exclusive: labels, ..Work::clone(&work(&["a"], &[])) })
+        Arc::new(Work {
+            needs: Needs::of_labels(labels.clone()),
+            exclusive: labels,
+            ..Work::clone(&work(&["a"], &[]))
+        })
     };
     let limits = |trial: &mut Trial| trial.restart().limits.into_iter().collect::<Vec<(String, u32)>>();
     let of = |label: &str, limit| (label.to_owned(), limit);

@@ -4,23 +4,17 @@
 //! Waiting ── job ends ──▶ Pending ◀──▶ Running ──▶ Delivered | Failed
 //!                └──▶ Skipped
 //! ```
+//!
+//! What clients may change about that, [`Delivery::altered`] says.
+
+use pool_proto::nouns::CallbackRecord;
+use pool_proto::text::rfc3339;
 
 use super::Memory;
-use crate::engine::{Answer, CallbackEnd, CallbackRun};
-use crate::job::{CallbackId, JobId, NewCallback, Unit};
-
-/// How far the delivery of a callback is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// Its job has not ended.
-    Waiting,
-    Pending,
-    Running,
-    Delivered,
-    Failed,
-    /// Its job has ended otherwise.
-    Skipped,
-}
+use crate::engine::{
+    ANSWER_BYTES, Answer, CallbackEnd, CallbackPage, CallbackRun, CallbackWish, Delivery, MAX_COUNTED,
+};
+use crate::job::{CallbackId, JobId, NewCallback, RequestId, Unit};
 
 /// A callback.
 #[derive(Debug, Clone)]
@@ -38,20 +32,6 @@ pub(super) struct OutgoingCallback {
     pub due_us: Option<i64>,
     /// The place of its job's end among all ends.
     pub order: u64,
-}
-
-impl Delivery {
-    /// As clients see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
 }
 
 impl OutgoingCallback {
@@ -91,6 +71,9 @@ impl Memory {
     /// A callback may be running already: for the last daemon, or for a worker that died before it could
     /// begin.
     pub(super) fn begin_callback(&mut self, id: CallbackId) {
+        if self.callbacks.get(&id).is_some_and(|callback| callback.delivery == Delivery::Dropped) {
+            return; // Just now: the core has been told, and has given the slot to another.
+        }
         let waiting = self.callbacks.get_mut(&id);
         let Some(callback) =
             waiting.filter(|callback| matches!(callback.delivery, Delivery::Pending | Delivery::Running))
@@ -141,5 +124,102 @@ impl Memory {
             row.undelivered = row.undelivered.saturating_sub(1);
             self.make_removable(job);
         }
+    }
+
+    /// What a client wants of these callbacks.
+    pub(super) fn alter_callbacks(
+        &mut self,
+        request: RequestId,
+        wanted: Vec<CallbackId>,
+        wish: CallbackWish,
+    ) {
+        let (mut ids, mut others) = (Vec::new(), Vec::new());
+        for id in wanted {
+            let before = self.callbacks.get(&id).map(|callback| callback.delivery);
+            match before.and_then(|before| before.altered(wish)) {
+                None => others.push((id, before)),
+                Some(after) => {
+                    self.set_delivery(id, after);
+                    ids.push(id);
+                }
+            }
+        }
+        self.answer(Answer::CallbacksAltered { request, wish, ids, others });
+    }
+
+    fn set_delivery(&mut self, id: CallbackId, after: Delivery) {
+        let Some(callback) = self.callbacks.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut callback.delivery, after);
+        // The attempts that it has had are over, and so are the crashes that it may have brought about.
+        (callback.earlier, callback.unended) = (callback.attempts, 0);
+        if let Some(due_us) = callback.due_us.take() {
+            self.waits.remove(&(due_us, Unit::Callback(id)));
+        }
+
+        let job = callback.job;
+        let Some(row) = self.jobs.get_mut(&job) else { return };
+        match (before.is_undelivered(), after.is_undelivered()) {
+            (false, true) => {
+                row.undelivered += 1;
+                self.keep_from_removal(job);
+            }
+            (true, false) => {
+                row.undelivered = row.undelivered.saturating_sub(1);
+                self.make_removable(job);
+            }
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    pub(super) fn count_failed_callbacks(&self) -> u64 {
+        let failed = self.callbacks.values().filter(|callback| callback.delivery == Delivery::Failed);
+        failed.take(MAX_COUNTED as usize).count() as u64
+    }
+
+    /// Callbacks in order, and the id after which there are others.
+    pub(super) fn read_callbacks(&self, page: CallbackPage) -> (Vec<CallbackRecord>, Option<CallbackId>) {
+        let (failed, after, limit) = match page {
+            CallbackPage::One(id) => return (self.tell_callback(id).into_iter().collect(), None),
+            CallbackPage::Open { failed, after, limit } => (failed, after, limit as usize),
+        };
+        let is_one = |delivery: Delivery| match failed {
+            true => delivery == Delivery::Failed,
+            false => Delivery::OPEN.contains(&delivery),
+        };
+        let all = self.callbacks.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let mut told: Vec<CallbackRecord> = Vec::new();
+        let mut bytes = 0;
+        for (&id, _) in all.filter(|(_, callback)| is_one(callback.delivery)) {
+            if told.len() == limit || bytes > ANSWER_BYTES {
+                let last = told.last().map(|last| CallbackId(last.id));
+                return (told, last);
+            }
+            let callback = self.tell_callback(id);
+            bytes += callback.as_ref().map_or(0, |callback| callback.command.len());
+            told.extend(callback);
+        }
+        (told, None)
+    }
+
+    fn tell_callback(&self, id: CallbackId) -> Option<CallbackRecord> {
+        let callback = self.callbacks.get(&id)?;
+        let record = self.record(callback.job)?;
+        Some(CallbackRecord {
+            id: id.0,
+            on: callback.callback.on,
+            state: callback.delivery.as_str().to_owned(),
+            attempts: callback.attempts,
+            exit_code: callback.exit_code,
+            command: callback.callback.command.clone(),
+            due_at: callback.due_us.map(rfc3339),
+            job: record.id,
+            job_name: record.name,
+            job_state: record.state,
+            job_result: record.result,
+            pool: record.pool,
+            ended_at: record.ended_at,
+            stdout: None,
+            stderr: None,
+        })
     }
 }

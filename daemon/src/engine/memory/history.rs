@@ -91,6 +91,12 @@ impl Memory {
         self.history.latest_us = self.history.latest_us.max(ended_us);
     }
 
+    /// It has ended, and a callback of it is to be delivered after all.
+    pub(super) fn keep_from_removal(&mut self, id: JobId) {
+        let Some(ended_us) = self.outcome(id).map(|outcome| outcome.ended_us) else { return };
+        self.history.held_bytes -= self.history.removable.remove(&(ended_us, id)).unwrap_or_default();
+    }
+
     /// Whether ended jobs are to be forgotten: see [`forget`](Self::forget).
     pub fn is_overfull(&self) -> bool {
         let oldest = self.history.removable.first_key_value();
@@ -231,6 +237,7 @@ impl Memory {
             self.history.census.commit();
         }
 
+        self.arrays.remove(&id);
         let Some(row) = self.jobs.remove(&id) else { return Vec::new() };
         if let Some(key) = row.key {
             self.keys.remove(&key.text);

@@ -24,7 +24,9 @@ const MAX_LIVING_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 impl Memory {
     pub(super) fn insert(&mut self, insertion: Insertion) {
-        let Insertion { request, first, first_callback, jobs, times, is_urgent: _ } = insertion;
+        let (reserved, ids, callbacks) =
+            (insertion.reserved(), insertion.count_ids(), insertion.count_callbacks());
+        let Insertion { request, first, first_callback, jobs, times, is_urgent: _, files: _ } = insertion;
         let LookedUp { existing, turns } = self.look_up(first, &jobs);
         let is_new = |place: usize| existing.binary_search_by_key(&place, |&(place, _)| place).is_err();
         let new: Vec<(JobId, &Arc<Work>)> = (first.0..)
@@ -43,12 +45,14 @@ impl Memory {
 
         let mut conditions = Conditional::default();
         for &(id, work) in &new {
-            if let Some(missing) = work.after().iter().map(|after| after.id).find(|id| !self.has(*id)) {
+            if let Some(missing) = work.after().iter().map(|after| after.id).find(|id| !self.exists(*id)) {
                 let refusal = Refusal::NoSuchJob { id: missing.0, pruned: None };
                 return self.answer(Answer::Refused { request, refusal });
             }
             let Some(Tie::Job(other)) = work.tie else { continue };
             match self.jobs.get(&other) {
+                None if self.is_over_unmade(other) == Some(false) => {}
+                None if self.exists(other) => conditions.untied.push(id),
                 None => {
                     let refusal = Refusal::NoSuchJob { id: other.0, pruned: None };
                     return self.answer(Answer::Refused { request, refusal });
@@ -67,9 +71,8 @@ impl Memory {
             );
             return self.answer(Answer::Refused { request, refusal: Refusal::StoreFailed { reason } });
         }
-        let callbacks: usize = jobs.iter().map(|work| work.callbacks.len()).sum();
-        self.next_job = first.0 + jobs.len() as u64;
-        self.next_callback = first_callback.0 + callbacks as u64;
+        self.next_job = first.0 + ids;
+        self.next_callback = first_callback.0 + callbacks;
 
         let mut callback_ids = (first_callback.0..).map(CallbackId);
         for (id, work) in new {
@@ -77,6 +80,9 @@ impl Memory {
             let unmet = unmet(&times, work, after.len() as u32, turns.before(id).is_some());
             conditions.waiting.extend(unmet.first().map(|until| (id, until)));
             self.add(id, work, &mut callback_ids, &times, (unmet, after));
+            if let Some(&reserved) = reserved.get(&id) {
+                self.add_array(id, work, reserved);
+            }
         }
         let is_synced = true;
         self.answer(Answer::Inserted { request, first, jobs, existing, turns, conditions, is_synced });
@@ -92,7 +98,8 @@ impl Memory {
     ) -> Vec<After> {
         let mut open = Vec::new();
         for &after in wanted {
-            match self.outcome(after.id).map(|outcome| outcome.state == State::Succeeded) {
+            let has_succeeded = self.outcome(after.id).map(|outcome| outcome.state == State::Succeeded);
+            match has_succeeded.or(self.is_over_unmade(after.id).filter(|&is_over| is_over).map(|_| false)) {
                 Some(succeeded) if after.is_met_by(succeeded) => continue,
                 Some(_) if self.failed.contains_key(&id) => {}
                 Some(_) => {
@@ -106,7 +113,7 @@ impl Memory {
         open
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         id: JobId,
         submitted: &Arc<Work>,
@@ -134,7 +141,7 @@ impl Memory {
         }
 
         let mut callbacks = Vec::new();
-        for (callback, callback_id) in submitted.callbacks.iter().zip(callback_ids) {
+        for (callback, callback_id) in submitted.own_callbacks().iter().zip(callback_ids) {
             self.callbacks.insert(callback_id, OutgoingCallback::new(id, callback.clone()));
             callbacks.push(callback_id);
         }
@@ -183,6 +190,7 @@ impl Memory {
             start: None,
             has_had_key: submitted.key.is_some(),
             is_stripped: false,
+            past: Vec::new(),
         };
         self.jobs.insert(id, row);
         self.take_place(id);
@@ -254,7 +262,7 @@ impl Memory {
     }
 
     /// The job that holds a key and does not lose it to a job with this one.
-    fn keeper(&self, key: &Key) -> Option<JobId> {
+    pub(super) fn keeper(&self, key: &Key) -> Option<JobId> {
         let &id = self.keys.get(&key.text)?;
         let row = self.jobs.get(&id)?;
         let state = row.place.state();

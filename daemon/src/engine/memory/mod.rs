@@ -5,7 +5,9 @@
 //! simulation it stands in for the durable backing, forgets nothing by itself, and holds the machines to the
 //! contract: what a durable backing would log as a bug is a [mistake](Memory::mistakes) here.
 
+mod arrays;
 mod callbacks;
+mod edit;
 mod history;
 mod insert;
 mod places;
@@ -18,16 +20,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use pool_proto::nouns::{Dependency, IfExists};
-use pool_proto::{OsText, Refusal};
+use pool_proto::{Json, OsText, Refusal, State};
 
-pub use callbacks::Delivery;
+use arrays::KeptArray;
 use callbacks::OutgoingCallback;
 use history::EndedJobs;
 
-use super::{Answer, Backing, Boot, Change, Chore, NotAssigned, NotRetried, Order, Question, Times, Told};
+use super::{
+    Answer, Backing, Boot, Change, Chore, MAX_ATTEMPTS, NotAssigned, NotRetried, Order, Pace, Question,
+    Times, Told,
+};
 use crate::job::{
-    After, CallbackId, JobId, KeptSchedule, Key, LineKey, Pause, Place, Position, RequestId, Start, Tries,
-    Unique, Unit, Unmet, Work,
+    After, CallbackId, JobId, KeptSchedule, Key, LineKey, PastAttempt, Pause, Place, Position, RequestId,
+    Start, Tries, Unique, Unit, Unmet, Work,
 };
 
 /// Mistakes that are kept. The first ones tell what is wrong.
@@ -38,6 +43,7 @@ const MAX_MISTAKES: usize = 100;
 pub struct Memory {
     jobs: BTreeMap<JobId, Row>,
     callbacks: BTreeMap<CallbackId, OutgoingCallback>,
+    arrays: BTreeMap<JobId, KeptArray>,
     /// The holders of keys.
     keys: HashMap<OsText, JobId>,
     /// Of each unique name the jobs that have it and have not ended: the first has its turn, the others wait.
@@ -118,9 +124,19 @@ struct Row {
     has_had_key: bool,
     /// Its output and result were removed to make room.
     is_stripped: bool,
+    /// Attempts that others have followed.
+    past: Vec<PastAttempt>,
 }
 
 impl Row {
+    /// An attempt that is over; an older one goes for it, where there are many.
+    fn keep_attempt(&mut self, past: PastAttempt) {
+        self.past.retain(|other| other.attempt != past.attempt);
+        self.past.push(past);
+        let older = self.past.len().saturating_sub(MAX_ATTEMPTS as usize);
+        self.past.drain(..older);
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.place, Place::Ended(_))
     }
@@ -146,6 +162,10 @@ impl Backing for Memory {
         orders.into_iter().for_each(|order| self.carry_out(order));
     }
 
+    fn keep(&mut self, ticket: u64, values: Vec<Json>) {
+        self.told.push_back(Told::Kept { ticket, files: vec![None; values.len()] });
+    }
+
     fn next(&mut self) -> Option<Told> {
         self.told.pop_front()
     }
@@ -169,10 +189,18 @@ impl Memory {
             Order::Change(Change::Assign { request, ids, pool, is_warm }) => {
                 return self.take_assign(request, ids, pool, is_warm);
             }
-            Order::Change(Change::Retry { request, ids, times }) => {
-                return self.take_retry(request, ids, times);
+            Order::Change(Change::Edit(ref change)) if self.has(change.id) => {
+                self.refuse_edit(change);
+                return None;
             }
-            Order::Change(Change::Release { request, ids }) => return self.take_release(request, ids),
+            Order::Change(Change::Edit(_)) => false,
+            Order::Question(Question::Definition { id, .. }) => self.has(id),
+            Order::Change(Change::Retry { request, ids, times, closed }) => {
+                return self.take_retry(request, ids, times, closed);
+            }
+            Order::Change(Change::Release { request, ids, closed }) => {
+                return self.take_release(request, ids, closed);
+            }
             Order::Change(Change::Remove { request, ids }) => return self.take_remove(request, ids),
             Order::Change(Change::Wake { until_us, limit }) => {
                 // Without any here, the other backing's answer says everything.
@@ -183,6 +211,8 @@ impl Memory {
             }
             // No job waits for one that is here, and none here for a time of the wall's clock.
             Order::Change(Change::Resolve { .. } | Change::SetClock { .. }) => false,
+            // No array is volatile.
+            Order::Change(Change::Unfold { .. } | Change::Fold { .. }) => false,
             Order::Overdue { term, until_us, .. } => {
                 if !self.terms(term).is_empty() {
                     self.answer_overdue_volatile(term, until_us);
@@ -198,9 +228,22 @@ impl Memory {
                 | Change::SetPause { .. }
                 | Change::SetWorkers { .. }
                 | Change::SetSchedules { .. }
-                | Change::SetLimit { .. },
+                | Change::SetLimit { .. }
+                // No volatile job has callbacks.
+                | Change::AlterCallbacks { .. },
             )
-            | Order::Question(Question::Page { .. } | Question::Line { .. } | Question::Dependents { .. })
+            | Order::Question(
+                Question::Page { .. }
+                | Question::Counts { .. }
+                | Question::Line { .. }
+                | Question::Pace { .. }
+                | Question::Dependents { .. }
+                | Question::Attempts { .. }
+                // No volatile job has a key, and none is held.
+                | Question::Keepers { .. }
+                | Question::Callbacks { .. }
+                | Question::CountHeld { .. },
+            )
             | Order::Chore(_)
             | Order::Fetch { .. } => false,
         };
@@ -246,13 +289,20 @@ impl Memory {
     }
 
     /// No volatile job is run again.
-    fn take_retry(&mut self, request: RequestId, ids: Vec<JobId>, times: Times) -> Option<Order> {
+    fn take_retry(
+        &mut self,
+        request: RequestId,
+        ids: Vec<JobId>,
+        times: Times,
+        closed: Vec<Arc<str>>,
+    ) -> Option<Order> {
         let (ours, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|&id| self.has(id));
         if !ours.is_empty() {
             let others = ours.into_iter().map(|id| (id, NotRetried::Volatile)).collect();
-            self.answer(Answer::Retried { request, jobs: Vec::new(), failed: Vec::new(), others });
+            let (jobs, failed, arrays) = (Vec::new(), Vec::new(), Vec::new());
+            self.answer(Answer::Retried { request, jobs, failed, others, arrays });
         }
-        (!others.is_empty()).then_some(Order::Change(Change::Retry { request, ids: others, times }))
+        (!others.is_empty()).then_some(Order::Change(Change::Retry { request, ids: others, times, closed }))
     }
 
     fn take_remove(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
@@ -265,11 +315,11 @@ impl Memory {
 
     /// Jobs cannot be released here and elsewhere at once, all or none. No volatile job is ever held, so
     /// nobody misses that.
-    fn take_release(&mut self, request: RequestId, ids: Vec<JobId>) -> Option<Order> {
+    fn take_release(&mut self, request: RequestId, ids: Vec<JobId>, closed: Vec<Arc<str>>) -> Option<Order> {
         if !ids.iter().any(|&id| self.has(id)) {
-            return Some(Order::Change(Change::Release { request, ids }));
+            return Some(Order::Change(Change::Release { request, ids, closed }));
         }
-        self.release(request, ids);
+        self.release(request, ids, &closed);
         None
     }
 
@@ -292,14 +342,43 @@ impl Memory {
                 let (records, next) = self.page(&page);
                 self.answer(Answer::Listed { request, records, next });
             }
+            Order::Question(Question::Definition { request, id }) => self.define(request, id),
+            Order::Question(Question::Counts { request }) => {
+                let mut counts = Vec::new();
+                self.join_counts(&mut counts);
+                let failed_callbacks = self.count_failed_callbacks();
+                self.answer(Answer::Tallied { request, counts, failed_callbacks });
+            }
             Order::Question(Question::Dependents { request, id, limit }) => {
                 let (dependents, more) = self.list_dependents(id, limit as usize);
                 self.answer(Answer::Dependents { request, dependents, more });
+            }
+            Order::Question(Question::Attempts { request, id }) => {
+                let attempts = self.exists(id).then(|| self.past_attempts(id));
+                self.answer(Answer::Attempts { request, attempts });
+            }
+            Order::Question(Question::Keepers { request, keys }) => {
+                let keepers = keys.iter().map(|key| self.keeper(key)).collect();
+                self.answer(Answer::Keepers { request, keepers });
+            }
+            Order::Question(Question::Callbacks { request, page }) => {
+                let (callbacks, next) = self.read_callbacks(page);
+                self.answer(Answer::Callbacks { request, callbacks, next });
+            }
+            Order::Question(Question::CountHeld { request }) => {
+                let is_held = |row: &&Row| row.place.state() == State::Held;
+                let held = self.jobs.values().filter(is_held).count() as u64;
+                self.answer(Answer::Counted { request, held });
             }
             Order::Question(Question::Line { request, line }) => {
                 let mut head = Vec::new();
                 self.join_line(&line, &mut head);
                 self.answer(Answer::Line { request, line, head });
+            }
+            Order::Question(Question::Pace { request, pool }) => {
+                let mut pace = Pace { order: Some(Vec::new()), ran: Vec::new() };
+                self.join_pace(&pool, &mut pace);
+                self.answer(Answer::Pace { request, pool, pace });
             }
             Order::Chore(chore) => self.do_chore(chore),
             Order::Overdue { term, after, until_us, limit } => {
@@ -321,14 +400,18 @@ impl Memory {
             Change::Move(moved) => self.place(*moved),
             Change::Hold { request, ids } => self.hold(request, ids),
             Change::Assign { request, ids, pool, is_warm } => self.assign(request, ids, pool, is_warm),
-            Change::Retry { request, ids, times } => self.retry(request, ids, &times),
+            Change::Edit(change) => self.edit(&change),
+            Change::Retry { request, ids, times, closed } => self.retry(request, ids, &times, &closed),
             Change::Remove { request, ids } => self.remove_named(request, ids),
-            Change::Release { request, ids } => self.release(request, ids),
+            Change::Release { request, ids, closed } => self.release(request, ids, &closed),
             Change::Wake { until_us, limit } => self.wake(until_us, limit as usize),
             Change::Resolve { limit } => self.resolve(limit as usize),
+            Change::Unfold { array, limit, now_us } => self.unfold(array, limit, now_us),
+            Change::Fold { array, reason, after, limit } => self.fold(array, reason, after, limit),
             Change::SetClock { ahead_us } => self.set_clock(ahead_us),
             Change::BeginCallback { id } => self.begin_callback(id),
             Change::EndCallback { id, end, exit_code } => self.end_callback(id, end, exit_code),
+            Change::AlterCallbacks { request, ids, wish } => self.alter_callbacks(request, ids, wish),
             Change::SetPool { request, name, value } => {
                 match value {
                     Some(value) => _ = self.pools.insert(name, value),
@@ -462,7 +545,7 @@ impl Memory {
     }
 
     /// How far the delivery of a callback is, how often it was tried, and whose end it tells.
-    pub fn delivery_of(&self, id: CallbackId) -> Option<(Delivery, u32, JobId)> {
+    pub fn delivery_of(&self, id: CallbackId) -> Option<(crate::engine::Delivery, u32, JobId)> {
         let callback = self.callbacks.get(&id)?;
         Some((callback.delivery, callback.attempts, callback.job))
     }
@@ -477,11 +560,11 @@ impl Memory {
         self.callbacks.keys().copied()
     }
 
-    /// Jobs that come before that one in its line, and in other lines of its pool with such labels.
-    pub fn queued_before(&self, id: JobId, is_one: impl Fn(&crate::job::Labels) -> bool) -> Vec<JobId> {
+    /// Jobs that come before that one in its line, and in other lines of its pool with such needs.
+    pub fn queued_before(&self, id: JobId, is_one: impl Fn(&crate::job::Needs) -> bool) -> Vec<JobId> {
         let Some(row) = self.jobs.get(&id) else { return Vec::new() };
         let (own, position) = (row.work.line(), row.position(id));
-        let lines = self.lines_of(&row.work.pool).filter(|(line, _)| **line == own || is_one(&line.labels));
+        let lines = self.lines_of(&row.work.pool).filter(|(line, _)| **line == own || is_one(&line.needs));
         lines.flat_map(|(_, jobs)| jobs.range(..position)).map(|position| position.id).collect()
     }
 
@@ -527,6 +610,7 @@ impl Memory {
         Self {
             jobs: self.jobs.clone(),
             callbacks: self.callbacks.clone(),
+            arrays: self.arrays.clone(),
             keys: self.keys.clone(),
             dependents: self.dependents.clone(),
             resolving: self.resolving.clone(),

@@ -10,8 +10,11 @@ use crate::engine::{Answer, Assigned, Dequeued, Detail, Fence, Move, NotAssigned
 use crate::job::{After, IdSet, JobId, Outcome, Place, Ready, RequestId, StopReason, Unit, Until, Work};
 
 impl Memory {
-    pub(super) fn place(&mut self, moved: Move) {
+    pub(super) fn place(&mut self, mut moved: Move) {
         let id = moved.id;
+        let is_end = matches!(moved.to, Place::Ended(_));
+        // Nobody has counted an element that was not kept.
+        let is_early = is_end && moved.fence == Fence::Idle && self.make_early(id);
         if !self.jobs.get(&id).is_some_and(|row| holds(moved.fence, row)) {
             // A job that is idle may have been taken or have ended meanwhile. An attempt has nobody else to
             // move its job.
@@ -28,7 +31,10 @@ impl Memory {
 
         let left = self.leave_place(id);
         let Some(row) = self.jobs.get_mut(&id) else { return };
-        let dequeued = left.holdup().map(|holdup| Dequeued { pool: row.work.pool.clone(), holdup });
+        let dequeued = left
+            .holdup()
+            .filter(|_| !is_early)
+            .map(|holdup| Dequeued { pool: row.work.pool.clone(), holdup });
         match moved.fence {
             Fence::Attempt(_) => row.tries = moved.tries,
             Fence::Idle => {}
@@ -38,6 +44,9 @@ impl Memory {
             && let Some(us) = row.start_by_us
         {
             self.starts.remove(&(us, id));
+        }
+        if let Some(past) = moved.past.take() {
+            row.keep_attempt(*past);
         }
         row.is_confirmed = moved.confirm;
         let to_confirm = moved.worker_to_confirm();
@@ -49,6 +58,8 @@ impl Memory {
                 }
                 (row.start, row.reason) = (None, moved.reason);
             }
+            // Only unfolding puts an array there.
+            Place::Begun => {}
             Place::Running(start) => (row.start, row.reason) = (Some(*start), moved.reason),
             Place::Stopping(_) => (row.start, row.reason) = (moved.start.or(row.start), moved.reason),
             Place::Ended(_) => (row.start, row.reason) = (moved.start.or(row.start), None),
@@ -56,7 +67,7 @@ impl Memory {
 
         match row.place {
             Place::Queued { .. } | Place::Waiting(_) => self.take_place(id),
-            Place::Running(_) | Place::Stopping(_) => {}
+            Place::Begun | Place::Running(_) | Place::Stopping(_) => {}
             Place::Ended(_) => {
                 let has_had_turn = !row.unmet.follows;
                 let dequeued = dequeued.filter(|_| moved.fence == Fence::Idle);
@@ -97,6 +108,7 @@ impl Memory {
             }
             Place::Queued { .. }
             | Place::Waiting(_)
+            | Place::Begun
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => None,
@@ -106,6 +118,7 @@ impl Memory {
 
     fn end(&mut self, id: JobId, want: Detail, dequeued: Option<Dequeued>, has_had_turn: bool) {
         let callbacks = self.release_callbacks(id);
+        let (array, has_dropped) = self.count_in_array(id);
         let record = match want {
             Detail::Nothing => None,
             Detail::Record => self.record(id).map(Box::new),
@@ -116,10 +129,11 @@ impl Memory {
         if let Some(us) = self.jobs.get(&id).and_then(|row| row.start_by_us) {
             self.starts.remove(&(us, id));
         }
-        let stdin = self.jobs.get(&id).and_then(|row| row.work.stdin.clone());
+        let stdin = self.jobs.get(&id).filter(|row| row.work.element().is_none());
+        let stdin = stdin.and_then(|row| row.work.stdin.clone());
         let next = self.pass_turn_on(id).filter(|_| has_had_turn).and_then(|next| self.take_turn_of(next));
-        let has_dependents = self.note_end(id);
-        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next, has_dependents });
+        let has_dependents = self.note_end(id) || has_dropped;
+        self.answer(Answer::Ended { id, record, callbacks, dequeued, stdin, next, has_dependents, array });
         self.living_bytes -= self.jobs.get(&id).map_or(0, |row| row.bytes);
         self.add_to_history(id);
     }
@@ -162,6 +176,17 @@ impl Memory {
 
     /// A job has ended: whether others are to run after it.
     fn note_end(&mut self, id: JobId) -> bool {
+        self.forget_after(id);
+        let has_dependents = self.dependents.contains_key(&id);
+        if has_dependents {
+            let succeeded = self.outcome(id).is_some_and(|outcome| outcome.state == State::Succeeded);
+            self.resolving.insert(id, succeeded);
+        }
+        has_dependents
+    }
+
+    /// A job is to run after no others any more.
+    pub(super) fn forget_after(&mut self, id: JobId) {
         self.failed.remove(&id);
         let after = self.jobs.get_mut(&id).map(|row| std::mem::take(&mut row.after)).unwrap_or_default();
         for After { id: prior, .. } in after {
@@ -172,12 +197,6 @@ impl Memory {
                 }
             }
         }
-        let has_dependents = self.dependents.contains_key(&id);
-        if has_dependents {
-            let succeeded = self.outcome(id).is_some_and(|outcome| outcome.state == State::Succeeded);
-            self.resolving.insert(id, succeeded);
-        }
-        has_dependents
     }
 
     /// The trigger of [`Until::Others`].
@@ -203,7 +222,48 @@ impl Memory {
             row.unmet.others -= 1;
             jobs.extend(self.go_on(id, Until::Others));
         }
+        self.fail_those_after(left, &mut failed);
         self.answer(Answer::Resolved { jobs, failed, more: !self.resolving.is_empty() });
+    }
+
+    /// What needs the success of what fails will fail as well.
+    fn fail_those_after(&mut self, mut left: usize, failed: &mut Vec<(JobId, JobId)>) {
+        let mut at = 0;
+        while left > 0
+            && let Some(&(prior, _)) = failed.get(at)
+        {
+            at += 1;
+            let Some(dependents) = self.dependents.get_mut(&prior) else { continue };
+            let looked_at: Vec<JobId> = dependents.iter().take(left).copied().collect();
+            left -= looked_at.len();
+            for id in looked_at {
+                let needs_it = |after: &After| after.id == prior && !after.is_met_by(false);
+                if self.jobs.get(&id).is_some_and(|row| row.after.iter().any(needs_it)) {
+                    dependents.remove(&id);
+                    self.failed.entry(id).or_insert(prior);
+                    failed.push((id, prior));
+                }
+            }
+        }
+    }
+
+    /// What was to fail because of a job that has not ended yet, before a start, is looked at again when that
+    /// has ended: somebody may have changed what that one waits for.
+    pub(super) fn look_again(&mut self) {
+        for (id, row) in &self.jobs {
+            for After { id: prior, .. } in &row.after {
+                if self.jobs.get(prior).is_some_and(|prior| !prior.place.state().is_terminal()) {
+                    self.dependents.entry(*prior).or_default().insert(*id);
+                }
+            }
+        }
+        let (jobs, dependents) = (&self.jobs, &self.dependents);
+        self.failed.retain(|id, prior| {
+            let is_settled =
+                |after: &&After| dependents.get(&after.id).is_none_or(|others| !others.contains(id));
+            let settled = jobs.get(id).and_then(|row| row.after.iter().find(is_settled));
+            settled.inspect(|after| *prior = after.id).is_some()
+        });
     }
 
     /// Those that are in their lines or wait.
@@ -238,8 +298,8 @@ impl Memory {
                 continue;
             }
             let (from, holdup) = (row.work.pool.clone(), row.place.holdup());
-            let labels = row.work.labels.clone();
-            let assigned = Assigned { position: row.position(id), labels, from, holdup };
+            let needs = row.work.needs.clone();
+            let assigned = Assigned { position: row.position(id), needs, from, holdup };
             match row.work.call().is_some() {
                 true if !is_warm => unfit.push((assigned, NotAssigned::Call)),
                 false if is_warm => unfit.push((assigned, NotAssigned::Command)),
@@ -260,12 +320,16 @@ impl Memory {
     }
 
     /// All of them, or none.
-    pub(super) fn release(&mut self, request: RequestId, mut ids: Vec<JobId>) {
+    pub(super) fn release(&mut self, request: RequestId, mut ids: Vec<JobId>, closed: &[Arc<str>]) {
         let is_held = |id: &JobId| {
             self.jobs.get(id).is_some_and(|row| matches!(row.place, Place::Waiting(Until::Person)))
         };
         if let Some(id) = ids.iter().find(|id| !is_held(id)) {
             return self.answer(Answer::Refused { request, refusal: Refusal::NotHeld { id: id.0 } });
+        }
+        let pools = ids.iter().filter_map(|id| self.jobs.get(id)).map(|row| &row.work.pool);
+        if let Some(pool) = pools.into_iter().find(|pool| closed.contains(pool)).map(ToString::to_string) {
+            return self.answer(Answer::Refused { request, refusal: Refusal::PoolDraining { pool } });
         }
 
         let mut seen = IdSet::default();
@@ -342,6 +406,7 @@ impl Memory {
                 self.waits.remove(&(due_us, Unit::Job(id)));
             }
             Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
+            | Place::Begun
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => {}
@@ -358,6 +423,7 @@ impl Memory {
             }
             Some(
                 Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
+                | Place::Begun
                 | Place::Running(_)
                 | Place::Stopping(_)
                 | Place::Ended(_),
@@ -380,7 +446,11 @@ impl Memory {
     pub(super) fn outcome(&self, id: JobId) -> Option<&Outcome> {
         match &self.jobs.get(&id)?.place {
             Place::Ended(outcome) => Some(outcome),
-            Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => None,
+            Place::Queued { .. }
+            | Place::Waiting(_)
+            | Place::Begun
+            | Place::Running(_)
+            | Place::Stopping(_) => None,
         }
     }
 }

@@ -1,19 +1,24 @@
 //! What is read: records, listings, lines, and what a start finds.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use pool_proto::Record;
-use pool_proto::nouns::{Callback, Dependency, MemoryLimit, SCHEMA};
+use pool_proto::methods::ListOrder;
+use pool_proto::nouns::{Callback, Dependency, MemoryLimit, SCHEMA, State};
 use pool_proto::text::rfc3339;
 
-use super::{Delivery, Memory, Row};
+use super::{Memory, Row};
 use crate::engine::large_bytes;
 use crate::engine::{
-    ANSWER_BYTES, Answer, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_RECORDS, Page, Restored, Tied,
+    ANSWER_BYTES, Answer, Delivery, FETCHED_BYTES, Interrupted, LINE_HEAD, LastEnd, MAX_PACED_LINES,
+    MAX_RECORDS, Pace, Page, Ran, Restored, Tied,
 };
 use crate::job::{
-    After, CallbackId, JobId, JobKind, LineKey, Place, Position, Ready, RequestId, Term, Tie, Until,
+    After, CallbackId, JobId, JobKind, LineKey, PastAttempt, Place, Position, Ready, RequestId, Term, Tie,
+    Traits, Until,
 };
 
 impl Memory {
@@ -82,7 +87,7 @@ impl Memory {
         let (mut records, mut missing, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         for &id in ids {
-            if (bytes > ANSWER_BYTES || records.len() >= MAX_RECORDS) && self.has(id) {
+            if (bytes > ANSWER_BYTES || records.len() >= MAX_RECORDS) && self.exists(id) {
                 rest.push(id);
                 continue;
             }
@@ -106,36 +111,24 @@ impl Memory {
     /// Adds its jobs to a part of a listing that another backing has answered, which then has at most
     /// `page.limit`; the id after which the listing goes on.
     pub fn join(&self, page: &Page, records: &mut Vec<Record>, next: Option<JobId>) -> Option<JobId> {
-        let from = JobId(page.after.map_or(0, |after| after.0.saturating_add(1)));
-        let until = next.map_or(JobId(u64::MAX), |next| next);
-        if from > until {
-            return next;
-        }
-        let fits = |row: &Row| {
-            (page.states.is_empty() || page.states.contains(&row.place.state()))
-                && page.pool.as_ref().is_none_or(|pool| **pool == *row.work.pool)
-                && page.label.as_ref().is_none_or(|label| row.work.labels.has(label))
-        };
         let limit = page.limit.max(1) as usize;
-        let ours = self.jobs.range(from..=until).filter(|(_, row)| fits(row)).take(limit + 1);
-
         let before = records.len();
-        let mut bytes = 0;
-        for (&id, _) in ours {
-            let Some(record) = self.record(id) else { continue };
-            // One more than there is room for, so that it is seen that the page is cut.
-            let is_full = bytes > ANSWER_BYTES;
-            bytes += large_bytes(&record);
-            records.push(record);
-            if is_full {
-                break;
-            }
-        }
+        self.add_some_of(page, next, limit + 1, records);
         if records.len() == before {
             return next;
         }
 
-        records.sort_unstable_by_key(|record| record.id);
+        match page.order {
+            ListOrder::Oldest => records.sort_unstable_by_key(|record| record.id),
+            ListOrder::Newest => records.sort_unstable_by_key(|record| Reverse(record.id)),
+            ListOrder::Line => {
+                records.sort_unstable_by_key(|record| (Reverse(record.priority), record.id));
+            }
+            // Times of the protocol go in the order of their texts.
+            ListOrder::Ended => {
+                records.sort_by(|one, other| (&other.ended_at, other.id).cmp(&(&one.ended_at, one.id)))
+            }
+        }
         let mut room = ANSWER_BYTES;
         let fitting = records.iter().take(limit).take_while(|record| {
             let has_room = room > 0;
@@ -145,13 +138,106 @@ impl Memory {
         let fitting = fitting.count();
         let is_cut = records.len() > fitting;
         records.truncate(fitting);
-        if is_cut { records.last().map(|record| JobId(record.id)) } else { next }
+        match page.order {
+            ListOrder::Line | ListOrder::Ended => None,
+            ListOrder::Oldest | ListOrder::Newest if is_cut => records.last().map(|record| JobId(record.id)),
+            ListOrder::Oldest | ListOrder::Newest => next,
+        }
+    }
+
+    /// Adds the first jobs of a part that goes up to `next`: so many at most, and one more than there is room
+    /// for, so that it is seen that the part is cut.
+    fn add_some_of(&self, page: &Page, next: Option<JobId>, most: usize, records: &mut Vec<Record>) {
+        let Some(rows) = self.rows_of(page, next) else { return };
+        let ours = rows.filter(|(id, row)| {
+            page.wants(row.place.state(), &row.work.pool, |label| row.work.needs.labels.has(label))
+                && page.filter.fits(&self.traits(*id, row))
+        });
+        let mut bytes = 0;
+        for (id, _) in ours.take(most) {
+            let Some(record) = self.record(id) else { continue };
+            let is_full = bytes > ANSWER_BYTES;
+            bytes += large_bytes(&record);
+            records.push(record);
+            if is_full {
+                break;
+            }
+        }
+    }
+
+    /// The jobs that a part of a listing may have, in its order.
+    fn rows_of<'m>(
+        &'m self,
+        page: &Page,
+        next: Option<JobId>,
+    ) -> Option<Box<dyn Iterator<Item = (JobId, &'m Row)> + 'm>> {
+        match page.order {
+            ListOrder::Oldest => {
+                let from = JobId(page.after.map_or(0, |after| after.0.saturating_add(1)));
+                let until = next.unwrap_or(JobId(u64::MAX));
+                (from <= until)
+                    .then(|| Box::new(self.jobs.range(from..=until).map(|(&id, row)| (id, row))) as _)
+            }
+            ListOrder::Newest => {
+                let from = next.unwrap_or(JobId(0));
+                let below = page.after.unwrap_or(JobId(u64::MAX));
+                let rows = || self.jobs.range(from..below).rev().map(|(&id, row)| (id, row));
+                (from < below).then(|| Box::new(rows()) as _)
+            }
+            ListOrder::Ended => {
+                let ended = |(&id, row): (&JobId, &'m Row)| Some((self.outcome(id)?.ended_us, id, row));
+                let mut rows: Vec<(i64, JobId, &Row)> = self.jobs.iter().filter_map(ended).collect();
+                rows.sort_unstable_by_key(|&(ended_us, id, _)| Reverse((ended_us, id)));
+                Some(Box::new(rows.into_iter().map(|(_, id, row)| (id, row))))
+            }
+            ListOrder::Line => {
+                let of_pool = |line: &LineKey| page.pool.as_ref().is_some_and(|pool| **pool == *line.pool);
+                let lines = self.lines.iter().filter(|(line, _)| of_pool(line));
+                // More cannot be on the part.
+                let most = page.limit.max(1) as usize;
+                let mut places: Vec<Position> =
+                    lines.flat_map(|(_, line)| line.iter().take(most).copied()).collect();
+                places.sort_unstable();
+                let rows = places.into_iter().filter_map(|place| Some((place.id, self.jobs.get(&place.id)?)));
+                Some(Box::new(rows))
+            }
+        }
+    }
+
+    fn traits<'m>(&self, id: JobId, row: &'m Row) -> Traits<'m> {
+        let outcome = self.outcome(id);
+        Traits {
+            name: row.work.name.as_ref().map(|name| name.as_escaped()),
+            submitted_us: row.submitted_us,
+            ended_us: outcome.map(|outcome| outcome.ended_us),
+            result: outcome.map(|outcome| outcome.result),
+            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            signal: outcome.and_then(|outcome| outcome.signal),
+        }
+    }
+
+    /// Adds its jobs to the counts of another backing.
+    pub fn join_counts(&self, counts: &mut Vec<(State, u64, bool)>) {
+        for row in self.jobs.values() {
+            let state = row.place.state();
+            match counts.iter_mut().find(|(other, ..)| *other == state) {
+                Some((_, count, _)) => *count += 1,
+                None if state == State::Queued => {}
+                None => counts.push((state, 1, false)),
+            }
+        }
+        counts.sort_unstable_by_key(|&(state, ..)| State::ALL.iter().position(|&other| other == state));
     }
 
     /// The jobs that are to run after this one, so many at most, and whether there are more; none where it is
     /// not here.
+    /// The attempts of a job that others have followed.
+    pub fn past_attempts(&self, id: JobId) -> Vec<PastAttempt> {
+        self.jobs.get(&id).map(|row| row.past.clone()).unwrap_or_default()
+    }
+
     pub(super) fn list_dependents(&self, id: JobId, limit: usize) -> (Option<Vec<After>>, bool) {
-        if !self.has(id) {
+        if !self.exists(id) {
             return (None, false);
         }
         let waits = |(&dependent, row): (&JobId, &Row)| {
@@ -172,9 +258,30 @@ impl Memory {
         head.truncate(LINE_HEAD);
     }
 
+    /// Adds what is known here of how a pool works off its jobs.
+    pub fn join_pace(&self, pool: &Arc<str>, pace: &mut Pace) {
+        let lines = self.lines.iter().filter(|(line, _)| line.pool == *pool);
+        let heads: Vec<Vec<Position>> =
+            lines.map(|(_, line)| line.iter().take(LINE_HEAD).copied().collect()).collect();
+        if !heads.is_empty() {
+            let known = pace.order.take().filter(|_| heads.len() <= MAX_PACED_LINES);
+            pace.order = known.map(|known| Pace::merge(heads.into_iter().chain([known]).collect()));
+        }
+
+        let ran = self.jobs.values().filter(|row| row.work.pool == *pool).filter_map(|row| {
+            let Place::Ended(outcome) = &row.place else { return None };
+            let started_us = row.start?.started_us;
+            let (ended_us, slots) = (outcome.ended_us, row.work.needs.slots);
+            let lasted_us = (ended_us - started_us).max(0).unsigned_abs();
+            Ran::tells(outcome.state).then_some(Ran { ended_us, lasted_us, slots })
+        });
+        pace.ran.extend(ran);
+        pace.ran = Ran::latest(std::mem::take(&mut pace.ran));
+    }
+
     /// A job's record, if the job is here. Output files are not named: volatile jobs have none.
     pub fn record(&self, id: JobId) -> Option<Record> {
-        let row = self.jobs.get(&id)?;
+        let Some(row) = self.jobs.get(&id) else { return self.record_of_unmade(id) };
         let Row {
             work, key, unique, place, tries, submitted_us, deadline_us, reason, last_crash, start, ..
         } = row;
@@ -185,12 +292,16 @@ impl Memory {
         let outcome = self.outcome(id);
         let answer = outcome.filter(|_| !row.is_stripped).and_then(|outcome| outcome.answer.as_ref());
         let ended_us = outcome.map(|outcome| outcome.ended_us);
-        let wall =
-            start.zip(ended_us).map(|(start, ended_us)| (ended_us - start.started_us).max(0) as f64 / 1e6);
+        let begun_us = self.arrays.get(&id).and_then(|array| array.begun_us);
+        let started_us = start.map(|start| start.started_us).or(begun_us);
+        let wall = started_us
+            .zip(ended_us)
+            .map(|(started_us, ended_us)| (ended_us - started_us).max(0) as f64 / 1e6);
         let due_us = match place {
             Place::Waiting(Until::Time { due_us } | Until::Start { due_us }) => Some(*due_us),
             Place::Queued { .. }
             | Place::Waiting(Until::Person | Until::Others | Until::Predecessor)
+            | Place::Begun
             | Place::Running(_)
             | Place::Stopping(_)
             | Place::Ended(_) => None,
@@ -220,7 +331,10 @@ impl Memory {
             on_crash: work.on_crash,
             key: key.as_ref().map(|key| key.text.clone()),
             unique: unique.as_ref().map(|unique| unique.name.clone()),
-            labels: work.labels.to_names(),
+            labels: work.needs.labels.to_names(),
+            slots: work.needs.slots,
+            resources: work.needs.resources.to_counts(),
+            array: self.array_info(id, work),
             waits_for: waits_for.map(|before| before.0),
             after: (*place == Place::Waiting(Until::Others)).then(|| row.dependencies()),
             depends_on: (!row.depends_on.is_empty()).then(|| {
@@ -241,7 +355,7 @@ impl Memory {
             worker_pid: start.map(|start| start.worker.get()),
             pid: start.and_then(|start| start.process).map(|process| process.pid.get()),
             submitted_at: rfc3339(*submitted_us),
-            started_at: start.map(|start| rfc3339(start.started_us)),
+            started_at: started_us.map(rfc3339),
             ended_at: ended_us.map(rfc3339),
             wall_s: wall,
             usage: outcome.and_then(|outcome| outcome.usage),
@@ -251,6 +365,7 @@ impl Memory {
                 .memory_bytes
                 .map(|bytes| MemoryLimit { bytes, by: start.and_then(|start| start.memory_limiter) }),
             frozen_since: None,
+            items: None,
             stdout: None,
             stderr: None,
             output_pruned: row.is_stripped,
@@ -271,7 +386,8 @@ impl Memory {
     }
 
     /// What a start finds that has only this.
-    pub fn restored(&self) -> Restored {
+    pub fn restored(&mut self) -> Restored {
+        self.look_again();
         let mut restored = Restored {
             next_job: self.next_job.max(self.reserved_below).max(1),
             next_callback: self.next_callback.max(1),
@@ -284,6 +400,7 @@ impl Memory {
             replaced: self.replaced(),
             failed: self.failed.iter().map(|(&id, &prior)| (id, prior)).collect(),
             has_unresolved: !self.resolving.is_empty(),
+            arrays: self.begun_arrays(),
             interrupted: Vec::new(),
             boot: self.boot.clone(),
             last_end: LastEnd::Unknown,
@@ -342,13 +459,17 @@ impl Memory {
     fn restore_job(&self, id: JobId, row: &Row, restored: &mut Restored) {
         let stopping = match row.place {
             Place::Stopping(reason) => Some(reason),
-            Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Ended(_) => None,
+            Place::Queued { .. } | Place::Waiting(_) | Place::Begun | Place::Running(_) | Place::Ended(_) => {
+                None
+            }
         };
         match row.place {
+            // An array has no attempt.
+            Place::Stopping(_) if row.work.plan().is_some() => {}
             Place::Running(_) | Place::Stopping(_) => restored.interrupted.push(Interrupted {
                 id,
                 pool: row.work.pool.to_string(),
-                labels: row.work.labels.clone(),
+                needs: row.work.needs.clone(),
                 tries: row.tries,
                 on_crash: row.work.on_crash,
                 retries: row.work.retries,
@@ -360,7 +481,7 @@ impl Memory {
                 process: row.start.and_then(|start| start.process),
                 stopping,
             }),
-            Place::Queued { .. } | Place::Waiting(_) | Place::Ended(_) => {}
+            Place::Queued { .. } | Place::Waiting(_) | Place::Begun | Place::Ended(_) => {}
         }
 
         let holdup = row.place.holdup();

@@ -152,7 +152,7 @@ fn calls_that_wait_take_so_much_memory_and_no_more() {
     let mut memory = Memory::forgetful();
     let mut inserts = |id: u64, size: usize| {
         let params = Json::parse(&format!("\"{}\"", "x".repeat(size))).ok();
-        let kind = JobKind::Call(Call { method: "m".to_owned(), params });
+        let kind = JobKind::Call(Call { method: "m".to_owned(), params, lost: None });
         let large = Arc::new(Work { kind, ..Work::clone(&call(true)) });
         assert_eq!(memory.take(insert(id, 1, vec![large])), None);
         match answer(&mut memory) {

@@ -30,8 +30,11 @@ use pool_proto::Refusal;
 use super::backlog::Backlog;
 use super::database::{BatchError, Database};
 use super::hold::Hold;
-use super::{CloseError, fault};
-use crate::engine::{Answer, Change, Chore, NotAssigned, Order, Question, Told};
+use super::values::Keeper;
+use super::{CloseError, Notify, fault};
+use crate::engine::{
+    Answer, Change, Chore, Edited, JobEdit, NotAssigned, NotEdited, Order, Question, Told, ValueFile,
+};
 use crate::job::{RequestId, Term};
 
 /// Orders in one batch, each job counted, so that the first one of it does not wait for long.
@@ -119,7 +122,11 @@ pub struct Committer {
     state_dir: PathBuf,
     inbox: Receiver<Message>,
     outbox: Sender<Told>,
-    notify: Box<dyn Fn() + Send>,
+    notify: Notify,
+    /// Removes files of values.
+    keeper: Arc<Keeper>,
+    /// Files that are not removed as long as somebody copies the database, and so what it speaks of.
+    to_remove: Vec<ValueFile>,
     /// Empty while healthy.
     backlog: Backlog,
     /// None while healthy. Nothing is written before it is settled.
@@ -141,12 +148,15 @@ pub struct Committer {
 }
 
 impl Committer {
+    /// `abandoned`: files of values that nobody needs.
     pub fn new(
         database: Database,
         inbox: Receiver<Message>,
         outbox: Sender<Told>,
         hurry: Arc<AtomicBool>,
-        notify: Box<dyn Fn() + Send>,
+        notify: Notify,
+        keeper: Arc<Keeper>,
+        abandoned: Vec<ValueFile>,
     ) -> Self {
         let state_dir = database.state_dir().to_owned();
         Self {
@@ -155,6 +165,8 @@ impl Committer {
             inbox,
             outbox,
             notify,
+            keeper,
+            to_remove: abandoned,
             backlog: Backlog::default(),
             unsynced: None,
             told_early: Vec::new(),
@@ -183,8 +195,17 @@ impl Committer {
                 self.retry();
             }
             self.tell();
+            self.remove_values();
             self.database.connection.checkpoint(&mut self.hold);
+            self.database.connection.lengthen();
             self.shrink();
+        }
+    }
+
+    /// Nobody needs them any more: not what is on the disk, nor a copy of it that is being made.
+    fn remove_values(&mut self) {
+        if !self.to_remove.is_empty() && !self.hold.is_held() {
+            self.keeper.remove(std::mem::take(&mut self.to_remove));
         }
     }
 
@@ -364,7 +385,10 @@ impl Committer {
         let mut rest = Vec::with_capacity(batch.len());
         for order in batch {
             let request = match &order {
-                Order::Change(Change::Insert(insertion)) => insertion.request,
+                Order::Change(Change::Insert(insertion)) => {
+                    self.to_remove.extend(insertion.files.iter().map(|(_, file)| file.clone()));
+                    insertion.request
+                }
                 Order::Change(
                     Change::SetPool { request, .. }
                     | Change::SetPause { request, .. }
@@ -389,8 +413,11 @@ impl Committer {
         for order in self.refuse_inserts(batch) {
             let is_barred = match &order {
                 Order::Fetch { .. } => self.unsynced.is_some() || self.backlog.bars_fetches(),
-                // Who waits for a job would be told of an end that is not synced.
-                Order::Question(Question::Records { .. }) => self.unsynced.is_some(),
+                // Who waits for a job would be told of an end that is not synced, who repeats a submission of
+                // a job that is not.
+                Order::Question(Question::Records { .. } | Question::Keepers { .. }) => {
+                    self.unsynced.is_some()
+                }
                 _ => false,
             };
             if order.is_read() && !is_barred {
@@ -441,7 +468,10 @@ impl Committer {
     fn settle_unsynced(&mut self) -> rusqlite::Result<()> {
         let Some(Unsynced { batch, answers }) = self.unsynced.take() else { return Ok(()) };
         match self.database.settle() {
-            Ok(true) => self.answer_all(answers),
+            Ok(true) => {
+                self.to_remove.extend(self.database.values().take_freed());
+                self.answer_all(answers);
+            }
             Ok(false) => self.backlog.put_back(batch),
             Err(error) => {
                 self.unsynced = Some(Unsynced { batch, answers });
@@ -479,7 +509,8 @@ impl Committer {
     /// Syncs what is written, where that is promised, and answers it.
     fn sync(&mut self, batch: Vec<Order>, mut answers: Vec<Answer>) -> Result<(), Unwritten> {
         self.leave_out_told(&mut answers);
-        if self.database.connection.syncs() && batch.iter().any(Order::is_promise) {
+        let is_awaited = || batch.iter().any(Order::is_promise) || self.database.values().has_freed();
+        if self.database.connection.syncs() && is_awaited() {
             if batch.iter().any(Order::is_urgent_insertion) {
                 self.tell_early(&mut answers);
             }
@@ -489,6 +520,7 @@ impl Committer {
                 return Err(Unwritten { rest: Vec::new(), error });
             }
         }
+        self.to_remove.extend(self.database.values().take_freed());
         self.answer_all(answers);
         Ok(())
     }
@@ -537,8 +569,15 @@ impl Committer {
             Order::Question(
                 Question::Records { request, .. }
                 | Question::Page { request, .. }
+                | Question::Counts { request }
                 | Question::Line { request, .. }
-                | Question::Dependents { request, .. },
+                | Question::Pace { request, .. }
+                | Question::Dependents { request, .. }
+                | Question::Attempts { request, .. }
+                | Question::Keepers { request, .. }
+                | Question::Definition { request, .. }
+                | Question::Callbacks { request, .. }
+                | Question::CountHeld { request },
             ) => Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } },
             // Only what is in memory already can still be run.
             Order::Fetch { line, .. } if fault::is_damage(error) => {
@@ -592,10 +631,16 @@ impl Committer {
             |request, reason| Some(Answer::Refused { request, refusal: Refusal::StoreUnreadable { reason } });
         let (what, answer) = match order {
             Order::Change(change) => match change {
-                Change::Insert(insertion) => ("insert", Some(refused(insertion.request, reason))),
+                Change::Insert(insertion) => {
+                    self.to_remove.extend(insertion.files.into_iter().map(|(_, file)| file));
+                    ("insert", Some(refused(insertion.request, reason)))
+                }
                 // Nothing has changed. An attempt that was to be confirmed never starts; the next start of
                 // poold finds its job queued.
-                Change::Move(moved) => (moved.to.state().as_str(), Some(Answer::Lost { id: moved.id })),
+                Change::Move(moved) => {
+                    self.to_remove.extend(moved.file);
+                    (moved.to.state().as_str(), Some(Answer::Lost { id: moved.id }))
+                }
                 Change::Hold { request, ids } => {
                     let others = ids.into_iter().map(|id| (id, None)).collect();
                     ("hold", Some(Answer::Withheld { request, held: Vec::new(), others }))
@@ -607,6 +652,10 @@ impl Committer {
                         Some(Answer::Assigned { request, pool, jobs: Vec::new(), unfit: Vec::new(), others }),
                     )
                 }
+                Change::Edit(change) => {
+                    let JobEdit { request, id, .. } = *change;
+                    ("edit", Some(Answer::Edited { request, id, edited: Edited::Not(NotEdited::Missing) }))
+                }
                 Change::Retry { request, .. } => ("retry", Some(refused(request, reason))),
                 Change::Remove { request, .. } => ("remove", Some(refused(request, reason))),
                 Change::Release { request, .. } => ("release", Some(refused(request, reason))),
@@ -616,20 +665,38 @@ impl Committer {
                 Change::Resolve { .. } => {
                     ("resolve", Some(Answer::Resolved { jobs: Vec::new(), failed: Vec::new(), more: false }))
                 }
+                Change::Unfold { array, .. } => ("unfold", Some(Answer::Lost { id: array })),
+                Change::Fold { array, .. } => ("fold", Some(Answer::Lost { id: array })),
                 Change::SetClock { .. } => ("set of the clock", None),
                 Change::SetLimit { request, .. } => ("limit", Some(refused(request, reason))),
                 Change::BeginCallback { .. } => ("begin of a callback", None),
                 Change::EndCallback { .. } => ("end of a callback", None),
+                Change::AlterCallbacks { request, .. } => {
+                    ("alteration of callbacks", Some(refused(request, reason)))
+                }
                 Change::SetPool { request, .. } => ("set of a pool", Some(refused(request, reason))),
                 Change::SetPause { request, .. } => ("set of a pause", Some(refused(request, reason))),
                 Change::SetWorkers { request, .. } => ("set of workers", Some(refused(request, reason))),
                 Change::SetSchedules { request, .. } => ("set of schedules", Some(refused(request, reason))),
             },
             Order::Question(Question::Records { request, .. }) => ("records", unreadable(request, reason)),
+            Order::Question(Question::Definition { request, .. }) => {
+                ("definition", unreadable(request, reason))
+            }
             Order::Question(Question::Page { request, .. }) => ("page", unreadable(request, reason)),
+            Order::Question(Question::Counts { request }) => ("counts", unreadable(request, reason)),
             Order::Question(Question::Line { request, .. }) => ("line", unreadable(request, reason)),
+            Order::Question(Question::Pace { request, .. }) => ("pace", unreadable(request, reason)),
             Order::Question(Question::Dependents { request, .. }) => {
                 ("dependents", unreadable(request, reason))
+            }
+            Order::Question(Question::Attempts { request, .. }) => ("attempts", unreadable(request, reason)),
+            Order::Question(Question::Keepers { request, .. }) => ("keepers", unreadable(request, reason)),
+            Order::Question(Question::Callbacks { request, .. }) => {
+                ("callbacks", unreadable(request, reason))
+            }
+            Order::Question(Question::CountHeld { request }) => {
+                ("count of held jobs", unreadable(request, reason))
             }
             Order::Fetch { line, .. } => {
                 ("fetch", Some(Answer::Fetched { line, jobs: Vec::new(), complete: true }))
@@ -676,6 +743,7 @@ impl Committer {
             }
         });
         self.database.connection.close();
+        self.keeper.remove(self.to_remove);
         written
     }
 }

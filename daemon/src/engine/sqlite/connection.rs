@@ -39,6 +39,11 @@ pub const INCREMENTAL: i64 = 2;
 /// How much room there must be on the disk for it not to count as full.
 const PROBE_BYTES: i64 = 64 << 10;
 
+/// What the log is made longer by at first, ahead of what is to come, in bytes. Then it is doubled, up to the
+/// length at which it is written from its beginning again.
+const LENGTHEN_BY: u64 = 512 << 10;
+const LENGTHEN_TO: u64 = (WAL_PAGES as u64 * 5) << 10;
+
 /// What the log has before its pages, and before each of them
 /// (<https://www.sqlite.org/fileformat2.html#walformat>).
 const LOG_HEADER: i64 = 32;
@@ -61,6 +66,8 @@ pub struct SoundConnection {
     log: Option<File>,
     state_dir: PathBuf,
     home: Home,
+    /// How long the log is known to be, in bytes: from [`LENGTHEN_TO`] on it is made no longer.
+    log_length: u64,
     /// Changes since the log's length was last looked at.
     changes: usize,
     bytes: usize,
@@ -87,6 +94,7 @@ impl SoundConnection {
             log: None,
             state_dir,
             home,
+            log_length: 0,
             changes: 0,
             bytes: 0,
             checkpoint_at: WAL_PAGES,
@@ -139,11 +147,15 @@ impl SoundConnection {
     }
 
     fn sync_log(&mut self) -> io::Result<()> {
+        log::sync(self.log()?)
+    }
+
+    fn log(&mut self) -> io::Result<&File> {
         let log = match self.log.take() {
             Some(log) => log,
             None => log::open(&log::path_of(&self.state_dir.join(FILE_NAME)))?,
         };
-        log::sync(self.log.insert(log))
+        Ok(self.log.insert(log))
     }
 
     /// Mends the log after a sync that has failed; whether what was committed before that sync is there. The
@@ -183,13 +195,13 @@ impl SoundConnection {
         self.check_home()?;
         let file = self.state_dir.join(FILE_NAME);
         if self.connection.is_some() {
-            let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+            let (pages, _) = self.log_pages("PRAGMA wal_checkpoint(NOOP)")?;
             let page: i64 = self.get()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
             let length = if pages > 0 { LOG_HEADER + pages * (FRAME_HEADER + page) } else { 0 };
             log::rewrite(&file, length.unsigned_abs()).map_err(|error| not_synced(&error))?;
             self.rewritten_pages = pages;
         }
-        self.log = None;
+        (self.log, self.log_length) = (None, 0);
         if let Some(connection) = self.connection.take() {
             // What could be read of the log may be less than what it is thought to hold.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -197,7 +209,7 @@ impl SoundConnection {
         }
         self.connection = Some(opening::reopen(&file)?);
         self.reopened += 1;
-        let (pages, _) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+        let (pages, _) = self.log_pages("PRAGMA wal_checkpoint(NOOP)")?;
         self.has_lost |= pages < self.rewritten_pages;
         self.is_suspect = false;
         Ok(())
@@ -240,13 +252,43 @@ impl SoundConnection {
             return Ok(());
         }
         (self.changes, self.bytes) = (0, 0);
-        let (pages, written_back) = self.log_length("PRAGMA wal_checkpoint(NOOP)")?;
+        let (pages, written_back) = self.log_pages("PRAGMA wal_checkpoint(NOOP)")?;
         hold.limit(pages);
         if pages >= self.checkpoint_at && pages > written_back && !hold.is_held() {
-            self.log_length("PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.log_pages("PRAGMA wal_checkpoint(PASSIVE)")?;
             self.checkpoint_at = WAL_PAGES;
         }
         Ok(())
+    }
+
+    /// Makes the log longer than what is in it, as long as it grows: where a sync finds that a file has
+    /// grown, it has the file system's journal written, too, which takes as long as the sync itself. For when
+    /// nobody waits for an answer.
+    pub fn lengthen(&mut self) {
+        if self.log_length >= LENGTHEN_TO || self.is_suspect || !self.syncs() {
+            return;
+        }
+        if let Err(error) = self.lengthen_if_short() {
+            // Nothing is lost, the log only grows by itself.
+            tracing::debug!(%error, "the log cannot be made longer ahead");
+            self.log_length = LENGTHEN_TO;
+        }
+    }
+
+    fn lengthen_if_short(&mut self) -> Result<()> {
+        let (pages, _) = self.log_pages("PRAGMA wal_checkpoint(NOOP)")?;
+        let page: i64 = self.get()?.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let used = (LOG_HEADER + pages * (FRAME_HEADER + page)).unsigned_abs();
+        let needed = used + LENGTHEN_BY / 2;
+        if self.log_length >= needed {
+            return Ok(());
+        }
+
+        self.check_home()?;
+        let lengthened = self.log().and_then(|log| log::lengthen(log, needed, LENGTHEN_BY, LENGTHEN_TO));
+        self.log_length = lengthened.map_err(|error| failure(ffi::SQLITE_IOERR_WRITE, error.to_string()))?;
+        // With it goes whatever is committed and was not to be synced: should it fail, that has to be mended.
+        self.sync()
     }
 
     /// Gives some free pages back; whether there are more to give. The last ones are written back at once, with
@@ -270,7 +312,7 @@ impl SoundConnection {
         if excess > count {
             return Ok(true);
         }
-        let written_back = self.log_length("PRAGMA wal_checkpoint(PASSIVE)");
+        let written_back = self.log_pages("PRAGMA wal_checkpoint(PASSIVE)");
         written_back.inspect_err(|error| self.note(error)).map(|_| false)
     }
 
@@ -283,7 +325,7 @@ impl SoundConnection {
     }
 
     /// The log's pages, and how many of them are written back, after a checkpoint of that mode.
-    fn log_length(&self, mode: &str) -> Result<(i64, i64)> {
+    fn log_pages(&self, mode: &str) -> Result<(i64, i64)> {
         let mut checkpoint = self.get()?.prepare_cached(mode)?;
         checkpoint.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
     }
@@ -293,7 +335,7 @@ impl SoundConnection {
         self.check_home()?;
         self.mend()?;
         let (pages, written_back) =
-            self.log_length("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
+            self.log_pages("PRAGMA wal_checkpoint(PASSIVE)").inspect_err(|error| self.note(error))?;
         if pages != written_back {
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
         }

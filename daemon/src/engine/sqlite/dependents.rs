@@ -45,6 +45,9 @@ columns! {
 
 /// Notes what a new job is to run after: jobs that exist.
 pub fn add(connection: &Connection, id: JobId, after: &[After]) -> Result<Open> {
+    if after.is_empty() {
+        return Ok(Open::default());
+    }
     let mut select = connection.prepare_cached(PriorColumn::BY_ID)?;
     let mut insert = connection
         .prepare_cached("INSERT INTO dependencies (prior, settled, job, needs) VALUES (?1, ?2, ?3, ?4)")?;
@@ -54,7 +57,11 @@ pub fn add(connection: &Connection, id: JobId, after: &[After]) -> Result<Open> 
             let columns = Columns::of(row);
             Ok((columns.get(PriorColumn::succeeded)?, columns.get(PriorColumn::has_ended)?))
         });
-        let (succeeded, has_ended): (bool, bool) = prior?;
+        // An element that its array has not been unfolded up to has no row.
+        let (succeeded, has_ended): (bool, bool) = match prior.optional()? {
+            Some(prior) => prior,
+            None => (false, has_ended(connection, after.id)?.unwrap_or(true)),
+        };
         let fails = has_ended && !after.is_met_by(succeeded);
         if has_ended && !fails {
             continue;
@@ -86,7 +93,7 @@ pub fn forget(connection: &Connection, id: JobId) -> Result<()> {
 }
 
 /// The trigger of [`Until::Others`](crate::job::Until::Others): looks at so many of those that were to run
-/// after jobs which have ended.
+/// after jobs which have ended, and of those that are therefore never to run, in their turn.
 pub fn resolve(connection: &Connection, limit: u32) -> Result<Resolved> {
     let mut resolved = Resolved::default();
     let mut left = limit;
@@ -102,12 +109,31 @@ pub fn resolve(connection: &Connection, limit: u32) -> Result<Resolved> {
         let looked_at = u32::try_from(dependents.len()).unwrap_or(u32::MAX);
         if looked_at == left {
             resolved.more = true;
-            break;
+            return Ok(resolved);
         }
         left -= looked_at;
         connection.prepare_cached("DELETE FROM resolving WHERE prior = ?1")?.execute([prior])?;
     }
+    fail_those_after(connection, left, &mut resolved)?;
     Ok(resolved)
+}
+
+/// What fails will be canceled, so what needs its success fails as well: a chain is given up in few
+/// transactions, not in two for each of its jobs. The others are looked at when it has ended, and so are
+/// those that there is no room for.
+fn fail_those_after(connection: &Connection, mut left: u32, resolved: &mut Resolved) -> Result<()> {
+    let mut at = 0;
+    while left > 0
+        && let Some(&(prior, _)) = resolved.failed.get(at)
+    {
+        at += 1;
+        let dependents = next(connection, prior, left)?;
+        left -= u32::try_from(dependents.len()).unwrap_or(left);
+        for after in dependents.into_iter().filter(|after| !after.is_met_by(false)) {
+            settle(connection, prior, false, after, resolved)?;
+        }
+    }
+    Ok(())
 }
 
 /// Those of that job which nobody has looked at, each as what it needs of it.
@@ -180,6 +206,15 @@ pub fn list(connection: &Connection, id: JobId, limit: u32) -> Result<(Option<Ve
     let more = dependents.len() > limit as usize;
     dependents.truncate(limit as usize);
     Ok((Some(dependents), more))
+}
+
+/// What was to fail because of a job that has not ended yet, before a start, is looked at again when that has
+/// ended: somebody may have changed what that one waits for.
+pub fn look_again(connection: &Connection) -> Result<()> {
+    let unsettle = "UPDATE dependencies INDEXED BY dependencies_settled SET settled = 0
+                    WHERE settled = 1
+                        AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = prior AND jobs.ended_us IS NULL)";
+    connection.execute(unsettle, []).map(drop)
 }
 
 /// What a start finds: jobs that are still to be canceled, each with one that it was to run after.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use rusqlite::{Error, ffi};
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use rustix::io::Errno;
 
 use super::log;
 
@@ -50,7 +52,16 @@ impl Known {
     }
 }
 
+/// Without the file's times: once these have been looked at, Linux 6.13 and later give the next write a time
+/// of its own, which the next sync then has to write as well where the file system has no journal.
 fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(found) => Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino)),
+        // A sandbox may forbid it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let metadata = fs::metadata(path)?;
+            Ok((metadata.dev(), metadata.ino()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -92,6 +92,12 @@ pub fn look_up(connection: &Connection, first: JobId, jobs: &[Arc<Work>]) -> Res
     Ok(claims)
 }
 
+/// The job that has a key, and does not lose it to a job with this one.
+pub fn keeper(connection: &Connection, key: &Key) -> Result<Option<JobId>> {
+    let holder = holder(connection, &key.text)?;
+    Ok(holder.filter(|holder| !holder.gives_way_to(key)).map(|holder| holder.id))
+}
+
 /// Takes the keys of these jobs from them.
 pub fn release(connection: &Connection, outgoing: &[JobId]) -> Result<()> {
     let mut update = connection.prepare_cached("UPDATE jobs SET key = NULL WHERE id = ?1")?;

@@ -14,12 +14,12 @@ use crate::job::{CallbackId, JobId, Pause};
 pub fn take_ids(
     connection: &Connection,
     first: JobId,
-    jobs: usize,
+    jobs: u64,
     first_callback: CallbackId,
-    callbacks: usize,
+    callbacks: u64,
 ) -> Result<bool> {
-    let next = JobId(first.0 + jobs as u64);
-    let next_callback = CallbackId(first_callback.0 + callbacks as u64);
+    let next = JobId(first.0 + jobs);
+    let next_callback = CallbackId(first_callback.0 + callbacks);
     let mut update = connection.prepare_cached(
         "UPDATE meta SET next_job = ?2, next_callback = ?4 WHERE next_job <= ?1 AND next_callback <= ?3",
     )?;

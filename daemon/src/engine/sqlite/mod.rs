@@ -14,9 +14,11 @@
 //!
 //! An order is matched twice: where it is carried out ([`database`]), and where it is said of one that cannot
 //! be ([`committer`]). It decides nothing: which job runs when, and what an interrupted one becomes, is the
-//! core's business. It touches no file but its database: output and spooled input belong to others, who are
-//! told when they can go.
+//! core's business. Besides its database it has the files of large values ([`values`]): output and spooled
+//! input belong to others, who are told when they can go.
 
+mod arrays;
+mod attempts;
 mod backlog;
 mod callbacks;
 mod columns;
@@ -25,16 +27,20 @@ mod connection;
 mod database;
 mod deadlines;
 mod dependents;
+mod edit;
 mod environments;
 mod fault;
 mod hold;
 mod home;
 mod insert;
 mod keys;
+mod listed;
 mod log;
 mod meta;
 mod opening;
+mod pace;
 mod places;
+mod plain;
 mod prune;
 mod queries;
 mod records;
@@ -45,6 +51,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod values;
 mod waits;
 
 use std::io;
@@ -57,12 +64,19 @@ use std::time::Duration;
 
 use committer::{Committer, Message};
 pub use opening::OpenError;
+use values::Keeper;
+pub use values::ValueFiles;
+
+use pool_proto::Json;
 
 use super::{Backing, Boot, Order, Restored, Told};
-use crate::job::JobId;
+use crate::job::{CallbackId, JobId};
 
 /// The database's name in the state directory.
 pub const FILE_NAME: &str = "poold.db";
+
+/// What is called when something was told.
+type Notify = Arc<dyn Fn() + Send + Sync>;
 
 /// What an answered change survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +93,13 @@ pub struct Options {
     pub durability: Durability,
     /// The files of an attempt's stdout and stderr below the state directory, as records name them.
     pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+    /// The same of a callback.
+    pub callback_paths: fn(&Path, CallbackId, u32) -> (PathBuf, PathBuf),
     /// Brings a spooled standard input to the disk, given its token, before the job that needs it is
     /// accepted.
     pub sync_stdin: fn(&Path, &str) -> io::Result<()>,
+    /// How large values get files of their own.
+    pub values: ValueFiles,
     /// This boot of the machine, and what has passed of it: by its clock, nothing that waits is due later
     /// than its backoff from now.
     pub boot: Boot,
@@ -110,31 +128,39 @@ pub struct Sqlite {
     /// See [`Committer`]: it may be lingering.
     hurry: Arc<AtomicBool>,
     ended_output_bytes: Arc<AtomicU64>,
+    keeper: Arc<Keeper>,
     thread: JoinHandle<Result<(), CloseError>>,
 }
 
 impl Sqlite {
     /// Opens the database in `state_dir`, or creates it, and starts the thread. `notify` is called on that
-    /// thread after answers have become available.
+    /// thread, and on that of the large values, after something can be taken.
     ///
     /// # Errors
     /// What is wrong with the directory or the file, and what to do about it. The file is then as it was.
     pub fn open(
         state_dir: &Path,
         options: Options,
-        notify: impl Fn() + Send + 'static,
+        notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, Restored), OpenError> {
+        let (files, syncs) = (options.values, options.durability == Durability::Power);
         let (database, restored) = opening::open(state_dir, options)?;
+        // Before the first new one is written.
+        let abandoned = database.abandoned_values();
         let (orders, inbox) = mpsc::channel();
         let (outbox, told) = mpsc::channel();
         let ended_output_bytes = database.ended_output_bytes();
         let hurry = Arc::<AtomicBool>::default();
-        let committer = Committer::new(database, inbox, outbox, hurry.clone(), Box::new(notify));
+        let notify: Notify = Arc::new(notify);
+        let keeper = Keeper::new(state_dir, files, syncs, outbox.clone(), notify.clone());
+        let keeper = Arc::new(keeper);
+        let committer =
+            Committer::new(database, inbox, outbox, hurry.clone(), notify, keeper.clone(), abandoned);
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run())
             .map_err(OpenError::Thread)?;
-        Ok((Self { orders, told, hurry, ended_output_bytes, thread }, restored))
+        Ok((Self { orders, told, hurry, ended_output_bytes, keeper, thread }, restored))
     }
 
     /// What all ended jobs have written, as of the last commit.
@@ -149,7 +175,9 @@ impl Sqlite {
     /// What could not be written.
     pub fn close(self) -> Result<(), CloseError> {
         drop(self.orders);
-        self.thread.join().unwrap_or(Err(CloseError::Panicked))
+        let closed = self.thread.join().unwrap_or(Err(CloseError::Panicked));
+        self.keeper.close();
+        closed
     }
 }
 
@@ -164,6 +192,10 @@ impl Backing for Sqlite {
             self.hurry.store(true, Ordering::Release);
             self.thread.thread().unpark();
         }
+    }
+
+    fn keep(&mut self, ticket: u64, values: Vec<Json>) {
+        self.keeper.keep(ticket, values);
     }
 
     fn next(&mut self) -> Option<Told> {

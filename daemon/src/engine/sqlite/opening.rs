@@ -21,7 +21,8 @@ use super::home::Home;
 use super::log;
 use super::prune::History;
 use super::records::Layout;
-use super::{FILE_NAME, Options, deadlines, meta, restore, schema, waits};
+use super::values::Values;
+use super::{FILE_NAME, Options, deadlines, dependents, meta, restore, schema, waits};
 use crate::engine::Restored;
 use crate::job::micros;
 
@@ -88,7 +89,9 @@ pub fn open(state_dir: &Path, options: Options) -> Result<(Database, Restored), 
     let layout = Layout {
         state_dir: state_dir.to_owned(),
         output_paths: options.output_paths,
+        callback_paths: options.callback_paths,
         sync_stdin: options.sync_stdin,
+        values: Values::new(state_dir, options.values),
     };
     let is_suspect = log::is_left(&file);
     let connection = connect(&file)?;
@@ -135,6 +138,7 @@ fn prepare(
         waits::bound(&transaction, now_us)?;
         deadlines::bound(&transaction, now_us)?;
     }
+    dependents::look_again(&transaction)?;
     let restored = restore::read(&transaction)?;
     let history = History::read(&transaction)?;
     transaction.commit()?;

@@ -12,10 +12,12 @@ use pool_proto::nouns::MemoryLimiter;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::{Columns, columns, signed};
-use super::{records, waits};
+use super::plain::Plain;
+use super::values::{Part, Values};
+use super::{arrays, attempts, records, values, waits};
 use crate::engine::retention::{Group, Standing};
 use crate::engine::{Assigned, Dequeued, Fence, Move, NotAssigned};
-use crate::job::{Holdup, JobId, Labels, Outcome, Place, Position, Process, Start, StopReason, Tries, Unit};
+use crate::job::{Holdup, JobId, Needs, Outcome, Place, Position, Process, Start, StopReason, Tries, Unit};
 
 /// What a job has left behind, of use to whoever ends it.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Left {
     pub turn: Option<String>,
     /// It had others to wait for; of an end alone.
     pub had_others: bool,
+    /// The array that it is, or is an element of; of an end alone.
+    pub array: Option<JobId>,
 }
 
 /// What the row must satisfy to be changed.
@@ -41,12 +45,18 @@ struct Guard {
     may_wait: bool,
 }
 
-/// Puts a job somewhere else; none where the fence does not hold, and then nothing is changed.
-pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
+/// Puts a job somewhere else; none where the fence does not hold, and then nothing is changed. `plain`: the
+/// job is known by heart.
+pub fn place(
+    connection: &Connection,
+    values: &Values,
+    moved: &Move,
+    plain: Option<Plain>,
+) -> Result<Option<Left>> {
     let unit = Unit::Job(moved.id);
     let (left, changed) = match moved.fence {
         Fence::Attempt(attempt) => {
-            let left = left_of(connection, moved)?;
+            let left = left_of(connection, moved, plain)?;
             let guard = Guard { attempt, may_wait: false };
             let mut changed = update(connection, moved, moved.tries, guard, &left)?;
 
@@ -59,20 +69,39 @@ pub fn place(connection: &Connection, moved: &Move) -> Result<Option<Left>> {
             (left, changed)
         }
         Fence::Idle => {
-            let Some(idle) = read_idle(connection, moved.id)? else { return Ok(None) };
+            let idle = match read_idle(connection, moved.id)? {
+                Some(idle) => idle,
+                None if matches!(moved.to, Place::Ended(_)) && arrays::make_one(connection, moved.id)? => {
+                    // Nobody has counted it.
+                    Idle { tries: Tries::default(), waits: false, line: None }
+                }
+                None => {
+                    moved.file.iter().for_each(|file| values.give_up(file));
+                    return Ok(None);
+                }
+            };
             if idle.waits {
                 waits::remove(connection, unit)?;
             }
             let guard = Guard { attempt: u32::MAX, may_wait: true };
-            let left = Left { line: idle.line, ..left_of(connection, moved)? };
+            let left = Left { line: idle.line, ..left_of(connection, moved, plain)? };
             let changed = update(connection, moved, idle.tries, guard, &left)?;
             (left, changed)
         }
     };
     if !changed {
+        moved.file.iter().for_each(|file| values.give_up(file));
         return Ok(None);
     }
+    if let (Some(file), Place::Ended(outcome)) = (&moved.file, &moved.to)
+        && let Some(answer) = outcome.answer_json()
+    {
+        values.keep(connection, moved.id, Part::Answer, answer, file)?;
+    }
 
+    if let Some(past) = &moved.past {
+        attempts::add(connection, moved.id, past)?;
+    }
     if let Place::Waiting(until) = moved.to {
         waits::add(connection, unit, until)?;
     }
@@ -156,9 +185,9 @@ pub fn assign(connection: &Connection, ids: &[JobId], pool: &str, is_warm: bool)
             let priority = Reverse(records::priority(columns.get(PoolColumn::rank)?)?);
             let from = columns.parse(PoolColumn::pool, |name| Some(Arc::from(name)))?;
             let is_call: bool = columns.get(PoolColumn::is_call)?;
-            let labels = columns.parse(PoolColumn::labels, |labels| Some(Labels::parse(labels)))?;
+            let needs = columns.parse(PoolColumn::labels, Needs::parse)?;
             let position = Position { priority, id };
-            Ok((state, is_call, Assigned { position, labels, from, holdup }))
+            Ok((state, is_call, Assigned { position, needs, from, holdup }))
         });
         match found.optional()? {
             None => moved.others.push((id, NotAssigned::Missing)),
@@ -184,16 +213,23 @@ fn is_waiting(connection: &Connection, id: JobId, attempt: u32) -> Result<bool> 
 
 columns! {
     LeftColumn {
-        stdin, pool, has_key = "key IS NOT NULL", is_told = "tie IS 'client'", is_call = "method IS NOT NULL",
-        params_bytes = "octet_length(params)", others, turn = "CASE follows WHEN 0 THEN unique_name END",
+        stdin = "CASE WHEN array_index IS NULL THEN stdin END", pool, has_key = "key IS NOT NULL",
+        is_told = "tie IS 'client'", is_call = "method IS NOT NULL",
+        params_bytes = "iif(octet_length(params) < 64 AND params >= '@' AND params < 'A',
+                            CAST(substr(params, 2) AS INTEGER), octet_length(params))",
+        others, turn = "CASE follows WHEN 0 THEN unique_name END",
+        array,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
 
 // Read by itself: for a RETURNING clause SQLite makes a table of its own and keeps a journal of the
 // statement.
-fn left_of(connection: &Connection, moved: &Move) -> Result<Left> {
+fn left_of(connection: &Connection, moved: &Move, plain: Option<Plain>) -> Result<Left> {
     let Place::Ended(outcome) = &moved.to else { return Ok(Left::default()) };
+    if let Some(plain) = plain {
+        return Ok(Left { ended: Some(plain.ended(outcome)), ..Left::default() });
+    }
     let mut select = connection.prepare_cached(LeftColumn::BY_ID)?;
     let left = select.query_row([moved.id], |row| {
         let columns = Columns::of(row);
@@ -206,7 +242,8 @@ fn left_of(connection: &Connection, moved: &Move) -> Result<Left> {
         let ended = (Group { standing, pool }, outcome.held_bytes().saturating_add(params_bytes));
         let (stdin, turn) = (columns.get(LeftColumn::stdin)?, columns.get(LeftColumn::turn)?);
         let had_others = columns.get(LeftColumn::others)?;
-        Ok(Left { line: None, stdin, ended: Some(ended), turn, had_others })
+        let array = columns.get(LeftColumn::array)?;
+        Ok(Left { line: None, stdin, ended: Some(ended), turn, had_others, array })
     });
     Ok(left.optional()?.unwrap_or_default())
 }
@@ -235,7 +272,8 @@ const OUT: &str = update!(
      memory_limiter = NULL"
 );
 const RUNNING: &str = update!(
-    "waits = 0, result = NULL, exit_code = NULL, signal = NULL, stripped = 0",
+    "waits = 0, result = NULL, exit_code = NULL, signal = NULL, stripped = 0,
+     reserve = CASE WHEN reserve IS NOT NULL THEN zeroblob(48) END",
     ", slot = ?9, worker_pid = ?10, pid = ?11, start_ticks = ?12, started_us = ?13,
        started_since_boot_us = ?14, memory_limiter = ?15"
 );
@@ -251,12 +289,14 @@ const ENDED: [&str; 2] = [
     update!(
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
-         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22"
+         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22,
+         reserve = NULL"
     ),
     update!(
         "waits = 0, result = ?9, exit_code = ?10, signal = ?11, user_s = ?12, sys_s = ?13,
          max_rss_bytes = ?14, memory_peak_bytes = ?15, stdout_bytes = ?16, stderr_bytes = ?17,
-         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22, stripped = 0",
+         value = ?18, error = ?19, ended_us = ?20, keep = ?21, held_bytes = ?22, stripped = 0,
+         reserve = NULL",
         ", slot = ?23, worker_pid = ?24, pid = ?25, start_ticks = ?26, started_us = ?27,
            started_since_boot_us = ?28, memory_limiter = ?29"
     ),
@@ -267,7 +307,9 @@ fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard, lef
     let state = moved.to.state().as_str();
     let reason = match &moved.to {
         Place::Ended(outcome) => &outcome.reason,
-        Place::Queued { .. } | Place::Waiting(_) | Place::Running(_) | Place::Stopping(_) => &moved.reason,
+        Place::Queued { .. } | Place::Waiting(_) | Place::Begun | Place::Running(_) | Place::Stopping(_) => {
+            &moved.reason
+        }
     };
     let all = params![
         moved.id,
@@ -287,6 +329,8 @@ fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard, lef
             let crash = crash.map(|reason| format!("attempt {}: {reason}", tries.attempts));
             connection.prepare_cached(OUT)?.execute(&*[all, params![waits, crash]].concat())?
         }
+        // Only unfolding puts an array there.
+        Place::Begun => 0,
         Place::Running(start) => {
             let start = StartColumns::of(start);
             connection.prepare_cached(RUNNING)?.execute(&*[all, &start.params()].concat())?
@@ -299,7 +343,11 @@ fn update(connection: &Connection, moved: &Move, tries: Tries, guard: Guard, lef
             let result = params![result];
             execute(connection, STOPPING, all, result, moved.start)?
         }
-        Place::Ended(outcome) => write_end(connection, all, outcome, left, moved.start)?,
+        Place::Ended(outcome) => {
+            let mark = moved.file.as_ref().zip(outcome.answer_json());
+            let mark = mark.map(|(file, answer)| values::mark(answer, file));
+            write_end(connection, all, outcome, mark.as_deref(), left, moved.start)?
+        }
     };
     Ok(changed > 0)
 }
@@ -308,14 +356,15 @@ fn write_end(
     connection: &Connection,
     all: &[&dyn rusqlite::ToSql],
     outcome: &Outcome,
+    mark: Option<&str>,
     left: &Left,
     start: Option<Start>,
 ) -> Result<usize> {
     let (keep, held_bytes) =
         left.ended.as_ref().map_or((Standing::Ordinary, 0), |(group, bytes)| (group.standing, *bytes));
     let (value, error) = match &outcome.answer {
-        Some(Ok(value)) => (Some(value.get()), None),
-        Some(Err(error)) => (None, Some(error.get())),
+        Some(Ok(value)) => (Some(mark.unwrap_or(value.get())), None),
+        Some(Err(error)) => (None, Some(mark.unwrap_or(error.get()))),
         None => (None, None),
     };
     let end = params![
@@ -377,7 +426,7 @@ impl StartColumns {
 }
 
 /// Why a job is being ended, as its row has it in place of a result; none where that is no fate of a job.
-fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
+pub fn stop_word(reason: StopReason) -> Option<Cow<'static, str>> {
     Some(match reason {
         StopReason::Canceled => "canceled".into(),
         StopReason::Untied(tie) => format!("untied {tie}").into(),

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::columns::{Columns, columns, signed};
 use super::environments::Environments;
+use super::values::{Values, may_have_files};
 use crate::engine::retention::{Census, Group, Standing};
 use crate::engine::{Answer, NotRemoved, Room};
 use crate::job::{CallbackId, JobId, RequestId};
@@ -124,6 +125,7 @@ columns! {
 pub fn remove(
     connection: &Connection,
     environments: &mut Environments,
+    values: &Values,
     history: &mut History,
     request: RequestId,
     ids: &[JobId],
@@ -156,6 +158,9 @@ pub fn remove(
             continue;
         }
         delete.execute([id])?;
+        if may_have_files(victim.held_bytes) {
+            values.free(connection, id, None)?;
+        }
         history.census.shift(group, -1, -signed(victim.held_bytes));
         freed.insert(victim.environment);
         jobs.push((id, victim.attempt));
@@ -172,11 +177,12 @@ pub fn remove(
 pub fn prune(
     connection: &Connection,
     environments: &mut Environments,
+    values: &Values,
     history: &mut History,
     room: &Room,
 ) -> Result<Answer> {
-    let mut pruning =
-        Pruning { connection, history, room, jobs: Vec::new(), freed: BTreeSet::new(), freed_bytes: 0 };
+    let (jobs, freed) = (Vec::new(), BTreeSet::new());
+    let mut pruning = Pruning { connection, values, history, room, jobs, freed, freed_bytes: 0 };
     let may_be_more = pruning.forget_what_is_too_old()? | pruning.forget_what_is_too_much()?;
     let (outputs, more_output) = pruning.strip()?;
     let Pruning { jobs, freed, .. } = pruning;
@@ -190,6 +196,7 @@ pub fn prune(
 
 struct Pruning<'a> {
     connection: &'a Connection,
+    values: &'a Values,
     history: &'a mut History,
     room: &'a Room,
     /// Those that were removed, with their attempts.
@@ -265,6 +272,9 @@ impl Pruning<'_> {
             }
             self.freed_bytes += held_bytes;
             delete.execute([id])?;
+            if may_have_files(held_bytes) {
+                self.values.free(self.connection, id, None)?;
+            }
             self.history.census.shift(group.clone(), -1, -signed(held_bytes));
             self.jobs.push((id, attempt));
             self.freed.insert(environment);
@@ -358,6 +368,12 @@ impl Pruning<'_> {
              WHERE id = ?1",
         )?;
         update.execute([victim.id])?;
+        if may_have_files(victim.held_bytes) && self.values.free(self.connection, victim.id, None)? {
+            // What is short of it may stand for a file that goes.
+            let update = "UPDATE jobs SET error = iif(error LIKE '@%', NULL, error),
+                                          params = iif(params LIKE '@%', NULL, params) WHERE id = ?1";
+            self.connection.prepare_cached(update)?.execute([victim.id])?;
+        }
         self.history.census.shift(group.clone(), 0, -signed(victim.held_bytes));
         Ok(())
     }

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pool_proto::nouns::{
-    Callback, Dependency, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA, Usage,
+    ArrayInfo, Callback, Dependency, Input, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA,
+    Usage,
 };
 use pool_proto::text::rfc3339;
 use pool_proto::{Json, Record, ResultKind, State};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 
-use super::columns::{Columns, columns};
+use super::columns::{Column, Columns, columns};
 use super::environments::Environments;
-use super::{dependents, places, retry, turns, waits};
+use super::values::Values;
+use super::{arrays, dependents, places, retry, turns, waits};
 use crate::job::{
-    Call, CallbackId, ExitCodes, Holdup, JobId, JobKind, Labels, LineKey, Ready, Retries, Tries, Work,
+    ArrayPart, Call, CallbackId, Element, ExitCodes, Holdup, JobId, JobKind, Labels, LineKey, Needs, Ready,
+    Retries, Tries, Work,
 };
 
 /// Where the output of attempts is.
@@ -22,7 +25,9 @@ use crate::job::{
 pub struct Layout {
     pub state_dir: PathBuf,
     pub output_paths: fn(&Path, JobId, u32) -> (PathBuf, PathBuf),
+    pub callback_paths: fn(&Path, CallbackId, u32) -> (PathBuf, PathBuf),
     pub sync_stdin: fn(&Path, &str) -> std::io::Result<()>,
+    pub values: Values,
 }
 
 columns! {
@@ -31,7 +36,7 @@ columns! {
         signal, reason, pool, slot, name, argv, method, params, value, error, cwd, tie, on_crash, key, crashes,
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
         waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes,
-        memory_limiter, labels,
+        memory_limiter, labels, array, array_index, array_elements, merge,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -40,7 +45,7 @@ columns! {
     ReadyColumn {
         id, attempt, crashes, retried, pool, name, argv, method, params, cwd, environment, stdin, timeout_us,
         kill_after_us, tie, on_crash, rank, retries, backoff_us, jitter, retry_on, within_us, start_within_us,
-        idle_timeout_us, labels,
+        idle_timeout_us, labels, array, array_index, array_elements, input, merge,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
     // What is in a line, first what remains of one rank, then what is of the next ones. In one
@@ -69,7 +74,12 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
         let holdup = places::holdup(record.state, columns.get(RecordColumn::waits)?);
         Ok((record, holdup))
     });
-    let Some((mut record, holdup)) = record.optional()? else { return Ok(None) };
+    let Some((mut record, holdup)) = record.optional()? else {
+        return arrays::record_of_unmade(connection, layout, id);
+    };
+    if record.array.as_ref().is_some_and(|array| array.index.is_none()) {
+        record.array = arrays::info(connection, id)?;
+    }
 
     match (holdup, &record.unique) {
         (None | Some(Holdup::None), _) | (Some(Holdup::Predecessor), None) => {}
@@ -92,7 +102,14 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
     let attempt = columns.get(Of::attempt)?;
     let started_us: Option<i64> = columns.get(Of::started_us)?;
     let ended_us: Option<i64> = columns.get(Of::ended_us)?;
-    let json = |text: &str| Json::parse(text).ok();
+    let mut lost = Vec::new();
+    let mut value = |column, what: &str| {
+        read_value(columns, column, &layout.values, |reason| lost.push(format!("{what} is lost: {reason}")))
+    };
+    let params = value(Of::params, "what was passed to the call")?;
+    let answer = value(Of::value, "what the call returned")?;
+    let error = value(Of::error, "the error of the call")?;
+    let needs = columns.parse(Of::labels, Needs::parse)?;
     let mut record = Record {
         schema: SCHEMA,
         id: id.0,
@@ -117,16 +134,19 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         name: columns.optional_os_text(Of::name)?,
         argv: columns.parse(Of::argv, |argv| serde_json::from_str(argv).ok())?,
         method: columns.get(Of::method)?,
-        params: columns.parse_optional(Of::params, json)?,
-        value: columns.parse_optional(Of::value, json)?,
-        error: columns.parse_optional(Of::error, json)?,
+        params,
+        value: answer,
+        error,
         progress: None,
         cwd: columns.os_text(Of::cwd)?,
         tie: columns.get(Of::tie)?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         key: columns.optional_os_text(Of::key)?,
         unique: columns.optional_os_text(Of::unique_name)?,
-        labels: columns.parse(Of::labels, |labels| Some(Labels::parse(labels).to_names()))?,
+        labels: needs.labels.to_names(),
+        slots: needs.slots,
+        resources: needs.resources.to_counts(),
+        array: read_array(columns)?,
         waits_for: None,
         after: None,
         depends_on: columns.get::<Option<String>>(Of::depends_on)?.as_deref().map(named_dependencies),
@@ -146,6 +166,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         start_by: columns.get::<Option<i64>>(Of::start_by_us)?.map(rfc3339),
         memory_limit: read_memory_limit(columns)?,
         frozen_since: None,
+        items: None,
         stdout: None,
         stderr: None,
         output_pruned: columns.get(Of::stripped)?,
@@ -155,8 +176,12 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
     if record.method.is_some() {
         record.argv = None;
     }
+    if !lost.is_empty() {
+        let known = record.reason.take();
+        record.reason = Some(known.into_iter().chain(lost).collect::<Vec<_>>().join("; "));
+    }
     let bytes = (columns.size(Of::stdout_bytes)?, columns.size(Of::stderr_bytes)?);
-    let (stdout, stderr) = output_files(layout, id, attempt, bytes);
+    let (stdout, stderr) = output_files(layout, id, attempt, bytes, columns.get(Of::merge)?);
     if record.output_pruned {
         // There are no files any more.
     } else if record.method.is_some() {
@@ -167,6 +192,15 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         (record.stdout, record.stderr) = (stdout, stderr);
     }
     Ok(record)
+}
+
+/// The array that it is, or is an element of. Of the former only that it is one.
+fn read_array(columns: &Columns<'_, RecordColumn>) -> Result<Option<Box<ArrayInfo>>> {
+    let Some(array) = columns.get(RecordColumn::array)? else { return Ok(None) };
+    let index: Option<u32> = columns.get(RecordColumn::array_index)?;
+    let elements = columns.get(RecordColumn::array_elements)?;
+    let element = Element { array, index: index.unwrap_or_default(), elements };
+    Ok(Some(Box::new(ArrayInfo { index, ..element.info() })))
 }
 
 /// What a job was submitted to run after, the first ones.
@@ -196,13 +230,14 @@ fn output_files(
     id: JobId,
     attempt: u32,
     (stdout_bytes, stderr_bytes): (Option<u64>, Option<u64>),
+    are_merged: bool,
 ) -> (Option<OutputFile>, Option<OutputFile>) {
     if attempt == 0 {
         return (None, None);
     }
     let (stdout, stderr) = (layout.output_paths)(&layout.state_dir, id, attempt);
     let file = |path: &Path, bytes| Some(OutputFile { path: path.into(), bytes });
-    (file(&stdout, stdout_bytes), file(&stderr, stderr_bytes))
+    (file(&stdout, stdout_bytes), file(if are_merged { &stdout } else { &stderr }, stderr_bytes))
 }
 
 fn read_usage(columns: &Columns<'_, RecordColumn>) -> Result<Option<Usage>> {
@@ -220,9 +255,14 @@ fn read_memory_limit(columns: &Columns<'_, RecordColumn>) -> Result<Option<Memor
 }
 
 /// A job with its work, as a slot would get it, if there is such a job.
-pub fn ready(connection: &Connection, environments: &mut Environments, id: JobId) -> Result<Option<Ready>> {
+pub fn ready(
+    connection: &Connection,
+    environments: &mut Environments,
+    values: &Values,
+    id: JobId,
+) -> Result<Option<Ready>> {
     let mut select = connection.prepare_cached(ReadyColumn::BY_ID)?;
-    select.query_row([id], |row| read_ready(row, connection, environments, None)).optional()
+    select.query_row([id], |row| read_ready(row, connection, environments, values, None)).optional()
 }
 
 /// Reads [`ReadyColumn`]s. `line`: the job's, whose names are shared instead of made anew.
@@ -230,20 +270,23 @@ pub fn read_ready(
     row: &Row<'_>,
     connection: &Connection,
     environments: &mut Environments,
+    values: &Values,
     line: Option<&LineKey>,
 ) -> Result<Ready> {
     use ReadyColumn as Of;
 
     let columns = Columns::of(row);
-    let (pool, labels) = line.cloned().map(|line| (line.pool, line.labels)).unzip();
+    let (pool, needs) = line.cloned().map(|line| (line.pool, line.needs)).unzip();
     let work = Work {
         pool: columns.parse(Of::pool, |name| Some(pool.unwrap_or_else(|| Arc::from(name))))?,
         name: columns.optional_os_text(Of::name)?,
-        kind: read_kind(&columns)?,
+        kind: read_kind(&columns, values)?,
         volatile: false,
         cwd: columns.os_text(Of::cwd)?,
         environment: environments.load(connection, columns.get(Of::environment)?)?,
         stdin: columns.get(Of::stdin)?,
+        input: columns.parse_optional(Of::input, Input::parse)?,
+        merge: columns.get(Of::merge)?,
         timeout: columns.duration(Of::timeout_us)?,
         idle_timeout: columns.duration(Of::idle_timeout_us)?,
         kill_after: columns.duration(Of::kill_after_us)?.unwrap_or_default(),
@@ -252,7 +295,7 @@ pub fn read_ready(
         tie: columns.parse_optional(Of::tie, |tie| tie.parse().ok())?,
         on_crash: columns.parse(Of::on_crash, OnCrash::parse)?,
         priority: priority(columns.get(Of::rank)?)?,
-        labels: columns.parse(Of::labels, |text| Some(labels.unwrap_or_else(|| Labels::parse(text))))?,
+        needs: columns.parse(Of::labels, |text| needs.or_else(|| Needs::parse(text)))?,
         exclusive: Labels::NONE,
         retries: Retries {
             allowed: columns.get(Of::retries)?,
@@ -264,6 +307,7 @@ pub fn read_ready(
         unique: None,
         conditions: None,
         callbacks: Vec::new(),
+        array: read_part(&columns, connection)?,
     };
     let tries = Tries {
         attempts: columns.get(Of::attempt)?,
@@ -271,6 +315,16 @@ pub fn read_ready(
         retried: columns.get(Of::retried)?,
     };
     Ok(Ready { id: columns.get(Of::id)?, tries, work: Arc::new(work) })
+}
+
+/// What the job has to do with an array.
+fn read_part(columns: &Columns<'_, ReadyColumn>, connection: &Connection) -> Result<Option<Box<ArrayPart>>> {
+    let Some(array) = columns.get(ReadyColumn::array)? else { return Ok(None) };
+    let Some(index) = columns.get(ReadyColumn::array_index)? else {
+        return arrays::part(connection, array);
+    };
+    let elements = columns.get(ReadyColumn::array_elements)?;
+    Ok(Some(Box::new(ArrayPart::Element(Element { array, index, elements }))))
 }
 
 /// The codes that are followed by another attempt, as they are written.
@@ -283,12 +337,33 @@ pub fn priority(rank: i64) -> Result<i32> {
     i32::try_from(-rank).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, rank))
 }
 
-fn read_kind(columns: &Columns<'_, ReadyColumn>) -> Result<JobKind> {
+/// A value, wherever it is. `lose` is told why there is none though there was one.
+fn read_value<C: Column>(
+    columns: &Columns<'_, C>,
+    column: C,
+    values: &Values,
+    lose: impl FnOnce(String),
+) -> Result<Option<Json>> {
+    let read = columns.parse_optional(column, |text| match values.read(text) {
+        Ok(value) => Some(Ok(value)),
+        Err(reason) => reason.map(Err),
+    })?;
+    match read {
+        Some(Err(reason)) => {
+            lose(reason);
+            Ok(None)
+        }
+        read => Ok(read.and_then(std::result::Result::ok)),
+    }
+}
+
+fn read_kind(columns: &Columns<'_, ReadyColumn>, values: &Values) -> Result<JobKind> {
     let method: Option<String> = columns.get(ReadyColumn::method)?;
     Ok(match method {
         Some(method) => {
-            let params = columns.parse_optional(ReadyColumn::params, |params| Json::parse(params).ok())?;
-            JobKind::Call(Call { method, params })
+            let mut lost = None;
+            let params = read_value(columns, ReadyColumn::params, values, |reason| lost = Some(reason))?;
+            JobKind::Call(Call { method, params, lost })
         }
         None => JobKind::Exec(columns.parse(ReadyColumn::argv, |argv| serde_json::from_str(argv).ok())?),
     })

@@ -11,10 +11,10 @@ use rusqlite::{Connection, Result};
 
 use super::columns::{Columns, columns};
 use super::records::exit_codes;
-use super::{deadlines, dependents, insert, meta, places, records, schedules, turns, waits};
+use super::{arrays, deadlines, dependents, insert, meta, places, records, schedules, turns, waits};
 use crate::engine::{Interrupted, LastEnd, Restored, Tied};
 use crate::job::{
-    CallbackId, ExitCodes, Holdup, Labels, LineKey, Pause, Position, Process, ProcessId, Queued, Retries,
+    CallbackId, ExitCodes, Holdup, LineKey, Needs, Pause, Position, Process, ProcessId, Queued, Retries,
     Term, Tie, Tries, UserId,
 };
 
@@ -53,7 +53,10 @@ columns! {
         id, pool, labels, slot, attempt, crashes, on_crash, worker_pid, pid, start_ticks, started_us,
         started_since_boot_us, state, result, retries, backoff_us, jitter, retry_on, retried,
     }
-    ACTIVE: "FROM jobs INDEXED BY jobs_active WHERE state IN ('running', 'stopping') ORDER BY id";
+    // An array has no attempt.
+    ACTIVE: "FROM jobs INDEXED BY jobs_active
+             WHERE state IN ('running', 'stopping') AND (array IS NULL OR array_index IS NOT NULL)
+             ORDER BY id";
 }
 
 columns! {
@@ -89,6 +92,7 @@ pub fn read(connection: &Connection) -> Result<Restored> {
         replaced: turns::read_replaced(connection)?,
         failed: dependents::read_failed(connection)?,
         has_unresolved: dependents::is_unresolved(connection)?,
+        arrays: arrays::read_begun(connection)?,
         interrupted: read_interrupted(connection)?,
         last_end: LastEnd::Unknown,
         tied: read_tied(connection)?,
@@ -188,12 +192,12 @@ fn read_lines(connection: &Connection) -> Result<(Vec<(LineKey, Position)>, Coun
     while let Some(row) = rows.next()? {
         let columns = Columns::of(row);
         let pool: Arc<str> = columns.parse(LineColumn::pool, |name| Some(Arc::from(name)))?;
-        let labels = columns.parse(LineColumn::labels, |text| Some(Labels::parse(text)))?;
+        let needs = columns.parse(LineColumn::labels, Needs::parse)?;
         let priority = Reverse(records::priority(columns.get(LineColumn::rank)?)?);
         let first = Position { priority, id: columns.get(LineColumn::id)? };
         let jobs = columns.size(LineColumn::jobs)?.unwrap_or(0);
         queued.entry(pool.to_string()).or_default().add(Holdup::None, jobs);
-        lines.push((LineKey { pool, labels }, first));
+        lines.push((LineKey { pool, needs }, first));
     }
     Ok((lines, queued))
 }
@@ -231,7 +235,7 @@ fn read_interrupted(connection: &Connection) -> Result<Vec<Interrupted>> {
         Ok(Interrupted {
             id: columns.get(Of::id)?,
             pool: columns.get(Of::pool)?,
-            labels: columns.parse(Of::labels, |text| Some(Labels::parse(text)))?,
+            needs: columns.parse(Of::labels, Needs::parse)?,
             tries: Tries {
                 attempts: columns.get(Of::attempt)?,
                 crashes: columns.get(Of::crashes)?,

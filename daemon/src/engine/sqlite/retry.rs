@@ -13,10 +13,11 @@ use super::columns::{Columns, columns, signed};
 use super::dependents::{self, Open};
 use super::insert::has_ended;
 use super::prune::{History, read_group};
-use super::{records, waits};
+use super::values::{Part, Values, may_have_files};
+use super::{arrays, attempts, records, waits};
 use crate::engine::retention::Group;
-use crate::engine::{NotRetried, Released, Retried, Times};
-use crate::job::{After, JobId, Labels, LineKey, Position, Tie, Unit, Unmet};
+use crate::engine::{BegunArray, NotRetried, Released, Retried, Times};
+use crate::job::{After, JobId, LineKey, Needs, Position, Tie, Unit, Unmet};
 
 /// What became of the jobs of a request.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Round {
     /// Those that cannot begin, each with the job that has not ended as it was to.
     pub failed: Vec<(JobId, JobId)>,
     pub others: Vec<(JobId, NotRetried)>,
+    /// Arrays that go on, each once, as they are when all of the request is done.
+    pub arrays: Vec<BegunArray>,
 }
 
 /// A job that has ended, as far as its next round needs that.
@@ -44,19 +47,32 @@ struct Past {
     after: Option<String>,
     group: Group,
     held_bytes: u64,
+    array: Option<JobId>,
+    is_element: bool,
 }
 
 columns! {
     PastColumn {
-        state, pool, labels, rank, attempt, is_undelivered = "undelivered > 0", has_input = "stdin IS NOT NULL",
+        state, pool, labels, rank, attempt, is_undelivered = "undelivered > 0",
+        has_input = "stdin IS NOT NULL
+                     AND (array_index IS NULL
+                          OR NOT EXISTS (SELECT 1 FROM jobs AS whole
+                                         WHERE whole.id = jobs.array AND whole.ended_us IS NULL))",
         may_lack_params = "stripped AND method IS NOT NULL AND params IS NULL", unique_name, tie, within_us,
-        start_within_us, depends_on, keep, held_bytes,
+        start_within_us, depends_on, keep, held_bytes, array, is_element = "array_index IS NOT NULL",
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
 
 /// Begins a new round of each of these jobs that can have one.
-pub fn retry(connection: &Connection, history: &mut History, ids: &[JobId], times: &Times) -> Result<Round> {
+pub fn retry(
+    connection: &Connection,
+    values: &Values,
+    history: &mut History,
+    ids: &[JobId],
+    times: &Times,
+    closed: &[Arc<str>],
+) -> Result<Round> {
     let mut round = Round::default();
     let mut seen = BTreeSet::new();
     for &id in ids.iter().filter(|&&id| seen.insert(id)) {
@@ -64,7 +80,10 @@ pub fn retry(connection: &Connection, history: &mut History, ids: &[JobId], time
         let past = select.query_row([id], read_past).optional()?;
         match past {
             None => round.others.push((id, NotRetried::Missing)),
-            Some(past) => match begin(connection, history, id, &past, times, &mut round.failed)? {
+            Some(past) if past.state.is_terminal() && closed.contains(&past.line.pool) => {
+                round.others.push((id, NotRetried::PoolClosed));
+            }
+            Some(past) => match begin(connection, values, history, id, &past, times, &mut round)? {
                 Ok(retried) => round.jobs.push(retried),
                 Err(why_not) => round.others.push((id, why_not)),
             },
@@ -76,7 +95,7 @@ pub fn retry(connection: &Connection, history: &mut History, ids: &[JobId], time
 fn read_past(row: &Row<'_>) -> Result<Past> {
     let columns = Columns::of(row);
     let pool: Arc<str> = columns.parse(PastColumn::pool, |name| Some(Arc::from(name)))?;
-    let labels = columns.parse(PastColumn::labels, |text| Some(Labels::parse(text)))?;
+    let needs = columns.parse(PastColumn::labels, Needs::parse)?;
     Ok(Past {
         state: columns.parse(PastColumn::state, State::parse)?,
         rank: columns.get(PastColumn::rank)?,
@@ -91,28 +110,44 @@ fn read_past(row: &Row<'_>) -> Result<Past> {
         after: columns.get(PastColumn::depends_on)?,
         group: read_group(columns.get(PastColumn::keep)?, &pool),
         held_bytes: columns.size(PastColumn::held_bytes)?.unwrap_or(0),
-        line: LineKey { pool, labels },
+        array: columns.get(PastColumn::array)?,
+        is_element: columns.get(PastColumn::is_element)?,
+        line: LineKey { pool, needs },
     })
 }
 
 fn begin(
     connection: &Connection,
+    values: &Values,
     history: &mut History,
     id: JobId,
     past: &Past,
     times: &Times,
-    failed: &mut Vec<(JobId, JobId)>,
+    round: &mut Round,
 ) -> Result<std::result::Result<Retried, NotRetried>> {
     // One that has begun has waited for the others already.
     let after = past.after.as_deref().filter(|_| past.attempt == 0).map(read_after).unwrap_or_default();
     if let Some(why_not) = why_not(connection, past, &after)? {
         return Ok(Err(why_not));
     }
+    let element_of = past.array.filter(|_| past.is_element);
+    if let Some(array) = element_of
+        && let Some(why_not) = why_not_revived(connection, array)?
+    {
+        return Ok(Err(why_not));
+    }
+    if past.array == Some(id) {
+        match arrays::is_partial(connection, id)? {
+            (false, _) => return Ok(Err(NotRetried::Unfolded)),
+            (true, true) => return make_more(connection, history, id, past, times, round).map(Ok),
+            (true, false) => arrays::begin_anew(connection, id)?,
+        }
+    }
 
     // Dependents that nobody has looked at yet wait for the end of this round.
     connection.prepare_cached("DELETE FROM resolving WHERE prior = ?1")?.execute([id])?;
     let Open { others, failed: at_fault } = dependents::add(connection, id, &after)?;
-    failed.extend(at_fault.map(|prior| (id, prior)));
+    round.failed.extend(at_fault.map(|prior| (id, prior)));
 
     let tie = kept_tie(connection, past.tie)?;
     let from_now = |within_us| times.counted_from_us.saturating_add(within_us);
@@ -120,6 +155,9 @@ fn begin(
     let start_by_us = past.start_within_us.map(from_now).filter(|_| past.attempt == 0);
     let unmet = Unmet { others, ..Unmet::default() };
     let until = unmet.first();
+    if past.attempt > 0 {
+        attempts::add_last(connection, id, past.attempt)?;
+    }
     let mut update = connection.prepare_cached(
         "UPDATE jobs SET state = ?2, waits = ?3, others = ?4, tie = ?5, deadline_us = ?6, start_by_us = ?7, reruns = reruns + 1,
              crashes = 0, retried = 0, last_crash = NULL, reason = NULL, result = NULL, exit_code = NULL,
@@ -142,16 +180,86 @@ fn begin(
     if let Some(until) = until {
         waits::add(connection, Unit::Job(id), until)?;
     }
+    if may_have_files(past.held_bytes) {
+        values.free(connection, id, Some(Part::Answer))?;
+    }
     history.census.shift(past.group.clone(), -1, -signed(past.held_bytes));
 
+    callbacks_wait(connection, id)?;
+
+    let position = Position { priority: Reverse(records::priority(past.rank)?), id };
+    let released = Released { position, line: past.line.clone(), until };
+    if let Some(array) = element_of {
+        round.note(arrays::take_back(connection, history, array, past.state, times)?);
+    }
+    Ok(Ok(Retried { released, has_begun: false, tie, deadline_us, start_by_us }))
+}
+
+/// The elements of an array that were never made are made after all.
+fn make_more(
+    connection: &Connection,
+    history: &mut History,
+    id: JobId,
+    past: &Past,
+    times: &Times,
+    round: &mut Round,
+) -> Result<Retried> {
+    let begun = arrays::make_more(connection, history, id, times)?;
+    let (tie, deadline_us) = begun.as_ref().map_or((None, None), |begun| (begun.tie, begun.deadline_us));
+    round.note(begun);
+    let position = Position { priority: Reverse(records::priority(past.rank)?), id };
+    let released = Released { position, line: past.line.clone(), until: None };
+    Ok(Retried { released, has_begun: true, tie, deadline_us, start_by_us: None })
+}
+
+impl Round {
+    fn note(&mut self, begun: Option<BegunArray>) {
+        let Some(begun) = begun else { return };
+        self.arrays.retain(|other| other.tally.array != begun.tally.array);
+        self.arrays.push(begun);
+    }
+}
+
+/// Why an array that may have ended cannot go on, since an element of it is to be run again.
+fn why_not_revived(connection: &Connection, array: JobId) -> Result<Option<NotRetried>> {
+    let mut select = connection.prepare_cached(PastColumn::BY_ID)?;
+    let Some(past) = select.query_row([array], read_past).optional()? else { return Ok(None) };
+    if !past.state.is_terminal() {
+        return Ok(None);
+    }
+    if past.is_undelivered {
+        return Ok(Some(NotRetried::ArrayUndelivered(array)));
+    }
+    Ok(holder_of(connection, past.name.as_ref())?.map(NotRetried::NameTaken))
+}
+
+/// An array goes on, if it has ended: its elements run again.
+pub fn revive(connection: &Connection, history: &mut History, array: JobId, times: &Times) -> Result<()> {
+    let mut select = connection.prepare_cached(PastColumn::BY_ID)?;
+    let Some(past) = select.query_row([array], read_past).optional()? else { return Ok(()) };
+    if !past.state.is_terminal() {
+        return Ok(());
+    }
+    connection.prepare_cached("DELETE FROM resolving WHERE prior = ?1")?.execute([array])?;
+    let tie = kept_tie(connection, past.tie)?.map(|tie| tie.to_string());
+    let deadline_us = past.within_us.map(|within_us| times.counted_from_us.saturating_add(within_us));
+    let update =
+        "UPDATE jobs SET state = 'running', reruns = reruns + 1, tie = ?2, deadline_us = ?3, reason = NULL,
+                      result = NULL, exit_code = NULL, ended_us = NULL, keep = 1, held_bytes = 0,
+                      started_us = ifnull(started_us, ?4)
+                  WHERE id = ?1";
+    connection.prepare_cached(update)?.execute(params![array, tie, deadline_us, times.submitted_us])?;
+    history.census.shift(past.group.clone(), -1, -signed(past.held_bytes));
+    callbacks_wait(connection, array)
+}
+
+/// The callbacks of a job wait for its next end.
+fn callbacks_wait(connection: &Connection, id: JobId) -> Result<()> {
     let callbacks =
         "UPDATE callbacks SET state = 'waiting', earlier = attempts, exit_code = NULL, due_us = NULL,
                          ended_us = NULL WHERE job = ?1";
     connection.prepare_cached(callbacks)?.execute([id])?;
-
-    let position = Position { priority: Reverse(records::priority(past.rank)?), id };
-    let released = Released { position, line: past.line.clone(), until };
-    Ok(Ok(Retried { released, tie, deadline_us, start_by_us }))
+    Ok(())
 }
 
 fn why_not(connection: &Connection, past: &Past, after: &[After]) -> Result<Option<NotRetried>> {
@@ -172,11 +280,15 @@ fn why_not(connection: &Connection, past: &Past, after: &[After]) -> Result<Opti
             return Ok(Some(NotRetried::PriorGone(prior)));
         }
     }
-    let Some(name) = &past.name else { return Ok(None) };
+    Ok(holder_of(connection, past.name.as_ref())?.map(NotRetried::NameTaken))
+}
+
+/// The job that has a unique name.
+fn holder_of(connection: &Connection, name: Option<&String>) -> Result<Option<JobId>> {
+    let Some(name) = name else { return Ok(None) };
     let select = "SELECT id FROM jobs INDEXED BY jobs_unique
                   WHERE unique_name = ?1 AND unique_name IS NOT NULL AND follows = 0 AND ended_us IS NULL";
-    let holder = connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
-    Ok(holder.map(NotRetried::NameTaken))
+    connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()
 }
 
 /// What a job is still tied to: a client is not there any more, and another job only until it has ended.

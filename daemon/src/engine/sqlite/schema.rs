@@ -299,6 +299,85 @@ const MIGRATIONS: &[&str] = &[
     -- So many jobs of a label run at a time.
     CREATE TABLE limits (label TEXT PRIMARY KEY, running INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Of an array its own id, of an element that of its array, with the element's index; so many elements the
+    -- array has.
+    ALTER TABLE jobs ADD COLUMN array INTEGER;
+    ALTER TABLE jobs ADD COLUMN array_index INTEGER;
+    ALTER TABLE jobs ADD COLUMN array_elements INTEGER;
+    CREATE INDEX jobs_elements ON jobs (array) WHERE array_index IS NOT NULL AND ended_us IS NULL;
+
+    -- `first`: the id of the first element; those of the others follow. `indices`: theirs. `at_once`: so many
+    -- run at a time. `callbacks`: those of each element, JSON, with ids from `first_callback` on. `next`: the
+    -- place of the first element up to which none is missing here; `made`: so many are here, or were; the
+    -- counts are of those that have ended, `worst` is the greatest code with which one has failed. `drops`:
+    -- no more are made. `open`: one is here, and the array has not ended.
+    CREATE TABLE arrays (
+        id             INTEGER PRIMARY KEY,
+        first          INTEGER NOT NULL UNIQUE,
+        elements       INTEGER NOT NULL,
+        indices        TEXT NOT NULL,
+        at_once        INTEGER,
+        callbacks      TEXT,
+        first_callback INTEGER NOT NULL,
+        next           INTEGER NOT NULL DEFAULT 0,
+        made           INTEGER NOT NULL DEFAULT 0,
+        succeeded      INTEGER NOT NULL DEFAULT 0,
+        failed         INTEGER NOT NULL DEFAULT 0,
+        canceled       INTEGER NOT NULL DEFAULT 0,
+        worst          INTEGER NOT NULL DEFAULT 0,
+        drops          INTEGER NOT NULL DEFAULT 0,
+        open           INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX arrays_open ON arrays (id) WHERE open = 1;
+    CREATE TRIGGER arrays_gone AFTER DELETE ON jobs WHEN OLD.array = OLD.id BEGIN
+        DELETE FROM early_elements
+            WHERE id >= (SELECT first FROM arrays WHERE arrays.id = OLD.id)
+                AND id < (SELECT first + elements FROM arrays WHERE arrays.id = OLD.id);
+        DELETE FROM arrays WHERE id = OLD.id;
+    END;
+    -- Elements that were ended before their array had come to them, so that it passes them by.
+    CREATE TABLE early_elements (id INTEGER PRIMARY KEY) STRICT;
+    -- `labels` of a job are followed by what else it needs (`job::Needs`): `gpu=2` of a resource of its pool,
+    -- `=3` slots.
+
+    -- Files of large values. `part`: 'params' or 'answer'. Where a job has them, its params, value or error
+    -- is '@BYTES TOKEN' instead.
+    CREATE TABLE value_files (
+        job INTEGER NOT NULL,
+        part TEXT NOT NULL,
+        token TEXT NOT NULL,
+        PRIMARY KEY (job, part)
+    ) STRICT, WITHOUT ROWID;
+    -- 'pipe' or 'terminal', where clients write the standard input.
+    ALTER TABLE jobs ADD COLUMN input TEXT;
+    -- 1: standard error goes where standard output goes.
+    ALTER TABLE jobs ADD COLUMN merge INTEGER NOT NULL DEFAULT 0;
+    -- Attempts that others have followed; the latest one is in the job's row.
+    CREATE TABLE attempts (
+        job        INTEGER NOT NULL,
+        attempt    INTEGER NOT NULL,
+        started_us INTEGER,
+        ended_us   INTEGER NOT NULL,
+        result     TEXT NOT NULL,
+        exit_code  INTEGER,
+        signal     INTEGER,
+        reason     TEXT,
+        PRIMARY KEY (job, attempt)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER attempts_gone AFTER DELETE ON jobs WHEN OLD.attempt > 0 BEGIN
+        DELETE FROM attempts WHERE job = OLD.id;
+    END;
+",
+    "
+    -- Zeros, as many bytes as the end of the job adds to its row, and then gone: so the row grows in its
+    -- place, and the rows beside it need not be moved to other pages.
+    ALTER TABLE jobs ADD COLUMN reserve BLOB;
+
+    -- What clients are shown of callbacks: a page of each state is read by id.
+    CREATE INDEX callbacks_open ON callbacks (state)
+        WHERE state = 'pending' OR state = 'running' OR state = 'failed';
+",
 ];
 
 /// The version that this program writes.

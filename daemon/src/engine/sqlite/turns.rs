@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
+use super::values::Values;
 use super::{records, waits};
 use crate::engine::{Released, Turns};
 use crate::job::{JobId, Ready, Unique, Until};
@@ -161,6 +162,7 @@ pub fn predecessor(connection: &Connection, name: &str, id: JobId) -> Result<Opt
 pub fn pass_on(
     connection: &Connection,
     environments: &mut Environments,
+    values: &Values,
     name: &str,
 ) -> Result<Option<(Ready, Option<Until>)>> {
     let next: Option<JobId> = connection.prepare_cached(NEXT)?.query_row([name], |row| row.get(0))?;
@@ -168,7 +170,7 @@ pub fn pass_on(
     connection.prepare_cached("UPDATE jobs SET follows = 0 WHERE id = ?1")?.execute([id])?;
     // What waits for something else as well goes on waiting, with the turn.
     let Some(Released { until, .. }) = waits::go_on(connection, id, State::Queued)? else { return Ok(None) };
-    Ok(records::ready(connection, environments, id)?.map(|ready| (ready, until)))
+    Ok(records::ready(connection, environments, values, id)?.map(|ready| (ready, until)))
 }
 
 /// What a start finds: jobs that are still to be canceled, the latest first, each with the one that takes its

@@ -13,10 +13,11 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::columns::{Columns, columns};
 use super::environments::Environments;
+use super::values::Values;
 use super::{places, records};
 use crate::engine::{Dequeued, FETCHED_BYTES, Released};
 use crate::job::{
-    CallbackId, IdSet, JobId, Labels, LineKey, MAX_BACKOFF, Position, Ready, Unit, Unmet, Until, micros,
+    CallbackId, IdSet, JobId, LineKey, MAX_BACKOFF, Needs, Position, Ready, Unit, Unmet, Until, micros,
 };
 
 /// How long after a start a callback waits at most.
@@ -75,8 +76,8 @@ pub fn go_on(connection: &Connection, id: JobId, from: State) -> Result<Option<R
             let position =
                 Position { priority: Reverse(records::priority(columns.get(UnmetColumn::rank)?)?), id };
             let pool = columns.parse(UnmetColumn::pool, |name| Some(Arc::from(name)))?;
-            let labels = columns.parse(UnmetColumn::labels, |text| Some(Labels::parse(text)))?;
-            let released = Released { position, line: LineKey { pool, labels }, until: unmet.first() };
+            let needs = columns.parse(UnmetColumn::labels, Needs::parse)?;
+            let released = Released { position, line: LineKey { pool, needs }, until: unmet.first() };
             Ok((columns.parse(UnmetColumn::state, State::parse)?, unmet, released))
         })?;
     let place = unmet.place();
@@ -140,6 +141,7 @@ pub fn bound(connection: &Connection, now_us: i64) -> Result<()> {
 pub fn wake(
     connection: &Connection,
     environments: &mut Environments,
+    values: &Values,
     until_us: i64,
     limit: u32,
 ) -> Result<Woken> {
@@ -171,7 +173,7 @@ pub fn wake(
                                   state = CASE state WHEN 'scheduled' THEN 'queued' ELSE state END
                               WHERE id = ?1";
                 connection.prepare_cached(update)?.execute([id])?;
-                let ready = records::ready(connection, environments, id)?;
+                let ready = records::ready(connection, environments, values, id)?;
                 bytes += ready.as_ref().map_or(0, |ready| ready.work.own_bytes());
                 woken.jobs.extend(ready);
             }
@@ -247,13 +249,18 @@ pub fn hold(connection: &Connection, ids: &[JobId]) -> Result<Withheld> {
 pub fn release(
     connection: &Connection,
     ids: &[JobId],
+    closed: &[Arc<str>],
 ) -> Result<std::result::Result<Vec<Released>, Refusal>> {
-    let mut select = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1 AND state = 'held'")?;
+    let mut select = connection.prepare_cached("SELECT pool FROM jobs WHERE id = ?1 AND state = 'held'")?;
     let mut seen = IdSet::default();
     let ids: Vec<JobId> = ids.iter().copied().filter(|&id| seen.insert(id)).collect();
     for id in &ids {
-        if !select.exists([id])? {
+        let pool: Option<String> = select.query_row([id], |row| row.get(0)).optional()?;
+        let Some(pool) = pool else {
             return Ok(Err(Refusal::NotHeld { id: id.0 }));
+        };
+        if closed.iter().any(|closed| **closed == *pool) {
+            return Ok(Err(Refusal::PoolDraining { pool }));
         }
     }
 

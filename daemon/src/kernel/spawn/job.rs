@@ -20,7 +20,7 @@ use super::fit::{fit, room};
 use super::limits::{JobLimits, limit_address_space};
 use super::namespace::announce;
 use super::stack::Stack;
-use crate::job::{Environment, ProcessId, SpawnFailure, Stage};
+use crate::job::{Environment, ITEMS_VARIABLE, ProcessId, SpawnFailure, Stage};
 use crate::kernel::end::bury;
 use crate::kernel::identity::own_user;
 
@@ -40,8 +40,10 @@ impl EnvironmentBlock {
     /// Variables with a NUL in them cannot be passed on; admission has refused such.
     pub fn new(environment: &Environment) -> Self {
         let entry = |(name, value): (&OsText, &OsText)| Some((name.clone(), assignment(name, value)?));
+        // What the submitter's own attempt has is not this one's.
+        let is_own = |(name, _): &(&OsText, &OsText)| !name.as_escaped().starts_with(ITEMS_VARIABLE);
         Self {
-            variables: environment.variables.iter().filter_map(entry).collect(),
+            variables: environment.variables.iter().filter(is_own).filter_map(entry).collect(),
             path: environment.variables.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into()),
             umask: environment.umask,
             limits: JobLimits::new(&environment.limits),
@@ -65,6 +67,8 @@ pub struct Launch<'a> {
     /// environment's limits are left out.
     pub lenient: bool,
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Standard input is a terminal, which is to be the process's own.
+    pub at_terminal: bool,
     /// The control group that it is started in.
     pub group: Option<SpawnGroup<'a>>,
     /// The most address space that it may have, in bytes.
@@ -122,6 +126,7 @@ struct JobPlan<'a> {
     limits: Option<&'a JobLimits>,
     address_space: Option<u64>,
     stdio: [c_int; 3],
+    at_terminal: bool,
     ignored: &'a [c_int],
     oom_score_adj: Option<&'a CString>,
     announcements: Option<c_int>,
@@ -200,6 +205,7 @@ impl Spawner {
             limits: (!launch.lenient).then_some(&launch.environment.limits),
             address_space: launch.address_space,
             stdio: launch.stdio.map(|descriptor| descriptor.as_raw_fd()),
+            at_terminal: launch.at_terminal,
             ignored: &self.ignored,
             oom_score_adj: self.oom_score_adj.as_ref(),
             announcements: self.announcements.as_ref().map(AsRawFd::as_raw_fd),
@@ -313,6 +319,9 @@ unsafe fn set_up(plan: &mut JobPlan<'_>) -> Stage {
             || libc::getppid() != plan.parent
             || libc::setsid() < 0
         {
+            return Stage::Setup;
+        }
+        if plan.at_terminal && libc::ioctl(plan.stdio[0], libc::TIOCSCTTY, 0) != 0 {
             return Stage::Setup;
         }
         if let Some(socket) = plan.announcements {

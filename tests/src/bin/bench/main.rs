@@ -16,6 +16,7 @@ mod plot;
 mod stage;
 mod submits;
 mod table;
+mod waits;
 mod yardsticks;
 
 use std::fs;
@@ -79,7 +80,7 @@ impl From<Benchmark> for Found {
     }
 }
 
-const ALL: [Measurement; 16] = [
+const ALL: [Measurement; 18] = [
     measurement("throughput", "many commands that do nothing, beside xargs and others", |stage| {
         commands::throughput(stage).into()
     }),
@@ -103,6 +104,17 @@ const ALL: [Measurement; 16] = [
             Found { benchmark: Some(benchmark), curves, ..Found::default() }
         },
     ),
+    measurement(
+        "waits",
+        "curves: submit, dispatch, why and memory with up to 1,000,000 in lines, scheduled or blocked",
+        |stage| {
+            let (benchmark, curves) = waits::waits(stage);
+            Found { benchmark: Some(benchmark), curves, ..Found::default() }
+        },
+    ),
+    measurement("chain", "a chain of 100,000 jobs, each after the one before", |stage| {
+        waits::chain(stage).into()
+    }),
     measurement("fairness", "a blocking submit while 100,000 asynchronous jobs run", |stage| {
         fairness::fairness(stage).into()
     }),

@@ -14,12 +14,23 @@ pub struct Kind {
     pub work: Work,
     pub timeout_s: Option<f64>,
     pub deadline_s: Option<f64>,
+    /// It is canceled where it has not begun by then.
+    pub start_within_s: Option<f64>,
+    pub idle_timeout_s: Option<f64>,
     /// How it ends where nobody kills or cancels it.
     pub state: State,
     pub on_crash: OnCrash,
     pub retries: u32,
+    pub rule: Option<Rule>,
     /// A call's parameter.
     pub number: u64,
+}
+
+/// Which exit codes are tried again.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule {
+    Only(&'static str),
+    But(&'static str),
 }
 
 /// What is done between the lines that are written down.
@@ -35,9 +46,12 @@ const PLAIN: Kind = Kind {
     work: Work::Script(""),
     timeout_s: None,
     deadline_s: None,
+    start_within_s: None,
+    idle_timeout_s: None,
     state: State::Succeeded,
     on_crash: OnCrash::Requeue,
     retries: 0,
+    rule: None,
     number: 0,
 };
 
@@ -54,7 +68,7 @@ pub fn any_volatile(random: &mut StdRng) -> Kind {
         .expect("there are some")
 }
 
-const COMMANDS: [Kind; 18] = [
+const COMMANDS: [Kind; 24] = [
     PLAIN,
     Kind { name: "fails", work: Work::Script("exit 3"), state: State::Failed, ..PLAIN },
     Kind { name: "sleeps", work: Work::Script("sleep 0.05"), ..PLAIN },
@@ -136,7 +150,45 @@ const COMMANDS: [Kind; 18] = [
         retries: 1,
         ..PLAIN
     },
+    Kind {
+        name: "fails with a code that is tried again",
+        work: Work::Script("exit 75"),
+        state: State::Failed,
+        retries: 2,
+        rule: Some(Rule::Only("75,100-110")),
+        ..PLAIN
+    },
+    Kind {
+        name: "fails with a code that is not tried again",
+        work: Work::Script("exit 3"),
+        state: State::Failed,
+        retries: 2,
+        rule: Some(Rule::Only("75,100-110")),
+        ..PLAIN
+    },
+    Kind {
+        name: "fails with a code that is not left out",
+        work: Work::Script("exit 3"),
+        state: State::Failed,
+        retries: 1,
+        rule: Some(Rule::But("70-80")),
+        ..PLAIN
+    },
+    Kind { name: "is to begin soon", work: Work::Script("sleep 0.02"), start_within_s: Some(0.5), ..PLAIN },
+    Kind { name: "begins in time", start_within_s: Some(1000.0 * 3600.0), ..PLAIN },
+    Kind {
+        name: "does nothing",
+        work: Work::Script("exec sleep 600"),
+        idle_timeout_s: Some(0.3),
+        state: State::TimedOut,
+        ..PLAIN
+    },
 ];
+
+/// Those that end alike in each round, and may run as often as they like.
+pub fn any_repeatable(random: &mut StdRng) -> Kind {
+    *[COMMANDS[0], COMMANDS[1], COMMANDS[2], COMMANDS[13]].choose(random).expect("there are some")
+}
 
 const CALL: Kind = Kind { name: "squares", work: Work::Call("square"), ..PLAIN };
 
@@ -184,6 +236,17 @@ const CALLS: [Kind; 15] = [
 impl Kind {
     pub fn is_call(&self) -> bool {
         matches!(self.work, Work::Call(_))
+    }
+
+    /// How often a job is tried again whose last attempt has ended with a code of its own, or was killed by
+    /// us where `was_killed`: at least, and at most.
+    pub fn retried(&self, was_killed: bool) -> (u32, u32) {
+        match (self.rule, was_killed) {
+            // The code of one that was killed is 137.
+            (Some(Rule::Only(_)), true) => (0, self.retries),
+            (Some(Rule::Only(_)), false) if matches!(self.work, Work::Script("exit 3")) => (0, 0),
+            _ => (self.retries, self.retries),
+        }
     }
 
     /// What a call has to have returned, its value or its error's code and message, when it has ended as its

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use pool_proto::nouns::Brief;
+use pool_proto::nouns::{Brief, Dependency};
 use pool_proto::{Json, Record, State};
 
 use super::kinds::Kind;
@@ -66,6 +66,12 @@ pub enum Fate {
 pub struct Known {
     pub accepted: BTreeMap<u64, Accepted>,
     pub volatile: BTreeMap<u64, Volatile>,
+    /// What jobs were to run after.
+    pub after: HashMap<u64, Vec<Dependency>>,
+    /// The elements of arrays, which are among the accepted jobs.
+    pub arrays: BTreeMap<u64, Vec<u64>>,
+    /// How often jobs were run again: at least, and at most, where nobody was told.
+    pub rounds: HashMap<u64, (u32, u32)>,
     /// Told to some waiter.
     pub ended: HashMap<u64, State>,
     /// How often something was done, or seen.
@@ -91,6 +97,12 @@ impl Known {
         for id in ids {
             self.accepted.get_mut(id).expect("it is accepted").is_canceled = true;
         }
+    }
+
+    /// A job that has ended is to be run again: another end is told of it, and perhaps another state.
+    pub fn begin_round(&mut self, id: u64, round: u32) {
+        self.rounds.insert(id, (round - 1, round));
+        self.ended.remove(&id);
     }
 
     pub fn accept_volatile(&mut self, id: u64, kind: Kind) {

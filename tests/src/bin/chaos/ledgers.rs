@@ -8,7 +8,7 @@ use pool_proto::nouns::{IfExists, Job, JobDurability};
 use pool_proto::{Json, OsText};
 use pool_tests::MARK;
 
-use super::kinds::{Kind, Work};
+use super::kinds::{Kind, Rule, Work};
 use super::pools::WARM;
 
 /// See the module's description.
@@ -17,7 +17,8 @@ pub struct Ledgers {
     started: PathBuf,
     done: PathBuf,
     callbacks: PathBuf,
-    /// Runs that were not alone with their unique name, or with a label of which one job at a time may run.
+    /// Runs that were not alone with their unique name, with a label of which one job at a time may run, or
+    /// with an item of a resource.
     overlaps: PathBuf,
     program: PathBuf,
 }
@@ -81,10 +82,36 @@ impl Ledgers {
             on_done: callback("done"),
             on_success: callback("success"),
             on_failure: callback("failure"),
+            start_within_s: kind.start_within_s,
+            idle_timeout_s: kind.idle_timeout_s,
             retries: Some(kind.retries),
             backoff_s: Some(0.01),
+            jitter: kind.rule.map(|_| 0.5),
+            retry_on_exit: kind.rule.and_then(|rule| match rule {
+                Rule::Only(codes) => Some(codes.to_owned()),
+                Rule::But(_) => None,
+            }),
+            no_retry_on_exit: kind.rule.and_then(|rule| match rule {
+                Rule::But(codes) => Some(codes.to_owned()),
+                Rule::Only(_) => None,
+            }),
             ..what
         }
+    }
+
+    /// The job of a schedule, which sleeps. Where it is to be `alone`, it holds a lock.
+    pub fn of_schedule(&self, name: &str, seconds: f64, alone: bool, mark: &str) -> Job {
+        let script = format!("sleep {seconds}");
+        let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, mark)];
+        let mut job = Job {
+            argv: vec!["sh".into(), "-c".into(), script.into()],
+            env: Some(env.map(|(name, value)| (name.into(), value.into())).into()),
+            ..Job::default()
+        };
+        if alone {
+            self.hold_lock(&mut job, name, 9);
+        }
+        job
     }
 
     /// Gives it a unique name. A command holds a lock of that name for as long as anything of it lives.
@@ -98,6 +125,59 @@ impl Ledgers {
     pub fn give_label(&self, job: &mut Job, label: &str) {
         job.exclusive = Some(vec![label.to_owned()]);
         self.hold_lock(job, label, 8);
+    }
+
+    /// Gives it a label of which so many jobs at a time may run: each of them holds one of so many locks.
+    pub fn give_limited_label(&self, job: &mut Job, label: &str, places: u32) {
+        job.labels = Some(vec![label.to_owned()]);
+        if let Some(script) = job.argv.get_mut(2) {
+            let lock = self.overlaps.with_extension(label);
+            let (lock, overlaps) = (lock.display(), self.overlaps.display());
+            let text = script.as_escaped();
+            *script = format!(
+                "n=0
+                while ! {{ exec 7>>{lock}.$n; flock -n 7; }}; do
+                    n=$((n+1))
+                    [ $n -lt {places} ] || {{ echo \"job $POOL_JOB_ID, attempt $POOL_ATTEMPT, as {label}\" >>{overlaps}; break; }}
+                done
+                {text}"
+            )
+            .into();
+        }
+    }
+
+    /// Has it take so many slots, and see that it is told so.
+    pub fn give_slots(&self, job: &mut Job, slots: u32) {
+        job.slots = Some(slots);
+        if let Some(script) = job.argv.get_mut(2) {
+            let overlaps = self.overlaps.display();
+            let line = format!("echo \"job $POOL_JOB_ID has $POOL_SLOTS slots of {slots}\" >>{overlaps}");
+            *script = format!("[ $POOL_SLOTS = {slots} ] || {line}\n{}", script.as_escaped()).into();
+        }
+    }
+
+    /// Has it take so many items of a resource. It holds a lock for each for as long as anything of it lives.
+    pub fn give_items(&self, job: &mut Job, resource: &str, amount: u32) {
+        job.resources = Some([(resource.to_owned(), amount)].into());
+        if let Some(script) = job.argv.get_mut(2) {
+            let lock = self.overlaps.with_extension(resource);
+            let (lock, overlaps) = (lock.display(), self.overlaps.display());
+            let variable = format!("POOL_RESOURCE_{}", resource.to_uppercase());
+            let text = script.as_escaped();
+            *script = format!(
+                "n=0
+                IFS=,
+                for item in ${variable}; do
+                    n=$((n+1))
+                    if [ $n = 1 ]; then exec 6>>{lock}.$item; flock -n 6; else exec 5>>{lock}.$item; flock -n 5; fi ||
+                        echo \"job $POOL_JOB_ID, attempt $POOL_ATTEMPT, with {resource} $item\" >>{overlaps}
+                done
+                unset IFS
+                [ $n = {amount} ] || echo \"job $POOL_JOB_ID has ${variable} of {amount}\" >>{overlaps}
+                {text}"
+            )
+            .into();
+        }
     }
 
     fn hold_lock(&self, job: &mut Job, name: &str, descriptor: u32) {

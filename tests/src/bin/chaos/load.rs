@@ -1,6 +1,6 @@
 //! The clients: they submit, repeat themselves, cancel, go away, and wait, over every death of poold's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,9 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_proto::methods::{Cancel, List, Release, Submit, SubmitMany, Wait};
-use pool_proto::nouns::{
-    Brief, Dependency, IfExists, Job, On, OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT,
-};
+use pool_proto::nouns::{Brief, IfExists, Job, OnDisconnect, Progress, ProgressEvent, TIE_TO_CLIENT};
 use pool_proto::{Client, ClientError, Refusal, State};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -21,6 +19,7 @@ use super::disk::Disk;
 use super::kinds::{self, CLINGS, Kind, SHARES};
 use super::known::{Fate, Known};
 use super::ledgers::Ledgers;
+use super::pools::{MOST_ITEMS, RESOURCE};
 
 /// What names begin with whose jobs may be replaced.
 pub const REPLACED: &str = "replaced";
@@ -28,11 +27,15 @@ pub const REPLACED: &str = "replaced";
 /// Labels of which one job at a time may run.
 const ALONE: [&str; 2] = ["alone", "alone-too"];
 
+/// A label of which so many jobs at a time may run, or fewer.
+pub const FEW: &str = "few";
+pub const FEW_PLACES: u32 = 2;
+
 const NOT_REPLACED: [IfExists; 3] = [IfExists::Skip, IfExists::Join, IfExists::Queue];
 const ALL_CHOICES: [IfExists; 4] = [IfExists::Skip, IfExists::Join, IfExists::Queue, IfExists::Replace];
 
 /// No job takes longer, whatever is killed meanwhile.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What all clients share.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Stage {
     }
 
     /// A refusal has to have a reason of ours.
-    fn refused(&self, refusal: &Refusal) {
+    pub(super) fn refused(&self, refusal: &Refusal) {
         let is_explained = match refusal {
             Refusal::Draining {} | Refusal::ShuttingDown {} => true,
             Refusal::StoreFailed { .. } => self.disk.as_ref().is_some_and(Disk::is_or_was_full),
@@ -70,7 +73,7 @@ impl Stage {
     }
 
     /// None when it is over.
-    fn connect(&self) -> Option<Client> {
+    pub(super) fn connect(&self) -> Option<Client> {
         while !self.is_over.load(Ordering::Relaxed) {
             match Client::connect(&self.socket) {
                 Ok(client) => return Some(client),
@@ -83,11 +86,11 @@ impl Stage {
 
 /// One client.
 pub struct Attendant<'s> {
-    stage: &'s Stage,
+    pub(super) stage: &'s Stage,
     number: u64,
     round: u64,
     begun: Instant,
-    random: StdRng,
+    pub(super) random: StdRng,
 }
 
 impl<'s> Attendant<'s> {
@@ -100,7 +103,7 @@ impl<'s> Attendant<'s> {
         while let Some(client) = self.stage.connect() {
             self.round += 1;
             self.begun = Instant::now();
-            match self.random.random_range(0..16) {
+            match self.random.random_range(0..20) {
                 0 => self.go_away(client),
                 1 => self.follow(client),
                 2..5 => self.repeat(client),
@@ -108,18 +111,20 @@ impl<'s> Attendant<'s> {
                 6 => self.keep_in_memory(client),
                 7 => self.cling(client),
                 8..11 => self.share_names(client),
+                11..13 => self.run_again(client),
+                13..15 => self.unfold(client),
                 _ => self.submit(client),
             }
         }
         self.stage.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn kinds(&mut self, most: usize) -> Vec<Kind> {
+    pub(super) fn kinds(&mut self, most: usize) -> Vec<Kind> {
         let count = self.random.random_range(1..most);
         (0..count).map(|_| kinds::any(&mut self.random)).collect()
     }
 
-    fn jobs(&self, kinds: &[Kind]) -> Vec<Job> {
+    pub(super) fn jobs(&self, kinds: &[Kind]) -> Vec<Job> {
         kinds.iter().map(|&kind| self.stage.ledgers.job(kind, &self.stage.mark)).collect()
     }
 
@@ -133,10 +138,7 @@ impl<'s> Attendant<'s> {
             job.priority = Some(self.random.random_range(-1..=1));
             self.queue_by_name(job);
             self.put_off(job);
-            if self.random.random_bool(0.2) {
-                let label = *ALONE.choose(&mut self.random).expect("there are some");
-                self.stage.ledgers.give_label(job, label);
-            }
+            self.limit(job);
         }
         // Whether a call that was cut off was carried out is not known; such jobs run, but nobody was
         // promised anything.
@@ -148,7 +150,11 @@ impl<'s> Attendant<'s> {
         self.accept(&submitted.ids, &kinds);
         let mut ids = submitted.ids.clone();
         if self.random.random_bool(0.4) {
-            ids.extend(self.follow_up(&mut client, &submitted.ids));
+            let mut later = self.follow_up(&mut client, &submitted.ids);
+            if self.random.random_bool(0.5) && !later.is_empty() {
+                later.extend(self.follow_up(&mut client, &later.clone()));
+            }
+            ids.extend(later);
         }
         if self.random.random_bool(0.3) {
             let ids: Vec<u64> =
@@ -158,39 +164,32 @@ impl<'s> Attendant<'s> {
         self.wait_for_all(client, ids);
     }
 
-    /// Jobs that run when some of these have ended, in whatever way.
-    fn follow_up(&mut self, client: &mut Client, prior: &[u64]) -> Vec<u64> {
-        let kinds = self.kinds(6);
-        let mut jobs = self.jobs(&kinds);
-        for job in &mut jobs {
-            let one = || prior[self.random.random_range(0..prior.len())];
-            let ids: BTreeSet<u64> = std::iter::repeat_with(one).take(2).collect();
-            let after = ids.into_iter().map(|id| Dependency { id, on: Some(On::Done) });
-            job.after = Some(after.collect());
-            self.put_off(job);
-        }
-        let ids = match client.request(&SubmitMany { jobs, defaults: None, obstacles: None }) {
-            Ok(submitted) => submitted.ids,
-            // The history has forgotten it already.
-            Err(ClientError::Refused(Refusal::NoSuchJob { .. })) => Vec::new(),
-            Err(ClientError::Refused(refusal)) => {
-                self.stage.refused(&refusal);
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
-        };
-        self.accept(&ids, &kinds);
-        self.stage.known().count("jobs after others", ids.len() as u64);
-        ids
-    }
-
     /// Now and then: the job waits for a time, or for somebody.
-    fn put_off(&mut self, job: &mut Job) {
+    pub(super) fn put_off(&mut self, job: &mut Job) {
         job.delay_s = self.random.random_bool(0.1).then(|| self.random.random_range(0.0..1.0));
         job.hold = self.random.random_bool(0.02).then_some(true);
     }
 
-    fn accept(&self, ids: &[u64], kinds: &[Kind]) {
+    /// Now and then: what the job takes is limited.
+    pub(super) fn limit(&mut self, job: &mut Job) {
+        if self.random.random_bool(0.2) {
+            let label = *ALONE.choose(&mut self.random).expect("there are some");
+            self.stage.ledgers.give_label(job, label);
+        }
+        if self.random.random_bool(0.2) {
+            self.stage.ledgers.give_limited_label(job, FEW, FEW_PLACES);
+        }
+        // Calls take neither.
+        if job.method.is_none() && self.random.random_bool(0.1) {
+            self.stage.ledgers.give_slots(job, 2);
+        }
+        if job.method.is_none() && self.random.random_bool(0.2) {
+            let amount = self.random.random_range(1..=MOST_ITEMS);
+            self.stage.ledgers.give_items(job, RESOURCE, amount);
+        }
+    }
+
+    pub(super) fn accept(&self, ids: &[u64], kinds: &[Kind]) {
         let mut known = self.stage.known();
         ids.iter().zip(kinds).for_each(|(&id, &kind)| known.accept(id, kind, Some(self.begun)));
     }
@@ -203,7 +202,7 @@ impl<'s> Attendant<'s> {
         }
     }
 
-    fn cancel(&mut self, client: &mut Client, ids: Vec<u64>) {
+    pub(super) fn cancel(&mut self, client: &mut Client, ids: Vec<u64>) {
         if ids.is_empty() {
             return;
         }
@@ -474,7 +473,7 @@ impl<'s> Attendant<'s> {
     }
 
     /// Waits for the ends of jobs, over restarts, and writes down what it is told.
-    fn wait_for_all(&self, mut client: Client, mut left: Vec<u64>) {
+    pub(super) fn wait_for_all(&self, mut client: Client, mut left: Vec<u64>) {
         let deadline = Instant::now() + PATIENCE;
         while !left.is_empty() {
             if Instant::now() > deadline {

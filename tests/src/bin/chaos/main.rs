@@ -5,6 +5,8 @@
 //!
 //! `cargo run --release -p pool-tests --bin chaos -- --minutes 10 --seed 7 --containment pid`
 
+mod after;
+mod arrays;
 mod clock;
 mod disk;
 mod kills;
@@ -15,6 +17,7 @@ mod load;
 mod operator;
 mod pools;
 mod reckoning;
+mod sequels;
 
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -47,8 +50,8 @@ struct Options {
     /// Clients that submit at the same time
     #[arg(long, default_value_t = 6)]
     clients: u64,
-    /// Slots of the pool of commands
-    #[arg(long, default_value_t = 4)]
+    /// Slots of the pool of commands: some jobs take two
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..))]
     workers: u32,
     /// What keeps a job's processes together
     #[arg(long, value_enum, default_value_t = Containment::Auto)]

@@ -11,11 +11,20 @@ use pool_tests::{Daemon, MARK, Setup};
 
 use super::clock::Clock;
 use super::ledgers::Ledgers;
+use super::load::{FEW, FEW_PLACES};
 
 /// The pool of resident programs.
 pub const WARM: &str = "warm";
 
-/// Slots of that pool, at the start and at most.
+/// A second pool of commands, into which jobs are moved, and the slots that it has at most.
+pub const OTHER: &str = "other";
+pub const MOST_OTHERS: u32 = 4;
+
+/// A resource of both pools of commands. Jobs take so many items at most; the pools never have fewer.
+pub const RESOURCE: &str = "gpu";
+pub const MOST_ITEMS: u32 = 2;
+
+/// Slots of the pool of programs, at the start and at most.
 const PROGRAMS: u32 = 3;
 pub const MOST_PROGRAMS: u32 = 4;
 
@@ -70,7 +79,7 @@ pub fn start(mut setup: Setup, containment: Containment, clock: Option<&Clock>) 
 }
 
 /// Gives it another configuration, which is in force until its next start: more or fewer programs, with
-/// another variable.
+/// another variable, and other items of the resource.
 pub fn reconfigure(
     daemon: &Daemon,
     containment: Containment,
@@ -88,6 +97,7 @@ pub fn reconfigure(
 fn config(containment: Containment, ledgers: &Ledgers, mark: &str, programs: u32, version: u32) -> String {
     let (of_all, of_each) = containment.settings();
     let command = ledgers.program();
+    let items = ["[0, 1, 2]", "[3, 1]", "[2, 0, 3]"][version as usize % 3];
     format!(
         "crash_limit = 1000000
         max_output_bytes = 3000000
@@ -98,7 +108,15 @@ fn config(containment: Containment, ledgers: &Ledgers, mark: &str, programs: u32
         [callbacks]
         backoff = \"10ms\"
         attempts = 1000
+        [limit.{FEW}]
+        running = {FEW_PLACES}
         [pool.default]
+        backfill = true
+        resources = {{ {RESOURCE} = {items} }}
+        {of_each}
+        [pool.{OTHER}]
+        workers = 2
+        resources = {{ {RESOURCE} = [\"a\", \"b\"] }}
         {of_each}
         [pool.{WARM}]
         workers = {programs}

@@ -10,12 +10,14 @@ use pool_proto::nouns::OnCrash;
 use pool_proto::{ClientError, OsText, Record, Refusal, ResultKind, State};
 use pool_tests::{Daemon, children};
 
+use super::after;
+use super::arrays;
 use super::kills::{OF_OTHERS, describe};
 use super::known::{Accepted, Fate, Known, Volatile};
 use super::ledgers::Written;
 use super::load::{REPLACED, release_held};
 use super::operator;
-use super::pools::MOST_PROGRAMS;
+use super::pools::{MOST_OTHERS, MOST_PROGRAMS};
 
 /// What programs write down in place of an attempt.
 const CALL: &str = "call";
@@ -56,20 +58,25 @@ pub fn reckon(
         check_end(id, accepted, record, &known.ended, &written, &mut known.breaches);
         check_replaced(daemon, record, accepted, &mut known.breaches);
         sums.check_runs(id, accepted, record, &written, &mut known.breaches);
-        sums.check_callbacks(id, record, &written, &mut known.breaches);
+        let rounds = known.rounds.get(&id).copied().unwrap_or_default();
+        sums.check_callbacks(id, record, rounds, &written, &mut known.breaches);
     }
     for (&id, volatile) in &known.volatile {
         check_volatile(daemon, id, volatile, &written, &mut known.breaches);
     }
     check_names(&records, &written, &mut known.breaches);
+    after::check(&records, &written, &mut known);
+    arrays::check(daemon, &records, &mut known);
     operator::check(&mut daemon.client(), keeps_time, &mut known);
     let twice = known.volatile.keys().filter(|id| known.accepted.contains_key(id));
     known.breaches.extend(twice.map(|id| format!("the id {id} was given out twice")));
     // A start may go unrecorded only while the daemon is being killed, and then once for each slot.
     let daemon_kills: u64 =
         known.kills.iter().filter(|(name, _)| !OF_OTHERS.contains(name)).map(|(_, count)| count).sum();
-    let commands = daemon.client().request(&Pools {}).map_or(0, |reply| reply.pools[0].workers);
-    let slots = commands + MOST_PROGRAMS;
+    let commands = daemon.client().request(&Pools {}).map_or(0, |reply| {
+        reply.pools.iter().find(|pool| pool.name == "default").map_or(0, |pool| pool.workers)
+    });
+    let slots = commands + MOST_OTHERS + MOST_PROGRAMS;
     if sums.uncounted > daemon_kills * u64::from(slots) + known.unwritten {
         known.breaches.push(format!(
             "{} runs were not counted, with {daemon_kills} kills of the daemon",
@@ -124,16 +131,19 @@ fn check_end(
     breaches: &mut Vec<String>,
 ) {
     let kind = accepted.kind;
+    let is_retried_as_often_as = |(least, most): (u32, u32)| (least..=most).contains(&record.retried);
     let is_explained = match record.state {
         state if state == kind.state => true,
         // By us.
-        State::Failed if record.signal == Some(9) => record.retried == kind.retries,
+        State::Failed if record.signal == Some(9) => is_retried_as_often_as(kind.retried(true)),
         State::Failed if kind.on_crash == OnCrash::Fail => {
             let was_told_to_end =
                 record.reason.as_ref().is_some_and(|reason| reason.contains("poold was told to end"));
             was_told_to_end || record.result == Some(ResultKind::Lost)
         }
-        State::Canceled => accepted.is_canceled || heir(record).is_some(),
+        // Whether it may be is looked at together with those that it was to run after.
+        State::Canceled if record.result == Some(ResultKind::DepFailed) => true,
+        State::Canceled => accepted.is_canceled || heir(record).is_some() || is_late(accepted, record),
         _ => false,
     };
     if !is_explained {
@@ -149,9 +159,12 @@ fn check_end(
     }
     if record.state == State::Failed
         && record.result != Some(ResultKind::Lost)
-        && record.retried != kind.retries
+        && !is_retried_as_often_as(kind.retried(record.signal == Some(9)))
     {
-        breaches.push(format!("job {id} {} and is not tried again: {record:?}", kind.name));
+        breaches.push(format!(
+            "job {id} {} and is not tried again as often as it should be: {record:?}",
+            kind.name
+        ));
     }
     // Who goes away before the end, when it is all over, is told nothing.
     if ended.get(&id).is_some_and(|state| *state != record.state) {
@@ -165,6 +178,13 @@ fn check_end(
     {
         breaches.push(format!("job {id} has succeeded and never ran to its end"));
     }
+}
+
+/// Whether it was canceled since it had not begun in time.
+pub fn is_late(accepted: &Accepted, record: &Record) -> bool {
+    accepted.kind.start_within_s.is_some()
+        && record.result == Some(ResultKind::Timeout)
+        && record.attempt == 0
 }
 
 /// The job that has taken the place of this one, where poold says so.
@@ -194,7 +214,7 @@ fn check_names(records: &HashMap<u64, Record>, written: &Written, breaches: &mut
         }
     }
     breaches.extend(
-        written.overlaps.iter().map(|run| format!("beside another one of its name or label ran {run}")),
+        written.overlaps.iter().map(|run| format!("beside another one of its name, label or item ran {run}")),
     );
 }
 
@@ -269,16 +289,33 @@ impl Sums {
         }
     }
 
-    fn check_callbacks(&mut self, id: u64, record: &Record, written: &Written, breaches: &mut Vec<String>) {
+    /// `rounds`: how often it was run again, at least and at most.
+    fn check_callbacks(
+        &mut self,
+        id: u64,
+        record: &Record,
+        rounds: (u32, u32),
+        written: &Written,
+        breaches: &mut Vec<String>,
+    ) {
+        if !(rounds.0..=rounds.1).contains(&record.reruns) {
+            breaches.push(format!("job {id} was run again {} times, and not {rounds:?}", record.reruns));
+        }
+        let told = |on: &str| written.callbacks.get(&(id, on.to_owned())).copied().unwrap_or(0) as u64;
+        let all_rounds = u64::from(record.reruns) + 1;
+        if told("done") < all_rounds || told("success") + told("failure") < all_rounds {
+            breaches
+                .push(format!("job {id} has ended {all_rounds} times, and not as many callbacks have run"));
+        }
         let succeeded = record.state == State::Succeeded;
         for (on, is_due) in [("done", true), ("success", succeeded), ("failure", !succeeded)] {
-            let told = written.callbacks.get(&(id, on.to_owned())).copied().unwrap_or(0) as u64;
+            let told = told(on);
             self.told += told;
-            self.repeated += told.saturating_sub(1);
+            self.repeated += told.saturating_sub(all_rounds);
             if is_due && told == 0 {
                 self.missing += 1;
                 breaches.push(format!("job {id} is {:?}, its callback on {on} has not run", record.state));
-            } else if !is_due && told > 0 {
+            } else if !is_due && told > 0 && record.reruns == 0 {
                 breaches.push(format!("job {id} is {:?}, its callback on {on} has run", record.state));
             }
         }

@@ -410,6 +410,8 @@ fn while_syncs_fail_nothing_is_told_of_what_they_were_for() {
     let recording = Recording::of(dir.path());
     let store = open(dir.path());
     store.answer(insert(1, 1, vec![work(&["a"], &[(On::Done, "x")]); 2]));
+    // The log has been made longer, for which it is synced, once this has its answer.
+    store.record(1);
     recording.fail_syncs(usize::MAX, false);
     let orders = vec![finish(1), insert_urgently(3, 3, vec![work(&["b"], &[])])];
     store.store.borrow_mut().submit(orders);

@@ -13,7 +13,7 @@ use crate::engine::orders::*;
 use crate::engine::sqlite::{FILE_NAME, schema};
 use crate::engine::{Answer, Boot, CallbackEnd, Change, Interrupted, Order, Page, Tied};
 use crate::job::{
-    CallbackId, Holdup, JobId, KeptSchedule, Labels, LastFiring, Pause, Process, ProcessId, Retries,
+    CallbackId, Holdup, JobId, KeptSchedule, LastFiring, Needs, Pause, Process, ProcessId, Retries,
     StopReason, Tie, Tries, UserId,
 };
 
@@ -102,12 +102,32 @@ const ROWS: &[&str] = &[
     UPDATE jobs SET labels = 'db,gpu' WHERE id = 3;
     INSERT INTO limits (label, running) VALUES ('gpu', 2);
 ",
+    "
+    INSERT INTO jobs (id, state, pool, argv, cwd, environment, kill_after_us, submitted_us, array, array_elements)
+        VALUES (44, 'running', 'default', '[\"a\"]', '/', 5, 1, 100, 44, 5);
+    INSERT INTO arrays (id, first, elements, indices, first_callback, next, made, succeeded, open)
+        VALUES (44, 45, 5, '7-11', 60, 1, 1, 1, 1);
+    INSERT INTO value_files (job, part, token) VALUES (42, 'params', 'a-1');
+    UPDATE jobs SET input = 'pipe' WHERE id = 44;
+    INSERT INTO attempts (job, attempt, ended_us, result) VALUES (3, 1, 150, 'lost');
+",
+    "UPDATE callbacks SET state = 'dropped' WHERE id = 6;",
 ];
 
 /// The migrations that users' databases have been through, by the SHA-256 of their text.
 const RELEASED: &[&str] = &[
     "95a095782e5cd73509becb36185e781887ca8a92f61aa4ab3068e453c4998f75",
     "657066293a1ea3d79d6c5b80fcf032769f85d9770b8800c0a8a3c99ac99be48a",
+    "353b7ce15234dbad7472ae616917d9c1d6036c2cc740128ffd1734616a1e07d9",
+    "51c65df6aab5f18785dad105d5528255dc8b96d7193ef5e9e77cdd480634bbfa",
+    "b9ab5f0daf1a5dcdfc10d1f43272b1da3a7791d47c87b25c441544aba7fd9200",
+    "75ad44b3a1b8c113e6d3372bebb187b638b1d27db38a07e829d63c853e414f9d",
+    "d4c846bb952d85bc7c45a9c4d95733aacf118a39972c9fc97397cdee5111a2ba",
+    "8c1edda4a84a01e61ea441d378ba47d72cc382640d26acc558d813ebeba42d1f",
+    "59711397d10f270504b6969821bf3b41009d2e4ca8873fa071184d729b65ed4d",
+    "45de8aa5303cadc650cceb539d181fb920ae59f6d48bd1b25b18accb55ee075d",
+    "642dd3d9f93717523e40781337bf972c58adf4adc7c6f711a7307ce2c10973a2",
+    "479d3f4d43d91cf6339746c3348614d9606c7d272d383f0200d2809f49f05289",
 ];
 
 /// As the daemon of that version leaves it behind when it is killed: everything is still in the log.
@@ -187,7 +207,7 @@ fn assert_restored(store: &Fixture, version: usize) {
     let interrupted = |id, pool: &str, slot, (attempts, crashes), (pid, start_ticks), stopping| Interrupted {
         id: JobId(id),
         pool: pool.to_owned(),
-        labels: Labels::NONE,
+        needs: Needs::default(),
         tries: Tries { attempts, crashes, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
@@ -200,10 +220,17 @@ fn assert_restored(store: &Fixture, version: usize) {
         stopping,
     };
     let ticks = (version >= 3).then_some(77);
-    let labels = Labels::parse(if version >= 12 { "db,gpu" } else { "" });
-    let running = Interrupted { labels, ..interrupted(3, "default", 1, (2, 1), (11, ticks), None) };
+    let needs = Needs::parse(if version >= 12 { "db,gpu" } else { "" }).unwrap();
+    let running = Interrupted { needs, ..interrupted(3, "default", 1, (2, 1), (11, ticks), None) };
     let stopping = interrupted(4, "other", 0, (1, 0), (13, None), Some(StopReason::Canceled));
     assert_eq!(restored.interrupted, [running, stopping]);
+    let arrays: Vec<(JobId, u32)> =
+        restored.arrays.iter().map(|array| (array.tally.array, array.tally.made)).collect();
+    assert_eq!(arrays, if version >= 13 { vec![(JobId(44), 1)] } else { vec![] });
+    if version >= 13 {
+        let record = store.record(46);
+        assert_eq!((record.state, record.array.and_then(|array| array.index)), (State::Queued, Some(8)));
+    }
     if version >= 3 {
         assert_eq!(restored.boot, Boot { id: Some("boot".to_owned()), began_us: None });
         assert_eq!(store.record(20).state, State::Held);

@@ -9,6 +9,7 @@ mod migrations;
 mod power;
 mod queue;
 pub(in crate::engine::sqlite) mod recorder;
+mod values;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,20 +27,25 @@ use rusqlite::{Connection, StatementStatus};
 use recorder::Recording;
 
 use super::committer::Message;
+use super::listed::{EndedColumn, HistoryColumn, InLineColumn, LineColumn, ListedColumn};
 use super::prune::VictimColumn;
-use super::queries::ListedColumn;
-use super::{Durability, OpenError, Options, Sqlite};
+use super::queries::{COUNT_ACTIVE, COUNT_HISTORY, COUNT_NOTABLE, COUNT_UNDELIVERED};
+use super::{Durability, OpenError, Options, Sqlite, ValueFiles};
 use crate::engine::orders::*;
 use crate::engine::{
     Answer, Backing, Boot, CallbackEnd, CallbackRun, Chore, Conditional, Dequeued, Interrupted, Move, Order,
     Page, Restored, Told, Turns,
 };
 use crate::job::{
-    CallbackId, Holdup, JobId, Labels, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason,
+    CallbackId, Holdup, JobId, Needs, Outcome, Place, Process, ProcessId, RequestId, Retries, StopReason,
     Tries, Work,
 };
 
 const FENCE: RequestId = RequestId(u64::MAX);
+
+fn output_paths_of_callback(dir: &Path, id: CallbackId, attempt: u32) -> (PathBuf, PathBuf) {
+    output_paths(dir, JobId(id.0), attempt)
+}
 
 fn output_paths(dir: &Path, id: JobId, attempt: u32) -> (PathBuf, PathBuf) {
     (dir.join(format!("{id}.{attempt}.out")), dir.join(format!("{id}.{attempt}.err")))
@@ -56,7 +62,14 @@ fn options(durability: Durability) -> Options {
     Options {
         durability,
         output_paths,
+        callback_paths: output_paths_of_callback,
         sync_stdin: |_, token| if token == "missing" { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) },
+        values: ValueFiles {
+            write: recorder::write_value,
+            read: recorder::read_value,
+            remove: recorder::remove_value,
+            list: recorder::list_values,
+        },
         // After all that these tests wait for.
         boot: Boot { id: None, began_us: Some(NOW_US) },
         since_boot: Duration::from_secs(86_400),
@@ -174,7 +187,7 @@ fn a_job_with_its_callbacks_survives_each_step_of_its_life_and_a_new_opening_aft
     let interrupted = Interrupted {
         id: JobId(1),
         pool: "default".to_owned(),
-        labels: Labels::NONE,
+        needs: Needs::default(),
         tries: Tries { attempts: 1, ..Tries::default() },
         on_crash: OnCrash::Requeue,
         retries: Retries::NONE,
@@ -529,6 +542,57 @@ fn a_listing_of_what_has_failed_costs_what_it_shows() {
     store.close();
 }
 
+/// No listing and no count looks through all jobs where an index has those that are asked for, and none
+/// sorts.
+#[test]
+fn listings_go_by_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let plans = store.inspect(|connection| {
+        let counts = [COUNT_ACTIVE, COUNT_NOTABLE, COUNT_HISTORY, COUNT_UNDELIVERED];
+        let counts = counts.map(|rows| format!("SELECT 1 FROM jobs INDEXED BY {rows} LIMIT 9"));
+        let listings = [
+            ListedColumn::ALL_NEWEST,
+            ListedColumn::ACTIVE_NEWEST,
+            ListedColumn::OF_STATE_NEWEST,
+            InLineColumn::IN_LINES,
+            InLineColumn::WAITING,
+            LineColumn::NEXT_LINE,
+            EndedColumn::LATEST,
+            EndedColumn::SINCE,
+            HistoryColumn::NEXT_POOL,
+        ];
+        let all = listings.iter().map(|&text| text.to_owned()).chain(counts);
+        all.map(|text| {
+            let mut select = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            let count = select.parameter_count();
+            let steps =
+                select.query_map(rusqlite::params_from_iter(vec![1; count]), |row| row.get::<_, String>(3));
+            steps.unwrap().collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+        })
+        .collect::<Vec<String>>()
+    });
+    assert_eq!(
+        plans,
+        [
+            "SEARCH jobs USING INTEGER PRIMARY KEY (rowid<?)",
+            "SEARCH jobs USING INDEX jobs_active (id<?)",
+            "SEARCH jobs USING INDEX jobs_notable (state=? AND rowid<?)",
+            "SCAN jobs USING INDEX jobs_queue",
+            "SEARCH waits USING PRIMARY KEY (unit=?)",
+            "SEARCH jobs USING INDEX jobs_queue (pool=? AND labels>?)",
+            "SEARCH jobs USING COVERING INDEX jobs_history (keep=? AND pool=? AND ended_us>?)",
+            "SEARCH jobs USING COVERING INDEX jobs_history (keep=? AND pool=? AND ended_us>?)",
+            "SEARCH jobs USING COVERING INDEX jobs_history (keep=? AND pool>?)",
+            "SCAN jobs USING INDEX jobs_active",
+            "SEARCH jobs USING COVERING INDEX jobs_notable (state=?)",
+            "SCAN jobs USING COVERING INDEX jobs_history",
+            "SCAN jobs USING INDEX jobs_undelivered",
+        ]
+    );
+    store.close();
+}
+
 #[test]
 fn what_is_large_holds_up_nothing_that_was_there_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -566,8 +630,10 @@ fn only_what_was_promised_waits_for_the_disk() {
     // The tables alone nearly fill the log; with its end it is written back.
     open(dir.path()).close();
     let store = open(dir.path());
-    // The log is begun, for which SQLite syncs its beginning.
+    // The log is begun, for which SQLite syncs its beginning; and it is made longer, once what waits has its
+    // answer.
     store.answer(insert(1, 1, job()));
+    store.record(1);
     assert_eq!(syncs(&store, vec![insert(2, 1, job())]), 1);
     assert_eq!(syncs(&store, vec![start(1, 1), start(2, 1)]), 0);
     assert_eq!(syncs(&store, vec![finish(1), finish(2)]), 1);
@@ -599,6 +665,8 @@ fn an_urgent_insertion_is_told_when_a_killed_poold_keeps_it_and_again_when_it_is
     let recording = Recording::of(dir.path());
     let store = open(dir.path());
     store.answer(insert(1, 1, vec![work(&["a"], &[])]));
+    // The log has been made longer, for which it is synced, once this has its answer.
+    store.record(1);
     recording.hold_syncs(true);
     let job = || vec![work(&["a"], &[])];
     let orders = vec![finish(1), insert(2, 2, job()), insert_urgently(3, 3, job()), records(7, &[3])];

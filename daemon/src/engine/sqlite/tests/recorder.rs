@@ -63,6 +63,8 @@ struct Records {
     is_full: bool,
     /// The syncs of a log take their time.
     holds_syncs: bool,
+    /// Files of values are taken for synced that are not.
+    forgets_values: bool,
 }
 
 type Events = Arc<Mutex<Records>>;
@@ -111,6 +113,11 @@ impl Recording {
     /// What is committed is not synced from now on, or is again.
     pub fn hold_syncs(&self, holds: bool) {
         self.events.lock().unwrap().holds_syncs = holds;
+    }
+
+    /// Files of values are not synced from now on.
+    pub fn forget_values(&self) {
+        self.events.lock().unwrap().forgets_values = true;
     }
 
     pub fn count_syncs(&self) -> usize {
@@ -174,6 +181,53 @@ fn wait_for_leave(events: &Events) {
     while events.lock().unwrap().holds_syncs {
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Where a value is.
+fn value_path(dir: &Path, token: &str) -> PathBuf {
+    dir.join("values").join(token)
+}
+
+/// Writes the file of a value.
+pub fn write_value(dir: &Path, token: &str, text: &[u8], syncs: bool) -> io::Result<()> {
+    let path = value_path(dir, token);
+    let Some((events, _)) = recorded(&dir.canonicalize()?.join(token)) else {
+        fs::create_dir_all(dir.join("values"))?;
+        return fs::write(path, text);
+    };
+    let mut records = events.lock().unwrap();
+    if records.is_full {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    fs::create_dir_all(dir.join("values"))?;
+    fs::write(path, text)?;
+    let file = format!("values/{token}");
+    records.events.push(Event::Open(file.clone()));
+    records.events.push(Event::Write { file: file.clone(), offset: 0, bytes: text.to_vec() });
+    if syncs && !records.forgets_values {
+        records.events.extend([Event::Sync(file), Event::SyncDir]);
+    }
+    Ok(())
+}
+
+pub fn read_value(dir: &Path, token: &str, bytes: usize) -> io::Result<String> {
+    let text = fs::read_to_string(value_path(dir, token))?;
+    if text.len() == bytes { Ok(text) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+pub fn remove_value(dir: &Path, token: &str) {
+    fs::remove_file(value_path(dir, token)).expect("it is there");
+    if let Some((events, _)) = dir.canonicalize().ok().and_then(|dir| recorded(&dir.join(token))) {
+        events.lock().unwrap().events.push(Event::Delete(format!("values/{token}")));
+    }
+}
+
+/// The tokens of the values that are there, in order.
+pub fn list_values(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(value_path(dir, "")).into_iter().flatten().flatten();
+    let mut tokens: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    tokens.sort();
+    tokens
 }
 
 /// The recording that a file belongs to, and its name there.

@@ -1,31 +1,119 @@
-//! The jobs that the ids and ranges of a command line name. A range takes the jobs that exist. An id that is
-//! written alone names a job that should exist; if it does not, poolctl says so and does the rest.
+//! The jobs that the selectors of a command line name. A range takes the jobs that exist. An id that is
+//! written alone names a job that should exist; if it does not, poolctl says so and does the rest. Likewise a
+//! selector that names no job.
+
+mod find;
 
 use std::collections::{HashMap, HashSet};
 
 use pool_proto::methods::{Absent, Altered, Get, List, MAX_ABSENT, MAX_RELEASED};
-use pool_proto::{Client, ClientError, Method, Record, Refusal};
+use pool_proto::{Client, ClientError, Method, Record, Refusal, State};
 
 use crate::cli::ids::IdRange;
+use crate::cli::selector::Selector;
 use crate::exit::ExitReason;
+use crate::term::ask;
 use crate::term::text::say;
+
+pub use find::{Named, Scope, find, find_one};
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Selection {
-    ranges: Vec<IdRange>,
+    named: Vec<Named>,
     /// The jobs, in the order of the command line.
     ids: Vec<u64>,
     /// What was named in vain: single ids, and the first ids of ranges without a job.
     in_vain: Vec<u64>,
+    /// A selector names no job.
+    is_short: bool,
 }
 
 impl Selection {
-    /// All ids that are named.
-    pub fn of(ranges: &[IdRange]) -> Self {
-        let mut named = HashSet::new();
-        let ids = ranges.iter().flat_map(IdRange::ids).filter(|&id| named.insert(id)).collect();
-        Self { ranges: ranges.to_vec(), ids, in_vain: Vec::new() }
+    /// The jobs of these selectors, where all of them are ids: poold need not be asked.
+    pub fn of_ids(selectors: &[Selector]) -> Option<Self> {
+        let named: Option<Vec<Named>> = selectors.iter().map(|one| one.ids().map(Named::Range)).collect();
+        named.map(Self::new)
+    }
+
+    fn new(named: Vec<Named>) -> Self {
+        let mut seen = HashSet::new();
+        let ids = named.iter().flat_map(Named::ids).filter(|&id| seen.insert(id)).collect();
+        Self { named, ids, in_vain: Vec::new(), is_short: false }
+    }
+
+    /// The jobs that the selectors name. One that names none is said.
+    ///
+    /// # Errors
+    /// When an array or a pool does not exist, and when poold has gone.
+    pub fn find(client: &mut Client, selectors: &[Selector], scope: Scope) -> anyhow::Result<Self> {
+        let (mut named, mut is_short) = (Vec::new(), false);
+        for selector in selectors {
+            match find(client, selector, scope)? {
+                Ok(found) => named.push(found),
+                Err(why_none) => {
+                    say(why_none);
+                    is_short = true;
+                }
+            }
+        }
+        Ok(Self { is_short, ..Self::new(named) })
+    }
+
+    /// The jobs that the selectors name, and that exist. What is named in vain is said.
+    ///
+    /// # Errors
+    /// See [`find`](Self::find).
+    pub fn find_existing(client: &mut Client, selectors: &[Selector], scope: Scope) -> anyhow::Result<Self> {
+        let mut selection = Self::find(client, selectors, scope)?;
+        selection.leave_out_absent(client)?;
+        Ok(selection)
+    }
+
+    /// What the selectors have come to, one after the other.
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
+
+    /// The same with others in the place of some of them.
+    pub fn with(self, named: Vec<Named>) -> Self {
+        Self { is_short: self.is_short, ..Self::new(named) }
+    }
+
+    /// The same, and with each array that is named alone those of its elements that are kept.
+    ///
+    /// # Errors
+    /// When poold has gone, or cannot read its store.
+    pub fn with_elements(self, client: &mut Client) -> anyhow::Result<Self> {
+        let mut all = Vec::new();
+        for jobs in &self.named {
+            all.push(jobs.clone());
+            let Named::Range(range) = jobs else { continue };
+            let Some(elements) = job_named_alone(client, *range).as_ref().and_then(elements_of) else {
+                continue;
+            };
+            each_of(client, elements, |element| {
+                all.push(Named::Range(IdRange::between(element.id, element.id)));
+            })?;
+        }
+        Ok(self.with(all))
+    }
+
+    /// Whether to go on, where more than one job was not named by its id: somebody at the terminal is asked.
+    /// `question`: what is done with so many jobs.
+    pub fn is_wanted(&self, yes: bool, question: impl FnOnce(usize) -> String) -> bool {
+        let is_lookup = |named: &&Named| matches!(named, Named::Jobs { .. });
+        let looked_up: HashSet<u64> = self.named.iter().filter(is_lookup).flat_map(Named::ids).collect();
+        yes || looked_up.len() < 2 || confirmed(|| question(self.ids.len()))
+    }
+
+    /// The jobs that are left, as ranges of ids.
+    pub fn ranges(&self) -> Vec<IdRange> {
+        let mut ids = self.ids.clone();
+        ids.sort_unstable();
+        let is_next = |id: &u64, next: &u64| id + 1 == *next;
+        let range = |ids: &[u64]| Some(IdRange::between(*ids.first()?, *ids.last()?));
+        ids.chunk_by(is_next).filter_map(range).collect()
     }
 
     /// The jobs that are left, in the order of the command line.
@@ -38,9 +126,24 @@ impl Selection {
         &self.in_vain
     }
 
+    /// Of these jobs those that are named alone, and of ranges those that run.
+    ///
+    /// # Errors
+    /// When poold has gone, or cannot read its store.
+    pub fn running(&self, client: &mut Client) -> Result<Vec<u64>, ClientError> {
+        let is_open = |named: &&Named| matches!(named, Named::Range(range) if !range.is_single());
+        let mut named: HashSet<u64> =
+            self.named.iter().filter(|named| !is_open(named)).flat_map(Named::ids).collect();
+        if self.named.iter().any(|named| is_open(&named)) {
+            let running = List { states: Some(vec![State::Running]), ..List::default() };
+            named.extend(ids_of(client, &running, |_| true)?);
+        }
+        Ok(self.ids.iter().copied().filter(|id| named.contains(id)).collect())
+    }
+
     /// The exit code of a verb that has done the rest.
     pub fn exit(&self) -> ExitReason {
-        if self.in_vain.is_empty() { ExitReason::Success } else { ExitReason::Failed }
+        if self.in_vain.is_empty() && !self.is_short { ExitReason::Success } else { ExitReason::Failed }
     }
 
     /// Whether a request about all of the jobs would hold poold up.
@@ -120,9 +223,9 @@ impl Selection {
 
         let left: HashSet<u64> = self.ids.iter().copied().collect();
         let (mut named, mut more) = (0, 0);
-        for range in &self.ranges {
-            let first = range.first();
-            if range.ids().any(|id| left.contains(&id)) || self.in_vain.contains(&first) {
+        for jobs in &self.named {
+            let Some(first) = jobs.ids().next() else { continue };
+            if jobs.ids().any(|id| left.contains(&id)) || self.in_vain.contains(&first) {
                 continue;
             }
 
@@ -132,15 +235,43 @@ impl Selection {
                 continue;
             }
             named += 1;
-            match range.is_single() {
-                true => why(first).into_iter().for_each(say),
-                false => say(format_args!("none of the jobs {range} {what}")),
+            match jobs {
+                Named::Range(range) if range.is_single() => why(first).into_iter().for_each(say),
+                Named::Range(range) => say(format_args!("none of the jobs {range} {what}")),
+                Named::Jobs { selector, .. } => say(format_args!("none of the jobs of {selector} {what}")),
             }
         }
         if more > 0 {
             say(format_args!("and {more} more"));
         }
     }
+}
+
+/// The elements of an array by their ids, if that job is one.
+pub fn elements_of(record: &Record) -> Option<IdRange> {
+    let array = record.array.as_deref()?;
+    let first = array.first_id?;
+    Some(IdRange::between(first, first + u64::from(array.elements.saturating_sub(1))))
+}
+
+/// The record of the one job that is named, if it exists.
+pub fn job_named_alone(client: &mut Client, range: IdRange) -> Option<Record> {
+    let id = range.is_single().then(|| range.first())?;
+    client.request(&Get { id }).ok().map(|got| *got.record)
+}
+
+/// Asks somebody at the terminal. Where nobody is there, it is as if the answer were yes.
+pub fn confirmed(question: impl FnOnce() -> String) -> bool {
+    if !ask::is_possible() || ask::ask(&question(), false) {
+        return true;
+    }
+    say("nothing was changed");
+    false
+}
+
+/// `1 job`, `17 jobs`.
+pub fn count_jobs(count: usize) -> String {
+    if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
 }
 
 /// So many jobs are looked for in parts before one request names all of them.
