@@ -79,10 +79,16 @@ pub fn kill_for(
     }
     go_on(daemon, &mut stopped);
     clients.iter_mut().for_each(end_client);
-    stage.disk.iter().for_each(Disk::give_back);
-    if !daemon.is_running() {
-        restart(daemon, stage, containment);
+    if stage.disk.as_ref().is_some_and(Disk::is_or_was_full) {
+        stage.known().die_unwritten();
     }
+    stage.disk.iter().for_each(Disk::give_back);
+    // Whoever was killed last may not have ended yet, and a daemon that was told to end may do so at any time: the
+    // reckoning is with one that stays.
+    if daemon.is_running() {
+        send(daemon.guardian(), Signal::SIGKILL);
+    }
+    restart(daemon, stage, containment);
 }
 
 /// Fills the disk, gives it back, sets the clock, now and then.
