@@ -192,8 +192,19 @@ fn ended(client: &mut Client, wanted: &List, limit: usize) -> Result<Vec<Record>
 
 /// Whether jobs are asked for by state and pool alone.
 fn is_open(wanted: &List) -> bool {
-    let List { states: _, pool: _, label, name, since, until, exit_codes, order: _, after: _, limit: _ } =
-        wanted;
+    let List {
+        label,
+        name,
+        since,
+        until,
+        exit_codes,
+        states: _,
+        pool: _,
+        order: _,
+        after: _,
+        limit: _,
+        brief: _,
+    } = wanted;
     label.is_none() && name.is_none() && since.is_none() && until.is_none() && exit_codes.is_none()
 }
 

@@ -90,7 +90,8 @@ impl LogsOptions {
     /// When poold has gone, or stdout takes nothing.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
-        let scope = if self.follow { Scope::LIVING } else { Scope::ANY.with(has_output, " that has output") };
+        let scope =
+            if self.follow { Scope::LIVING } else { Scope::ANY.with_records(has_output, " that has output") };
         let selection = Selection::find_existing(&mut client, &self.jobs, scope)?;
         let are_several = selection.ids().len() > 1;
         let form = Form { prefix: self.form.prefix || are_several && !self.form.no_prefix, ..self.form };

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use pool_proto::methods::{Altered, List, Remove};
-use pool_proto::nouns::SCHEMA;
+use pool_proto::nouns::{Entry, SCHEMA};
 use pool_proto::text::{parse_duration, rfc3339, unix_micros};
-use pool_proto::{Client, ClientError, OsText, Record, State};
+use pool_proto::{Client, ClientError, OsText, State};
 
 use super::Context;
 use super::selection::{alter, confirmed, count_jobs, ids_of};
@@ -66,13 +66,13 @@ impl What {
     }
 
     /// `now_us`: in microseconds since 1970.
-    fn fits(&self, record: &Record, now_us: i64) -> bool {
-        let is_of_name = self.name.as_ref().is_none_or(|name| record.name.as_ref() == Some(name));
+    fn fits(&self, job: &Entry, now_us: i64) -> bool {
+        let is_of_name = self.name.as_ref().is_none_or(|name| job.name.as_ref() == Some(name));
         let older_us = self.older.map(|older| i64::try_from(older.as_micros()).unwrap_or(i64::MAX));
-        let ended_us = record.ended_at.as_deref().and_then(unix_micros);
+        let ended_us = job.ended_at.as_deref().and_then(unix_micros);
         let is_old = older_us
             .is_none_or(|older_us| ended_us.is_some_and(|ended| ended <= now_us.saturating_sub(older_us)));
-        record.state.is_terminal() && is_of_name && is_old
+        job.state.is_terminal() && is_of_name && is_old
     }
 }
 
@@ -135,5 +135,5 @@ fn find(client: &mut Client, what: &What) -> Result<Vec<u64>, ClientError> {
         rfc3339(now_us.saturating_sub(older_us).saturating_add(1))
     });
     let list = List { states: Some(what.states()), pool, label, name, until, ..List::default() };
-    ids_of(client, &list, |record| what.fits(record, now_us))
+    ids_of(client, &list, |job| what.fits(job, now_us))
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use anyhow::bail;
 use clap::Args;
 use pool_proto::methods::{Altered, Defined, Definition, List, Other, Retry, Submit};
-use pool_proto::nouns::{IfExists, Job, SCHEMA};
-use pool_proto::{Client, ClientError, Record, ResultKind, State};
+use pool_proto::nouns::{Entry, IfExists, Job, SCHEMA};
+use pool_proto::{Client, ClientError, ResultKind, State};
 use serde_json::json;
 
 use super::Context;
@@ -81,7 +81,7 @@ impl RetryOptions {
         let found = Selection::find(
             &mut client,
             &selectors,
-            Scope::ENDED.with(|record| !is_unfolded(record), " that has ended"),
+            Scope::ENDED.with(|job| !is_unfolded(job), " that has ended"),
         )?;
         let (mut selection, of_arrays) = name_elements(&mut client, found)?;
 
@@ -234,12 +234,11 @@ fn name_elements(client: &mut Client, found: Selection) -> anyhow::Result<(Selec
 fn failed(client: &mut Client, pool: Option<&str>) -> Result<Vec<u64>, ClientError> {
     let states = vec![State::Failed, State::TimedOut, State::Lost, State::Canceled];
     let list = List { states: Some(states), pool: pool.map(ToOwned::to_owned), ..List::default() };
-    let is_failed =
-        |record: &Record| record.state != State::Canceled || record.result == Some(ResultKind::DepFailed);
-    ids_of(client, &list, |record| is_failed(record) && !is_unfolded(record))
+    let is_failed = |job: &Entry| job.state != State::Canceled || job.result == Some(ResultKind::DepFailed);
+    ids_of(client, &list, |job| is_failed(job) && !is_unfolded(job))
 }
 
 /// Whether the job is an array in whose place its elements are run again.
-fn is_unfolded(record: &Record) -> bool {
-    record.array.as_ref().is_some_and(|array| array.unfolded > Some(0))
+fn is_unfolded(job: &Entry) -> bool {
+    job.array.as_ref().is_some_and(|array| array.unfolded > Some(0))
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
+use pool_proto::State;
 use pool_proto::methods::Pools;
-use pool_proto::nouns::SCHEMA;
+use pool_proto::nouns::{Entry, SCHEMA};
 use pool_proto::text::{rfc3339, unix_micros};
-use pool_proto::{Record, State};
 use serde::Serialize;
 
 use super::Context;
-use super::selection::each_page;
+use super::selection::each_brief_page;
 use crate::cli::period::{Period, PeriodOptions};
 use crate::exit::ExitReason;
 use crate::tell::when::{local, of_seconds, short};
@@ -55,7 +55,7 @@ impl StatsOptions {
         let pools = client.request(&Pools {})?.pools;
 
         let mut groups: BTreeMap<String, Tally> = BTreeMap::new();
-        each_page(&mut client, &self.period.list(period), |jobs| {
+        each_brief_page(&mut client, &self.period.list(period), |jobs| {
             for job in jobs {
                 for name in names(job, self.by) {
                     groups.entry(name).or_default().add(job, period);
@@ -83,7 +83,7 @@ impl StatsOptions {
 }
 
 /// The rows in which a job counts.
-fn names(job: &Record, by: By) -> Vec<String> {
+fn names(job: &Entry, by: By) -> Vec<String> {
     match by {
         By::Pool => vec![job.pool.clone()],
         By::Label => job.labels.clone().unwrap_or_default(),
@@ -111,7 +111,7 @@ struct Row {
     canceled: usize,
     /// Jobs that have ended, per hour of the period.
     per_hour: f64,
-    /// From the submission, or the time from which it could run, to the start of the last attempt.
+    /// From the submission to the start of the last attempt.
     waited_s: Option<Percentiles>,
     /// The last attempt.
     ran_s: Option<Percentiles>,
@@ -152,7 +152,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, job: &Record, period: Period) {
+    fn add(&mut self, job: &Entry, period: Period) {
         let time = |text: &Option<String>| text.as_deref().and_then(unix_micros);
         let (started, ended) = (time(&job.started_at), time(&job.ended_at));
         if let Some(started) = started {
@@ -169,11 +169,10 @@ impl Tally {
             State::Canceled => self.canceled += 1,
             _ => self.failed += 1,
         }
-        let could_run = unix_micros(&job.submitted_at).max(time(&job.due_at));
-        if let (Some(could_run), Some(started)) = (could_run, started) {
-            self.waited_s.push((started - could_run).max(0) as f64 / 1e6);
-        }
-        self.ran_s.extend(job.wall_s);
+        let seconds = |from: i64, to: i64| (to - from).max(0) as f64 / 1e6;
+        let Some(started) = started else { return };
+        self.waited_s.extend(unix_micros(&job.submitted_at).map(|submitted| seconds(submitted, started)));
+        self.ran_s.extend(ended.map(|ended| seconds(started, ended)));
     }
 
     fn row(self, name: String, slots: Option<usize>, period: Period) -> Row {
@@ -247,13 +246,11 @@ fn table_of(by: By, rows: &[Row], period: Period) -> String {
 mod tests {
     use super::*;
 
-    fn job(state: &str, submitted: i64, started: Option<i64>, ended: Option<i64>) -> Record {
+    fn job(state: &str, submitted: i64, started: Option<i64>, ended: Option<i64>) -> Entry {
         let time = |second: i64| rfc3339(second * 1_000_000);
         serde_json::from_value(serde_json::json!({
-            "schema": 1, "id": 7, "pool": "default", "argv": ["a"], "cwd": "/", "attempt": 1, "crashes": 0,
-            "on_crash": "requeue", "callbacks": [], "state": state, "submitted_at": time(submitted),
+            "id": 7, "pool": "default", "slots": 1, "state": state, "submitted_at": time(submitted),
             "started_at": started.map(time), "ended_at": ended.map(time),
-            "wall_s": started.zip(ended).map(|(started, ended)| (ended - started) as f64),
         }))
         .unwrap()
     }

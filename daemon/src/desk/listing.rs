@@ -6,14 +6,14 @@ use pool_proto::methods::{
     Absent, AbsentIds, AttemptsListed, Counted, DependentsListed, Got, List, ListOrder, Listed, MAX_ABSENT,
     StateCount,
 };
-use pool_proto::nouns::{Attempt, Dependency};
+use pool_proto::nouns::{Attempt, Dependency, Entry};
 use pool_proto::text::{rfc3339, unix_micros};
 use pool_proto::{Record, Refusal, State};
 
 use super::request::Open;
 use super::{Desk, Effect};
 use crate::core::Core;
-use crate::engine::{Page, Question};
+use crate::engine::{MAX_ENTRIES, Page, Question};
 use crate::job::{After, ExitCodes, Filter, IdSet, Items, JobId, KEPT_ATTEMPTS, PastAttempt, RequestId};
 
 /// Records in one reply of a listing.
@@ -21,6 +21,9 @@ const PAGE: u32 = 500;
 
 /// Without `more`, a listing is one reply; this is its greatest length.
 const SINGLE_PAGE: u32 = 1000;
+
+/// Entries in one reply of a brief listing. Each takes a fraction of a record's time.
+const BRIEF_PAGE: u32 = MAX_ENTRIES;
 
 /// Jobs that are told to wait for another one.
 const DEPENDENTS: u32 = 100;
@@ -65,6 +68,9 @@ fn filter_of(list: &List) -> Result<Filter, String> {
         }
         Some(_) | None => {}
     }
+    if list.brief == Some(true) && matches!(list.order, Some(ListOrder::Line | ListOrder::Ended)) {
+        return Err("brief: only with the orders oldest and newest".to_owned());
+    }
     let codes = list.exit_codes.as_deref().map(ExitCodes::parse).transpose();
     Ok(Filter {
         name: list.name.as_ref().map(|name| name.as_escaped().to_owned()),
@@ -72,6 +78,11 @@ fn filter_of(list: &List) -> Result<Filter, String> {
         until_us: time("until", &list.until)?,
         codes: codes.map_err(|error| format!("exit_codes: {error}"))?,
     })
+}
+
+/// The greatest length of one reply of several.
+fn of_several(is_brief: bool) -> u32 {
+    if is_brief { BRIEF_PAGE } else { PAGE }
 }
 
 /// What the core alone knows of a job that runs.
@@ -240,7 +251,9 @@ impl Desk {
         };
         let order = list.order.unwrap_or_default();
         let more = more && matches!(order, ListOrder::Oldest | ListOrder::Newest);
-        let left = list.limit.unwrap_or(if more { u32::MAX } else { SINGLE_PAGE });
+        let is_brief = list.brief == Some(true);
+        let single = if is_brief { BRIEF_PAGE } else { SINGLE_PAGE };
+        let left = list.limit.unwrap_or(if more { u32::MAX } else { single });
         let page = Page {
             states: list.states.unwrap_or_default(),
             pool: list.pool,
@@ -248,7 +261,8 @@ impl Desk {
             filter,
             order,
             after: list.after.map(|after| JobId(after.min(i64::MAX as u64))),
-            limit: left.min(if more { PAGE } else { SINGLE_PAGE }),
+            limit: left.min(if more { of_several(is_brief) } else { single }),
+            is_brief,
         };
 
         self.ask(Question::Page { request, page: page.clone() });
@@ -259,18 +273,21 @@ impl Desk {
         &mut self,
         request: RequestId,
         mut records: Vec<Record>,
+        entries: Vec<Entry>,
         next: Option<JobId>,
         core: &Core,
     ) {
         records.iter_mut().for_each(|record| note_attempt(record, core));
 
         let Some(Open::Listing(listing)) = self.requests.get_mut(request) else { return };
-        listing.left = listing.left.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        let told = u32::try_from(records.len() + entries.len()).unwrap_or(u32::MAX);
+        listing.left = listing.left.saturating_sub(told);
         let goes_on = next.is_some() && listing.left > 0 && listing.more;
         listing.page.after = next;
-        listing.page.limit = listing.left.min(PAGE);
+        listing.page.limit = listing.left.min(of_several(listing.page.is_brief));
 
-        self.reply(request, Listed { jobs: records, next: next.map(|id| id.0) }, !goes_on);
+        let entries = listing.page.is_brief.then_some(entries);
+        self.reply(request, Listed { jobs: records, entries, next: next.map(|id| id.0) }, !goes_on);
         if goes_on {
             // The next page is read when the client has read this one.
             self.effects.push(Effect::AwaitDrained { request });

@@ -476,7 +476,9 @@ impl Desk {
             Answer::Got { request, records, missing, rest } => {
                 self.on_got(request, records, &missing, rest, core);
             }
-            Answer::Listed { request, records, next } => self.on_listed(request, records, next, core),
+            Answer::Listed { request, records, entries, next } => {
+                self.on_listed(request, records, entries, next, core);
+            }
             Answer::Attempts { request, attempts } => self.on_listed_attempts(request, attempts),
             Answer::Tallied { request, counts, failed_callbacks } => {
                 self.on_tallied(request, counts, failed_callbacks, core);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_proto::nouns::{CallbackRecord, OnCrash, State};
+use pool_proto::nouns::{CallbackRecord, Entry, OnCrash, State};
 use pool_proto::{OsText, Record, Refusal};
 
 use super::{Boot, CallbackWish, Delivery, LINE_HEAD, PACED};
@@ -172,10 +172,11 @@ pub enum Answer {
         missing: Vec<JobId>,
         rest: Vec<JobId>,
     },
-    /// `next`: the id after which the listing goes on.
+    /// Records, or where the page is brief, entries. `next`: the id after which the listing goes on.
     Listed {
         request: RequestId,
         records: Vec<Record>,
+        entries: Vec<Entry>,
         next: Option<JobId>,
     },
     /// How many jobs are in each state, and whether there are more than that. What is queued is the core's

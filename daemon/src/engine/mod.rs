@@ -69,7 +69,7 @@ use keeping::{Keeping, New, Waiting};
 #[cfg(test)]
 pub use line::WINDOW;
 use memory::Memory;
-pub use question::{Page, Question};
+pub use question::{MAX_ENTRIES, Page, Question};
 pub use upkeep::HistoryLimits;
 use upkeep::Upkeep;
 
@@ -537,11 +537,14 @@ impl<B: Backing> Engine<B> {
         match &mut answer {
             Answer::Ended { .. } if self.upkeep.is_due() => self.prune(wall_us),
             Answer::Pruned { more: true, .. } => self.prune(wall_us),
-            Answer::Listed { request, records, next } => {
+            Answer::Listed { request, records, entries, next } => {
                 if let Some(at) = self.pages.iter().position(|(other, _)| other == request)
                     && let Some((_, page)) = self.pages.remove(at)
                 {
-                    *next = self.volatile.join(&page, records, *next);
+                    *next = match page.is_brief {
+                        true => self.volatile.join_entries(&page, entries, *next),
+                        false => self.volatile.join(&page, records, *next),
+                    };
                 }
             }
             Answer::Tallied { counts, .. } => self.volatile.join_counts(counts),

@@ -47,6 +47,9 @@ pub enum Question {
     CountHeld { request: RequestId },
 }
 
+/// The greatest length of a brief part of a listing.
+pub const MAX_ENTRIES: u32 = 2000;
+
 /// Which part of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
@@ -61,6 +64,8 @@ pub struct Page {
     pub order: ListOrder,
     /// So many records at most.
     pub limit: u32,
+    /// Entries instead of records.
+    pub is_brief: bool,
 }
 
 impl Page {

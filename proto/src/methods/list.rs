@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nouns::{Attempt, Dependency, Explanation, Record, State};
+use crate::nouns::{Attempt, Dependency, Entry, Explanation, Record, State};
 use crate::os_text::OsText;
 
 /// Parameters of `Get`.
@@ -46,6 +46,8 @@ pub struct List {
     pub after: Option<u64>,
     #[serde(default)]
     pub limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brief: Option<bool>,
 }
 
 /// The order of a listing.
@@ -69,6 +71,8 @@ pub enum ListOrder {
 #[allow(missing_docs, reason = "the interface description says what each field means")]
 pub struct Listed {
     pub jobs: Vec<Record>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<Vec<Entry>>,
     #[serde(default)]
     pub next: Option<u64>,
 }

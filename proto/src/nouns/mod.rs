@@ -30,7 +30,7 @@ pub use label::{LabelLimit, LimitSource};
 pub use limits::{Limit, Limits, MemoryLimiter};
 pub use pool::{MAX_RESOURCE, Pool, ReadyWhen, Resource, ResourceItem, Slot, SlotState, Tier, is_resource};
 pub use progress::{Obstacle, ObstacleKind, Progress, ProgressEvent};
-pub use record::{Brief, CallProgress, Callback, MemoryLimit, On, OutputFile, Record, SCHEMA, Usage};
+pub use record::{Brief, CallProgress, Callback, Entry, MemoryLimit, On, OutputFile, Record, SCHEMA, Usage};
 pub use schedule::{Firing, Missed, Overlap, Schedule, ScheduleState};
 pub use setting::{Setting, SettingSource};
 pub use state::{ResultKind, State};

@@ -189,6 +189,69 @@ pub struct CallProgress {
     pub text: Option<String>,
 }
 
+/// A job on a listing that tells little of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the interface description says what each field means")]
+pub struct Entry {
+    pub id: u64,
+    pub state: State,
+    pub pool: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<OsText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    pub slots: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<Box<ArrayInfo>>,
+    pub submitted_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+impl From<Record> for Entry {
+    fn from(record: Record) -> Self {
+        let Record {
+            id,
+            state,
+            pool,
+            name,
+            labels,
+            slots,
+            array,
+            submitted_at,
+            started_at,
+            ended_at,
+            result,
+            exit_code,
+            signal,
+            ..
+        } = record;
+        Self {
+            id,
+            state,
+            pool,
+            name,
+            labels,
+            slots,
+            array,
+            submitted_at,
+            started_at,
+            ended_at,
+            result,
+            exit_code,
+            signal,
+        }
+    }
+}
+
 /// The end of a job in few words, for a client that waits for many jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the interface description says what each field means")]

@@ -85,7 +85,7 @@ impl Wanted {
 /// # Errors
 /// When an array or a pool does not exist, and when poold has gone.
 pub fn of_jobs(client: &mut Client, selectors: &[Selector]) -> anyhow::Result<Option<BTreeSet<u64>>> {
-    let scope = Scope::ANY.with(|record| !record.callbacks.is_empty(), " that has callbacks");
+    let scope = Scope::ANY.with_records(|record| !record.callbacks.is_empty(), " that has callbacks");
     let selection = Selection::find_existing(client, selectors, scope)?;
     let mut ids = BTreeSet::new();
     for &id in selection.ids() {

@@ -19,7 +19,7 @@ use self::filter::FilterOptions;
 use self::format::Template;
 use super::Context;
 use super::board::{self, Board};
-use super::selection::each_page;
+use super::selection::{each_brief_page, each_page};
 use crate::cli::UsageError;
 use crate::cli::values::parse_limit;
 use crate::exit::ExitReason;
@@ -131,6 +131,10 @@ impl ListOptions {
         as_json: bool,
         size: Option<Size>,
     ) -> anyhow::Result<ExitReason> {
+        if self.quiet && !as_json && self.sort.is_none() && self.limit.is_none() {
+            each_brief_page(client, list, |jobs| print_ids(jobs.iter().map(|job| job.id)))?;
+            return Ok(ExitReason::Success);
+        }
         let mut form = match (&self.format, size) {
             _ if as_json => Form::Json(json::Pages::begin(SCHEMA, "jobs")?),
             _ if self.quiet => Form::Ids,
@@ -170,7 +174,7 @@ impl Form<'_> {
         let now = SystemTime::now();
         match self {
             Self::Json(pages) => pages.add(jobs),
-            Self::Ids => text::print(&jobs.iter().map(|job| format!("{}\n", job.id)).collect::<String>()),
+            Self::Ids => print_ids(jobs.iter().map(|job| job.id)),
             Self::Template(template) => {
                 let lines = jobs.iter().map(|job| template.line(&Row::of(job.clone()), now));
                 text::print(&lines.collect::<Result<String, _>>()?)
@@ -200,6 +204,10 @@ impl Form<'_> {
             Self::Ids | Self::Template(_) | Self::Table { .. } | Self::Sheet { .. } => Ok(()),
         }
     }
+}
+
+fn print_ids(ids: impl Iterator<Item = u64>) -> anyhow::Result<()> {
+    text::print(&ids.map(|id| format!("{id}\n")).collect::<String>())
 }
 
 /// The rows of jobs that fit below the command that asked for them: without the heading, the counts, and the

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use anyhow::bail;
 use pool_proto::methods::{Get, List, ListOrder, Pools};
-use pool_proto::nouns::{ArrayInfo, Indices};
+use pool_proto::nouns::{ArrayInfo, Entry, Indices};
 use pool_proto::{Client, ClientError, Record, Refusal, State};
 
-use super::each_page;
+use super::{each_brief_page, each_page};
 use crate::cli::UsageError;
 use crate::cli::ids::{IdRange, MAX_IDS};
 use crate::cli::selector::Selector;
@@ -20,9 +20,17 @@ use crate::cli::states::{ENDED, LIVING, WAITING};
 pub struct Scope {
     all: Kind,
     other: Kind,
-    fits: fn(&Record) -> bool,
+    fits: Fits,
     /// Which those are that fit, behind "no job".
     described: Option<&'static str>,
+}
+
+/// Which of the jobs of a kind fit.
+#[derive(Debug, Clone, Copy)]
+enum Fits {
+    /// What a brief listing tells is enough to know.
+    InBrief(fn(&Entry) -> bool),
+    InFull(fn(&Record) -> bool),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +61,17 @@ impl Scope {
     pub const AWAITED: Self = Self { all: Kind::Living, ..Self::ANY };
 
     const fn of(kind: Kind) -> Self {
-        Self { all: kind, other: kind, fits: |_| true, described: None }
+        Self { all: kind, other: kind, fits: Fits::InBrief(|_| true), described: None }
     }
 
     /// Only those that fit as well. `described`: which those are, behind "no job".
-    pub const fn with(self, fits: fn(&Record) -> bool, described: &'static str) -> Self {
-        Self { fits, described: Some(described), ..self }
+    pub const fn with(self, fits: fn(&Entry) -> bool, described: &'static str) -> Self {
+        Self { fits: Fits::InBrief(fits), described: Some(described), ..self }
+    }
+
+    /// The same where their records have to be read for it.
+    pub const fn with_records(self, fits: fn(&Record) -> bool, described: &'static str) -> Self {
+        Self { fits: Fits::InFull(fits), described: Some(described), ..self }
     }
 
     fn describe(&self, kind: Kind) -> &'static str {
@@ -197,20 +210,23 @@ pub fn find_one(client: &mut Client, selector: &Selector, scope: Scope, what: &s
 }
 
 /// The ids of the jobs of a listing that fit, in order.
-fn listed(
-    client: &mut Client,
-    list: &List,
-    selector: &Selector,
-    fits: fn(&Record) -> bool,
-) -> anyhow::Result<Vec<u64>> {
+fn listed(client: &mut Client, list: &List, selector: &Selector, fits: Fits) -> anyhow::Result<Vec<u64>> {
     let mut ids = Vec::new();
-    each_page(client, list, |jobs| {
-        ids.extend(jobs.iter().filter(|record| fits(record)).map(|record| record.id));
+    let mut take = |some: &mut dyn Iterator<Item = u64>| {
+        ids.extend(some);
         if ids.len() as u64 > MAX_IDS {
             bail!("{selector} names more than {MAX_IDS} jobs: name fewer at once, by ranges of ids");
         }
         Ok(())
-    })?;
+    };
+    match fits {
+        Fits::InBrief(fits) => each_brief_page(client, list, |jobs| {
+            take(&mut jobs.iter().filter(|job| fits(job)).map(|job| job.id))
+        })?,
+        Fits::InFull(fits) => {
+            each_page(client, list, |jobs| take(&mut jobs.iter().filter(|job| fits(job)).map(|job| job.id)))?
+        }
+    }
     Ok(ids)
 }
 

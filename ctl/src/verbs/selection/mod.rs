@@ -7,6 +7,7 @@ mod find;
 use std::collections::{HashMap, HashSet};
 
 use pool_proto::methods::{Absent, Altered, Get, List, MAX_ABSENT, MAX_RELEASED};
+use pool_proto::nouns::Entry;
 use pool_proto::{Client, ClientError, Method, Record, Refusal, State};
 
 use crate::cli::ids::IdRange;
@@ -309,6 +310,25 @@ pub fn each_page<E: From<ClientError>>(
     }
 }
 
+/// Calls `take` with each page of a listing that tells little of each job, as the pages come.
+///
+/// # Errors
+/// When poold has gone, or cannot read its store; and those of `take`.
+pub fn each_brief_page<E: From<ClientError>>(
+    client: &mut Client,
+    list: &List,
+    mut take: impl FnMut(&[Entry]) -> Result<(), E>,
+) -> Result<(), E> {
+    client.send(&List { brief: Some(true), ..list.clone() }, true).map_err(ClientError::from)?;
+    loop {
+        let (page, more) = client.receive::<List>()?;
+        take(&page.entries.unwrap_or_default())?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
 /// The ids of the jobs of a listing that fit, in order.
 ///
 /// # Errors
@@ -316,11 +336,11 @@ pub fn each_page<E: From<ClientError>>(
 pub fn ids_of(
     client: &mut Client,
     list: &List,
-    fits: impl Fn(&Record) -> bool,
+    fits: impl Fn(&Entry) -> bool,
 ) -> Result<Vec<u64>, ClientError> {
     let mut ids = Vec::new();
-    each_page(client, list, |jobs| {
-        ids.extend(jobs.iter().filter(|record| fits(record)).map(|record| record.id));
+    each_brief_page(client, list, |jobs| {
+        ids.extend(jobs.iter().filter(|job| fits(job)).map(|job| job.id));
         Ok::<(), ClientError>(())
     })?;
     Ok(ids)

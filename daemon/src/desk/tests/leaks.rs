@@ -358,7 +358,7 @@ impl Outside {
             Owed::Page(request) => {
                 let records = vec![record(1, "failed")];
                 let next = (how % 2 == 1).then_some(JobId(1));
-                self.handle(Event::Answer(Answer::Listed { request, records, next }));
+                self.handle(Event::Answer(Answer::Listed { request, records, entries: Vec::new(), next }));
             }
             Owed::Pace(request, pool) => {
                 let pace = crate::engine::Pace::default();

@@ -8,7 +8,12 @@ use super::*;
 
 fn listed(bench: &mut Bench, request: RequestId, ids: &[u64], next: Option<u64>) -> Vec<String> {
     let records = ids.iter().map(|&id| record(id, "succeeded")).collect();
-    bench.handle(Event::Answer(Answer::Listed { request, records, next: next.map(JobId) }))
+    bench.handle(Event::Answer(Answer::Listed {
+        request,
+        records,
+        entries: Vec::new(),
+        next: next.map(JobId),
+    }))
 }
 
 #[test]

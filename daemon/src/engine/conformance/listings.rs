@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pool_proto::methods::ListOrder;
-use pool_proto::nouns::{On, ResultKind, State};
+use pool_proto::nouns::{Entry, On, ResultKind, State};
 
 use super::Trial;
 use crate::engine::orders::*;
@@ -16,6 +16,39 @@ fn listed(trial: &mut Trial, part: Page) -> (Vec<u64>, Option<u64>) {
             (records.iter().map(|record| record.id).collect(), next.map(|id| id.0))
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// As [`listed`], in brief; what it tells of each job is in its record, too.
+fn listed_in_brief(trial: &mut Trial, part: Page) -> (Vec<u64>, Option<u64>) {
+    let (entries, next) = match trial.answer(page(1, Page { is_brief: true, ..part })) {
+        Answer::Listed { records, entries, next, .. } if records.is_empty() => (entries, next),
+        other => panic!("{other:?}"),
+    };
+    let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
+    let Answer::Got { records, .. } = trial.answer(records(1, &ids)) else { panic!("they are there") };
+    let told: Vec<Entry> = records.into_iter().map(Entry::from).collect();
+    assert_eq!(entries, told);
+    (ids, next.map(|id| id.0))
+}
+
+pub fn a_brief_listing_has_the_same_jobs(trial: &mut Trial) {
+    let mut labeled = Work::clone(&work(&["a"], &[]));
+    labeled.needs = Needs { labels: Labels::parse("gpu"), slots: 2, ..Needs::default() };
+    trial.insert(1, vec![work(&["a"], &[]); 6]);
+    trial.insert(7, vec![Arc::new(labeled)]);
+    trial.quietly(vec![start(2, 1), start(3, 1)]);
+    trial.run(vec![finish(3), cancel(4)]);
+    for order in [ListOrder::Oldest, ListOrder::Newest] {
+        for (states, limit) in [(vec![], 3), (vec![], 9), (vec![State::Queued, State::Canceled], 2)] {
+            let mut part = Page { states, limit, order, ..Page::default() };
+            loop {
+                let in_full = listed(trial, part.clone());
+                assert_eq!(listed_in_brief(trial, part.clone()), in_full);
+                let Some(next) = in_full.1 else { break };
+                part.after = Some(JobId(next));
+            }
+        }
     }
 }
 

@@ -266,6 +266,7 @@ macro_rules! stories {
                 an_attempt_may_end_a_wait_itself,
             }
             listings {
+                a_brief_listing_has_the_same_jobs,
                 the_newest_come_first_on_request,
                 filters_let_through_what_fits,
                 a_pool_is_listed_as_its_lines_will_be_taken,

@@ -339,8 +339,8 @@ impl Memory {
             Order::Change(change) => self.change(change),
             Order::Question(Question::Records { request, ids }) => self.answer_records(request, &ids),
             Order::Question(Question::Page { request, page }) => {
-                let (records, next) = self.page(&page);
-                self.answer(Answer::Listed { request, records, next });
+                let (records, entries, next) = self.page(&page);
+                self.answer(Answer::Listed { request, records, entries, next });
             }
             Order::Question(Question::Definition { request, id }) => self.define(request, id),
             Order::Question(Question::Counts { request }) => {

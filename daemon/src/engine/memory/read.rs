@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pool_proto::Record;
 use pool_proto::methods::ListOrder;
-use pool_proto::nouns::{Callback, Dependency, MemoryLimit, SCHEMA, State};
+use pool_proto::nouns::{Callback, Dependency, Entry, MemoryLimit, SCHEMA, State};
 use pool_proto::text::rfc3339;
 
 use super::{Memory, Row};
@@ -102,10 +102,13 @@ impl Memory {
         self.answer(Answer::Got { request, records, missing, rest });
     }
 
-    pub(super) fn page(&self, page: &Page) -> (Vec<Record>, Option<JobId>) {
-        let mut records = Vec::new();
-        let next = self.join(page, &mut records, None);
-        (records, next)
+    pub(super) fn page(&self, page: &Page) -> (Vec<Record>, Vec<Entry>, Option<JobId>) {
+        let (mut records, mut entries) = (Vec::new(), Vec::new());
+        let next = match page.is_brief {
+            true => self.join_entries(page, &mut entries, None),
+            false => self.join(page, &mut records, None),
+        };
+        (records, entries, next)
     }
 
     /// Adds its jobs to a part of a listing that another backing has answered, which then has at most
@@ -143,6 +146,27 @@ impl Memory {
             ListOrder::Oldest | ListOrder::Newest if is_cut => records.last().map(|record| JobId(record.id)),
             ListOrder::Oldest | ListOrder::Newest => next,
         }
+    }
+
+    /// As [`join`](Self::join), for a part that tells little of each job.
+    pub fn join_entries(&self, page: &Page, entries: &mut Vec<Entry>, next: Option<JobId>) -> Option<JobId> {
+        let limit = page.limit.max(1) as usize;
+        let mut ours = Vec::new();
+        self.add_some_of(page, next, limit + 1, &mut ours);
+        if ours.is_empty() {
+            return next;
+        }
+
+        entries.extend(ours.into_iter().map(Entry::from));
+        match page.order {
+            ListOrder::Newest => entries.sort_unstable_by_key(|entry| Reverse(entry.id)),
+            _ => entries.sort_unstable_by_key(|entry| entry.id),
+        }
+        if entries.len() <= limit {
+            return next;
+        }
+        entries.truncate(limit);
+        entries.last().map(|entry| JobId(entry.id))
     }
 
     /// Adds the first jobs of a part that goes up to `next`: so many at most, and one more than there is room

@@ -258,8 +258,17 @@ impl Database {
                 Ok(Some(Answer::Defined { request: *request, id: *id, definition }))
             }
             Order::Question(Question::Page { request, page }) => {
-                let (records, next) = queries::list(connection, layout, page)?;
-                Ok(Some(Answer::Listed { request: *request, records, next }))
+                let (records, entries, next) = match page.is_brief {
+                    true => {
+                        let (entries, next) = queries::list_in_brief(connection, page)?;
+                        (Vec::new(), entries, next)
+                    }
+                    false => {
+                        let (records, next) = queries::list(connection, layout, page)?;
+                        (records, Vec::new(), next)
+                    }
+                };
+                Ok(Some(Answer::Listed { request: *request, records, entries, next }))
             }
             Order::Question(Question::Counts { request }) => {
                 let counts = queries::count(connection)?;

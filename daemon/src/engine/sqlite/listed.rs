@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, Rows
 
 use super::columns::{Columns, columns, signed};
 use super::queries::{MAX_PAGE, places};
-use crate::engine::Page;
+use crate::engine::{MAX_ENTRIES, Page};
 use crate::job::{JobId, Needs, Position, Traits};
 
 /// Rows that one page may look at: some 10 ms. A filter that lets few jobs through makes pages short, even
@@ -81,6 +81,11 @@ columns! {
                 ORDER BY pool LIMIT 1";
 }
 
+/// So many jobs are on the page at most.
+fn longest(query: &Page) -> usize {
+    query.limit.clamp(1, if query.is_brief { MAX_ENTRIES } else { MAX_PAGE }) as usize
+}
+
 /// The ids of a page, and the id after which the listing goes on.
 pub fn ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option<JobId>)> {
     match query.order {
@@ -91,7 +96,7 @@ pub fn ids(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option<
 }
 
 fn by_id(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option<JobId>)> {
-    let limit = query.limit.clamp(1, MAX_PAGE) as usize;
+    let limit = longest(query);
     let is_newest = query.order == ListOrder::Newest;
     let first = if is_newest { JobId(u64::MAX) } else { JobId(0) };
     let after = match query.after {
@@ -117,7 +122,7 @@ fn by_id(connection: &Connection, query: &Page) -> Result<(Vec<JobId>, Option<Jo
 }
 
 fn in_order_of_lines(connection: &Connection, query: &Page) -> Result<Vec<JobId>> {
-    let limit = query.limit.clamp(1, MAX_PAGE) as usize;
+    let limit = longest(query);
     let Some(pool) = &query.pool else { return Ok(Vec::new()) };
     let mut heads: Vec<Position> = places(connection, pool, "", None, limit)?;
     let mut labels = String::new();
@@ -139,7 +144,7 @@ pub(super) fn next_line(connection: &Connection, pool: &str, labels: &str) -> Re
 /// The index of the history goes by what jobs are kept for, and by pool: each part of it has its latest ends
 /// at its end.
 fn latest_ends(connection: &Connection, query: &Page) -> Result<Vec<JobId>> {
-    let limit = query.limit.clamp(1, MAX_PAGE) as usize;
+    let limit = longest(query);
     // A filter may leave some out.
     let is_open = query.filter.is_open() && query.label.is_none() && query.states.is_empty();
     let each = if is_open { limit } else { LOOKED_AT };
@@ -271,7 +276,7 @@ fn ways_to<'c>(connection: &'c Connection, query: &Page, after: JobId) -> Result
             return all();
         }
         let Some(ids) = ended_since(connection, query)? else { return all() };
-        if ids.len() > query.limit.clamp(1, MAX_PAGE) as usize {
+        if ids.len() > longest(query) {
             return all();
         }
         ways.push(Way::Named { connection, ids, takes: |state| state.is_terminal() });

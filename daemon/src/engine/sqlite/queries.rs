@@ -4,15 +4,16 @@
 use std::cmp::Reverse;
 
 use pool_proto::methods::ListOrder;
+use pool_proto::nouns::Entry;
 use pool_proto::{Record, State};
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::arrays;
 use super::columns::{Columns, columns};
 use super::environments::Environments;
 use super::insert::rank;
 use super::listed;
-use super::records::{self, Layout, ReadyColumn};
+use super::records::{self, EntryColumn, Layout, ReadyColumn};
 use super::values::Values;
 use crate::engine::{ANSWER_BYTES, FETCHED_BYTES, LINE_HEAD, MAX_COUNTED, MAX_RECORDS, Page, large_bytes};
 use crate::job::{JobId, LineKey, Position, Ready};
@@ -143,6 +144,22 @@ pub fn list(connection: &Connection, layout: &Layout, query: &Page) -> Result<(V
         records.push(record);
     }
     Ok((records, next))
+}
+
+/// One page of entries, and where the listing goes on.
+pub fn list_in_brief(connection: &Connection, query: &Page) -> Result<(Vec<Entry>, Option<JobId>)> {
+    let (ids, next) = listed::ids(connection, query)?;
+    let mut select = connection.prepare_cached(EntryColumn::BY_ID)?;
+    let mut entries = Vec::with_capacity(ids.len());
+    for id in ids {
+        let entry = select.query_row([id], |row| records::read_entry(&Columns::of(row), id));
+        let Some(mut entry) = entry.optional()? else { continue };
+        if entry.array.as_ref().is_some_and(|array| array.index.is_none()) {
+            entry.array = arrays::info(connection, id)?;
+        }
+        entries.push(entry);
+    }
+    Ok((entries, next))
 }
 
 /// How many jobs are in each state, but for what is queued, from the indexes alone. What is counted twice

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pool_proto::nouns::{
-    ArrayInfo, Callback, Dependency, Input, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile, SCHEMA,
-    Usage,
+    ArrayInfo, Callback, Dependency, Entry, Input, MemoryLimit, MemoryLimiter, On, OnCrash, OutputFile,
+    SCHEMA, Usage,
 };
 use pool_proto::text::rfc3339;
 use pool_proto::{Json, Record, ResultKind, State};
@@ -37,6 +37,14 @@ columns! {
         worker_pid, pid, user_s, sys_s, max_rss_bytes, memory_peak_bytes, last_crash, rank, retries, retried,
         waits, stripped, unique_name, deadline_us, start_by_us, reruns, retry_on, depends_on, memory_limit_bytes,
         memory_limiter, labels, array, array_index, array_elements, merge,
+    }
+    BY_ID: "FROM jobs WHERE id = ?1";
+}
+
+columns! {
+    EntryColumn {
+        state, pool, name, labels, array, array_index, array_elements, submitted_us, started_us, ended_us, result,
+        exit_code, signal,
     }
     BY_ID: "FROM jobs WHERE id = ?1";
 }
@@ -146,7 +154,7 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
         labels: needs.labels.to_names(),
         slots: needs.slots,
         resources: needs.resources.to_counts(),
-        array: read_array(columns)?,
+        array: read_array(columns, Of::array, Of::array_index, Of::array_elements)?,
         waits_for: None,
         after: None,
         depends_on: columns.get::<Option<String>>(Of::depends_on)?.as_deref().map(named_dependencies),
@@ -194,11 +202,43 @@ fn read_record(columns: &Columns<'_, RecordColumn>, layout: &Layout, id: JobId) 
     Ok(record)
 }
 
+/// What a brief listing tells of a job; of an array only that it is one.
+pub(super) fn read_entry(columns: &Columns<'_, EntryColumn>, id: JobId) -> Result<Entry> {
+    use EntryColumn as Of;
+
+    let state = columns.parse(Of::state, State::parse)?;
+    let needs = columns.parse(Of::labels, Needs::parse)?;
+    Ok(Entry {
+        id: id.0,
+        state,
+        pool: columns.get(Of::pool)?,
+        name: columns.optional_os_text(Of::name)?,
+        labels: needs.labels.to_names(),
+        slots: needs.slots,
+        array: read_array(columns, Of::array, Of::array_index, Of::array_elements)?,
+        submitted_at: rfc3339(columns.get(Of::submitted_us)?),
+        started_at: columns.get::<Option<i64>>(Of::started_us)?.map(rfc3339),
+        ended_at: columns.get::<Option<i64>>(Of::ended_us)?.map(rfc3339),
+        // As in the record.
+        result: match state.is_terminal() {
+            true => columns.parse_optional(Of::result, ResultKind::parse)?,
+            false => None,
+        },
+        exit_code: columns.get(Of::exit_code)?,
+        signal: columns.get(Of::signal)?,
+    })
+}
+
 /// The array that it is, or is an element of. Of the former only that it is one.
-fn read_array(columns: &Columns<'_, RecordColumn>) -> Result<Option<Box<ArrayInfo>>> {
-    let Some(array) = columns.get(RecordColumn::array)? else { return Ok(None) };
-    let index: Option<u32> = columns.get(RecordColumn::array_index)?;
-    let elements = columns.get(RecordColumn::array_elements)?;
+fn read_array<C: Column>(
+    columns: &Columns<'_, C>,
+    array: C,
+    index: C,
+    elements: C,
+) -> Result<Option<Box<ArrayInfo>>> {
+    let Some(array) = columns.get(array)? else { return Ok(None) };
+    let index: Option<u32> = columns.get(index)?;
+    let elements = columns.get(elements)?;
     let element = Element { array, index: index.unwrap_or_default(), elements };
     Ok(Some(Box::new(ArrayInfo { index, ..element.info() })))
 }
