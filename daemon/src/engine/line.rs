@@ -165,7 +165,15 @@ impl Line {
     fn let_go(&mut self, position: Position) -> Option<Held> {
         let held = self.window.remove(&position)?;
         self.bytes -= held.bytes;
+        self.give_back_room();
         Some(held)
+    }
+
+    /// A map that has become empty keeps room for eleven jobs, in each of very many lines.
+    fn give_back_room(&mut self) {
+        if self.window.is_empty() {
+            self.window = BTreeMap::new();
+        }
     }
 
     /// What is too much for the window goes, from its end: so many jobs stay at most.
@@ -178,6 +186,7 @@ impl Line {
             self.cursor = self.cursor.min(Some(before(position)));
             (self.behind, self.is_stale) = (true, self.fetching);
         }
+        self.give_back_room();
     }
 
     // ---- jobs are read ----
