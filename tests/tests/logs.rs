@@ -174,6 +174,30 @@ fn attempts_that_come_are_followed_after_those_that_were() {
 }
 
 #[test]
+fn the_jobs_of_a_schedule_may_have_their_streams_merged() {
+    let config =
+        "[schedule.one]\nevery = \"1d\"\nmerge = true\ncommand = [\"sh\", \"-c\", \"echo a >&2; echo b\"]\n";
+    let daemon = Setup::new().workers(1).config(config).start();
+    daemon.ok(&[
+        "schedule",
+        "add",
+        "two",
+        "--every",
+        "1d",
+        "--merge",
+        "--",
+        "sh",
+        "-c",
+        "echo a >&2; echo b",
+    ]);
+    for (name, id) in [("one", "1"), ("two", "2")] {
+        daemon.ok(&["schedule", "run", name]);
+        assert_eq!(daemon.run(&["wait", id]).code, 0);
+        assert_eq!(daemon.ok(&["logs", id]), "a\nb\n", "{name}");
+    }
+}
+
+#[test]
 fn merged_streams_are_one_file_in_the_order_of_time() {
     let daemon = Daemon::start(1);
     let script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done";

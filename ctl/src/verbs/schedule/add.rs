@@ -61,6 +61,10 @@ pub struct AddScheduleOptions {
     #[command(flatten)]
     job: JobOptions,
 
+    /// The job's stderr goes where its stdout goes: `logs` shows both in the order in which they were written
+    #[arg(long)]
+    merge: bool,
+
     #[command(flatten)]
     array: ArrayOptions,
 
@@ -75,7 +79,8 @@ impl AddScheduleOptions {
     /// # Errors
     /// When another schedule has the name, or poold refuses a setting.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        let job = many(&self.array, job_of(&self.job, command_words(&self.command)?)?);
+        let mut job = many(&self.array, job_of(&self.job, command_words(&self.command)?)?);
+        job.merge = self.merge.then_some(true);
         let schedule = Schedule {
             name: self.schedule,
             every_s: self.every.map(|every| every.as_secs_f64()),
