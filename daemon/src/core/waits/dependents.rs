@@ -5,8 +5,8 @@ use crate::core::Core;
 use crate::engine::{Change, Released};
 use crate::job::{Holdup, JobId, StopReason};
 
-/// So many are looked at in one transaction: others wait for a millisecond behind it.
-const AT_ONCE: u32 = 128;
+/// So many are looked at in one transaction, and end in another: others wait for a millisecond behind each.
+const AT_ONCE: u32 = 32;
 
 /// Whether the engine looks at dependents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
