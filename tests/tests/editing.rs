@@ -182,3 +182,38 @@ fn a_copy_of_a_job_is_a_job_of_its_own() {
         assert!(said.stderr.contains(wanted), "{wanted}: {said:?}");
     }
 }
+
+#[test]
+fn an_element_does_not_wait_for_its_own_array() {
+    let daemon = Daemon::start(1);
+    occupy(&daemon);
+    let array = daemon.submit(&["--name", "a", "--array", "0-3%1", "--", "true"]);
+    wait_until("its elements are there", || daemon.run(&["show", &format!("{array}.3")]).code == 0);
+    let edit = |which: &str, after: &str| daemon.run(&["edit", &format!("{array}{which}"), "--after", after]);
+    for after in [format!("{array}"), format!("afterany:{array}")] {
+        let said = edit(".3", &after);
+        assert!(said.code == 125 && said.stderr.contains("that is its array"), "{said:?}");
+    }
+    // Of what is looked up the array is not meant.
+    for after in ["afterany:name:a", "afterany:all"] {
+        assert_eq!(edit(".3", after).code, 0, "{after}");
+    }
+    assert_eq!(edit(".2", &format!("afterany:{array}.1")).code, 0, "elements may wait for earlier ones");
+    File::create(daemon.path("gate")).unwrap();
+    assert_eq!(daemon.run(&["wait", &array.to_string()]).code, 0);
+
+    let held = daemon.submit(&["--hold", "--array", "0-3", "--", "true"]);
+    let said = daemon.run(&["edit", &held.to_string(), "--after", &format!("{held}.2")]);
+    assert!(said.code == 125 && said.stderr.contains("submitted before it"), "{said:?}");
+}
+
+#[test]
+fn a_copy_of_an_element_has_its_index() {
+    let daemon = Daemon::start(1);
+    let script = "echo $POOL_ARRAY_INDEX of $POOL_ARRAY_COUNT; exit 1";
+    let array = daemon.submit(&["--array", "7-8", "--", "sh", "-c", script]);
+    daemon.run(&["wait", &array.to_string()]);
+    let copy = daemon.ok(&["retry", "--new", &format!("{array}.8")]);
+    assert_eq!(daemon.run(&["wait", copy.trim()]).code, 1);
+    assert_eq!(daemon.ok(&["logs", copy.trim()]), "8 of 1\n");
+}

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use clap::Args;
-use pool_proto::methods::{Altered, Defined, Definition, List, Other, Retry, Submit};
+use pool_proto::methods::{Altered, Defined, Definition, Get, List, Other, Retry, Submit};
 use pool_proto::nouns::{Entry, IfExists, Job, SCHEMA};
 use pool_proto::{Client, ClientError, ResultKind, State};
 use serde_json::json;
@@ -144,7 +144,7 @@ fn copy_each(context: &Context, client: &mut Client, ids: &[u64]) -> anyhow::Res
     let mut altered = Altered::default();
     for &id in ids {
         let submitted = match client.request(&Definition { id }) {
-            Ok(defined) => copy_of(defined).map(|job| {
+            Ok(defined) => copy_of(defined, index_of(client, id)?).map(|job| {
                 let submit = Submit { job, on_disconnect: None, obstacles: None };
                 client.request(&submit).map_err(not_known_whether_accepted)
             }),
@@ -174,11 +174,24 @@ fn copy_each(context: &Context, client: &mut Client, ids: &[u64]) -> anyhow::Res
     Ok(altered)
 }
 
-/// The copy of a job that has ended.
+/// The index of an element of an array. What has just been pruned has none.
+///
+/// # Errors
+/// When poold has gone.
+fn index_of(client: &mut Client, id: u64) -> Result<Option<u32>, ClientError> {
+    match client.request(&Get { id }) {
+        Ok(got) => Ok(got.record.array.and_then(|array| array.index)),
+        Err(ClientError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The copy of a job that has ended. Of an element it is an array of that element alone, since what the element
+/// does is said by its `index`.
 ///
 /// # Errors
 /// Why there can be none, as a sentence.
-fn copy_of(defined: Defined) -> Result<Job, String> {
+fn copy_of(defined: Defined, index: Option<u32>) -> Result<Job, String> {
     let Defined { job, state, attempts, params_pruned } = defined;
     if !state.is_terminal() {
         return Err(format!("it is {}, and has not ended", state.as_str()));
@@ -198,6 +211,7 @@ fn copy_of(defined: Defined) -> Result<Job, String> {
         hold: None,
         delay_s: None,
         at: None,
+        array: index.map(|index| index.to_string()).or(job.array),
         ..job
     })
 }

@@ -7,7 +7,7 @@ use pool_proto::{Client, ClientError, Record, State};
 use serde_json::json;
 
 use super::Context;
-use super::selection::{Scope, find};
+use super::selection::{Named, Scope, find};
 use crate::cli::job::ConditionOptions;
 use crate::cli::selector::Selector;
 use crate::exit::ExitReason;
@@ -23,6 +23,19 @@ use crate::term::text::{self, say};
 /// # Errors
 /// When there is no such array, pool or job, and when poold has gone.
 pub fn after_others(client: &mut Client, options: &ConditionOptions, job: &mut Job) -> anyhow::Result<()> {
+    after_others_that(client, options, job, |_| true)
+}
+
+/// The same; of those that are looked up only those that are meant, by their ids.
+///
+/// # Errors
+/// See [`after_others`].
+pub fn after_others_that(
+    client: &mut Client,
+    options: &ConditionOptions,
+    job: &mut Job,
+    is_meant: impl Fn(u64) -> bool,
+) -> anyhow::Result<()> {
     for (selector, on) in options.after.iter().flat_map(|after| after.others()) {
         let named = match (find(client, selector, Scope::LIVING)?, selector) {
             (Ok(named), _) => named,
@@ -30,7 +43,9 @@ pub fn after_others(client: &mut Client, options: &ConditionOptions, job: &mut J
             (Err(_), _) => continue,
         };
         let after = job.after.get_or_insert_default();
-        after.extend(named.ids().map(|id| Dependency { id, on: Some(*on) }));
+        let is_named = matches!(named, Named::Range(_));
+        let ids = named.ids().filter(|&id| is_named || is_meant(id));
+        after.extend(ids.map(|id| Dependency { id, on: Some(*on) }));
     }
     Ok(())
 }

@@ -124,6 +124,12 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
                  a job can run only after jobs that were submitted before it"
             );
         }
+        NotEdited::PriorWithArray(prior) => {
+            return format!(
+                "job {id} cannot run after job {prior}: that is its array, or was submitted with it, and may end \
+                 only after it; name jobs from before the array, or elements before this one"
+            );
+        }
         NotEdited::Unfit(unfit) => unfit,
     };
     match what {

@@ -426,6 +426,9 @@ pub enum NotEdited {
     PriorGone(JobId),
     /// It cannot run after this job, which was submitted later, or is the job itself.
     PriorLater(JobId),
+    /// It is an element of an array, and cannot run after this job: that is the array, or was submitted with it
+    /// and may wait for it.
+    PriorWithArray(JobId),
 }
 
 /// What a job is to do, as it was submitted and edited since.

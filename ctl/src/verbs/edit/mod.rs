@@ -11,14 +11,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use pool_proto::methods::{Definition, Edit};
+use pool_proto::methods::{Definition, Edit, Get};
 use pool_proto::nouns::Job;
 use pool_proto::{Client, ClientError, Refusal};
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::Context;
 use super::selection::{Scope, find_one};
-use super::submission::after_others;
+use super::submission::after_others_that;
 use crate::cli::job::{ConditionOptions, JobOptions};
 use crate::cli::selector::{Selector, one_selector};
 use crate::cli::{UsageError, command_words};
@@ -102,10 +102,13 @@ impl EditOptions {
             return in_editor(&mut client, id);
         }
 
-        after_others(&mut client, &self.conditions, &mut set)?;
         if self.conditions.names_others() {
-            // Of the jobs of a label those that were submitted later, and the job itself, are not meant.
-            set.after.get_or_insert_default().retain(|after| after.id < id);
+            // Of the jobs of a label those that were submitted later, the job itself, and its array are not meant.
+            let array = client.request(&Get { id })?.record.array.map(|array| array.id);
+            set.after.get_or_insert_default();
+            after_others_that(&mut client, &self.conditions, &mut set, |other| {
+                other < id && Some(other) != array
+            })?;
         }
         let set_env = (!set_env.is_empty()).then_some(set_env);
         let unset = (!unset.is_empty()).then_some(unset);

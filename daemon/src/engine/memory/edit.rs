@@ -8,7 +8,8 @@ use crate::engine::{
     due_us, start_by_us,
 };
 use crate::job::{
-    CallbackId, Conditions, IdSet, JobId, Labels, NewCallback, NotBefore, Place, RequestId, Until, Work,
+    ArrayPart, CallbackId, Conditions, IdSet, JobId, Labels, NewCallback, NotBefore, Place, RequestId, Until,
+    Work,
 };
 
 impl Memory {
@@ -38,6 +39,12 @@ impl Memory {
         for after in edit.after.iter().flatten() {
             if after.id >= id {
                 return Edited::Kept(at, NotEdited::PriorLater(after.id));
+            }
+            if let Some(ArrayPart::Element(element)) = row.work.array.as_deref()
+                && let Some(kept) = self.arrays.get(&element.array)
+                && !element.may_follow(after.id, kept.tally.first)
+            {
+                return Edited::Kept(at, NotEdited::PriorWithArray(after.id));
             }
             if !self.has(after.id) {
                 return Edited::Kept(at, NotEdited::PriorGone(after.id));

@@ -118,6 +118,11 @@ fn kept(connection: &Connection, array: JobId) -> Result<Option<Kept>> {
     connection.prepare_cached(TallyColumn::BY_ID)?.query_row([array], read_kept).optional()
 }
 
+/// The id of the array's first element.
+pub fn first_of(connection: &Connection, array: JobId) -> Result<Option<JobId>> {
+    Ok(kept(connection, array)?.map(|kept| kept.tally.first))
+}
+
 fn write(connection: &Connection, tally: &ArrayTally, is_open: bool) -> Result<()> {
     let update =
         "UPDATE arrays SET next = ?2, made = ?3, succeeded = ?4, failed = ?5, canceled = ?6, worst = ?7,

@@ -19,8 +19,8 @@ use crate::engine::{
     start_by_us,
 };
 use crate::job::{
-    CallbackId, Conditions, Edit, JobId, JobKind, Needs, NewCallback, NotBefore, Position, Unique, Unit,
-    Unmet, Until, Work, micros,
+    ArrayPart, CallbackId, Conditions, Edit, JobId, JobKind, Needs, NewCallback, NotBefore, Position, Unique,
+    Unit, Unmet, Until, Work, micros,
 };
 
 columns! {
@@ -59,7 +59,7 @@ pub fn edit(
         Ok(work) => work,
         Err(unfit) => return Ok(Edited::Kept(stand.at, NotEdited::Unfit(unfit))),
     };
-    if let Some(why_not) = why_not(connection, id, edit, &stand)? {
+    if let Some(why_not) = why_not(connection, id, &ready.work, edit, &stand)? {
         return Ok(Edited::Kept(stand.at, why_not));
     }
 
@@ -120,7 +120,13 @@ fn stand_of(connection: &Connection, id: JobId) -> Result<Option<Stand>> {
     stand.optional()
 }
 
-fn why_not(connection: &Connection, id: JobId, edit: &Edit, stand: &Stand) -> Result<Option<NotEdited>> {
+fn why_not(
+    connection: &Connection,
+    id: JobId,
+    work: &Work,
+    edit: &Edit,
+    stand: &Stand,
+) -> Result<Option<NotEdited>> {
     if edit.has_conditions() && (stand.attempt > 0 || stand.state == State::Retrying) {
         return Ok(Some(NotEdited::Tried));
     }
@@ -128,6 +134,12 @@ fn why_not(connection: &Connection, id: JobId, edit: &Edit, stand: &Stand) -> Re
         // So there can be no circle of jobs.
         if after.id >= id {
             return Ok(Some(NotEdited::PriorLater(after.id)));
+        }
+        if let Some(ArrayPart::Element(element)) = work.array.as_deref()
+            && let Some(first) = arrays::first_of(connection, element.array)?
+            && !element.may_follow(after.id, first)
+        {
+            return Ok(Some(NotEdited::PriorWithArray(after.id)));
         }
         if has_ended(connection, after.id)?.is_none() {
             return Ok(Some(NotEdited::PriorGone(after.id)));
