@@ -8,7 +8,7 @@ use pool_proto::terminal::{printable_lines, shown_arguments};
 use poold::kernel;
 use poold::shell::{self, Failure, SupervisorEnd};
 use poold::start::cli::{CommandLine, Role, SupervisorOptions, WorkerOptions};
-use poold::start::{self, guardian, handover, last_good};
+use poold::start::{self, Readiness, guardian, handover, last_good};
 use poold::worker;
 
 fn main() -> ExitCode {
@@ -63,11 +63,8 @@ unsafe fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
     match shell::run(options, loaded, handover) {
         Ok(SupervisorEnd::Orderly) => Ok(ExitCode::SUCCESS),
         Ok(SupervisorEnd::Orphaned) => Ok(ExitCode::FAILURE),
-        Err(Failure::Start(error)) => {
-            tracing::error!("cannot start: {error:#}");
-            waiting.failed(&format!("cannot start: {error:#}"));
-            Ok(ExitCode::from(guardian::FATAL_EXIT))
-        }
+        Err(Failure::Start(error)) => Ok(cannot_start(&error, waiting, guardian::FATAL_EXIT)),
+        Err(Failure::FullDisk(error)) => Ok(cannot_start(&error, waiting, guardian::FULL_DISK_EXIT)),
         Err(Failure::Unwritten(error)) => {
             tracing::error!("{error:#}");
             Ok(ExitCode::from(guardian::UNWRITTEN_EXIT))
@@ -77,4 +74,11 @@ unsafe fn supervise(options: SupervisorOptions) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Tells it in the log, and whoever waits for the start.
+fn cannot_start(error: &anyhow::Error, waiting: Readiness, exit: u8) -> ExitCode {
+    tracing::error!("cannot start: {error:#}");
+    waiting.failed(&format!("cannot start: {error:#}"));
+    ExitCode::from(exit)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use pool_proto::State;
 use pool_proto::methods::{List, Wait};
 use pool_proto::nouns::ProgressEvent;
@@ -86,6 +87,24 @@ fn a_full_disk_refuses_new_jobs_runs_on_and_is_overcome() {
 }
 
 #[test]
+fn a_supervisor_that_dies_on_a_full_disk_is_started_again_when_there_is_room() {
+    if !is_root_or_skip("mount a small disk") {
+        return;
+    }
+    let (daemon, inside) = on_a_small_disk();
+    let id = daemon.submit(&["--hold", "--", "sh", "-c", "exit 3"]);
+    let filler = inside.join("filler");
+    fill(&filler);
+    pool_tests::send(daemon.supervisor(), Signal::SIGKILL);
+    wait_until("it cannot start", || daemon.log().contains("cannot start: "));
+
+    fs::remove_file(&filler).unwrap();
+    daemon.ok(&["release", &id.to_string()]);
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 3);
+    assert!(pool_tests::alive(daemon.guardian()), "it has not given up");
+}
+
+#[test]
 fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
     if !is_root_or_skip("mount a small disk") {
         return;
@@ -107,7 +126,7 @@ fn a_job_that_fills_the_disk_ends_when_there_is_room_to_write_that_down() {
 fn a_log_that_cannot_be_written_takes_nothing_along() {
     let daemon = Setup::new().workers(1).log_to("/dev/full").start();
     assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 3"]).code, 3);
-    pool_tests::send(daemon.supervisor(), nix::sys::signal::Signal::SIGKILL);
+    pool_tests::send(daemon.supervisor(), Signal::SIGKILL);
     assert_eq!(daemon.run(&["submit", "--wait", "--", "sh", "-c", "exit 4"]).code, 4);
 }
 

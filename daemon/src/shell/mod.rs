@@ -37,7 +37,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::core::PoolId;
 use crate::engine::Engine;
-use crate::engine::sqlite::Sqlite;
+use crate::engine::sqlite::{Sqlite, is_full_disk};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
 use crate::fleet::Fleet;
@@ -80,10 +80,18 @@ pub enum SupervisorEnd {
 pub enum Failure {
     /// It never served: another start would end in the same way.
     Start(anyhow::Error),
+    /// It never served, since the disk is full: another start ends in the same way until there is room.
+    FullDisk(anyhow::Error),
     /// It did serve: another start may help.
     Running(anyhow::Error),
     /// It was told to end and did, but not all could be written.
     Unwritten(anyhow::Error),
+}
+
+impl Failure {
+    fn of_start(error: anyhow::Error) -> Self {
+        if error.chain().any(is_full_disk) { Self::FullDisk(error) } else { Self::Start(error) }
+    }
 }
 
 /// See the module's description.
@@ -124,7 +132,7 @@ struct Supervisor {
 /// See [`Failure`].
 pub fn run(options: SupervisorOptions, loaded: Loaded, handover: Handover) -> Result<SupervisorEnd, Failure> {
     let start::Started { mut supervisor, mut poll, mut signals } =
-        start::start(options, loaded, handover).map_err(Failure::Start)?;
+        start::start(options, loaded, handover).map_err(Failure::of_start)?;
     let end = supervisor.run(&mut poll, &mut signals).map_err(Failure::Running)?;
     supervisor.close(end).map_err(Failure::Unwritten)
 }

@@ -40,6 +40,10 @@ const MEND_AFTER: Duration = Duration::from_millis(100);
 /// The supervisor's exit code for an end that another start would only repeat (`EX_CONFIG` of sysexits.h).
 pub const FATAL_EXIT: u8 = 78;
 
+/// The supervisor's exit code where it cannot start since the disk is full (`EX_TEMPFAIL`): another start may help
+/// when there is room.
+pub const FULL_DISK_EXIT: u8 = 75;
+
 /// The supervisor's exit code for an end as it was told to, but for what could not be written (`EX_IOERR`):
 /// what it could not write it knows no more after another start.
 pub const UNWRITTEN_EXIT: u8 = 74;
@@ -53,6 +57,9 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 
 /// From the second death of late to the next start, four times as long after each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
+
+/// From one start to the next while the disk is full.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
 
 /// A supervisor that has not ended so many seconds after it was told to for the second time is killed. It takes
 /// less to kill its attempts and their workers.
@@ -106,6 +113,23 @@ impl Ears {
         Ok(Self { poll, signals, inotify })
     }
 
+    /// Waits for so long; whether poold is told to end meanwhile.
+    fn hear_end(&mut self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut events = Events::with_capacity(4);
+        loop {
+            if self.signals.pending().any(is_end) {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            // It may be interrupted; then this goes on.
+            let _ = self.poll.poll(&mut events, Some(left));
+        }
+    }
+
     /// Whether anything has happened to what is watched. All that has is one.
     fn take_moves(&self) -> bool {
         let mut has_moved = false;
@@ -150,6 +174,17 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
                 let end = wait_for_end(supervisor, &lifeline, guarded, ears, &mut told_to_end);
                 guarded.hear(&lifeline);
                 match end {
+                    Exit::Code(code) if code == i32::from(FULL_DISK_EXIT) && is_first => {
+                        return Ok(ExitCode::FAILURE);
+                    }
+                    Exit::Code(code) if code == i32::from(FULL_DISK_EXIT) => {
+                        sweeper.sweep();
+                        if told_to_end || ears.hear_end(LOOK_FOR_ROOM) {
+                            tracing::info!("told to end: the supervisor is not started again");
+                            return Ok(ExitCode::FAILURE);
+                        }
+                        continue;
+                    }
                     Exit::Code(0) => return Ok(ExitCode::SUCCESS),
                     Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
                         return Ok(ExitCode::FAILURE);

@@ -57,7 +57,7 @@ use config::{Config, LogLevel};
 use door::{Door, Named};
 use lock::StateLock;
 use paths::Paths;
-use readiness::Readiness;
+pub use readiness::Readiness;
 use trace::Trace;
 
 /// Starts poold; returns when it has ended.

@@ -1,6 +1,7 @@
 //! What an error of SQLite's means for us: whether the disk is to blame or an operation, and what a user can
 //! do about it.
 
+use std::io;
 use std::path::Path;
 
 use rusqlite::{Error, ErrorCode, ffi};
@@ -35,6 +36,14 @@ fn is_of_home(error: &Error) -> bool {
 pub fn is_of_sync(error: &Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// Whether something failed since there was no room on the disk, whoever has noticed it.
+pub fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_sqlite = error.downcast_ref::<Error>().and_then(Error::sqlite_error_code);
+    let of_system = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    of_sqlite == Some(ErrorCode::DiskFull)
+        || matches!(of_system, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 /// Whether what is on the disk is no sound database any more, which no waiting mends.

@@ -63,6 +63,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use committer::{Committer, Message};
+pub use fault::is_full_disk;
 pub use opening::OpenError;
 use values::Keeper;
 pub use values::ValueFiles;
