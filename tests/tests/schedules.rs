@@ -188,3 +188,14 @@ fn a_time_that_has_just_passed_is_not_missed_and_what_is_for_schedules_is_for_no
     let pruned: Value = serde_json::from_str(&daemon.ok(&["prune", "--older", "1h", "--json"])).unwrap();
     assert_eq!(pruned["ids"], Value::Array(vec![]));
 }
+
+#[test]
+fn a_schedule_that_was_refused_by_a_drain_fires_when_the_pool_is_resumed() {
+    let daemon = Setup::new().workers(1).config("[pool.other]\nworkers = 1\n").start();
+    daemon.ok(&["pool", "drain", "other"]);
+    daemon.ok(&["schedule", "add", "a", "--every", "1s", "--pool", "other", "--", "true"]);
+    wait_until("it is refused", || daemon.ok(&["schedule", "show", "a"]).contains("drained"));
+    daemon.ok(&["pool", "resume", "other"]);
+    // Otherwise it would be tried again after a minute.
+    wait_until("it has fired", || !jobs(&daemon, "a").is_empty());
+}

@@ -82,7 +82,9 @@ pub fn sentence(record: &Record) -> String {
 
 /// `reason`: its deadline was over; a timeout of an attempt has none.
 fn timed_out(record: &Record) -> String {
-    let when = if record.attempt == 0 { " before it had started" } else { "" };
+    // An array has no attempts of its own.
+    let has_started = record.attempt > 0 || record.started_at.is_some();
+    let when = if has_started { "" } else { " before it had started" };
     let why = record.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("job {} timed out{when}{why}", id_of(record))
 }

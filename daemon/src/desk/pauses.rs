@@ -102,6 +102,7 @@ impl Desk {
             }
             self.command(core::Event::SetDraining { pool: Arc::from(pool.as_str()), by: None });
         }
+        self.try_schedules_again();
     }
 
     /// What runs there stands still until the pool is resumed, or its pause has failed to be kept.

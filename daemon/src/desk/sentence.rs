@@ -367,13 +367,14 @@ pub fn lacks(takes: u32, resource: &ResourceView, why: &str) -> String {
     format!("{}; {why}", taken(takes, resource))
 }
 
-/// A job behind one that waits for several slots, or for items of a resource. `why`: how many slots are busy.
-pub fn gathers_for(other: JobId, resource: Option<&ResourceView>, why: &str) -> String {
+/// A job behind one that waits for several `slots`, or for items of a resource. `why`: how many slots are busy.
+pub fn gathers_for(other: JobId, slots: u32, resource: Option<&ResourceView>, why: &str) -> String {
     match resource {
         Some(resource) => {
             format!("free slots are kept for job {other}, which waits for {}; {why}", resource.name)
         }
-        None => format!("free slots are kept for job {other}, which takes several; {why}"),
+        None if slots > 1 => format!("free slots are kept for job {other}, which takes {slots}; {why}"),
+        None => format!("job {other} is before it; {why}"),
     }
 }
 

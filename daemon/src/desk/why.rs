@@ -368,7 +368,7 @@ fn explain_line(record: &Record, place: InLine, core: &Core) -> Explanation {
 fn gathering_sentence(record: &Record, gathers: JobId, needs: &Needs, busy: &str, core: &Core) -> String {
     let lacking = core.lacking_resource(&record.pool, &needs.resources);
     match lacking {
-        _ if gathers.0 != record.id => sentence::gathers_for(gathers, lacking.as_ref(), busy),
+        _ if gathers.0 != record.id => sentence::gathers_for(gathers, needs.slots, lacking.as_ref(), busy),
         Some(resource) => sentence::lacks(needs.resources.amount(&resource.name), &resource, busy),
         None if needs.slots > 1 => sentence::gathers(needs.slots, busy),
         None => busy.to_owned(),

@@ -184,6 +184,16 @@ impl Desk {
         entry.next_us = Some(now_us.saturating_add(micros(TRY_AGAIN)));
     }
 
+    /// What has kept schedules from submitting their jobs may be over: those that wait to try again do so now.
+    pub(in crate::desk) fn try_schedules_again(&mut self) {
+        let now_us = self.now.wall_us;
+        for (_, entry) in self.schedules.by_name_mut() {
+            if entry.fault.is_some() && entry.next_us.is_some() {
+                entry.next_us = Some(now_us);
+            }
+        }
+    }
+
     /// The wall's clock was set.
     pub(in crate::desk) fn on_clock_set(&mut self) {
         let now_us = self.now.wall_us;
