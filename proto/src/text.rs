@@ -26,7 +26,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 
     let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{text:?} is no duration ({error}); write seconds, or 500ms, 30m, 1h30m"))?;
+        .map_err(|_| format!("{text:?} is no duration: write seconds, or 500ms, 30m, 1h30m"))?;
     bounded(duration)
 }
 

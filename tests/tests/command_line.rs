@@ -61,6 +61,35 @@ fn what_is_wrong_is_said_in_one_line() {
     assert_eq!(said(&["ls", "--limit=0"]), limit);
     assert_eq!(said(&["run", "--on-crash", "x", "true"]), "poolctl: --on-crash x: write requeue, fail, hold");
     assert_eq!(said(&["sumbit", "true"]), "poolctl: there is no verb sumbit: did you mean submit?");
+    for (arguments, wanted) in [
+        (&["logs"][..], "`poolctl logs` needs <SELECTOR>...: `poolctl logs --help` has examples"),
+        (&["tail"], "`poolctl logs` needs <SELECTOR>...: `poolctl logs --help` has examples"),
+        (
+            &["schedule", "add", "x", "--", "true"],
+            "`poolctl schedule add` needs --every <DURATION> or --cron <TIMES>: `poolctl schedule add --help` has examples",
+        ),
+        (&["pool", "ls", "foo"], "`poolctl pool ls` takes no word \"foo\": see `poolctl pool ls --help`"),
+        (&["pool", "nope"], "there is no verb nope: `poolctl pool --help` lists the verbs"),
+        (&["stop", "1"], "there is no verb stop: did you mean cancel or pause?"),
+        (&["submit", "--timeout", "--", "true"], "--timeout needs a value: write --timeout <DURATION>"),
+        (&["ls", "--color"], "--color needs a value: write auto, always, never"),
+        (&["ls", "-q", "--format", "x"], "--quiet does not go with --format: leave one of them out"),
+        (&["ls", "-w", "7"], "--watch does not go with SELECTOR: leave one of them out"),
+        (&["ls", "--json=x"], "--json takes no value x"),
+        (&["submit", "--priority", "x", "--", "true"], "--priority x: write a whole number"),
+        (
+            &["wait", "1", "--timeout", "x"],
+            "--timeout x: \"x\" is no duration: write seconds, or 500ms, 30m, 1h30m",
+        ),
+        (
+            &["logs", "nope"],
+            "\"nope\" names no job: write 12, 3-9, 12.4, last, all, @label, name:x, state:failed or pool:x",
+        ),
+        (&["help", "exit-code"], "there is no verb and no topic \"exit-code\": did you mean exit-codes?"),
+        (&["man", "shw"], "there is no page poolctl-shw: did you mean show?"),
+    ] {
+        assert_eq!(said(arguments), format!("poolctl: {wanted}"), "{arguments:?}");
+    }
     // A verb that ends things is not what somebody meant who wrote something else.
     let lists = "poolctl: there is no verb sh: `poolctl --help` lists the verbs";
     assert_eq!(said(&["sh"]), lists);

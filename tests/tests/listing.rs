@@ -25,6 +25,33 @@ fn a_limit_takes_the_newest_jobs() {
 }
 
 #[test]
+fn a_listing_is_of_the_jobs_that_are_named() {
+    let daemon = Daemon::start(2);
+    daemon.ok(&["submit", "-l", "night", "--", "true"]);
+    daemon.ok(&["submit", "--", "true"]);
+    daemon.ok(&["submit", "--array", "0-3", "--", "sh", "-c", "exit $(( POOL_ARRAY_INDEX == 2 ))"]);
+    let last = daemon.submit(&["-l", "night", "--", "true"]);
+    daemon.run(&["wait", "1-3", &last.to_string()]);
+
+    let listed = |arguments: &[&str]| -> Vec<String> {
+        let told = daemon.ok(&[&["ls", "--format", "{id}"], arguments].concat());
+        told.lines().map(ToOwned::to_owned).collect()
+    };
+    assert_eq!(listed(&["last", "1-2"]), ["1", "2", "8"]);
+    assert_eq!(listed(&["3"]), ["3", "4", "5", "6", "7"], "an array comes with its elements");
+    assert_eq!(listed(&["3", "--state", "failed"]), ["3", "6"]);
+    assert_eq!(listed(&["3.1-2"]), ["5", "6"]);
+    assert_eq!(listed(&["@night", "2", "-n", "2"]), ["2", "8"]);
+    assert_eq!(listed(&["@night", "2", "--sort", "-id"]), ["8", "2", "1"]);
+    assert_eq!(daemon.ok(&["ls", "-q", "@night"]), "1\n8\n");
+    assert_eq!(listed(&["1", "--label", "other"]), [""; 0]);
+
+    let said = daemon.run(&["ls", "-q", "77", "1"]);
+    assert_eq!((said.code, said.stdout.as_str()), (125, "1\n"));
+    assert!(said.stderr.contains("job 77"), "{said:?}");
+}
+
+#[test]
 fn columns_do_not_jump_between_pages() {
     let daemon = Daemon::start(2);
     let jobs = daemon.path_text("jobs");

@@ -102,6 +102,10 @@ fn a_selector_that_names_no_job_is_told_and_the_rest_is_done() {
     let daemon = busy();
     for (arguments, wanted) in [
         (&["show", "@nobody"][..], "@nobody names no job\n"),
+        (&["cancel", "@gpuu"], "@gpuu names no job that has not ended; did you mean @gpu?\n"),
+        (&["show", "name:buidl"], "name:buidl names no job; did you mean name:build?\n"),
+        (&["ls", "--pool", "nosuch"], "there is no pool \"nosuch\""),
+        (&["stats", "--pool", "gpuu"], "did you mean gpu?"),
         (&["cancel", "name:nobody"], "name:nobody names no job that has not ended\n"),
         (&["rm", "state:running"], "state:running names no job that has ended\n"),
         (&["wait", "pool:nosuch"], "there is no pool \"nosuch\": `poolctl pool ls` lists all pools\n"),

@@ -81,6 +81,17 @@ fn a_view_that_does_not_fit_says_so() {
     assert!(seen.ends_with("30 succeeded (poolctl ls --all)\n"), "{seen}");
     let all = at_terminal(&daemon, &["ls", "--all"]);
     assert_eq!(ids(&all), (1..=30).rev().collect::<Vec<u64>>(), "{all}");
+    daemon.submit(&["--name", "held", "--hold", "--", "true"]);
+    daemon.submit(&["--after", "31", "--", "true"]);
+    let named = at_terminal(&daemon, &["ls", "1-3", "last-2"]);
+    assert_eq!(ids(&named), [32, 31, 3, 2, 1], "{named}");
+    assert!(named.lines().nth(1).is_some_and(|line| line.ends_with("after 31")), "{named}");
+    // All columns begin at the same places, and nothing of the counts is cut off.
+    let start = named.lines().next().and_then(|line| line.find("NAME")).unwrap();
+    assert!(named.lines().nth(2).is_some_and(|line| line[start..].starts_with("held")), "{named}");
+    assert_eq!(at_terminal(&daemon, &["ls", "--all", "-s", "lost"]), "no such jobs\n");
+    daemon.ok(&["cancel", "31", "32"]);
+    daemon.ok(&["rm", "31-32"]);
     let two = at_terminal(&daemon, &["ls", "-n", "2"]);
     assert_eq!(two.lines().count(), 4, "{two}");
 }
@@ -203,6 +214,9 @@ fn a_pool_is_a_line_and_its_slots_are_shown_on_request() {
     let daemon = Setup::new().workers(64).config("[pool.other]\nworkers = 1\n").start();
     assert_eq!(daemon.ok(&["pool", "ls"]).lines().count(), 3);
     assert_eq!(daemon.ok(&["pool", "ls", "--slots"]).lines().count(), 66);
+    let seen = at_terminal(&daemon, &["pool", "ls", "--slots"]);
+    assert!(seen.lines().all(|line| line.len() <= 80), "{seen}");
+    assert!(!seen.contains("PROGRAM") && daemon.ok(&["pool", "ls", "--slots"]).contains("PROGRAM"), "{seen}");
     daemon.ok(&["pool", "pause", "other"]);
     let told = daemon.ok(&["pool", "ls"]);
     assert!(told.lines().any(|line| line.starts_with("other") && line.contains("paused since 2")), "{told}");

@@ -83,6 +83,7 @@ help! {
     }
     "ls" ["listing"] {
         "poolctl ls --state failed --since 2h";
+        "poolctl ls --state failed 17" # "those elements of array 17 that failed";
         "poolctl ls --format '{id} {name}' --label night";
         "poolctl ls --json --limit 20" # "the newest 20, for a program";
     }

@@ -12,14 +12,14 @@ use crate::term::text::printable;
 pub fn describe_attempts(attempts: &[Attempt]) -> String {
     let mut text = String::new();
     for attempt in attempts {
-        let line = printable(&line_of(attempt), usize::MAX);
+        let line = printable(&line_of(attempt, &attempt.ended_at), usize::MAX);
         writeln!(text, "earlier    {line}").expect("a string takes everything");
     }
     text
 }
 
-/// An attempt, how it ended, and when.
-pub fn line_of(attempt: &Attempt) -> String {
+/// An attempt, how it ended, and when: `ended_at`, as the reader wants to see it.
+pub fn line_of(attempt: &Attempt, ended_at: &str) -> String {
     let end = match (attempt.result, &attempt.reason, attempt.signal, attempt.exit_code) {
         (_, Some(reason), _, _) => reason.clone(),
         (ResultKind::Timeout, ..) => "its time was up".to_owned(),
@@ -30,7 +30,7 @@ pub fn line_of(attempt: &Attempt) -> String {
     let took = attempt.started_at.as_deref().and_then(unix_micros).zip(unix_micros(&attempt.ended_at));
     let took = took
         .map(|(start, end)| format!(", after {}", short(of_seconds(end.saturating_sub(start) as f64 / 1e6))));
-    format!("{}: {end}{}; ended {}", attempt.attempt, took.unwrap_or_default(), attempt.ended_at)
+    format!("{}: {end}{}; ended {ended_at}", attempt.attempt, took.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -110,10 +110,9 @@ pub fn taken_of(resources: &[Resource]) -> String {
     resources.iter().map(one).collect::<Vec<String>>().join(", ")
 }
 
-/// A table with a row for each slot.
-pub fn slots_of(pools: &[Pool]) -> String {
-    let mut table = table::empty();
-    table.add_row([
+/// A table with a row for each slot. `for_people`: a column in which nothing stands is left out.
+pub fn slots_of(pools: &[Pool], for_people: bool) -> String {
+    let heading = [
         "POOL",
         "SLOT",
         "STATE",
@@ -125,13 +124,14 @@ pub fn slots_of(pools: &[Pool]) -> String {
         "PAUSED SINCE",
         "CONTAINMENT",
         "REASON",
-    ]);
+    ];
+    let mut rows = vec![heading.map(ToOwned::to_owned)];
     for pool in pools {
         for slot in &pool.slots {
             let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
             let pid = |pid: Option<i32>| pid.map(|pid| pid.to_string()).unwrap_or_default();
             let of_pool = |text: String| if slot.slot == 0 { text } else { String::new() };
-            table.add_row([
+            rows.push([
                 pool.name.clone(),
                 slot.slot.to_string(),
                 slot.state.as_str().to_owned(),
@@ -149,6 +149,13 @@ pub fn slots_of(pools: &[Pool]) -> String {
                 printable(slot.reason.as_deref().unwrap_or_default(), LONGEST),
             ]);
         }
+    }
+
+    let is_used = |column: &usize| rows[1..].iter().any(|row| !row[*column].is_empty());
+    let shown: Vec<usize> = (0..heading.len()).filter(|column| !for_people || is_used(column)).collect();
+    let mut table = table::empty();
+    for row in &rows {
+        table.add_row(shown.iter().map(|&column| &row[column]));
     }
     table::lines(&table)
 }

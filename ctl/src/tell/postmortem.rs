@@ -3,17 +3,17 @@
 
 use std::time::SystemTime;
 
-use pool_proto::nouns::{Attempt, Callback, Dependency, On};
+use pool_proto::nouns::{Attempt, Callback, Dependency, On, OutputFile};
 use pool_proto::{OsText, Record, ResultKind, State};
 
 use super::attempt::line_of;
 use super::callback::line_of as line_of_callback;
-use super::record::{id_of, members, times};
+use super::record::{are_merged, id_of, members, times};
 use super::row::Row;
 use super::{outcome, when};
 use crate::term::style::Tone;
 use crate::term::text::{LONGEST, printable};
-use crate::term::width::columns;
+use crate::term::width::wrap;
 
 /// What is told of a job.
 #[derive(Debug)]
@@ -73,38 +73,20 @@ const TOLD: [&str; 20] = [
 ];
 
 /// Members that are sentences. Others may be copied, and stay in one piece.
-const BROKEN: [&str; 4] = ["time", "used", "attempts", "earlier"];
+const BROKEN: [&str; 6] = ["time", "used", "attempts", "earlier", "after", "callback"];
 
 /// The columns before the value of a member.
 const INDENT: usize = 11;
-
-/// A value in lines that fit, broken between words.
-fn broken(value: &str, width: usize) -> String {
-    let (mut text, mut column) = (String::new(), 0);
-    for word in value.split(' ') {
-        let length = columns(word);
-        if column > 0 && INDENT + column + 1 + length > width {
-            text += &format!("\n{:INDENT$}", "");
-            column = 0;
-        } else if column > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text += word;
-        column += length;
-    }
-    text
-}
 
 impl PostMortem {
     /// All of it, in lines. `width`: that of the terminal, at which long sentences are broken.
     pub fn text(&self, now: SystemTime, has_color: bool, width: usize) -> String {
         let row = Row::of(self.record.clone());
         let headline = printable(&self.headline(now), usize::MAX);
-        let mut text = format!("{}\n\n", row.tone().paint(&headline, has_color));
+        let mut text = format!("{}\n\n", row.tone().paint(&wrap(&headline, 0, width), has_color));
         for (name, value) in self.lines(now) {
             let value = printable(&value, usize::MAX);
-            let value = if BROKEN.contains(&name) { broken(&value, width) } else { value };
+            let value = if BROKEN.contains(&name) { wrap(&value, INDENT, width) } else { value };
             let name = Tone::Faint.paint(&format!("{name:<10}"), has_color).into_owned();
             text += &format!("{name} {value}\n");
         }
@@ -121,9 +103,10 @@ impl PostMortem {
 
         text += &format!("\n{}\n", Tone::Heading.paint("next", has_color));
         let commands = self.next();
-        let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+        let longest = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
         for (command, what) in commands {
-            text += &format!("  {command:<width$}  {}\n", Tone::Faint.paint(what, has_color));
+            let what = wrap(what, longest + 4, width);
+            text += &format!("  {command:<longest$}  {}\n", Tone::Faint.paint(&what, has_color));
         }
         text
     }
@@ -136,8 +119,8 @@ impl PostMortem {
             let so_far = record.started_at.as_deref().and_then(|at| when::since(at, now)).map(when::short);
             let so_far = so_far.filter(|_| matches!(record.state, State::Running | State::Stopping));
             let so_far = so_far.map(|time| format!(" (for {time})")).unwrap_or_default();
-            let said = self.why.clone().unwrap_or_else(|| format!("job {id} is {}", record.state.as_str()));
-            return said + &so_far;
+            let is = || format!("job {id} is {}{so_far}", record.state.as_str());
+            return self.why.clone().unwrap_or_else(is);
         }
         let ended = match record.state {
             State::Succeeded => format!("job {id} succeeded"),
@@ -159,7 +142,7 @@ impl PostMortem {
         lines.push(("time", time(record, now)));
         lines.extend(used(record).map(|used| ("used", used)));
         lines.extend(attempts(record).map(|attempts| ("attempts", attempts)));
-        lines.extend(self.earlier.iter().map(|attempt| ("earlier", line_of(attempt))));
+        lines.extend(self.earlier.iter().map(|attempt| ("earlier", earlier(attempt))));
         lines.extend(self.after.iter().map(|(on, job)| ("after", after(on, job.as_ref()))));
         lines.extend(record.callbacks.iter().map(|one| ("callback", self.callback(one))));
         lines
@@ -194,8 +177,12 @@ impl PostMortem {
                 next.push((format!("poolctl cancel {id}"), "ends it"));
             }
             State::Failed | State::TimedOut | State::Lost | State::Canceled | State::Succeeded => {
-                if has_output {
-                    next.push((format!("poolctl logs {id}"), "all of its stdout"));
+                if has_output && has_written(&record.stdout) {
+                    let what =
+                        if are_merged(record) { "all that it has written" } else { "all of its stdout" };
+                    next.push((format!("poolctl logs {id}"), what));
+                }
+                if has_output && has_written(&record.stderr) && !are_merged(record) {
                     next.push((format!("poolctl logs --stderr {id}"), "all of its stderr"));
                 }
                 if has_output && record.attempt > 1 {
@@ -205,7 +192,16 @@ impl PostMortem {
                 if record.result == Some(ResultKind::DepFailed) {
                     next.push((format!("poolctl deps {id}"), "what it was to run after"));
                 }
-                next.push((format!("poolctl retry {id}"), "runs it once more"));
+                let failed = record.array.as_ref().and_then(|array| array.failed).unwrap_or(0);
+                if failed > 0 {
+                    next.push((
+                        format!("poolctl ls --state failed {id}"),
+                        "those of its elements that failed",
+                    ));
+                    next.push((format!("poolctl retry {id}"), "runs those again that have not succeeded"));
+                } else {
+                    next.push((format!("poolctl retry {id}"), "runs it once more"));
+                }
             }
         }
         let given_up: Vec<&Callback> =
@@ -224,6 +220,11 @@ impl PostMortem {
         next.push((format!("poolctl show --json {id}"), "all that is known"));
         next
     }
+}
+
+/// An attempt, with the time of its end in this machine's zone.
+fn earlier(attempt: &Attempt) -> String {
+    line_of(attempt, &when::clock(&attempt.ended_at))
 }
 
 /// When it was submitted, how long it waited, and when its last attempt ran.
@@ -251,10 +252,19 @@ fn used(record: &Record) -> Option<String> {
     let (user, system) = (short(usage.user_s), short(usage.sys_s));
     let written = [&record.stdout, &record.stderr].map(|file| file.as_ref().and_then(|file| file.bytes));
     let written = match written {
+        [Some(0), Some(0)] => ", wrote nothing".to_owned(),
+        [Some(stdout), Some(_)] if are_merged(record) => format!(", wrote {} (both streams)", size(stdout)),
+        [Some(stdout), Some(0)] => format!(", wrote {}", size(stdout)),
+        [Some(0), Some(stderr)] => format!(", wrote {} to stderr", size(stderr)),
         [Some(stdout), Some(stderr)] => format!(", wrote {} and {} to stderr", size(stdout), size(stderr)),
         _ => String::new(),
     };
     Some(format!("{cpu} of CPU time ({user} user, {system} system), {memory}{written}"))
+}
+
+/// Whether there is something in a file of output. Of a job that could not be started there is no file.
+fn has_written(file: &Option<OutputFile>) -> bool {
+    file.as_ref().and_then(|file| file.bytes).is_some_and(|bytes| bytes > 0)
 }
 
 /// A number of bytes at a glance.
@@ -310,16 +320,4 @@ fn after(on: &Dependency, job: Option<&Record>) -> String {
         }
     };
     format!("{} {state}, {}{kind}", id_of(job), printable(&Row::of(job.clone()).work(), 60))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sentences_are_broken_between_words() {
-        assert_eq!(broken("one two three", 80), "one two three");
-        assert_eq!(broken("one two three", INDENT + 7), "one two\n           three");
-        assert_eq!(broken("one two three", 1), "one\n           two\n           three");
-    }
 }

@@ -117,6 +117,9 @@ impl Column {
     }
 }
 
+/// So many of the jobs that a job waits for are named.
+const MOST_AFTER: usize = 3;
+
 /// A job of a listing.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -233,6 +236,11 @@ impl Row {
         if let Some(left) = record.due_at.as_deref().and_then(|due| when::until(due, now)) {
             notes.push(format!("in {}", when::age(left)));
         }
+        if record.state == State::Blocked {
+            let ids: Vec<String> = record.after.iter().flatten().map(|on| on.id.to_string()).collect();
+            let more = if ids.len() > MOST_AFTER { " ..." } else { "" };
+            notes.push(format!("after {}{more}", ids[..ids.len().min(MOST_AFTER)].join(" ")));
+        }
         if record.priority != 0 && !record.state.is_terminal() {
             notes.push(format!("priority {}", record.priority));
         }
@@ -288,6 +296,9 @@ mod tests {
         let cells = Column::USUAL.map(|column| running.cell(column, now));
         assert_eq!(cells, ["7", "> running", "default", "10s", "12s", "sleep 9"]);
         assert_eq!(running.notes(now), "priority 5 @gpu");
+        let after = serde_json::json!([{ "id": 1 }, { "id": 2 }, { "id": 3 }, { "id": 4 }]);
+        let blocked = row(serde_json::json!({ "state": "blocked", "after": after }));
+        assert_eq!(blocked.notes(now), "after 1 2 3 ...");
         let ended = row(serde_json::json!({
             "state": "succeeded", "result": "success", "exit_code": 0, "wall_s": 0.0071, "name": "x",
             "priority": 5,

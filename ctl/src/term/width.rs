@@ -60,6 +60,26 @@ pub fn cell(text: &str, width: usize) -> String {
     close(cut)
 }
 
+/// Text without control characters in lines of at most `width` columns, broken between words. The first line
+/// stands behind `indent` columns of something else, and the others are indented as far. A longer word is not
+/// broken.
+pub fn wrap(text: &str, indent: usize, width: usize) -> String {
+    let (mut wrapped, mut column) = (String::new(), 0);
+    for word in text.split(' ') {
+        let length = columns(word);
+        if column > 0 && indent + column + 1 + length > width {
+            wrapped += &format!("\n{:indent$}", "");
+            column = 0;
+        } else if column > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += length;
+    }
+    wrapped
+}
+
 /// A text without control characters, cut to at most `width` columns, with an ellipsis if there is room.
 pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if place_of(text, width) == text.len() {
@@ -144,6 +164,13 @@ mod tests {
         let marks = format!("a{}", "\u{301}".repeat(10_000));
         let cell = cell(&marks, 10);
         assert!(cell.len() < 500 && cell.ends_with("..."), "{}", cell.len());
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        assert_eq!(wrap("one two three", 11, 80), "one two three");
+        assert_eq!(wrap("one two three", 3, 10), "one two\n   three");
+        assert_eq!(wrap("one two three", 2, 1), "one\n  two\n  three");
     }
 
     #[test]

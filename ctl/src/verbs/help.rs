@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::{Args, Command};
 
 use super::Context;
+use super::nearest::near;
 use crate::cli::UsageError;
 use crate::exit::ExitReason;
 use crate::help::topics::{TOPICS, Topic};
@@ -60,11 +61,17 @@ fn verb<'a>(command: &'a mut Command, words: &[String]) -> Option<&'a mut Comman
 
 fn unknown(words: &[String]) -> String {
     let names: Vec<&str> = TOPICS.iter().map(|topic| topic.name).collect();
-    format!(
-        "there is no verb and no topic {:?}: `poolctl --help` lists the verbs; the topics are {}",
-        words.join(" "),
-        names.join(", ")
-    )
+    let word = words.join(" ");
+    let verbs = super::command();
+    let verbs = verbs.get_subcommands().map(Command::get_name);
+    let known: Vec<&str> = names.iter().copied().chain(verbs).collect();
+    match near(&word, &known) {
+        Some(near) => format!("there is no verb and no topic {word:?}: did you mean {near}?"),
+        None => format!(
+            "there is no verb and no topic {word:?}: `poolctl --help` lists the verbs; the topics are {}",
+            names.join(", ")
+        ),
+    }
 }
 
 fn width() -> usize {

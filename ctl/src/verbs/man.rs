@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Context;
+use super::nearest::near;
 use crate::cli::UsageError;
 use crate::exit::ExitReason;
 use crate::help::{dressed, man};
@@ -37,11 +38,15 @@ impl ManOptions {
         let Some(dir) = self.dir else {
             let name = man::name_of(&self.words);
             let Some(page) = pages.iter().find(|page| page.name == name) else {
-                let names: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
-                bail!(UsageError::new(format!(
-                    "there is no page {name}: the pages are {}",
-                    names.join(", ")
-                )));
+                // All pages begin with the same word, which says nothing.
+                let bare = |name: &'_ str| name.strip_prefix("poolctl-").unwrap_or(name).to_owned();
+                let names: Vec<String> = pages.iter().map(|page| bare(&page.name)).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let near = near(&bare(&name), &names).map(|near| format!("did you mean {near}?"));
+                let hint = near.unwrap_or_else(|| {
+                    "there is a page for each verb and topic of `poolctl --help`, and poold and poold.toml".to_owned()
+                });
+                bail!(UsageError::new(format!("there is no page {name}: {hint}")));
             };
             text::print(&page.text)?;
             return Ok(ExitReason::Success);

@@ -17,7 +17,7 @@ use crate::tell::sheet::Sheet;
 use crate::tell::when;
 use crate::term::stream::Stream;
 use crate::term::style::{Tone, has_color};
-use crate::term::width::{Size, cut};
+use crate::term::width::{Size, wrap};
 use crate::term::{json, text};
 
 /// Jobs of each part.
@@ -116,13 +116,13 @@ fn describe(board: &Board, size: Size, with_color: bool) -> String {
     let workers: u32 = board.pools.iter().map(|pool| pool.workers).sum();
     let busy: u32 = board.pools.iter().map(|pool| pool.running).sum();
     let counts = format!("{}; {busy} of {workers} workers busy", counts_line(&board.counts));
-    told += &format!("{}\n", cut(&counts, size.columns));
+    told += &format!("{}\n", wrap(&counts, 0, size.columns));
     for pool in board.pools.iter().filter(|pool| pool.paused) {
         let line = format!("pool {} is paused: `poolctl pool resume {}` lets it go on", pool.name, pool.name);
-        told += &format!("{}\n", Tone::Attention.paint(&cut(&line, size.columns), with_color));
+        told += &format!("{}\n", Tone::Attention.paint(&wrap(&line, 0, size.columns), with_color));
     }
     if let Some(failed) = callbacks_line(&board.counts) {
-        told += &format!("{}\n", Tone::Bad.paint(&cut(&failed, size.columns), with_color));
+        told += &format!("{}\n", Tone::Bad.paint(&wrap(&failed, 0, size.columns), with_color));
     }
     told
 }

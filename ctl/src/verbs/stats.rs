@@ -11,7 +11,7 @@ use pool_proto::text::{rfc3339, unix_micros};
 use serde::Serialize;
 
 use super::Context;
-use super::selection::each_brief_page;
+use super::selection::{check_pool, each_brief_page};
 use crate::cli::period::{Period, PeriodOptions};
 use crate::exit::ExitReason;
 use crate::tell::when::{local, of_seconds, short};
@@ -52,6 +52,9 @@ impl StatsOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let period = self.period.period()?;
         let mut client = context.link.connect()?;
+        if let Some(pool) = self.period.pool() {
+            check_pool(&mut client, pool)?;
+        }
         let pools = client.request(&Pools {})?.pools;
 
         let mut groups: BTreeMap<String, Tally> = BTreeMap::new();

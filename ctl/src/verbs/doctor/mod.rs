@@ -29,6 +29,7 @@ use crate::link::connect::Link;
 use crate::term::stream::Stream;
 use crate::term::style::{Tone, has_color};
 use crate::term::text::printable;
+use crate::term::width::{Size, wrap};
 use crate::term::{json, text};
 
 /// How bad a finding is.
@@ -160,7 +161,8 @@ impl DoctorOptions {
             let state_dir = state_dir.map(OsText::from);
             json::print(&Document { schema: SCHEMA, healthy, socket, state_dir, checks: &checks })?;
         } else {
-            text::print(&describe(&checks, self.verbose, has_color(Stream::Stdout)))?;
+            let width = Size::of_stdout().map(|size| size.columns);
+            text::print(&describe(&checks, self.verbose, has_color(Stream::Stdout), width))?;
         }
         Ok(if healthy { ExitReason::Success } else { ExitReason::Unwell })
     }
@@ -176,8 +178,15 @@ fn state_dir(link: &Link, named: Option<PathBuf>, answer: &Asked) -> Option<Path
     told.or(named).or_else(|| default_state_dir().filter(|_| !link.is_named()))
 }
 
-/// The findings, the worst last, where the eyes are. Without `verbose` what is well is a count.
-fn describe(checks: &[Check], verbose: bool, has_color: bool) -> String {
+/// The columns before what a check has found.
+const INDENT: usize = 28;
+
+/// On a narrower terminal lines are broken as on one of so many columns.
+const LEAST: usize = 60;
+
+/// The findings, the worst last, where the eyes are. Without `verbose` what is well is a count. `width`: that of
+/// the terminal, where there is one.
+fn describe(checks: &[Check], verbose: bool, has_color: bool, width: Option<usize>) -> String {
     let mut shown: Vec<&Check> = checks.iter().filter(|check| verbose || check.level > Level::Ok).collect();
     shown.sort_by_key(|check| check.level);
 
@@ -196,7 +205,11 @@ fn describe(checks: &[Check], verbose: bool, has_color: bool) -> String {
     for Check { check, subject, level, message, advice } in shown {
         let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
-        let line = format!("{subject}{message}{advice}");
+        let line = printable(&format!("{subject}{message}{advice}"), usize::MAX);
+        let line = match width {
+            Some(width) => wrap(&line, INDENT, width.max(LEAST)),
+            None => line,
+        };
         let tone = match level {
             Level::Ok => Tone::Good,
             Level::Note => Tone::Plain,
@@ -204,7 +217,7 @@ fn describe(checks: &[Check], verbose: bool, has_color: bool) -> String {
             Level::Problem => Tone::Bad,
         };
         let level = format!("{:<8}", level.as_str());
-        writeln!(text, "{} {check:<18} {}", tone.paint(&level, has_color), printable(&line, usize::MAX))
+        writeln!(text, "{} {check:<18} {line}", tone.paint(&level, has_color))
             .expect("a string takes everything");
     }
     text
@@ -223,12 +236,15 @@ mod tests {
             Check::ok("pool", "it works").of("default"),
         ];
         assert_eq!(
-            describe(&checks, false, false),
+            describe(&checks, false, false, None),
             "ok       2 checks (-v lists them)\n\
              note     limits             few\n\
              problem  disk               it is full; make room\n"
         );
-        assert_eq!(describe(&checks, true, false).lines().count(), 4);
-        assert_eq!(describe(&checks[1..2], false, false), "ok       the one check (-v lists them)\n");
+        assert_eq!(describe(&checks, true, false, None).lines().count(), 4);
+        assert_eq!(describe(&checks[1..2], false, false, None), "ok       the one check (-v lists them)\n");
+        let long = [Check::note("limits", "one two three four five six seven eight")];
+        let broken = describe(&long, false, false, Some(60));
+        assert_eq!(broken.lines().nth(1), Some("                            seven eight"), "{broken}");
     }
 }

@@ -5,7 +5,7 @@ use pool_proto::methods::List;
 use pool_proto::{OsText, State};
 
 use crate::cli::moment::Moment;
-use crate::cli::states::{ACTIVE, StateGroup};
+use crate::cli::states::{ACTIVE, ENDED, StateGroup, WAITING};
 use crate::cli::values::{os_text, parse_codes, parse_label};
 
 /// The options that say which jobs: those to which all of it applies.
@@ -74,15 +74,14 @@ impl FilterOptions {
     }
 }
 
-/// The same jobs in two parts: what runs, and the others.
-pub fn split(list: &List) -> (Option<List>, Option<List>) {
-    let of = |is_active: bool| {
+/// The same jobs in parts: what runs, what waits, and what has ended. A part that no job can be of is left out.
+pub fn split(list: &List) -> Vec<List> {
+    let of = |part: &[State]| {
         let asked = |state: &State| list.states.as_ref().is_none_or(|states| states.contains(state));
-        let states = State::ALL.into_iter().filter(asked).filter(|state| ACTIVE.contains(state) == is_active);
-        let states: Vec<State> = states.collect();
+        let states: Vec<State> = part.iter().copied().filter(asked).collect();
         (!states.is_empty()).then(|| List { states: Some(states), ..list.clone() })
     };
-    (of(true), of(false))
+    [&ACTIVE[..], &WAITING, &ENDED].into_iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -90,11 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_is_split_from_the_rest() {
+    fn what_runs_what_waits_and_what_has_ended_are_parts() {
         let of = |states: &[State]| List { states: Some(states.to_vec()), ..List::default() };
-        let (active, others) = split(&List::default());
-        assert_eq!(active, Some(of(&ACTIVE)));
-        assert_eq!(others.unwrap().states.unwrap().len(), State::ALL.len() - 2);
-        assert_eq!(split(&of(&[State::Failed])), (None, Some(of(&[State::Failed]))));
+        let all = split(&List::default());
+        assert_eq!((all.len(), &all[0]), (3, &of(&ACTIVE)));
+        let states: usize = all.iter().flat_map(|part| &part.states).map(Vec::len).sum();
+        assert_eq!(states, State::ALL.len());
+        assert_eq!(split(&of(&[State::Failed])), [of(&[State::Failed])]);
     }
 }

@@ -1,5 +1,6 @@
 //! Columns by name, and the templates of `--format`.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -86,11 +87,9 @@ fn field(name: &str) -> Result<Piece, String> {
         return Ok(Piece::Member(name.to_owned()));
     }
     parse_column(name).map(Piece::Column).map_err(|_| {
-        let names: Vec<&str> = members
-            .iter()
-            .map(String::as_str)
-            .chain(Column::ALL.iter().map(|column| column.name()))
-            .collect();
+        let columns = Column::ALL.iter().map(|column| column.name());
+        let names: BTreeSet<&str> = members.iter().map(String::as_str).chain(columns).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         no_such("field", name, &names)
     })
 }

@@ -1,6 +1,7 @@
 //! `poolctl ls`: lists jobs: as rows for people at a terminal, and in full, in a stable order, for everybody
 //! else.
 
+mod chosen;
 mod filter;
 mod format;
 mod pipe;
@@ -15,12 +16,14 @@ use pool_proto::methods::{List, ListOrder};
 use pool_proto::nouns::SCHEMA;
 use pool_proto::{Client, Record};
 
+use self::chosen::Chosen;
 use self::filter::FilterOptions;
 use self::format::Template;
 use super::Context;
 use super::board::{self, Board};
-use super::selection::{each_brief_page, each_page};
+use super::selection::{check_pool, each_brief_page};
 use crate::cli::UsageError;
+use crate::cli::selector::{Selector, selector};
 use crate::cli::values::parse_limit;
 use crate::exit::ExitReason;
 use crate::tell::row::{Column, Row};
@@ -36,6 +39,10 @@ use crate::term::{json, text};
 /// all jobs in full, the oldest first.
 #[derive(Debug, Args)]
 pub struct ListOptions {
+    /// Only these jobs, and the elements of these arrays: 12, 3-9, last, @label and others
+    #[arg(value_name = "SELECTOR", value_parser = selector())]
+    jobs: Vec<Selector>,
+
     #[command(flatten)]
     filter: FilterOptions,
 
@@ -64,9 +71,12 @@ pub struct ListOptions {
     format: Option<Template>,
 
     /// Stay, and show what changes as it does, until Ctrl-C
-    #[arg(short, long, conflicts_with_all = ["quiet", "format", "all", "sort"])]
+    #[arg(short, long, conflicts_with_all = ["quiet", "format", "all", "sort", "jobs"])]
     watch: bool,
 }
+
+/// So many rows are enough to know how wide the columns are.
+const ENOUGH: usize = 500;
 
 /// How jobs are printed.
 enum Form<'a> {
@@ -78,10 +88,11 @@ enum Form<'a> {
         columns: &'a [Column],
         with_heading: bool,
     },
-    /// Rows for a terminal; the layout is that of the first page.
+    /// Rows for a terminal; the layout is that of the first of them, which are kept until then.
     Sheet {
         columns: &'a [Column],
         size: Size,
+        kept: Vec<Row>,
         sheet: Option<Sheet>,
     },
 }
@@ -104,11 +115,17 @@ impl ListOptions {
         }
 
         let mut client = context.link.connect()?;
-        let is_view = !context.as_json && !self.quiet && self.format.is_none();
-        match size.filter(|_| is_view && self.sort.is_none() && !self.all) {
-            Some(size) => self.print_board(&mut client, &list, size),
-            None => self.print_list(&mut client, &list, context.as_json, size.filter(|_| is_view)),
+        if let Some(pool) = &list.pool {
+            check_pool(&mut client, pool)?;
         }
+        let is_view = !context.as_json && !self.quiet && self.format.is_none();
+        let is_board = is_view && self.sort.is_none() && !self.all && self.jobs.is_empty();
+        if let Some(size) = size.filter(|_| is_board) {
+            return self.print_board(&mut client, &list, size);
+        }
+        let chosen = Chosen::find(&mut client, list, &self.jobs)?;
+        self.print_list(&mut client, &chosen, context.as_json, size.filter(|_| is_view))?;
+        Ok(chosen.exit)
     }
 
     fn shown(&self) -> &[Column] {
@@ -127,45 +144,37 @@ impl ListOptions {
     fn print_list(
         &self,
         client: &mut Client,
-        list: &List,
+        chosen: &Chosen,
         as_json: bool,
         size: Option<Size>,
-    ) -> anyhow::Result<ExitReason> {
-        if self.quiet && !as_json && self.sort.is_none() && self.limit.is_none() {
-            each_brief_page(client, list, |jobs| print_ids(jobs.iter().map(|job| job.id)))?;
-            return Ok(ExitReason::Success);
+    ) -> anyhow::Result<()> {
+        if self.quiet && !as_json && self.sort.is_none() && self.limit.is_none() && chosen.is_open() {
+            return each_brief_page(client, &chosen.list, |jobs| print_ids(jobs.iter().map(|job| job.id)));
         }
         let mut form = match (&self.format, size) {
             _ if as_json => Form::Json(json::Pages::begin(SCHEMA, "jobs")?),
             _ if self.quiet => Form::Ids,
             (Some(template), _) => Form::Template(template),
-            (None, Some(size)) => Form::Sheet { columns: self.shown(), size, sheet: None },
+            (None, Some(size)) => Form::Sheet { columns: self.shown(), size, kept: Vec::new(), sheet: None },
             (None, None) => Form::Table { columns: &self.columns, with_heading: true },
         };
 
         // People who list all see the newest first, and what runs before it.
-        if size.is_some() && self.sort.is_none() && self.all {
-            let (active, others) = filter::split(list);
-            for part in [active, others].into_iter().flatten() {
+        if size.is_some() && self.sort.is_none() && self.limit.is_none() {
+            for part in filter::split(&chosen.list) {
                 let part = List { order: Some(ListOrder::Newest), ..part };
-                each_page(client, &part, |jobs| form.add(jobs))?;
+                chosen.with(part).each_page(client, |jobs| form.add(jobs))?;
             }
-            form.end()?;
-            return Ok(ExitReason::Success);
+            return form.end();
         }
 
         let limit = self.limit.map(|limit| limit.get() as usize);
-        let chosen = match (&self.sort, limit) {
-            (Some(sort), limit) => Some(pipe::sorted(client, list, *sort, limit)?),
-            (None, Some(limit)) => Some(pipe::newest(client, list, limit)?),
-            (None, None) => None,
-        };
-        match chosen {
-            Some(jobs) => form.add(&jobs)?,
-            None => each_page(client, list, |jobs| form.add(jobs))?,
+        match (&self.sort, limit) {
+            (Some(sort), limit) => form.add(&pipe::sorted(client, chosen, *sort, limit)?)?,
+            (None, Some(limit)) => form.add(&pipe::newest(client, chosen, limit)?)?,
+            (None, None) => chosen.each_page(client, |jobs| form.add(jobs))?,
         }
-        form.end()?;
-        Ok(ExitReason::Success)
+        form.end()
     }
 }
 
@@ -184,21 +193,32 @@ impl Form<'_> {
             Self::Table { columns, with_heading } => {
                 text::print(&pipe::table_of(jobs, columns, std::mem::take(with_heading), now))
             }
-            Self::Sheet { columns, size, sheet } => {
-                let rows: Vec<Row> = jobs.iter().cloned().map(Row::of).collect();
-                let mut printed = String::new();
-                let sheet = sheet.get_or_insert_with(|| {
-                    let sheet = Sheet::of(columns, &rows, size.columns, has_color(Stream::Stdout), now);
-                    printed = sheet.heading();
-                    sheet
-                });
-                printed.extend(rows.iter().map(|row| sheet.line(row)));
-                text::print(&printed)
+            Self::Sheet { kept, sheet, .. } => {
+                kept.extend(jobs.iter().cloned().map(Row::of));
+                if sheet.is_none() && kept.len() < ENOUGH { Ok(()) } else { self.print_rows(now) }
             }
         }
     }
 
-    fn end(self) -> anyhow::Result<()> {
+    /// Prints the rows that were kept, and first the heading.
+    fn print_rows(&mut self, now: SystemTime) -> anyhow::Result<()> {
+        let Self::Sheet { columns, size, kept, sheet } = self else { return Ok(()) };
+        let rows = std::mem::take(kept);
+        let mut printed = String::new();
+        let sheet = sheet.get_or_insert_with(|| {
+            let sheet = Sheet::of(columns, &rows, size.columns, has_color(Stream::Stdout), now);
+            printed = sheet.heading();
+            sheet
+        });
+        printed.extend(rows.iter().map(|row| sheet.line(row)));
+        text::print(&printed)
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        match &self {
+            Self::Sheet { kept, sheet: None, .. } if kept.is_empty() => text::print("no such jobs\n")?,
+            _ => self.print_rows(SystemTime::now())?,
+        }
         match self {
             Self::Json(pages) => pages.end(),
             Self::Ids | Self::Template(_) | Self::Table { .. } | Self::Sheet { .. } => Ok(()),
@@ -244,7 +264,7 @@ fn draw(mut board: Board, rows: usize, shown: &[Column], size: Size, is_all: boo
     if let Some(failed) = board::callbacks_line(&counts) {
         last += &format!("; {failed}");
     }
-    text += &crate::term::width::cut(&last, size.columns);
+    text += &crate::term::width::wrap(&last, 0, size.columns);
     text.push('\n');
     text
 }

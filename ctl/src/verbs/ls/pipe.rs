@@ -7,12 +7,12 @@ use pool_proto::methods::{List, ListOrder};
 use pool_proto::terminal::printable;
 use pool_proto::{Client, ClientError, Record, State};
 
+use super::chosen::Chosen;
 use super::format::parse_column;
 use crate::tell::outcome;
 use crate::tell::record::id_of;
 use crate::tell::row::{Column, Row};
 use crate::term::text::{self, LONGEST};
-use crate::verbs::selection::each_page;
 
 /// What a listing is sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +69,12 @@ impl Sort {
 /// When poold has gone, or cannot read its store.
 pub fn sorted(
     client: &mut Client,
-    list: &List,
+    chosen: &Chosen,
     sort: Sort,
     limit: Option<usize>,
 ) -> Result<Vec<Record>, ClientError> {
     let mut jobs: Vec<Record> = Vec::new();
-    each_page(client, list, |page| {
+    chosen.each_page(client, |page| {
         jobs.extend_from_slice(page);
         // Of a million jobs no more are kept than may be shown.
         if let Some(limit) = limit
@@ -94,13 +94,15 @@ pub fn sorted(
 ///
 /// # Errors
 /// When poold has gone, or cannot read its store.
-pub fn newest(client: &mut Client, list: &List, limit: usize) -> Result<Vec<Record>, ClientError> {
-    let limit = u32::try_from(limit).ok();
+pub fn newest(client: &mut Client, chosen: &Chosen, most: usize) -> Result<Vec<Record>, ClientError> {
+    let limit = u32::try_from(most).ok();
     let mut jobs = Vec::new();
-    each_page(client, &List { order: Some(ListOrder::Newest), limit, ..list.clone() }, |page| {
+    let list = List { order: Some(ListOrder::Newest), limit, ..chosen.list.clone() };
+    chosen.with(list).each_page(client, |page| {
         jobs.extend_from_slice(page);
         Ok::<(), ClientError>(())
     })?;
+    jobs.truncate(most);
     jobs.reverse();
     Ok(jobs)
 }

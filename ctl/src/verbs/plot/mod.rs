@@ -12,7 +12,7 @@ use pool_proto::methods::Pools;
 
 use self::chart::Chart;
 use super::Context;
-use super::selection::each_page;
+use super::selection::{check_pool, each_page};
 use crate::cli::period::PeriodOptions;
 use crate::exit::ExitReason;
 use crate::term::text;
@@ -39,6 +39,9 @@ impl PlotOptions {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let period = self.period.period()?;
         let mut client = context.link.connect()?;
+        if let Some(pool) = self.period.pool() {
+            check_pool(&mut client, pool)?;
+        }
         let pools = client.request(&Pools {})?.pools;
 
         let mut chart = Chart::of(period);

@@ -31,7 +31,7 @@ impl PoolListOptions {
         if context.as_json {
             json::print(&PoolsDocument::of(&pools))?;
         } else if self.slots {
-            text::print(&slots_of(&pools))?;
+            text::print(&slots_of(&pools, Size::of_stdout().is_some()))?;
         } else {
             let width = Size::of_stdout().map(|size| size.columns);
             text::print(&lines_of(&pools, width, has_color(Stream::Stdout), SystemTime::now()))?;

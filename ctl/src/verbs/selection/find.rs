@@ -1,6 +1,7 @@
 //! From selectors to the jobs that they name. poold is asked page by page, and of the jobs only the ids are
 //! kept.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use anyhow::bail;
@@ -13,6 +14,7 @@ use crate::cli::UsageError;
 use crate::cli::ids::{IdRange, MAX_IDS};
 use crate::cli::selector::Selector;
 use crate::cli::states::{ENDED, LIVING, WAITING};
+use crate::verbs::nearest::near;
 
 /// With which jobs a verb can do something: those that `all` names, and of the others that are not named by
 /// their ids those that are taken.
@@ -181,7 +183,28 @@ pub fn find(client: &mut Client, selector: &Selector, scope: Scope) -> anyhow::R
     if let Selector::Pool(pool) = selector {
         check_pool(client, pool)?;
     }
-    Ok(Err(no_job(selector, scope.describe(kind))))
+    let near = nearest(client, selector)?.map(|near| format!("; did you mean {near}?"));
+    Ok(Err(no_job(selector, scope.describe(kind)) + &near.unwrap_or_default()))
+}
+
+/// The selector that may have been meant by one that names no job: of a label or a name that one of the newest
+/// jobs has.
+fn nearest(client: &mut Client, selector: &Selector) -> Result<Option<String>, ClientError> {
+    let (wanted, prefix) = match selector {
+        Selector::Label(label) => (label.clone(), "@"),
+        Selector::Name(name) => (name.to_string(), "name:"),
+        _ => return Ok(None),
+    };
+    let list =
+        List { order: Some(ListOrder::Newest), limit: Some(500), brief: Some(true), ..List::default() };
+    let jobs = client.request(&list)?.entries.unwrap_or_default();
+    let known: BTreeSet<String> = match selector {
+        Selector::Label(_) => jobs.into_iter().filter_map(|job| job.labels).flatten().collect(),
+        _ => jobs.into_iter().filter_map(|job| job.name).map(|name| name.to_string()).collect(),
+    };
+    // The name itself is that of jobs with which the verb can do nothing.
+    let known: Vec<&str> = known.iter().map(String::as_str).filter(|&name| name != wanted).collect();
+    Ok(near(&wanted, &known).map(|near| format!("{prefix}{near}")))
 }
 
 fn no_job(selector: &Selector, described: &str) -> String {
@@ -262,10 +285,22 @@ fn array_of_element(record: &Record) -> Option<u64> {
     record.array.as_deref().filter(|array| array.index.is_some()).map(|array| array.id)
 }
 
-/// A pool that never was is a slip of the pen.
-fn check_pool(client: &mut Client, name: &str) -> Result<(), ClientError> {
+/// A pool that never was is a slip of the pen. One that was removed has jobs that are remembered.
+///
+/// # Errors
+/// When there is no such pool, and when poold has gone.
+pub fn check_pool(client: &mut Client, name: &str) -> Result<(), ClientError> {
     let pools = client.request(&Pools {})?.pools;
     if pools.iter().any(|pool| pool.name == name) {
+        return Ok(());
+    }
+    let list = List { pool: Some(name.to_owned()), limit: Some(1), brief: Some(true), ..List::default() };
+    let mut found = client.request(&list)?;
+    // A page may be empty, though there are jobs behind it.
+    while let Some(next) = found.next.filter(|_| found.entries.iter().flatten().next().is_none()) {
+        found = client.request(&List { after: Some(next), ..list.clone() })?;
+    }
+    if found.entries.iter().flatten().next().is_some() {
         return Ok(());
     }
     Err(ClientError::Refused(Refusal::NoSuchPool { pool: name.to_owned() }))

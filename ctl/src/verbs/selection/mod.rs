@@ -16,7 +16,7 @@ use crate::exit::ExitReason;
 use crate::term::ask;
 use crate::term::text::say;
 
-pub use find::{Named, Scope, find, find_one};
+pub use find::{Named, Scope, check_pool, find, find_one};
 
 /// See the module's description.
 #[derive(Debug)]
