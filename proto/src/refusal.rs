@@ -131,7 +131,7 @@ pub enum Refusal {
 
     /// A signal was to be sent to a job that does not run.
     #[serde(rename = "io.poold.NotRunning")]
-    #[error("job {id} is {state}, and this takes a running job: `poolctl show {id}` tells more of it")]
+    #[error("job {id} {}, and this takes a running job: `poolctl show {id}` tells more of it", is_in(state))]
     NotRunning { id: u64, state: String },
 
     /// A running job has no standard input that a client could open, end or resize.
@@ -296,6 +296,14 @@ fn in_words(field: &str) -> String {
 /// A pool and a schedule have their names without an option. What is wrong with it is a sentence of its own.
 fn of_pool(field: &str, reason: &str) -> String {
     if field == "name" { reason.to_owned() } else { format!("{}: {reason}", in_words(field)) }
+}
+
+/// What is said of a job in this state: "is queued", "has ended (failed)".
+fn is_in(state: &str) -> String {
+    match ["succeeded", "failed", "canceled", "timed_out", "lost"].contains(&state) {
+        true => format!("has ended ({state})"),
+        false => format!("is {state}"),
+    }
 }
 
 fn absent(id: u64, pruned: Option<bool>) -> String {

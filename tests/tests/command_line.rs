@@ -62,11 +62,13 @@ fn what_is_wrong_is_said_in_one_line() {
     assert_eq!(said(&["run", "--on-crash", "x", "true"]), "poolctl: --on-crash x: write requeue, fail, hold");
     assert_eq!(said(&["sumbit", "true"]), "poolctl: there is no verb sumbit: did you mean submit?");
     for (arguments, wanted) in [
-        (&["logs"][..], "`poolctl logs` needs <SELECTOR>...: `poolctl logs --help` has examples"),
-        (&["tail"], "`poolctl logs` needs <SELECTOR>...: `poolctl logs --help` has examples"),
+        (
+            &["logs"][..],
+            "<SELECTOR>... is missing: write `poolctl logs <SELECTOR>...`; `poolctl logs --help` has examples",
+        ),
         (
             &["schedule", "add", "x", "--", "true"],
-            "`poolctl schedule add` needs --every <DURATION> or --cron <TIMES>: `poolctl schedule add --help` has examples",
+            "--every <DURATION> or --cron <TIMES> is missing: `poolctl schedule add --help` has examples",
         ),
         (&["pool", "ls", "foo"], "`poolctl pool ls` takes no word \"foo\": see `poolctl pool ls --help`"),
         (&["pool", "nope"], "there is no verb nope: `poolctl pool --help` lists the verbs"),
@@ -84,6 +86,10 @@ fn what_is_wrong_is_said_in_one_line() {
         (
             &["logs", "nope"],
             "\"nope\" names no job: write 12, 3-9, 12.4, last, all, @label, name:x, state:failed or pool:x",
+        ),
+        (
+            &["signal", "USR1", "1"],
+            "\"USR1\" is a signal: the signal comes last, as in `poolctl signal 12 USR1`",
         ),
         (&["help", "exit-code"], "there is no verb and no topic \"exit-code\": did you mean exit-codes?"),
         (&["man", "shw"], "there is no page poolctl-shw: did you mean show?"),

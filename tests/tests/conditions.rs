@@ -46,7 +46,7 @@ fn a_job_runs_after_others_as_they_have_ended_over_a_restart() {
     for (id, on) in [(never, bad), (never_either, never)] {
         let record = daemon.wait_record(id, "it is canceled", |record| record.state == State::Canceled);
         assert_eq!((record.result, record.attempt), (Some(ResultKind::DepFailed), 0));
-        assert!(record.reason.unwrap().starts_with(&format!("job {on}, after which it was to run")));
+        assert!(record.reason.unwrap().starts_with(&format!("job {on} did not end as --after needs")));
     }
     let told = daemon.path("gate.told");
     pool_tests::wait_until("its callback has run", || told.exists());
@@ -63,7 +63,7 @@ fn what_a_job_is_to_run_after_must_exist_and_may_have_ended() {
 
     let said = daemon.run(&["submit", "--wait", "--after", &bad.to_string(), "--", "true"]);
     assert_eq!(said.code, 125, "{said:?}");
-    assert!(said.stderr.contains("has not ended as it was to"), "{said:?}");
+    assert!(said.stderr.contains("did not end as --after needs"), "{said:?}");
     let said = daemon.run(&["submit", "--wait", "--after", &format!("afternotok:{bad}"), "--", "echo", "x"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, "x\n"), "{said:?}");
 }

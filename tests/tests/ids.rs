@@ -84,7 +84,7 @@ fn a_release_takes_what_is_held() {
     let said = daemon.run(&["release", "999", &done, "2-5"]);
     assert_eq!(said.code, 125, "{said:?}");
     assert!(said.stderr.contains("there is no job 999"), "{said:?}");
-    assert!(said.stderr.contains("job 3 is succeeded, not held"), "{said:?}");
+    assert!(said.stderr.contains("job 3 has ended (succeeded), so it is not held"), "{said:?}");
     // It has crashed a second time, or is about to.
     daemon.wait_record(2, "was released", |record| record.attempt == 2);
     assert_eq!(daemon.record(1).attempt, 1);

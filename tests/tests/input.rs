@@ -39,7 +39,7 @@ fn what_is_sent_is_read_and_the_end_is_one() {
 
     let said = daemon.run(&["send", &id, "late"]);
     assert_eq!(
-        (said.code, said.stderr.contains("is succeeded, and this takes a running job")),
+        (said.code, said.stderr.contains("has ended (succeeded), and this takes a running job")),
         (125, true),
         "{said:?}"
     );

@@ -44,6 +44,7 @@ fn a_listing_is_of_the_jobs_that_are_named() {
     assert_eq!(listed(&["@night", "2", "-n", "2"]), ["2", "8"]);
     assert_eq!(listed(&["@night", "2", "--sort", "-id"]), ["8", "2", "1"]);
     assert_eq!(daemon.ok(&["ls", "-q", "@night"]), "1\n8\n");
+    assert_eq!(daemon.ok(&["ls", "3", "-s", "failed", "--columns", "state"]), "STATE\nfailed\nfailed\n");
     assert_eq!(listed(&["1", "--label", "other"]), [""; 0]);
 
     let said = daemon.run(&["ls", "-q", "77", "1"]);

@@ -92,7 +92,7 @@ fn callbacks_are_told_with_the_ends_of_their_output() {
     assert_has(
         &text,
         &[
-            &format!("\ncallback   1 on done: given up, 2 attempts, exit code 7: {fails}\n"),
+            "\ncallback   1 on done: given up, 2 attempts, exit code 7: seq 12 >&2; echo out;\n           exit 7\n",
             "\ncallback   2 on success: delivered, 1 attempt, exit code 0: echo fine\n",
             "\nthe end of callback 1's stderr\n  3\n",
             "\n  12\n\nthe end of callback 1's stdout\n  out\n",

@@ -120,6 +120,12 @@ fn a_selector_that_names_no_job_is_told_and_the_rest_is_done() {
     for arguments in [["cancel", "build"], ["wait", "last-0"], ["hold", "state:done"], ["show", "@a b"]] {
         assert_eq!(daemon.run(&arguments).code, 2, "{arguments:?}");
     }
+    for id in ["77", "9223372036854775808", "18446744073709551615"] {
+        for verb in ["show", "ls", "wait", "cancel", "logs"] {
+            let said = daemon.run(&[verb, id]);
+            assert!(said.code == 125 && said.stderr.contains(&format!("job {id}")), "{verb}: {said:?}");
+        }
+    }
     let empty = Daemon::start(1);
     let said = empty.run(&["show", "last"]);
     assert_eq!((said.code, said.stderr.as_str()), (125, "poolctl: last: there is no job\n"));

@@ -25,8 +25,11 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
         ErrorKind::MissingRequiredArgument => {
             let missing = texts(error.get(ContextKind::InvalidArg));
             let missing: Vec<String> = missing.iter().map(|name| without_brackets(name)).collect();
-            let path = path(error);
-            Some(format!("`{path}` needs {}: `{path} --help` has examples", missing.join(", ")))
+            let is = if missing.len() == 1 { "is" } else { "are" };
+            let (names, usage, path) = (missing.join(", "), usage(error)?, path(error));
+            // Where one of several options is missing, the line of the usage would say the same once more.
+            let write = if names.contains(" or ") { String::new() } else { format!("write `{usage}`; ") };
+            Some(format!("{names} {is} missing: {write}`{path} --help` has examples"))
         }
         ErrorKind::ArgumentConflict => {
             let one = argument()?;

@@ -36,7 +36,7 @@ pub struct JobOptions {
     pub env: Vec<OsText>,
 
     /// Which variables of your environment the job gets [default: all]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "MODE")]
     pub env_mode: Option<EnvMode>,
 
     /// End an attempt that does nothing for so long, with code 124
@@ -118,7 +118,7 @@ pub struct LikeOptions {
     pub unique: Option<OsText>,
 
     /// With --unique: while another job has not ended [default: skip]
-    #[arg(long, value_enum, requires = "unique")]
+    #[arg(long, value_enum, value_name = "WHAT", requires = "unique")]
     pub if_exists: Option<ExistsChoice>,
 }
 
@@ -159,7 +159,7 @@ pub struct ArrayOptions {
 
     /// With --array: whether the callbacks tell the end of the whole array, or of each element [default:
     /// array]
-    #[arg(long, value_enum, requires = "array")]
+    #[arg(long, value_enum, value_name = "WHAT", requires = "array")]
     pub callback_for: Option<CallbackChoice>,
 }
 
@@ -259,6 +259,6 @@ pub struct CommonOptions {
     pub on_failure: Vec<OsText>,
 
     /// When its worker, poold or the machine dies while it runs [default: requeue]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "WHAT")]
     pub on_crash: Option<CrashChoice>,
 }

@@ -10,6 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use pool_proto::OsText;
 
 use super::ids::IdRange;
+use super::signal::SignalNumber;
 use super::states::StateGroup;
 use super::values::parse_label;
 
@@ -103,6 +104,16 @@ impl fmt::Display for Selector {
 /// A selector on a command line. A name need not be UTF-8.
 pub fn selector() -> impl TypedValueParser<Value = Selector> {
     OsStringValueParser::new().try_map(read)
+}
+
+/// A selector before a signal. Whoever knows kill(1) writes the signal first.
+pub fn selector_before_signal() -> impl TypedValueParser<Value = Selector> {
+    OsStringValueParser::new().try_map(|text| match text.to_str().map(SignalNumber::from_str) {
+        Some(Ok(_)) if text.to_str().is_some_and(|text| text.parse::<u32>().is_err()) => {
+            Err(format!("{text:?} is a signal: the signal comes last, as in `poolctl signal 12 USR1`"))
+        }
+        _ => read(text),
+    })
 }
 
 /// A selector that can name one job alone.

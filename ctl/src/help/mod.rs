@@ -17,6 +17,9 @@ use std::fmt::Write;
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Command};
 
+/// Verbs that print nothing but what they show on a terminal.
+const NO_JSON: &[&str] = &["top", "attach"];
+
 /// The help of each verb ends with this line.
 const OF_ALL_VERBS: &str = "Of all verbs: --socket, --color, --no-start, --trust-uid (see poolctl --help)";
 
@@ -50,6 +53,18 @@ pub fn dressed(root: Command) -> Command {
 
 fn dressed_verb(verb: Command, name: &str) -> Command {
     let about = verb.get_long_about().or(verb.get_about()).cloned().unwrap_or_default();
+    let verb = match verb.has_subcommands() {
+        true => {
+            let template = of_group(&verb);
+            verb.help_template(template)
+        }
+        false => verb,
+    };
+    let verb = match NO_JSON.contains(&name) {
+        // In the place of the one of all verbs.
+        true => verb.arg(Arg::new("json").long("json").action(ArgAction::SetTrue).hide(true)),
+        false => verb,
+    };
     verb.about(about)
         .after_help(after(name))
         .disable_help_subcommand(true)
@@ -57,10 +72,35 @@ fn dressed_verb(verb: Command, name: &str) -> Command {
             Some(heading) => arg.help_heading(heading),
             None => arg,
         })
+        .mut_args(|arg| match (name, arg.get_long()) {
+            ("run", Some("wait" | "async" | "from")) => arg.hide(true),
+            ("edit", Some(_)) => without_default(arg),
+            _ => arg,
+        })
         .mut_subcommands(|inner| {
             let name = format!("{name} {}", inner.get_name());
             dressed_verb(inner, &name)
         })
+}
+
+/// The option without the words on its default: what is not named stays as the job has it.
+fn without_default(arg: Arg) -> Arg {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let Some((before, rest)) = help.split_once(" [default: ") else { return arg };
+    let after = rest.split_once(']').map_or("", |(_, after)| after);
+    arg.help(format!("{before}{after}"))
+}
+
+/// The help of a verb that has verbs of its own: a line for each of these.
+fn of_group(verb: &Command) -> StyledStr {
+    let width = verb.get_subcommands().map(|inner| inner.get_name().len()).max().unwrap_or(0);
+    let mut text = format!("{{about}}\n\n{} {{usage}}\n\n{}\n", heading("Usage:"), heading("Commands:"));
+    for inner in verb.get_subcommands() {
+        let about = inner.get_about().map(ToString::to_string).unwrap_or_default();
+        _ = writeln!(text, "  {}  {about}", literal(&format!("{:width$}", inner.get_name())));
+    }
+    _ = write!(text, "\n{}\n{{options}}{{after-help}}", heading("Options:"));
+    text.into()
 }
 
 /// What stands below the options of a verb.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -194,11 +194,13 @@ impl Part {
     fn create(file: &Path) -> anyhow::Result<Self> {
         let path = beside(file, ".part");
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let hint = || {
-            format!("cannot create {}: remove it, should it be there, or name another file", path.display())
+        let cannot = format!("cannot create {}", path.display());
+        let file = match file {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("{cannot}: it is there already; remove it, or name another file")
+            }
+            file => file.with_context(|| format!("{cannot}: name another file"))?,
         };
-
-        let file = file.with_context(hint)?;
         Ok(Self { path, file })
     }
 

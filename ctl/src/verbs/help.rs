@@ -174,5 +174,19 @@ mod tests {
         let submit = root.find_subcommand_mut("submit").unwrap().render_help().to_string();
         assert!(submit.contains("When it fails:") && submit.contains("Examples:"), "{submit}");
         assert!(!submit.contains("--trust-uid <UID>"), "{submit}");
+
+        let mut help = |verb: &str| root.find_subcommand_mut(verb).unwrap().render_help().to_string();
+        let pool = help("pool");
+        assert!(
+            pool.contains("\n  drain    Let a pool take no new jobs, and wait until it is empty\n"),
+            "{pool}"
+        );
+        assert!(!help("run").contains("--async") && help("run").contains("--pool"), "run is submit --wait");
+        assert!(
+            help("edit").contains("--priority") && !help("edit").contains("[default: "),
+            "{}",
+            help("edit")
+        );
+        assert!(!help("top").contains("--json"), "{}", help("top"));
     }
 }

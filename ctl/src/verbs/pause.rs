@@ -13,8 +13,8 @@ use crate::exit::ExitReason;
 
 /// Let running jobs stand still, until `resume`
 ///
-/// With all that they have started. Meanwhile a job keeps its slot, and its timeouts stand still. It can be
-/// canceled. When its worker or poold dies, it dies, too, and its next attempt is not paused.
+/// A job stands still with everything that it has started. It keeps its slot, its timeouts stand still, and it
+/// can be canceled. If its worker or poold dies, the job dies, too, and its next attempt is not paused.
 #[derive(Debug, Args)]
 pub struct PauseOptions {
     /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run
@@ -24,7 +24,7 @@ pub struct PauseOptions {
 
 /// Let paused jobs go on
 ///
-/// Those that `pause`, or `pool pause --freeze`, has let stand still.
+/// `pause` or `pool pause --freeze` has let them stand still.
 #[derive(Debug, Args)]
 pub struct ResumeOptions {
     /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run

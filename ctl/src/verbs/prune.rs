@@ -19,7 +19,7 @@ use crate::term::text::{or_untold, print, say};
 
 /// Remove jobs that have ended, by their age, state or label
 ///
-/// Their records and their output. A job is removed if all that is given applies to it, unless it has
+/// Removes their records and their output. A job is removed if all that is given applies to it, unless it has
 /// callbacks to be delivered, or is waited for. Says how many jobs are gone.
 #[derive(Debug, Args)]
 pub struct PruneOptions {

@@ -56,7 +56,12 @@ fn held(client: &mut Client) -> Result<HashSet<u64>, ClientError> {
 
 fn why_not(client: &mut Client, id: u64) -> String {
     match client.request(&Get { id }) {
-        Ok(got) => format!("job {id} is {}, not held", got.record.state.as_str()),
+        Ok(got) => match got.record.state {
+            state if state.is_terminal() => {
+                format!("job {id} has ended ({}), so it is not held", state.as_str())
+            }
+            state => format!("job {id} is {}, not held", state.as_str()),
+        },
         Err(error) => error.to_string(),
     }
 }

@@ -8,7 +8,7 @@ use pool_proto::methods::Signal;
 
 use super::Context;
 use super::selection::{Scope, Selection};
-use crate::cli::selector::{Selector, selector};
+use crate::cli::selector::{Selector, selector_before_signal};
 use crate::cli::signal::SignalNumber;
 use crate::exit::ExitReason;
 
@@ -20,7 +20,7 @@ use crate::exit::ExitReason;
 #[derive(Debug, Args)]
 pub struct SignalOptions {
     /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run
-    #[arg(required = true, value_name = "SELECTOR", value_parser = selector())]
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector_before_signal())]
     jobs: Vec<Selector>,
 
     /// The signal: a name, with or without SIG, or a number

@@ -44,6 +44,8 @@ pub struct Sought {
     /// As the client named them, each once.
     ids: Vec<JobId>,
     missing: IdSet<JobId>,
+    /// Numbers beyond all ids, which no job has.
+    beyond: Vec<u64>,
     /// Of so many it is known: the answer may come in parts.
     known: usize,
 }
@@ -338,10 +340,11 @@ impl Desk {
             return self.refuse(request, Refusal::InvalidParameter { parameter });
         }
         let mut named = IdSet::default();
-        let ids = absent.ids.into_iter().filter(|&id| id <= i64::MAX as u64).map(JobId);
-        let ids: Vec<JobId> = ids.filter(|&id| named.insert(id)).collect();
+        let ids = absent.ids.into_iter().map(JobId).filter(|&id| named.insert(id));
+        let (ids, beyond): (Vec<JobId>, Vec<JobId>) = ids.partition(|id| id.0 <= i64::MAX as u64);
+        let beyond = beyond.into_iter().map(|id| id.0).collect();
 
-        let sought = Sought { ids: ids.clone(), missing: IdSet::default(), known: 0 };
+        let sought = Sought { ids: ids.clone(), missing: IdSet::default(), beyond, known: 0 };
         self.requests.insert(request, Open::Seeking(Box::new(sought)));
         self.ask(Question::Records { request, ids });
     }
@@ -353,7 +356,8 @@ impl Desk {
         if sought.known < sought.ids.len() {
             return;
         }
-        let ids = sought.ids.iter().filter(|id| sought.missing.contains(id)).map(|id| id.0).collect();
+        let ids = sought.ids.iter().filter(|id| sought.missing.contains(id)).map(|id| id.0);
+        let ids = ids.chain(sought.beyond.iter().copied()).collect();
         self.reply(request, AbsentIds { ids }, true);
     }
 }

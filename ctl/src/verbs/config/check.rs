@@ -33,6 +33,7 @@ impl CheckOptions {
     /// # Errors
     /// When there is no poold to read it, or the file that poold would read cannot be told.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
+        let is_named = self.file.is_some();
         let Some(file) = self.file.or_else(default_config) else {
             bail!(UsageError::new("you have no home directory, and so no configuration: name a file"));
         };
@@ -45,6 +46,8 @@ impl CheckOptions {
         let message = String::from_utf8_lossy(&said.stderr);
         let message = message.trim_end().strip_prefix("poold: ").unwrap_or(message.trim_end());
         let is_valid = said.status.success();
+        let defaults = "there is none, so poold has its defaults; `poolctl config init` prints one";
+        let message = if is_named || file.exists() { message } else { defaults };
         let name = OsText::from(file.as_path());
         if context.as_json {
             let message = (!is_valid).then_some(message);
@@ -53,7 +56,8 @@ impl CheckOptions {
             print(&format!("{}: nothing is wrong\n", printable(&name.to_string(), usize::MAX)))?;
         } else {
             // Some faults show the line, below the sentence.
-            message.lines().for_each(say);
+            let subject = if message == defaults { format!("{}: ", file.display()) } else { String::new() };
+            (subject + message).lines().for_each(say);
         }
         Ok(if is_valid { ExitReason::Success } else { ExitReason::Unwell })
     }

@@ -119,7 +119,11 @@ pub fn table_of(jobs: &[Record], columns: &[Column], with_heading: bool, now: Sy
     let heading = columns.iter().map(|column| column.heading()).collect::<Vec<String>>();
     let rows = jobs.iter().map(|job| {
         let row = Row::of(job.clone());
-        columns.iter().map(|&column| printable(&row.cell(column, now)).into_owned()).collect()
+        let cell = |&column: &Column| match column {
+            Column::State => state_of(job).to_owned(),
+            column => printable(&row.cell(column, now)).into_owned(),
+        };
+        columns.iter().map(cell).collect()
     });
     with_heading.then_some(heading).into_iter().chain(rows).map(|cells| line_of(&cells, &widths)).collect()
 }
@@ -148,8 +152,13 @@ fn usual_cells(job: &Record) -> [String; 6] {
     let duration = job.wall_s.map(|seconds| format!("{seconds:.3}s")).unwrap_or_default();
     let labels = job.labels.as_ref().map(|labels| format!("  [{}]", labels.join(", ")));
     let command = text::printable(&Row::of(job.clone()).work(), LONGEST) + &labels.unwrap_or_default();
-    let state = if job.frozen_since.is_some() { "paused" } else { job.state.as_str() }.to_owned();
+    let state = state_of(job).to_owned();
     [id_of(job), state, outcome_of(job), job.pool.clone(), duration, command]
+}
+
+/// The word that `--state` takes, or `paused`.
+fn state_of(job: &Record) -> &'static str {
+    if job.frozen_since.is_some() { "paused" } else { job.state.as_str() }
 }
 
 /// How a job has ended, and whether one of its callbacks was given up.

@@ -70,7 +70,7 @@ pub struct SubmitOptions {
     /// With --wait: when poolctl dies
     ///
     /// cancel is the same as --tie client.
-    #[arg(long, value_enum, default_value_t = DisconnectChoice::Detach)]
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = DisconnectChoice::Detach)]
     pub(super) on_disconnect: DisconnectChoice,
 
     /// End the job with the client (poolctl), a job, or the pool

@@ -238,7 +238,7 @@ fn replaced(by: JobId) -> String {
 }
 
 fn dependency(on: JobId) -> String {
-    format!("job {on}, after which it was to run, has not ended as it was to")
+    format!("job {on} did not end as --after needs")
 }
 
 /// An attempt that died with its worker or daemon.
