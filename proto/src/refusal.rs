@@ -52,10 +52,7 @@ pub enum Refusal {
 
     /// The pool is defined in the configuration file, which alone may change it.
     #[serde(rename = "io.poold.PoolConfigured")]
-    #[error(
-        "the pool {pool:?} is defined in the configuration file of poold: change the file, then \
-         send SIGHUP to poold"
-    )]
+    #[error("{}", configured(pool))]
     PoolConfigured { pool: String },
 
     /// A pool cannot be added.
@@ -296,6 +293,17 @@ fn in_words(field: &str) -> String {
 /// A pool and a schedule have their names without an option. What is wrong with it is a sentence of its own.
 fn of_pool(field: &str, reason: &str) -> String {
     if field == "name" { reason.to_owned() } else { format!("{}: {reason}", in_words(field)) }
+}
+
+fn configured(pool: &str) -> String {
+    if pool == "default" {
+        return "the pool \"default\" is always there: `poolctl pool set default --workers N` changes its size"
+            .to_owned();
+    }
+    format!(
+        "the pool {pool:?} is defined in the configuration file of poold: change the file, then send SIGHUP to \
+         poold"
+    )
 }
 
 /// What is said of a job in this state: "is queued", "has ended (failed)".

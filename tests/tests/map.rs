@@ -607,7 +607,7 @@ fn a_method_is_called_for_each_json_value() {
     assert_eq!((brief["state"].as_str(), brief["value"].as_i64()), (Some("succeeded"), Some(49)));
     for (arguments, message) in [
         (&["map", "--call", "p", "square", "echo", ":::", "1"][..], "no command besides"),
-        (&["map", "-p", "p", "--call", "p", "square", ":::", "1"], "cannot be used with"),
+        (&["map", "-p", "p", "--call", "p", "square", ":::", "1"], "does not go with"),
     ] {
         let said = daemon.run(arguments);
         assert!(said.code == 2 && said.stderr.contains(message), "{said:?}");

@@ -35,6 +35,8 @@ fn exit_codes_come_back() {
     let missing = daemon.run(&["submit", "--wait", "--", "no-such-command"]);
     assert_eq!(missing.code, 127);
     assert!(missing.stderr.contains("no-such-command"), "{missing:?}");
+    let line = daemon.run(&["run", "--", "echo a && echo b"]);
+    assert!(line.code == 127 && line.stderr.contains("no shell reads a command, so write sh -c"), "{line:?}");
     let file = daemon.path("plain");
     pool_tests::script("#!/bin/sh\n", &file);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();

@@ -40,6 +40,10 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
             let names: Vec<&str> = others.iter().map(|other| name_of(other)).collect();
             Some(format!("{} does not go with {}: leave one of them out", name_of(&one), names.join(", ")))
         }
+        ErrorKind::WrongNumberOfValues | ErrorKind::TooFewValues => {
+            let argument = argument()?;
+            Some(format!("{} is not complete: write {argument}", name_of(&argument)))
+        }
         ErrorKind::TooManyValues => {
             Some(format!("{} takes no value {}", name_of(&argument()?), shown(&value()?)))
         }
@@ -47,9 +51,11 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
             let reason = plain(error.source()?.to_string());
             let (argument, value) = (argument()?, value()?);
             // A word that stands for itself needs no name, where the reason repeats the word.
-            let is_told = argument.starts_with(['<', '[']) && reason.contains(&format!("{value:?}"));
-            let subject = format!("{} {}: ", name_of(&argument), shown(&value));
-            Some(if is_told { reason } else { subject + &reason })
+            if argument.starts_with(['<', '[']) && reason.contains(&format!("{value:?}")) {
+                return Some(reason);
+            }
+            let reason = reason.strip_prefix(&format!("{value:?}: ")).unwrap_or(&reason);
+            Some(format!("{} {}: {reason}", name_of(&argument), shown(&value)))
         }
         ErrorKind::InvalidValue => {
             let (argument, value) = (argument()?, value()?);

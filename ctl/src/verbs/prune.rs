@@ -9,7 +9,7 @@ use pool_proto::text::{parse_duration, rfc3339, unix_micros};
 use pool_proto::{Client, ClientError, OsText, State};
 
 use super::Context;
-use super::selection::{alter, confirmed, count_jobs, ids_of};
+use super::selection::{alter, check_pool, confirmed, count_jobs, ids_of};
 use crate::cli::choices::YesOption;
 use crate::cli::ids::in_ranges;
 use crate::cli::values::{os_text, parse_ended_state, parse_label};
@@ -83,6 +83,9 @@ impl PruneOptions {
     /// When poold has gone, or refuses, or stdout takes nothing.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         let mut client = context.link.connect()?;
+        if let Some(pool) = &self.what.pool {
+            check_pool(&mut client, pool)?;
+        }
         let ids = find(&mut client, &self.what)?;
         if self.dry_run {
             if context.as_json {

@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::Context;
 use super::selection::{
-    Named, Scope, Selection, alter, confirmed, count_jobs, each_of, elements_of, ids_of, job_named_alone,
+    Named, Scope, Selection, alter, check_pool, confirmed, count_jobs, each_of, elements_of, ids_of,
+    job_named_alone,
 };
 use crate::cli::UsageError;
 use crate::cli::choices::YesOption;
@@ -89,6 +90,9 @@ impl RetryOptions {
         ids.extend(of_arrays);
         if self.jobs.contains(&Wanted::Failed) {
             let named: HashSet<u64> = ids.iter().copied().collect();
+            if let Some(pool) = &self.pool {
+                check_pool(&mut client, pool)?;
+            }
             let failed = failed(&mut client, self.pool.as_deref())?;
             ids.extend(failed.into_iter().filter(|id| !named.contains(id)));
         }

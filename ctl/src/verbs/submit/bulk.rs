@@ -18,6 +18,7 @@ use crate::follow::HeldSignals;
 use crate::link::connect::Link;
 use crate::term::text::{self, say};
 use crate::verbs::Context;
+use crate::verbs::nearest::near;
 
 /// A batch is sent when it has this many jobs, or this many bytes of input.
 const BATCH_JOBS: usize = 1000;
@@ -59,8 +60,7 @@ pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<Exit
         let count = source.read_line(&mut line).map_err(|error| bulk.wrong(number, &error.to_string()))?;
 
         if !line.trim().is_empty() {
-            let job =
-                serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &without_line(&error)))?;
+            let job = serde_json::from_str(&line).map_err(|error| bulk.wrong(number, &fault(&error)))?;
             batch.jobs.push(job);
             batch.lines.push(number);
             batch.bytes += line.len();
@@ -80,9 +80,23 @@ pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<Exit
     Ok(ExitReason::Success)
 }
 
-/// The message of serde_json without its line number, which is always 1.
-fn without_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", ", column ")
+/// What is wrong with a line, without the line's number, which serde_json counts from each line anew. Of a member
+/// that does not exist all others are its message: the nearest one says more.
+fn fault(error: &serde_json::Error) -> String {
+    let message = error.to_string().replace(" at line 1 column ", ", column ");
+    let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match named[..] {
+        [unknown, ref known @ ..] if message.starts_with("unknown field") => {
+            let near = near(unknown, known).map(|near| format!("did you mean {near:?}?"));
+            let hint = near.unwrap_or_else(|| "`poolctl schema` has all of them, of `Job`".to_owned());
+            format!("a job has no member {unknown:?} ({hint})")
+        }
+        _ if message.contains("expected struct Job") => {
+            r#"no JSON object: write a job a line, such as {"argv": ["make", "all"]}"#.to_owned()
+        }
+        _ if error.is_eof() => "the line ends within its JSON".to_owned(),
+        _ => message,
+    }
 }
 
 struct Bulk<'a> {
@@ -143,5 +157,22 @@ impl Bulk<'_> {
         let Self { name, accepted, .. } = self;
         UsageError(format!("{name}:{line}: {reason}; {accepted} jobs were accepted, none from this batch on"))
             .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_line_is_told_in_short() {
+        let of = |line: &str| fault(&serde_json::from_str::<Job>(line).unwrap_err());
+        let misspelt = of(r#"{"argv":["true"],"nmae":"x"}"#);
+        assert_eq!(misspelt, r#"a job has no member "nmae" (did you mean "name"?)"#);
+        let strange = of(r#"{"argv":["true"],"colour":"red"}"#);
+        assert!(strange.starts_with(r#"a job has no member "colour" (`poolctl schema`"#), "{strange}");
+        assert!(of("true").starts_with("no JSON object: write a job a line"), "{}", of("true"));
+        assert_eq!(of(r#"{"argv":["true"]"#), "the line ends within its JSON");
+        assert!(of("make all").contains(", column "), "{}", of("make all"));
     }
 }

@@ -291,7 +291,18 @@ pub fn explain(failure: SpawnFailure, work: &Work) -> String {
         Stage::Setup => format!("its process could not be set up: {why}"),
         Stage::Cwd => format!("cannot enter the directory {:?}: {why}", work.cwd),
         Stage::Exec => match &work.kind {
-            JobKind::Exec(argv) => format!("cannot execute {:?}: {why}", argv[0]),
+            JobKind::Exec(argv) => {
+                let program = argv[0].to_string();
+                // `submit 'make && make install'`: a whole line in one word.
+                let is_line = argv.len() == 1 && program.contains([' ', '|', ';', '&', '>', '<', '$']);
+                let is_missing = Errno::from_raw(failure.errno) == Errno::ENOENT;
+                let hint = if is_line && is_missing {
+                    "; no shell reads a command, so write sh -c 'LINE'"
+                } else {
+                    ""
+                };
+                format!("cannot execute {:?}: {why}{hint}", argv[0])
+            }
             JobKind::Call(call) => format!("cannot call {:?}: {why}", call.method),
         },
     }
