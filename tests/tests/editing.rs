@@ -113,8 +113,8 @@ fn a_job_is_changed_in_an_editor() {
     }
 
     for (script, wanted) in [
-        ("s/^name/nmae/", "line 8: unknown field `nmae`"),
-        ("s/^priority = 0/priority = x/", "line 9: "),
+        ("s/^name/nmae/", "line 9: unknown field `nmae`"),
+        ("s/^priority = 0/priority = x/", "line 10: "),
         ("s/^timeout = .*/timeout = \"soon\"/", "soon"),
         ("s/^pool = .*/pool = \"none\"/", "there is no pool \"none\""),
         ("s/^name/retry-on-exit = \"1\"\\nname/", "without retries"),

@@ -214,6 +214,10 @@ fn a_pool_is_a_line_and_its_slots_are_shown_on_request() {
     let daemon = Setup::new().workers(64).config("[pool.other]\nworkers = 1\n").start();
     assert_eq!(daemon.ok(&["pool", "ls"]).lines().count(), 3);
     assert_eq!(daemon.ok(&["pool", "ls", "--slots"]).lines().count(), 66);
+    daemon.ok(&["run", "--", "true"]);
+    let seen = at_terminal(&daemon, &["stats"]);
+    assert!(seen.lines().all(|line| line.len() <= 80) && seen.contains("SLOTS USED"), "{seen}");
+    assert!(!seen.contains("90%") && daemon.ok(&["stats"]).contains("90%"), "{seen}");
     let seen = at_terminal(&daemon, &["pool", "ls", "--slots"]);
     assert!(seen.lines().all(|line| line.len() <= 80), "{seen}");
     assert!(!seen.contains("PROGRAM") && daemon.ok(&["pool", "ls", "--slots"]).contains("PROGRAM"), "{seen}");

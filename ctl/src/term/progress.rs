@@ -12,6 +12,7 @@ use pool_proto::nouns::CallProgress;
 
 use super::bar::Bar;
 use super::text::printable;
+use super::width::{Size, cut};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ impl ProgressLines {
     fn note_line(&mut self, id: u64, text: String) {
         let Some(terminal) = &self.terminal else { return };
         let text = if self.with_ids { format!("job {id}: {text}") } else { text };
+        // The last column stays free: not every terminal stays on the line after it.
+        let text = cut(&text, Size::of_stderr().columns.saturating_sub(1)).into_owned();
 
         let line = self.lines.entry(id).or_insert_with(|| {
             let bar = ProgressBar::no_length().with_style(style());

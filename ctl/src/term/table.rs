@@ -2,6 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use super::width::{Size, columns, cut};
+
 /// A table without rows.
 pub fn empty() -> Table {
     let mut table = Table::new();
@@ -9,7 +11,13 @@ pub fn empty() -> Table {
     table
 }
 
-/// The lines of a table, without spaces at their ends.
+/// The lines of a table, without spaces at their ends. On a terminal they are cut at its width.
 pub fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+    let width = Size::of_stdout().map_or(usize::MAX, |size| size.columns);
+    table.lines().map(|line| format!("{}\n", cut(line.trim(), width))).collect()
+}
+
+/// The columns that the longest line of a table takes.
+pub fn width(table: &Table) -> usize {
+    table.lines().map(|line| columns(line.trim())).max().unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 //! comes out of [`cell`] can control a terminal.
 
 use std::borrow::Cow;
+use std::os::fd::AsFd;
 
 use pool_proto::terminal::{is_shown, printable};
 use terminal_size::{Height, Width, terminal_size_of};
@@ -25,13 +26,19 @@ impl Size {
 
     /// The size of the terminal at stdout. None if stdout is no terminal.
     pub fn of_stdout() -> Option<Self> {
-        if !super::stream::Stream::Stdout.is_terminal() {
-            return None;
-        }
-        let told = terminal_size_of(std::io::stdout()).filter(|(width, height)| width.0 > 0 && height.0 > 0);
+        super::stream::Stream::Stdout.is_terminal().then(|| Self::of(std::io::stdout()))
+    }
+
+    /// The size of the terminal at stderr, of which it is known that it is one.
+    pub fn of_stderr() -> Self {
+        Self::of(std::io::stderr())
+    }
+
+    fn of(terminal: impl AsFd) -> Self {
+        let told = terminal_size_of(terminal).filter(|(width, height)| width.0 > 0 && height.0 > 0);
         let size =
             told.map(|(Width(columns), Height(rows))| Self { columns: columns.into(), rows: rows.into() });
-        Some(size.unwrap_or(Self::USUAL))
+        size.unwrap_or(Self::USUAL)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cli::period::{Period, PeriodOptions};
 use crate::exit::ExitReason;
 use crate::tell::when::{local, of_seconds, short};
 use crate::term::text::{LONGEST, printable};
+use crate::term::width::Size;
 use crate::term::{json, table, text};
 
 /// Tell how jobs went, by pool, label or name
@@ -195,6 +196,12 @@ impl Tally {
     }
 }
 
+/// The columns of the 90th percentiles.
+const NINETIETH: [usize; 2] = [5, 8];
+
+/// The column of the jobs an hour.
+const PER_HOUR: usize = 3;
+
 fn table_of(by: By, rows: &[Row], period: Period) -> String {
     let (from, to) = (local(&rfc3339(period.from_us)), local(&rfc3339(period.to_us)));
     let head = format!("{from} to {to}, {}\n", short(of_seconds(period.seconds())));
@@ -207,8 +214,7 @@ fn table_of(by: By, rows: &[Row], period: Period) -> String {
         By::Label => "LABEL",
         By::Name => "NAME",
     };
-    let mut table = table::empty();
-    table.add_row([
+    let head_row = [
         heading,
         "ENDED",
         "FAILED",
@@ -220,7 +226,8 @@ fn table_of(by: By, rows: &[Row], period: Period) -> String {
         "90%",
         "99%",
         "SLOTS USED",
-    ]);
+    ];
+    let mut lines = vec![head_row.map(ToOwned::to_owned)];
     for row in rows {
         let times = |times: &Option<Percentiles>| match times {
             Some(times) => [times.p50, times.p90, times.p99].map(|seconds| short(of_seconds(seconds))),
@@ -228,7 +235,7 @@ fn table_of(by: By, rows: &[Row], period: Period) -> String {
         };
         let ([waited_50, waited_90, waited_99], [ran_50, ran_90, ran_99]) =
             (times(&row.waited_s), times(&row.ran_s));
-        table.add_row([
+        lines.push([
             printable(&row.name, LONGEST),
             row.ended.to_string(),
             row.failed.to_string(),
@@ -242,7 +249,20 @@ fn table_of(by: By, rows: &[Row], period: Period) -> String {
             row.utilisation.map(|part| format!("{:.1} %", part * 100.0)).unwrap_or_default(),
         ]);
     }
-    head + &table::lines(&table)
+
+    let of = |left_out: &[usize]| {
+        let mut table = table::empty();
+        for line in &lines {
+            let cells = line.iter().enumerate().filter(|(column, _)| !left_out.contains(column));
+            table.add_row(cells.map(|(_, cell)| cell));
+        }
+        table
+    };
+    // What a narrow terminal has no room for: first the middle percentiles.
+    let room = Size::of_stdout().map_or(usize::MAX, |size| size.columns);
+    let tables = [of(&[]), of(&NINETIETH), of(&[&NINETIETH[..], &[PER_HOUR]].concat())];
+    let fitting = tables.iter().find(|table| table::width(table) <= room).unwrap_or(&tables[2]);
+    head + &table::lines(fitting)
 }
 
 #[cfg(test)]

@@ -111,9 +111,10 @@ impl TryFrom<Scalar> for ResourceLimit {
 pub fn render(id: u64, defined: &Defined) -> String {
     let Defined { job, state, attempts, .. } = defined;
     let mut text = format!(
-        "# Job {id}, {}. What you change here is changed in the job. A line that you remove, or put behind a #, is\n\
-         # left out from then on. Save and quit to apply it; to leave the job as it is, change nothing.\n\
-         # Times count from the edit. Variables: `poolctl edit {id} --env NAME=VALUE`.\n\n",
+        "# Job {id}, {}. What you change here is changed in the job. A line that you\n\
+         # remove, or put behind a #, is left out from then on. Save and quit to apply\n\
+         # it; to leave the job as it is, change nothing. Times count from the edit.\n\
+         # Variables: `poolctl edit {id} --env NAME=VALUE`.\n\n",
         state.as_str()
     );
     let mut line = |key: &str, value: Option<Value>, example: &str| {
