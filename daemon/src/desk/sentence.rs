@@ -306,12 +306,14 @@ pub fn in_line(id: JobId, place: InLine, why: &str) -> String {
     }
 }
 
-/// What is said besides of a job in its line, of which it is known about when it starts.
-pub fn estimated(estimate: &Estimate) -> String {
+/// What is said besides of a job in its line, of which it is known about when it starts. `position`: that among
+/// the jobs with the same labels, which are not all jobs of its pool.
+pub fn estimated(estimate: &Estimate, position: u32) -> String {
+    let others = if u64::from(position) == estimate.before + 1 { "" } else { "with those of other labels " };
     let before = match estimate.before {
         0 => "it is the next of its pool".to_owned(),
-        1 => "1 job of its pool is before it".to_owned(),
-        before => format!("{before} jobs of its pool are before it"),
+        1 => format!("{others}1 job of its pool is before it"),
+        before => format!("{others}{before} jobs of its pool are before it"),
     };
     let start = Duration::from_secs_f64(estimate.start_in_s.max(0.0));
     let start = match start.as_secs() {

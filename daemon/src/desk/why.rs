@@ -276,15 +276,15 @@ impl Desk {
         inquiry: &Inquiry,
         core: &Core,
     ) -> Explanation {
-        if told.position.is_none() || !waits_for_slots_alone(record, core) {
+        let Some(position) = told.position.filter(|_| waits_for_slots_alone(record, core)) else {
             return told;
-        }
+        };
         let busy = core.busy_for(&record.pool, self.now);
         let estimate = inquiry.paces.get(record.pool.as_str()).zip(busy);
         let estimate =
             estimate.and_then(|(pace, busy)| estimate::estimate(&position_of(record), pace, &busy));
         let Some(estimate) = estimate else { return told };
-        let reason = told.reason + &sentence::estimated(&estimate);
+        let reason = told.reason + &sentence::estimated(&estimate, position);
         Explanation { reason, estimate: Some(estimate), ..told }
     }
 
