@@ -85,7 +85,12 @@ fn about_when_a_queued_job_starts_is_told_from_those_that_have_ended_in_its_pool
     assert!((6.0..120.0).contains(&start_in_s), "19 jobs of 0.4 s: {told}");
     assert_eq!(estimate(queued[1])["before"], json!(0));
     let sentence = why(&daemon, labeled);
-    assert!(sentence.contains("; with those of other labels 19 jobs of its pool are before it, and it starts in about "), "{sentence}");
+    assert!(
+        sentence.contains(
+            "; with those of other labels 19 jobs of its pool are before it, and it starts in about "
+        ),
+        "{sentence}"
+    );
     assert!(sentence.ends_with(" s, from the last 5 jobs of this pool"), "{sentence}");
 
     // What it waits for is no matter of time, or of jobs of another pool.
