@@ -57,7 +57,18 @@ pub struct Client {
     /// What is read goes here first.
     buffer: Box<[u8]>,
     descriptors: VecDeque<OwnedFd>,
-    on_first_reply: Option<fn()>,
+    vigil: Option<&'static Vigil>,
+    /// The vigil has begun.
+    is_watched: bool,
+}
+
+/// What is called while a reply is waited for, so that the user hears of a daemon that does not answer.
+#[derive(Debug)]
+pub struct Vigil {
+    /// Called before a request is sent that has one reply.
+    pub begin: fn(),
+    /// Called when the next reply has come.
+    pub end: fn(),
 }
 
 impl Client {
@@ -68,12 +79,14 @@ impl Client {
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         let (decoder, buffer) = (Decoder::new(MAX_REPLY), vec![0; FIRST_READ].into());
-        Ok(Self { stream, decoder, buffer, descriptors: VecDeque::new(), on_first_reply: None })
+        Ok(Self { stream, decoder, buffer, descriptors: VecDeque::new(), vigil: None, is_watched: false })
     }
 
-    /// Has this called once, when the first reply has come.
-    pub fn on_first_reply(&mut self, act: fn()) {
-        self.on_first_reply = Some(act);
+    /// Has this called around each wait for the one reply to a request. `has_begun`: it lasts until the next reply
+    /// to whatever request.
+    pub fn set_vigil(&mut self, vigil: Option<&'static Vigil>, has_begun: bool) {
+        self.vigil = vigil;
+        self.is_watched = has_begun;
     }
 
     /// Sends a request and waits for its one reply.
@@ -81,6 +94,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn request<M: Method>(&mut self, parameters: &M) -> Result<M::Reply, ClientError> {
+        if let Some(vigil) = self.vigil.filter(|_| !self.is_watched) {
+            (vigil.begin)();
+            self.is_watched = true;
+        }
         self.send(parameters, false)?;
         Ok(self.receive::<M>()?.0)
     }
@@ -138,8 +155,9 @@ impl Client {
     /// See [`ClientError`].
     pub fn next_reply<M: Method>(&mut self) -> Result<Option<(M::Reply, bool)>, ClientError> {
         let Some(frame) = self.decoder.next_frame() else { return Ok(None) };
-        if let Some(act) = self.on_first_reply.take() {
-            act();
+        if let Some(vigil) = self.vigil.filter(|_| self.is_watched) {
+            (vigil.end)();
+            self.is_watched = false;
         }
         let unexpected = |error: serde_json::Error| ClientError::Unexpected(error.to_string());
 

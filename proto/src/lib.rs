@@ -37,7 +37,7 @@ pub mod place;
 pub mod terminal;
 pub mod text;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Vigil};
 pub use methods::{INTERFACE, Method, Reply, Request};
 pub use nouns::{Record, ResultKind, State};
 pub use os_text::OsText;

@@ -251,6 +251,34 @@ fn who_waits_for_an_end_that_cannot_be_written_is_told_and_can_leave() {
 }
 
 #[test]
+fn every_verb_that_waits_for_a_write_says_so() {
+    let daemon = Daemon::start(1);
+    let ended = daemon.submit(&["--", "false"]);
+    daemon.wait_record(ended, "it has ended", |record| record.state == State::Failed);
+    let blocker = daemon.submit(&["--", "sleep", "1000"]);
+    daemon.wait_record(blocker, "it runs", |record| record.state == State::Running);
+    let queued = daemon.submit(&["--", "true"]).to_string();
+    let held = daemon.submit(&["--hold", "--", "true"]).to_string();
+    let ended = ended.to_string();
+
+    fs::rename(daemon.state_dir(), daemon.path("elsewhere")).unwrap();
+    let verbs: [&[&str]; 7] = [
+        &["hold", &queued],
+        &["move", &queued, "--pool", "default"],
+        &["edit", &queued, "--timeout", "1h"],
+        &["release", &held],
+        &["retry", &ended],
+        &["rm", &ended],
+        &["prune", "--state", "failed", "-y"],
+    ];
+    let verbs: Vec<Waiting> = verbs.iter().map(|verb| Waiting::start(&daemon, verb[0], verb)).collect();
+    for verb in &verbs {
+        verb.says("has not answered for 3 s");
+    }
+    fs::rename(daemon.path("elsewhere"), daemon.state_dir()).unwrap();
+}
+
+#[test]
 fn a_stopped_supervisor_is_said_and_ends_when_told_to() {
     let mut daemon = Daemon::start(1);
     let mut run = Waiting::start(&daemon, "run", &["run", "--", "sleep", "1000"]);

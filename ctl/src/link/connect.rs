@@ -184,13 +184,14 @@ impl Link {
         self.find_heeding_silence().map_err(|error| self.explain(error))
     }
 
-    /// Connects like [`find`](Self::find). If the first reply does not come, poolctl says so.
+    /// Connects like [`find`](Self::find). If the first reply, or that to a later request that has only one, does
+    /// not come, poolctl says so.
     fn find_heeding_silence(&self) -> io::Result<Client> {
         let told = self.told();
         silence::begin(&self.socket_by(told.clone()));
         match self.find_by(told) {
             Ok(mut client) => {
-                client.on_first_reply(silence::end);
+                client.set_vigil(Some(&silence::VIGIL), true);
                 Ok(client)
             }
             Err(error) => {

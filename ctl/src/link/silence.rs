@@ -8,16 +8,22 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::unistd::{alarm, write};
+use pool_proto::Vigil;
 use signal_hook::consts::SIGALRM;
 use signal_hook::low_level::register;
 
-/// After so many seconds without a first reply poolctl says that it waits.
+/// After so many seconds without a reply poolctl says that it waits.
 const PATIENCE_S: u32 = 3;
+
+/// What a connection calls that waits for a reply.
+pub static VIGIL: Vigil = Vigil { begin: begin_again, end };
+
+/// Whether the signal of the timer has its handler.
+static HAS_HANDLER: OnceLock<bool> = OnceLock::new();
 
 /// Begins to wait for the first reply of the poold at this socket.
 pub fn begin(socket: &Path) {
-    static HAS_HANDLER: OnceLock<bool> = OnceLock::new();
-    let has_handler = HAS_HANDLER.get_or_init(|| {
+    HAS_HANDLER.get_or_init(|| {
         let message = format!(
             "poolctl: poold at {} has not answered for {PATIENCE_S} s; poolctl waits on (`poolctl doctor` tells \
              more)\n",
@@ -32,12 +38,17 @@ pub fn begin(socket: &Path) {
         // before, and leaves errno as it was. Without the handler SIGALRM would end poolctl, so it comes first.
         unsafe { register(SIGALRM, tell) }.is_ok()
     });
-    if *has_handler {
+    begin_again();
+}
+
+/// Begins to wait for a later reply of that poold.
+fn begin_again() {
+    if HAS_HANDLER.get() == Some(&true) {
         alarm::set(PATIENCE_S);
     }
 }
 
-/// The first reply has come, or nothing is waited for any more.
+/// The reply has come, or nothing is waited for any more.
 pub fn end() {
     alarm::cancel();
 }

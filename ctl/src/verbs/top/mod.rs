@@ -71,6 +71,8 @@ impl TopOptions {
         // What is wrong with the connection is told before the screen is taken.
         let mut readings = context.link.connect()?;
         readings.request(&Ping {})?;
+        // A line on stderr would spoil the screen, which says itself what is missing.
+        readings.set_vigil(None, false);
         let events = context.link.open().context("cannot connect to poold a second time")?;
         let palette = Palette { has_color: has_color(Stream::Stdout) };
         Stage::open(&context.link, [events, readings], palette)?.run()
