@@ -158,3 +158,20 @@ fn nothing_of_a_job_at_a_terminal_outlives_it() {
         })
     });
 }
+
+#[test]
+fn an_array_is_not_attached_to_and_its_elements_are() {
+    let daemon = Daemon::start(2);
+    let id = daemon.submit(&["--array", "0-1", "--stdin", "open", "--", "sh", "-c", "read a; echo got $a"]);
+    daemon.wait_record(id + 2, "it runs", |record| record.state == State::Running);
+    for verb in ["attach", "send"] {
+        let said = daemon.run(&[verb, &id.to_string()]);
+        assert_eq!(said.code, 125, "{said:?}");
+        let words = format!("job {id} is an array: name one of its elements");
+        assert!(said.stderr.contains(&words), "{said:?}");
+    }
+    for index in 0..2 {
+        daemon.ok(&["send", &format!("{id}.{index}"), "it"]);
+    }
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
+}

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
+use pool_proto::methods::Get;
 
 use super::Context;
 use super::selection::{Scope, find_one};
@@ -39,6 +40,10 @@ impl AttachOptions {
         }
         let mut client = context.link.connect()?;
         let id = find_one(&mut client, &self.job, Scope::LIVING, "is attached to")?;
+        let record = client.request(&Get { id })?.record;
+        if record.array.is_some_and(|array| array.index.is_none()) {
+            bail!("job {id} is an array: name one of its elements");
+        }
         let follower = Follower::of_job(&context.link, client, Sinks::both(), id);
         let attended = follower.attached(self.detach_key.unwrap_or(DETACH))?.attend()?;
         let Attended::Ended(record) = attended else { return Ok(ExitReason::Success) };
