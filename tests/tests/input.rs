@@ -1,6 +1,6 @@
 //! What a job reads while it runs: what is sent to it, and what is typed at its terminal.
 
-use std::fs::File;
+use std::fs::{self, File};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
@@ -174,4 +174,18 @@ fn an_array_is_not_attached_to_and_its_elements_are() {
         daemon.ok(&["send", &format!("{id}.{index}"), "it"]);
     }
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
+}
+
+#[test]
+fn who_sends_more_than_the_job_reads_is_told() {
+    let daemon = Daemon::start(1);
+    let id = start(&daemon, &["--stdin", "open", "--", "sh", "-c", "read a; exec <&-; sleep 1000"]);
+    let text = daemon.path("text");
+    fs::write(&text, "line\n".repeat(100_000)).unwrap();
+    let mut send = daemon.ctl(&["send", &id.to_string()]);
+    let said = send.stdin(File::open(&text).unwrap()).output().unwrap();
+    assert_eq!(said.status.code(), Some(125), "{said:?}");
+    let words = format!("job {id} does not read all of that: it has ended, or closed its standard input");
+    assert!(String::from_utf8_lossy(&said.stderr).contains(&words), "{said:?}");
+    daemon.ok(&["cancel", &id.to_string()]);
 }

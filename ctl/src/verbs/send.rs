@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use pool_proto::methods::CloseInput;
 use pool_proto::nouns::Input;
@@ -66,6 +66,10 @@ impl SendOptions {
             Input::Terminal | Input::Pipe => Ok(()),
         });
         drop(pipe);
+        // As an error of its own: that of a pipe would say that nobody reads what poolctl prints.
+        if ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            bail!("job {id} does not read all of that: it has ended, or closed its standard input");
+        }
         ended.with_context(|| format!("job {id} does not read all of that"))?;
         if self.eof && input == Input::Pipe {
             client.request(&CloseInput { id })?;
