@@ -199,3 +199,28 @@ fn a_schedule_that_was_refused_by_a_drain_fires_when_the_pool_is_resumed() {
     // Otherwise it would be tried again after a minute.
     wait_until("it has fired", || !jobs(&daemon, "a").is_empty());
 }
+
+#[test]
+fn schedules_that_do_not_exist_are_named_and_the_rest_is_done() {
+    let daemon =
+        Setup::new().workers(1).config("[schedule.fixed]\nevery = \"1h\"\ncommand = [\"true\"]\n").start();
+    for name in ["a", "b"] {
+        daemon.ok(&["schedule", "add", name, "--every", "1h", "--", "true"]);
+    }
+    for verb in ["pause", "resume", "rm"] {
+        let said = daemon.run(&["schedule", verb, "nope", "a", "neither", "b"]);
+        assert_eq!(said.code, 125, "{verb}: {said:?}");
+        for name in ["nope", "neither"] {
+            assert!(said.stderr.contains(&format!("there is no schedule {name:?}")), "{verb}: {said:?}");
+        }
+        if verb != "rm" {
+            assert_eq!(schedule(&daemon, "b")["paused"], verb == "pause", "{verb}");
+        }
+    }
+    assert_eq!(daemon.run(&["schedule", "show", "a"]).code, 125);
+    daemon.ok(&["schedule", "add", "a", "--every", "1h", "--", "true"]);
+    let said = daemon.run(&["schedule", "rm", "fixed", "a"]);
+    assert_eq!(said.code, 125);
+    assert!(said.stderr.contains("is defined in the configuration file"), "{said:?}");
+    assert!(!daemon.ok(&["schedule", "ls"]).lines().any(|line| line.starts_with("a ")));
+}

@@ -2,8 +2,10 @@
 
 use clap::Args;
 use pool_proto::methods::{RemoveSchedules, SetSchedulesPaused};
+use pool_proto::{ClientError, Method, Refusal};
 
 use crate::exit::ExitReason;
+use crate::term::text::say;
 use crate::verbs::Context;
 
 /// Submit nothing more for these schedules, until `schedule resume`
@@ -35,37 +37,61 @@ pub struct RemoveSchedulesOptions {
 }
 
 impl PauseSchedulesOptions {
-    /// Pauses the schedules, all or none.
+    /// Pauses the schedules. Those that do not exist are named.
     ///
     /// # Errors
-    /// When one of them does not exist, or poold cannot write its database.
+    /// When poold has gone, or cannot write its database.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         set_paused(context, self.names, true)
     }
 }
 
 impl ResumeSchedulesOptions {
-    /// Resumes the schedules, all or none.
+    /// Resumes the schedules. Those that do not exist are named.
     ///
     /// # Errors
-    /// When one of them does not exist, or poold cannot write its database.
+    /// When poold has gone, or cannot write its database.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         set_paused(context, self.names, false)
     }
 }
 
 impl RemoveSchedulesOptions {
-    /// Removes the schedules, all or none.
+    /// Removes the schedules. Those that do not exist, or are the configuration's, are named.
     ///
     /// # Errors
-    /// When one of them does not exist or is the configuration's, or poold cannot write its database.
+    /// When poold has gone, or cannot write its database.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
-        context.link.connect()?.request(&RemoveSchedules { names: self.names })?;
-        Ok(ExitReason::Success)
+        change(context, self.names, |names| RemoveSchedules { names })
     }
 }
 
 fn set_paused(context: &Context, names: Vec<String>, paused: bool) -> anyhow::Result<ExitReason> {
-    context.link.connect()?.request(&SetSchedulesPaused { names, paused })?;
-    Ok(ExitReason::Success)
+    change(context, names, |names| SetSchedulesPaused { names, paused })
+}
+
+/// Changes the schedules. poold changes all or none: one that it refuses is said and left out, and it is asked
+/// again for the rest.
+fn change<M: Method>(
+    context: &Context,
+    mut names: Vec<String>,
+    request: impl Fn(Vec<String>) -> M,
+) -> anyhow::Result<ExitReason> {
+    let mut client = context.link.connect()?;
+    let mut exit = ExitReason::Success;
+    while !names.is_empty() {
+        let refusal = match client.request(&request(names.clone())) {
+            Ok(_) => break,
+            Err(ClientError::Refused(refusal)) => refusal,
+            Err(error) => return Err(error.into()),
+        };
+        let (Refusal::NoSuchSchedule { schedule } | Refusal::ScheduleConfigured { schedule }) = &refusal
+        else {
+            return Err(ClientError::Refused(refusal).into());
+        };
+        names.retain(|name| name != schedule);
+        say(&refusal);
+        exit = ExitReason::Failed;
+    }
+    Ok(exit)
 }
