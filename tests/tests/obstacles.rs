@@ -251,6 +251,20 @@ fn who_waits_for_an_end_that_cannot_be_written_is_told_and_can_leave() {
 }
 
 #[test]
+fn who_ends_poold_now_is_told_what_the_jobs_have_got() {
+    let mut daemon = Setup::new().workers(1).config("stop_grace = \"6s\"\n").start();
+    let ready = daemon.path_text("ready");
+    let script = format!("trap '' TERM; echo >{ready}; while :; do sleep 0.1; done");
+    daemon.submit(&["--", "sh", "-c", &script]);
+    wait_until("it runs", || daemon.path("ready").exists());
+    let mut shutdown = Waiting::start(&daemon, "shutdown", &["shutdown", "--now"]);
+    shutdown.says("poold ends after job 1, which runs; what runs has got SIGTERM");
+    assert!(!shutdown.said().contains("shutdown --now"), "{}", shutdown.said());
+    assert_eq!(shutdown.code(), Some(0));
+    daemon.wait();
+}
+
+#[test]
 fn every_verb_that_waits_for_a_write_says_so() {
     let daemon = Daemon::start(1);
     let ended = daemon.submit(&["--", "false"]);

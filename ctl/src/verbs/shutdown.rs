@@ -62,7 +62,7 @@ impl ShutdownOptions {
 
         let mode = if self.now { ShutdownMode::Now } else { ShutdownMode::Drain };
         client.send(&Shutdown { mode }, true)?;
-        let mut waiter = Waiter::new(&context.link);
+        let mut waiter = Waiter::new(&context.link, self.now);
         let mut kept = None;
         loop {
             let from_poold = match waiter.wait(&main_process, kept.is_none().then_some(&client))? {
@@ -117,12 +117,14 @@ struct Waiter<'a> {
     bar: Bar,
     /// What there was to be done at the first look, and what has come since.
     total: u64,
+    /// What runs is being ended, and not waited for to its own end.
+    is_now: bool,
 }
 
 impl<'a> Waiter<'a> {
-    fn new(link: &'a Link) -> Self {
+    fn new(link: &'a Link, is_now: bool) -> Self {
         let (look_at, said) = (Instant::now() + FIRST_LOOK, String::new());
-        Self { link, look_at, said, bar: Bar::hidden(), total: 0 }
+        Self { link, look_at, said, bar: Bar::hidden(), total: 0, is_now }
     }
 
     /// Waits until poold has ended or said something on this connection.
@@ -156,7 +158,7 @@ impl<'a> Waiter<'a> {
                 if self.bar.is_shown() && !self.said.is_empty() && failure.is_none() {
                     return;
                 }
-                describe(&ending, failure.as_deref())
+                describe(&ending, failure.as_deref(), self.is_now)
             }
             // It has ended, or is about to.
             Ok(None) => return,
@@ -181,7 +183,7 @@ impl<'a> Waiter<'a> {
 }
 
 /// What poold waits for, and what would end that.
-fn describe(ending: &Ending, failure: Option<&str>) -> String {
+fn describe(ending: &Ending, failure: Option<&str>, is_now: bool) -> String {
     let count = |count: u64, one: &str, many: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -208,10 +210,11 @@ fn describe(ending: &Ending, failure: Option<&str>) -> String {
     if parts.is_empty() {
         return "poold is about to end".to_owned();
     }
-    format!(
-        "poold ends after {}; `poolctl cancel` ends jobs, `poolctl shutdown --now` does not wait for them",
-        parts.join(", ")
-    )
+    let hint = match is_now {
+        false => "`poolctl cancel` ends jobs, `poolctl shutdown --now` does not wait for them",
+        true => "what runs has got SIGTERM, and gets SIGKILL when its time is over (stop_grace)",
+    };
+    format!("poold ends after {}; {hint}", parts.join(", "))
 }
 
 fn open_pidfd(pid: i32) -> nix::Result<OwnedFd> {
