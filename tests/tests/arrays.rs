@@ -240,3 +240,21 @@ fn who_waits_for_an_array_in_place_gets_its_code() {
     assert!(said.stderr.contains("3 of 4 elements failed"), "{}", said.stderr);
     assert_eq!(daemon.run(&["run", "--array", "0-3", "--", "true"]).code, 0);
 }
+
+#[test]
+fn an_array_that_has_not_ended_is_not_removed_and_neither_is_any_of_it() {
+    let daemon = Daemon::start(2);
+    let gate = daemon.path_text("gate");
+    let script = format!("[ $POOL_ARRAY_INDEX = 0 ] || until [ -e {gate} ]; do sleep 0.02; done; echo out");
+    let id = array(&daemon, "0-2", &[], &script);
+    daemon.wait_record(id + 1, "it has ended", |record| record.state == State::Succeeded);
+    let refused = daemon.run(&["rm", &id.to_string()]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    let words = format!("job {id} is running: only a job that has ended can be removed");
+    assert!(refused.stderr.contains(&words), "{refused:?}");
+    assert_eq!(daemon.ok(&["logs", &of(id, 0)]), "out\n", "its output is there");
+    fs::write(&gate, "").unwrap();
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
+    daemon.ok(&["rm", &id.to_string()]);
+    assert_eq!(daemon.ok(&["ls"]).lines().count(), 1);
+}

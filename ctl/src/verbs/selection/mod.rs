@@ -81,7 +81,8 @@ impl Selection {
         Self { is_short: self.is_short, ..Self::new(named) }
     }
 
-    /// The same, and with each array that is named alone those of its elements that are kept.
+    /// The same, and with each array that is named alone and has ended those of its elements that are kept. What
+    /// poold says of an array that has not ended is all that there is to say.
     ///
     /// # Errors
     /// When poold has gone, or cannot read its store.
@@ -90,9 +91,8 @@ impl Selection {
         for jobs in &self.named {
             all.push(jobs.clone());
             let Named::Range(range) = jobs else { continue };
-            let Some(elements) = job_named_alone(client, *range).as_ref().and_then(elements_of) else {
-                continue;
-            };
+            let array = job_named_alone(client, *range).filter(|record| record.state.is_terminal());
+            let Some(elements) = array.as_ref().and_then(elements_of) else { continue };
             each_of(client, elements, |element| {
                 all.push(Named::Range(IdRange::between(element.id, element.id)));
             })?;
