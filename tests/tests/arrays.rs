@@ -258,3 +258,15 @@ fn an_array_that_has_not_ended_is_not_removed_and_neither_is_any_of_it() {
     daemon.ok(&["rm", &id.to_string()]);
     assert_eq!(daemon.ok(&["ls"]).lines().count(), 1);
 }
+
+#[test]
+fn who_releases_an_element_of_a_held_array_is_told_to_release_the_array() {
+    let daemon = Daemon::start(1);
+    let id = array(&daemon, "0-2", &["--hold"], "true");
+    let refused = daemon.run(&["release", &of(id, 1)]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(!refused.stderr.contains("is held, not held"), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("`poolctl release {id}` releases the array")), "{refused:?}");
+    daemon.ok(&["release", &id.to_string()]);
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
+}

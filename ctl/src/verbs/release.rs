@@ -7,7 +7,7 @@ use pool_proto::methods::{Get, List, MAX_RELEASED, Release};
 use pool_proto::{Client, ClientError, Refusal, State};
 
 use super::Context;
-use super::selection::{Scope, Selection, ids_of};
+use super::selection::{Scope, Selection, ids_of, unmade_of};
 use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 
@@ -56,11 +56,15 @@ fn held(client: &mut Client) -> Result<HashSet<u64>, ClientError> {
 
 fn why_not(client: &mut Client, id: u64) -> String {
     match client.request(&Get { id }) {
-        Ok(got) => match got.record.state {
-            state if state.is_terminal() => {
+        Ok(got) => match (unmade_of(&got.record), got.record.state) {
+            (Some(array), State::Held) => format!(
+                "job {id} is an element of array {array}, which is held and has not come to it: `poolctl release \
+                 {array}` releases the array"
+            ),
+            (_, state) if state.is_terminal() => {
                 format!("job {id} has ended ({}), so it is not held", state.as_str())
             }
-            state => format!("job {id} is {}, not held", state.as_str()),
+            (_, state) => format!("job {id} is {}, not held", state.as_str()),
         },
         Err(error) => error.to_string(),
     }

@@ -255,6 +255,13 @@ pub fn elements_of(record: &Record) -> Option<IdRange> {
     Some(IdRange::between(first, first + u64::from(array.elements.saturating_sub(1))))
 }
 
+/// The array of an element that the array has not come to, or never came to: nothing of the element is kept.
+pub fn unmade_of(record: &Record) -> Option<u64> {
+    let array = record.array.as_deref()?;
+    // A count of elements made is told of an array, and of such an element.
+    (array.index.is_some() && array.unfolded.is_some()).then_some(array.id)
+}
+
 /// The record of the one job that is named, if it exists.
 pub fn job_named_alone(client: &mut Client, range: IdRange) -> Option<Record> {
     let id = range.is_single().then(|| range.first())?;
