@@ -446,3 +446,19 @@ fn selectors_name_the_jobs_whose_events_are_wanted() {
     let said = daemon.run(&["events", "last", "state:running"]);
     assert!(said.code == 125 && said.stderr.contains("state:running names no job"), "{said:?}");
 }
+
+#[test]
+fn the_events_of_an_element_that_never_runs_end_with_its_array() {
+    let daemon = Daemon::start(1);
+    let id = daemon.submit(&["--array", "0-2999", "--", "sleep", "1000"]);
+    daemon.wait_record(id + 1, "it runs", |record| record.state == State::Running);
+    let element = format!("{id}.2500");
+    let mut before = Reader::start(&daemon, &["events", "--json", &element]);
+    assert_eq!(object(&before.line())["event"], "listening");
+    daemon.ok(&["cancel", &id.to_string()]);
+    assert!(before.child.wait().unwrap().success());
+    let after = daemon.run(&["events", "--json", &element]);
+    assert_eq!((after.code, after.stdout.lines().count()), (0, 1), "{after:?}");
+    let several = daemon.run(&["events", &format!("{id}.0-2999"), &id.to_string()]);
+    assert_eq!(several.code, 0, "{several:?}");
+}

@@ -8,7 +8,7 @@ use pool_proto::nouns::{Happening, HappeningKind};
 use pool_proto::{Client, ClientError, Record, State};
 
 use super::Context;
-use super::selection::{Scope, Selection, each_of, is_unknown};
+use super::selection::{Scope, Selection, each_of, elements_of, is_unknown};
 use crate::cli::selector::{Selector, selector};
 use crate::cli::values::{parse_ended_state, parse_label};
 use crate::exit::ExitReason;
@@ -124,14 +124,22 @@ impl EventsOptions {
         if are_named && selection.ids().is_empty() {
             return Ok(selection.exit());
         }
-        let ids = are_named.then(|| selection.ids().to_vec());
-        let mut open = are_named.then(|| OpenJobs { selection, left: None });
+        let named: HashSet<u64> = selection.ids().iter().copied().collect();
+        let arrays = match are_named {
+            true => arrays_of(&mut context.link.connect()?, &selection),
+            false => Vec::new(),
+        };
+        let ids = are_named.then(|| named.iter().chain(&arrays).copied().collect());
+        let mut open = are_named.then(|| OpenJobs { selection, arrays, left: None });
         let mut wanted =
             Wanted { label: self.label, kinds: self.kind, states: self.state, known: HashMap::new() };
-        let mut print = |happening: &Happening| match wanted.fits(happening, &context.link) {
-            true => tell(happening, context.as_json),
-            false => Ok(()),
-        };
+        let is_named =
+            |happening: &Happening| happening.id.is_none_or(|id| named.is_empty() || named.contains(&id));
+        let mut print =
+            |happening: &Happening| match is_named(happening) && wanted.fits(happening, &context.link) {
+                true => tell(happening, context.as_json),
+                false => Ok(()),
+            };
 
         let events = Events { pools, ids, since: self.since };
         let mut subscription = Subscription::open(&context.link, events, Deadline::NEVER)?;
@@ -181,6 +189,9 @@ fn finish(
 /// The named jobs of which more events may come.
 struct OpenJobs {
     selection: Selection,
+    /// Those of which elements are named. With its end also those elements are over that it has not come to,
+    /// whose ends nothing tells.
+    arrays: Vec<u64>,
     /// None before it is known which jobs are over.
     left: Option<HashSet<u64>>,
 }
@@ -191,6 +202,9 @@ impl OpenJobs {
     fn exit_with(&mut self, happening: &Happening, link: &Link) -> anyhow::Result<Option<ExitReason>> {
         let asked = match (happening.event, happening.id) {
             (HappeningKind::Listening, _) => connected(link).and_then(|mut client| self.look(&mut client)),
+            (HappeningKind::Ended, Some(id)) if self.arrays.contains(&id) => {
+                connected(link).and_then(|mut client| self.look(&mut client))
+            }
             (
                 HappeningKind::Ended | HappeningKind::CallbackDelivered | HappeningKind::CallbackFailed,
                 Some(id),
@@ -210,12 +224,24 @@ impl OpenJobs {
     fn look(&mut self, client: &mut Client) -> Result<(), ClientError> {
         self.selection.leave_out_absent(client)?;
         let mut left: HashSet<u64> = self.selection.ids().iter().copied().collect();
+        let mut listed = HashSet::new();
         for range in self.selection.ranges() {
             each_of(client, range, |record| {
+                listed.insert(record.id);
                 if is_over(record) {
                     left.remove(&record.id);
                 }
             })?;
+        }
+        for &id in &self.arrays {
+            let array = match client.request(&Get { id }) {
+                Ok(got) => got.record,
+                Err(error) if is_unknown(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(elements) = elements_of(&array).filter(|_| array.state.is_terminal()) {
+                left.retain(|id| listed.contains(id) || !elements.contains(*id));
+            }
         }
         self.left = Some(left);
         Ok(())
@@ -233,6 +259,17 @@ impl OpenJobs {
         }
         Ok(())
     }
+}
+
+/// The arrays of the elements that are named: of each range the one in which it begins, or with which.
+fn arrays_of(client: &mut Client, selection: &Selection) -> Vec<u64> {
+    let mut arrays: Vec<u64> = Vec::new();
+    for range in selection.ranges() {
+        let id = range.first();
+        let array = client.request(&Get { id }).ok().and_then(|got| got.record.array);
+        arrays.extend(array.map(|array| array.id).filter(|id| !arrays.contains(id)));
+    }
+    arrays
 }
 
 fn connected(link: &Link) -> Result<Client, ClientError> {
