@@ -346,3 +346,17 @@ fn a_small_stack_is_enough() {
     let output = client.wait_with_output().unwrap();
     assert_eq!((output.stdout.as_slice(), output.status.signal()), (&b"3\n"[..], Some(2)));
 }
+
+#[test]
+fn a_signal_ends_the_whole_of_an_array() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let daemon = Daemon::start(2);
+        let mut client = daemon.ctl(&["run", "--array", "0-5", "--", "sleep", "1000"]);
+        let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        daemon.wait_record(2, "an element runs", |record| record.state == State::Running);
+        interrupt(&daemon, &client, signal);
+        assert_eq!(client.wait().unwrap().code(), Some(code));
+        let array = daemon.record(1);
+        assert_eq!((array.state, array.array.unwrap().canceled), (State::Canceled, Some(6)));
+    }
+}

@@ -7,6 +7,7 @@
 //! | SIGTERM | gets SIGTERM; a job that still waits for a slot is canceled |
 //! | a third SIGINT, a second SIGTERM | goes on; poolctl ends at once |
 //! | one of these while poold is away or does not answer | gets it when poold is back; a second one ends poolctl |
+//! | the first SIGINT or SIGTERM, and the job is an array | is canceled as a whole, and poolctl exits with 128 + N |
 //! | no more reader of its output | gets SIGPIPE; is canceled if it goes on writing all the same |
 //! | SIGHUP, SIGQUIT, SIGKILL, any other end | goes on, or with `--on-disconnect cancel` is canceled |
 //!
@@ -23,7 +24,7 @@ use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,17 +54,27 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// If poold has not taken a signal after this time, poolctl says so.
 const UNANSWERED: Duration = Duration::from_secs(1);
 
+/// The signal for which an array was canceled; 0 before.
+static CANCELED_FOR: AtomicI32 = AtomicI32::new(0);
+
+/// The signal for which the array was canceled that poolctl has submitted.
+pub fn canceled_for() -> Option<i32> {
+    Some(CANCELED_FOR.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+}
+
 /// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when
-/// poolctl started stays ignored. A guest leaves at the first signal: the job is somebody else's.
+/// poolctl started stays ignored. A guest leaves at the first signal: the job is somebody else's. An array is
+/// canceled at the first one: the signal would reach those of its elements that run just now, and the next ones
+/// would follow them.
 ///
 /// # Errors
 /// Those of sigaction(2) and socketpair(2).
-pub fn attend(id: u64, is_guest: bool, link: &Link) -> anyhow::Result<()> {
+pub fn attend(id: u64, is_guest: bool, is_array: bool, link: &Link) -> anyhow::Result<()> {
     for (signal, most) in [(SIGINT, MOST_INTERRUPTS), (SIGTERM, MOST_TERMINATIONS)] {
         let most = if is_guest { 1 } else { most };
         let noted = note(signal).with_context(|| format!("cannot handle signal {signal}"))?;
         let link = link.clone();
-        thread::spawn(move || attend_to(signal, most, noted, id, &link));
+        thread::spawn(move || attend_to(signal, most, noted, id, is_array, &link));
     }
     Ok(())
 }
@@ -103,7 +114,7 @@ pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
 
 /// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's end
 /// may not be written, and the next signal is heard all the same.
-fn attend_to(signal: i32, most: usize, mut noted: UnixStream, id: u64, link: &Link) {
+fn attend_to(signal: i32, most: usize, mut noted: UnixStream, id: u64, is_array: bool, link: &Link) {
     let (mut last, mut count) = (None::<Instant>, 0);
     let unheard = Arc::new(AtomicBool::new(false));
     let mut buffer = [0; 64];
@@ -120,7 +131,11 @@ fn attend_to(signal: i32, most: usize, mut noted: UnixStream, id: u64, link: &Li
 
         let is_twice = come > 1 || since.is_some_and(|since| since < TWICE_WITHIN);
         let (link, unheard) = (link.clone(), unheard.clone());
-        thread::spawn(move || pass_on(signal, is_twice && signal == SIGINT, id, link, &unheard));
+        if is_array {
+            CANCELED_FOR.store(signal, Ordering::Relaxed);
+        }
+        let cancels = is_array || is_twice && signal == SIGINT;
+        thread::spawn(move || pass_on(signal, cancels, id, link, &unheard));
     }
 }
 

@@ -43,7 +43,7 @@ use crate::term::progress::ProgressLines;
 use crate::term::text::{Untold, say};
 
 pub use self::held::HeldSignals;
-pub use self::interrupt::note;
+pub use self::interrupt::{canceled_for, note};
 pub use self::sinks::Sinks;
 pub use self::tail::begin_of_last;
 pub use self::typist::{DETACH, END, open_input};
@@ -71,6 +71,8 @@ pub struct Follower<'a> {
     sinks: Sinks,
     subject: Subject,
     place: Place,
+    /// It is an array that is submitted.
+    is_array: bool,
     attempt: Option<Attempt>,
     /// The output of the latest attempt could not be opened.
     is_unshown: bool,
@@ -99,14 +101,14 @@ type BeforeAttempt<'a> = Box<dyn FnMut(u32) -> anyhow::Result<()> + 'a>;
 fn take_over(
     held: &mut Option<HeldSignals>,
     id: Option<u64>,
-    place: Place,
+    (place, is_array): (Place, bool),
     link: &Link,
 ) -> anyhow::Result<()> {
     let (Some(signals), Some(id)) = (&*held, id) else { return Ok(()) };
     if signals.ends_poolctl_alone() {
         say(place.fate(id));
     }
-    interrupt::attend(id, place == Place::Guest, link)?;
+    interrupt::attend(id, place == Place::Guest, is_array, link)?;
     *held = None;
     Ok(())
 }
@@ -131,8 +133,9 @@ impl<'a> Follower<'a> {
     /// Submits a job, and follows it as if it were started here: signals to poolctl go to the job.
     pub fn in_place(link: &'a Link, client: Client, submit: Submit, sinks: Sinks) -> Self {
         let on_disconnect = submit.on_disconnect.unwrap_or_default();
+        let is_array = submit.job.array.is_some();
         let subject = Subject::Submission(Box::new(submit));
-        Self::new(link, client, sinks, subject, Place::Owner(on_disconnect))
+        Self { is_array, ..Self::new(link, client, sinks, subject, Place::Owner(on_disconnect)) }
     }
 
     /// Follows a job that was accepted before.
@@ -167,6 +170,7 @@ impl<'a> Follower<'a> {
             sinks,
             subject,
             place,
+            is_array: false,
             attempt: None,
             is_unshown: false,
             unheard: None,
@@ -286,7 +290,7 @@ impl<'a> Follower<'a> {
     /// What was held back goes to the job, once there is one.
     fn take_over_signals(&mut self) -> anyhow::Result<()> {
         let id = self.id();
-        take_over(&mut self.held, id, self.place, self.link)
+        take_over(&mut self.held, id, (self.place, self.is_array), self.link)
     }
 
     /// A success whose output was not there to be printed is none.
@@ -381,7 +385,8 @@ impl<'a> Follower<'a> {
 
     /// Passes on output, at most one buffer of each stream. True if there may be more.
     fn pump(&mut self) -> anyhow::Result<bool> {
-        let (id, place, link) = (self.id(), self.place, self.link);
+        let (id, link) = (self.id(), self.link);
+        let place = (self.place, self.is_array);
         let Some(attempt) = &mut self.attempt else { return Ok(false) };
 
         // The reader of our output may be slow. poolctl must not be deaf to signals meanwhile.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use pool_proto::State;
 use pool_proto::methods::Submit;
 use pool_proto::nouns::{Input, Job};
+use pool_proto::{Record, State};
 
 use super::Context;
 use super::ending::{Ending, Endings};
@@ -21,7 +21,7 @@ use crate::cli::{UsageError, command_words};
 use crate::compose::job::{conditional, job_of, like, many, on_disconnect};
 use crate::compose::stdin::{JobInput, has_unread_input};
 use crate::exit::ExitReason;
-use crate::follow::Sinks;
+use crate::follow::{Sinks, canceled_for};
 use crate::tell::outcome::{exit_of, pointer, remark};
 use crate::term::json;
 use crate::term::text::{hint, or_untold, say};
@@ -149,7 +149,7 @@ impl SubmitOptions {
             let ending = Ending::read(&mut context.link.connect()?, record.id, None)?;
             let document = Endings::new(false, vec![ending]);
             or_untold(json::print(&document), format_args!("job {} has ended", record.id))?;
-            return Ok(exit_of(&record));
+            return Ok(exit_in_place(&record));
         }
         if let Some(remark) = remark(&record) {
             say(remark);
@@ -157,7 +157,15 @@ impl SubmitOptions {
         if record.state != State::Succeeded && record.state != State::Canceled {
             hint(pointer(record.id, 1));
         }
-        Ok(exit_of(&record))
+        Ok(exit_in_place(&record))
+    }
+}
+
+/// As the job does. An array has no process that a signal to poolctl could have ended: it was canceled for it.
+fn exit_in_place(record: &Record) -> ExitReason {
+    match canceled_for() {
+        Some(signal) if record.state != State::Succeeded => ExitReason::Signal(signal),
+        _ => exit_of(record),
     }
 }
 
