@@ -92,7 +92,9 @@ fn failed_elements_are_run_again_and_the_array_with_them() {
     assert_eq!((shown(&daemon, &of(id, 2)).attempt, shown(&daemon, &of(id, 3)).attempt), (1, 2));
     let nothing = daemon.run(&["retry", &id.to_string()]);
     assert_eq!(nothing.code, 125);
-    assert!(nothing.stderr.contains(&format!("job {id} is an array")), "{}", nothing.stderr);
+    let words = format!("job {id} is an array of which all elements have succeeded, so none is run again");
+    assert!(nothing.stderr.contains(&words), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains(&format!("`poolctl retry --new {id}`")), "{}", nothing.stderr);
     daemon.ok(&["rm", &id.to_string()]);
     assert_eq!(daemon.ok(&["ls"]).lines().count(), 1, "the elements have gone with it");
 }

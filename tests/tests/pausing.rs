@@ -213,7 +213,8 @@ fn a_drained_pool_works_off_what_it_has_and_takes_nothing_new_until_it_is_resume
     daemon.ok(&["wait", &ended.to_string()]);
     daemon.ok(&["pool", "drain", "other"]);
     let said = daemon.run(&["retry", &ended.to_string()]);
-    assert!(said.code == 125 && said.stderr.contains("its pool is being drained"), "{said:?}");
+    assert!(said.code == 125 && said.stderr.contains("its pool \"other\" is being drained"), "{said:?}");
+    assert!(said.stderr.contains("`poolctl pool resume other`"), "{said:?}");
     daemon.ok(&["pool", "resume", "other"]);
     daemon.ok(&["retry", &ended.to_string()]);
     let said = daemon.run(&["release", &held.to_string()]);

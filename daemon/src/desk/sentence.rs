@@ -224,8 +224,8 @@ pub fn callback_not_altered(id: CallbackId, wish: CallbackWish, delivery: Option
 }
 
 /// Why a job is not run again.
-pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
-    match why_not {
+pub fn not_retried(id: JobId, why_not: &NotRetried) -> String {
+    match *why_not {
         NotRetried::Missing => format!("there is no job {id}: it was pruned, or never existed"),
         NotRetried::Living(state) => {
             format!("job {id} is {}: only a job that has ended can be run again", state.as_str())
@@ -233,10 +233,10 @@ pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
         NotRetried::Volatile => {
             format!("job {id} is a call that was kept in memory alone, so it cannot be run again: call anew")
         }
-        NotRetried::PoolClosed => {
+        NotRetried::PoolClosed(ref pool) => {
             format!(
-                "job {id} is not run again, since its pool is being drained: try again later, or let the pool \
-                 take jobs again with `poolctl pool resume`"
+                "job {id} is not run again, since its pool {pool:?} is being drained: try again later, or let the \
+                 pool take jobs again with `poolctl pool resume {pool}`"
             )
         }
         NotRetried::Undelivered => undelivered(id, id.0),
@@ -253,7 +253,14 @@ pub fn not_retried(id: JobId, why_not: NotRetried) -> String {
         }
         NotRetried::Unfolded => {
             format!(
-                "job {id} is an array, whose elements are run again one by one: `poolctl retry {id}.4`, say"
+                "job {id} is an array of which each element has run: `poolctl retry` runs again those that have \
+                 not succeeded, and `poolctl retry {id}.4`, say, one that has"
+            )
+        }
+        NotRetried::AllSucceeded => {
+            format!(
+                "job {id} is an array of which all elements have succeeded, so none is run again: `poolctl retry \
+                 --new {id}` submits a copy, and `poolctl retry {id}.4`, say, runs one element again"
             )
         }
         NotRetried::ArrayUndelivered(array) => undelivered(id, array.0),

@@ -157,10 +157,10 @@ impl Desk {
         jobs: &[(JobId, Arc<str>)],
         others: &[(JobId, NotRetried)],
     ) {
-        let others = others.iter().map(|&(id, why_not)| {
-            let state = match why_not {
-                NotRetried::Living(state) => Some(state),
-                _ => None,
+        let others = others.iter().map(|(id, why_not)| {
+            let (id, state) = match *why_not {
+                NotRetried::Living(state) => (*id, Some(state)),
+                _ => (*id, None),
             };
             (id, state, sentence::not_retried(id, why_not))
         });

@@ -496,7 +496,7 @@ pub enum NotRemoved {
 }
 
 /// Why a job begins no new round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotRetried {
     /// There is no such job.
     Missing,
@@ -504,8 +504,8 @@ pub enum NotRetried {
     Living(State),
     /// It was kept in memory alone.
     Volatile,
-    /// Its pool takes no new jobs.
-    PoolClosed,
+    /// Its pool, this one, takes no new jobs.
+    PoolClosed(Arc<str>),
     /// Its callbacks are still to be delivered.
     Undelivered,
     /// Its spooled input went with its end.
@@ -516,6 +516,8 @@ pub enum NotRetried {
     NameTaken(JobId),
     /// This job, which it was to run after, has been pruned.
     PriorGone(JobId),
+    /// It is an array, and all of its elements have succeeded.
+    AllSucceeded,
     /// It is an array, and each of its elements has been kept: they are run again by themselves.
     Unfolded,
     /// It is an element of this array, which cannot begin a new round, for the same reason as a job.

@@ -182,7 +182,7 @@ fn retried(trial: &mut Trial, ids: &[u64]) -> Told {
     match trial.answer(retry(7, ids)) {
         Answer::Retried { jobs, others, arrays, .. } => (
             jobs.iter().map(|job| (job.released.position.id.0, job.has_begun)).collect(),
-            others.iter().map(|&(id, why_not)| (id.0, why_not)).collect(),
+            others.iter().map(|(id, why_not)| (id.0, why_not.clone())).collect(),
             arrays.iter().map(|array| array.tally).collect(),
         ),
         other => panic!("{other:?}"),

@@ -26,7 +26,7 @@ fn retried(trial: &mut Trial, ids: &[u64]) -> Told {
         Answer::Retried { request: RequestId(7), jobs, failed, others, arrays } if arrays.is_empty() => (
             jobs.iter().map(|job| (job.released.position.id.0, job.released.until)).collect(),
             failed.iter().map(|(id, prior)| (id.0, prior.0)).collect(),
-            others.iter().map(|&(id, why_not)| (id.0, why_not)).collect(),
+            others.iter().map(|(id, why_not)| (id.0, why_not.clone())).collect(),
         ),
         other => panic!("{other:?}"),
     }
@@ -205,7 +205,8 @@ pub fn what_is_of_a_closed_pool_is_neither_released_nor_run_again(trial: &mut Tr
     assert_eq!(refusal, Refusal::PoolDraining { pool: "default".to_owned() });
     assert_eq!([2, 4].map(|id| trial.record(id).state), [State::Held; 2], "all of them, or none");
     let Answer::Retried { jobs, others, .. } = trial.answer(close(retry(7, &[1, 2, 3]))) else { panic!() };
-    assert_eq!(others, [(JobId(1), NotRetried::PoolClosed), (JobId(2), NotRetried::Living(State::Held))]);
+    let closed = NotRetried::PoolClosed("default".into());
+    assert_eq!(others, [(JobId(1), closed), (JobId(2), NotRetried::Living(State::Held))]);
     assert_eq!((jobs.len(), trial.record(1).state), (1, State::Canceled));
     let released = trial.answer(close(release(5, &[4])));
     assert!(matches!(released, Answer::Released { jobs, .. } if jobs.len() == 1));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pool_proto::State;
+
 use super::{Memory, Row};
 use crate::engine::{
     Answer, BegunArray, Delivery, NotRetried, Released, Retried, Times, deadline_us, start_by_us,
@@ -21,9 +23,9 @@ impl Memory {
         let (mut jobs, mut failed, mut others) = (Vec::new(), Vec::new(), Vec::new());
         let mut arrays = Vec::new();
         for id in ids {
-            let is_closed = |row: &Row| row.has_ended() && closed.contains(&row.work.pool);
-            if self.jobs.get(&id).is_some_and(is_closed) {
-                others.push((id, NotRetried::PoolClosed));
+            let is_closed = |row: &&Row| row.has_ended() && closed.contains(&row.work.pool);
+            if let Some(row) = self.jobs.get(&id).filter(is_closed) {
+                others.push((id, NotRetried::PoolClosed(row.work.pool.clone())));
                 continue;
             }
             match self.begin_round(id, times, &mut failed, &mut arrays) {
@@ -49,6 +51,9 @@ impl Memory {
             self.may_revive(element.array)?;
         }
         match self.is_partial(id) {
+            Some((false, _)) if matches!(&row.place, Place::Ended(end) if end.state == State::Succeeded) => {
+                return Err(NotRetried::AllSucceeded);
+            }
             Some((false, _)) => return Err(NotRetried::Unfolded),
             Some((true, true)) => return Ok(self.go_on_with_array(id, times, arrays)),
             Some((true, false)) => self.make_more(id),

@@ -81,7 +81,7 @@ pub fn retry(
         match past {
             None => round.others.push((id, NotRetried::Missing)),
             Some(past) if past.state.is_terminal() && closed.contains(&past.line.pool) => {
-                round.others.push((id, NotRetried::PoolClosed));
+                round.others.push((id, NotRetried::PoolClosed(past.line.pool)));
             }
             Some(past) => match begin(connection, values, history, id, &past, times, &mut round)? {
                 Ok(retried) => round.jobs.push(retried),
@@ -138,6 +138,7 @@ fn begin(
     }
     if past.array == Some(id) {
         match arrays::is_partial(connection, id)? {
+            (false, _) if past.state == State::Succeeded => return Ok(Err(NotRetried::AllSucceeded)),
             (false, _) => return Ok(Err(NotRetried::Unfolded)),
             (true, true) => return make_more(connection, history, id, past, times, round).map(Ok),
             (true, false) => arrays::begin_anew(connection, id)?,
