@@ -272,3 +272,27 @@ fn who_releases_an_element_of_a_held_array_is_told_to_release_the_array() {
     daemon.ok(&["release", &id.to_string()]);
     assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
 }
+
+#[test]
+fn what_is_refused_of_an_element_that_never_ran_leads_to_the_array() {
+    let daemon = Daemon::start(1);
+    let id = array(&daemon, "0-2999", &[], "sleep 1000");
+    daemon.wait_record(id + 1, "it runs", |record| record.state == State::Running);
+    let refused = |words: &[&str]| {
+        let said = daemon.run(&[words, &[&*of(id, 2500)]].concat());
+        assert_eq!(said.code, 125, "{words:?}: {said:?}");
+        said.stderr
+    };
+    for verb in [&["edit", "--timeout", "1h"][..], &["retry", "--new"]] {
+        let said = refused(verb);
+        assert!(said.contains(&format!("an element of array {id}, which has not come to it")), "{said}");
+    }
+    for verb in ["retry", "rm"] {
+        let said = refused(&[verb]);
+        assert!(said.contains("or its array has not come to it"), "{said}");
+    }
+    daemon.ok(&["cancel", &id.to_string()]);
+    assert!(refused(&["retry"]).contains("`poolctl retry` of the whole array"));
+    let said = refused(&["retry", "--new"]);
+    assert!(said.contains(&format!("`poolctl retry {id}` of the whole array runs it, too")), "{said}");
+}

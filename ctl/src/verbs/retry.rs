@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Context;
 use super::selection::{
     Named, Scope, Selection, alter, check_pool, confirmed, count_jobs, each_of, elements_of, ids_of,
-    job_named_alone,
+    job_named_alone, why_unmade,
 };
 use crate::cli::UsageError;
 use crate::cli::choices::YesOption;
@@ -152,7 +152,10 @@ fn copy_each(context: &Context, client: &mut Client, ids: &[u64]) -> anyhow::Res
                 let submit = Submit { job, on_disconnect: None, obstacles: None };
                 client.request(&submit).map_err(not_known_whether_accepted)
             }),
-            Err(ClientError::Refused(refusal)) => Err(refusal.to_string()),
+            Err(ClientError::Refused(refusal)) => {
+                let got = client.request(&Get { id });
+                Err(got.ok().and_then(|got| why_unmade(&got.record)).unwrap_or_else(|| refusal.to_string()))
+            }
             Err(error) => return Err(error.into()),
         };
         let why_not = match submitted {

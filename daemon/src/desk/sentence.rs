@@ -172,7 +172,10 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
 /// Why a job is not removed.
 pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
     match why_not {
-        NotRemoved::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotRemoved::Missing => format!(
+            "there is no job {id}: it was pruned, or never existed, or its array has not come to it (nothing of \
+             such an element is kept; it goes with the whole array)"
+        ),
         NotRemoved::Living(state) => {
             let state = state.as_str();
             format!(
@@ -226,7 +229,10 @@ pub fn callback_not_altered(id: CallbackId, wish: CallbackWish, delivery: Option
 /// Why a job is not run again.
 pub fn not_retried(id: JobId, why_not: &NotRetried) -> String {
     match *why_not {
-        NotRetried::Missing => format!("there is no job {id}: it was pruned, or never existed"),
+        NotRetried::Missing => format!(
+            "there is no job {id}: it was pruned, or never existed, or its array has not come to it (`poolctl retry` \
+             of the whole array, when that has ended, runs its elements that never ran, too)"
+        ),
         NotRetried::Living(state) => {
             format!("job {id} is {}: only a job that has ended can be run again", state.as_str())
         }

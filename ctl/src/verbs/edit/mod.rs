@@ -17,7 +17,7 @@ use pool_proto::{Client, ClientError, Refusal};
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::Context;
-use super::selection::{Scope, find_one};
+use super::selection::{Scope, find_one, why_unmade};
 use super::submission::after_others_that;
 use crate::cli::job::{ConditionOptions, JobOptions};
 use crate::cli::selector::{Selector, one_selector};
@@ -98,6 +98,10 @@ impl EditOptions {
             || self.conditions.names_others();
         let mut client = context.link.connect()?;
         let id = find_one(&mut client, &self.id, Scope::WAITING, "is edited")?;
+        let unmade = client.request(&Get { id }).ok().and_then(|got| why_unmade(&got.record));
+        if let Some(why) = unmade {
+            bail!("job {id} is not edited: {why}");
+        }
         if !is_given {
             return in_editor(&mut client, id);
         }

@@ -262,6 +262,21 @@ pub fn unmade_of(record: &Record) -> Option<u64> {
     (array.index.is_some() && array.unfolded.is_some()).then_some(array.id)
 }
 
+/// Why nothing can be done with such an element by itself, as a clause.
+pub fn why_unmade(record: &Record) -> Option<String> {
+    let array = unmade_of(record)?;
+    Some(match record.state.is_terminal() {
+        true => format!(
+            "it is an element of array {array}, which has ended without coming to it: `poolctl retry {array}` of \
+             the whole array runs it, too"
+        ),
+        false => format!(
+            "it is an element of array {array}, which has not come to it: that is possible when `poolctl ls` lists \
+             it, and before its array has begun with the whole array"
+        ),
+    })
+}
+
 /// The record of the one job that is named, if it exists.
 pub fn job_named_alone(client: &mut Client, range: IdRange) -> Option<Record> {
     let id = range.is_single().then(|| range.first())?;
