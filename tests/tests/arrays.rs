@@ -296,3 +296,13 @@ fn what_is_refused_of_an_element_that_never_ran_leads_to_the_array() {
     let said = refused(&["retry", "--new"]);
     assert!(said.contains(&format!("`poolctl retry {id}` of the whole array runs it, too")), "{said}");
 }
+
+#[test]
+fn of_an_array_of_which_one_element_is_canceled_that_is_said() {
+    let daemon = Daemon::start(2);
+    let id = array(&daemon, "0-2", &["--hold"], "true");
+    daemon.ok(&["cancel", &of(id, 1)]);
+    daemon.ok(&["release", &id.to_string()]);
+    let waited = daemon.run(&["wait", &id.to_string()]);
+    assert!(waited.stderr.contains(&format!("job {id}: 1 of 3 elements was canceled")), "{waited:?}");
+}

@@ -92,6 +92,17 @@ fn timed_out(record: &Record) -> String {
 /// A job that has had an attempt and has no start waited for its next one, was held, or has just been
 /// started.
 fn canceled(record: &Record) -> String {
+    // An array of which only some elements were canceled need not have been canceled itself.
+    let of_array = record
+        .array
+        .as_deref()
+        .filter(|array| array.index.is_none() && record.result == Some(ResultKind::Canceled));
+    if let Some((count, all)) = of_array.and_then(|array| Some((array.canceled?, array.elements)))
+        && (1..all).contains(&count)
+    {
+        let were = if count == 1 { "was" } else { "were" };
+        return format!("job {}: {count} of {all} elements {were} canceled", id_of(record));
+    }
     let when = match (record.started_at.is_some(), record.attempt) {
         (true, _) => " while it ran",
         (false, 0) => " before it had started",
