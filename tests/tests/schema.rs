@@ -243,6 +243,25 @@ fn a_configuration_is_printed_checked_and_shown() {
         assert_eq!(bad.code, 1, "{bad:?}");
         assert!(bad.stderr.contains(said) && !bad.stderr.contains("poold: "), "{bad:?}");
     }
+    let doubted = check(
+        "workers = 2\n[pool.gpu]\nworkers = 1\n[pool.gpu.resources]\ndevice = [0]\n\
+         [schedule.a]\nevery = \"1h\"\ncommand = [\"true\"]\npool = \"nope\"\n\
+         [schedule.b]\nevery = \"1h\"\ncommand = [\"true\"]\nslots = 99\n\
+         [schedule.c]\nevery = \"1h\"\ncommand = [\"true\"]\npool = \"gpu\"\nresources = { device = 2 }\n\
+         [schedule.d]\nevery = \"1h\"\ncommand = [\"true\"]\npool = \"gpu\"\nresources = { device = 1 }\n",
+    );
+    assert_eq!(doubted.code, 0, "{doubted:?}");
+    assert!(!doubted.stdout.contains("nothing is wrong"), "{doubted:?}");
+    for said in [
+        "[schedule.a] pool: there is no [pool.nope]; unless `poolctl pool add`",
+        "[schedule.b] slots: its job takes 99 slots, and the pool \"default\" has 2; unless `poolctl pool set`",
+        "[schedule.c] resources: its job takes 2 of \"device\", and the pool \"gpu\" has 1",
+    ] {
+        assert!(doubted.stderr.contains(said), "{said}: {doubted:?}");
+    }
+    assert!(!doubted.stderr.contains("schedule.d"), "{doubted:?}");
+    check("workes = 2\n");
+
     let json = run(setup.program("poolctl").args(["--json", "config", "check"]).arg(&file));
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((json.code, &document["valid"]), (1, &json!(false)));

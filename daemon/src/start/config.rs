@@ -608,6 +608,44 @@ impl Config {
         })
     }
 
+    /// What poold takes, and what may be a mistake all the same: schedules whose jobs their pools would not take.
+    /// Pools may come, and get more workers, at run time.
+    pub fn doubts(&self) -> Vec<String> {
+        self.schedule.iter().flat_map(|(name, schedule)| self.doubts_of(name, schedule)).collect()
+    }
+
+    fn doubts_of(&self, name: &str, schedule: &ScheduleConfig) -> Vec<String> {
+        let pool = schedule.pool.as_deref().unwrap_or(DEFAULT_POOL);
+        let settings = self.pool.get(pool);
+        if settings.is_none() && pool != DEFAULT_POOL {
+            return vec![format!(
+                "[schedule.{name}] pool: there is no [pool.{pool}]; unless `poolctl pool add` adds a pool of that \
+                 name, nothing is submitted"
+            )];
+        }
+        let mut doubts = Vec::new();
+        let of_default = self.workers.filter(|_| pool == DEFAULT_POOL);
+        let workers = settings.and_then(|pool| pool.workers).or(of_default);
+        if let (Some(slots), Some(workers)) = (schedule.slots, workers)
+            && slots > workers.get()
+        {
+            doubts.push(format!(
+                "[schedule.{name}] slots: its job takes {slots} slots, and the pool {pool:?} has {workers}; unless \
+                 `poolctl pool set` gives the pool more, nothing is submitted"
+            ));
+        }
+        for (resource, &takes) in schedule.resources.iter().flatten() {
+            let has = settings.and_then(|pool| pool.resources.get(resource)).map_or(0, Vec::len);
+            if takes as usize > has {
+                doubts.push(format!(
+                    "[schedule.{name}] resources: its job takes {takes} of {resource:?}, and the pool {pool:?} has \
+                     {has} ([pool.{pool}.resources]), so nothing is submitted"
+                ));
+            }
+        }
+        doubts
+    }
+
     /// What the core needs to know. `workers` is the command line's word on the pool "default";
     /// `minimal` the environment of resident programs that name none.
     pub fn settings(&self, workers: Option<NonZeroU32>, minimal: &Arc<Environment>) -> Settings {

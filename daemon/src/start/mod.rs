@@ -69,7 +69,10 @@ use trace::Trace;
 /// Whatever keeps it from starting, with what to do about it.
 pub unsafe fn run(options: DaemonOptions) -> anyhow::Result<ExitCode> {
     if let Some(file) = &options.check_config {
-        return Config::read(file, false).map(|_| ExitCode::SUCCESS);
+        let (config, _) = Config::read(file, false)?;
+        let doubts: String = config.doubts().into_iter().map(|doubt| doubt + "\n").collect();
+        io::stdout().write_all(doubts.as_bytes()).context("cannot write to standard output")?;
+        return Ok(ExitCode::SUCCESS);
     }
     // SAFETY: as the caller promises, nothing has been opened.
     let located = unsafe { Located::find(options) }?;

@@ -19,7 +19,8 @@ use crate::term::text::{print, printable, say};
 
 /// Read a configuration as poold does, and say what is wrong
 ///
-/// Says line, column and what to do. The code is 1 if something is wrong.
+/// Says line, column and what to do. The code is 1 if something is wrong. What poold takes although its
+/// schedules name what their pools do not have is said, too, and the code is 0.
 #[derive(Debug, Args)]
 pub struct CheckOptions {
     /// The file [default: that which your poold reads]
@@ -49,9 +50,17 @@ impl CheckOptions {
         let defaults = "there is none, so poold has its defaults; `poolctl config init` prints one";
         let message = if is_named || file.exists() { message } else { defaults };
         let name = OsText::from(file.as_path());
+        let doubts = String::from_utf8_lossy(&said.stdout);
+        let doubts: Vec<&str> = doubts.lines().collect();
         if context.as_json {
             let message = (!is_valid).then_some(message);
-            json::print(&json!({ "schema": SCHEMA, "file": name, "valid": is_valid, "message": message }))?;
+            let document = json!({
+                "schema": SCHEMA, "file": name, "valid": is_valid, "message": message, "warnings": doubts,
+            });
+            json::print(&document)?;
+        } else if is_valid && !doubts.is_empty() {
+            doubts.iter().for_each(say);
+            print(&format!("{}: poold takes it as it is\n", printable(&name.to_string(), usize::MAX)))?;
         } else if is_valid {
             print(&format!("{}: nothing is wrong\n", printable(&name.to_string(), usize::MAX)))?;
         } else {
