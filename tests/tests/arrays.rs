@@ -306,3 +306,23 @@ fn of_an_array_of_which_one_element_is_canceled_that_is_said() {
     let waited = daemon.run(&["wait", &id.to_string()]);
     assert!(waited.stderr.contains(&format!("job {id}: 1 of 3 elements was canceled")), "{waited:?}");
 }
+
+#[test]
+fn why_an_array_does_not_end_whose_last_elements_are_held_is_told() {
+    let daemon = Daemon::start(1);
+    let gate = daemon.path_text("gate");
+    let script = format!("[ $POOL_ARRAY_INDEX != 0 ] || until [ -e {gate} ]; do sleep 0.02; done");
+    let id = array(&daemon, "0-3", &[], &script);
+    daemon.wait_record(id + 4, "it is made", |record| record.state == State::Queued);
+    daemon.ok(&["hold", &of(id, 1), &of(id, 3)]);
+    fs::write(&gate, "").unwrap();
+    wait_until("the others have ended", || counts(&daemon, id) == [2, 0, 0]);
+    let why = daemon.ok(&["why", &id.to_string()]);
+    let words = format!("2 of 4 elements have ended; 2 are held: `poolctl release {id}.1-3` lets them go");
+    assert!(why.contains(&words), "{why}");
+    daemon.ok(&["release", &of(id, 3)]);
+    assert!(daemon.ok(&["why", &id.to_string()]).contains(&format!("1 is held: `poolctl release {id}.1`")));
+    let released = daemon.run(&["release", &of(id, "1-3")]);
+    assert_eq!(released.code, 0, "{released:?}");
+    assert_eq!(daemon.run(&["wait", &id.to_string()]).code, 0);
+}

@@ -1,12 +1,12 @@
 //! `poolctl why`: says what jobs wait for.
 
 use clap::Args;
-use pool_proto::methods::{MAX_EXPLAINED, Why};
-use pool_proto::nouns::{Explanation, SCHEMA};
-use pool_proto::{Client, ClientError};
+use pool_proto::methods::{Get, List, MAX_EXPLAINED, Why};
+use pool_proto::nouns::{Explanation, ExplanationKind, SCHEMA};
+use pool_proto::{Client, ClientError, State};
 
 use super::Context;
-use super::selection::{Scope, Selection, is_unknown};
+use super::selection::{Scope, Selection, each_page, elements_of, is_unknown};
 use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
 use crate::term::json;
@@ -38,7 +38,10 @@ impl WhyOptions {
         let mut selection = Selection::find(&mut client, &self.jobs, Scope::LIVING)?;
         selection.leave_out_absent(&mut client)?;
         for ids in selection.ids().chunks(MAX_EXPLAINED) {
-            for explanation in explain(&mut client, ids)? {
+            for mut explanation in explain(&mut client, ids)? {
+                if explanation.kind == ExplanationKind::Running {
+                    explanation.reason += &held_elements(&mut client, explanation.id)?;
+                }
                 print(&explanation, context.as_json)?;
             }
         }
@@ -60,6 +63,34 @@ fn explain(client: &mut Client, ids: &[u64]) -> Result<Vec<Explanation>, ClientE
         }
     }
     Ok(told)
+}
+
+/// What is said besides of a job that is an array, of those of its elements that are held: nothing else tells why
+/// the array does not end.
+fn held_elements(client: &mut Client, id: u64) -> Result<String, ClientError> {
+    let Ok(record) = client.request(&Get { id }).map(|got| got.record) else { return Ok(String::new()) };
+    let is_array = record.array.as_deref().is_some_and(|array| array.index.is_none());
+    let Some(elements) = elements_of(&record).filter(|_| is_array) else { return Ok(String::new()) };
+    let (mut count, mut indices) = (0, None::<(u32, u32)>);
+    let list = List { states: Some(vec![State::Held]), pool: Some(record.pool.clone()), ..List::default() };
+    each_page(client, &list, |jobs| {
+        for job in jobs.iter().filter(|job| elements.contains(job.id)) {
+            count += 1;
+            let index = job.array.as_deref().and_then(|array| array.index).unwrap_or_default();
+            let (first, last) = indices.unwrap_or((index, index));
+            indices = Some((first.min(index), last.max(index)));
+        }
+        Ok::<(), ClientError>(())
+    })?;
+    Ok(match indices {
+        None => String::new(),
+        Some((first, last)) if first == last => {
+            format!("; 1 is held: `poolctl release {id}.{first}` lets it go")
+        }
+        Some((first, last)) => {
+            format!("; {count} are held: `poolctl release {id}.{first}-{last}` lets them go")
+        }
+    })
 }
 
 fn print(explanation: &Explanation, as_json: bool) -> anyhow::Result<()> {
