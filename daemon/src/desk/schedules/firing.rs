@@ -187,7 +187,7 @@ impl Desk {
     /// What has kept schedules from submitting their jobs may be over: those that wait to try again do so now.
     pub(in crate::desk) fn try_schedules_again(&mut self) {
         let now_us = self.now.wall_us;
-        for (_, entry) in self.schedules.by_name_mut() {
+        for entry in self.schedules.by_name_mut().values_mut() {
             if entry.fault.is_some() && entry.next_us.is_some() {
                 entry.next_us = Some(now_us);
             }
