@@ -3,8 +3,8 @@
 //! could fail.
 //!
 //! A socket pair is the lifeline: the guardian holds its one end, so that the supervisor reads the end of its
-//! own when the guardian is dead, and ends with all that it runs. Where the listening socket was lost, the next
-//! one is handed over it; the supervisor hands over it the text of the configuration in force.
+//! own when the guardian is dead, and ends with all that it runs. Where the listening socket was lost, the
+//! next one is handed over it; the supervisor hands over it the text of the configuration in force.
 
 use std::ffi::OsString;
 use std::io;
@@ -40,8 +40,8 @@ const MEND_AFTER: Duration = Duration::from_millis(100);
 /// The supervisor's exit code for an end that another start would only repeat (`EX_CONFIG` of sysexits.h).
 pub const FATAL_EXIT: u8 = 78;
 
-/// The supervisor's exit code where it cannot start since the disk is full (`EX_TEMPFAIL`): another start may help
-/// when there is room.
+/// The supervisor's exit code where it cannot start since the disk is full (`EX_TEMPFAIL`): another start may
+/// help when there is room.
 pub const FULL_DISK_EXIT: u8 = 75;
 
 /// The supervisor's exit code for an end as it was told to, but for what could not be written (`EX_IOERR`):
@@ -61,8 +61,8 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// From one start to the next while the disk is full.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
 
-/// A supervisor that has not ended so many seconds after it was told to for the second time is killed. It takes
-/// less to kill its attempts and their workers.
+/// A supervisor that has not ended so many seconds after it was told to for the second time is killed. It
+/// takes less to kill its attempts and their workers.
 const HURRY_S: u32 = 10;
 
 /// What the guardian keeps for the supervisor.
@@ -164,7 +164,7 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
     let mut deaths: Vec<Instant> = Vec::with_capacity(MAX_DEATHS);
     let mut is_first = true;
     loop {
-        let mut told_to_end = false;
+        let (mut told_to_end, mut is_disk_full) = (false, false);
         // What was lost while no supervisor lived: the next one is to get what is there.
         ears.take_moves();
         guarded.door.mend();
@@ -174,22 +174,14 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
                 let end = wait_for_end(supervisor, &lifeline, guarded, ears, &mut told_to_end);
                 guarded.hear(&lifeline);
                 match end {
-                    Exit::Code(code) if code == i32::from(FULL_DISK_EXIT) && is_first => {
-                        return Ok(ExitCode::FAILURE);
-                    }
-                    Exit::Code(code) if code == i32::from(FULL_DISK_EXIT) => {
-                        sweeper.sweep();
-                        if told_to_end || ears.hear_end(LOOK_FOR_ROOM) {
-                            tracing::info!("told to end: the supervisor is not started again");
-                            return Ok(ExitCode::FAILURE);
-                        }
-                        continue;
-                    }
                     Exit::Code(0) => return Ok(ExitCode::SUCCESS),
-                    Exit::Code(code) if code == i32::from(FATAL_EXIT) && is_first => {
+                    Exit::Code(code)
+                        if is_first && [FATAL_EXIT, FULL_DISK_EXIT].map(i32::from).contains(&code) =>
+                    {
                         return Ok(ExitCode::FAILURE);
                     }
                     Exit::Code(code) if code == i32::from(UNWRITTEN_EXIT) => return Ok(ExitCode::FAILURE),
+                    Exit::Code(code) if code == i32::from(FULL_DISK_EXIT) => is_disk_full = true,
                     how => {
                         tracing::error!(pid = %supervisor, ?how, "the supervisor has died: what it ran is killed")
                     }
@@ -203,23 +195,30 @@ fn guard(guarded: &mut Guarded, ears: &mut Ears, sweeper: &mut Sweeper) -> anyho
 
         // Before the next start, so that no attempt runs beside its predecessor.
         sweeper.sweep();
-        deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
-        deaths.push(Instant::now());
-        if deaths.len() >= MAX_DEATHS {
+        let pause = if is_disk_full { Some(LOOK_FOR_ROOM) } else { pause_after_death(&mut deaths) };
+        let Some(pause) = pause else {
             tracing::error!(
                 "the supervisor has died {MAX_DEATHS} times within {} s: giving up",
                 DEATHS_WITHIN.as_secs()
             );
             return Ok(ExitCode::FAILURE);
-        }
-        if let Some(longer) = deaths.len().checked_sub(2) {
-            std::thread::sleep(BACKOFF * 4u32.pow(longer as u32)); // The first death is made good at once.
-        }
-        if told_to_end || ears.signals.pending().any(is_end) {
+        };
+        if told_to_end || ears.hear_end(pause) {
             tracing::info!("told to end: the supervisor is not started again");
             return Ok(ExitCode::FAILURE);
         }
     }
+}
+
+/// Takes note of a death; how long the next start waits after it, if there is to be one. The first death is
+/// made good at once.
+fn pause_after_death(deaths: &mut Vec<Instant>) -> Option<Duration> {
+    deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
+    deaths.push(Instant::now());
+    if deaths.len() >= MAX_DEATHS {
+        return None;
+    }
+    Some(deaths.len().checked_sub(2).map_or(Duration::ZERO, |longer| BACKOFF * 4u32.pow(longer as u32)))
 }
 
 /// Starts the supervisor; returns our end of its lifeline, too.
@@ -248,8 +247,8 @@ fn start(guarded: &Guarded) -> io::Result<(ProcessId, OwnedFd)> {
 /// Passes signals on, and listeners, until the supervisor has ended. Orphans that fall to us meanwhile are
 /// reaped.
 ///
-/// A supervisor that is stopped hears nothing: it is continued when it is told to end. One that does not end though
-/// it was told twice is killed, after a while or at the third time.
+/// A supervisor that is stopped hears nothing: it is continued when it is told to end. One that does not end
+/// though it was told twice is killed, after a while or at the third time.
 fn wait_for_end(
     supervisor: ProcessId,
     lifeline: &OwnedFd,
