@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_proto::methods::{
-    AddPool, Altered, CallbacksAltered, Cancel, DropCallbacks, Edit, Events, Get, Hold, List, Move, Other,
-    Output, Release, Remove, RemovePool, Reply, Request, RestartPool, Retry, RetryCallbacks, SetFrozen,
-    SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    AddPool, Altered, CallbacksAltered, Cancel, DropCallbacks, Edit, Events, Explained, Get, Hold, List,
+    Move, Other, Output, Release, Remove, RemovePool, Reply, Request, RestartPool, Retry, RetryCallbacks,
+    SetFrozen, SetLabelLimit, SetPaused, Shutdown, ShutdownMode, Signal, Submit, SubmitMany, Submitted, Wait,
+    Why,
 };
 use pool_proto::nouns::{
-    Brief, CallProgress, Happening, HappeningKind, OnDisconnect, Progress, ProgressEvent, ReadyWhen,
+    Brief, CallProgress, ExplanationKind, Happening, HappeningKind, OnDisconnect, Progress, ProgressEvent,
+    ReadyWhen,
 };
 use pool_proto::{Record, Refusal, State};
 
@@ -670,5 +672,18 @@ pub fn refused(heard: Option<&Heard>) -> &Refusal {
     match heard {
         Some(Heard::Refused(refusal)) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+/// What a job waits for, as `Why` says it.
+pub fn why(world: &mut World, id: u64) -> (ExplanationKind, String) {
+    let request = world.ask(Request::Why(Why { ids: vec![id] }));
+    world.settle();
+    match world.replies(request).last() {
+        Some(Heard::Other(reply)) => match &**reply {
+            Reply::Explained(Explained { jobs }) => (jobs[0].kind, jobs[0].reason.clone()),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pool_proto::methods::{Edit, Explained, Reply, Request, Why};
+use pool_proto::methods::Edit;
 use pool_proto::nouns::{CallbackFor, ExplanationKind, Job, OnCrash, Tier};
 use pool_proto::{Refusal, State};
 
-use super::clients::{Heard, refused};
+use super::clients::{Heard, refused, why};
 use super::specs::{EXITED, SECOND, array_of, pool, settings, work};
 use super::workers::{Worker, begin, end, end_all, end_as, running, submit};
 use super::world::World;
@@ -93,18 +93,6 @@ fn items(world: &World, id: u64) -> String {
 fn reread(world: &mut World, config: Config) {
     world.reread(config);
     world.settle();
-}
-
-fn why(world: &mut World, id: u64) -> (ExplanationKind, String) {
-    let request = world.ask(Request::Why(Why { ids: vec![id] }));
-    world.settle();
-    match world.replies(request).last() {
-        Some(Heard::Other(reply)) => match &**reply {
-            Reply::Explained(Explained { jobs }) => (jobs[0].kind, jobs[0].reason.clone()),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
 }
 
 fn too_small_for(world: &World) -> Option<String> {

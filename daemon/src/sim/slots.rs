@@ -1,10 +1,9 @@
 //! Stories about jobs that take several slots of their pool.
 
-use pool_proto::methods::{Explained, Reply, Request, Why};
 use pool_proto::nouns::{ExplanationKind, OnCrash};
 use pool_proto::{Refusal, State};
 
-use super::clients::{Heard, accepted, refused};
+use super::clients::{Heard, accepted, refused, why};
 use super::specs::{SECOND, array, pool, settings, work};
 use super::workers::{begin, end, end_all, end_as, running, submit};
 use super::world::{DEFAULT, World};
@@ -40,18 +39,6 @@ fn backfilling(workers: u32) -> World {
     let mut world = World::new(config);
     world.settle();
     world
-}
-
-fn why(world: &mut World, id: u64) -> (ExplanationKind, String) {
-    let request = world.ask(Request::Why(Why { ids: vec![id] }));
-    world.settle();
-    match world.replies(request).last() {
-        Some(Heard::Other(reply)) => match &**reply {
-            Reply::Explained(Explained { jobs }) => (jobs[0].kind, jobs[0].reason.clone()),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod find;
 
 use std::collections::{HashMap, HashSet};
 
-use pool_proto::methods::{Absent, Altered, Get, List, MAX_ABSENT, MAX_RELEASED};
+use pool_proto::methods::{Absent, Altered, Get, List, Listed, MAX_ABSENT, MAX_RELEASED};
 use pool_proto::nouns::Entry;
 use pool_proto::{Client, ClientError, Method, Record, Refusal, State};
 
@@ -81,8 +81,8 @@ impl Selection {
         Self { is_short: self.is_short, ..Self::new(named) }
     }
 
-    /// The same, and with each array that is named alone and has ended those of its elements that are kept. What
-    /// poold says of an array that has not ended is all that there is to say.
+    /// The same, and with each array that is named alone and has ended those of its elements that are kept.
+    /// What poold says of an array that has not ended is all that there is to say.
     ///
     /// # Errors
     /// When poold has gone, or cannot read its store.
@@ -322,14 +322,7 @@ pub fn each_page<E: From<ClientError>>(
     list: &List,
     mut take: impl FnMut(&[Record]) -> Result<(), E>,
 ) -> Result<(), E> {
-    client.send(list, true).map_err(ClientError::from)?;
-    loop {
-        let (page, more) = client.receive::<List>()?;
-        take(&page.jobs)?;
-        if !more {
-            return Ok(());
-        }
-    }
+    each_reply(client, list, |page| take(&page.jobs))
 }
 
 /// Calls `take` with each page of a listing that tells little of each job, as the pages come.
@@ -341,10 +334,19 @@ pub fn each_brief_page<E: From<ClientError>>(
     list: &List,
     mut take: impl FnMut(&[Entry]) -> Result<(), E>,
 ) -> Result<(), E> {
-    client.send(&List { brief: Some(true), ..list.clone() }, true).map_err(ClientError::from)?;
+    let brief = List { brief: Some(true), ..list.clone() };
+    each_reply(client, &brief, |page| take(&page.entries.unwrap_or_default()))
+}
+
+fn each_reply<E: From<ClientError>>(
+    client: &mut Client,
+    list: &List,
+    mut take: impl FnMut(Listed) -> Result<(), E>,
+) -> Result<(), E> {
+    client.send(list, true).map_err(ClientError::from)?;
     loop {
         let (page, more) = client.receive::<List>()?;
-        take(&page.entries.unwrap_or_default())?;
+        take(page)?;
         if !more {
             return Ok(());
         }
