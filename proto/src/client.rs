@@ -82,8 +82,8 @@ impl Client {
         Ok(Self { stream, decoder, buffer, descriptors: VecDeque::new(), vigil: None, is_watched: false })
     }
 
-    /// Has this called around each wait for the one reply to a request. `has_begun`: it lasts until the next reply
-    /// to whatever request.
+    /// Has this called around each wait for the one reply to a request. `has_begun`: it lasts until the next
+    /// reply to whatever request.
     pub fn set_vigil(&mut self, vigil: Option<&'static Vigil>, has_begun: bool) {
         self.vigil = vigil;
         self.is_watched = has_begun;

@@ -61,8 +61,8 @@ const BLOCKING_SUBMIT: &[Budget] = &[
     ("workers: wake-ups", 3.0),
 ];
 
-/// One of 200 queued jobs of /bin/true in one slot, from one message to the last end: what poold does. How many
-/// share a transaction depends on how busy the machine is: on a quiet one it is three fifths of this.
+/// One of 200 queued jobs of /bin/true in one slot, from one message to the last end: what poold does. How
+/// many share a transaction depends on how busy the machine is: on a quiet one it is three fifths of this.
 const QUEUED_JOB: &[Budget] = &[
     ("bytes written", 13_000.0),
     ("supervisor: futex", 2.0),
@@ -110,8 +110,8 @@ const JOBS: usize = 200;
 const SUBMITS: usize = 50;
 const CALLS: usize = 100;
 
-/// Where the daemons live: a memory file system. So no speed of a disk decides how much shares a sync, and how
-/// often somebody waits for one.
+/// Where the daemons live: a memory file system. So no speed of a disk decides how much shares a sync, and
+/// how often somebody waits for one.
 const MEMORY: &str = "/dev/shm";
 
 /// What a unit of work costs, by name.

@@ -1,5 +1,5 @@
-//! What users see when something does not go on: a job that is waited for, a daemon that is to end, a daemon that
-//! does not answer. They are told why, and nothing that cannot run holds a shutdown.
+//! What users see when something does not go on: a job that is waited for, a daemon that is to end, a daemon
+//! that does not answer. They are told why, and nothing that cannot run holds a shutdown.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

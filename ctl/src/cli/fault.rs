@@ -73,7 +73,8 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Verbs of other queues and tools which poolctl does not take for one of its own, and what they may mean here.
+/// Verbs of other queues and tools which poolctl does not take for one of its own, and what they may mean
+/// here.
 const ELSEWHERE: [(&str, &[&str]); 17] = [
     ("clean", &["prune", "rm"]),
     ("clear", &["prune", "rm"]),

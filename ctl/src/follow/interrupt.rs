@@ -14,8 +14,8 @@
 //! A job that poolctl has joined (`--if-exists join`) is somebody else's: any of these ends poolctl, and the
 //! job goes on.
 //!
-//! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the job
-//! does. Between the submission and its acceptance signals are held back (see
+//! Except for the last row, and where the table says that it ends, poolctl goes on waiting, and exits as the
+//! job does. Between the submission and its acceptance signals are held back (see
 //! [`HeldSignals`](super::held::HeldSignals)), and for some milliseconds more, so that a short job does not
 //! pay for handlers and threads; one that comes before its end is too late for it. Then threads of their own
 //! act on the signals, even if the rest of poolctl is blocked.
@@ -64,8 +64,8 @@ pub fn canceled_for() -> Option<i32> {
 
 /// Acts on SIGINT and SIGTERM from now on, on threads that end with poolctl. A signal that was ignored when
 /// poolctl started stays ignored. A guest leaves at the first signal: the job is somebody else's. An array is
-/// canceled at the first one: the signal would reach those of its elements that run just now, and the next ones
-/// would follow them.
+/// canceled at the first one: the signal would reach those of its elements that run just now, and the next
+/// ones would follow them.
 ///
 /// # Errors
 /// Those of sigaction(2) and socketpair(2).
@@ -112,8 +112,8 @@ pub fn is_ignored(signal: i32) -> anyhow::Result<bool> {
     Ok(unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
-/// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's end
-/// may not be written, and the next signal is heard all the same.
+/// Passes on each signal that comes. The deeds have threads of their own: poold may be stopped, or the job's
+/// end may not be written, and the next signal is heard all the same.
 fn attend_to(signal: i32, most: usize, mut noted: UnixStream, id: u64, is_array: bool, link: &Link) {
     let (mut last, mut count) = (None::<Instant>, 0);
     let unheard = Arc::new(AtomicBool::new(false));
@@ -157,8 +157,8 @@ fn pass_on(signal: i32, cancels: bool, id: u64, link: Link, unheard: &Arc<Atomic
     }
 }
 
-/// Says once that poold has not taken the signal. The next signal then ends poolctl: the user does not want to
-/// wait for poold.
+/// Says once that poold has not taken the signal. The next signal then ends poolctl: the user does not want
+/// to wait for poold.
 fn say_unheard(id: u64, how: &str, unheard: &AtomicBool) {
     if !unheard.swap(true, Ordering::Relaxed) {
         say(format_args!(

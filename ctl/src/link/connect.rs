@@ -23,8 +23,8 @@ use crate::term::text::say;
 /// How long poolctl waits for a poold that is being restarted.
 pub const RECONNECT: Duration = Duration::from_secs(30);
 
-/// How long poolctl waits for a poold that lives and does not listen: it starts, or has lost its socket and is
-/// putting it in its place again.
+/// How long poolctl waits for a poold that lives and does not listen: it starts, or has lost its socket and
+/// is putting it in its place again.
 const STARTING: Duration = Duration::from_secs(5);
 
 /// Where poold listens, and whether poolctl may start it.
@@ -132,9 +132,9 @@ impl Link {
         self.named.as_ref().is_none_or(is_meant).then_some(holder)
     }
 
-    /// Connects to the socket: the named one, or the one that the state directory tells of, or else the default
-    /// one. Only a server of this user or of root, or of a user whom this user trusts, is accepted, because the
-    /// server is told the user's whole environment. Nothing has been sent before that is known.
+    /// Connects to the socket: the named one, or the one that the state directory tells of, or else the
+    /// default one. Only a server of this user or of root, or of a user whom this user trusts, is accepted,
+    /// because the server is told the user's whole environment. Nothing has been sent before that is known.
     ///
     /// # Errors
     /// Those of connect(2), or whose server it is.
@@ -184,8 +184,8 @@ impl Link {
         self.find_heeding_silence().map_err(|error| self.explain(error))
     }
 
-    /// Connects like [`find`](Self::find). If the first reply, or that to a later request that has only one, does
-    /// not come, poolctl says so.
+    /// Connects like [`find`](Self::find). If the first reply, or that to a later request that has only one,
+    /// does not come, poolctl says so.
     fn find_heeding_silence(&self) -> io::Result<Client> {
         let told = self.told();
         silence::begin(&self.socket_by(told.clone()));

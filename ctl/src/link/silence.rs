@@ -1,6 +1,6 @@
-//! A poold that takes connections and does not answer, since it is stopped or busy: poolctl says so after some
-//! seconds, whatever it waits for then. A timer of the process does that (alarm(2)): its signal comes also
-//! while a system call blocks, and costs short commands less than a thread.
+//! A poold that takes connections and does not answer, since it is stopped or busy: poolctl says so after
+//! some seconds, whatever it waits for then. A timer of the process does that (alarm(2)): its signal comes
+//! also while a system call blocks, and costs short commands less than a thread.
 
 use std::io::stderr;
 use std::path::Path;
@@ -35,7 +35,8 @@ pub fn begin(socket: &Path) {
             before.set();
         };
         // SAFETY: the handler calls write(2) alone, which is async-signal-safe, with a text that was made
-        // before, and leaves errno as it was. Without the handler SIGALRM would end poolctl, so it comes first.
+        // before, and leaves errno as it was. Without the handler SIGALRM would end poolctl, so it comes
+        // first.
         unsafe { register(SIGALRM, tell) }.is_ok()
     });
     begin_again();

@@ -12,8 +12,8 @@ use super::stream::open_at_start;
 /// Longer commands and names are cut in tables, and only there.
 pub const LONGEST: usize = 500;
 
-/// Escapes foreign text, so that it can neither leave its line nor control the terminal nor hide. A text longer
-/// than `longest` characters is cut.
+/// Escapes foreign text, so that it can neither leave its line nor control the terminal nor hide. A text
+/// longer than `longest` characters is cut.
 pub fn printable(text: &str, longest: usize) -> String {
     let end = text.char_indices().nth(longest).map_or(text.len(), |(place, _)| place);
     let cut = if end < text.len() { "..." } else { "" };

@@ -13,8 +13,8 @@ use crate::exit::ExitReason;
 
 /// Let running jobs stand still, until `resume`
 ///
-/// A job stands still with everything that it has started. It keeps its slot, its timeouts stand still, and it
-/// can be canceled. If its worker or poold dies, the job dies, too, and its next attempt is not paused.
+/// A job stands still with everything that it has started. It keeps its slot, its timeouts stand still, and
+/// it can be canceled. If its worker or poold dies, the job dies, too, and its next attempt is not paused.
 #[derive(Debug, Args)]
 pub struct PauseOptions {
     /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x; of several those that run

@@ -193,8 +193,8 @@ fn index_of(client: &mut Client, id: u64) -> Result<Option<u32>, ClientError> {
     }
 }
 
-/// The copy of a job that has ended. Of an element it is an array of that element alone, since what the element
-/// does is said by its `index`.
+/// The copy of a job that has ended. Of an element it is an array of that element alone, since what the
+/// element does is said by its `index`.
 ///
 /// # Errors
 /// Why there can be none, as a sentence.

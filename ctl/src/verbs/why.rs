@@ -65,8 +65,8 @@ fn explain(client: &mut Client, ids: &[u64]) -> Result<Vec<Explanation>, ClientE
     Ok(told)
 }
 
-/// What is said besides of a job that is an array, of those of its elements that are held: nothing else tells why
-/// the array does not end.
+/// What is said besides of a job that is an array, of those of its elements that are held: nothing else tells
+/// why the array does not end.
 fn held_elements(client: &mut Client, id: u64) -> Result<String, ClientError> {
     let Ok(record) = client.request(&Get { id }).map(|got| got.record) else { return Ok(String::new()) };
     let is_array = record.array.as_deref().is_some_and(|array| array.index.is_none());

@@ -1,5 +1,6 @@
-//! Which work a drain waits for: all that can run. What cannot is kept for the next start: jobs of a pool that
-//! is gone, is paused or cannot start anything, and jobs and callbacks whose next attempt is a long time off.
+//! Which work a drain waits for: all that can run. What cannot is kept for the next start: jobs of a pool
+//! that is gone, is paused or cannot start anything, and jobs and callbacks whose next attempt is a long time
+//! off.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Why a job that somebody waits for does not go on, told to those who asked for that. What is known comes from
-//! the job's record, from the core ([`Core::stall_of`]) and from the engine's failures.
+//! Why a job that somebody waits for does not go on, told to those who asked for that. What is known comes
+//! from the job's record, from the core ([`Core::stall_of`]) and from the engine's failures.
 //!
 //! A waiting request learns of the obstacles that there are with the records of its jobs, and of those that
 //! come later when they come. That an obstacle is gone is not told: the start or the end of the job shows it.

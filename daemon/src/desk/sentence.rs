@@ -319,8 +319,8 @@ pub fn in_line(id: JobId, place: InLine, why: &str) -> String {
     }
 }
 
-/// What is said besides of a job in its line, of which it is known about when it starts. `position`: that among
-/// the jobs with the same labels, which are not all jobs of its pool.
+/// What is said besides of a job in its line, of which it is known about when it starts. `position`: that
+/// among the jobs with the same labels, which are not all jobs of its pool.
 pub fn estimated(estimate: &Estimate, position: u32) -> String {
     let others = if u64::from(position) == estimate.before + 1 { "" } else { "with those of other labels " };
     let before = match estimate.before {
@@ -382,7 +382,8 @@ pub fn lacks(takes: u32, resource: &ResourceView, why: &str) -> String {
     format!("{}; {why}", taken(takes, resource))
 }
 
-/// A job behind one that waits for several `slots`, or for items of a resource. `why`: how many slots are busy.
+/// A job behind one that waits for several `slots`, or for items of a resource. `why`: how many slots are
+/// busy.
 pub fn gathers_for(other: JobId, slots: u32, resource: Option<&ResourceView>, why: &str) -> String {
     match resource {
         Some(resource) => {

@@ -1,5 +1,5 @@
-//! The number of a pool's workers, set at run time. It outranks the command line and the configuration, and is
-//! in force once it is kept. A pool with fewer workers ends nothing: a slot too many goes when it is free.
+//! The number of a pool's workers, set at run time. It outranks the command line and the configuration, and
+//! is in force once it is kept. A pool with fewer workers ends nothing: a slot too many goes when it is free.
 
 use std::num::NonZeroU32;
 

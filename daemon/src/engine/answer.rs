@@ -426,8 +426,8 @@ pub enum NotEdited {
     PriorGone(JobId),
     /// It cannot run after this job, which was submitted later, or is the job itself.
     PriorLater(JobId),
-    /// It is an element of an array, and cannot run after this job: that is the array, or was submitted with it
-    /// and may wait for it.
+    /// It is an element of an array, and cannot run after this job: that is the array, or was submitted with
+    /// it and may wait for it.
     PriorWithArray(JobId),
 }
 

@@ -217,8 +217,8 @@ impl ResidentLink {
         self.call.is_some() && self.stdout.is_none()
     }
 
-    /// Whether it has not read all of the call that it was handed last: then it cannot have begun with it, and
-    /// its death is not that call's fault. What is in a pipe stays there when its reader dies.
+    /// Whether it has not read all of the call that it was handed last: then it cannot have begun with it,
+    /// and its death is not that call's fault. What is in a pipe stays there when its reader dies.
     pub fn has_unread_call(&self) -> bool {
         let is_in_pipe = self.stdin.as_ref().is_some_and(|stdin| kernel::unread_bytes(stdin) > 0);
         self.call.is_some() && (self.was_unread || !self.out.is_empty() || is_in_pipe)

@@ -169,9 +169,9 @@ impl Element {
         }
     }
 
-    /// Whether the element may run after a job of a lower id. Its array ends with it, and so do those that were
-    /// submitted in one message with the array, behind it, if they wait for it: what was there before the array
-    /// does not, nor do the elements before this one. `first`: the id of the first element.
+    /// Whether the element may run after a job of a lower id. Its array ends with it, and so do those that
+    /// were submitted in one message with the array, behind it, if they wait for it: what was there before
+    /// the array does not, nor do the elements before this one. `first`: the id of the first element.
     pub fn may_follow(&self, prior: JobId, first: JobId) -> bool {
         prior < self.array || prior >= first
     }

@@ -104,8 +104,8 @@ struct Checked {
 struct Opened {
     checked: Checked,
     boot: Boot,
-    /// A database that cannot be read is an error, but what is left of a dead daemon goes all the same. Not so
-    /// where another process has the database: then that daemon is not dead.
+    /// A database that cannot be read is an error, but what is left of a dead daemon goes all the same. Not
+    /// so where another process has the database: then that daemon is not dead.
     engine: anyhow::Result<(Sqlite, Restored)>,
 }
 

@@ -608,8 +608,8 @@ impl Config {
         })
     }
 
-    /// What poold takes, and what may be a mistake all the same: schedules whose jobs their pools would not take.
-    /// Pools may come, and get more workers, at run time.
+    /// What poold takes, and what may be a mistake all the same: schedules whose jobs their pools would not
+    /// take. Pools may come, and get more workers, at run time.
     pub fn doubts(&self) -> Vec<String> {
         self.schedule.iter().flat_map(|(name, schedule)| self.doubts_of(name, schedule)).collect()
     }

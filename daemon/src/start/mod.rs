@@ -273,8 +273,8 @@ pub fn log_to_stderr(level: LogLevel) {
         .init();
 }
 
-/// Goes into the background. The process that stays in the foreground waits until poold serves or does not, and
-/// never returns from here.
+/// Goes into the background. The process that stays in the foreground waits until poold serves or does not,
+/// and never returns from here.
 ///
 /// Returns what there is of a pid file, and where to say that poold serves.
 fn daemonize(state_dir: &Path, pid_file: Option<&Path>) -> anyhow::Result<(Option<Trace>, OwnedFd)> {

@@ -19,8 +19,8 @@ use crate::kernel::{self, EnvironmentBlock, Launch};
 /// A program that is let go, its standard input closed, has so long to end by itself.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// One that has closed its standard output during a call is as good as dead, and most are about to be: how they
-/// end is told better than that they have been killed.
+/// One that has closed its standard output during a call is as good as dead, and most are about to be: how
+/// they end is told better than that they have been killed.
 const LEAVE_UNHEARD: Duration = Duration::from_millis(200);
 
 /// So often it gets that time once more where it has begun to end.

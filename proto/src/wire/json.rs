@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 /// A JSON value as text, on one line. Two values are equal when their texts are equal. A clone shares the
 /// text, which may be long.
 ///
-/// Half of a surrogate pair is no character, and many readers of JSON refuse a whole document for it. So it is
-/// U+FFFD here, as in the Encoding Standard.
+/// Half of a surrogate pair is no character, and many readers of JSON refuse a whole document for it. So it
+/// is U+FFFD here, as in the Encoding Standard.
 #[derive(Clone)]
 pub struct Json(Arc<Box<RawValue>>);
 

@@ -184,8 +184,8 @@ const INDENT: usize = 28;
 /// On a narrower terminal lines are broken as on one of so many columns.
 const LEAST: usize = 60;
 
-/// The findings, the worst last, where the eyes are. Without `verbose` what is well is a count. `width`: that of
-/// the terminal, where there is one.
+/// The findings, the worst last, where the eyes are. Without `verbose` what is well is a count. `width`: that
+/// of the terminal, where there is one.
 fn describe(checks: &[Check], verbose: bool, has_color: bool, width: Option<usize>) -> String {
     let mut shown: Vec<&Check> = checks.iter().filter(|check| verbose || check.level > Level::Ok).collect();
     shown.sort_by_key(|check| check.level);

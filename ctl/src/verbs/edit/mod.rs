@@ -107,7 +107,8 @@ impl EditOptions {
         }
 
         if self.conditions.names_others() {
-            // Of the jobs of a label those that were submitted later, the job itself, and its array are not meant.
+            // Of the jobs of a label those that were submitted later, the job itself, and its array are not
+            // meant.
             let array = client.request(&Get { id })?.record.array.map(|array| array.id);
             set.after.get_or_insert_default();
             after_others_that(&mut client, &self.conditions, &mut set, |other| {

@@ -1,4 +1,5 @@
-//! The jobs of a listing, page by page: all to which the filters apply, or of these those that selectors name.
+//! The jobs of a listing, page by page: all to which the filters apply, or of these those that selectors
+//! name.
 
 use std::collections::BTreeSet;
 

@@ -74,7 +74,8 @@ impl FilterOptions {
     }
 }
 
-/// The same jobs in parts: what runs, what waits, and what has ended. A part that no job can be of is left out.
+/// The same jobs in parts: what runs, what waits, and what has ended. A part that no job can be of is left
+/// out.
 pub fn split(list: &List) -> Vec<List> {
     let of = |part: &[State]| {
         let asked = |state: &State| list.states.as_ref().is_none_or(|states| states.contains(state));

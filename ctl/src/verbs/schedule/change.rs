@@ -70,8 +70,8 @@ fn set_paused(context: &Context, names: Vec<String>, paused: bool) -> anyhow::Re
     change(context, names, |names| SetSchedulesPaused { names, paused })
 }
 
-/// Changes the schedules. poold changes all or none: one that it refuses is said and left out, and it is asked
-/// again for the rest.
+/// Changes the schedules. poold changes all or none: one that it refuses is said and left out, and it is
+/// asked again for the rest.
 fn change<M: Method>(
     context: &Context,
     mut names: Vec<String>,

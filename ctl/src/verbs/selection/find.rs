@@ -187,8 +187,8 @@ pub fn find(client: &mut Client, selector: &Selector, scope: Scope) -> anyhow::R
     Ok(Err(no_job(selector, scope.describe(kind)) + &near.unwrap_or_default()))
 }
 
-/// The selector that may have been meant by one that names no job: of a label or a name that one of the newest
-/// jobs has.
+/// The selector that may have been meant by one that names no job: of a label or a name that one of the
+/// newest jobs has.
 fn nearest(client: &mut Client, selector: &Selector) -> Result<Option<String>, ClientError> {
     let (wanted, prefix) = match selector {
         Selector::Label(label) => (label.clone(), "@"),

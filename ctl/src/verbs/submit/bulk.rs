@@ -80,8 +80,8 @@ pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<Exit
     Ok(ExitReason::Success)
 }
 
-/// What is wrong with a line, without the line's number, which serde_json counts from each line anew. Of a member
-/// that does not exist all others are its message: the nearest one says more.
+/// What is wrong with a line, without the line's number, which serde_json counts from each line anew. Of a
+/// member that does not exist all others are its message: the nearest one says more.
 fn fault(error: &serde_json::Error) -> String {
     let message = error.to_string().replace(" at line 1 column ", ", column ");
     let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();

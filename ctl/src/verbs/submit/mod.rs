@@ -161,7 +161,8 @@ impl SubmitOptions {
     }
 }
 
-/// As the job does. An array has no process that a signal to poolctl could have ended: it was canceled for it.
+/// As the job does. An array has no process that a signal to poolctl could have ended: it was canceled for
+/// it.
 fn exit_in_place(record: &Record) -> ExitReason {
     match canceled_for() {
         Some(signal) if record.state != State::Succeeded => ExitReason::Signal(signal),

@@ -11,9 +11,9 @@ use crate::job::{
 
 /// The outcome of an attempt that ran; none when the job stays queued for the next start of the daemon.
 ///
-/// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM. What
-/// was being ended because the daemon ends was interrupted, even with code 0: many programs take SIGTERM for a
-/// reason to leave their work and end well.
+/// The intent wins: what was being ended because its time was up has timed out, whatever it made of SIGTERM.
+/// What was being ended because the daemon ends was interrupted, even with code 0: many programs take SIGTERM
+/// for a reason to leave their work and end well.
 pub fn of_end(ended: &Ended, stopping: Option<StopReason>, on_crash: OnCrash) -> Option<Outcome> {
     let (exit_code, signal) = match ended.exit {
         Exit::Code(code) => (Some(code), None),

@@ -191,8 +191,8 @@ impl CallbackLane {
         self.current.values().any(|current| current.claim.is_none())
     }
 
-    /// What follows from the end of an attempt: counted from 1, delivered or not. `due_after`: when that is, so
-    /// long from now.
+    /// What follows from the end of an attempt: counted from 1, delivered or not. `due_after`: when that is,
+    /// so long from now.
     pub fn judge(
         &self,
         attempt: u32,

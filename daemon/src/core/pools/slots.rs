@@ -533,8 +533,8 @@ impl Slots {
         }
     }
 
-    /// That worker is dead, or is going to be killed; true where it was to take the slot over, which it no longer
-    /// does.
+    /// That worker is dead, or is going to be killed; true where it was to take the slot over, which it no
+    /// longer does.
     pub fn give_up_successor(&mut self, index: u32, worker: ProcessId) -> bool {
         let station = self.station_mut(index);
         match station.successor {

@@ -184,7 +184,8 @@ impl Desk {
         entry.next_us = Some(now_us.saturating_add(micros(TRY_AGAIN)));
     }
 
-    /// What has kept schedules from submitting their jobs may be over: those that wait to try again do so now.
+    /// What has kept schedules from submitting their jobs may be over: those that wait to try again do so
+    /// now.
     pub(in crate::desk) fn try_schedules_again(&mut self) {
         let now_us = self.now.wall_us;
         for entry in self.schedules.by_name_mut().values_mut() {

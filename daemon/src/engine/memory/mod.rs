@@ -91,7 +91,8 @@ struct Row {
     work: Arc<Work>,
     /// What that takes.
     bytes: usize,
-    /// The work as it was submitted, where that is more than is kept: for tests, which look for whoever has it.
+    /// The work as it was submitted, where that is more than is kept: for tests, which look for whoever has
+    /// it.
     #[cfg(test)]
     submitted: std::sync::Weak<Work>,
     key: Option<Key>,

@@ -209,8 +209,8 @@ impl Committer {
         }
     }
 
-    /// Gives back to the disk what removed jobs have left free in the file, a little at a time, for as long as
-    /// nobody wants anything.
+    /// Gives back to the disk what removed jobs have left free in the file, a little at a time, for as long
+    /// as nobody wants anything.
     fn shrink(&mut self) {
         while self.may_shrink && self.next.is_none() && self.failing.is_none() && !self.hold.is_held() {
             self.next = self.inbox.try_recv().ok();

@@ -291,8 +291,8 @@ impl SoundConnection {
         self.sync()
     }
 
-    /// Gives some free pages back; whether there are more to give. The last ones are written back at once, with
-    /// which the file becomes smaller.
+    /// Gives some free pages back; whether there are more to give. The last ones are written back at once,
+    /// with which the file becomes smaller.
     pub fn shrink(&mut self) -> Result<bool> {
         let pragma =
             |this: &Self, name| this.get()?.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -29,8 +29,8 @@ use crate::job::micros;
 /// For another process that has the file: a database tool may be about to finish.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A database of an earlier poold with no more in use than this, in bytes, is rewritten so that it can shrink.
-/// It is rewritten in memory.
+/// A database of an earlier poold with no more in use than this, in bytes, is rewritten so that it can
+/// shrink. It is rewritten in memory.
 const REWRITTEN_BYTES: i64 = 64 << 20;
 
 /// The write-ahead log is cut to this size when a burst is over.
@@ -171,7 +171,8 @@ fn create(dir: &Path, file: &Path) -> io::Result<()> {
     [file.to_owned(), log::path_of(file)].iter().try_for_each(|path| check(path))
 }
 
-/// SQLite would open what is there: for its log it follows links, whatever it was told of the database itself.
+/// SQLite would open what is there: for its log it follows links, whatever it was told of the database
+/// itself.
 fn check(path: &Path) -> io::Result<()> {
     let wrong = |what: &str| Err(io::Error::other(format!("{} {what}", path.display())));
     match fs::symlink_metadata(path) {

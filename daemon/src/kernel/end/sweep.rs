@@ -91,8 +91,8 @@ impl Sweeper {
         let ours = children(&[]);
 
         let now = Instant::now();
-        // Children before their parents: should this process be killed meanwhile, those that are still there are
-        // below a worker that is still there, and that goes on by itself and ends them.
+        // Children before their parents: should this process be killed meanwhile, those that are still there
+        // are below a worker that is still there, and that goes on by itself and ends them.
         for process in descendants(&[]).into_iter().rev() {
             if self.stuck.contains(process.pid) {
                 continue;

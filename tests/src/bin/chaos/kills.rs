@@ -83,8 +83,8 @@ pub fn kill_for(
         stage.known().die_unwritten();
     }
     stage.disk.iter().for_each(Disk::give_back);
-    // Whoever was killed last may not have ended yet, and a daemon that was told to end may do so at any time: the
-    // reckoning is with one that stays.
+    // Whoever was killed last may not have ended yet, and a daemon that was told to end may do so at any
+    // time: the reckoning is with one that stays.
     if daemon.is_running() {
         send(daemon.guardian(), Signal::SIGKILL);
     }
