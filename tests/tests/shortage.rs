@@ -223,8 +223,9 @@ fn many_blocking_submits_at_once_each_get_their_own() {
         .collect();
     for (index, child) in children.into_iter().enumerate() {
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), i32::try_from(index).ok());
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{index}\n"));
+        assert_eq!(output.status.code(), i32::try_from(index).ok(), "{output:?}");
+        assert_eq!(output.stdout, format!("{index}\n").as_bytes(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
     }
 }
 

@@ -10,7 +10,9 @@
 //!
 //! An attempt gets a description of its own of a blank file. The file is another attempt's next only if it is
 //! as it was when it was made and nobody else can write to it; and once it may have been opened by a reader
-//! it has a name. What an attempt leaves that dies with its worker gets its name by [`adopt`].
+//! it has a name. Where the start of an attempt was told before its end, it is *lent*: a reader may open it
+//! until the supervisor has heard of the end. What an attempt leaves that dies with its worker gets its name
+//! by [`adopt`].
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -45,6 +47,8 @@ pub struct SlotOutput {
     blanks: [Option<Blank>; 2],
     /// An attempt is over whose file could not get its name: while that is so, there is none for the next.
     unnamed: [Option<PathBuf>; 2],
+    /// The names of what the last attempt has left blank, where readers may open it.
+    lent: [Option<PathBuf>; 2],
 }
 
 /// A blank file, and the description that the next attempt is to have of it, opened while nobody waited.
@@ -69,10 +73,24 @@ pub struct AttemptOutput {
     is_named: bool,
 }
 
+/// How an attempt is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Over {
+    /// Nothing of it is left that could still write.
+    pub is_gone: bool,
+    /// Its start was told before its end: see the module's description.
+    pub is_lent: bool,
+}
+
+impl Over {
+    /// It has not been begun with.
+    pub const UNTOUCHED: Self = Self { is_gone: true, is_lent: false };
+}
+
 impl SlotOutput {
     /// `prefix`: of the paths of the blank files.
     pub fn new(prefix: &Path) -> Self {
-        Self { paths: blank_paths(prefix), blanks: [None, None], unnamed: [None, None] }
+        Self { paths: blank_paths(prefix), blanks: [None, None], unnamed: [None, None], lent: [None, None] }
     }
 
     /// The files for an attempt, empty; and what had to be removed that lay in the place of one of the names,
@@ -100,26 +118,41 @@ impl SlotOutput {
         Ok(())
     }
 
-    /// The attempt is over. `is_gone`: nothing of it is left that could still write.
+    /// The attempt is over.
     ///
     /// # Errors
     /// Those of rename(2); the next attempts have them, too, until the files could get their names.
-    pub fn end(&mut self, attempt: AttemptOutput, is_gone: bool) -> io::Result<()> {
+    pub fn end(&mut self, attempt: AttemptOutput, over: Over) -> io::Result<()> {
+        self.lent = [None, None];
         let AttemptOutput { files, names, is_named } = attempt;
         drop(files);
         if is_named {
             return Ok(());
         }
         for (which, name) in names.into_iter().enumerate() {
-            let is_left = self.blanks[which].as_ref().is_some_and(|blank| !is_gone || !is_blank(&blank.file));
-            self.unnamed[which] = Some(name).filter(|_| is_left);
+            let is_left =
+                self.blanks[which].as_ref().is_some_and(|blank| !over.is_gone || !is_blank(&blank.file));
+            if is_left {
+                self.unnamed[which] = Some(name);
+            } else if over.is_lent {
+                self.lent[which] = Some(name);
+            }
         }
         self.name_left()
     }
 
-    /// A reader may have opened the blank files, though there is no attempt: others take their place.
-    pub fn renew(&mut self) {
-        self.blanks = [None, None];
+    /// The supervisor has heard of the end of the last attempt, and nobody has opened what that has left
+    /// blank.
+    pub fn take_back(&mut self) {
+        self.lent = [None, None];
+    }
+
+    /// What the last attempt has left blank has been opened by a reader, or may be: it stays that attempt's,
+    /// and gets its name before the next attempt.
+    pub fn leave_lent(&mut self) {
+        for (unnamed, lent) in self.unnamed.iter_mut().zip(&mut self.lent) {
+            *unnamed = unnamed.take().or(lent.take());
+        }
     }
 
     /// Makes the blank files that are missing, and opens both, while nobody waits for them.
@@ -320,6 +353,9 @@ mod tests {
 
     use super::*;
 
+    const GONE: Over = Over::UNTOUCHED;
+    const LENT: Over = Over { is_gone: true, is_lent: true };
+
     fn slot(dir: &Path) -> SlotOutput {
         SlotOutput::new(&dir.join("output/slots/pool.default.0"))
     }
@@ -339,13 +375,13 @@ mod tests {
         let (silent, odd) = slot.begin(names(dir.path(), 1)).unwrap();
         assert!(odd.is_empty());
         let inodes = silent.files.each_ref().map(inode);
-        slot.end(silent, true).unwrap();
+        slot.end(silent, GONE).unwrap();
         assert!(!dir.path().join("output/0").exists());
 
         let (mut talkative, _) = slot.begin(names(dir.path(), 2)).unwrap();
         assert_eq!(talkative.files.each_ref().map(inode), inodes);
         talkative.files[0].write_all(b"said").unwrap();
-        slot.end(talkative, true).unwrap();
+        slot.end(talkative, GONE).unwrap();
         assert_eq!(fs::read(&names(dir.path(), 2)[0]).unwrap(), b"said");
         assert!(!names(dir.path(), 2)[1].exists());
 
@@ -361,14 +397,14 @@ mod tests {
         let (attempt, _) = slot.begin(names(dir.path(), 1)).unwrap();
         let mut kept = attempt.files[0].try_clone().unwrap();
         let inodes = attempt.files.each_ref().map(inode);
-        slot.end(attempt, true).unwrap();
+        slot.end(attempt, GONE).unwrap();
         kept.write_all(b"late").unwrap();
 
         let (next, _) = slot.begin(names(dir.path(), 2)).unwrap();
         assert_ne!(inode(&next.files[0]), inodes[0]);
         assert_eq!(inode(&next.files[1]), inodes[1]);
         assert_eq!(fs::read(&names(dir.path(), 1)[0]).unwrap(), b"late", "it is its own");
-        slot.end(next, false).unwrap();
+        slot.end(next, Over { is_gone: false, ..GONE }).unwrap();
         let (last, _) = slot.begin(names(dir.path(), 3)).unwrap();
         assert_ne!(inode(&last.files[1]), inodes[1], "something was left that may still write");
     }
@@ -382,17 +418,40 @@ mod tests {
         slot.name(&mut attempt).unwrap();
         assert!(names(dir.path(), 1).iter().all(|name| name.exists()));
         attempt.files[1].write_all(b"later").unwrap();
-        slot.end(attempt, true).unwrap();
+        slot.end(attempt, GONE).unwrap();
         assert_eq!(fs::read(&names(dir.path(), 1)[1]).unwrap(), b"later");
 
         let (next, _) = slot.begin(names(dir.path(), 2)).unwrap();
-        let others = next.files.each_ref().map(inode);
-        assert!(others.iter().all(|other| !inodes.contains(other)));
-        let _reader = blank_paths(&dir.path().join("output/slots/pool.default.0")).map(File::open);
-        slot.end(next, true).unwrap();
-        slot.renew();
-        let (last, _) = slot.begin(names(dir.path(), 3)).unwrap();
-        assert!(last.files.each_ref().map(inode).iter().all(|other| !others.contains(other)));
+        assert!(next.files.each_ref().map(inode).iter().all(|other| !inodes.contains(other)));
+    }
+
+    #[test]
+    fn what_a_reader_may_have_opened_is_nobody_elses_until_the_end_has_been_heard_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slot = slot(dir.path());
+        let begin = |slot: &mut SlotOutput, id| slot.begin(names(dir.path(), id)).unwrap().0;
+        let (quiet, told) = (begin(&mut slot, 1), LENT);
+        let inodes = quiet.files.each_ref().map(inode);
+        slot.end(quiet, told).unwrap();
+
+        // Heard of, and nobody has looked.
+        slot.take_back();
+        let mut half = begin(&mut slot, 2);
+        assert_eq!(half.files.each_ref().map(inode), inodes);
+        half.files[0].write_all(b"said").unwrap();
+        slot.end(half, told).unwrap();
+
+        // The next one comes ahead of the news; or somebody has looked.
+        slot.leave_lent();
+        let mut next = begin(&mut slot, 3);
+        assert!(next.files.each_ref().map(inode).iter().all(|other| !inodes.contains(other)));
+        assert!(names(dir.path(), 2).iter().all(|name| name.exists()), "a late reader finds it, empty");
+
+        // What comes late for an attempt before takes nothing from the one that runs.
+        slot.leave_lent();
+        next.files[0].write_all(b"its own").unwrap();
+        slot.end(next, GONE).unwrap();
+        assert_eq!(fs::read(&names(dir.path(), 3)[0]).unwrap(), b"its own");
     }
 
     #[test]
@@ -405,13 +464,13 @@ mod tests {
         let (attempt, odd) = slot.begin([out.clone(), err.clone()]).unwrap();
         assert_eq!(odd, std::slice::from_ref(&err));
         assert!(!out.exists() && !err.exists());
-        slot.end(attempt, true).unwrap();
+        slot.end(attempt, GONE).unwrap();
 
         // A folder that is removed while an attempt runs is made anew.
         let (mut attempt, _) = slot.begin(names(dir.path(), 2)).unwrap();
         fs::remove_dir_all(dir.path().join("output/0")).unwrap();
         attempt.files[0].write_all(b"x").unwrap();
-        slot.end(attempt, true).unwrap();
+        slot.end(attempt, GONE).unwrap();
         assert_eq!(fs::read(&names(dir.path(), 2)[0]).unwrap(), b"x");
     }
 

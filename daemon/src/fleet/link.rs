@@ -24,7 +24,7 @@ use crate::aside::TURN;
 use crate::core::SlotId;
 use crate::job::{Claim, Environment, ProcessId};
 use crate::kernel::{self, Group, GroupCondition, PATIENCE, Stuck};
-use crate::worker::protocol::{Hello, VERSION, WorkerCommand, WorkerReport};
+use crate::worker::protocol::{Hello, Run, VERSION, WorkerCommand, WorkerReport};
 
 /// The place of each descriptor among the tokens of a worker: its socket's, and those of its resident
 /// program's standard input and output.
@@ -42,6 +42,9 @@ const MAX_STOPS: u32 = 3;
 #[derive(Debug)]
 pub struct Handed {
     pub claim: Claim,
+    /// Its start was told by itself. Where it was told with the end, its worker may have given its blank files
+    /// to the next one, and what it has written has its name.
+    pub is_told_alone: bool,
     /// The worker has been told that somebody looks at its output.
     pub is_looked_at: bool,
     /// The number of the worker's descriptor by which clients reach its standard input, once it has started.
@@ -50,7 +53,7 @@ pub struct Handed {
 
 impl Handed {
     pub fn new(claim: Claim) -> Self {
-        Self { claim, is_looked_at: false, input: None }
+        Self { claim, is_told_alone: false, is_looked_at: false, input: None }
     }
 }
 
@@ -338,13 +341,27 @@ impl WorkerLink {
                         self.handed = self.ahead.take().map(Handed::new);
                     }
                     WorkerReport::GivenBack { .. } => self.ahead = None,
-                    WorkerReport::Started { input, .. } => {
-                        self.handed.iter_mut().for_each(|handed| handed.input = input);
+                    WorkerReport::Started { input, alone, .. } => {
+                        if let Some(handed) = &mut self.handed {
+                            (handed.input, handed.is_told_alone) = (input, alone);
+                        }
                     }
                     _ => {}
                 }
                 events.push(FleetEvent::Report { slot: self.slot, report });
             }
+        }
+    }
+
+    /// An attempt for the worker, and how it is told: it is ahead only where the end of the one before has not
+    /// been read. What has been read comes to the core later, which may hand out something ahead meanwhile.
+    pub fn hand(&mut self, claim: Claim) -> fn(Box<Run>) -> WorkerCommand {
+        if self.handed.is_some() {
+            self.ahead = Some(claim);
+            WorkerCommand::RunAhead
+        } else {
+            self.handed = Some(Handed::new(claim));
+            WorkerCommand::Run
         }
     }
 
@@ -464,6 +481,29 @@ mod tests {
         assert!(matches!(events[..], [FleetEvent::Report { report: WorkerReport::Failed { .. }, .. }]));
         assert_eq!(link.epitaph(), None);
         assert!(worker.try_wait().unwrap().is_none());
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+
+    #[test]
+    fn the_link_knows_what_its_worker_has_however_late_the_core_hears_of_it() {
+        let claim = |id| Claim { unit: Unit::Job(JobId(id)), attempt: 1 };
+        let failed = |id| WorkerReport::Failed {
+            claim: claim(id),
+            failure: SpawnFailure { stage: Stage::Cwd, errno: 2 },
+        };
+        let (mut link, mut theirs, mut worker) = link();
+        theirs.write_all(&encode(&hello(VERSION))).unwrap();
+        link.hand(claim(1));
+        link.hand(claim(2));
+        let has = |link: &WorkerLink| (link.handed.as_ref().map(|handed| handed.claim), link.ahead);
+        assert_eq!(has(&link), (Some(claim(1)), Some(claim(2))));
+
+        // Both ends are read before the core has heard of the first: it hands out the third behind the second.
+        theirs.write_all(&[encode(&failed(1)), encode(&failed(2))].concat()).unwrap();
+        link.read(true, &mut Vec::new());
+        link.hand(claim(3));
+        assert_eq!(has(&link), (Some(claim(3)), None));
         worker.kill().unwrap();
         worker.wait().unwrap();
     }

@@ -15,7 +15,7 @@ use mio::unix::{SourceFd, pipe};
 use mio::{Interest, Registry, Token};
 use pool_proto::wire::frame::encode;
 
-use super::link::{Handed, STDIN, STDOUT, TOKENS, WorkerLink};
+use super::link::{STDIN, STDOUT, TOKENS, WorkerLink};
 use super::outer_pids::OuterPids;
 use super::outgoing::Outgoing;
 use super::resident::{Heard, ResidentLink};
@@ -273,7 +273,7 @@ impl Fleet {
         }
     }
 
-    /// Hands a worker an attempt; `ahead`: behind the one that it has.
+    /// Hands a worker an attempt; `ahead`: behind the one that it has, as far as the core has heard.
     pub fn run(&mut self, slot: SlotId, environment: &Arc<Environment>, run: Box<Run>, ahead: bool) {
         let Some(link) = self.link_mut(slot) else {
             // What a dead worker had ahead it has never begun with, which the core knows.
@@ -287,12 +287,8 @@ impl Fleet {
             link.environment = Some(environment.clone());
             link.out.push(encode(&WorkerCommand::Environment(environment.clone())));
         }
-        if ahead {
-            link.ahead = Some(run.claim);
-        } else {
-            link.handed = Some(Handed::new(run.claim));
-        }
-        self.send(slot, &WorkerCommand::Run(run));
+        let command = link.hand(run.claim);
+        self.send(slot, &command(run));
         // What a worker before this one never got says nothing of this attempt.
         self.unsent.remove(&slot);
     }
@@ -305,10 +301,12 @@ impl Fleet {
         }
     }
 
-    /// Somebody looks at the output of an attempt: the slot that runs it, where one does. Its worker is told.
+    /// Somebody looks at the output of an attempt: the slot that runs it, where one does, as far as is known.
+    /// Its worker is told.
     pub fn look_at_output(&mut self, claim: Claim) -> Option<SlotId> {
-        let has_it =
-            |link: &&mut WorkerLink| link.handed.as_ref().is_some_and(|handed| handed.claim == claim);
+        let has_it = |link: &&mut WorkerLink| {
+            link.handed.as_ref().is_some_and(|handed| handed.claim == claim && handed.is_told_alone)
+        };
         let link = self.links.values_mut().find(has_it)?;
         let slot = link.slot;
         if let Some(handed) = &mut link.handed

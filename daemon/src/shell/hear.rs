@@ -182,7 +182,7 @@ impl Shell {
 /// None for what the fleet has for itself.
 fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
     match report {
-        WorkerReport::Started { claim, process, started_us, memory_limiter, input: _ } => {
+        WorkerReport::Started { claim, process, started_us, memory_limiter, input: _, alone: _ } => {
             Some(core::Event::Started { slot, claim, process, started_us, memory_limiter })
         }
         WorkerReport::Idle { claim } => Some(core::Event::Idle { slot, claim }),

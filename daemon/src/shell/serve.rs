@@ -201,7 +201,7 @@ impl Shell {
         }
 
         let (stdout, stderr) = layout::paths(&self.site.state_dir, claim);
-        // First: while it runs, its worker is to give the files to no other attempt from here on.
+        // First: its worker is to give the files to no other attempt from here on.
         let slot = self.fleet.look_at_output(claim);
         let blanks = slot.map(|slot| slot_output::blank_paths(&self.slot_prefix(slot)));
 
@@ -209,7 +209,11 @@ impl Shell {
             let named = found(output::open(name))?;
             let file = match (named, &blanks) {
                 (None, Some(blanks)) => {
-                    let blank = found(output::open(&blanks[which]))?;
+                    let blank = match output::open(&blanks[which]) {
+                        // The attempt is over, and its worker finds out at this moment whether it is blank.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                        opened => found(opened)?,
+                    };
                     // It may have got its name just now, and another blank file its place.
                     found(output::open(name))?.or(blank)
                 }

@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::live_input::LiveInput;
 use super::protocol::{Run, Stdin};
 use crate::files::layout::of_attempt;
-use crate::files::slot_output::{AttemptOutput, SlotOutput};
+use crate::files::slot_output::{AttemptOutput, Over, SlotOutput};
 use crate::files::{output, spool};
 use crate::job::{Claim, KEPT_ATTEMPTS, SpawnFailure, Stage, Steer, Unit};
 
@@ -49,7 +49,7 @@ impl Files {
             Ok(opened) => opened,
             Err(error) => {
                 // Nobody has written anything.
-                let _ = slot.end(output, true);
+                let _ = slot.end(output, Over::UNTOUCHED);
                 return Err(failed(Stage::Stdin)(error));
             }
         };
@@ -68,12 +68,12 @@ impl Files {
         slot.name(&mut self.output)
     }
 
-    /// The attempt is over. `is_gone`: nothing of it is left that could still write.
+    /// The attempt is over.
     ///
     /// # Errors
     /// Those of rename(2).
-    pub fn end(self, slot: &mut SlotOutput, is_gone: bool) -> io::Result<()> {
-        slot.end(self.output, is_gone)
+    pub fn end(self, slot: &mut SlotOutput, over: Over) -> io::Result<()> {
+        slot.end(self.output, over)
     }
 
     /// Standard input, output, error.

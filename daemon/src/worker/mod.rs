@@ -26,7 +26,7 @@ use pool_proto::nouns::{MemoryLimiter, Usage};
 use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
-use crate::files::slot_output::SlotOutput;
+use crate::files::slot_output::{Over, SlotOutput};
 use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict, micros};
 use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock};
 use files::Files;
@@ -289,7 +289,10 @@ impl Worker {
         }
         match self.ahead.take() {
             None => Ok(true),
-            Some(run) if self.attempt.is_none() => self.on_run(&run),
+            Some(run) if self.attempt.is_none() => {
+                self.output.leave_lent();
+                self.on_run(&run)
+            }
             Some(run) => Ok(self.give_back(run.claim)),
         }
     }
@@ -434,8 +437,11 @@ impl Worker {
     fn on_command(&mut self, command: WorkerCommand) -> anyhow::Result<bool> {
         match command {
             WorkerCommand::Environment(environment) => self.set_environment(&environment),
-            WorkerCommand::Run(run) if self.attempt.is_some() => self.ahead = Some(run),
-            WorkerCommand::Run(run) => return self.on_run(&run),
+            WorkerCommand::Run(run) => {
+                self.output.take_back();
+                return self.on_run(&run);
+            }
+            WorkerCommand::RunAhead(run) => self.ahead = Some(run),
             WorkerCommand::GiveBack { claim }
             | WorkerCommand::Terminate { claim }
             | WorkerCommand::Kill { claim }
@@ -479,8 +485,8 @@ impl Worker {
                 }
             }
             WorkerCommand::NameOutput { claim } if self.attempt_of(claim).is_some() => self.name_output(),
-            // It is over. Where it has written nothing, a reader has the blank files open now.
-            WorkerCommand::NameOutput { .. } => self.output.renew(),
+            // It is over. What it has left blank a reader has open now.
+            WorkerCommand::NameOutput { .. } => self.output.leave_lent(),
             WorkerCommand::Kill { claim } => {
                 if self.attempt_of(claim).is_some() {
                     return self.end(None);
@@ -537,7 +543,7 @@ impl Worker {
             Ok(pid) => pid,
             Err(failure) => {
                 // Nobody has written anything.
-                let _ = files.end(&mut self.output, true);
+                let _ = files.end(&mut self.output, Over::UNTOUCHED);
                 return Err(failure);
             }
         };
@@ -667,11 +673,11 @@ impl Worker {
         let disk_bytes = disk_bytes.saturating_add(attempt.files.earlier_bytes());
         // Before the end is told: whoever hears of it looks for the output under its name. Without output
         // nobody looks, and the files are seen to when the end is told.
-        let is_gone = !self.sweeper.has_stuck();
+        let over = Over { is_gone: !self.sweeper.has_stuck(), is_lent: self.untold.is_none() };
         let claim = attempt.claim;
         let mut files = Some(attempt.files);
         if let Some(files) = files.take_if(|_| has_output) {
-            self.end_files(claim, files, is_gone);
+            self.end_files(claim, files, over);
         }
 
         let ended = Ended {
@@ -686,14 +692,14 @@ impl Worker {
         };
         let is_heard = self.report(&WorkerReport::Ended { claim, ended });
         if let Some(files) = files {
-            self.end_files(claim, files, is_gone);
+            self.end_files(claim, files, over);
         }
         self.output.prepare();
         Ok(is_heard)
     }
 
-    fn end_files(&mut self, claim: Claim, files: Files, is_gone: bool) {
-        let named = files.end(&mut self.output, is_gone);
+    fn end_files(&mut self, claim: Claim, files: Files, over: Over) {
+        let named = files.end(&mut self.output, over);
         self.tell_unnamed(claim, named);
     }
 
@@ -711,8 +717,8 @@ impl Worker {
         self.untold = None;
         self.sweep();
         self.forget_frozen();
-        let is_gone = !self.sweeper.has_stuck();
-        self.end_files(attempt.claim, attempt.files, is_gone);
+        let over = Over { is_gone: !self.sweeper.has_stuck(), is_lent: false };
+        self.end_files(attempt.claim, attempt.files, over);
         self.output_watch.end(0);
         if let Some(group) = &mut self.group {
             group.settle(&mut Usage::default());
@@ -786,12 +792,12 @@ impl Worker {
     fn tell_start(&mut self) -> bool {
         let Some(start) = self.untold.take() else { return true };
         let start_ticks = self.attempt.as_ref().and_then(|attempt| kernel::start_ticks_of(attempt.pid));
-        self.send(&encode(&start.report(start_ticks)))
+        self.send(&encode(&start.report(start_ticks, true)))
     }
 
     /// False when the supervisor is gone.
     fn report(&mut self, report: &WorkerReport) -> bool {
-        let start = self.untold.take().map(|start| encode(&start.report(None)));
+        let start = self.untold.take().map(|start| encode(&start.report(None, false)));
         self.send(&[start.unwrap_or_default(), encode(report)].concat())
     }
 
@@ -802,10 +808,10 @@ impl Worker {
 }
 
 impl UntoldStart {
-    fn report(&self, start_ticks: Option<u64>) -> WorkerReport {
+    fn report(&self, start_ticks: Option<u64>, alone: bool) -> WorkerReport {
         let process = Process { pid: self.pid, start_ticks };
         let Self { claim, started_us, memory_limiter, input, .. } = *self;
-        WorkerReport::Started { claim, process, started_us, memory_limiter, input }
+        WorkerReport::Started { claim, process, started_us, memory_limiter, input, alone }
     }
 }
 

@@ -43,8 +43,10 @@ pub enum WorkerCommand {
     /// The environment of the attempts that follow, until another comes: many jobs share one, so it travels
     /// once.
     Environment(Arc<Environment>),
-    /// Start an attempt; where there is one, after that.
+    /// Start an attempt: the end of the one before has been heard of.
     Run(Box<Run>),
+    /// Start an attempt after the one before, whose end has not been heard of.
+    RunAhead(Box<Run>),
     /// Give back the attempt that has not been begun with. Without an answer where it has.
     GiveBack { claim: Claim },
     /// Send a signal to the process group of the attempt's first process.
@@ -55,7 +57,7 @@ pub enum WorkerCommand {
     SetFrozen { claim: Claim, frozen: bool },
     /// Send SIGTERM to every process of the attempt, which goes on if it is frozen.
     Terminate { claim: Claim },
-    /// Give the attempt's output its names, if it has none: somebody looks at it.
+    /// Give the attempt's output its names, if it has none: somebody looks at it, whose start was told by itself.
     NameOutput { claim: Claim },
     /// Send SIGKILL to every process of the attempt.
     Kill { claim: Claim },
@@ -148,6 +150,8 @@ pub enum WorkerReport {
         /// The number of the descriptor that the worker keeps of the standard input, where clients write it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<RawFd>,
+        /// It is told before the end is known, so that somebody may look at the output meanwhile.
+        alone: bool,
     },
     /// The attempt has written nothing and used no CPU for as long as its idle timeout.
     Idle { claim: Claim },
