@@ -12,6 +12,7 @@
 //! * [`own_limits`]: what a process hands on to those that it starts;
 //! * [`os_text`]: text that need not be UTF-8;
 //! * [`terminal`]: foreign text on its way to a terminal;
+//! * [`output_times`]: when an attempt wrote its output;
 //! * [`text`]: durations and times as people and JSON write them.
 //!
 //! The format is Varlink's, see <https://varlink.org>: JSON objects, each ended by a NUL byte, over a Unix
@@ -31,6 +32,7 @@ pub mod client;
 pub mod account;
 pub mod location;
 pub mod os_text;
+pub mod output_times;
 pub mod own_file;
 pub mod own_limits;
 pub mod place;

@@ -1,10 +1,14 @@
 //! What users see of the output of jobs: the end of it, of several jobs, and as it comes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::process::{Child, Stdio};
+use std::time::{Duration, SystemTime};
 
-use pool_proto::State;
+use pool_proto::text::rfc3339;
+use pool_proto::{State, output_times};
 use pool_tests::{Daemon, Setup, wait_until};
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
+use rustix::io::Errno;
 
 fn ended(daemon: &Daemon, script: &str) -> u64 {
     let id = daemon.submit_sh(script);
@@ -218,4 +222,60 @@ fn merged_streams_are_one_file_in_the_order_of_time() {
     daemon.run(&["wait", copied.trim()]);
     assert_eq!(daemon.ok(&["logs", copied.trim()]), wanted);
     assert_eq!(daemon.run(&["submit", "--merge", "--pty", "--", "true"]).code, 2);
+}
+
+fn text_of(time: SystemTime) -> String {
+    rfc3339(i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros()).unwrap())
+}
+
+fn now() -> String {
+    text_of(SystemTime::now())
+}
+
+#[test]
+fn what_was_written_since_a_time_is_printed_of_a_job_that_runs_and_that_has_ended() {
+    let daemon = Daemon::start(1);
+    let begin = now();
+    let (go, end) = (daemon.path_text("go"), daemon.path_text("end"));
+    let wait = |path: &str| format!("until [ -e {path} ]; do sleep 0.01; done");
+    let id = daemon.submit_sh(&format!("echo old; printf begun; {}; echo ' new'; {}", wait(&go), wait(&end)));
+    let id = id.to_string();
+    let record = daemon.wait_record(1, "it runs", |record| record.state == State::Running);
+    let file = record.stdout.unwrap().path.to_path();
+    let probe = daemon.path("probe");
+    fs::write(&probe, "").unwrap();
+    if setxattr(&probe, "user.x", b"x", XattrFlags::empty()) == Err(Errno::OPNOTSUPP) {
+        eprintln!("not tested: this file system has no extended attributes");
+        return;
+    }
+    wait_until("its times are noted", || {
+        getxattr(&file, output_times::ATTRIBUTE, &mut [0; output_times::MAX_BYTES]).is_ok()
+    });
+
+    let between = now();
+    let mut follower = follow(&daemon, &["--since", &between, &id], "followed");
+    fs::write(&go, "").unwrap();
+    wait_until("the new line", || daemon.ok(&["logs", &id]).ends_with("new\n"));
+    for (since, wanted) in
+        [(&*begin, "old\nbegun new\n"), ("2h", "old\nbegun new\n"), (&between, "begun new\n")]
+    {
+        assert_eq!(daemon.ok(&["logs", "--since", since, &id]), wanted, "{since}");
+    }
+    assert_eq!(daemon.ok(&["logs", "--since", &between, "--tail", "9", &id]), "begun new\n");
+    assert_eq!(daemon.ok(&["logs", "--since", &between, "--tail", "0", &id]), "");
+
+    fs::write(&end, "").unwrap();
+    assert!(follower.wait().unwrap().success());
+    assert_eq!(read(&daemon, "followed"), "begun new\n");
+    assert_eq!(daemon.ok(&["logs", "--since", &between, &id]), "begun new\n");
+
+    let [soon, later] = [1800, 3600].map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
+    assert_eq!(daemon.ok(&["logs", "--since", &text_of(soon), &id]), "", "it has written nothing since");
+
+    // As of a poold before, or on another file system.
+    removexattr(&file, output_times::ATTRIBUTE).unwrap();
+    File::open(&file).unwrap().set_times(FileTimes::new().set_modified(later)).unwrap();
+    let said = daemon.run(&["logs", "--since", &text_of(soon), &id]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "old\nbegun new\n"));
+    assert!(said.stderr.contains("when job 1 wrote its output is not known"), "{said:?}");
 }

@@ -33,7 +33,7 @@ use pool_proto::{Client, ClientError, Record, Refusal, State};
 use self::held::UNANSWERED;
 use self::place::Place;
 use self::queue::QueueLine;
-use self::tail::{Attempt, Last, Pumped};
+use self::tail::{Attempt, Pumped};
 use self::typist::Typist;
 use crate::link::connect::{Link, not_known_whether_accepted};
 use crate::link::deadline::Deadline;
@@ -45,7 +45,7 @@ use crate::term::text::{Untold, say};
 pub use self::held::HeldSignals;
 pub use self::interrupt::{canceled_for, note};
 pub use self::sinks::Sinks;
-pub use self::tail::begin_of_last;
+pub use self::tail::{Last, begin_of, has_times};
 pub use self::typist::{DETACH, END, open_input};
 
 /// Without inotify (a user has 128 instances, unless the limit is raised), growing files are looked at this
@@ -87,7 +87,7 @@ pub struct Follower<'a> {
     /// What is typed here goes to the job.
     typist: Option<Typist>,
     /// Of the first attempt that is shown, so much of what is there by then; all of it unless set.
-    last: Option<Last>,
+    lasts: Vec<Last>,
     queue: QueueLine,
     /// Called with each attempt before its output is passed on.
     before_attempt: Option<BeforeAttempt<'a>>,
@@ -150,7 +150,7 @@ impl<'a> Follower<'a> {
     /// See [`Typist::start`].
     pub fn attached(mut self, detach: u8) -> anyhow::Result<Self> {
         self.typist = Some(Typist::start(self.link, detach, self.place)?);
-        self.last = Some(Last::Bytes(RECENT));
+        self.lasts = vec![Last::Bytes(RECENT)];
         Ok(self)
     }
 
@@ -179,16 +179,16 @@ impl<'a> Follower<'a> {
             obstacles: Obstacles::of_one(),
             progress: ProgressLines::of_one(),
             typist: None,
-            last: None,
+            lasts: Vec::new(),
             queue: QueueLine::new(),
             before_attempt: None,
             buffer: vec![0; 256 * 1024],
         }
     }
 
-    /// Begins with so many lines of what the job has written by then, where that is said.
-    pub fn showing_last(self, lines: Option<usize>) -> Self {
-        Self { last: lines.map(Last::Lines), ..self }
+    /// Begins with these last parts of what the job has written by then; with the shortest of several.
+    pub fn showing_last(self, lasts: Vec<Last>) -> Self {
+        Self { lasts, ..self }
     }
 
     /// Calls `before` with the number of each attempt before its output is passed on.
@@ -372,8 +372,9 @@ impl<'a> Follower<'a> {
 
         self.unheard = None;
         let mut attempt = Attempt::new(number, [stdout, stderr], self.sinks.outlets(), self.attempt.take())?;
-        if let Some(last) = self.last.take() {
-            attempt.skip_to(last)?;
+        let lasts = std::mem::take(&mut self.lasts);
+        if !lasts.is_empty() {
+            attempt.skip_to(&lasts)?;
         }
         if let (Some(before), true) = (&mut self.before_attempt, attempt.is_new()) {
             before(number)?;

@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use pool_proto::output_times::{self, Marks};
+use rustix::fs::fgetxattr;
 
 use crate::term::outlet::Outlet;
 
@@ -32,11 +34,13 @@ pub struct Attempt {
     is_new: bool,
 }
 
-/// The last part of what an attempt has written.
+/// A last part of what an attempt has written.
 #[derive(Debug, Clone, Copy)]
 pub enum Last {
     Lines(usize),
     Bytes(u64),
+    /// What was written since this time, in microseconds since 1970.
+    Since(i64),
 }
 
 /// The result of passing on output.
@@ -80,17 +84,13 @@ impl Attempt {
         Ok(Self { number, tails, is_watched: false, is_new })
     }
 
-    /// Begins with the last part of what the attempt has written by now.
+    /// Begins with the last part of what the attempt has written by now; with the shortest of several.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn skip_to(&mut self, last: Last) -> anyhow::Result<()> {
+    pub fn skip_to(&mut self, lasts: &[Last]) -> anyhow::Result<()> {
         for tail in &mut self.tails {
-            let begin = match last {
-                Last::Lines(lines) => begin_of_last(&tail.file, lines),
-                Last::Bytes(bytes) => tail.file.metadata().map(|file| file.len().saturating_sub(bytes)),
-            };
-            tail.offset = begin.context("cannot read the job's output")?;
+            tail.offset = begin_of(&tail.file, lasts).context("cannot read the job's output")?;
         }
         Ok(())
     }
@@ -204,11 +204,51 @@ impl Tail {
     }
 }
 
+/// Where the shortest of these last parts of a file of output begins; its beginning, where there are none.
+///
+/// # Errors
+/// Those of reading.
+pub fn begin_of(file: &File, lasts: &[Last]) -> io::Result<u64> {
+    let begin = |last: &Last| match *last {
+        Last::Lines(lines) => begin_of_last(file, lines),
+        Last::Bytes(bytes) => Ok(file.metadata()?.len().saturating_sub(bytes)),
+        Last::Since(since_us) => begin_since(file, since_us),
+    };
+    lasts.iter().map(begin).try_fold(0, |latest, begin| Ok(latest.max(begin?)))
+}
+
+/// Whether poold has noted when the file was written.
+pub fn has_times(file: &File) -> bool {
+    times_of(file) != Marks::default()
+}
+
+/// Where the line begins in which something was written since that time.
+fn begin_since(file: &File, since_us: i64) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    let (length, written_us) = (metadata.len(), metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1000);
+    if written_us.saturating_add(TICK_US) < since_us {
+        return Ok(length);
+    }
+    let begin = times_of(file).begin_since(since_us).unwrap_or(0).min(length);
+    let first = begin.saturating_sub(LINE);
+    let mut before = vec![0; usize::try_from(begin - first).unwrap_or_default()];
+    file.read_exact_at(&mut before, first)?;
+    let after_newline = before.iter().rev().position(|&byte| byte == b'\n');
+    Ok(after_newline.map_or(begin, |count| begin - count as u64))
+}
+
+/// None are noted of an attempt of less than a second, nor where the file system does not take them.
+fn times_of(file: &File) -> Marks {
+    let mut bytes = vec![0; output_times::MAX_BYTES];
+    let count = fgetxattr(file, output_times::ATTRIBUTE, &mut bytes[..]).unwrap_or(0);
+    Marks::decode(&bytes[..count])
+}
+
 /// Where the last lines of a file begin. It is read backwards, a piece at a time.
 ///
 /// # Errors
 /// Those of reading.
-pub fn begin_of_last(file: &File, lines: usize) -> io::Result<u64> {
+fn begin_of_last(file: &File, lines: usize) -> io::Result<u64> {
     let length = file.metadata()?.len();
     if lines == 0 {
         return Ok(length);
@@ -235,6 +275,12 @@ pub fn begin_of_last(file: &File, lines: usize) -> io::Result<u64> {
     Ok(0)
 }
 
+/// The time of a file is that of the last tick of the kernel, which is not longer than this, in microseconds.
+const TICK_US: i64 = 20_000;
+
+/// A line whose beginning is further back is begun in its middle.
+const LINE: u64 = 4096;
+
 /// What is read at once, backwards.
 const PIECE: usize = 64 * 1024;
 
@@ -256,7 +302,7 @@ mod tests {
         let offsets = |attempt: &Attempt| attempt.tails.iter().map(|tail| tail.offset).collect::<Vec<u64>>();
         let passed_on = || {
             let mut attempt = Attempt::new(2, again(), [None, None], None).unwrap();
-            attempt.skip_to(Last::Lines(0)).unwrap();
+            attempt.skip_to(&[Last::Lines(0)]).unwrap();
             Some(attempt)
         };
         for (number, files, wanted) in

@@ -95,6 +95,7 @@ help! {
         "poolctl logs 12" # "what it has written to stdout";
         "poolctl logs -f 12" # "and what it writes until its end";
         "poolctl logs -f -n 5 @nightly" # "several, each line with its id";
+        "poolctl logs --since 10m 12" # "what it has written in the last ten minutes";
         "poolctl logs --all-attempts 12" # "the last four attempts, one after the other";
     }
     "stats" ["time"] {

@@ -12,14 +12,16 @@ use clap::Args;
 use nix::errno::Errno;
 use pool_proto::methods::{Get, Output};
 use pool_proto::nouns::OutputFile;
+use pool_proto::text::unix_micros;
 use pool_proto::{Client, ClientError, Record, Refusal};
 
 use super::Context;
 use super::selection::{Named, Scope, Selection, each_of, elements_of, is_unknown};
 use crate::cli::UsageError;
+use crate::cli::moment::Moment;
 use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
-use crate::follow::{Follower, Sinks, begin_of_last};
+use crate::follow::{Follower, Last, Sinks, begin_of, has_times};
 use crate::link::connect::Link;
 use crate::tell::record::{are_merged, id_of};
 use crate::term::outlet::Outlet;
@@ -27,8 +29,8 @@ use crate::term::text::{self, CANNOT_WRITE, hint, say};
 
 /// Print the output of jobs
 ///
-/// With several jobs each line begins with the id: `12 | ...`. The output is kept as it was written: its
-/// lines have no times, and the two streams no order between them, unless the job was submitted with --merge.
+/// With several jobs each line begins with the id: `12 | ...`. The output is kept as it was written: the two
+/// streams have no order between them, unless the job was submitted with --merge.
 #[derive(Debug, Args)]
 pub struct LogsOptions {
     /// Jobs by 12, 3-9, last, all, @label, name:x, state:x or pool:x. Of an array the output of all its
@@ -50,6 +52,12 @@ struct Form {
     /// Print only the last N lines; with --follow, of what is there, and then what comes
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,
+
+    /// Print only what was written since a time, or so long ago: 09:30, 10m
+    ///
+    /// Whole lines, and rather more than less: what is longer ago is known less precisely.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
 
     /// Print stderr instead of stdout
     #[arg(long, conflicts_with = "both")]
@@ -79,6 +87,9 @@ struct Form {
     #[arg(long, conflicts_with = "follow")]
     no_prefix: bool,
 }
+
+/// poold notes when a job writes from its second second on, in microseconds.
+const UNTIMED_US: i64 = 2_000_000;
 
 /// So many jobs are followed at a time.
 const MOST_FOLLOWED: usize = 64;
@@ -161,6 +172,13 @@ fn follow_all(link: &Link, form: &Form, selection: &Selection) -> anyhow::Result
 }
 
 impl Form {
+    /// What is printed of the output that is there.
+    fn lasts(&self) -> Vec<Last> {
+        let lines = self.tail.map(Last::Lines);
+        let since = self.since.as_ref().map(|since| Last::Since(since.unix_micros()));
+        lines.into_iter().chain(since).collect()
+    }
+
     fn sinks(&self, record: &Record) -> Sinks {
         let sinks = if self.both { Sinks::both() } else { Sinks::one(self.stderr && !are_merged(record)) };
         sinks.with_prefix(self.prefix.then(|| format!("{} | ", id_of(record))))
@@ -171,7 +189,7 @@ impl Form {
         let mut client = link.connect()?;
         let record = client.request(&Get { id })?.record;
         let Some(elements) = elements_of(&record) else {
-            let follower = Follower::of_job(link, client, self.sinks(&record), id).showing_last(self.tail);
+            let follower = Follower::of_job(link, client, self.sinks(&record), id).showing_last(self.lasts());
             let follower = if beside_others { follower.beside_others() } else { follower };
             if !self.all_attempts {
                 follower.attend()?;
@@ -261,6 +279,18 @@ impl Form {
         outlet.write(rule.as_bytes()).map_err(cannot_write)
     }
 
+    /// All is printed, though the job had begun before, since nobody knows when it wrote.
+    fn tell_unknown_times(&self, record: &Record, file: &File) -> anyhow::Result<()> {
+        let Some(since) = &self.since else { return Ok(()) };
+        let started_us = record.started_at.as_deref().and_then(unix_micros).unwrap_or(i64::MAX);
+        let is_old = started_us.saturating_add(UNTIMED_US) < since.unix_micros();
+        if is_old && file.metadata().context(CANNOT_READ)?.len() > 0 && !has_times(file) {
+            let id = id_of(record);
+            say(format_args!("when job {id} wrote its output is not known: all of it is printed"));
+        }
+        Ok(())
+    }
+
     /// Prints the output of one attempt: of the latest one, if it is not named.
     fn print_attempt(
         &self,
@@ -272,9 +302,11 @@ impl Form {
         let files = [File::from(client.take_descriptor()?), File::from(client.take_descriptor()?)];
         for (mut file, outlet) in files.into_iter().zip(self.sinks(record).outlets()) {
             let Some(mut outlet) = outlet else { continue };
-            if let Some(lines) = self.tail {
-                let begin = begin_of_last(&file, lines).context(CANNOT_READ)?;
+            let begin = begin_of(&file, &self.lasts()).context(CANNOT_READ)?;
+            if begin > 0 {
                 file.seek(SeekFrom::Start(begin)).context(CANNOT_READ)?;
+            } else {
+                self.tell_unknown_times(record, &file)?;
             }
             // As it is, the kernel copies it.
             match self.prefix || self.both {

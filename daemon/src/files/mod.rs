@@ -17,4 +17,5 @@ pub mod output;
 pub mod remover;
 pub mod slot_output;
 pub mod spool;
+pub mod timekeeper;
 pub mod values;

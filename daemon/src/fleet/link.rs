@@ -297,6 +297,7 @@ impl WorkerLink {
             }
             WorkerReport::Hello(_)
             | WorkerReport::Noticed { .. }
+            | WorkerReport::Lasting { .. }
             | WorkerReport::Idle { .. }
             | WorkerReport::Ended { .. }
             | WorkerReport::GivenBack { .. }

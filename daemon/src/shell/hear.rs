@@ -39,6 +39,11 @@ impl Shell {
                 {
                     self.silent.push(*claim);
                 }
+                match &report {
+                    WorkerReport::Lasting { claim } => self.timekeeper.begin(*claim),
+                    WorkerReport::Ended { claim, .. } => self.timekeeper.end(*claim),
+                    _ => {}
+                }
                 inbox.extend(event_of(slot, report).map(Input::Core));
             }
             FleetEvent::Noticed { slot, what } => {
@@ -52,6 +57,7 @@ impl Shell {
             }
             FleetEvent::Lost { slot, pid, how, unsent, left } => {
                 self.adopt_output(slot, left);
+                left.into_iter().for_each(|claim| self.timekeeper.end(claim));
                 if !self.exiting {
                     tracing::debug!(worker = %self.name_of(slot), %pid, how, "worker lost");
                 }
@@ -192,6 +198,7 @@ fn event_of(slot: SlotId, report: WorkerReport) -> Option<core::Event> {
         WorkerReport::Hello(_)
         | WorkerReport::Stuck { .. }
         | WorkerReport::Noticed { .. }
+        | WorkerReport::Lasting { .. }
         | WorkerReport::ProgramStarted { .. }
         | WorkerReport::ProgramFailed { .. }
         | WorkerReport::ProgramUnheard

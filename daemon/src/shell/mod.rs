@@ -40,6 +40,7 @@ use crate::engine::Engine;
 use crate::engine::sqlite::{Sqlite, is_full_disk};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
+use crate::files::timekeeper::Timekeeper;
 use crate::fleet::Fleet;
 use crate::job::{Claim, Environment};
 use crate::kernel::{PATIENCE, Sweeper};
@@ -107,6 +108,7 @@ struct Shell {
     containment: Containment,
     remover: Remover,
     measurer: Measurer,
+    timekeeper: Timekeeper,
     /// The environment of resident programs that name none.
     minimal: Arc<Environment>,
     /// The names of the pools whose workers there are.

@@ -44,6 +44,7 @@ use crate::engine::sqlite::{self, Durability, Options as SqliteOptions, Sqlite, 
 use crate::engine::{Boot, Chore, Engine, Restored};
 use crate::files::measurer::Measurer;
 use crate::files::remover::Remover;
+use crate::files::timekeeper::Timekeeper;
 use crate::files::{layout, slot_output, spool, values};
 use crate::fleet::Fleet;
 use crate::job::{ProcessId, UserId};
@@ -283,6 +284,7 @@ impl Cleared {
             containment,
             remover,
             measurer,
+            timekeeper: Timekeeper::new(&options.state_dir),
             minimal,
             pool_names: BTreeMap::new(),
             service_manager: ServiceManager::from_environment(),

@@ -27,7 +27,9 @@ use pool_proto::wire::frame::{Decoder, encode};
 
 use crate::files::log;
 use crate::files::slot_output::{Over, SlotOutput};
-use crate::job::{Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Verdict, micros};
+use crate::job::{
+    Claim, Ended, Environment, Exit, Process, ProcessId, SpawnFailure, Stage, Unit, Verdict, micros,
+};
 use crate::kernel::{self, EnvironmentBlock, Launch, Reaped, SlotGroup, Spawner, Stuck, Sweeper, clock};
 use files::Files;
 use host::Hosted;
@@ -49,6 +51,9 @@ const TELL_START: Duration = Duration::from_millis(4);
 
 /// The output of an attempt has its name so much after its start, for whoever looks there without asking.
 const NAME_OUTPUT: Duration = Duration::from_millis(25);
+
+/// An attempt that has run for so long is told of: when it writes is noted from then on.
+const TELL_LASTING: Duration = Duration::from_secs(1);
 
 /// How long a worker waits for the end of what it has killed. Shorter than the time after which the
 /// supervisor kills a worker that has not ended its attempt (five seconds): otherwise the attempt would end
@@ -82,6 +87,8 @@ struct RunningAttempt {
     files: Files,
     /// When its files get their names, if they have none by then.
     name_at: Option<Instant>,
+    /// When to tell that it lasts.
+    tell_lasting_at: Option<Instant>,
     /// Of those that have been reaped.
     usage: Usage,
 }
@@ -253,6 +260,9 @@ impl Worker {
             {
                 self.name_output();
             }
+            if !self.tell_lasting() {
+                return Ok(());
+            }
 
             if shown || typed {
                 self.pass_on(typed);
@@ -325,14 +335,14 @@ impl Worker {
         let looked = self.output_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         let idle = self.idle_watch.due().map(|due| due.saturating_duration_since(Instant::now()));
         let left = self.hosted.as_ref().and_then(Hosted::patience);
-        let named = self.attempt.as_ref().and_then(|attempt| attempt.name_at);
-        let named = named.map(|at| at.saturating_duration_since(Instant::now()));
+        let lasting = self.attempt.as_ref().and_then(|attempt| attempt.name_at.or(attempt.tell_lasting_at));
+        let lasting = lasting.map(|at| at.saturating_duration_since(Instant::now()));
         // Rounded up, since a poll that ends a little early would only be done again.
         let timeout = told
             .into_iter()
             .chain(looked)
             .chain(idle)
-            .chain(named)
+            .chain(lasting)
             .chain(left)
             .min()
             .map(|time| time.as_micros().div_ceil(1000));
@@ -555,6 +565,8 @@ impl Worker {
             start,
             files: files.without_stdin(),
             name_at: Some(Instant::now() + NAME_OUTPUT),
+            // Of callbacks nobody asks when they wrote.
+            tell_lasting_at: matches!(run.claim.unit, Unit::Job(_)).then(|| Instant::now() + TELL_LASTING),
             usage: Usage::default(),
         })
     }
@@ -748,6 +760,17 @@ impl Worker {
         attempt.name_at = None;
         let (claim, named) = (attempt.claim, attempt.files.name(&mut self.output));
         self.tell_unnamed(claim, named);
+    }
+
+    /// False when the supervisor is gone.
+    fn tell_lasting(&mut self) -> bool {
+        let is_due = |at: &mut Instant| *at <= Instant::now();
+        let Some(attempt) = &mut self.attempt else { return true };
+        if attempt.tell_lasting_at.take_if(is_due).is_none() {
+            return true;
+        }
+        let claim = attempt.claim;
+        self.report(&WorkerReport::Lasting { claim })
     }
 
     fn tell_unnamed(&mut self, claim: Claim, named: io::Result<()>) {

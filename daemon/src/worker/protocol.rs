@@ -153,6 +153,8 @@ pub enum WorkerReport {
         /// It is told before the end is known, so that somebody may look at the output meanwhile.
         alone: bool,
     },
+    /// The attempt has lasted for a second, and its output has its names.
+    Lasting { claim: Claim },
     /// The attempt has written nothing and used no CPU for as long as its idle timeout.
     Idle { claim: Claim },
     /// The attempt is over, and nothing that it started is left, but for what was told as stuck.
