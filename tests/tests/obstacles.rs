@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
-use pool_proto::State;
-use pool_proto::methods::SubmitMany;
-use pool_proto::nouns::Job;
+use pool_proto::methods::{SubmitMany, Wait};
+use pool_proto::nouns::{Job, ProgressEvent};
+use pool_proto::{Client, State};
 use pool_tests::{Daemon, Setup, handles, run, send, wait_for, wait_until};
 
 /// A poolctl in the background, and what it has said on stderr.
@@ -150,6 +150,64 @@ fn a_shutdown_says_what_it_waits_for() {
     assert_eq!(daemon.wait(), 0);
     daemon.restart();
     assert_eq!(daemon.record(queued).state, State::Succeeded);
+}
+
+/// A client that poold has heard, and that is to be told what is in the way of this job.
+fn waiting_client(daemon: &Daemon, id: u64) -> Client {
+    let mut client = daemon.client();
+    client.send(&Wait { ids: vec![id], obstacles: Some(true), ..Wait::default() }, true).unwrap();
+    assert_eq!(client.receive::<Wait>().unwrap().0.event, ProgressEvent::Waiting);
+    client
+}
+
+fn next_obstacle(client: &mut Client) -> String {
+    client.receive::<Wait>().unwrap().0.obstacle.expect("an obstacle").reason
+}
+
+/// Whether it is the last end or the last hold that leaves nothing but held elements, and for who comes later.
+#[test]
+fn who_waits_for_an_array_whose_last_elements_are_held_is_told() {
+    let daemon = Daemon::start(1);
+    let gate = daemon.path_text("gate");
+    let script = format!("until [ -e {gate} ]; do sleep 0.02; done");
+    let id = daemon.submit(&["--array", "0-3", "--", "sh", "-c", &script]);
+    let told = format!(
+        "array {id} waits: all of its elements that have not ended are held; `poolctl release {id}.0-3` lets \
+         them go"
+    );
+    let (array, element) = (id.to_string(), |index: u32| format!("{id}.{index}"));
+    daemon.wait_record(id + 1, "it runs", |record| record.state == State::Running);
+    daemon.ok(&["hold", &element(1), &element(3)]);
+    let mut by_end = waiting_client(&daemon, id);
+    fs::write(&gate, "").unwrap();
+    assert_eq!(next_obstacle(&mut by_end), told, "nothing before");
+    assert!(daemon.ok(&["show", &array]).contains("2 succeeded, 2 held\n"));
+
+    let said = format!("poolctl: {told}\n");
+    let mut late = Waiting::start(&daemon, "late", &["wait", &array]);
+    late.says(&said);
+    // One of them goes on, and is held again: that is not said again.
+    daemon.ok(&["pool", "pause", "default"]);
+    daemon.ok(&["release", &element(3)]);
+    let mut by_hold = waiting_client(&daemon, id);
+    daemon.ok(&["hold", &element(3)]);
+    assert_eq!(next_obstacle(&mut by_hold), told);
+
+    daemon.ok(&["pool", "resume", "default"]);
+    daemon.ok(&["release", &format!("{id}.0-3")]);
+    assert_eq!((late.code(), late.said()), (Some(0), said));
+}
+
+/// An attempt is interrupted, and the job's crash policy holds the last element.
+#[test]
+fn who_waits_for_an_array_is_told_when_a_crash_has_its_last_element_held() {
+    let daemon = Daemon::start(1);
+    let id = daemon.submit(&["--array", "0", "--on-crash", "hold", "--", "sleep", "1000"]);
+    daemon.wait_record(id + 1, "it runs", |record| record.state == State::Running);
+    let mut client = waiting_client(&daemon, id);
+    daemon.workers().into_iter().for_each(|worker| send(worker, Signal::SIGKILL));
+    let told = next_obstacle(&mut client);
+    assert!(told.ends_with(&format!("are held; `poolctl release {id}.0` lets it go")), "{told}");
 }
 
 #[test]

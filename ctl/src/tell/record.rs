@@ -46,7 +46,8 @@ fn elements(array: &ArrayInfo) -> Option<String> {
         counts.into_iter().filter_map(|(count, what)| Some((count.filter(|&count| count > 0)?, what)));
     let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
     let ended = if counts.is_empty() { "none has ended".to_owned() } else { counts.join(", ") };
-    Some(format!("{} ({indices}{at_once}): {ended}", array.elements))
+    let held = array.held.map(|held| format!(", {held} held")).unwrap_or_default();
+    Some(format!("{} ({indices}{at_once}): {ended}{held}", array.elements))
 }
 
 /// The whole record as text, one line for each member. `why`: what the job waits for.

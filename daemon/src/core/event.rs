@@ -456,6 +456,10 @@ pub enum Fact {
     Dropped {
         ids: RangeInclusive<JobId>,
     },
+    /// An array has elements that have not ended, and no slot has one or is about to: they may all be held.
+    ArrayIdle {
+        array: JobId,
+    },
     /// The job that it waited for has ended: it is in its line.
     TurnCame {
         id: JobId,

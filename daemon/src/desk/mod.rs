@@ -431,6 +431,7 @@ impl Desk {
                     self.on_lost(id);
                 }
             }
+            Fact::ArrayIdle { array } => self.look_for_held_elements(array),
             Fact::TurnCame { id, pool, after } => self.hear_of_turn(id, &pool, after),
             Fact::Lost { id } => self.on_lost(id),
             Fact::Withheld { request, held, others } => {

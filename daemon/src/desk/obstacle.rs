@@ -5,7 +5,7 @@
 //! come later when they come. That an obstacle is gone is not told: the start or the end of the job shows it.
 
 use pool_proto::methods::{Canceled, Submitted};
-use pool_proto::nouns::{Dependency, Obstacle, ObstacleKind, Progress, ProgressEvent};
+use pool_proto::nouns::{Dependency, Indices, Obstacle, ObstacleKind, Progress, ProgressEvent};
 use pool_proto::text::unix_micros;
 use pool_proto::{OsText, Record, State};
 
@@ -46,7 +46,8 @@ impl Desk {
                 let lasts = lasts.then_some(true);
                 Some(Obstacle { id: id.0, kind: ObstacleKind::Pool, reason, lasts })
             }
-            Standing::InLine | Standing::Running | Standing::Ended => None,
+            Standing::Running => held_array(record),
+            Standing::InLine | Standing::Ended => None,
         }
     }
 
@@ -106,6 +107,16 @@ impl Desk {
             // The first ones: they are the next to be started.
             ids.truncate(MOST_TOLD as usize);
             self.ask(Question::Records { request, ids });
+        }
+    }
+
+    /// No slot works at an array: its record tells whether that is since all that is left of it is held.
+    pub(super) fn look_for_held_elements(&mut self, array: JobId) {
+        for request in self.requests.awaiting(array) {
+            let watcher = self.requests.watcher(request);
+            if watcher.is_some_and(|watcher| watcher.tells_obstacles && watcher.keeps_up()) {
+                self.ask(Question::Records { request, ids: vec![array] });
+            }
         }
     }
 
@@ -183,6 +194,16 @@ fn obstacle(id: JobId, kind: ObstacleKind, reason: String) -> Obstacle {
 
 fn held(id: JobId, reason: Option<&str>) -> Obstacle {
     obstacle(id, ObstacleKind::Held, sentence::held(id, reason))
+}
+
+/// Of an array that has begun, where all of its elements that have not ended are held.
+fn held_array(record: &Record) -> Option<Obstacle> {
+    let array = record.array.as_deref().filter(|array| array.index.is_none())?;
+    let ended: u32 = [array.succeeded, array.failed, array.canceled].into_iter().flatten().sum();
+    let indices: Indices = array.indices.as_deref()?.parse().ok()?;
+    let is_held = array.held.is_some_and(|held| ended.saturating_add(held) >= array.elements);
+    let id = JobId(record.id);
+    is_held.then(|| obstacle(id, ObstacleKind::Held, sentence::held_array(id, &indices)))
 }
 
 fn scheduled(id: JobId, due: &str) -> Obstacle {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pool_proto::nouns::{Estimate, Slot, SlotState};
+use pool_proto::nouns::{Estimate, Indices, Slot, SlotState};
 use pool_proto::text::{about, rfc3339_short};
 use pool_proto::{Record, State};
 
@@ -40,6 +40,18 @@ pub enum InLine {
 pub fn held(id: JobId, reason: Option<&str>) -> String {
     let reason = reason.unwrap_or("a person has to decide");
     format!("job {id} is held: {reason}; `poolctl release {id}` lets it go")
+}
+
+/// An array that has begun. The sentence stays the same until it ends, so that a client says it once.
+pub fn held_array(id: JobId, indices: &Indices) -> String {
+    let last = indices.at(indices.count().saturating_sub(1));
+    let (first, last) = (indices.at(0).unwrap_or_default(), last.unwrap_or_default());
+    let (range, them) =
+        if first == last { (first.to_string(), "it") } else { (format!("{first}-{last}"), "them") };
+    format!(
+        "array {id} waits: all of its elements that have not ended are held; `poolctl release {id}.{range}` lets \
+         {them} go"
+    )
 }
 
 /// A job that is not kept, or not yet. `done`: what was to be done with it.

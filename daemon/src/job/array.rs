@@ -148,6 +148,7 @@ impl ArrayTally {
             succeeded: Some(self.succeeded),
             failed: Some(self.failed),
             canceled: Some(self.canceled + unmade),
+            held: None,
         }
     }
 }
@@ -166,6 +167,7 @@ impl Element {
             succeeded: None,
             failed: None,
             canceled: None,
+            held: None,
         }
     }
 

@@ -194,6 +194,8 @@ pub struct ArrayInfo {
     pub failed: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canceled: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u32>,
 }
 
 #[cfg(test)]

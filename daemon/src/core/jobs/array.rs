@@ -14,13 +14,14 @@
 //! the last daemon was. That so many run at a time is a limit as that of a label, which the elements have
 //! besides their array's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::outcome;
 use crate::core::Core;
 use crate::core::event::{Fact, PoolId};
 use crate::engine::{BegunArray, Change, Fence, Offer, Released};
-use crate::job::{ArrayTally, Holdup, JobId, Ready, StopReason, Term, Tie, Tries, array_label};
+use crate::job::{ArrayTally, Holdup, JobId, Ready, StopReason, Term, Tie, Tries, Work, array_label};
 
 /// So many elements are made at once at least, and so many at most: others wait for the engine meanwhile.
 const LEAST_AT_ONCE: u32 = if cfg!(test) { 3 } else { 256 };
@@ -207,10 +208,42 @@ impl Core {
             return;
         }
         for id in ids {
-            let is_of = |array: &Begun| array.tally.is_some_and(|tally| tally.place_of(id).is_some());
-            let array = self.arrays.iter().find(|(_, array)| is_of(array)).map(|(&array, _)| array);
-            array.into_iter().for_each(|array| self.passed(array, id));
+            if let Some(array) = self.array_of(id) {
+                self.passed(array, id);
+            }
         }
+    }
+
+    /// The array that has begun of which that is an element.
+    fn array_of(&self, id: JobId) -> Option<JobId> {
+        let is_of = |array: &Begun| array.tally.is_some_and(|tally| tally.place_of(id).is_some());
+        self.arrays.iter().find(|(_, array)| is_of(array)).map(|(&array, _)| array)
+    }
+
+    /// These are held: whoever waits for their arrays may have to be told.
+    pub(in crate::core) fn held_in_arrays(&mut self, ids: impl Iterator<Item = JobId>) {
+        if self.arrays.is_empty() {
+            return;
+        }
+        let arrays: BTreeSet<JobId> = ids.filter_map(|id| self.array_of(id)).collect();
+        arrays.into_iter().for_each(|array| self.tell_if_idle(array));
+    }
+
+    /// Tells of an array that has begun, if no slot works at it.
+    fn tell_if_idle(&mut self, array: JobId) {
+        let is_living = self.arrays.contains_key(&array) && !self.ending.contains(&array);
+        if is_living && !self.has_work_of(array) {
+            self.tell(Fact::ArrayIdle { array });
+        }
+    }
+
+    /// Whether a slot has an element of this array, or is about to.
+    fn has_work_of(&self, array: JobId) -> bool {
+        let is_of = |work: &Work| work.element().is_some_and(|element| element.array == array);
+        let offers = self.arrays.get(&array).and_then(|begun| self.pools.named(&begun.pool));
+        let mut offers =
+            offers.into_iter().flat_map(|pool| pool.offers.best().into_iter().chain(pool.offers.others()));
+        offers.any(|offer| is_of(&offer.ready.work)) || self.active.values().any(|active| is_of(&active.work))
     }
 
     /// What the engine has told of an array last.
@@ -239,7 +272,8 @@ impl Core {
         if tally.array != id {
             self.note_tally(&tally);
             self.passed(tally.array, id);
-            return self.unfold_if_low(tally.array);
+            self.unfold_if_low(tally.array);
+            return self.tell_if_idle(tally.array);
         }
         if let Some(Begun { at_once: Some(_), .. }) = self.arrays.remove(&id) {
             self.set_array_limit(&array_label(id), None);

@@ -170,5 +170,6 @@ impl Core {
         );
         let held = Move::new(id, Fence::Attempt(tries.attempts), Place::Waiting(Until::Person), tries);
         self.change(Change::Move(Box::new(Move { reason: Some(reason), past: Some(past), ..held })));
+        self.held_in_arrays(std::iter::once(id));
     }
 }

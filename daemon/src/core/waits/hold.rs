@@ -195,6 +195,7 @@ impl Core {
             told.push((id, line.map(|line| line.pool)));
         }
         self.passed_by(told.iter().map(|&(id, _)| id));
+        self.held_in_arrays(told.iter().map(|&(id, _)| id));
         self.tell(Fact::Withheld { request, held: told, others });
     }
 

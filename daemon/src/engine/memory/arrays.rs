@@ -10,7 +10,7 @@ use super::{Memory, Row};
 use crate::engine::{Answer, BegunArray, NotRetried, Released, Reserved, Times, deadline_us, unmade_record};
 use crate::job::{
     ArrayPart, ArrayPlan, ArrayTally, CallbackId, Element, JobId, Needs, NewCallback, Place, StopReason,
-    Unmet, Work, array_label, micros,
+    Unmet, Until, Work, array_label, micros,
 };
 
 /// An array.
@@ -197,8 +197,17 @@ impl Memory {
     pub(super) fn array_info(&self, id: JobId, work: &Work) -> Option<Box<ArrayInfo>> {
         Some(Box::new(match work.array.as_deref()? {
             ArrayPart::Element(element) => element.info(),
-            ArrayPart::Whole(plan) => self.arrays.get(&id)?.tally.info(plan.indices.to_string()),
+            ArrayPart::Whole(plan) => {
+                let tally = &self.arrays.get(&id)?.tally;
+                ArrayInfo { held: self.count_held(tally), ..tally.info(plan.indices.to_string()) }
+            }
         }))
+    }
+
+    fn count_held(&self, tally: &ArrayTally) -> Option<u32> {
+        let is_held = |(_, row): &(&JobId, &Row)| row.place == Place::Waiting(Until::Person);
+        let held = self.jobs.range(tally.ids()).filter(is_held).count();
+        u32::try_from(held).ok().filter(|&held| held > 0)
     }
 
     /// Arrays that have begun and have not ended, or of which all elements have ended.

@@ -367,6 +367,14 @@ pub fn info(connection: &Connection, array: JobId) -> Result<Option<Box<pool_pro
     Ok(kept(connection, array)?.map(|kept| Box::new(kept.tally.info(kept.indices))))
 }
 
+/// How many elements of an array are held, where some are.
+pub fn count_held(connection: &Connection, array: JobId) -> Result<Option<u32>> {
+    let select = "SELECT count(*) FROM jobs INDEXED BY jobs_elements
+                  WHERE array = ?1 AND array_index IS NOT NULL AND ended_us IS NULL AND state = 'held'";
+    let held: u32 = connection.prepare_cached(select)?.query_row([array], |row| row.get(0))?;
+    Ok(Some(held).filter(|&held| held > 0))
+}
+
 /// What the job of an array is to do.
 pub fn part(connection: &Connection, array: JobId) -> Result<Option<Box<ArrayPart>>> {
     let Some(kept) = kept(connection, array)? else { return Ok(None) };

@@ -86,7 +86,8 @@ pub fn record(connection: &Connection, layout: &Layout, id: JobId) -> Result<Opt
         return arrays::record_of_unmade(connection, layout, id);
     };
     if record.array.as_ref().is_some_and(|array| array.index.is_none()) {
-        record.array = arrays::info(connection, id)?;
+        let held = arrays::count_held(connection, id)?;
+        record.array = arrays::info(connection, id)?.map(|array| Box::new(ArrayInfo { held, ..*array }));
     }
 
     match (holdup, &record.unique) {
