@@ -8,11 +8,14 @@ use crate::term::progress as call_progress;
 use crate::term::style::Tone;
 use crate::term::width::{cell, left};
 
+/// The columns of what an event is about: as many as "pool default" takes.
+const SUBJECT: usize = 12;
+
 /// The line, with a newline at its end. `width`: the columns of the terminal, where there is one.
 pub fn describe(happening: &Happening, width: Option<usize>, has_color: bool) -> String {
     let at = when::clock(&happening.at);
     let subject = cell(&subject(happening), usize::MAX / 8);
-    let subject = left(&subject, 9);
+    let subject = left(&subject, SUBJECT);
     let room = width.map_or(usize::MAX / 8, |width| {
         width.saturating_sub(at.len() + crate::term::width::columns(&subject) + 4)
     });
@@ -101,8 +104,8 @@ mod tests {
     const AT: &str = "2026-11-26T20:30:00.000000Z";
 
     fn told(happening: &Happening) -> String {
-        let line = describe(happening, Some(60), false);
-        assert!(line.len() <= 61, "{line}");
+        let line = describe(happening, Some(63), false);
+        assert!(line.len() <= 64, "{line}");
         line.strip_prefix(&when::clock(AT)).expect("the time comes first").to_owned()
     }
 
@@ -120,22 +123,22 @@ mod tests {
             exit_code: Some(3),
             ..of_job(HappeningKind::Ended)
         };
-        assert_eq!(told(&ended), "  job 7      failed: exit code 3\n");
+        assert_eq!(told(&ended), "  job 7         failed: exit code 3\n");
         let well = Happening {
             state: Some(State::Succeeded),
             result: Some(ResultKind::Success),
             exit_code: Some(0),
             ..of_job(HappeningKind::Ended)
         };
-        assert_eq!(told(&well), "  job 7      succeeded\n");
+        assert_eq!(told(&well), "  job 7         succeeded\n");
         let started =
             Happening { slot: Some(1), pid: Some(5), attempt: Some(2), ..of_job(HappeningKind::Started) };
-        assert_eq!(told(&started), "  job 7      started in default/1, pid 5, attempt 2\n");
+        assert_eq!(told(&started), "  job 7         started in default/1, pid 5, attempt 2\n");
         let submitted = Happening {
             name: Some("a\u{1b}[31m and very much more of it".into()),
             ..of_job(HappeningKind::Submitted)
         };
-        assert_eq!(told(&submitted), "  job 7      submitted to default: a\\u{1b}[31m an...\n");
+        assert_eq!(told(&submitted), "  job 7         submitted to default: a\\u{1b}[31m an...\n");
         let lost = Happening {
             id: None,
             slot: Some(1),
@@ -143,7 +146,9 @@ mod tests {
             reason: Some("was killed by signal 9".to_owned()),
             ..of_job(HappeningKind::WorkerLost)
         };
-        assert_eq!(told(&lost), "  default/1  worker lost, pid 5: was killed by si...\n");
+        let paused = Happening { id: None, ..of_job(HappeningKind::PoolPaused) };
+        assert_eq!(told(&paused), "  pool default  paused: starts nothing\n");
+        assert_eq!(told(&lost), "  default/1     worker lost, pid 5: was killed by si...\n");
     }
 
     #[test]
