@@ -52,12 +52,22 @@ fn what_poold_has_is_offered() {
     assert_offered(&daemon, &["schedule", "show", ""], &["nightly"]);
     assert_offered(&daemon, &["ls", "--state", "ti"], &["timed_out"]);
     assert_offered(&daemon, &["help", "exit"], &["exit-codes"]);
+    assert_offered(&daemon, &["events", "--kind", "ended,ga"], &["ended,gap"]);
+    assert_offered(&daemon, &["ls", "--columns", "id,sta"], &["id,state", "id,started"]);
+    // An element by its array and its index, as `ls` shows it.
+    let array = daemon.submit(&["--array", "7-8", "--pool", "gpu", "--", "true"]);
+    daemon.run(&["wait", &array.to_string()]);
+    let elements = [8, 7].map(|index| format!("{array}.{index}"));
+    assert_offered(&daemon, &["show", &format!("{array}.")], &[&*elements[0], &*elements[1]]);
 }
 
 #[test]
 fn verbs_options_and_programs_are_offered() {
     let daemon = Daemon::start(1);
     assert_eq!(offered(&daemon, &["shutd"]), ["shutdown"]);
+    let verbs = offered(&daemon, &[""]);
+    assert!(verbs.contains(&"submit".to_owned()) && !verbs.contains(&"add".to_owned()), "{verbs:?}");
+    assert_eq!(offered(&daemon, &["ad"]), ["add"]);
     assert_eq!(offered(&daemon, &["submit", "--start-"]), ["--start-within"]);
     assert!(offered(&daemon, &["run", "--", "tru"]).contains(&"true".to_owned()));
     assert_eq!(offered(&daemon, &["run", "--", "cat", "/etc/passw"])[0], "/etc/passwd");
@@ -115,12 +125,17 @@ fn bash_completes() {
     let said = run(bash.args(["--norc", "-c", script, "bash", "poolctl", "cancel", ""]));
     assert_eq!((said.code, said.stdout.as_str()), (0, "2\n1\nlast\nall\n"), "{said:?}");
 
-    // bash takes a colon for the end of a word.
-    let line = "COMP_LINE='poolctl hold pool:g'; COMP_POINT=19; ";
-    let mut bash = shell("bash", &daemon).expect("it was there");
-    let script = format!("{line}{script}");
-    let said = run(bash.args(["--norc", "-c", &script, "bash", "poolctl", "hold", "pool", ":", "g"]));
-    assert_eq!((said.code, said.stdout.as_str()), (0, "gpu\n"), "{said:?}");
+    // bash takes `:` and `=` for ends of words; an `@` belongs to what it replaces, wherever that stands.
+    for (line, words, wanted) in [
+        ("poolctl hold pool:g", &["poolctl", "hold", "pool", ":", "g"][..], "gpu\n"),
+        ("poolctl submit --pool=g", &["poolctl", "submit", "--pool", "=", "g"], "gpu\n"),
+        ("poolctl submit --after any:@n", &["poolctl", "submit", "--after", "any", ":", "@n"], "@night\n"),
+    ] {
+        let mut bash = shell("bash", &daemon).expect("it was there");
+        let script = format!("COMP_LINE='{line}'; COMP_POINT={}; {script}", line.len());
+        let said = run(bash.args(["--norc", "-c", &script, "bash"]).args(words));
+        assert_eq!((said.code, said.stdout.as_str()), (0, wanted), "{line}: {said:?}");
+    }
 }
 
 #[test]
@@ -153,5 +168,16 @@ fn zsh_completes() {
         zpty -d z
     ";
     let said = run(zsh.args(["-f", "-c", script]));
+    assert!(said.stdout.contains("nightly"), "{said:?}");
+
+    // Where it is a file of $fpath, the first Tab reads that.
+    let functions = daemon.path("functions");
+    fs::create_dir(&functions).unwrap();
+    fs::write(functions.join("_poolctl"), daemon.ok(&["completions", "zsh"])).unwrap();
+    let mut zsh = shell("zsh", &daemon).expect("it was there");
+    let sourced = "autoload -U compinit; compinit -u -D; source <(poolctl completions zsh);";
+    assert!(script.contains(sourced));
+    let script = script.replace(sourced, "fpath=(~/functions $fpath); autoload -U compinit; compinit -u -D;");
+    let said = run(zsh.args(["-f", "-c", &script]));
     assert!(said.stdout.contains("nightly"), "{said:?}");
 }

@@ -13,8 +13,8 @@ use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use pool_proto::location::named_socket;
 use pool_proto::methods::{Callbacks, LabelLimits, List, ListOrder, Pools, Schedules};
-use pool_proto::nouns::CallbackRecord;
 use pool_proto::nouns::limits::RESOURCES;
+use pool_proto::nouns::{CallbackRecord, HappeningKind};
 use pool_proto::{Client, OsText, Record, State};
 
 use crate::cli::signal;
@@ -22,7 +22,8 @@ use crate::cli::states::GROUPS;
 use crate::help::topics::TOPICS;
 use crate::link::connect::Link;
 use crate::link::deadline::Deadline;
-use crate::tell::record::work_line;
+use crate::tell::record::{id_of, work_line};
+use crate::tell::row::Column;
 use crate::term::text::printable;
 
 /// How long poold may take: longer than that nobody waits for a word.
@@ -38,9 +39,18 @@ pub fn with_candidates(root: Command, socket: Option<&OsStr>, is_option: bool) -
     let asked = Asked { socket: socket.map(PathBuf::from), is_option };
     root.mut_subcommands(|verb| {
         let name = verb.get_name().to_owned();
-        in_verb(verb, &name, &asked)
+        in_verb(by_one_name(verb), &name, &asked)
     })
     .mut_args(|arg| in_arg(arg, "", &asked))
+}
+
+/// A verb with two names is offered once, by its own; the other one where nothing else begins like it.
+fn by_one_name(verb: Command) -> Command {
+    match verb.get_name() {
+        "submit" => verb.visible_alias(None).alias("add"),
+        "cancel" => verb.visible_alias(None).alias("kill"),
+        _ => verb,
+    }
 }
 
 /// The value of `--socket` among these words.
@@ -77,6 +87,8 @@ fn in_arg(arg: Arg, verb: &str, asked: &Asked) -> Arg {
         "COMMAND" | "COMMAND [::: ITEM]" if arg.is_positional() => Noun::Program,
         "NAME=SOFT[:HARD]" => Noun::Resource,
         "TOPIC" => Noun::Topic,
+        "KIND" if verb == "events" => Noun::Kind,
+        "COLUMN" | "COLUMNS" => Noun::Column,
         _ => return arg,
     };
     arg.add(ArgValueCompleter::new(Candidates { noun, asked: asked.clone() }))
@@ -133,6 +145,10 @@ enum Noun {
     Program,
     Resource,
     Topic,
+    /// Of an event.
+    Kind,
+    /// Of a listing.
+    Column,
 }
 
 struct Candidates {
@@ -191,6 +207,8 @@ impl Candidates {
             Noun::State => State::ALL.iter().map(|state| alone(state.as_str())).collect(),
             Noun::Signal => signal::names().map(alone).collect(),
             Noun::Resource => RESOURCES.iter().map(|(name, _)| alone(&format!("{name}="))).collect(),
+            Noun::Kind => HappeningKind::ALL.iter().map(|kind| alone(kind.as_str())).collect(),
+            Noun::Column => Column::ALL.iter().map(|column| alone(column.name())).collect(),
             Noun::Topic => TOPICS.iter().map(|topic| (topic.name.to_owned(), topic.title())).collect(),
             Noun::Pool => self
                 .asked
@@ -205,7 +223,7 @@ impl Candidates {
             Noun::Label => self.labels(),
             Noun::Job(states) | Noun::Selector(states) => {
                 let jobs = self.asked.ask(move |poold| newest(poold, states)).unwrap_or_default();
-                jobs.iter().map(|record| (record.id.to_string(), about(record))).collect()
+                jobs.iter().map(|record| (id_of(record), about(record))).collect()
             }
             Noun::Callback(failed) => {
                 let asked = Callbacks { failed: Some(failed), limit: Some(MOST), after: None };

@@ -36,8 +36,9 @@ enum Shell {
     Fish,
 }
 
-/// bash takes `:` and `@` for ends of words, unless its user says otherwise. This puts the pieces of a word
-/// together before poolctl is asked, and leaves out of the answers what bash keeps.
+/// bash takes `:`, `=` and `@` for ends of words, unless its user says otherwise. This puts the pieces of a
+/// word together before poolctl is asked, and leaves out of the answers what bash keeps: all before `$2`, which
+/// is what it replaces.
 const WHOLE_WORDS: &str = r#"
 _poolctl_whole_words() {
     local whole=${COMP_LINE:0:COMP_POINT} place=$COMP_CWORD joined=${COMP_WORDS[COMP_CWORD]}
@@ -52,12 +53,20 @@ _poolctl_whole_words() {
     fi
     local COMP_WORDS=("${COMP_WORDS[@]:0:place}" "$whole") COMP_CWORD=$place
     _clap_complete_poolctl "$1" "$whole" "$3"
-    local kept=${whole%"${whole##*[:@]}"}
+    local kept=${whole%"$2"}
     COMPREPLY=("${COMPREPLY[@]#"$kept"}")
 }
 complete -o nospace -o bashdefault -F _poolctl_whole_words poolctl
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
     complete -o nospace -o bashdefault -o nosort -F _poolctl_whole_words poolctl
+fi
+"#;
+
+/// zsh reads a file of `$fpath` when Tab is pressed for the first time, as the body of the function that is to
+/// complete: without this, nothing comes of that Tab.
+const AT_ONCE: &str = r#"
+if [[ "${funcstack[1]}" == _poolctl ]]; then
+    _clap_dynamic_completer_poolctl "$@"
 fi
 "#;
 
@@ -77,9 +86,11 @@ impl CompletionsOptions {
         let shell = shells.completer(name).context("the library does not know this shell")?;
         shell.write_registration(VARIABLE, "poolctl", "poolctl", &ourselves()?, &mut script)?;
         text::print(&String::from_utf8_lossy(&script))?;
-        if self.shell == Shell::Bash {
-            text::print(WHOLE_WORDS)?;
-        }
+        text::print(match self.shell {
+            Shell::Bash => WHOLE_WORDS,
+            Shell::Zsh => AT_ONCE,
+            Shell::Fish => "",
+        })?;
         Ok(ExitReason::Success)
     }
 }
