@@ -44,6 +44,12 @@ fn a_job_that_is_there_is_not_submitted_again_unless_it_has_ended() {
     assert_eq!((code, stdout.as_str(), stderr.contains(&remark)), (0, "", true), "{stderr}");
     let Said { code, stdout, stderr } = daemon.run(&["submit", "--unique", "nightly", "--", "echo", "third"]);
     assert_eq!((code, stdout, stderr.contains(&remark)), (0, format!("{first}\n"), true), "{stderr}");
+    for quiet in ["-q", "--parsable"] {
+        let said = daemon.run(&["submit", quiet, "--unique", "nightly", "--", "true"]);
+        assert_eq!((said.code, said.stdout, said.stderr.as_str()), (0, format!("{first}\n"), ""));
+    }
+    let refused = daemon.run(&["run", "-q", "--", "true"]);
+    assert!(refused.code == 2 && refused.stderr.contains("leave --quiet out"), "{refused:?}");
     let json: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "submit", "--unique", "nightly", "--", "true"])).unwrap();
     let wanted = serde_json::json!({

@@ -73,7 +73,7 @@ fn dressed_verb(verb: Command, name: &str) -> Command {
             None => arg,
         })
         .mut_args(|arg| match (name, arg.get_long()) {
-            ("run", Some("wait" | "async" | "from")) => arg.hide(true),
+            ("run", Some("wait" | "async" | "quiet" | "from")) => arg.hide(true),
             ("edit", Some(_)) => without_default(arg),
             _ => arg,
         })

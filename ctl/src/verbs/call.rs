@@ -81,7 +81,7 @@ impl CallOptions {
         after_others(&mut client, &self.conditions, &mut job)?;
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
         if self.detach {
-            return detach(context, client, &submit);
+            return detach(context, client, &submit, false);
         }
 
         let Some(record) = stand_in(context, client, submit, Sinks::both())? else {

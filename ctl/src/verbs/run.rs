@@ -19,12 +19,17 @@ impl RunOptions {
     /// Submits the job, and waits for its end.
     ///
     /// # Errors
-    /// Those of `submit`, and a usage error for `--async`.
+    /// Those of `submit`, and a usage error for `--async` and `--quiet`.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitReason> {
         if self.submit.detach {
             bail!(UsageError::new(
                 "run waits for the job's end, --async does not: write `poolctl submit` for the id at once, \
                  or leave --async out"
+            ));
+        }
+        if self.submit.quiet {
+            bail!(UsageError::new(
+                "run prints the job's output, and no id: leave --quiet out, or write `poolctl submit` for the id"
             ));
         }
         SubmitOptions { wait: true, ..self.submit }.run(context)

@@ -50,11 +50,16 @@ pub fn after_others_that(
     Ok(())
 }
 
-/// Submits the job, and prints its id.
+/// Submits the job, and prints its id. `is_quiet`: it is not said why nothing was submitted.
 ///
 /// # Errors
 /// When the job is not accepted.
-pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow::Result<ExitReason> {
+pub fn detach(
+    context: &Context,
+    mut client: Client,
+    submit: &Submit,
+    is_quiet: bool,
+) -> anyhow::Result<ExitReason> {
     let held = HeldSignals::hold()?;
     let accepted = loop {
         match held.request(&mut client, submit) {
@@ -67,7 +72,7 @@ pub fn detach(context: &Context, mut client: Client, submit: &Submit) -> anyhow:
 
     let id = accepted.id;
     if accepted.event == ProgressEvent::Skipped {
-        return skip(context, &held, submit, &accepted);
+        return skip(context, &held, submit, &accepted, is_quiet);
     }
 
     let may_exist = submit.job.key.is_some() || submit.job.unique.is_some();
@@ -94,6 +99,7 @@ fn skip(
     held: &HeldSignals,
     submit: &Submit,
     skipped: &Progress,
+    is_quiet: bool,
 ) -> anyhow::Result<ExitReason> {
     let &Progress { id, state, .. } = skipped;
     let state = state.unwrap_or(State::Queued);
@@ -101,7 +107,9 @@ fn skip(
     let said = skipped_for(id, state, submit.job.unique.as_ref());
     let told = held.print(&(line + "\n"), &said);
     text::or_untold(told, &said)?;
-    say(said);
+    if !is_quiet {
+        say(said);
+    }
     Ok(ExitReason::Success)
 }
 

@@ -32,11 +32,11 @@ struct JobBatch {
     bytes: usize,
 }
 
-/// Submits all lines of the file; `-` stands for stdin.
+/// Submits all lines of the file; `-` stands for stdin. `is_quiet`: lines that were skipped are not named.
 ///
 /// # Errors
 /// When a line is wrong or refused. The message says how many jobs were accepted before.
-pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<ExitReason> {
+pub fn run(context: &Context, path: &Path, defaults: Job, is_quiet: bool) -> anyhow::Result<ExitReason> {
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -49,6 +49,7 @@ pub fn run(context: &Context, path: &Path, defaults: Job) -> anyhow::Result<Exit
         name: path.display().to_string(),
         defaults,
         as_json: context.as_json,
+        is_quiet,
         accepted: 0,
     };
 
@@ -106,6 +107,7 @@ struct Bulk<'a> {
     name: String,
     defaults: Job,
     as_json: bool,
+    is_quiet: bool,
     accepted: usize,
 }
 
@@ -146,7 +148,7 @@ impl Bulk<'_> {
         let told = held.print(&lines.collect::<String>(), &done);
         text::or_untold(told, done)?;
         let jobs = batch.lines.iter().zip(&submitted.ids).enumerate();
-        for (_, (line, id)) in jobs.filter(|(place, _)| is_skipped(place)) {
+        for (_, (line, id)) in jobs.filter(|(place, _)| !self.is_quiet && is_skipped(place)) {
             let name = &self.name;
             say(format_args!("{name}:{line}: job {id} has the unique name, so nothing was submitted"));
         }

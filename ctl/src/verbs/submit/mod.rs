@@ -41,6 +41,14 @@ pub struct SubmitOptions {
     #[arg(long = "async", conflicts_with = "wait")]
     pub(super) detach: bool,
 
+    /// Print the id and say nothing else, unless the job is not accepted
+    ///
+    /// For scripts that are used to `sbatch --parsable` and `docker run -q`: the id alone is printed anyway.
+    /// What is left out is said on stderr: that a job of the unique name has not ended, and that the job did
+    /// not get the input at stdin.
+    #[arg(short, long, visible_alias = "parsable", conflicts_with = "wait")]
+    pub(super) quiet: bool,
+
     /// Submit a job for each line of a file, a JSON object
     ///
     /// For stdin write -. A line has the members of the protocol's Job; what it leaves out is as the other
@@ -113,7 +121,7 @@ impl SubmitOptions {
             }
             let defaults = Job { tie: self.tie.clone(), merge: self.merge.then_some(true), ..job };
             on_disconnect(&defaults, self.on_disconnect.into(), false, "with --wait and a single job")?;
-            return bulk::run(context, file, defaults);
+            return bulk::run(context, file, defaults, self.quiet);
         }
 
         // Every fault of the command line is told here, before a poold is started and before any input is
@@ -136,8 +144,8 @@ impl SubmitOptions {
         let takes_input = job.stdin.is_some() || job.input.is_some();
         let submit = Submit { job, on_disconnect: Some(policy), obstacles: Some(true) };
         if !self.wait {
-            let exit = detach(context, client, &submit);
-            say_unread_input(takes_input);
+            let exit = detach(context, client, &submit, self.quiet);
+            say_unread_input(takes_input || self.quiet);
             return exit;
         }
 
