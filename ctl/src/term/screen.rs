@@ -193,3 +193,44 @@ pub(super) fn before_a_panic(act: fn()) {
 pub fn wait_for_enter() {
     let _ = io::stdin().read_line(&mut String::new());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Run by the test below, at a terminal.
+    #[test]
+    #[ignore = "it panics with the screen taken"]
+    fn panics() {
+        let _screen = Screen::open().expect("it is at a terminal");
+        panic!("for the test");
+    }
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was_and_is_told_there() {
+        let test = env::current_exe().unwrap();
+        let command = format!(
+            "stty -a; {} --exact term::screen::tests::panics --ignored --nocapture; stty -a",
+            test.display()
+        );
+        // script(1) has a terminal for it.
+        let mut script = Command::new("script");
+        script.env("TERM", "xterm").args(["--quiet", "--command", &command, "/dev/null"]);
+        let Ok(said) = script.stdin(std::process::Stdio::null()).output() else {
+            return eprintln!("skipped: there is no script(1)");
+        };
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("{text:?}: {said:?}"));
+        assert!(place("\u{1b}[?1049h") < place("\u{1b}[?1049l"), "{said:?}");
+        assert!(
+            place("\u{1b}[?1049l") < place("for the test"),
+            "told when the screen is given back: {said:?}"
+        );
+        assert!(said.contains("\u{1b}[?25h") && said.contains("\u{1b}[?1000l"), "cursor, mouse: {said:?}");
+        assert_eq!(said.matches("\u{1b}[?1049l").count(), 1, "{said:?}");
+        let modes: Vec<&str> = said.lines().filter(|line| line.contains("icanon")).collect();
+        assert!(modes.len() == 2 && modes[0] == modes[1], "{modes:?}");
+    }
+}

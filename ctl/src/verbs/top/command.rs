@@ -176,41 +176,48 @@ impl Model {
 
     fn cancel(&mut self) {
         let Some((id, state, _)) = self.target_or_tell() else { return };
+        let name = self.name_of(id);
         if state.is_terminal() {
-            return self.tell(format!("job {id} has ended"));
+            return self.tell(format!("job {name} has ended"));
         }
         let ends = if matches!(state, State::Running) { "Its processes are ended. " } else { "" };
-        self.mode = Mode::Confirm(format!("Cancel job {id}? {ends}y / n"), Act::Cancel(id));
+        self.mode = Mode::Confirm(format!("Cancel job {name}? {ends}y / n"), Act::Cancel(id));
     }
 
     fn hold(&mut self) {
         let Some((id, state, _)) = self.target_or_tell() else { return };
+        let name = self.name_of(id);
         match state {
             State::Held => self.wishes.push(Wish::Act(Act::Release(id))),
             State::Queued | State::Scheduled | State::Blocked | State::Retrying => {
                 self.wishes.push(Wish::Act(Act::Hold(id)));
             }
-            State::Running | State::Stopping => self.tell(format!("job {id} runs: p pauses it")),
-            _ => self.tell(format!("job {id} has ended")),
+            State::Running | State::Stopping => self.tell(format!("job {name} runs: p pauses it")),
+            _ => self.tell(format!("job {name} has ended")),
         }
     }
 
     fn retry(&mut self) {
         let Some((id, state, _)) = self.target_or_tell() else { return };
+        let name = self.name_of(id);
         match state.is_terminal() {
             true => self.wishes.push(Wish::Act(Act::Retry(id))),
-            false => self.tell(format!("job {id} has not ended: r runs a job that has ended once more")),
+            false => self.tell(format!("job {name} has not ended: r runs a job that has ended once more")),
         }
     }
 
     fn edit(&mut self) {
         let Some((id, state, _)) = self.target_or_tell() else { return };
+        let name = self.name_of(id);
         match state {
             State::Running | State::Stopping => {
-                self.tell(format!("job {id} runs: a job can be edited before it starts"));
+                self.tell(format!("job {name} runs: a job can be edited before it starts"));
             }
-            state if state.is_terminal() => self.tell(format!("job {id} has ended")),
-            _ => self.wishes.push(Wish::Edit(id)),
+            state if state.is_terminal() => self.tell(format!("job {name} has ended")),
+            _ => {
+                self.message = None;
+                self.wishes.push(Wish::Edit(id));
+            }
         }
     }
 

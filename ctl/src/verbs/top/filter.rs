@@ -33,6 +33,7 @@ impl Filter {
             None => {
                 let has = |text: &str| text.to_lowercase().contains(word.as_str());
                 job.id.to_string().starts_with(word.as_str())
+                    || job.element.as_ref().is_some_and(|element| element.starts_with(word.as_str()))
                     || has(&job.pool)
                     || has(&job.word())
                     || has(job.state.as_str())

@@ -3,7 +3,8 @@
 use pool_proto::nouns::Happening;
 use pool_proto::{OsText, Record, ResultKind, State};
 
-use crate::tell::{record::work_line, when};
+use crate::tell::record::{id_of, work_line};
+use crate::tell::when;
 use crate::term::text::{LONGEST, printable};
 
 /// A moment, in microseconds since 1970.
@@ -19,6 +20,8 @@ pub fn micros(text: &str) -> Option<Micros> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub id: u64,
+    /// As people write it, where that is not the number alone: of an element its array's id, and its index.
+    pub element: Option<String>,
     pub pool: String,
     pub state: State,
     pub result: Option<ResultKind>,
@@ -46,6 +49,7 @@ impl Job {
     pub fn bare(id: u64, pool: &str, state: State) -> Self {
         Self {
             id,
+            element: None,
             pool: pool.to_owned(),
             state,
             result: None,
@@ -68,7 +72,9 @@ impl Job {
     /// What a record tells.
     pub fn of(record: &Record) -> Self {
         let work = record.name.as_ref().map_or_else(|| work_line(record), OsText::to_string);
+        let is_element = record.array.as_ref().is_some_and(|array| array.index.is_some());
         Self {
+            element: is_element.then(|| id_of(record)),
             result: record.result,
             exit_code: record.exit_code,
             signal: record.signal,
@@ -83,6 +89,11 @@ impl Job {
             note: record.reason.as_deref().map(|reason| printable(reason, LONGEST)),
             ..Self::bare(record.id, &record.pool, record.state)
         }
+    }
+
+    /// Its id as people write it.
+    pub fn shown_id(&self) -> String {
+        self.element.clone().unwrap_or_else(|| self.id.to_string())
     }
 
     /// Takes what an event tells beyond the kind of the event.

@@ -342,6 +342,15 @@ impl Model {
         }
     }
 
+    /// The id of a job as people write it.
+    pub(super) fn name_of(&self, id: u64) -> String {
+        let story = self.story.as_ref().filter(|story| story.id == id && story.record.is_some());
+        let of_slot = || self.pools.job(id);
+        let job = || self.queue.jobs.get(&id).or_else(|| self.ended.find(id)).or_else(of_slot);
+        let name = story.map(Story::shown_id).or_else(|| job().map(Job::shown_id));
+        name.unwrap_or_else(|| id.to_string())
+    }
+
     /// The job, wherever it is.
     pub(super) fn job_mut(&mut self, id: u64) -> Option<&mut Job> {
         if let Some(job) = self.queue.jobs.get_mut(&id) {

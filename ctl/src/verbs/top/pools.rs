@@ -98,6 +98,12 @@ impl Pools {
     }
 
     /// The job, if it has a slot.
+    pub fn job(&self, id: u64) -> Option<&Job> {
+        let slots = self.all.iter().flat_map(|pool| &pool.slots);
+        slots.filter_map(|slot| slot.job.as_ref()).find(|job| job.id == id)
+    }
+
+    /// The same.
     pub fn job_mut(&mut self, id: u64) -> Option<&mut Job> {
         self.slot_of(id)?.job.as_mut()
     }

@@ -4,7 +4,7 @@ use pool_proto::Record;
 
 use super::job::Micros;
 use super::log::Log;
-use crate::tell::record::describe;
+use crate::tell::record::{describe, id_of};
 
 /// While events of the job come, its record is read at most that often.
 const PAUSE_US: Micros = 500_000;
@@ -61,6 +61,11 @@ impl Story {
             is_stale: true,
             asked_us: None,
         }
+    }
+
+    /// The job's id as people write it.
+    pub fn shown_id(&self) -> String {
+        self.record.as_ref().map_or_else(|| self.id.to_string(), |record| id_of(record))
     }
 
     /// Something has happened to the job.

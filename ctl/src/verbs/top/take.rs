@@ -56,6 +56,12 @@ impl Model {
                     job.is_frozen = is_frozen;
                 }
                 self.story.iter_mut().for_each(Story::doubt);
+                let message = match act.job() {
+                    Some(id) => {
+                        message.replacen(&format!("job {id} "), &format!("job {} ", self.name_of(id)), 1)
+                    }
+                    None => message,
+                };
                 self.tell(message);
             }
             Reading::Refused(message) => self.tell(message),

@@ -485,7 +485,7 @@ fn poold_may_go_and_come_back() {
     model.on_lost();
     model.advance(start() + 130 * SECOND);
     assert_eq!(model.presence, Presence::Away(start() + 120 * SECOND));
-    assert!(picture(&mut model).contains("poold is away, since 10s"));
+    assert!(picture(&mut model).contains("poold has been away for 10s"));
     assert_eq!(model.due(), Some(start() + 131 * SECOND));
 
     model.hear(&Happening::new(HappeningKind::Listening, AT.to_owned()));
@@ -505,4 +505,22 @@ fn a_clock_that_is_set_back_stops_nothing() {
     assert!(wishes.iter().any(|wish| matches!(wish, Wish::ReadPools { .. })), "{wishes:?}");
     assert!(model.message.is_none());
     assert!(model.due().is_none_or(|due| due <= start() - 3599 * SECOND), "{:?}", model.due());
+}
+
+#[test]
+fn an_element_of_an_array_is_named_as_people_write_it() {
+    let mut model = busy((80, 24));
+    let element: Record = {
+        let mut value = serde_json::to_value(record(12, State::Queued, &["true"])).unwrap();
+        value["array"] = serde_json::json!({ "id": 11, "elements": 3, "index": 0 });
+        serde_json::from_value(value).unwrap()
+    };
+    model.take(Reading::Queue { after: 0, jobs: vec![element], next: None });
+    press(&mut model, &[KeyCode::Char('2')]);
+    assert!(picture(&mut model).contains("    11.0 - queued"), "{}", picture(&mut model));
+    press(&mut model, &[KeyCode::Char('c')]);
+    assert!(picture(&mut model).contains("Cancel job 11.0? y / n"));
+    press(&mut model, &[KeyCode::Char('y')]);
+    model.take(Reading::Done(Act::Hold(12), "job 12 is held".to_owned()));
+    assert!(picture(&mut model).contains("job 11.0 is held"));
 }

@@ -45,6 +45,18 @@ pub enum Act {
     Pause(String, bool),
 }
 
+impl Act {
+    /// The job that it is done to.
+    pub fn job(&self) -> Option<u64> {
+        match self {
+            Self::Cancel(id) | Self::Hold(id) | Self::Release(id) | Self::Retry(id) | Self::Freeze(id, _) => {
+                Some(*id)
+            }
+            Self::Pause(..) => None,
+        }
+    }
+}
+
 /// What has come of a wish.
 #[derive(Debug)]
 pub enum Reading {

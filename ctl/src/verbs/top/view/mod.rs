@@ -72,7 +72,7 @@ fn draw_header(model: &Model, palette: Palette, line: Rect, buffer: &mut Buffer)
     let mut pen = Pen::at(buffer, line);
     if let Presence::Away(since) = model.presence {
         let away = std::time::Duration::from_micros((model.now - since).max(0).unsigned_abs());
-        let said = format!(" poold is away, since {}: this goes on when it is back ", when::age(away));
+        let said = format!(" poold has been away for {}: top goes on when it is back ", when::age(away));
         pen.write(&said, palette.of(Tone::Attention).patch(palette.selected()));
         return;
     }

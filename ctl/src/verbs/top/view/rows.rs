@@ -118,7 +118,7 @@ fn draw_slot(slot: &SlotRow, now: Micros, palette: Palette, line: Rect, buffer: 
         }
         return;
     };
-    pen.right(&job.id.to_string(), ID, Style::new());
+    pen.right(&job.shown_id(), ID, Style::new());
     draw_state(job, palette, &mut pen);
     pen.right(&job.ran_us(now).map(running_time).unwrap_or_default(), TIME, Style::new());
     draw_work(job, palette, line, &mut pen);
@@ -126,7 +126,7 @@ fn draw_slot(slot: &SlotRow, now: Micros, palette: Palette, line: Rect, buffer: 
 
 fn draw_job(job: &Job, model: &Model, palette: Palette, line: Rect, buffer: &mut Buffer) {
     let mut pen = Pen::at(buffer, line);
-    pen.right(&job.id.to_string(), ID, Style::new());
+    pen.right(&job.shown_id(), ID, Style::new());
     draw_state(job, palette, &mut pen);
     pen.left(&cell(&job.pool, POOL), POOL, Style::new());
     let at = if model.tab == Tab::Ended { &job.ended_at } else { &job.submitted_at };

@@ -40,7 +40,7 @@ fn split(area: Rect) -> (Rect, Rect) {
 fn draw_story(story: &Story, model: &Model, palette: Palette, area: Rect, buffer: &mut Buffer) {
     let (line, below) = split(area);
     let mut pen = Pen::at(buffer, line);
-    pen.write(&format!("Job {}  ", story.id), palette.of(Tone::Heading));
+    pen.write(&format!("Job {}  ", story.shown_id()), palette.of(Tone::Heading));
     if let Some(record) = &story.record {
         let job = Job::of(record);
         pen.write(&format!("{} {}  ", job.mark(), job.word()), palette.of_job(&job));
@@ -58,7 +58,7 @@ fn draw_story(story: &Story, model: &Model, palette: Palette, area: Rect, buffer
 fn draw_log(story: &Story, palette: Palette, area: Rect, buffer: &mut Buffer) {
     let (line, below) = split(area);
     let mut pen = Pen::at(buffer, line);
-    pen.write(&format!("Job {}, ", story.id), palette.of(Tone::Heading));
+    pen.write(&format!("Job {}, ", story.shown_id()), palette.of(Tone::Heading));
     pen.write(["stdout", "stderr"][story.stream], palette.of(Tone::Heading));
     if let Some(attempt) = story.attempt.filter(|attempt| *attempt > 1) {
         pen.write(&format!(", attempt {attempt}"), Style::new());
