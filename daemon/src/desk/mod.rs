@@ -596,6 +596,7 @@ impl Desk {
         let (pools, limit) = match self.requests.get(request) {
             Some(Open::Pausing(change)) => (change.pools.clone(), None),
             Some(Open::SettingLimit(change)) => (Vec::new(), Some(change.limit_before())),
+            Some(Open::ChangingSchedules(_)) => return self.on_schedules_refused(request, refusal),
             // A daemon that cannot be read ends all the same.
             Some(Open::Counting(_)) => return self.on_counted(request, 0),
             Some(_) => (Vec::new(), None),

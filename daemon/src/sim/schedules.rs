@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use pool_proto::methods::{AddSchedule, RemoveSchedules, Request, RunSchedule, SetSchedulesPaused};
-use pool_proto::nouns::{Job, Missed, Overlap, Schedule};
+use pool_proto::methods::{
+    AddSchedule, RemoveSchedules, Reply, Request, RunSchedule, Schedules, SetSchedulesPaused,
+};
+use pool_proto::nouns::{Job, Missed, Overlap, Schedule, ScheduleState};
 use pool_proto::{Refusal, State};
 
 use super::clients::{Heard, accepted, refused};
@@ -59,6 +61,19 @@ fn run(world: &mut World, name: &str) -> RequestId {
     let request = world.ask(Request::RunSchedule(RunSchedule { name: name.to_owned() }));
     world.settle();
     request
+}
+
+/// All schedules, as a client is told of them.
+fn told(world: &mut World) -> Vec<ScheduleState> {
+    let request = world.ask(Request::Schedules(Schedules { name: None }));
+    world.settle();
+    match world.replies(request) {
+        [Heard::Other(reply)] => match &**reply {
+            Reply::SchedulesListed(listed) => listed.schedules.clone(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The keys of all jobs on the disk, in order.
@@ -177,6 +192,41 @@ fn a_pause_leaves_times_out_and_survives_a_death() {
     let request = run(&mut world, "never");
     let refusal = Refusal::NoSuchSchedule { schedule: "never".to_owned() };
     assert_eq!(refused(world.replies(request).first()), &refusal);
+}
+
+/// A time comes while a change is on its way to the disk, which answers at any moment: both hold, in what is told
+/// and after a death.
+#[test]
+fn a_time_that_comes_while_its_schedule_is_changed_undoes_nothing_and_is_not_forgotten() {
+    for change in ["pause", "replace", "remove"] {
+        for (before, between) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2)] {
+            let what = format!("{change} after {before} steps, and {between}");
+            let mut world = World::up(1);
+            add(&mut world, Overlap::Allow, Missed::RunOnce);
+            world.advance(EVERY);
+            world.store_steps(before);
+            let request = match change {
+                "pause" => world.pause_schedule("often", true),
+                "replace" => world.add_schedule("often", EVERY * 2, Overlap::Allow, Missed::RunOnce),
+                _ => world.remove_schedule("often"),
+            };
+            world.store_steps(between);
+            assert_done(&mut world, request);
+
+            let told = told(&mut world);
+            world.crash();
+            world.settle();
+            assert_eq!(self::told(&mut world), told, "{what}: after a death");
+            match change {
+                "pause" => assert!(told[0].paused && told[0].last.is_some(), "{what}: {told:?}"),
+                "replace" => {
+                    assert_eq!(told[0].schedule.every_s, Some(1200.0), "{what}");
+                    assert!(told[0].last.is_some(), "{what}: {told:?}");
+                }
+                _ => assert_eq!(told, [], "{what}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Should poold die in between, the next start submits the job once more, under the same key, which is the
 //! schedule's and the time's own; so each time has one job.
 //!
-//! A change is in force from the moment on in which it is kept.
+//! A change is in force from the moment on in which it is kept. What becomes of the schedule meanwhile, as a time
+//! that comes, is in force at once, and kept when the change is confirmed: so neither undoes the other.
 
 mod firing;
 
@@ -63,9 +64,48 @@ struct Entry {
 /// A change of schedules that the engine has not confirmed.
 #[derive(Debug)]
 pub struct ScheduleChange {
-    to: Vec<(String, Option<(Schedule, KeptSchedule)>)>,
+    of: Vec<OneChange>,
     /// Its client has gone. The change is made all the same.
     pub is_forsaken: bool,
+}
+
+/// A change of one schedule: what is to become of it, whatever else does until that is in force.
+#[derive(Debug)]
+struct OneChange {
+    name: String,
+    wish: Wish,
+    /// What the engine was given to keep: the schedule as it was then, with the change.
+    kept: Option<KeptSchedule>,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Define(Box<Schedule>, KeptSchedule),
+    Pause(Pause),
+    /// Its times up to that moment are left out.
+    Resume {
+        over_us: i64,
+    },
+    Remove,
+}
+
+impl Wish {
+    /// What is to be kept of a schedule of which this is kept now.
+    fn kept(&self, now: Option<&KeptSchedule>) -> Option<KeptSchedule> {
+        match self {
+            Self::Define(_, begun) => Some(KeptSchedule {
+                pause: now.and_then(|now| now.pause),
+                last: now.and_then(|now| now.last),
+                ..begun.clone()
+            }),
+            &Self::Pause(pause) => Some(KeptSchedule { pause: Some(pause), ..now?.clone() }),
+            &Self::Resume { over_us } => {
+                let now = now?;
+                Some(KeptSchedule { pause: None, over_us: over_us.max(now.over_us), ..now.clone() })
+            }
+            Self::Remove => None,
+        }
+    }
 }
 
 impl Entry {
@@ -220,13 +260,14 @@ impl Desk {
             Ok(None) => self.reply(request, Empty {}, true),
             Ok(Some(kept)) => {
                 let AddSchedule { schedule, .. } = add;
-                self.change_schedules(request, vec![(schedule.name.clone(), Some((schedule, kept)))]);
+                let name = schedule.name.clone();
+                self.change_schedules(request, vec![(name, Wish::Define(Box::new(schedule), kept))]);
             }
             Err(refusal) => self.refuse(request, refusal),
         }
     }
 
-    /// What is to be kept of it. None if it is there already.
+    /// What is to be kept of it, where it is new. None if it is there already.
     fn check_schedule(&mut self, add: &AddSchedule, core: &Core) -> Result<Option<KeptSchedule>, Refusal> {
         let AddSchedule { schedule, replace } = add;
         let invalid =
@@ -263,11 +304,7 @@ impl Desk {
                 format!("it takes more than {MAX_DEFINITION} bytes: pass on less of the environment");
             return Err(invalid("job", reason));
         }
-        let begun = KeptSchedule::begun(Some(definition), self.now.wall_us);
-        Ok(Some(match known {
-            Some(known) => KeptSchedule { pause: known.kept.pause, last: known.kept.last, ..begun },
-            None => begun,
-        }))
+        Ok(Some(KeptSchedule::begun(Some(definition), self.now.wall_us)))
     }
 
     pub(super) fn on_schedules(&mut self, request: RequestId, asked: &Schedules) {
@@ -299,16 +336,11 @@ impl Desk {
             if entry.kept.pause.is_some() == asked.paused {
                 continue;
             }
-            let kept = match asked.paused {
-                true => KeptSchedule { pause: Some(Pause { since_us: now_us, by }), ..entry.kept.clone() },
+            to.push(match asked.paused {
+                true => (name, Wish::Pause(Pause { since_us: now_us, by })),
                 // What its times were meanwhile is left out.
-                false => KeptSchedule {
-                    pause: None,
-                    over_us: now_us.max(entry.kept.over_us),
-                    ..entry.kept.clone()
-                },
-            };
-            to.push((name, Some((entry.schedule.clone(), kept))));
+                false => (name, Wish::Resume { over_us: now_us }),
+            });
         }
         self.change_schedules(request, to);
     }
@@ -321,7 +353,7 @@ impl Desk {
                 Some(entry) if entry.is_configured => {
                     return self.refuse(request, Refusal::ScheduleConfigured { schedule });
                 }
-                Some(_) => to.push((schedule, None)),
+                Some(_) => to.push((schedule, Wish::Remove)),
             }
         }
         self.change_schedules(request, to);
@@ -338,19 +370,26 @@ impl Desk {
         }
     }
 
-    fn change_schedules(&mut self, request: RequestId, to: Vec<(String, Option<(Schedule, KeptSchedule)>)>) {
-        if to.is_empty() {
+    fn change_schedules(&mut self, request: RequestId, wishes: Vec<(String, Wish)>) {
+        if wishes.is_empty() {
             return self.reply(request, Empty {}, true);
         }
-        let kept = |entry: &Option<(Schedule, KeptSchedule)>| entry.as_ref().map(|(_, kept)| kept.clone());
-        let schedules = to.iter().map(|(name, entry)| (name.clone(), kept(entry))).collect();
-        self.requests.insert(request, Open::ChangingSchedules(ScheduleChange { to, is_forsaken: false }));
+        let of: Vec<OneChange> = wishes
+            .into_iter()
+            .map(|(name, wish)| OneChange { kept: wish.kept(self.kept_schedule(&name)), name, wish })
+            .collect();
+        let schedules = of.iter().map(|one| (one.name.clone(), one.kept.clone())).collect();
+        self.requests.insert(request, Open::ChangingSchedules(ScheduleChange { of, is_forsaken: false }));
         self.effects.push(Effect::Change(Change::SetSchedules { request, schedules }));
+    }
+
+    fn kept_schedule(&self, name: &str) -> Option<&KeptSchedule> {
+        self.schedules.by_name.get(name).map(|entry| &entry.kept)
     }
 
     fn is_schedule_changing(&self, name: &str) -> bool {
         let changes = |open: &Open| match open {
-            Open::ChangingSchedules(change) => change.to.iter().any(|(changed, _)| changed == name),
+            Open::ChangingSchedules(change) => change.of.iter().any(|one| one.name == name),
             _ => false,
         };
         self.requests.any(changes)
@@ -359,23 +398,44 @@ impl Desk {
     /// A change is kept.
     pub(super) fn on_schedules_kept(&mut self, request: RequestId) {
         let Some(Open::ChangingSchedules(change)) = self.requests.remove(request) else { return };
-        for (name, entry) in change.to {
-            match entry {
-                None => _ = self.schedules.by_name_mut().remove(&name),
-                Some((schedule, kept)) => self.put_schedule(name, schedule, kept),
+        let mut stale = Vec::new();
+        for OneChange { name, wish, kept } in change.of {
+            let now = wish.kept(self.kept_schedule(&name));
+            if now != kept {
+                stale.push((name.clone(), now.clone()));
             }
+            self.put_schedule(name, wish, now);
         }
+        self.keep_schedules(stale);
         if !change.is_forsaken {
             self.reply(request, Empty {}, true);
         }
     }
 
-    fn put_schedule(&mut self, name: String, schedule: Schedule, kept: KeptSchedule) {
-        let known = self.schedules.by_name.get(&name);
-        let is_configured = known.is_some_and(|known| known.is_configured);
+    /// A change could not be kept. What has become of its schedules meanwhile is to be.
+    pub(super) fn on_schedules_refused(&mut self, request: RequestId, refusal: Refusal) {
+        let Some(Open::ChangingSchedules(change)) = self.requests.get(request) else { return };
+        let names: Vec<String> = change.of.iter().map(|one| one.name.clone()).collect();
+        self.refuse(request, refusal);
+        let now = names.into_iter().map(|name| (name.clone(), self.kept_schedule(&name).cloned())).collect();
+        self.keep_schedules(now);
+    }
+
+    fn put_schedule(&mut self, name: String, wish: Wish, kept: Option<KeptSchedule>) {
+        let by_name = self.schedules.by_name_mut();
+        let known = by_name.remove(&name);
+        let Some(kept) = kept else { return };
+        let (known, is_configured) = known.map(|known| (known.schedule, known.is_configured)).unzip();
+        let is_configured = is_configured.unwrap_or(false);
+        let schedule = match (wish, known) {
+            // The configuration may have come to name it meanwhile, and has the say.
+            (Wish::Define(schedule, _), known) => known.filter(|_| is_configured).unwrap_or(*schedule),
+            (Wish::Pause(_) | Wish::Resume { .. } | Wish::Remove, Some(known)) => known,
+            (Wish::Pause(_) | Wish::Resume { .. } | Wish::Remove, None) => return,
+        };
         // It has been checked.
         if let Ok(entry) = Entry::new(schedule, kept, is_configured) {
-            self.schedules.by_name_mut().insert(name, entry);
+            by_name.insert(name, entry);
         }
     }
 
@@ -385,8 +445,10 @@ impl Desk {
         self.keep_schedules(changed);
     }
 
-    /// Nobody waits for this.
-    pub(super) fn keep_schedules(&mut self, schedules: Vec<(String, Option<KeptSchedule>)>) {
+    /// Nobody waits for this. Of a schedule that is being changed it is kept when that is confirmed: otherwise
+    /// it would undo the change.
+    pub(super) fn keep_schedules(&mut self, mut schedules: Vec<(String, Option<KeptSchedule>)>) {
+        schedules.retain(|(name, _)| !self.is_schedule_changing(name));
         if !schedules.is_empty() {
             let request = self.schedules.take_request();
             self.effects.push(Effect::Change(Change::SetSchedules { request, schedules }));
