@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::Signal;
 use pool_proto::State;
@@ -17,19 +18,25 @@ use pool_tests::{
 /// A user with a home, who has no poold yet.
 struct Home {
     setup: Setup,
+    uid: u32,
     _cleanup: Cleanup,
 }
 
+/// Somebody who has no home.
 const USER: u32 = 54_417;
 
 impl Home {
     fn new() -> Option<Self> {
+        // Each is another user: without a runtime directory a user's socket is at one place for all his homes.
+        static NEXT: AtomicU32 = AtomicU32::new(USER + 1);
+
         if !is_root_or_skip("become a user with an empty home") {
             return None;
         }
-        let setup = Setup::new().user(USER);
+        let uid = NEXT.fetch_add(1, Ordering::Relaxed);
+        let setup = Setup::new().user(uid);
         let cleanup = Cleanup(setup.mark().to_owned());
-        let home = Self { setup, _cleanup: cleanup };
+        let home = Self { setup, uid, _cleanup: cleanup };
         home.mkdir("runtime");
         Some(home)
     }
@@ -40,7 +47,7 @@ impl Home {
 
     fn mkdir(&self, name: &str) {
         fs::create_dir_all(self.path(name)).unwrap();
-        chown(self.path(name), Some(USER), Some(USER)).unwrap();
+        chown(self.path(name), Some(self.uid), Some(self.uid)).unwrap();
     }
 
     /// A program of poold's with this user's home and nothing else.
@@ -77,6 +84,7 @@ impl Drop for Home {
     fn drop(&mut self) {
         marked(self.setup.mark()).into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
         wait_until("nothing is left", || marked(self.setup.mark()).is_empty());
+        let _ = fs::remove_dir_all(format!("/tmp/poold-{}", self.uid));
     }
 }
 
@@ -294,7 +302,7 @@ fn a_start_of_poolctls_says_what_keeps_poold_from_serving() {
     home.mkdir(".local/state/poold");
     fs::set_permissions(home.state(""), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(home.state("poold.db"), "no database at all".repeat(300)).unwrap();
-    chown(home.state("poold.db"), Some(USER), Some(USER)).unwrap();
+    chown(home.state("poold.db"), Some(home.uid), Some(home.uid)).unwrap();
     let said = home.ctl(&[], &["submit", "--", "true"]);
     assert_eq!(said.code, 125, "{said:?}");
     assert!(said.stderr.contains("could not be started") && said.stderr.contains("is damaged"), "{said:?}");
@@ -403,8 +411,8 @@ for _ in range(3):
 ";
     let mut server = Command::new("setpriv");
     server.args([
-        &format!("--reuid={USER}"),
-        "--regid=54417",
+        &format!("--reuid={}", home.uid),
+        &format!("--regid={}", home.uid),
         "--clear-groups",
         "/usr/bin/python3",
         "-c",
@@ -428,12 +436,13 @@ for _ in range(3):
         let said = ctl(verb);
         assert_eq!(said.code, 125, "{said:?}");
         assert!(
-            said.stderr.contains("served by uid 54417") && said.stderr.contains("--trust-uid"),
+            said.stderr.contains(&format!("served by uid {}", home.uid))
+                && said.stderr.contains("--trust-uid"),
             "{said:?}"
         );
         assert_eq!(line(), "b''\n", "not a byte was sent");
     }
-    ctl(&["--trust-uid", "54417", "submit", "--", "true"]);
+    ctl(&["--trust-uid", &home.uid.to_string(), "submit", "--", "true"]);
     assert!(line().contains("SECRET"), "who is trusted is told");
     server.wait().unwrap();
     let mut rest = String::new();
