@@ -132,7 +132,8 @@ fn so_many_of_a_map_run_at_a_time() {
     let arguments = ["map", "-j", "2", "--", "sh", "-c", &script, "sh", "{}", ":::", "1", "2", "3", "4", "5"];
     let mut map = daemon.ctl(&arguments).spawn().unwrap();
     wait_until("two run", || lines(&daemon, "counts").len() == 2);
-    assert_eq!((jobs(&daemon, "running"), jobs(&daemon, "queued")), (2, 0));
+    // A start is told a little later than it is seen.
+    wait_until("two are told to run", || (jobs(&daemon, "running"), jobs(&daemon, "queued")) == (2, 0));
     fs::write(daemon.path("go"), "").unwrap();
     assert_eq!(map.wait().unwrap().code(), Some(0));
     let counts: Vec<usize> =
