@@ -140,7 +140,7 @@ fn a_failing_callback_is_repeated_and_then_given_up() {
 
 #[test]
 fn a_slow_callback_holds_up_no_job_and_is_ended_in_the_end() {
-    let daemon = Setup::new().workers(1).config("[callbacks]\ntimeout = \"300ms\"\nattempts = 1\n").start();
+    let daemon = Setup::new().workers(1).config("[callbacks]\ntimeout = \"2s\"\nattempts = 1\n").start();
     let pid_file = daemon.path_text("pid");
     let id = daemon.submit(&["--on-done", &format!("echo $$ >{pid_file}; sleep 600"), "--", "true"]);
     let pid = line_of(pid_file.as_ref()).parse().unwrap();

@@ -98,7 +98,7 @@ fn a_job_that_has_not_begun_in_time_is_canceled_and_one_that_has_goes_on() {
     let mut daemon = Setup::new().workers(1).start();
     let gate = daemon.path_text("gate");
     let script = format!("until [ -e {gate} ]; do sleep 0.02; done");
-    let begun = daemon.submit(&["--start-within", "300ms", "--", "sh", "-c", &script]);
+    let begun = daemon.submit(&["--start-within", "1s", "--", "sh", "-c", &script]);
     daemon.wait_record(begun, "it runs", |record| record.state == State::Running);
     let told = daemon.path_text("told");
     let callback = format!("echo $POOL_STATE $POOL_RESULT >>{told}");

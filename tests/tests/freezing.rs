@@ -88,14 +88,14 @@ fn a_paused_job_stands_still_and_says_so_until_it_is_resumed() {
 fn timeouts_of_a_paused_job_stand_still() {
     for daemon in both() {
         let long = ["--", "sleep", "3600"];
-        let timed = daemon.submit(&[&["-p", "build", "--timeout", "1s"], &long[..]].concat());
-        let idle = daemon.submit(&[&["-p", "build", "--idle-timeout", "500ms"], &long[..]].concat());
+        let timed = daemon.submit(&[&["-p", "build", "--timeout", "3s"], &long[..]].concat());
+        let idle = daemon.submit(&[&["-p", "build", "--idle-timeout", "3s"], &long[..]].concat());
         let both = [timed, idle].map(|id| id.to_string());
         for id in [timed, idle] {
             daemon.wait_record(id, "it runs", |record| record.state == State::Running);
         }
         daemon.ok(&["pause", &both[0], &both[1]]);
-        pass(&daemon, "1.5");
+        pass(&daemon, "3.5");
         for id in [timed, idle] {
             let record = daemon.record(id);
             assert_eq!((record.state, record.frozen_since.is_some()), (State::Running, true));

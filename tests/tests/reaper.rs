@@ -85,7 +85,7 @@ fn a_cancel_and_a_timeout_leave_nothing() {
     for file in ["job", "grandchild"] {
         fs::remove_file(daemon.path(file)).unwrap();
     }
-    let family = Family::start(&daemon, &["--timeout", "500ms"]);
+    let family = Family::start(&daemon, &["--timeout", "2s"]);
     let record = ended(&daemon, family.id);
     family.assert_gone();
     assert_eq!(record.state, State::TimedOut);
@@ -189,7 +189,7 @@ fn a_worker_that_is_stopped_cannot_keep_its_job_alive() {
     let daemon = Daemon::start(1);
     let pid_file = daemon.path_text("pid");
     let script = format!("echo $$ >{pid_file}; sleep 0.1; kill -STOP $PPID; exec sleep 600");
-    let id = daemon.submit(&["--timeout", "300ms", "--kill-after", "50ms", "--", "sh", "-c", &script]);
+    let id = daemon.submit(&["--timeout", "2s", "--kill-after", "50ms", "--", "sh", "-c", &script]);
     let record = ended(&daemon, id);
     assert_eq!(record.state, State::TimedOut);
     assert!(!alive(line_of(pid_file.as_ref()).parse().unwrap()));

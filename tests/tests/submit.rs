@@ -156,7 +156,7 @@ fn a_timeout_ends_the_whole_tree() {
         "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >{pids}; while :; do sleep 1; done' & wait; sleep 600"
     );
     let arguments =
-        ["submit", "--wait", "--timeout", "500ms", "--kill-after", "100ms", "--", "sh", "-c", &script];
+        ["submit", "--wait", "--timeout", "2s", "--kill-after", "100ms", "--", "sh", "-c", &script];
     let said = daemon.run(&arguments);
     assert_eq!(said.code, 124, "{said:?}");
     assert!(!pool_tests::alive(line_of(std::path::Path::new(&pids)).parse().unwrap()));
