@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pool_proto::methods::{Get, Pools};
+use pool_proto::methods::{Cancel, Get, List, Pools};
 use pool_proto::nouns::OnCrash;
-use pool_proto::{ClientError, OsText, Record, Refusal, ResultKind, State};
+use pool_proto::{Client, ClientError, OsText, Record, Refusal, ResultKind, State};
 use pool_tests::{Daemon, children};
 
 use super::after;
@@ -83,6 +83,7 @@ pub fn reckon(
             sums.uncounted
         ));
     }
+    cancel_the_rest(&mut daemon.client());
     let orphans = orphans(daemon);
     if !orphans.is_empty() {
         known.breaches.push(format!("orphans: {}", describe(&orphans)));
@@ -356,6 +357,21 @@ fn settled_records(daemon: &Daemon, known: &mut Known) -> HashMap<u64, Record> {
     records
 }
 
+/// Ends what nobody has waited for: the jobs of a schedule, which may be many in a line, and those whose
+/// submitters never learned that they were accepted.
+fn cancel_the_rest(client: &mut Client) {
+    let states = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect::<Vec<State>>();
+    loop {
+        let list = List { states: Some(states.clone()), ..List::default() };
+        let left = client.request(&list).expect("nobody kills poold any more").jobs;
+        if left.is_empty() {
+            return;
+        }
+        let ids = left.iter().map(|record| record.id).collect();
+        client.request(&Cancel { ids, ..Cancel::default() }).expect("nobody kills poold any more");
+    }
+}
+
 /// Processes that are left when nothing runs any more, poold's own apart.
 fn orphans(daemon: &Daemon) -> Vec<i32> {
     let (guardian, supervisor) = (daemon.guardian(), daemon.supervisor());
@@ -370,7 +386,7 @@ fn orphans(daemon: &Daemon) -> Vec<i32> {
         daemon.processes().into_iter().filter(|pid| !is_own(pid)).collect::<Vec<i32>>()
     };
     let patience = Instant::now() + Duration::from_secs(30);
-    // Jobs whose submitter never learned that they were accepted may still run.
+    // Callbacks of what has ended last may still run.
     while !strays().is_empty() && Instant::now() < patience {
         thread::sleep(Duration::from_millis(10));
     }
