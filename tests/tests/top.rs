@@ -162,7 +162,7 @@ fn it_waits_for_the_next_poold() {
     let mut terminal = top(&daemon, SMALL);
     terminal.wait_text("0/1 slots busy");
     daemon.kill_in_one_instant();
-    terminal.wait_text("poold is away");
+    terminal.wait_text("poold has been away");
     daemon.restart();
     terminal.wait_screen("that it is back", |shown| shown.contains("0/1 slots busy"));
     let id = daemon.submit(&["--name", "after-it", "--", "sleep", "600"]);
@@ -171,7 +171,7 @@ fn it_waits_for_the_next_poold() {
 
     // One that ends well is no other case, and meanwhile the keys work.
     daemon.ok(&["shutdown"]);
-    terminal.wait_text("poold is away");
+    terminal.wait_text("poold has been away");
     terminal.press("?");
     terminal.wait_text("this help");
     terminal.press("?q");

@@ -247,7 +247,9 @@ impl Row {
         if record.attempt > 1 {
             notes.push(format!("attempt {}", record.attempt));
         }
-        notes.extend(record.labels.iter().flatten().map(|label| format!("@{label}")));
+        // That of an array which runs so many at a time (%12) says nothing new beside its elements' ids.
+        let labels = record.labels.iter().flatten().filter(|label| !label.starts_with('%'));
+        notes.extend(labels.map(|label| format!("@{label}")));
         notes.join(" ")
     }
 }

@@ -12,9 +12,10 @@ use super::Context;
 use super::selection::{Scope, Selection, is_unknown};
 use crate::cli::selector::{Selector, selector};
 use crate::exit::ExitReason;
-use crate::tell::record::work_line;
+use crate::tell::record::{id_of, work_line};
 use crate::term::json;
-use crate::term::text::{self, LONGEST, printable};
+use crate::term::text::{self, LONGEST};
+use crate::term::width::{Size, cell, columns};
 
 /// Show what jobs wait for, and what waits for them, as trees
 ///
@@ -32,10 +33,16 @@ const MOST: usize = 1000;
 /// So many jobs poold tells of those that a job still waits for.
 const MOST_TOLD: usize = 100;
 
+/// The columns that a name or a command line has at least, however deep in the tree.
+const LEAST_WORK: usize = 8;
+
 /// A job in a tree.
 #[derive(Debug, Serialize)]
 struct Node {
     id: u64,
+    /// The id as people write it.
+    #[serde(skip)]
+    name: String,
     /// None for a job that has been pruned.
     state: Option<State>,
     /// What it is called, or what it does.
@@ -102,7 +109,8 @@ impl Reader {
             return json::print(&Document { schema: SCHEMA, id, state, waits_for, waited_for_by, more });
         }
 
-        let mut told = format!("{}\n", described(id, Some(state), &work_of(record)));
+        let width = Size::of_stdout().map(|size| size.columns);
+        let mut told = format!("{}\n", described(&id_of(record), Some(state), &work_of(record), 0, width));
         for (title, nodes, more) in
             [("waits for", &waits_for, false), ("is waited for by", &waited_for_by, more)]
         {
@@ -110,7 +118,7 @@ impl Reader {
                 continue;
             }
             told += &format!("{title}\n");
-            draw(nodes, more, "", &mut told);
+            draw(nodes, more, "", width, &mut told);
         }
         text::print(&told)
     }
@@ -194,7 +202,8 @@ impl Reader {
         };
         let state = record.as_ref().map(|record| record.state);
         let work = record.as_ref().map(work_of).unwrap_or_default();
-        Ok(Node { id, state, work, on, has_counted: false, is_above, jobs, more })
+        let name = record.as_ref().map_or_else(|| id.to_string(), id_of);
+        Ok(Node { id, name, state, work, on, has_counted: false, is_above, jobs, more })
     }
 }
 
@@ -202,13 +211,17 @@ fn work_of(record: &Record) -> String {
     record.name.as_ref().map_or_else(|| work_line(record), ToString::to_string)
 }
 
-fn described(id: u64, state: Option<State>, work: &str) -> String {
-    let Some(state) = state else { return format!("{id} pruned") };
-    format!("{id} {} {}", state.as_str(), printable(work, LONGEST))
+/// `beside`: the columns of what else is on the line. On a terminal of that width the work is cut, so that a
+/// job takes one line.
+fn described(name: &str, state: Option<State>, work: &str, beside: usize, width: Option<usize>) -> String {
+    let Some(state) = state else { return format!("{name} pruned") };
+    let before = format!("{name} {} ", state.as_str());
+    let room = width.map(|width| width.saturating_sub(beside + before.len()).max(LEAST_WORK));
+    before + &cell(work, room.unwrap_or(LONGEST))
 }
 
 /// A line for each job, and what stands below it. `more`: there are more than these.
-fn draw(nodes: &[Node], more: bool, indent: &str, told: &mut String) {
+fn draw(nodes: &[Node], more: bool, indent: &str, width: Option<usize>, told: &mut String) {
     for (place, node) in nodes.iter().enumerate() {
         let is_last = place + 1 == nodes.len() && !more;
         let (branch, stem) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
@@ -221,9 +234,10 @@ fn draw(nodes: &[Node], more: bool, indent: &str, told: &mut String) {
         let lives = node.state.is_some_and(|state| !state.is_terminal());
         let counted = if node.has_counted && lives { ", run again; its first end has counted" } else { "" };
         let above = if node.is_above { ", see above" } else { "" };
-        let line = described(node.id, node.state, &node.work);
+        let beside = columns(indent) + columns(branch) + how.len() + counted.len() + above.len();
+        let line = described(&node.name, node.state, &node.work, beside, width);
         *told += &format!("{indent}{branch}{line}{how}{counted}{above}\n");
-        draw(&node.jobs, node.more, &format!("{indent}{stem}"), told);
+        draw(&node.jobs, node.more, &format!("{indent}{stem}"), width, told);
     }
     if more {
         *told += &format!("{indent}└─ and more\n");

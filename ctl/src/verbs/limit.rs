@@ -68,6 +68,9 @@ impl LimitOptions {
                     json::print(&LimitsDocument { schema: SCHEMA, limits: &limits })?;
                 } else {
                     text::print(&table_of(&limits))?;
+                    if limits.is_empty() {
+                        text::hint("no label has a limit: `poolctl limit set LABEL N` sets one");
+                    }
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::cli::choices::YesOption;
 use crate::cli::selector::Selector;
 use crate::exit::ExitReason;
 use crate::link::connect::not_known_whether_accepted;
-use crate::term::text::{self, say};
+use crate::term::text::{self, hint, say};
 
 /// Run jobs that have ended once more, under their ids
 #[derive(Debug, Args)]
@@ -94,6 +94,9 @@ impl RetryOptions {
                 check_pool(&mut client, pool)?;
             }
             let failed = failed(&mut client, self.pool.as_deref())?;
+            if failed.is_empty() {
+                hint("no job has failed");
+            }
             ids.extend(failed.into_iter().filter(|id| !named.contains(id)));
         }
         let mut seen = HashSet::new();

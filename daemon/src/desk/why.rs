@@ -240,6 +240,13 @@ impl Desk {
 
     fn explain(&self, record: &Record, inquiry: &Inquiry, core: &Core) -> Explanation {
         let mut explanation = self.explain_job(record, inquiry, core);
+        if let Some(array) = record.array.as_deref()
+            && let Some(index) = array.index
+            && let Some(said) = explanation.reason.strip_prefix(&format!("job {} ", record.id))
+        {
+            // As people name it, who may have asked so.
+            explanation.reason = format!("job {}.{index} {said}", array.id);
+        }
         if !record.state.is_terminal() && core.draining(&record.pool).is_some() {
             explanation.reason += &sentence::draining(&record.pool, record.state);
         }

@@ -165,7 +165,7 @@ impl ListOptions {
                 let part = List { order: Some(ListOrder::Newest), ..part };
                 chosen.with(part).each_page(client, |jobs| form.add(jobs))?;
             }
-            return form.end();
+            return form.end(self.filter.is_open() && self.jobs.is_empty());
         }
 
         let limit = self.limit.map(|limit| limit.get() as usize);
@@ -174,7 +174,7 @@ impl ListOptions {
             (None, Some(limit)) => form.add(&pipe::newest(client, chosen, limit)?)?,
             (None, None) => chosen.each_page(client, |jobs| form.add(jobs))?,
         }
-        form.end()
+        form.end(self.filter.is_open() && self.jobs.is_empty())
     }
 }
 
@@ -214,9 +214,12 @@ impl Form<'_> {
         text::print(&printed)
     }
 
-    fn end(mut self) -> anyhow::Result<()> {
+    /// `is_all`: it was asked for all jobs.
+    fn end(mut self, is_all: bool) -> anyhow::Result<()> {
         match &self {
-            Self::Sheet { kept, sheet: None, .. } if kept.is_empty() => text::print("no such jobs\n")?,
+            Self::Sheet { kept, sheet: None, .. } if kept.is_empty() => {
+                text::print(if is_all { "no jobs\n" } else { "no such jobs\n" })?;
+            }
             _ => self.print_rows(SystemTime::now())?,
         }
         match self {

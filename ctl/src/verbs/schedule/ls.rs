@@ -23,6 +23,9 @@ impl ScheduleListOptions {
             json::print(&SchedulesDocument::of(&schedules))?;
         } else {
             text::print(&table_of(&schedules))?;
+            if schedules.is_empty() {
+                text::hint("there are no schedules: `poolctl schedule add --help` has examples");
+            }
         }
         Ok(ExitReason::Success)
     }
