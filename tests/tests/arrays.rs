@@ -289,7 +289,7 @@ fn what_is_refused_of_an_element_that_never_ran_leads_to_the_array() {
     }
     for verb in ["retry", "rm"] {
         let said = refused(&[verb]);
-        assert!(said.contains("or its array has not come to it"), "{said}");
+        assert!(said.contains("an element of an array that has not come to it"), "{said}");
     }
     daemon.ok(&["cancel", &id.to_string()]);
     assert!(refused(&["retry"]).contains("`poolctl retry` of the whole array"));

@@ -226,7 +226,7 @@ fn why_tells_all_that_keeps_a_job_of_a_label_waiting() {
     }
     let third = daemon.submit(&["-p", "build", "-l", "a", "--", "true"]);
     let said = daemon.ok(&["why", &third.to_string()]);
-    assert!(said.contains("is kept for a job of several labels that was passed often"), "{said}");
+    assert!(said.contains("are kept for a job with several labels that was passed often"), "{said}");
     File::create(daemon.path("first")).unwrap();
     daemon.ok(&["wait", &insisting.to_string(), &third.to_string()]);
 }

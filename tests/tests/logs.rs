@@ -143,7 +143,7 @@ fn the_output_of_the_last_attempts_is_kept_and_printed_under_rules() {
     assert_eq!(daemon.ok(&["logs", "--attempt", "4", &id]), "4 of 6");
     assert_eq!(daemon.ok(&["logs", &id]), "6 of 6");
     for (attempt, told) in
-        [("2", "that of attempt 2 is gone"), ("7", "it has had 6 attempts, and no attempt 7")]
+        [("2", "the output of attempt 2 is gone"), ("7", "it has had 6 attempts, and no attempt 7")]
     {
         let said = daemon.run(&["logs", "--attempt", attempt, &id]);
         assert!(said.code == 125 && said.stderr.contains(told), "{said:?}");

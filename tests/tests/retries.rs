@@ -72,7 +72,7 @@ fn a_job_that_waits_for_its_next_attempt_says_so_and_is_told_like_any_other() {
     let record =
         daemon.wait_record(id, "its first attempt has failed", |record| record.state == State::Retrying);
     assert_eq!((record.attempt, record.retried, record.due_at.is_some()), (1, 1, true));
-    assert_eq!(record.reason.as_deref(), Some("attempt 1 failed (exit code 3); 3 more follow at most"));
+    assert_eq!(record.reason.as_deref(), Some("attempt 1 failed (exit code 3); at most 3 more follow"));
     assert_eq!(daemon.ok(&["logs", &id.to_string()]), "why\n");
     let shown = daemon.ok(&["show", &id.to_string()]);
     assert!(shown.contains("retries    1 of 3") && shown.contains("due "), "{shown}");

@@ -161,12 +161,15 @@ fn what_a_job_waits_for_is_said() {
     assert!(said.starts_with(&begin) && said.ends_with(" d)"), "{said}");
     assert!(why(&daemon, delayed).ends_with("Z (in 2 h 9 min)"), "{}", why(&daemon, delayed));
     let said = why(&daemon, blocked);
-    assert!(said.starts_with(&format!("job {blocked} waits for the end of {prior} (running for ")), "{said}");
+    assert!(
+        said.starts_with(&format!("job {blocked} waits for the end of jobs {prior} (running for ")),
+        "{said}"
+    );
     assert!(said.ends_with(&format!(" s), {held} (held)")), "{said}");
     let said = why(&daemon, retried);
     assert!(said.starts_with(&format!("job {retried} waits for its next attempt, due at 20")), "{said}");
     assert!(
-        said.ends_with("Z (in 59 min): attempt 1 failed (exit code 1); 1 more follows at most"),
+        said.ends_with("Z (in 59 min): attempt 1 failed (exit code 1); at most 1 more follows"),
         "{said}"
     );
     assert_eq!(shown(&daemon, held), Some(why(&daemon, held)));

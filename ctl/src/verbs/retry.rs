@@ -207,7 +207,7 @@ fn copy_of(defined: Defined, index: Option<u32>) -> Result<Job, String> {
         return Err(format!("it is {}, and has not ended", state.as_str()));
     }
     if job.stdin.is_some() {
-        return Err("its standard input went with its end; submit it anew with --stdin".to_owned());
+        return Err("its standard input was removed when it ended; submit it anew with --stdin".to_owned());
     }
     if params_pruned {
         return Err("the history has removed its parameters to make room".to_owned());

@@ -208,8 +208,8 @@ impl Desk {
         }
         if latest - attempt >= KEPT_ATTEMPTS {
             let reason = format!(
-                "that of attempt {attempt} is gone: only the last {KEPT_ATTEMPTS} attempts of {latest} are \
-                 kept"
+                "the output of attempt {attempt} is gone: poold keeps that of the last {KEPT_ATTEMPTS} attempts, \
+                 and attempt {latest} is the latest"
             );
             return self.refuse(request, Refusal::NoOutput { id: id.0, reason });
         }

@@ -57,8 +57,8 @@ pub fn held_array(id: JobId, indices: &Indices) -> String {
 /// A job that is not kept, or not yet. `done`: what was to be done with it.
 fn missing(id: JobId, done: &str) -> String {
     format!(
-        "there is no job {id}: it was pruned, or never existed, or its array has not come to it (an element \
-         can be {done} when `poolctl ls` lists it, and before its array has begun with the whole array)"
+        "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not come \
+         to it; such an element can be {done} once `poolctl ls` lists it"
     )
 }
 
@@ -123,12 +123,12 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
         }
         NotEdited::Tried => {
             return format!(
-                "job {id} was tried before, so it waits for no time and no other job but its next attempt: \
+                "job {id} has had an attempt, so it waits for its next attempt alone: \
                  leave --delay, --at, --after and --start-within out"
             );
         }
         NotEdited::PriorGone(prior) => {
-            return format!("job {id} cannot run after job {prior}: that was pruned, or never existed");
+            return format!("job {prior} was pruned, or never existed, so job {id} cannot run after it");
         }
         NotEdited::PriorLater(prior) => {
             return format!(
@@ -138,8 +138,9 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
         }
         NotEdited::PriorWithArray(prior) => {
             return format!(
-                "job {id} cannot run after job {prior}: that is its array, or was submitted with it, and may end \
-                 only after it; name jobs from before the array, or elements before this one"
+                "job {id} cannot run after job {prior}, which may end only after job {id}: job {prior} is its \
+                 array, or was submitted with the array; name jobs from before the array, or elements before this \
+                 one"
             );
         }
         NotEdited::Unfit(unfit) => unfit,
@@ -185,8 +186,8 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
 pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
     match why_not {
         NotRemoved::Missing => format!(
-            "there is no job {id}: it was pruned, or never existed, or its array has not come to it (nothing of \
-             such an element is kept; it goes with the whole array)"
+            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not come \
+             to it; such an element is removed with its array"
         ),
         NotRemoved::Living(state) => {
             let state = state.as_str();
@@ -242,8 +243,8 @@ pub fn callback_not_altered(id: CallbackId, wish: CallbackWish, delivery: Option
 pub fn not_retried(id: JobId, why_not: &NotRetried) -> String {
     match *why_not {
         NotRetried::Missing => format!(
-            "there is no job {id}: it was pruned, or never existed, or its array has not come to it (`poolctl retry` \
-             of the whole array, when that has ended, runs its elements that never ran, too)"
+            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not come \
+             to it; `poolctl retry` of the whole array runs such elements once the array has ended"
         ),
         NotRetried::Living(state) => {
             format!("job {id} is {}: only a job that has ended can be run again", state.as_str())
@@ -294,9 +295,10 @@ pub fn scheduled(id: JobId, due: &str) -> String {
 
 /// `doings`: what the others do, where that is told.
 pub fn blocked(id: JobId, others: &[JobId], doings: Option<&Doings>) -> String {
-    let mut named: Vec<String> = others.iter().take(NAMED).map(|&other| named(other, doings)).collect();
-    named.extend((others.len() > NAMED).then(|| "others".to_owned()));
-    format!("job {id} waits for the end of {}", named.join(", "))
+    let named: Vec<String> = others.iter().take(NAMED).map(|&other| named(other, doings)).collect();
+    let noun = if others.len() == 1 { "job" } else { "jobs" };
+    let more = if others.len() > NAMED { " and others" } else { "" };
+    format!("job {id} waits for the end of {noun} {}{more}", named.join(", "))
 }
 
 pub fn turn(id: JobId, before: JobId, name: &str, doings: Option<&Doings>) -> String {
@@ -450,7 +452,10 @@ pub fn limit(label: &str, limit: u32, running: &[u64]) -> String {
 
 /// Why a job waits whose labels have room, while a slot is idle.
 pub fn insisted_on(pool: &str) -> String {
-    format!("the room of its labels in pool {pool} is kept for a job of several labels that was passed often")
+    format!(
+        "its labels have free places in pool {pool}, which are kept for a job with several labels that was passed \
+         often"
+    )
 }
 
 fn unwell_as(slot: &Slot) -> String {
@@ -572,11 +577,11 @@ mod tests {
             ("1, 2, 3, 4, 5, 6, 7, 8 and 2 more".into(), "1, 2".into())
         );
         let others: Vec<JobId> = jobs.into_iter().map(JobId).collect();
-        assert_eq!(blocked(JobId(11), &others, None), "job 11 waits for the end of 1, 2, 3, others");
+        assert_eq!(blocked(JobId(11), &others, None), "job 11 waits for the end of jobs 1, 2, 3 and others");
         let doings: Doings = [(JobId(2), "held".to_owned())].into_iter().collect();
         assert_eq!(
             blocked(JobId(11), &others[..2], Some(&doings)),
-            "job 11 waits for the end of 1, 2 (held)"
+            "job 11 waits for the end of jobs 1, 2 (held)"
         );
     }
 

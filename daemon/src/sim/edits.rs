@@ -177,7 +177,7 @@ fn what_cannot_be_stays_as_it_is_and_runs() {
     world.settle();
     assert_eq!(world.state(1), State::Retrying);
     let request = edit(&mut world, 1, Job { delay_s: Some(1.0), ..Job::default() });
-    assert!(refused(world.replies(request).last()).to_string().contains("was tried before"));
+    assert!(refused(world.replies(request).last()).to_string().contains("has had an attempt"));
     let request = edit(&mut world, 1, Job { priority: Some(3), ..Job::default() });
     assert!(is_done(&world, request));
     world.advance(60 * SECOND);

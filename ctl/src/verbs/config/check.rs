@@ -42,7 +42,7 @@ impl CheckOptions {
         let mut poold = Command::new(&program);
         let said = poold.arg("--check-config").arg(&file).stdin(Stdio::null()).output();
         let said =
-            said.with_context(|| format!("{} cannot be run, which reads the file", program.display()))?;
+            said.with_context(|| format!("cannot run {}, which checks the file", program.display()))?;
 
         let message = String::from_utf8_lossy(&said.stderr);
         let message = message.trim_end().strip_prefix("poold: ").unwrap_or(message.trim_end());

@@ -205,8 +205,8 @@ pub fn parse_column_separator(text: &str) -> Result<Regex, String> {
     })?;
     if regex.is_match(b"") {
         return Err(
-            "it matches nothing at all, too, and so between any two bytes: write what stands between \
-                    columns, such as , or '\\t' or '\\s+', and '\\|' for a |"
+            "this pattern also matches an empty text, and so between any two bytes: write what stands \
+                    between columns, such as , or '\\t' or '\\s+', and '\\|' for a |"
                 .to_owned(),
         );
     }

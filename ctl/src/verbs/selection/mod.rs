@@ -271,8 +271,8 @@ pub fn why_unmade(record: &Record) -> Option<String> {
              the whole array runs it, too"
         ),
         false => format!(
-            "it is an element of array {array}, which has not come to it: that is possible when `poolctl ls` lists \
-             it, and before its array has begun with the whole array"
+            "it is an element of array {array}, which has not come to it: try again once `poolctl ls` lists the \
+             element, or name the whole array before that begins"
         ),
     })
 }

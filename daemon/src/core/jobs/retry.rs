@@ -82,9 +82,9 @@ impl Core {
 
         let left = retries.allowed - tries.retried;
         let left = if left == 1 {
-            "1 more follows at most".to_owned()
+            "at most 1 more follows".to_owned()
         } else {
-            format!("{left} more follow at most")
+            format!("at most {left} more follow")
         };
         let reason = format!("attempt {} failed ({}); {left}", tries.attempts, outcome::in_words(outcome));
         let attempt = Box::new(outcome.as_past(tries.attempts, started_us));

@@ -115,7 +115,12 @@ fn output_of_an_earlier_attempt_is_opened_as_long_as_it_is_kept() {
     for (attempt, wanted) in [
         (6, ["1 output 7/6".to_owned()]),
         (3, ["1 output 7/3".to_owned()]),
-        (2, refused("that of attempt 2 is gone: only the last 4 attempts of 6 are kept")),
+        (
+            2,
+            refused(
+                "the output of attempt 2 is gone: poold keeps that of the last 4 attempts, and attempt 6 is the latest",
+            ),
+        ),
         (7, refused("it has had 6 attempts, and no attempt 7")),
         (0, refused("it has had 6 attempts, and no attempt 0")),
     ] {

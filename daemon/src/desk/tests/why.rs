@@ -113,7 +113,7 @@ fn what_a_job_waits_for_is_told_with_what_that_does() {
     assert_eq!(bench.got(asks, vec![blocked, following], &[]), ["1 asks 4 5 6 4"]);
     let told = bench.got(asks, vec![record(4, "running"), record(5, "held"), record(4, "running")], &[6]);
     let wanted = [
-        "job 7 waits for the end of 4 (running for 3 min), 5 (held), 6, others",
+        "job 7 waits for the end of jobs 4 (running for 3 min), 5 (held), 6 and others",
         r#"job 8 waits until job 4 (running for 3 min), which has the unique name "nightly" too, has ended"#,
     ];
     assert_eq!(sentences(&told), wanted);
