@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use pool_proto::State;
-use pool_tests::{Daemon, Setup, wait_until};
+use pool_tests::{Daemon, Setup, send, wait_until};
 
 /// A job that runs until the file of this name is there.
 fn occupy(daemon: &Daemon, gate: &str) -> u64 {
@@ -116,10 +117,14 @@ fn an_end_of_poold_counts_what_is_held_among_what_it_keeps() {
     daemon.ok(&["hold", &queued.to_string()]);
     daemon.ok(&["release", "1"]);
     daemon.ok(&["cancel", "2"]);
+    // However late poolctl gets its turn, it hears what poold has said last.
+    let pid = i32::try_from(shutdown.id()).unwrap();
+    send(pid, Signal::SIGSTOP);
     File::create(daemon.path("gate")).unwrap();
+    daemon.wait();
+    send(pid, Signal::SIGCONT);
     let mut told = String::new();
     shutdown.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert!(told.contains("2 jobs and callbacks are kept for its next start"), "{running}: {told}");
     assert!(shutdown.wait().unwrap().success());
-    daemon.wait();
 }

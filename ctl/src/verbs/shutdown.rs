@@ -134,8 +134,11 @@ impl<'a> Waiter<'a> {
         match poll(&mut fds, Deadline::at(self.look_at).poll_timeout()) {
             Ok(0) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for the end of poold"),
-            Ok(_) if fds[0].any().unwrap_or(false) => return Ok(Woken::Ended),
-            Ok(_) => return Ok(Woken::Replied),
+            // First: what poold has said last may still be there, unread, when it has ended.
+            Ok(_) if fds.get(1).is_some_and(|client| client.any().unwrap_or(false)) => {
+                return Ok(Woken::Replied);
+            }
+            Ok(_) => return Ok(Woken::Ended),
         }
         if Deadline::at(self.look_at).is_over() {
             self.look();
