@@ -186,8 +186,8 @@ pub fn not_edited(id: JobId, why_not: NotEdited) -> String {
 pub fn not_removed(id: JobId, why_not: NotRemoved) -> String {
     match why_not {
         NotRemoved::Missing => format!(
-            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not come \
-             to it; such an element is removed with its array"
+            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not \
+             come to it; such an element is removed with its array"
         ),
         NotRemoved::Living(state) => {
             let state = state.as_str();
@@ -243,8 +243,8 @@ pub fn callback_not_altered(id: CallbackId, wish: CallbackWish, delivery: Option
 pub fn not_retried(id: JobId, why_not: &NotRetried) -> String {
     match *why_not {
         NotRetried::Missing => format!(
-            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not come \
-             to it; `poolctl retry` of the whole array runs such elements once the array has ended"
+            "there is no job {id}: it was pruned, or never existed, or is an element of an array that has not \
+             come to it; `poolctl retry` of the whole array runs such elements once the array has ended"
         ),
         NotRetried::Living(state) => {
             format!("job {id} is {}: only a job that has ended can be run again", state.as_str())

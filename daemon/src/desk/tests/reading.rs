@@ -118,7 +118,8 @@ fn output_of_an_earlier_attempt_is_opened_as_long_as_it_is_kept() {
         (
             2,
             refused(
-                "the output of attempt 2 is gone: poold keeps that of the last 4 attempts, and attempt 6 is the latest",
+                "the output of attempt 2 is gone: poold keeps that of the last 4 attempts, and attempt 6 is the \
+                 latest",
             ),
         ),
         (7, refused("it has had 6 attempts, and no attempt 7")),
