@@ -45,6 +45,17 @@ impl Waiting {
         send(self.pid(), signal);
     }
 
+    /// Sends a signal again and again, until the client has ended: two that come at once are one, and a client
+    /// that has no turn at the processor gets them at once.
+    fn signal_until_it_ends(&mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        let ended = wait_for(&format!("{signal} ends it"), || {
+            send(self.pid(), signal);
+            self.child.try_wait().unwrap()
+        });
+        ended.code()
+    }
+
     fn code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
@@ -290,18 +301,8 @@ fn who_waits_for_an_end_that_cannot_be_written_is_told_and_can_leave() {
         waiting.says("is over, but poold cannot write that into its database");
     }
 
-    for count in 1..=3 {
-        interrupted.signal(Signal::SIGINT);
-        if count < 3 {
-            // Two signals that come at once are one.
-            daemon.run(&["ping"]);
-        }
-    }
-    assert_eq!(interrupted.code(), None, "SIGINT has ended it");
-    terminated.signal(Signal::SIGTERM);
-    daemon.run(&["ping"]);
-    terminated.signal(Signal::SIGTERM);
-    assert_eq!(terminated.code(), None, "SIGTERM has ended it");
+    assert_eq!(interrupted.signal_until_it_ends(Signal::SIGINT), None, "SIGINT has ended it");
+    assert_eq!(terminated.signal_until_it_ends(Signal::SIGTERM), None, "SIGTERM has ended it");
 
     fs::rename(daemon.path("elsewhere"), daemon.state_dir()).unwrap();
     assert_eq!(logs.code(), Some(0), "nothing is missing");
@@ -393,11 +394,12 @@ fn a_supervisor_that_does_not_end_is_killed() {
     // It is stopped again each time that it is continued, which takes a third signal to end.
     let script = format!("while kill -STOP {supervisor} 2>/dev/null; do :; done");
     let mut stopper = std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
-    for _ in 0..3 {
+    // Two signals that come at once are one.
+    wait_until("it ends", || {
         daemon.signal(Signal::SIGTERM);
         run(daemon.ctl(&["ping", "--timeout", "50ms"]).stdout(Stdio::null()));
-    }
-    daemon.wait();
+        !daemon.is_running()
+    });
     stopper.wait().unwrap();
 }
 
