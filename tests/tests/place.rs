@@ -27,7 +27,7 @@ const USER: u32 = 54_417;
 
 impl Home {
     fn new() -> Option<Self> {
-        // Each is another user: without a runtime directory a user's socket is at one place for all his homes.
+        // Each is another user: without a runtime directory a user's socket is at one place for all homes.
         static NEXT: AtomicU32 = AtomicU32::new(USER + 1);
 
         if !is_root_or_skip("become a user with an empty home") {

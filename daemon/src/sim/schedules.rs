@@ -194,8 +194,8 @@ fn a_pause_leaves_times_out_and_survives_a_death() {
     assert_eq!(refused(world.replies(request).first()), &refusal);
 }
 
-/// A time comes while a change is on its way to the disk, which answers at any moment: both hold, in what is told
-/// and after a death.
+/// A time comes while a change is on its way to the disk, which answers at any moment: both hold, in what is
+/// told and after a death.
 #[test]
 fn a_time_that_comes_while_its_schedule_is_changed_undoes_nothing_and_is_not_forgotten() {
     for change in ["pause", "replace", "remove"] {

@@ -3,8 +3,8 @@
 //! Should poold die in between, the next start submits the job once more, under the same key, which is the
 //! schedule's and the time's own; so each time has one job.
 //!
-//! A change is in force from the moment on in which it is kept. What becomes of the schedule meanwhile, as a time
-//! that comes, is in force at once, and kept when the change is confirmed: so neither undoes the other.
+//! A change is in force from the moment on in which it is kept. What becomes of the schedule meanwhile, as a
+//! time that comes, is in force at once, and kept when the change is confirmed: so neither undoes the other.
 
 mod firing;
 
