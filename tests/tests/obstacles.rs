@@ -267,6 +267,8 @@ fn who_waits_for_the_next_attempt_is_told() {
     let run = Waiting::start(&daemon, "run", &["run", "--retries", "2", "--backoff", "1h", "--", "false"]);
     run.says("job 1 waits for its next attempt, due at ");
     let id = daemon.submit(&["--retries", "2", "--backoff", "1h", "--", "false"]);
+    // Of several with the same obstacle that is told which is heard of first.
+    daemon.wait_record(id, "it waits for its next attempt", |record| record.state == State::Retrying);
     let wait = Waiting::start(&daemon, "wait", &["wait", &id.to_string(), "1"]);
     wait.says("job 1 waits for its next attempt");
 }
