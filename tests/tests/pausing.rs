@@ -81,7 +81,7 @@ fn who_waits_or_listens_is_told_of_the_pause() {
 
     daemon.ok(&["pool", "pause", "build", "default"]);
     hears("pool default  paused");
-    hears("pool build  paused");
+    hears("pool build    paused");
     let stderr = daemon.path("stderr");
     let mut waits = daemon.ctl(&["submit", "--wait", "--", "true"]);
     waits.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
