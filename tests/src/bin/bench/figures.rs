@@ -159,7 +159,11 @@ fn figure(
         name,
         spread,
         goal: goal.and_then(|goal| goal.judge(spread, base.as_deref().map(Spread::of), times)),
-        beside: subject.beside.zip(times).map(|(yardstick, times)| Beside { yardstick, times }),
+        beside: subject
+            .beside
+            // A yardstick may use none of what is measured.
+            .zip(times.filter(|times| times.median.is_finite()))
+            .map(|(yardstick, times)| Beside { yardstick, times }),
         rounds,
     }
 }
