@@ -69,8 +69,8 @@ fn explain(client: &mut Client, ids: &[u64]) -> Result<Vec<Explanation>, ClientE
 /// why the array does not end.
 fn held_elements(client: &mut Client, id: u64) -> Result<String, ClientError> {
     let Ok(record) = client.request(&Get { id }).map(|got| got.record) else { return Ok(String::new()) };
-    let is_array = record.array.as_deref().is_some_and(|array| array.index.is_none());
-    let Some(elements) = elements_of(&record).filter(|_| is_array) else { return Ok(String::new()) };
+    let has_held = record.array.as_deref().is_some_and(|array| array.held.is_some());
+    let Some(elements) = elements_of(&record).filter(|_| has_held) else { return Ok(String::new()) };
     let (mut count, mut indices) = (0, None::<(u32, u32)>);
     let list = List { states: Some(vec![State::Held]), pool: Some(record.pool.clone()), ..List::default() };
     each_page(client, &list, |jobs| {

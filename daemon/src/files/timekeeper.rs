@@ -13,23 +13,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{InitFlags, Inotify, WatchDescriptor};
 use pool_proto::output_times::{ATTRIBUTE, Mark, Marks};
 use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::layout::paths;
 use super::output;
 use crate::job::{Claim, IdSet};
+use crate::kernel::{self, clock::wall_us};
 
 /// See the module's description. Its thread ends by itself when this is dropped.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ struct Handle {
 enum Order {
     Begin(Claim),
     End(Claim),
+    Stop,
 }
 
 impl Timekeeper {
@@ -83,19 +85,22 @@ impl Timekeeper {
     }
 
     fn order(&self, order: Order) {
-        let Some(Handle { orders, wake }) = &self.thread else { return };
-        if orders.send(order).is_err() || wake.write(1).is_err() {
+        if self.thread.as_ref().is_some_and(|thread| !thread.take(order)) {
             tracing::error!("bug: the thread that notes times has ended");
         }
     }
 }
 
+impl Handle {
+    /// False where the thread has ended.
+    fn take(&self, order: Order) -> bool {
+        self.orders.send(order).is_ok() && self.wake.write(1).is_ok()
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
-        // It finds that nobody can give it orders any more.
-        let (nobody, _) = channel();
-        self.orders = nobody;
-        let _ = self.wake.write(1);
+        self.take(Order::Stop);
     }
 }
 
@@ -166,7 +171,7 @@ impl Keeper {
         PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
     }
 
-    /// False when nobody can give orders any more.
+    /// False when it is to stop.
     fn on_orders(&mut self) -> bool {
         let _ = self.wake.read();
         loop {
@@ -174,7 +179,7 @@ impl Keeper {
                 Ok(Order::Begin(claim)) => self.begin(claim),
                 Ok(Order::End(claim)) => self.end(claim),
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
@@ -240,13 +245,11 @@ impl Keeper {
         let length = || file.metadata().map(|file| file.len());
         let bytes = length()?;
         // The time after the look: what comes behind these bytes was written later.
-        if stream.marks.add(Mark { at_us: now_us(), bytes }) {
+        if stream.marks.add(Mark { at_us: wall_us(), bytes }) {
             fsetxattr(&file, ATTRIBUTE, &stream.marks.encode(), XattrFlags::empty())?;
         }
 
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT;
-        let watch = self.inotify.add_watch(path.as_str(), flags)?;
+        let watch = kernel::watch_next_write(&self.inotify, &file)?;
         self.watches.insert(watch, id);
         stream.watch = Some(watch);
         // What was written before the watch was there is not told.
@@ -257,10 +260,5 @@ impl Keeper {
 
 /// All that are written are looked at together.
 fn next_second() -> Instant {
-    Instant::now() + Duration::from_micros(1_000_000 - now_us().rem_euclid(1_000_000).unsigned_abs())
-}
-
-fn now_us() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+    Instant::now() + Duration::from_micros(1_000_000 - wall_us().rem_euclid(1_000_000).unsigned_abs())
 }

@@ -463,9 +463,12 @@ mod tests {
         WorkerReport::Hello(Hello { version, claim: None, program: None })
     }
 
-    fn failed() -> WorkerReport {
-        let claim = Claim { unit: Unit::Job(JobId(1)), attempt: 1 };
-        WorkerReport::Failed { claim, failure: SpawnFailure { stage: Stage::Cwd, errno: 2 } }
+    fn claim(id: u64) -> Claim {
+        Claim { unit: Unit::Job(JobId(id)), attempt: 1 }
+    }
+
+    fn failed(id: u64) -> WorkerReport {
+        WorkerReport::Failed { claim: claim(id), failure: SpawnFailure { stage: Stage::Cwd, errno: 2 } }
     }
 
     fn said(reports: &[WorkerReport]) -> (WorkerLink, Vec<FleetEvent>, Child) {
@@ -478,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_this_version_is_heard() {
-        let (link, events, mut worker) = said(&[hello(VERSION), failed()]);
+        let (link, events, mut worker) = said(&[hello(VERSION), failed(1)]);
         assert!(matches!(events[..], [FleetEvent::Report { report: WorkerReport::Failed { .. }, .. }]));
         assert_eq!(link.epitaph(), None);
         assert!(worker.try_wait().unwrap().is_none());
@@ -488,11 +491,6 @@ mod tests {
 
     #[test]
     fn the_link_knows_what_its_worker_has_however_late_the_core_hears_of_it() {
-        let claim = |id| Claim { unit: Unit::Job(JobId(id)), attempt: 1 };
-        let failed = |id| WorkerReport::Failed {
-            claim: claim(id),
-            failure: SpawnFailure { stage: Stage::Cwd, errno: 2 },
-        };
         let (mut link, mut theirs, mut worker) = link();
         theirs.write_all(&encode(&hello(VERSION))).unwrap();
         link.hand(claim(1));
@@ -512,8 +510,8 @@ mod tests {
     #[test]
     fn a_worker_of_another_version_is_killed_and_not_heard() {
         for (reports, why) in [
-            ([hello(VERSION + 1), failed()], format!("speaks version {} of the protocol", VERSION + 1)),
-            ([failed(), failed()], "has not said first which version".to_owned()),
+            ([hello(VERSION + 1), failed(1)], format!("speaks version {} of the protocol", VERSION + 1)),
+            ([failed(1), failed(1)], "has not said first which version".to_owned()),
         ] {
             let (link, events, mut worker) = said(&reports);
             assert!(events.is_empty(), "{events:?}");

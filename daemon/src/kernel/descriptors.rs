@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, Inotify, WatchDescriptor};
 use nix::sys::socket::{Backlog, listen};
 
 /// Sets whether a descriptor is closed by execve(2).
@@ -50,6 +51,15 @@ pub fn is_only_writer(file: &impl AsRawFd) -> bool {
     };
     // The kernel grants this lease only while nobody else has the file open for writing.
     lease(libc::F_WRLCK) && lease(libc::F_UNLCK)
+}
+
+/// Has the next write to a file told, once.
+///
+/// # Errors
+/// Those of inotify_add_watch(2).
+pub fn watch_next_write(inotify: &Inotify, file: &impl AsRawFd) -> nix::Result<WatchDescriptor> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)
 }
 
 /// Closes every descriptor but the standard streams.

@@ -23,7 +23,7 @@ pub mod terminal;
 pub use cgroup::{DaemonGroups, Group, GroupCondition, GroupsPlace, SlotGroup, remove_group};
 pub use descriptors::{
     adopt, close_inherited, close_on_exec, is_only_writer, is_unread_for_good, replace, unread_bytes,
-    widen_backlog,
+    watch_next_write, widen_backlog,
 };
 pub use end::{
     Descendant, Evidence, Leftover, Orphans, PATIENCE, Reaped, Recorded, Stuck, Sweeper, continue_child,

@@ -11,10 +11,12 @@
 //!               └───────── next write ──────────┘
 //! ```
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{InitFlags, Inotify, WatchDescriptor};
+
+use crate::kernel;
 
 /// Bytes a second, about what the page cache takes.
 const FAST: f64 = 4e9;
@@ -101,8 +103,7 @@ fn watch(
     while inotify.read_events().is_ok() {}
     watches.clear();
     for file in files {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        watches.push(inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?);
+        watches.push(kernel::watch_next_write(inotify, file)?);
     }
     Ok(())
 }
